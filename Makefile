@@ -1,0 +1,74 @@
+# Needs Python 3.11 or later, make and a package index, nothing else: the first target that wants
+# it makes .venv and installs the project with everything it can use.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+EXTRAS := demo,parquet,tensorboard,docs,dev
+PYTHONS := python3.11 python3.12 python3.13 python3
+PYTHON := .venv/bin/python
+DEMO := demo
+
+.PHONY: help install test lint types tests coverage demo docs bench clean FORCE
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: .venv/installed  ## Make .venv and install the project into it
+
+test: lint types tests coverage  ## Run linter, type checker, all tests and the docs' code blocks
+
+lint: .venv/installed  ## Check style and format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: .venv/installed  ## Check types
+	$(PYTHON) -m mypy
+
+tests: .venv/installed
+	$(PYTHON) -m coverage erase
+	$(PYTHON) -m coverage run -m pytest
+
+coverage: tests
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --skip-covered --fail-under=90
+	for part in core plugins exporters; do \
+	    $(PYTHON) -m coverage report --include="$$part/*" --format=total --fail-under=90 > /dev/null \
+	        || { echo "error: tests cover less than 90 % of $$part/" >&2; exit 1; }; \
+	done
+
+demo: .venv/installed  ## Fine-tune on real photos, prove it, export it, predict with the file
+	$(PYTHON) -m visiongraft demo --out $(DEMO)
+
+docs: .venv/installed  ## Build the documentation into site/
+	$(PYTHON) -m mkdocs build --strict
+
+bench: .venv/installed  ## Measure what replay saves
+	for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
+
+clean:  ## Remove everything that was made, .venv too
+	rm -rf .venv build dist site $(DEMO) .coverage .coverage.* .mypy_cache .ruff_cache \
+	    .pytest_cache .hypothesis *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt .venv/files.txt .venv/bin/python
+	$(PYTHON) -m pip install --disable-pip-version-check --quiet \
+	    --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+# The editable install links each module, so a new or removed file needs another one.
+.venv/files.txt: FORCE | .venv/bin/python
+	@find core plugins exporters -name '*.py' | LC_ALL=C sort > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+.venv/bin/python:
+	@for python in $(PYTHONS); do \
+	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	        2> /dev/null; then \
+	        echo "making .venv with $$($$python --version); the first install takes minutes"; \
+	        exec $$python -m venv .venv; \
+	    fi; \
+	done; \
+	echo "error: no Python 3.11 or later with venv found (tried $(PYTHONS)); install one" >&2; \
+	exit 1
