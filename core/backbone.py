@@ -1,0 +1,233 @@
+"""Pretrained networks behind one interface: named stages, feature maps, a pooled embedding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from visiongraft.errors import BackboneError
+from visiongraft.preprocess import PreprocessConfig, as_size
+
+
+class Features(NamedTuple):
+    """What a backbone makes of a batch of pictures.
+
+    Attributes:
+        maps: Feature maps (N, C_i, H_i, W_i), from fine to coarse, one per entry of
+            ``Backbone.channels``.
+        pooled: One embedding per picture, (N, embedding_dim).
+    """
+
+    maps: tuple[Tensor, ...]
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """The facts about a backbone that heads, schedules and reports read.
+
+    Attributes:
+        name: Full name such as ``"timm/resnet50"``; loads the same architecture again.
+        stage_of: For each parameter and buffer name of the backbone the stage it belongs to; the
+            stages are ordered by first appearance, from the input to the output.
+        channels: Channels of each feature map.
+        strides: Stride of each feature map in input pixels, ascending.
+        embedding_dim: Length of the pooled embedding.
+        preprocess: How pictures must be prepared.
+        in_channels: Number of image channels.
+        build_options: What else the source's ``build`` needs to make the same architecture again
+            (JSON values).
+        provenance: Where the weights came from: ``source``, ``weights``, ``license``,
+            ``sha256`` as far as known.
+    """
+
+    name: str
+    stage_of: dict[str, str]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    embedding_dim: int
+    preprocess: PreprocessConfig
+    in_channels: int = 3
+    build_options: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+class Backbone(nn.Module, ABC):
+    """A network without its classifier, cut into ordered stages.
+
+    Subclasses call ``super().__init__(info)`` after ``nn.Module`` parts may be assigned, and
+    implement ``forward``.
+
+    Args:
+        info: What is known about the network.
+    """
+
+    def __init__(self, info: BackboneInfo) -> None:
+        super().__init__()
+        self.info = info
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages, from the input to the output: ``stem, stage1, stage2, ...``."""
+        return tuple(dict.fromkeys(self.info.stage_of.values()))
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Features:
+        """Compute feature maps and embedding.
+
+        Args:
+            images: float (N, in_channels, H, W), normalised as ``info.preprocess`` says.
+
+        Returns:
+            Maps from fine to coarse and the pooled embedding.
+        """
+
+    def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Translate a published weights file into this module's own names and shapes.
+
+        The default drops nothing and renames nothing. Sources override it to leave out the
+        classifier, to resample position embeddings, or to map other names.
+
+        Args:
+            weights: Tensors by the names in the file.
+
+        Returns:
+            Tensors by the names of ``self.state_dict()``.
+        """
+        return weights
+
+
+class BackboneSource(ABC):
+    """A family of backbones under one prefix; plugins register these.
+
+    Attributes:
+        prefix: The part of the full name before the slash.
+    """
+
+    prefix: str
+
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """List the names after the slash, without building anything."""
+
+    @abstractmethod
+    def build(
+        self,
+        name: str,
+        *,
+        pretrained: bool,
+        in_channels: int = 3,
+        size: tuple[int, int] | None = None,
+    ) -> Backbone:
+        """Make one backbone.
+
+        Args:
+            name: One of ``names()``.
+            pretrained: Load the weights this source publishes; if they cannot be had, raise
+                ``WeightsError`` with what to do instead.
+            in_channels: Number of image channels.
+            size: Height and width of the network input, or the architecture's own.
+
+        Returns:
+            The backbone in training mode, with random weights if not ``pretrained``.
+
+        Raises:
+            BackboneError: The architecture refuses this size or number of channels.
+            WeightsError: Its published weights cannot be had here.
+        """
+
+
+def load_backbone(
+    name: str | Path,
+    weights: str | Path | None = "pretrained",
+    *,
+    in_channels: int = 3,
+    size: int | tuple[int, int] | None = None,
+    partial: bool = False,
+) -> Backbone:
+    """Load a backbone by name, or out of a saved model.
+
+    Args:
+        name: ``"timm/resnet50"``, ``"torchvision/resnet50"``, ``"bundled/efficientnet_lite0"``, a
+            name after the slash that only one source has, or the folder of a saved model.
+        weights: ``"pretrained"``, ``None`` for random weights, or a local ``.safetensors``,
+            ``.pth``, ``.pt``, ``.th``, ``.bin`` or ``.ckpt`` file.
+        in_channels: Number of image channels; a pretrained first layer is adapted to it.
+        size: Network input, one number or (height, width); the architecture's own if ``None``.
+        partial: Accept a weights file that does not fit completely.
+
+    Returns:
+        The backbone, in training mode.
+
+    Raises:
+        BackboneError: The name is unknown, or the architecture refuses the size.
+        OptionError: The size is neither a number of pixels nor a height and a width.
+        WeightsError: The weights cannot be had, read or fitted.
+
+    Example:
+        >>> backbone = load_backbone("simple_cnn", weights=None, size=32)
+        >>> backbone.stages, backbone.info.channels, backbone.info.embedding_dim
+        (('stem', 'stage1', 'stage2'), (32, 64), 128)
+    """
+    from visiongraft.artifact import is_saved_model, load_saved_backbone
+    from visiongraft.weights import load_weights
+
+    if in_channels < 1:
+        raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
+    pair = as_size(size)
+    if is_saved_model(name):
+        return load_saved_backbone(Path(name), weights=weights, in_channels=in_channels, size=pair)
+    source, short = find_source(str(name))
+    pretrained = weights == "pretrained"
+    backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)
+    if weights is not None and not pretrained:
+        load_weights(backbone, Path(weights), partial=partial)
+    return backbone
+
+
+def find_source(name: str) -> tuple[BackboneSource, str]:
+    """Find who provides a backbone.
+
+    Args:
+        name: A full name, or a name after the slash that only one source has.
+
+    Returns:
+        The source, and the name without prefix.
+
+    Raises:
+        BackboneError: Nobody or more than one provides it.
+    """
+    from visiongraft.plugin_manager import plugins
+
+    prefix, _, short = name.rpartition("/")
+    sources = plugins().backbone_sources()
+    if prefix in sources and short in sources[prefix].names():
+        return sources[prefix], short
+    owners = [s for s in sources.values() if name in s.names()] if not prefix else []
+    if len(owners) == 1:
+        return owners[0], name
+    if owners:
+        options = " or ".join(f"{s.prefix}/{name}" for s in owners)
+        raise BackboneError(f"backbone {name!r} exists more than once; say {options}")
+    raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
+
+
+def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:
+    """List the full names that these sources provide, in their order.
+
+    Args:
+        sources: Where to look.
+
+    Returns:
+        Names that ``load_backbone`` accepts.
+    """
+    return [
+        f"{source.prefix}/{name}" if source.prefix else name
+        for source in sources
+        for name in source.names()
+    ]

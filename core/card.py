@@ -1,0 +1,54 @@
+"""The model card that goes with every saved model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import visiongraft
+from visiongraft.network import Network
+
+
+def model_card(network: Network, facts: Mapping[str, Any]) -> str:
+    """Write what a stranger must know about a model.
+
+    Args:
+        network: The model.
+        facts: What is known about its training, as JSON values.
+
+    Returns:
+        Markdown.
+    """
+    info, task = network.backbone.info, network.task
+    parameters = sum(p.numel() for p in network.parameters())
+    sections = [
+        f"# {task.name} on {info.name}",
+        f"Made with visiongraft {visiongraft.__version__}; {parameters:,} parameters.",
+        "Load it with `visiongraft.load(FOLDER)`.",
+        _table("Task", {"task": task.name, **task.metadata()}),
+        _table(
+            "Backbone",
+            {
+                "name": info.name,
+                "input": f"{info.preprocess.size[0]} x {info.preprocess.size[1]} pixels, "
+                f"{info.in_channels} channels, {info.preprocess.resize}",
+                **info.provenance,
+            },
+        ),
+        *(_table(str(k).capitalize(), v) for k, v in facts.items() if isinstance(v, Mapping)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(title: str, values: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items()]
+    return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= 400 else text[:397] + "..."

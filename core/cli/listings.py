@@ -1,0 +1,143 @@
+"""Commands that list what is installed."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, Field, fields
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from visiongraft.cli.options import Json, describe_type
+from visiongraft.cli.output import Answer, table
+
+
+def tasks(as_json: Json = False) -> Answer:
+    """List the tasks and their options."""
+    from visiongraft.plugin_manager import plugins
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "description": _summary(kind),
+            "headline": kind.headline,
+            "better": kind.better,
+            "options": _options(kind),
+        }
+        for name, kind in plugins().tasks().items()
+    ]
+    parts: list[Any] = []
+    for task in found:
+        parts += [f"{task['name']}: {task['description']}"]
+        parts += [f"measured by {task['headline']}, {task['better']} is better"]
+        rows = [[o["name"], o["type"], _show(o["default"])] for o in task["options"]]
+        parts += [table(["option (--set)", "type", "default"], rows), ""]
+    return Answer({"tasks": found}, parts)
+
+
+def backbones(
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATTERN", help="Part of a name, or a pattern such as 'timm/resnet*'."
+        ),
+    ] = "",
+    as_json: Json = False,
+) -> Answer:
+    """List the backbones, all or those whose name fits."""
+    from visiongraft.backbone import backbone_names
+    from visiongraft.errors import BackboneError
+    from visiongraft.plugin_manager import plugins
+
+    names = backbone_names(plugins().backbone_sources().values())
+    wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    found = [name for name in names if fnmatchcase(name.lower(), wanted.lower())]
+    if not found:
+        raise BackboneError(plugins().missing("backbone", pattern, names))
+    return Answer({"backbones": found}, found)
+
+
+def schedules(as_json: Json = False) -> Answer:
+    """List the schedules and their options."""
+    from visiongraft.plugin_manager import plugins
+
+    found: list[dict[str, Any]] = []
+    for name, schedule in plugins().schedules().items():
+        parameters = list(inspect.signature(schedule.generate).parameters.values())[2:]
+        options = {p.name: schedule.options.get(p.name, p.default) for p in parameters}
+        summary = _summary(schedule.generate)
+        found.append({"name": name, "description": summary, "options": options})
+    rows = [
+        [s["name"], ", ".join(f"{k}={_show(v)}" for k, v in s["options"].items()), s["description"]]
+        for s in found
+    ]
+    return Answer({"schedules": found}, [table(["name", "options", "description"], rows)])
+
+
+def exporters(as_json: Json = False) -> Answer:
+    """List the exporters."""
+    from visiongraft.plugin_manager import plugins
+
+    found = [
+        {"name": name, "suffix": kind.suffix, "description": _summary(kind)}
+        for name, kind in plugins().exporters().items()
+    ]
+    rows = [[e["name"], e["suffix"], e["description"]] for e in found]
+    return Answer({"exporters": found}, [table(["name", "suffix", "description"], rows)])
+
+
+def plugins(as_json: Json = False) -> Answer:
+    """List the plugins, what they provide and what is wrong with them; exit with 1 if anything."""
+    from visiongraft.plugin_manager import plugins as manager
+
+    records = manager().records
+    found = [
+        {
+            "name": r.name,
+            "distribution": r.distribution,
+            "version": r.version,
+            "provides": r.provides,
+            "problems": r.problems,
+        }
+        for r in records
+    ]
+    rows = [
+        [
+            r.name,
+            r.distribution,
+            r.version,
+            "; ".join(f"{kind} {', '.join(names)}" for kind, names in r.provides.items()) or "-",
+        ]
+        for r in records
+    ]
+    problems = [f"problem: {r.owner}: {problem}" for r in records for problem in r.problems]
+    shown: list[Any] = [table(["plugin", "distribution", "version", "provides"], rows), *problems]
+    return Answer({"plugins": found}, shown, exit_code=1 if problems else 0)
+
+
+def _options(kind: type[Any]) -> list[dict[str, Any]]:
+    hints = get_type_hints(kind)
+    return [
+        {"name": f.name, "type": describe_type(hints[f.name]), "default": _default(f)}
+        for f in fields(kind)
+    ]
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return None if field.default is MISSING else field.default
+
+
+def _summary(item: object) -> str:
+    """Give the first line of the documentation."""
+    return (inspect.getdoc(item) or "").partition("\n")[0].replace("``", "")
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,186 @@
+"""Commands on trained models: ``evaluate``, ``predict`` and ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from visiongraft.cli.options import BatchSize, Json
+from visiongraft.cli.output import Answer, table, to_json
+from visiongraft.errors import DataError, OptionError
+from visiongraft.exported import ExportedModel, open_exported
+from visiongraft.files import write_json
+
+Model = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="Run folder, saved model's folder, or exported file."),
+]
+Provider = Annotated[
+    str | None,
+    typer.Option(help="Where an exported file runs: cpu, cuda or tensorrt; cpu if unset."),
+]
+
+
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures.")],
+    batch_size: BatchSize = 32,
+    provider: Provider = None,
+    as_json: Json = False,
+) -> Answer:
+    """Measure MODEL on labelled pictures."""
+    predictor = _exported(model, provider)
+    if predictor is None:
+        from visiongraft.model import load
+
+        results = load(model).evaluate(data, batch_size=batch_size)
+    else:
+        results = _evaluate_exported(predictor, data, batch_size)
+    numbers = [[name, _number(value)] for name, value in results.items() if _is_number(value)]
+    return Answer(results, [table(["metric", "value"], numbers)])
+
+
+def predict(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
+    ] = None,
+    batch_size: BatchSize = 32,
+    provider: Provider = None,
+    as_json: Json = False,
+) -> Answer:
+    """Predict pictures, one line each."""
+    paths = list(_pictures(images))
+    predictor = _exported(model, provider)
+    if predictor is None:
+        from visiongraft.model import load
+
+        found = load(model).predict(paths, batch_size=batch_size, save=out)
+    else:
+        found = predictor.predict(paths, batch_size=batch_size)
+    named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
+    if out is not None:
+        write_json(out / "predictions.json", to_json(named))
+    lines = [f"{one['picture']}: {_summary(one)}" for one in named]
+    return Answer({"predictions": named}, lines)
+
+
+def export(
+    model: Model,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, such as m.onnx.")],
+    format: Annotated[
+        str | None, typer.Option(help="Exporter, see `exporters`; by FILE's suffix if unset.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled pictures to prove it on; the held-out ones if unset."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the exporter."),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Write MODEL into one file that is proved to agree with PyTorch."""
+    from visiongraft.cli.options import parse_pairs
+    from visiongraft.model import load
+
+    options = parse_pairs(settings or [])
+    certificate = load(model).export(file, format=format, data=data, **options)
+    rows = [
+        [c.inputs, str(c.batch), str(c.pictures), f"{c.difference:.1e}", str(c.flips)]
+        for c in certificate.checks
+    ]
+    parts: list[Any] = [table(["inputs", "batch", "pictures", "difference", "flips"], rows)]
+    if certificate.metric_torch is not None:
+        parts.append(
+            f"{certificate.headline}: {certificate.metric_torch:.4f} in PyTorch, "
+            f"{certificate.metric_exported:.4f} in the file"
+        )
+    parts += [f"warning: {warning}" for warning in certificate.warnings]
+    parts.append(
+        f"proved: differences at most {certificate.difference:.1e} (accepted: "
+        f"{certificate.tolerance:.0e}), no changed decision; wrote {file}"
+    )
+    return Answer({"path": str(file), **certificate.to_json()}, parts)
+
+
+def _exported(path: Path, provider: str | None) -> ExportedModel | None:
+    """Open an exported file; ``None`` for a folder."""
+    if not path.is_dir():
+        return open_exported(path, provider)
+    if provider is not None:
+        raise OptionError(f"--provider is for exported files, and {path} is a folder")
+    return None
+
+
+def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
+    """Measure an exported file with the metrics of its task."""
+    from visiongraft.plugin_manager import plugins
+    from visiongraft.task import create_task
+
+    metadata = predictor.metadata
+    task = create_task(plugins().get("task", metadata["task"]), metadata["task_options"])
+    samples = task.read_labelled(data)
+    metrics = task.build_metrics()
+    for images, targets in _same_size(samples, metadata["input"]["channels"], batch_size):
+        metrics.update(predictor.run(images), task.collate(targets))
+    return {**metrics.compute(), "pictures": len(samples)}
+
+
+def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:
+    """Give batches of consecutive pictures of one size, with their targets."""
+    import numpy as np
+
+    images: list[Any] = []
+    targets: list[Any] = []
+    for index in range(len(samples)):
+        image = samples.load(index, channels)
+        if images and (len(images) == batch_size or image.shape != images[0].shape):
+            yield np.stack(images), targets
+            images, targets = [], []
+        images.append(image)
+        targets.append(samples.target(index))
+    if images:
+        yield np.stack(images), targets
+
+
+def _pictures(words: Sequence[Path]) -> Iterator[Path]:
+    """Give files as they are, and the pictures in folders in order of their names."""
+    from visiongraft.data.folder import list_pictures
+
+    for word in words:
+        if not word.is_dir():
+            yield word
+            continue
+        found = list_pictures(word)
+        if not found:
+            raise DataError(f"{word} holds no pictures; it takes files or folders with pictures")
+        yield from found
+
+
+def _values(prediction: Any) -> Mapping[str, Any]:
+    if is_dataclass(prediction) and not isinstance(prediction, type):
+        return asdict(prediction)
+    return prediction if isinstance(prediction, Mapping) else {"prediction": prediction}
+
+
+def _summary(prediction: Mapping[str, Any]) -> str:
+    """Write the plain values of a prediction; lists and tables are for ``--json``."""
+    plain = {k: v for k, v in to_json(prediction).items() if isinstance(v, (str, int, float))}
+    plain.pop("picture")
+    return ", ".join(f"{name} {_number(value)}" for name, value in plain.items())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,149 @@
+"""What a command answers, and how it is printed for a person or for a program."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+WIDE = 100_000
+
+
+@dataclass
+class Answer:
+    """The result of one command.
+
+    Attributes:
+        values: The JSON object of ``--json``.
+        parts: What a person reads instead: lines, and tables made by ``table``.
+        exit_code: 0, or 1 if a check failed.
+    """
+
+    values: Mapping[str, Any]
+    parts: Sequence[str | Table] = ()
+    exit_code: int = 0
+
+    def print(self, stdout: TextIO, as_json: bool) -> None:
+        """Write the answer.
+
+        Args:
+            stdout: Where to.
+            as_json: One JSON object instead of text.
+        """
+        if as_json:
+            print(json.dumps(to_json(self.values), ensure_ascii=False), file=stdout, flush=True)
+            return
+        for part in self.parts:
+            if isinstance(part, str):
+                print(part, file=stdout)
+            else:
+                _print_table(part, stdout)
+
+
+def _print_table(part: Table, stdout: TextIO) -> None:
+    console = Console(file=stdout)
+    if console.is_terminal:
+        console.print(part)
+        return
+    # In a pipe nothing is wrapped or cut, and lines end where their text ends.
+    lines = Console(file=io.StringIO(), width=WIDE)
+    with lines.capture() as captured:
+        lines.print(part)
+    for line in captured.get().splitlines():
+        print(line.rstrip(), file=stdout)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table of aligned columns.
+
+    Args:
+        columns: Headings.
+        rows: One cell per column; text is printed as it is, without markup.
+
+    Returns:
+        What ``Answer.parts`` takes.
+    """
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def to_json(value: Any) -> Any:
+    """Make JSON values of what commands answer.
+
+    Args:
+        value: Numbers, strings, paths, arrays, dataclasses, and containers of them.
+
+    Returns:
+        The same as JSON values; numbers that are not finite become ``None``.
+
+    Example:
+        >>> to_json({"size": (2, 3), "loss": float("nan")})
+        {'size': [2, 3], 'loss': None}
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        return to_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy's arrays and numbers
+        return to_json(value.tolist())
+    return str(value)
+
+
+@contextmanager
+def reserved_stdout(reserve: bool) -> Iterator[TextIO]:
+    """Keep standard output for the answer alone.
+
+    Libraries, some of them in C, print there what nobody asked for; all of that goes to standard
+    error as long as this lasts.
+
+    Args:
+        reserve: Do so; otherwise nothing changes.
+
+    Yields:
+        The real standard output.
+    """
+    if not reserve:
+        yield sys.stdout
+        return
+    real = sys.stdout
+    if not (_is_descriptor(real, 1) and _is_descriptor(sys.stderr, 2)):
+        with redirect_stdout(sys.stderr):
+            yield real
+        return
+    real.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr), os.fdopen(saved, "w", closefd=False) as kept:
+            yield kept
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (OSError, ValueError):
+        return False

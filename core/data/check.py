@@ -1,0 +1,291 @@
+"""What is looked at before training: unreadable pictures, duplicates, sizes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visiongraft.data.decode import decode_bytes
+from visiongraft.data.samples import Samples
+from visiongraft.errors import ArtifactError, DataError
+from visiongraft.files import read_json, write_json
+
+UNREADABLE_LIMIT = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one picture turned out to be.
+
+    Attributes:
+        digest: Hash of its bytes, or of its pixels where there is no file.
+        height: In pixels; 0 if unreadable.
+        width: In pixels; 0 if unreadable.
+        problem: Why it is unreadable, or empty.
+    """
+
+    digest: str
+    height: int = 0
+    width: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was found in the data.
+
+    Attributes:
+        pictures: Readable pictures by part.
+        unreadable: One line per unreadable picture.
+        leaked: Names of training and validation pictures that are identical, in pairs.
+        conflicting: Names of identical training pictures with different targets, in pairs.
+        heights: Smallest, median and largest height in pixels.
+        widths: Smallest, median and largest width in pixels.
+    """
+
+    pictures: dict[str, int]
+    unreadable: tuple[str, ...] = ()
+    leaked: tuple[tuple[str, str], ...] = ()
+    conflicting: tuple[tuple[str, str], ...] = ()
+    heights: tuple[int, int, int] = (0, 0, 0)
+    widths: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line on each thing a user should know before training."""
+        lines = []
+        if self.unreadable:
+            lines.append(_some("unreadable pictures were dropped", self.unreadable))
+        if self.leaked:
+            pairs = tuple(f"{a} = {b}" for a, b in self.leaked)
+            lines.append(_some("validation pictures are also in training", pairs))
+        if self.conflicting:
+            pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
+            lines.append(_some("identical training pictures have different targets", pairs))
+        return tuple(lines)
+
+    def counts(self) -> dict[str, Any]:
+        """Give the figures alone, as JSON values, for a model card."""
+        return {
+            **{f"{part} pictures": count for part, count in self.pictures.items()},
+            "unreadable": len(self.unreadable),
+            "identical in training and validation": len(self.leaked),
+            "identical with different targets": len(self.conflicting),
+            "height (min, median, max)": list(self.heights),
+            "width (min, median, max)": list(self.widths),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CheckedSplits:
+    """Samples without the unreadable ones, and the report.
+
+    Attributes:
+        train: Training samples.
+        validation: Validation samples.
+        report: What was found.
+    """
+
+    train: Samples
+    validation: Samples
+    report: DataReport
+
+
+@dataclass
+class _Cache:
+    """Findings by path, file size and time, so that a resumed run need not decode again."""
+
+    path: Path | None
+    known: dict[str, Any] = field(default_factory=dict)
+    fresh: dict[str, Any] = field(default_factory=dict)
+
+    def load(self) -> None:
+        if self.path is not None and self.path.is_file():
+            try:
+                self.known = dict(read_json(self.path)["findings"])
+            except (ArtifactError, KeyError, TypeError, ValueError):
+                self.known = {}  # a damaged cache only costs time
+
+    def key(self, samples: Samples, index: int, channels: int) -> str | None:
+        if self.path is None:
+            return None
+        try:
+            path = os.path.abspath(samples.name(index))
+            stat = os.stat(path)
+        except OSError:
+            return None
+        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{channels}"
+
+    def save(self, report: DataReport) -> None:
+        if self.path is not None:
+            write_json(self.path, {"report": report.to_json(), "findings": self.fresh})
+
+
+def check_samples(
+    train: Samples,
+    validation: Samples,
+    *,
+    channels: int = 3,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckedSplits:
+    """Decode every picture once, drop the unreadable ones, and look for duplicates.
+
+    Args:
+        train: Training samples.
+        validation: Validation samples.
+        channels: Channels to decode to.
+        cache: File that keeps report and findings; pictures that have not changed since are not
+            decoded again.
+        progress: Told how many pictures are done, of how many.
+
+    Returns:
+        Readable samples and the report.
+
+    Raises:
+        DataError: More than 1 % is unreadable, or a part has no readable picture.
+    """
+    store = _Cache(cache)
+    store.load()
+    total = len(train) + len(validation)
+    found: dict[str, list[Finding]] = {}
+    done = 0
+    for part, samples in (("training", train), ("validation", validation)):
+        found[part] = []
+        for finding in _findings(samples, channels, store):
+            found[part].append(finding)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    report = _report(train, validation, found["training"], found["validation"])
+    store.save(report)
+    _stop_if_too_many(report.unreadable, total)
+    checked = CheckedSplits(
+        _readable(train, found["training"]), _readable(validation, found["validation"]), report
+    )
+    for part, samples in (("training", checked.train), ("validation", checked.validation)):
+        if len(samples) == 0:
+            raise DataError(f"the {part} part has no readable picture; add some")
+    return checked
+
+
+def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
+    """Drop the unreadable pictures of a set that is to be evaluated.
+
+    Args:
+        samples: The set.
+        channels: Channels to decode to.
+
+    Returns:
+        The readable ones, and how many were dropped.
+
+    Raises:
+        DataError: More than 1 % is unreadable, or nothing is left.
+    """
+    findings = list(_findings(samples, channels, _Cache(None)))
+    problems = tuple(f.problem for f in findings if f.problem)
+    _stop_if_too_many(problems, len(samples))
+    readable = _readable(samples, findings)
+    if len(readable) == 0:
+        raise DataError("there is no picture to evaluate")
+    return readable, len(problems)
+
+
+def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
+    """Look at all pictures in threads (decoders release the interpreter lock), in order."""
+
+    def look(index: int) -> Finding:
+        key = store.key(samples, index, channels)
+        if key is not None and key in store.known:
+            finding = Finding(*store.known[key])
+        else:
+            finding = _look(samples, index, channels)
+        if key is not None:
+            store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
+        return finding
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        window = 1024  # bounds what waits in memory
+        for start in range(0, len(samples), window):
+            yield from threads.map(look, range(start, min(start + window, len(samples))))
+
+
+def _look(samples: Samples, index: int, channels: int) -> Finding:
+    content = samples.content(index)
+    try:
+        if content is not None:
+            picture = decode_bytes(content, samples.name(index), channels)
+        else:
+            picture = samples.load(index, channels)
+    except DataError as error:
+        return Finding("", problem=str(error))
+    hashed = content if content is not None else np.ascontiguousarray(picture).tobytes()
+    digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
+    return Finding(digest, picture.shape[0], picture.shape[1])
+
+
+def _report(
+    train: Samples, validation: Samples, in_train: list[Finding], held_out: list[Finding]
+) -> DataReport:
+    first: dict[str, int] = {}
+    conflicting = []
+    for i, finding in enumerate(in_train):
+        if finding.problem:
+            continue
+        j = first.setdefault(finding.digest, i)
+        if repr(train.target(i)) != repr(train.target(j)):
+            conflicting.append((train.name(j), train.name(i)))
+    leaked = [
+        (train.name(first[f.digest]), validation.name(i))
+        for i, f in enumerate(held_out)
+        if not f.problem and f.digest in first
+    ]
+    good = [f for f in (*in_train, *held_out) if not f.problem]
+    return DataReport(
+        pictures={
+            "training": sum(not f.problem for f in in_train),
+            "validation": sum(not f.problem for f in held_out),
+        },
+        unreadable=tuple(f.problem for f in (*in_train, *held_out) if f.problem),
+        leaked=tuple(leaked),
+        conflicting=tuple(conflicting),
+        heights=_spread([f.height for f in good]),
+        widths=_spread([f.width for f in good]),
+    )
+
+
+def _spread(values: list[int]) -> tuple[int, int, int]:
+    if not values:
+        return 0, 0, 0
+    return min(values), int(np.median(values)), max(values)
+
+
+def _stop_if_too_many(problems: tuple[str, ...], total: int) -> None:
+    if len(problems) > UNREADABLE_LIMIT * total:
+        raise DataError(
+            f"{_some(f'of {total} pictures are unreadable', problems)}; repair or remove them "
+            f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
+        )
+
+
+def _readable(samples: Samples, findings: list[Finding]) -> Samples:
+    good = [i for i, finding in enumerate(findings) if not finding.problem]
+    if len(good) == len(samples):
+        return samples
+    return samples.subset(good)
+
+
+def _some(what: str, names: tuple[str, ...], shown: int = 3) -> str:
+    more = f", and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{len(names)} {what}: {'; '.join(names[:shown])}{more}"

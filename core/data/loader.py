@@ -1,0 +1,243 @@
+"""From samples to batches: seeded per sample, shardable over processes, resumable at any batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError, VisiongraftError
+from visiongraft.network import Batch
+from visiongraft.preprocess import Preprocess
+from visiongraft.seeds import mix_seed, seeded
+from visiongraft.task import Transform
+
+Key = tuple[int, int]
+
+
+class Item(NamedTuple):
+    """One loaded sample: image float (C, h, w), target, original (height, width), position."""
+
+    image: Tensor
+    target: Any
+    size: tuple[int, int]
+    position: int
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a sample that could not be loaded, so that workers need not raise."""
+
+    reason: str
+
+
+@dataclass
+class SampleDataset(Dataset[Item | Unreadable]):
+    """Loads, augments and preprocesses single samples.
+
+    A key is (index, view): the same key always gives the same item, in any process and order.
+
+    Attributes:
+        samples: Where pictures and targets come from.
+        preprocess: The network's own preprocessing.
+        transform: Training-time augmentation, or ``None``.
+        seed: Seed of the augmentation.
+    """
+
+    samples: Samples
+    preprocess: Preprocess
+    transform: Transform | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> Item | Unreadable:
+        index, view = key
+        try:
+            picture = self.samples.load(index, len(self.preprocess.config.mean))
+            image, target = self._prepare(picture, self.samples.target(index), index, view)
+        except VisiongraftError as error:
+            return Unreadable(str(error))
+        except Exception as error:  # a task's or a user's own code may raise anything
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
+        return Item(image, target, (picture.shape[0], picture.shape[1]), index)
+
+    def _prepare(
+        self, picture: np.ndarray[Any, Any], target: Any, index: int, view: int
+    ) -> tuple[Tensor, Any]:
+        pixels = torch.from_numpy(np.ascontiguousarray(picture))
+        if self.transform is None:
+            return self.preprocess(pixels[None])[0], target
+        with seeded(self.seed, "sample", index, view):
+            image, target = self.transform(tv_tensors.Image(pixels.permute(2, 0, 1)), target)
+        image = torch.as_tensor(image).as_subclass(Tensor)
+        if tuple(image.shape[-2:]) != tuple(self.preprocess.config.size):
+            raise DataError(
+                f"{self.samples.name(index)}: the augmentation gave {tuple(image.shape)} pixels, "
+                f"the network takes {self.preprocess.config.size}"
+            )
+        return self.preprocess.normalize(image[None])[0], target
+
+
+class BatchLoader:
+    """Loads planned batches, with worker processes that stay alive between epochs.
+
+    Args:
+        dataset: What to load from.
+        collate: Makes one batch of a list of targets.
+        workers: Worker processes; 0 loads in this process.
+        pin_memory: Use page-locked memory, for copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        collate: Callable[[list[Any]], Any],
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self._plan: list[list[Key]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=_Plan(self._plan),
+            collate_fn=_Collate(collate),
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            # A generator of its own: making an iterator must not draw from the global one.
+            generator=torch.Generator(),
+        )
+
+    def batches(self, plan: Sequence[Sequence[Key]]) -> Iterator[Batch]:
+        """Load batches in the planned order.
+
+        Args:
+            plan: Keys of each batch.
+
+        Yields:
+            One batch per entry, on the CPU.
+
+        Raises:
+            DataError: A sample cannot be loaded; the message names it.
+        """
+        self._plan[:] = [list(keys) for keys in plan]
+        for batch in self._loader:
+            if isinstance(batch, Unreadable):
+                raise DataError(batch.reason)
+            yield batch
+
+
+class _Plan:
+    """The batch sampler of a loader whose plan changes every epoch."""
+
+    def __init__(self, plan: list[list[Key]]) -> None:
+        self.plan = plan
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(list(self.plan))
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+
+@dataclass
+class _Collate:
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, items: list[Item | Unreadable]) -> Batch | Unreadable:
+        good = [item for item in items if isinstance(item, Item)]
+        for item in items:
+            if isinstance(item, Unreadable):
+                return item
+        try:
+            targets = self.collate([item.target for item in good])
+        except Exception as error:  # a task's own code may raise anything
+            names = [item.position for item in good]
+            cause = " ".join(str(error).split())
+            return Unreadable(f"targets of samples {names} cannot be collated: {cause}")
+        return Batch(
+            images=torch.stack([item.image for item in good]),
+            targets=targets,
+            sizes=torch.tensor([item.size for item in good], dtype=torch.int64),
+            indices=torch.tensor([item.position for item in good], dtype=torch.int64),
+        )
+
+
+def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Deal all samples into batches in a random order that depends on seed and epoch alone.
+
+    A last batch of a single sample joins the one before it, since batch normalisation cannot train
+    on one sample.
+
+    Args:
+        count: Number of samples.
+        batch_size: Samples per batch over all processes.
+        seed: Seed of the run.
+        epoch: Epoch of the run, from 0.
+
+    Returns:
+        Sample positions of each batch.
+
+    Example:
+        >>> [len(b) for b in shuffled_batches(9, 4, seed=0, epoch=0)]
+        [4, 5]
+    """
+    order = np.random.Generator(np.random.PCG64(mix_seed(seed, "order", epoch))).permutation(count)
+    batches = ordered_batches(count, batch_size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    return [[int(order[i]) for i in batch] for batch in batches]
+
+
+def ordered_batches(count: int, batch_size: int) -> list[list[int]]:
+    """Deal all samples into batches in their own order.
+
+    Args:
+        count: Number of samples.
+        batch_size: Samples per batch.
+
+    Returns:
+        Sample positions of each batch.
+    """
+    return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+
+
+def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
+    """Take this process's part of a batch.
+
+    Args:
+        batch: Sample positions of the whole batch.
+        rank: Number of this process.
+        processes: Number of processes.
+
+    Returns:
+        Every ``processes``-th position. Empty if the batch is smaller than that.
+
+    Example:
+        >>> shard([5, 6, 7], rank=1, processes=2)
+        [6]
+    """
+    return list(batch[rank::processes])
+
+
+def default_workers(device: torch.device) -> int:
+    """Choose how many loading processes to use.
+
+    Args:
+        device: Where the network runs. On a CPU loading shares its cores, so there are none.
+
+    Returns:
+        A number of processes.
+    """
+    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)

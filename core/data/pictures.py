@@ -1,0 +1,267 @@
+"""Pictures in memory: arrays, tensors, PIL images, and datasets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from visiongraft.data.decode import decode_file, printable, to_array
+from visiongraft.data.folder import list_pictures
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError
+
+
+def picture_array(picture: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
+    """Bring a picture of any usual kind into one form.
+
+    Args:
+        picture: A path; a PIL image; an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W),
+            each uint8 in 0..255, float in 0..1, or bool.
+        name: What to call it in messages.
+        channels: How many channels to give. 1, 3 and 4 are converted into each other: grey is
+            repeated, transparency laid over white; other numbers must be there already.
+
+    Returns:
+        uint8 (H, W, channels).
+
+    Raises:
+        DataError: It is none of these.
+
+    Example:
+        >>> picture_array(np.full((2, 3), 0.5), "grey").shape
+        (2, 3, 3)
+    """
+    if isinstance(picture, (str, Path)):
+        return decode_file(Path(picture), channels)
+    if isinstance(picture, PillowImage.Image):
+        return _from_pillow(picture, name, channels)
+    if isinstance(picture, np.ndarray):
+        return _as_channels(_as_uint8(picture, name), name, channels, "(H, W, C)")
+    if hasattr(picture, "detach"):
+        array = _as_uint8(_from_tensor(picture), name)
+        array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+        return _as_channels(array, name, channels, "(C, H, W)")
+    raise DataError(f"{name}: a picture is a path, image, array or tensor, not {_kind(picture)}")
+
+
+@dataclass(frozen=True)
+class PictureSamples(Samples):
+    """Pictures without targets, to be predicted.
+
+    Attributes:
+        pictures: Whatever ``picture_array`` takes.
+    """
+
+    pictures: Sequence[Any]
+
+    @classmethod
+    def of(cls, images: Any) -> PictureSamples:
+        """Read what a user calls pictures: one, several, or a folder of them.
+
+        Args:
+            images: One picture, a sequence of pictures, or a folder.
+
+        Returns:
+            The samples.
+
+        Raises:
+            DataError: A folder holds no pictures, a path does not exist, or the kind is unknown.
+        """
+        if isinstance(images, (str, Path)):
+            if Path(images).is_dir():
+                found = list_pictures(Path(images))
+                if not found:
+                    raise DataError(f"{printable(images)} holds no pictures")
+                return cls(found)
+            images = [images]
+        elif isinstance(images, PillowImage.Image) or getattr(images, "ndim", 0) in (2, 3):
+            images = [images]
+        try:
+            pictures = list(images)
+        except TypeError:
+            raise DataError(
+                f"pictures are paths, images, arrays or tensors, not {_kind(images)}"
+            ) from None
+        for picture in pictures:
+            if isinstance(picture, (str, Path)) and not Path(picture).is_file():
+                raise DataError(f"{printable(picture)} does not exist or is no file")
+        return cls(pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def name(self, index: int) -> str:
+        """Give the path, or the position."""
+        picture = self.pictures[index]
+        return printable(picture) if isinstance(picture, (str, Path)) else f"picture {index}"
+
+    def target(self, index: int) -> Any:
+        """There is none."""
+        return 0
+
+    def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
+        """Decode or convert."""
+        return picture_array(self.pictures[index], self.name(index), channels)
+
+
+@dataclass(frozen=True)
+class DatasetSamples(Samples):
+    """A map-style dataset of (image, target).
+
+    Attributes:
+        dataset: Has ``__len__`` and ``__getitem__``.
+        targets: One per item.
+    """
+
+    dataset: Any
+    targets: Sequence[Any] = field(default=())
+
+    @classmethod
+    def of(
+        cls, dataset: Any, convert: Callable[[Any], Any] = lambda target: target
+    ) -> DatasetSamples:
+        """Wrap a dataset.
+
+        Targets are read without decoding where the dataset lists them (as ``targets``, ``labels``,
+        or (path, target) in ``samples``) and a few items agree with its list; else every item is
+        got once.
+
+        Args:
+            dataset: A map-style dataset of (image, target).
+            convert: Brings each target into the task's form.
+
+        Returns:
+            The samples.
+
+        Raises:
+            DataError: It is no such dataset, or is empty.
+        """
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise DataError(
+                f"data is a path or a dataset with __len__ and __getitem__, not {_kind(dataset)}"
+            )
+        if len(dataset) == 0:
+            raise DataError(f"the dataset ({_kind(dataset)}) is empty")
+        targets = _listed_targets(dataset)
+        if targets is None or not _agree(dataset, targets):
+            targets = [_pair(dataset, i)[1] for i in range(len(dataset))]
+        return cls(dataset, [convert(_plain(t)) for t in targets])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def name(self, index: int) -> str:
+        """Give the position."""
+        return f"item {index}"
+
+    def target(self, index: int) -> Any:
+        """Give the target."""
+        return self.targets[index]
+
+    def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
+        """Get the item and convert its picture."""
+        return picture_array(_pair(self.dataset, index)[0], self.name(index), channels)
+
+
+def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
+    try:
+        item = dataset[index]
+    except Exception as error:  # a stranger's dataset may raise anything
+        cause = " ".join(str(error).split())
+        raise DataError(
+            f"item {index}: the dataset raised {type(error).__name__}: {cause}"
+        ) from error
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise DataError(f"item {index}: a dataset gives (image, target), not {_kind(item)}")
+    return item[0], item[1]
+
+
+def _listed_targets(dataset: Any) -> list[Any] | None:
+    """Find the list of targets that torchvision's datasets and torch's Subset of them offer."""
+    if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        inner = _listed_targets(dataset.dataset)
+        return None if inner is None else [inner[i] for i in dataset.indices]
+    for name in ("targets", "labels"):
+        targets: Any = getattr(dataset, name, None)
+        if _is_list(targets) and len(targets) == len(dataset):
+            return list(targets)
+    samples: Any = getattr(dataset, "samples", None)
+    if not _is_list(samples) or len(samples) != len(dataset):
+        return None
+    pairs = all(isinstance(s, tuple) and len(s) == 2 for s in samples)
+    return [target for _, target in samples] if pairs else None
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
+def _agree(dataset: Any, targets: list[Any]) -> bool:
+    """Look whether a list of targets is what the items have: names or raw values would not be."""
+    probes = {0, len(targets) // 2, len(targets) - 1}
+    return all(repr(_plain(_pair(dataset, i)[1])) == repr(_plain(targets[i])) for i in probes)
+
+
+def _plain(target: Any) -> Any:
+    """Turn zero-dimensional tensors and numpy numbers into Python's own, as JSON has them."""
+    if hasattr(target, "tolist") and getattr(target, "ndim", 1) == 0:
+        return target.tolist()
+    return target
+
+
+def _from_pillow(picture: PillowImage.Image, name: str, channels: int) -> NDArray[np.uint8]:
+    try:
+        return to_array(picture, channels)
+    except Exception as error:  # Pillow may decode only now, and raises anything
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name}: {cause}") from error
+
+
+def _from_tensor(tensor: Any) -> NDArray[Any]:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # numpy has no bfloat16
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _as_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        return (array * 255 + 0.5).astype(np.uint8)
+    span = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
+    raise DataError(
+        f"{name}: pixels are uint8 in 0..255 or float in 0..1, not {array.dtype}{span}; give "
+        "pictures before they are normalised"
+    )
+
+
+def _as_channels(
+    array: NDArray[np.uint8], name: str, channels: int, order: str
+) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"{name}: a picture has height, width and channels, not {array.shape}")
+    has = array.shape[2]
+    if has == channels:
+        return array
+    if has in (1, 3, 4) and channels in (1, 3, 4):
+        plain = np.ascontiguousarray(array[:, :, 0] if has == 1 else array)
+        return to_array(PillowImage.fromarray(plain), channels)
+    raise DataError(
+        f"{name}: has {has} channels where {channels} are needed; it is read as {order}"
+    )
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__

@@ -1,0 +1,46 @@
+"""Held-out parts where the data name none: seeded, and stratified by a key."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from visiongraft.errors import OptionError
+from visiongraft.seeds import mix_seed
+
+
+def stratified_split(
+    keys: Sequence[Hashable], fraction: float, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Hold out a share of the samples of every key.
+
+    Args:
+        keys: What each sample is stratified by, such as its label; all equal for a plain split.
+        fraction: Share to hold out, in (0, 1).
+        seed: Fixes which ones.
+
+    Returns:
+        Positions of the samples to keep and of those held out, both ascending. Of every key with
+        two samples or more at least one is on each side, and the share is met within one sample; a
+        single sample is kept.
+
+    Raises:
+        OptionError: The fraction is not in (0, 1).
+
+    Example:
+        >>> kept, held_out = stratified_split(["a"] * 8 + ["b"] * 4, 0.25)
+        >>> len(kept), [["a", "b"][i >= 8] for i in held_out]
+        (9, ['a', 'a', 'b'])
+    """
+    if not 0 < fraction < 1:
+        raise OptionError(f"validation={fraction} is not a share in (0, 1)")
+    groups: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        groups.setdefault(key, []).append(position)
+    held_out: set[int] = set()
+    for positions in groups.values():
+        if len(positions) < 2:
+            continue
+        count = min(max(round(len(positions) * fraction), 1), len(positions) - 1)
+        # Ordered by a hash, not by a library's generator, whose stream a new version may change.
+        held_out.update(sorted(positions, key=lambda p: mix_seed(seed, "split", p))[:count])
+    return [i for i in range(len(keys)) if i not in held_out], sorted(held_out)

@@ -1,0 +1,41 @@
+"""Where a run computes: devices, precision and processes, through Accelerate."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from visiongraft.config import FitConfig
+from visiongraft.errors import TrainingError
+
+
+def make_accelerator(config: FitConfig) -> Accelerator:
+    """Make the accelerator of a run.
+
+    Accelerate keeps one state per process; it is renewed if an earlier run had other settings.
+
+    Args:
+        config: Gives device and precision; processes come from the launcher's environment.
+
+    Returns:
+        The accelerator.
+
+    Raises:
+        TrainingError: The device cannot compute in this precision.
+    """
+    cpu = config.device == "cpu"
+    shared = AcceleratorState._shared_state
+    if shared and (
+        shared.get("_mixed_precision") != config.precision
+        or (shared["device"].type == "cpu") != (cpu or not torch.cuda.is_available())
+    ):
+        AcceleratorState._reset_state(reset_partial_state=shared["num_processes"] == 1)
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    try:
+        return Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=handlers)
+    except ValueError as error:
+        raise TrainingError(
+            f"precision={config.precision!r} does not work on this device: {error}"
+        ) from error

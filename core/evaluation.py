@@ -1,0 +1,64 @@
+"""Measuring a network on samples, with the very modules that are exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visiongraft.network import Batch, Network
+from visiongraft.task import Decoded
+
+
+def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, Any]:
+    """Decode batches and measure them with the task's metrics.
+
+    Args:
+        network: The network; left in evaluation mode.
+        batches: On the CPU.
+
+    Returns:
+        What the task's metrics computed.
+    """
+    metrics = network.task.build_metrics()
+    for decoded, batch in decode_batches(network, batches):
+        metrics.update(decoded, batch.targets)
+    return metrics.compute()
+
+
+def decode_batches(
+    network: Network, batches: Iterable[Batch]
+) -> Iterator[tuple[dict[str, NDArray[Any]], Batch]]:
+    """Decode batches one by one, without gradients.
+
+    Args:
+        network: The network; left in evaluation mode.
+        batches: On the CPU.
+
+    Yields:
+        Decoded arrays and the batch they belong to.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    for batch in batches:
+        with torch.no_grad():
+            moved = batch.to(device)
+            decoded = network.decode(moved.images, moved.sizes)
+        yield to_arrays(decoded), batch
+
+
+def to_arrays(decoded: Decoded) -> dict[str, NDArray[Any]]:
+    """Copy decoded tensors to numpy arrays."""
+    return {name: np.asarray(value.detach().cpu().numpy()) for name, value in decoded.items()}
+
+
+def scalars(results: dict[str, Any]) -> dict[str, float]:
+    """Keep the results that are plain numbers; tables and per-class results are left out."""
+    return {
+        name: float(value)
+        for name, value in results.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }

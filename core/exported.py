@@ -1,0 +1,56 @@
+"""Opens exported files by what is installed for their suffix, without loading torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visiongraft.errors import ArtifactError
+
+if TYPE_CHECKING:  # `visiongraft --help` does without numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+GROUP = "visiongraft.predictors"
+
+
+class ExportedModel(Protocol):
+    """What an entry point of the group gives when called with a path and a provider.
+
+    Attributes:
+        metadata: What the file says about itself; at least ``task``, ``task_options`` and
+            ``input``, with its ``channels``.
+    """
+
+    metadata: dict[str, Any]
+
+    def predict(self, pictures: Any, batch_size: int = 16) -> list[Any]:
+        """Give one prediction per picture."""
+
+    def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+        """Give the task's decoded results for uint8 (N, H, W, C)."""
+
+
+def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
+    """Open an exported file.
+
+    Args:
+        path: The file.
+        provider: Where to run it, such as ``"cuda"``; the CPU if ``None``.
+
+    Returns:
+        The model, ready to predict.
+
+    Raises:
+        ArtifactError: The file is missing or no exported model.
+        RuntimeProviderError: The provider cannot be used here.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    points: dict[str, EntryPoint] = {f".{p.name}": p for p in entry_points(group=GROUP)}
+    if path.suffix.lower() not in points:
+        raise ArtifactError(f"{path} is no exported model ({', '.join(sorted(points))})")
+    opened: ExportedModel = points[path.suffix.lower()].load()(path, provider)
+    return opened

@@ -1,0 +1,112 @@
+"""The contract of exporters, and the certificate that each exported file carries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from visiongraft.data.samples import Samples
+    from visiongraft.model import TransferModel
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of the exported file with PyTorch.
+
+    Attributes:
+        inputs: ``"random"`` or ``"real"``.
+        batch: Pictures per call.
+        pictures: Pictures compared in all.
+        sizes: The (height, width) pairs that were tried, in pixels, from the smallest to the
+            largest; of very many some.
+        difference: Worst difference, relative to the largest absolute reference value.
+        flips: Decisions that changed.
+        worst: Which picture differs most, by its position: an exported file must not tell the names
+            of the files it was tried on.
+    """
+
+    inputs: str
+    batch: int
+    pictures: int
+    sizes: tuple[tuple[int, int], ...]
+    difference: float
+    flips: int
+    worst: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was tried on an exported file, and what came out.
+
+    Attributes:
+        file: Name of the file.
+        format: Name of the exporter.
+        checks: Every comparison made.
+        tolerance: Largest relative difference that is accepted.
+        headline: Name of the task's metric.
+        metric_torch: The metric in PyTorch on the real pictures; ``None`` without targets.
+        metric_exported: The metric of the exported file on the same pictures.
+        data_sha256: Hash over the shapes and values of the real pictures that the metric is over,
+            in order; ``None`` without any.
+        versions: Versions of the libraries that made and checked the file.
+        warnings: What a reader must know, such as that no real picture was tried.
+    """
+
+    file: str
+    format: str
+    checks: tuple[Check, ...]
+    tolerance: float
+    headline: str
+    metric_torch: float | None
+    metric_exported: float | None
+    data_sha256: str | None
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float:
+        """Worst relative difference over all checks."""
+        return max(check.difference for check in self.checks)
+
+    @property
+    def flips(self) -> int:
+        """Changed decisions over all checks."""
+        return sum(check.flips for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give all fields, and the two totals, as JSON values."""
+        return {**asdict(self), "difference": self.difference, "flips": self.flips}
+
+
+class Exporter(ABC):
+    """Writes a trained model in one file format, and proves that it agrees with PyTorch.
+
+    Attributes:
+        name: How users ask for the exporter.
+        suffix: File suffix, with the dot.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def export(
+        self, model: TransferModel, path: Path, samples: Samples | None, **options: Any
+    ) -> Certificate:
+        """Export and verify.
+
+        Args:
+            model: The trained model; ``model.inference_graph()`` is what to trace.
+            path: Where the file goes; it appears there only after every check has passed.
+            samples: Real pictures with targets to verify on, or ``None``.
+            options: The exporter's own.
+
+        Returns:
+            The certificate, also written beside the file.
+
+        Raises:
+            ExportError: The file could not be made or disagrees with PyTorch; no file is left.
+        """

@@ -1,0 +1,106 @@
+"""Writing files so that a crash leaves the old content or the new, never half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+
+from visiongraft.errors import ArtifactError, VisiongraftError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: temporary file, fsync, rename.
+
+    Args:
+        path: Where to; its folder is made if needed.
+        content: What to write.
+
+    Raises:
+        VisiongraftError: The file cannot be written, for example because the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise VisiongraftError(
+            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
+            "another folder"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its value.
+
+    Raises:
+        ArtifactError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no valid JSON ({error}); it may be damaged") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON values into one safetensors file, atomically.
+
+    Args:
+        path: Where to.
+        tensors: By name; tensors that share memory are written separately.
+        metadata: JSON values by name.
+    """
+    from safetensors.torch import save  # loads torch, which those who write JSON can do without
+
+    independent = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
+    write_bytes(path, save(independent, {k: json.dumps(v) for k, v in metadata.items()}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``write_tensors`` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name and JSON values by name.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        return tensors, {k: json.loads(v) for k, v in metadata.items()}
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error

@@ -1,0 +1,78 @@
+"""Batch norms folded into the convolutions before them, for passes that only infer."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def folded_copy(model: AnyModule, images: Tensor) -> AnyModule:
+    """Copy a model, in evaluation mode, with its batch norms folded into their convolutions.
+
+    On CPUs batch norm in evaluation mode is bound by memory and costs as much as the convolutions.
+    A batch norm is folded where its input is, in a real forward pass, the very tensor that a
+    convolution returned. Module names stay as they are.
+
+    Args:
+        model: Any model; it is not changed.
+        images: float (N, C, H, W), an example input on the model's device.
+
+    Returns:
+        The copy; its results equal the model's up to rounding.
+    """
+    folded = copy.deepcopy(model).eval()
+    for name, (convolution, norm) in _pairs(folded, images).items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        rest = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
+        folded.set_submodule(name, nn.Sequential(*rest))
+    return folded
+
+
+def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Find the batch norms whose input is a convolution's output, each called once."""
+    produced: dict[int, tuple[Tensor, nn.Conv2d]] = {}
+    pairs: dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]] = {}
+    used: dict[int, int] = {}
+    hooks = []
+
+    def note_output(module: nn.Module, args: Any, output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        produced[id(output)] = (output, module)  # keeping the tensor keeps its id unique
+        used[id(module)] = used.get(id(module), 0) + 1
+
+    def note_input(name: str) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            assert isinstance(module, nn.BatchNorm2d)
+            if id(args[0]) in produced and module.running_mean is not None:
+                pairs[name] = (produced[id(args[0])][1], module)
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(note_output))
+        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
+            hooks.append(module.register_forward_pre_hook(note_input(name)))
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {n: p for n, p in pairs.items() if used[id(p[0])] == 1}

@@ -1,0 +1,197 @@
+"""A trained model: predict, evaluate, export, save; and loading one again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PillowImage
+
+from visiongraft.artifact import load_network, model_folder, save_model
+from visiongraft.backbone import BackboneInfo
+from visiongraft.config import FitConfig
+from visiongraft.data.check import drop_unreadable
+from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
+from visiongraft.data.pictures import PictureSamples
+from visiongraft.data.samples import Samples
+from visiongraft.errors import ArtifactError, ExportError, OptionError
+from visiongraft.evaluation import decode_batches, evaluate
+from visiongraft.exporter import Certificate
+from visiongraft.network import InferenceGraph, Network
+from visiongraft.plugin_manager import plugins
+from visiongraft.task import Task
+
+
+@dataclass
+class TransferModel:
+    """A network with what is known about it.
+
+    ``visiongraft.fit`` and ``visiongraft.load`` make these.
+
+    Attributes:
+        network: Backbone and head, in evaluation mode.
+        facts: Training, data and metrics, as JSON values.
+        validation: Held-out samples of the training data, if at hand.
+        run_folder: The run it came out of, if known.
+    """
+
+    network: Network
+    facts: dict[str, Any] = field(default_factory=dict)
+    validation: Samples | None = None
+    run_folder: Path | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.network.task
+
+    @property
+    def backbone_info(self) -> BackboneInfo:
+        """Facts about its backbone."""
+        return self.network.backbone.info
+
+    def predict(
+        self, images: Any, *, batch_size: int = 32, save: str | Path | None = None
+    ) -> list[Any]:
+        """Predict pictures.
+
+        Args:
+            images: A path, a folder, an array (H, W, C) uint8, a PIL image, a tensor (C, H, W)
+                uint8 or float in 0..1, or a sequence of these.
+            batch_size: Pictures per forward pass.
+            save: Folder for pictures with the predictions drawn on them.
+
+        Returns:
+            One typed prediction per picture, in order, also if there is only one picture.
+
+        Raises:
+            DataError: A picture cannot be read.
+        """
+        samples = PictureSamples.of(images)
+        results: list[Any] = []
+        for decoded, _ in decode_batches(self.network, self._batches(samples, batch_size, list)):
+            results += self.task.predictions(decoded)
+        if save is not None:
+            self._draw(samples, results, Path(save))
+        return results
+
+    def evaluate(self, data: Any, *, batch_size: int = 32) -> dict[str, Any]:
+        """Measure the model on labelled data.
+
+        Args:
+            data: In any form that ``fit`` takes; of data with several parts the test part, else
+                the validation part.
+            batch_size: Pictures per forward pass.
+
+        Returns:
+            The task's metrics, and ``pictures`` and ``unreadable`` counts.
+
+        Raises:
+            DataError: The data are missing, do not fit the label map, or too many are unreadable.
+        """
+        samples, unreadable = drop_unreadable(
+            self.task.read_labelled(data), self.backbone_info.in_channels
+        )
+        results = evaluate(self.network, self._batches(samples, batch_size, self.task.collate))
+        return {**results, "pictures": len(samples), "unreadable": unreadable}
+
+    def export(
+        self, path: str | Path, *, format: str | None = None, data: Any = None, **options: Any
+    ) -> Certificate:
+        """Write the model into one file that is proved to agree with PyTorch.
+
+        Args:
+            path: Where to.
+            format: An exporter's name; found by the file's suffix if ``None``.
+            data: Labelled pictures to prove it on; the held-out part of the training data if
+                ``None`` and at hand. Without any, the certificate says so.
+            options: The exporter's own.
+
+        Returns:
+            The certificate.
+
+        Raises:
+            ExportError: The file could not be made or disagrees; none is left.
+        """
+        path = Path(path)
+        exporters = plugins().exporters()
+        if format is None:
+            fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
+            if not fitting:
+                known = ", ".join(sorted(e.suffix for e in exporters.values()))
+                raise ExportError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
+            format = fitting[0]
+        exporter = plugins().get("exporter", format)()
+        certificate: Certificate = exporter.export(self, path, self._proof_samples(data), **options)
+        return certificate
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a folder with weights, config and model card.
+
+        Args:
+            folder: Where to.
+        """
+        save_model(Path(folder), self.network, self.facts)
+
+    def inference_graph(self) -> InferenceGraph:
+        """Give the graph from raw pictures to predictions, on the CPU and in evaluation mode."""
+        self.network.to("cpu").eval()
+        return InferenceGraph(self.network).eval()
+
+    def _batches(self, samples: Samples, batch_size: int, collate: Any) -> Any:
+        if batch_size < 1:
+            raise OptionError(f"batch_size={batch_size} is not at least 1")
+        device = next(self.network.parameters()).device
+        dataset = SampleDataset(samples, self.network.preprocess_on_cpu())
+        loader = BatchLoader(dataset, collate, default_workers(device))
+        plan = ordered_batches(len(samples), batch_size)
+        return loader.batches([[(i, 0) for i in batch] for batch in plan])
+
+    def _draw(self, samples: PictureSamples, results: Sequence[Any], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, result in enumerate(results):
+            picture = PillowImage.fromarray(samples.load(i))
+            target = folder / f"{i:05d}-{Path(samples.name(i)).stem}.jpg"
+            self.task.draw(picture, result).convert("RGB").save(target, quality=90)
+
+    def _proof_samples(self, data: Any) -> Samples | None:
+        if data is not None:
+            samples = self.task.read_labelled(data)
+        elif self.validation is not None:
+            return self.validation
+        elif self.run_folder is not None:
+            config = FitConfig.read(self.run_folder)
+            if config.data is None or not Path(config.data).exists():
+                return None
+            parts = self.task.read(config.data, validation=config.validation, seed=config.seed)
+            samples = parts.validation
+        else:
+            return None
+        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
+
+
+def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel:
+    """Load a saved model, or the best model of a run.
+
+    Args:
+        folder: A saved model's folder, or a run folder.
+        task: The task's class, if it is not an installed plugin's.
+
+    Returns:
+        The model, in evaluation mode on the CPU.
+
+    Raises:
+        ArtifactError: The folder is missing, damaged, or no saved model.
+    """
+    given = Path(folder)
+    path = model_folder(given)
+    if not given.is_dir():
+        raise ArtifactError(f"{given} is no folder; it takes a run folder or a saved model's")
+    if path == given and (given / "metrics.jsonl").is_file():
+        raise ArtifactError(
+            f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
+        )
+    network, config = load_network(path, task)
+    return TransferModel(network, config.facts, run_folder=given if path != given else None)

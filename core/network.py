@@ -1,0 +1,118 @@
+"""Backbone, head and loss as one module, and the very graph that is evaluated and exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from visiongraft.backbone import Backbone
+from visiongraft.preprocess import Preprocess
+from visiongraft.task import Decoded, Task
+
+
+@dataclass
+class Batch:
+    """What one step works on.
+
+    Attributes:
+        images: float (N, C, height, width), preprocessed.
+        targets: What the task's ``collate`` made.
+        sizes: int64 (N, 2), original height and width in pixels.
+        indices: int64 (N,), position of each sample in its ``Samples``.
+    """
+
+    images: Tensor
+    targets: Any
+    sizes: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device; images in the memory layout that convolutions like best."""
+        images = self.images.to(device, non_blocking=True)
+        if images.ndim == 4 and images.stride(-1):  # a stand-in without content has stride 0
+            images = images.contiguous(memory_format=torch.channels_last)
+        targets = pytree.tree_map_only(
+            Tensor, lambda t: t.to(device, non_blocking=True), self.targets
+        )
+        return Batch(images, targets, self.sizes.to(device), self.indices)
+
+
+class Network(nn.Module):
+    """A task's trainable whole: backbone, head and loss.
+
+    ``train()`` leaves frozen modules in evaluation mode, however often it is called.
+
+    Args:
+        backbone: The pretrained part.
+        task: Builds head and loss.
+    """
+
+    def __init__(self, backbone: Backbone, task: Task) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(backbone.info.preprocess)
+        self.backbone = backbone
+        self.head = task.build_head(backbone)
+        self.loss = task.build_loss()
+        self.task = task
+        self.held_in_eval: tuple[nn.Module, ...] = ()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the loss parts of a training batch."""
+        return self.task.training_step(self, batch)
+
+    def decode(self, images: Tensor, sizes: Tensor) -> Decoded:
+        """Predict from preprocessed images.
+
+        Args:
+            images: float (N, C, height, width), preprocessed.
+            sizes: int64 (N, 2), original heights and widths.
+
+        Returns:
+            The task's decoded outputs.
+        """
+        return self.task.decode(self.head(self.backbone(images)), sizes)
+
+    def preprocess_on_cpu(self) -> Preprocess:
+        """Give the same preprocessing for loading, wherever the network itself is."""
+        return Preprocess(self.preprocess.config)
+
+    def train(self, mode: bool = True) -> Network:
+        """Set training or evaluation mode; frozen modules always stay in evaluation mode."""
+        super().train(mode)
+        for module in self.held_in_eval:
+            module.training = False
+        return self
+
+
+class InferenceGraph(nn.Module):
+    """Raw pictures in, final predictions out: what every exporter traces.
+
+    Args:
+        network: A trained network; its own modules are used, not copies.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.preprocess = network.preprocess
+        self.backbone = network.backbone
+        self.head = network.head
+        self.task = network.task
+
+    def forward(self, images: Tensor) -> Decoded:
+        """Predict.
+
+        Args:
+            images: uint8 (N, H, W, C) in 0..255, any H and W.
+
+        Returns:
+            The task's decoded outputs.
+        """
+        sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
+        sizes[:, 0] = images.shape[1]
+        sizes[:, 1] = images.shape[2]
+        features = self.backbone(self.preprocess(images))
+        return self.task.decode(self.head(features), sizes)

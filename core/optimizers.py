@@ -1,0 +1,124 @@
+"""Optimisers that survive freezing and unfreezing, and their learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visiongraft.errors import CheckpointError, OptionError, near_matches
+
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
+    "adamw": lambda groups: torch.optim.AdamW(groups),
+    "sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
+}
+
+
+def build_optimizer(
+    name: str, groups: Groups, previous: torch.optim.Optimizer | None = None
+) -> torch.optim.Optimizer:
+    """Make a phase's optimiser; parameters that trained before keep their moments.
+
+    Args:
+        name: ``"adamw"`` or ``"sgd"`` (Nesterov momentum 0.9).
+        groups: From ``freezing.parameter_groups``.
+        previous: The optimiser of the phase before.
+
+    Returns:
+        An optimiser of exactly these parameters.
+
+    Raises:
+        OptionError: The name is unknown.
+    """
+    if name not in OPTIMIZERS:
+        raise OptionError(f"no optimizer {name!r}{near_matches(name, OPTIMIZERS)}")
+    optimizer = OPTIMIZERS[name](groups)
+    if previous is not None:
+        for group in groups:
+            for parameter in group["params"]:
+                if parameter in previous.state:
+                    optimizer.state[parameter] = previous.state[parameter]
+    return optimizer
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float = 0.05) -> float:
+    """Scale the peak learning rate: linear warm-up, then a cosine down to zero.
+
+    Args:
+        step: Step of the phase, from 0.
+        steps: Steps in the phase.
+        warmup: Share of the steps that warms up.
+
+    Returns:
+        A factor in (0, 1].
+
+    Example:
+        >>> [round(learning_rate_factor(s, 100), 2) for s in (0, 5, 52, 99)]
+        [0.2, 1.0, 0.51, 0.0]
+    """
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to its peak times a factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read an optimiser's state, keyed by parameter name.
+
+    Args:
+        optimizer: One that ``build_optimizer`` made.
+
+    Returns:
+        Tensors by ``"<parameter>/<slot>"``, and the slots that are no tensors, likewise.
+    """
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for slot, value in optimizer.state.get(parameter, {}).items():
+                target = tensors if isinstance(value, Tensor) else values
+                target[f"{name}/{slot}"] = value
+    return tensors, values
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Put an optimiser's state back.
+
+    Args:
+        optimizer: One with the same parameters as the one that was read.
+        tensors: From ``optimizer_tensors``.
+        values: From ``optimizer_tensors``.
+
+    Raises:
+        CheckpointError: The state holds a parameter that the optimiser does not.
+    """
+    parameters = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    for key, value in {**tensors, **values}.items():
+        name, _, slot = key.rpartition("/")
+        if name not in parameters:
+            raise CheckpointError(
+                f"the checkpoint's optimiser state names {name!r}, which is frozen"
+            )
+        if isinstance(value, Tensor):
+            # AdamW keeps its step counter on the CPU, moments beside their parameter.
+            value = (
+                value.clone() if slot == "step" else value.to(parameters[name].device, copy=True)
+            )
+        optimizer.state[parameters[name]][slot] = value

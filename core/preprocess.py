@@ -1,0 +1,191 @@
+"""From raw pictures to network input: one module, used in training, evaluation and export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiongraft.errors import OptionError
+
+RESIZE_MODES = ("crop", "stretch")
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How a backbone wants its pictures.
+
+    Attributes:
+        size: Height and width of the network input, in pixels.
+        mean: Per-channel mean that is subtracted, on the scale 0..1.
+        std: Per-channel standard deviation that is divided by, on the scale 0..1.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
+        resize: ``"crop"`` keeps the aspect ratio and takes the largest central region;
+            ``"stretch"`` squeezes the whole picture into ``size``.
+        crop_fraction: Share of that central region's sides that is kept, in (0, 1];
+            only ``"crop"`` uses it.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    resize: str = "crop"
+    crop_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_MODES:
+            raise OptionError(f"resize={self.resize!r} is not one of {', '.join(RESIZE_MODES)}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise OptionError(
+                f"interpolation={self.interpolation!r} is not one of {', '.join(INTERPOLATIONS)}"
+            )
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise OptionError(f"size={self.size} is not a height and a width of at least 1 pixel")
+        if len(self.mean) != len(self.std) or not self.mean or not all(s > 0 for s in self.std):
+            raise OptionError(
+                f"mean={self.mean} and std={self.std} are not one number per image channel, "
+                "each std above 0"
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise OptionError(f"crop_fraction={self.crop_fraction} is not in (0, 1]")
+
+    def with_channels(self, channels: int) -> PreprocessConfig:
+        """Fit mean and std to another number of input channels, each the average of the old ones.
+
+        Args:
+            channels: Number of image channels.
+
+        Returns:
+            The same config if the number already fits.
+        """
+        if channels == len(self.mean):
+            return self
+        mean = sum(self.mean) / len(self.mean)
+        std = sum(self.std) / len(self.std)
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+
+class Preprocess(nn.Module):
+    """Resize, crop and normalise a batch of raw pictures of one size.
+
+    The arithmetic on sizes is in integers, so that the traced graph and PyTorch agree on every
+    height and width, and the crop is taken before the resize, so that the output size is fixed.
+
+    Args:
+        config: What the backbone asks for.
+
+    Example:
+        >>> preprocess = Preprocess(PreprocessConfig(size=(8, 8)))
+        >>> preprocess(torch.zeros(2, 20, 30, 3, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = (1, len(config.mean), 1, 1)
+        self.register_buffer("mean", torch.tensor(config.mean).view(shape) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(shape) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Make network input from raw pictures.
+
+        Args:
+            images: uint8 (N, H, W, C) in 0..255, any H and W.
+
+        Returns:
+            float32 (N, C, height, width), normalised.
+        """
+        return self.normalize(self.resize(images))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Crop and resize only.
+
+        Args:
+            images: uint8 (N, H, W, C) in 0..255, any H and W.
+
+        Returns:
+            float32 (N, C, height, width) in 0..255, not rounded.
+        """
+        config = self.config
+        if config.resize == "crop":
+            top, left, height, width = self.region(images.shape[1], images.shape[2])
+            # Splitting gives views whose sizes a traced graph knows; narrowing at a traced position
+            # does not, and fails for one channel.
+            images = images.split([top, height, images.shape[1] - top - height], dim=1)[1]
+            images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]
+        # Planes one after the other: resizing them is twice as fast as resizing interleaved ones.
+        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        x = F.interpolate(
+            x, size=config.size, mode=config.interpolation, align_corners=False, antialias=True
+        )
+        return x.clamp(0.0, 255.0) if config.interpolation == "bicubic" else x
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Subtract the mean and divide by the standard deviation.
+
+        Args:
+            images: (N, C, height, width) in 0..255.
+
+        Returns:
+            float32 of the same shape.
+        """
+        return (images.to(torch.float32) - self.mean) / self.std
+
+    def region(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Find the part of a picture that the network sees.
+
+        Args:
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
+
+        Returns:
+            Top, left, height and width of that part in pixels.
+
+        Example:
+            >>> Preprocess(PreprocessConfig(size=(224, 224))).region(300, 400)
+            (0, 50, 300, 300)
+        """
+        h, w = self.config.size
+        if self.config.resize != "crop":
+            return 0, 0, height, width
+        keep = Fraction(self.config.crop_fraction).limit_denominator(1000)
+        up, down = keep.numerator, keep.denominator
+        # The largest h:w region, shrunk by `keep`; at least one pixel.
+        area = torch.sym_min(height * w, width * h) * up
+        crop_h: Any = torch.sym_max(area // (w * down), 1)  # a symbol while a graph is traced
+        crop_w: Any = torch.sym_max(area // (h * down), 1)
+        return (height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w
+
+
+def as_size(size: int | tuple[int, int] | list[int] | None) -> tuple[int, int] | None:
+    """Read a user's size: one number is a square, two are height and width.
+
+    Args:
+        size: What the user gave, or ``None``.
+
+    Returns:
+        Height and width in pixels, or ``None``.
+
+    Raises:
+        OptionError: It is neither, or not positive.
+
+    Example:
+        >>> as_size(96), as_size((64, 96))
+        ((96, 96), (64, 96))
+    """
+    if size is None:
+        return None
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
+        raise OptionError(f"size={size!r} is neither a number of pixels nor a height and a width")
+    return pair[0], pair[1]

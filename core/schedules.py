@@ -1,0 +1,293 @@
+"""Schedules: which stages train, when, and how fast.
+
+A schedule is a generator of phases. After each phase it is sent the history so far, so that it can
+decide the next phase from what happened.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.hookspecs import hookimpl
+
+History = list[dict[str, Any]]
+Phases = Generator["Phase", History, None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one set of trainable stages.
+
+    Attributes:
+        epochs: Passes over the training data, at least 1.
+        trainable: ``"head"``, ``"all"``, or the name of a stage: that stage, all deeper ones and
+            the head.
+        learning_rate: Peak learning rate of the head.
+        layer_decay: Factor in (0, 1] on the learning rate for each stage further from the head.
+        batch_norm: In trainable stages, ``"frozen"`` keeps running statistics fixed and uses them
+            to normalise; ``"train"`` updates them. Scale and shift train in both cases.
+        augment: Whether training pictures are augmented at random.
+
+    Example:
+        >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
+        1.0
+    """
+
+    epochs: int
+    trainable: str = "all"
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    batch_norm: str = "frozen"
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ScheduleError(f"a phase of {self.epochs} epochs: it takes a whole number from 1")
+        if not self.learning_rate > 0:
+            raise ScheduleError(f"learning_rate={self.learning_rate} of a phase is not positive")
+        if not 0 < self.layer_decay <= 1:
+            raise ScheduleError(f"layer_decay={self.layer_decay} of a phase is not in (0, 1]")
+        if self.batch_norm not in ("frozen", "train"):
+            raise ScheduleError(f"batch_norm={self.batch_norm!r} is neither 'frozen' nor 'train'")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A named generator of phases together with its options.
+
+    Attributes:
+        name: How users ask for it.
+        generate: Called with the backbone's stages, the number of epochs, and the options.
+        options: What the user set.
+
+    Example:
+        >>> [p.trainable for p in lp_ft(probe_epochs=1).phases(("stem", "stage1"), 4)]
+        ['head', 'all']
+    """
+
+    name: str
+    generate: Callable[..., Phases]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, **options: Any) -> Schedule:
+        """Set options.
+
+        Args:
+            options: By the names that ``generate`` takes after ``stages`` and ``epochs``.
+
+        Returns:
+            A schedule with these options.
+
+        Raises:
+            OptionError: An option is unknown.
+        """
+        known = list(inspect.signature(self.generate).parameters)[2:]
+        for name in options:
+            if name not in known:
+                raise OptionError(
+                    f"schedule {self.name!r} has no option {name!r}{near_matches(name, known)}"
+                )
+        return replace(self, options={**self.options, **options})
+
+    def phases(self, stages: Sequence[str], epochs: int) -> Phases:
+        """Start the schedule.
+
+        Args:
+            stages: The backbone's stages, from the input to the output.
+            epochs: Epochs in all phases together.
+
+        Returns:
+            A generator of phases that is sent the history after each phase.
+        """
+        if epochs < 1:
+            raise ScheduleError(f"epochs={epochs}: training takes at least 1 epoch")
+        return self.generate(tuple(stages), epochs, **self.options)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give name and options, from which ``find_schedule`` makes the schedule again."""
+        return {"name": self.name, "options": dict(self.options)}
+
+
+def schedule(generate: Callable[..., Phases]) -> Schedule:
+    """Make a schedule of a generator function; its name becomes the schedule's name.
+
+    Args:
+        generate: Takes ``stages`` and ``epochs``, then keyword options with defaults.
+
+    Returns:
+        The schedule.
+
+    Example:
+        >>> @schedule
+        ... def head_then_rest(stages, epochs, *, learning_rate=1e-3):
+        ...     history = yield Phase(1, "head", learning_rate)
+        ...     yield Phase(epochs - 1, "all", learning_rate / 10)
+        >>> [p.epochs for p in head_then_rest.phases(("stem",), 5)]
+        [1, 4]
+    """
+    return Schedule(generate.__name__, generate)
+
+
+@schedule
+def linear_probe(stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3) -> Phases:
+    """Train the head only, on the frozen backbone's features, without augmentation."""
+    yield Phase(epochs, "head", learning_rate, augment=False)
+
+
+@schedule
+def full(
+    stages: Sequence[str],
+    epochs: int,
+    *,
+    learning_rate: float = 5e-4,
+    layer_decay: float = 0.85,
+    batch_norm: str = "frozen",
+) -> Phases:
+    """Train everything from the start."""
+    yield Phase(epochs, "all", learning_rate, layer_decay, batch_norm)
+
+
+@schedule
+def lp_ft(
+    stages: Sequence[str],
+    epochs: int,
+    *,
+    probe_epochs: int | None = None,
+    probe_learning_rate: float = 3e-3,
+    learning_rate: float = 5e-4,
+    layer_decay: float = 0.85,
+    batch_norm: str = "frozen",
+) -> Phases:
+    """Train the head first, then everything (Kumar et al., 2022, "Fine-tuning can distort").
+
+    With a single epoch there is only the second phase.
+    """
+    probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
+    probe = min(probe, epochs - 1)
+    if probe > 0:
+        yield Phase(probe, "head", probe_learning_rate, augment=False)
+    yield Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm)
+
+
+@schedule
+def gradual(
+    stages: Sequence[str],
+    epochs: int,
+    *,
+    probe_learning_rate: float = 3e-3,
+    learning_rate: float = 5e-4,
+    layer_decay: float = 0.85,
+    batch_norm: str = "frozen",
+) -> Phases:
+    """Train the head, then one more stage a phase, deepest first (Howard and Ruder, 2018).
+
+    With fewer epochs than stages, several stages join at a time.
+    """
+    steps = min(epochs - 1, len(stages))
+    yield Phase(_share(epochs, steps + 1, 0), "head", probe_learning_rate, augment=False)
+    for step in range(1, steps + 1):
+        first = len(stages) - len(stages) * step // steps
+        length = _share(epochs, steps + 1, step)
+        yield Phase(length, stages[first], learning_rate, layer_decay, batch_norm)
+
+
+@schedule
+def milestones(
+    stages: Sequence[str],
+    epochs: int,
+    *,
+    at: Mapping[int, str] | None = None,
+    probe_learning_rate: float = 3e-3,
+    learning_rate: float = 5e-4,
+    layer_decay: float = 0.85,
+    batch_norm: str = "frozen",
+) -> Phases:
+    """Unfreeze at stated epochs; ``at={2: "stage3", 5: "all"}`` starts with the head at epoch 0.
+
+    Without ``at`` everything is unfrozen half way.
+    """
+    plan = {int(e): s for e, s in (at or {epochs // 2: "all"}).items()}
+    starts = sorted({0, *plan})
+    for start, end in zip(starts, [*starts[1:], epochs], strict=True):
+        if not 0 <= start < end <= epochs:
+            raise ScheduleError(f"milestones at {starts} do not lie within {epochs} epochs")
+        trainable = plan.get(start, "head")
+        if trainable == "head":
+            yield Phase(end - start, "head", probe_learning_rate, augment=False)
+        else:
+            yield Phase(end - start, trainable, learning_rate, layer_decay, batch_norm)
+
+
+@schedule
+def last_n(
+    stages: Sequence[str],
+    epochs: int,
+    *,
+    n: int = 1,
+    learning_rate: float = 5e-4,
+    layer_decay: float = 0.85,
+    batch_norm: str = "frozen",
+) -> Phases:
+    """Train the head and the last ``n`` stages; the rest stays frozen."""
+    if not 0 <= n <= len(stages):
+        raise ScheduleError(f"last_n(n={n}) on a backbone of {len(stages)} stages")
+    trainable = stages[len(stages) - n] if n else "head"
+    yield Phase(epochs, trainable, learning_rate, layer_decay, batch_norm)
+
+
+@hookimpl
+def register_schedules() -> list[Schedule]:
+    """Provide the built-in schedules."""
+    return [linear_probe, full, lp_ft, gradual, milestones, last_n]
+
+
+def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
+    """Find a schedule by name, with or without options.
+
+    Args:
+        what: A schedule, a name, a call such as ``"gradual(layer_decay=0.8)"``, or what
+            ``Schedule.to_json`` gave.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: The options cannot be read, or one is unknown.
+
+    Example:
+        >>> find_schedule("last_n(n=2)").options
+        {'n': 2}
+    """
+    from visiongraft.plugin_manager import plugins
+
+    if isinstance(what, Schedule):
+        return what
+    name, options = _read_call(what) if isinstance(what, str) else (what["name"], what["options"])
+    found: Schedule = plugins().get("schedule", name)
+    return found(**options)
+
+
+def _read_call(text: str) -> tuple[str, dict[str, Any]]:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            return node.func.id, options
+    except (SyntaxError, ValueError):
+        pass
+    if text.isprintable() and "(" not in text:
+        return text, {}
+    raise OptionError(f"schedule {text!r} reads neither as 'name' nor as 'name(option=value)'")
+
+
+def _share(total: int, parts: int, index: int) -> int:
+    """Divide a whole number into parts that differ by at most one."""
+    return total * (index + 1) // parts - total * index // parts

@@ -1,0 +1,339 @@
+"""What a plugin supplies to add a task; the core supplies everything else.
+
+The core calls these methods in this order::
+
+    splits  = task.read(data)                       # find samples and targets
+    task    = task.bind(splits.train)               # remember labels and other facts of the data
+    head    = task.build_head(backbone)             # Features -> outputs
+    loss    = task.build_loss()                     # outputs, targets -> named parts
+    image, target = task.train_transform(size)(image, target)      # per sample, in training
+    targets = task.collate([target, ...])           # per batch
+    losses  = task.training_step(network, batch)
+    decoded = task.decode(head(features), sizes)    # evaluation, prediction and export alike
+    metrics.update(decoded, targets); metrics.compute()
+    predictions = task.predictions(decoded)         # typed, one per picture
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from visiongraft.data.samples import Samples, Splits
+from visiongraft.errors import OptionError, near_matches
+
+if TYPE_CHECKING:
+    from visiongraft.backbone import Backbone
+    from visiongraft.network import Batch, Network
+
+Decoded = dict[str, Tensor]
+Arrays = Mapping[str, NDArray[Any]]
+Transform = Callable[[Any, Any], tuple[Any, Any]]
+AnyTask = TypeVar("AnyTask", bound="Task")
+
+
+class Metrics(Protocol):
+    """Measures predictions over a whole set."""
+
+    def update(self, decoded: Arrays, targets: Any) -> None:
+        """Take one batch in.
+
+        Args:
+            decoded: What ``Task.decode`` gave, as numpy arrays, from PyTorch or from ONNX.
+            targets: What ``Task.collate`` made, on the CPU.
+        """
+
+    def compute(self) -> dict[str, Any]:
+        """Give all results so far.
+
+        Returns:
+            JSON values by name. Scalars are floats; per-class results and tables are nested.
+            Holds ``Task.headline``.
+        """
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How far one set of decoded outputs is from another.
+
+    Attributes:
+        difference: Largest absolute difference of real-valued outputs, relative to the largest
+            absolute reference value of the same output.
+        flips: How many decisions (classes, counts, masks ...) differ.
+    """
+
+    difference: float
+    flips: int
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """Base of every task; subclasses are frozen dataclasses whose fields are the task's options.
+
+    Fields hold JSON values only (numbers, strings, booleans, ``None``, tuples and dicts of them):
+    they are written to ``config.json`` and given back to the constructor on load. What is learned
+    from the data before training, such as label names, is a field too, filled in by ``bind``.
+
+    Attributes:
+        name: How users ask for the task.
+        headline: The metric that picks the best epoch. Where it depends on an option, set it on
+            the instance in ``__post_init__``, by ``object.__setattr__``.
+        better: Whether a higher or a lower headline is better.
+    """
+
+    name: ClassVar[str]
+    headline: ClassVar[str]
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+
+    # ---- data ----
+
+    @abstractmethod
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        """Find the samples of a data set, without decoding any picture.
+
+        Args:
+            data: What the user gave: a path in one of the task's formats, a map-style dataset of
+                (image, target), or a pair (training, validation) of either.
+            validation: Share to hold out where the data name no validation part, in (0, 1).
+            seed: Seed of that split.
+
+        Returns:
+            Training and validation samples.
+
+        Raises:
+            DataError: The data are missing or in no format the task knows.
+        """
+
+    @abstractmethod
+    def read_labelled(self, data: Any) -> Samples:
+        """Find samples to evaluate a trained model on, by the label map it was trained with.
+
+        Args:
+            data: As in ``read``; if it has parts, the test part, else the validation part.
+
+        Returns:
+            Samples whose targets use this task's label map.
+
+        Raises:
+            DataError: A label is not in the label map.
+        """
+
+    def bind(self, train: Samples) -> Self:
+        """Remember what head, loss and metrics must know of the data, such as label names.
+
+        Args:
+            train: The training samples, unreadable ones already dropped.
+
+        Returns:
+            The task to train.
+        """
+        return self
+
+    def train_transform(self, size: tuple[int, int]) -> Transform | None:
+        """Make the random training-time augmentation of one sample.
+
+        Randomness must come from torch, numpy or ``random``; the core seeds all three per sample,
+        epoch and view.
+
+        Args:
+            size: Height and width to produce, in pixels.
+
+        Returns:
+            A callable from (``tv_tensors.Image`` uint8 (C, H, W), target) to (image (C, height,
+            width) in 0..255, target), or ``None`` for no augmentation.
+        """
+        return None
+
+    def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        """Mix the samples of one training batch with each other (mixup, cutmix).
+
+        Only called in training, after ``train_transform`` and ``collate``, and only when
+        ``train_transform`` gave a transform. The core seeds it per batch.
+
+        Args:
+            images: float (N, C, height, width), normalised.
+            targets: Collated targets.
+
+        Returns:
+            Both, mixed; the default changes nothing.
+        """
+        return images, targets
+
+    def collate(self, targets: list[Any]) -> Any:
+        """Make one batch of targets; tensors in it are moved to the device with the images."""
+        return default_collate(targets)
+
+    # ---- model ----
+
+    @abstractmethod
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        """Make the module that maps ``Features`` to outputs.
+
+        Args:
+            backbone: Gives ``info.channels``, ``info.strides`` and ``info.embedding_dim``.
+
+        Returns:
+            A module whose ``forward(features)`` returns a tensor, or a tuple or dict of tensors,
+            and changes none of the features in place.
+        """
+
+    @abstractmethod
+    def build_loss(self) -> nn.Module:
+        """Make the loss.
+
+        Returns:
+            A module whose ``forward(outputs, targets)`` returns scalar parts by name; their sum is
+            minimised. Every part is a mean over the samples of the batch, so that gradient
+            accumulation and several processes give what one large batch gives. Parameters and
+            buffers of the loss are trained, checkpointed and resumed, and never exported.
+        """
+
+    def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Compute the loss parts of one batch; override it for unusual training.
+
+        Args:
+            network: Gives ``backbone``, ``head`` and ``loss``.
+            batch: Images, targets and original sizes, on the device.
+
+        Returns:
+            Scalars by name.
+        """
+        parts: dict[str, Tensor] = network.loss(
+            network.head(network.backbone(batch.images)), batch.targets
+        )
+        return parts
+
+    # ---- results ----
+
+    @abstractmethod
+    def decode(self, outputs: Any, sizes: Tensor) -> Decoded:
+        """Turn head outputs into final predictions, with torch operators only.
+
+        This runs in evaluation, prediction and inside the exported file. Real-valued results are
+        floats; decisions (class ids, counts, label maps) are integers.
+
+        Args:
+            outputs: What the head returned.
+            sizes: int64 (N, 2), original height and width of each picture in pixels.
+
+        Returns:
+            Named tensors, each with the batch as first dimension.
+        """
+
+    @abstractmethod
+    def build_metrics(self) -> Metrics:
+        """Make an empty metrics object."""
+
+    @abstractmethod
+    def predictions(self, decoded: Arrays) -> list[Any]:
+        """Give one typed prediction per picture, with label names.
+
+        Args:
+            decoded: What ``decode`` gave, as arrays.
+
+        Returns:
+            One object per picture that ``dataclasses.asdict`` can turn into JSON values.
+        """
+
+    def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
+        """Show a prediction on its picture; the default returns the picture as it is."""
+        return image
+
+    def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
+        """Measure how far exported outputs are from PyTorch's, for pictures of one batch.
+
+        The default compares floats by relative difference and counts differing integers as flips.
+
+        Args:
+            reference: PyTorch's decoded outputs.
+            candidate: The exported file's.
+
+        Returns:
+            The disagreement; infinite where names, shapes or finiteness differ.
+        """
+        return compare_arrays(reference, candidate)
+
+    def metadata(self) -> dict[str, Any]:
+        """Give what a deployer must know, such as ``{"labels": [...]}``, as JSON values."""
+        return {}
+
+    # ---- options ----
+
+    def options(self) -> dict[str, Any]:
+        """Give the fields as JSON values; ``create_task`` accepts them."""
+        return asdict(self)
+
+
+def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
+    """Make a task from options, as read from a file or a command line.
+
+    Args:
+        kind: The task's class.
+        options: Values by field name; lists become tuples.
+
+    Returns:
+        The task.
+
+    Raises:
+        OptionError: An option is unknown or its value is refused.
+    """
+    known = [f.name for f in fields(kind)]
+    for name in options:
+        if name not in known:
+            raise OptionError(
+                f"task {kind.name!r} has no option {name!r}{near_matches(name, known)}"
+            )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return kind(**values)
+
+
+def with_options(task: AnyTask, **changes: Any) -> AnyTask:
+    """Copy a task with some fields changed."""
+    return replace(task, **changes)
+
+
+def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
+    """Compare two sets of named arrays: floats by relative difference, the rest exactly.
+
+    Args:
+        reference: The values to trust.
+        candidate: The values to judge.
+
+    Returns:
+        The worst relative difference of the real values, and how many other values differ.
+
+    Example:
+        >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
+        >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
+        >>> compare_arrays(a, b)
+        Disagreement(difference=0.1, flips=1)
+    """
+    difference, flips = 0.0, 0
+    if reference.keys() != candidate.keys():
+        return Disagreement(float("inf"), 0)
+    for name, expected in reference.items():
+        got = candidate[name]
+        if expected.shape != got.shape:
+            return Disagreement(float("inf"), 0)
+        if not np.issubdtype(expected.dtype, np.floating):
+            flips += int((expected != got).sum())
+        elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            difference = float("inf")
+        elif expected.size:
+            scale = max(float(np.abs(expected).max()), 1e-12)
+            worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
+            difference = max(difference, round(worst, 12))
+    return Disagreement(difference, flips)
+
+
+def names_of(kinds: Sequence[type[Task]]) -> list[str]:
+    """List the names of task classes."""
+    return [kind.name for kind in kinds]

@@ -1,0 +1,282 @@
+"""Weights files: read without unpickling, fitted to a backbone, refused with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from visiongraft.backbone import Backbone
+from visiongraft.errors import WeightsError
+
+# Where training programs put the tensors of a checkpoint; averaged ones come first, because they
+# are the ones that such programs evaluate.
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "net_state_dict",
+    "model",
+    "net",
+)
+PREFIXES = ("module.", "_orig_mod.", "model.")
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of a file compare with those of a backbone.
+
+    Attributes:
+        matching: Tensors that fit, by the backbone's names.
+        missing: Names that the backbone has and the file has not.
+        unexpected: Names that the file has and the backbone has not.
+        reshaped: Names that both have, each with both shapes in words.
+    """
+
+    matching: dict[str, Tensor]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing, left over or of another shape."""
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    def in_words(self) -> str:
+        """List what does not fit, each kind cut to its first few names."""
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "reshaped": self.reshaped,
+        }
+        return "; ".join(f"{k} {len(v)}: {_first_few(v)}" for k, v in kinds.items() if v)
+
+
+def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> None:
+    """Load a weights file into a backbone and note in its provenance where they came from.
+
+    Args:
+        backbone: The backbone; changed in place.
+        path: A ``.safetensors`` file, or a PyTorch file that holds plain tensors.
+        partial: Load the tensors that fit, if not all do.
+
+    Raises:
+        WeightsError: The file cannot be read, does not fit, or nothing of it fits.
+    """
+    tensors = read_weights(path)
+    loaded = fit_weights(backbone, tensors, f"weights file {path}", partial=partial)
+    provenance = {
+        "source": "file",
+        "weights": path.name,
+        "sha256": file_sha256(path),
+        "tensors": f"{loaded} of {len(_expected(backbone))} loaded",
+    }
+    backbone.info = replace(backbone.info, provenance=provenance)
+
+
+def fit_weights(
+    backbone: Backbone, tensors: dict[str, Tensor], origin: str, *, partial: bool = False
+) -> int:
+    """Translate tensors to a backbone's names and shapes, and load them.
+
+    Args:
+        backbone: The backbone; changed in place, or not at all if the tensors are refused.
+        tensors: Tensors by their published names.
+        origin: What the tensors are, for messages.
+        partial: Load the tensors that fit, if not all do.
+
+    Returns:
+        How many tensors were loaded, counters of seen batches left out.
+
+    Raises:
+        WeightsError: They do not fit, or none does.
+    """
+    fit = compare(backbone, backbone.convert_weights(tensors))
+    expected = _expected(backbone)
+    loaded = sum(name in expected for name in fit.matching)
+    if not loaded:
+        raise WeightsError(
+            f"{origin} holds nothing that fits {backbone.info.name} ({fit.in_words()}); "
+            "it is of another architecture"
+        )
+    if not (fit.complete or partial):
+        raise WeightsError(
+            f"{origin} does not fit {backbone.info.name}: {fit.in_words()}; if it is meant to "
+            f"differ, partial=True loads the {loaded} of {len(expected)} tensors that fit"
+        )
+    own = backbone.state_dict()
+    with torch.no_grad():
+        for name, tensor in fit.matching.items():
+            own[name].copy_(tensor)
+    return loaded
+
+
+def compare(backbone: Backbone, tensors: Mapping[str, Tensor]) -> Fit:
+    """Compare tensors with a backbone's own, by name and shape.
+
+    A first convolution for another number of image channels is adapted, not counted as reshaped.
+
+    Args:
+        backbone: The backbone; not changed.
+        tensors: Tensors by the backbone's names.
+
+    Returns:
+        What fits and what does not; names are shown without the part that all of them share.
+    """
+    own = backbone.state_dict()
+    channels = backbone.info.in_channels
+    given = {n: _adapted(t, own[n], channels) if n in own else t for n, t in tensors.items()}
+    matching = {n: t for n, t in given.items() if n in own and t.shape == own[n].shape}
+    shared = _shared_prefix(own)
+    reshaped = [n for n in given if n in own and n not in matching]
+    return Fit(
+        matching,
+        tuple(n.removeprefix(shared) for n in _expected(backbone) if n not in given),
+        tuple(n.removeprefix(shared) for n in given if n not in own),
+        tuple(
+            f"{n.removeprefix(shared)} {tuple(given[n].shape)} instead of {tuple(own[n].shape)}"
+            for n in reshaped
+        ),
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file; nothing in it is ever executed.
+
+    A checkpoint's usual wrappers are taken off: an entry such as ``state_dict`` or ``model``
+    (averaged weights are preferred), and prefixes such as ``module.`` that all names share.
+
+    Args:
+        path: A ``.safetensors`` file, or a PyTorch file that holds plain tensors.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        WeightsError: The file is missing, unreadable or holds no tensors.
+    """
+    try:
+        if path.is_dir():
+            raise WeightsError(f"weights {path} is a folder; name a weights file in it")
+        if not path.exists():
+            raise WeightsError(
+                f"weights file {path} does not exist; name a file, or say 'pretrained' or None"
+            )
+        if path.stat().st_size == 0:
+            raise WeightsError(f"weights file {path} is empty; fetch it again")
+        content = _read_file(path)
+    except OSError as error:
+        raise WeightsError(
+            f"weights file {path} cannot be read: {error.strerror or error}"
+        ) from error
+    tensors = _unwrapped(content)
+    if not tensors:
+        raise WeightsError(f"weights file {path} holds no tensors by name; is it a checkpoint?")
+    return tensors
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    r"""Give a library's message as part of one line.
+
+    Args:
+        error: What was raised.
+        limit: Most characters to keep.
+
+    Returns:
+        The message without line breaks, or the name of the error if it has none.
+
+    Example:
+        >>> one_line(ValueError("bad\n  shape")), one_line(KeyError())
+        ('bad shape', 'KeyError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path, device="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old pickle protocols; what matters is raised
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged files make the parsers raise almost anything
+        code = re.search(r"\bGLOBAL (\S+)", str(error))
+        if code:
+            raise WeightsError(
+                f"weights file {path} holds Python objects ({code[1]}), not only tensors; reading "
+                "it could run code, so it was not read: save it again as safetensors"
+            ) from error
+        raise WeightsError(
+            f"weights file {path} is damaged or no weights file ({type(error).__name__}); "
+            "expected safetensors, or a PyTorch file that holds plain tensors"
+        ) from error
+
+
+def _unwrapped(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        return {}
+    for wrapper in WRAPPERS:
+        inside = _unwrapped(content.get(wrapper))
+        if inside:
+            return inside
+    # `n_averaged` is the counter that averaged models carry beside their wrapped names.
+    tensors = {str(n): t for n, t in content.items() if isinstance(t, Tensor) and n != "n_averaged"}
+    prefix = next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None)
+    if prefix is None:
+        return tensors
+    return _unwrapped({n.removeprefix(prefix): t for n, t in tensors.items()})
+
+
+def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:
+    """Fit the kernel of a convolution on RGB pictures to another number of image channels."""
+    from timm.models import adapt_input_conv
+
+    on_rgb = tensor.ndim == 4 and own.ndim == 4 and tensor.shape[1] == 3
+    if channels == 3 or not on_rgb or own.shape[1] != channels:
+        return tensor
+    adapted: Tensor = adapt_input_conv(channels, tensor)
+    return adapted
+
+
+def _expected(backbone: Backbone) -> list[str]:
+    # A counter of seen batches says nothing about the pictures; older files lack it.
+    return [n for n in backbone.state_dict() if not n.endswith("num_batches_tracked")]
+
+
+def _shared_prefix(names: Iterable[str]) -> str:
+    first = {name.partition(".")[0] for name in names}
+    return f"{first.pop()}." if len(first) == 1 else ""
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
