@@ -1,0 +1,1 @@
+"""Built-in plugins, found through the same entry points as a third party's."""

@@ -1,0 +1,269 @@
+"""Backbones from timm: any of its classification architectures, through one interface."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
+from visiongraft.errors import BackboneError
+from visiongraft.plugins.backbones.probing import probe
+from visiongraft.plugins.backbones.refusals import refused, unavailable
+from visiongraft.plugins.backbones.stages import in_stages, timm_stages
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.weights import one_line
+
+TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
+
+HUB_TIMEOUT_S = 10.0
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmSource(BackboneSource):
+    """Provides every timm architecture, and each of its published weights as ``name.tag``."""
+
+    prefix = "timm"
+
+    def names(self) -> Sequence[str]:
+        return _names()
+
+    def build(
+        self,
+        name: str,
+        *,
+        pretrained: bool,
+        in_channels: int = 3,
+        size: tuple[int, int] | None = None,
+    ) -> Backbone:
+        full = f"{self.prefix}/{name}"
+        if not pretrained:
+            model = create_timm_model(full, name, in_channels, size)
+            return TimmBackbone.around(model, full, in_channels, size)
+        _require_published_weights(full, name)
+        try:
+            model = create_timm_model(full, name, in_channels, size, pretrained=True)
+        except BackboneError as error:
+            # If it fails without the weights too, it was not the weights.
+            self.build(name, pretrained=False, in_channels=in_channels, size=size)
+            raise unavailable(full, one_line(error.__cause__ or error)) from error
+        return TimmBackbone.around(model, full, in_channels, size, pretrained=True)
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Args:
+        info: What is known about it.
+        model: The model, built with ``num_classes=0``.
+        levels: Which of its intermediate feature maps to give, one per stride.
+    """
+
+    def __init__(self, info: BackboneInfo, model: TimmModel, levels: Sequence[int]) -> None:
+        super().__init__(info)
+        self.model = model
+        self.levels = list(levels)
+
+    @classmethod
+    def around(
+        cls,
+        model: TimmModel,
+        name: str,
+        in_channels: int,
+        size: tuple[int, int] | None,
+        pretrained: bool = False,
+    ) -> TimmBackbone:
+        """Wrap a model, finding out by one forward pass what it gives.
+
+        Args:
+            model: A timm model built with ``num_classes=0``.
+            name: Full name of the backbone.
+            in_channels: Number of image channels it was built for.
+            size: Height and width it was built for, or ``None`` for its own.
+            pretrained: Whether it carries its published weights.
+
+        Returns:
+            The backbone, in training mode.
+
+        Raises:
+            BackboneError: The architecture refuses this size, or gives no feature maps.
+        """
+        config: dict[str, Any] = model.pretrained_cfg
+        height, width = size or config["input_size"][-2:]
+        _require_whole_patches(name, model, (height, width))
+        seen = probe(
+            name,
+            model,
+            lambda images: _forward(model, images, None),
+            in_channels,
+            (height, width),
+            own_size=size is None,
+        )
+        strides = _strides(model, seen.features.maps, height)
+        levels = {stride: i for i, stride in enumerate(strides)}  # the last map of each stride
+        info = BackboneInfo(
+            name=name,
+            stage_of=in_stages(timm_stages(model, seen.called), "model."),
+            channels=tuple(seen.features.maps[levels[s]].shape[1] for s in sorted(levels)),
+            strides=tuple(sorted(levels)),
+            embedding_dim=seen.features.pooled.shape[1],
+            preprocess=_preprocess(config, (height, width)).with_channels(in_channels),
+            in_channels=in_channels,
+            provenance=_provenance(config, pretrained),
+        )
+        return cls(info, model, [levels[s] for s in sorted(levels)])
+
+    def forward(self, images: Tensor) -> Features:
+        return _forward(self.model, images, self.levels)
+
+    def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        convert = _checkpoint_filter(self.model)
+        if convert is not None:
+            # It may choke on a file of another architecture; what does not fit is listed later.
+            with suppress(Exception):
+                weights = convert(dict(weights))
+        own = self.model.state_dict()
+        classifier = self.model.pretrained_cfg.get("classifier") or ()
+        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        return {
+            f"model.{name}": tensor
+            for name, tensor in weights.items()
+            if name in own or name.rpartition(".")[0] not in heads
+        }
+
+
+def _forward(model: TimmModel, images: Tensor, levels: list[int] | None) -> Features:
+    last, maps = model.forward_intermediates(images, indices=levels)
+    pooled = model.forward_head(last, pre_logits=True)
+    return Features(tuple(maps), pooled)
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    import timm
+
+    return tuple(sorted({*timm.list_models(), *timm.list_pretrained()}))
+
+
+def create_timm_model(
+    full: str,
+    name: str,
+    in_channels: int,
+    size: tuple[int, int] | None,
+    *,
+    pretrained: bool = False,
+) -> TimmModel:
+    """Build a model without classifier, telling it the size if its architecture depends on one.
+
+    Args:
+        full: Full name of the backbone, for messages.
+        name: timm's name, with or without tag.
+        in_channels: Number of image channels.
+        size: Height and width in pixels, or ``None`` for its own.
+        pretrained: Fetch its published weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        BackboneError: It cannot be built like this, or the weights cannot be had.
+    """
+    import timm
+
+    options: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "in_chans": in_channels}
+    try:
+        if size is None:
+            return timm.create_model(name, **options)
+        try:
+            return timm.create_model(name, img_size=size, **options)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            return timm.create_model(name, **options)
+    except Exception as error:  # architectures refuse sizes and channels in any way they like
+        raise refused(full, size, one_line(error)) from error
+
+
+def _require_whole_patches(name: str, model: TimmModel, size: tuple[int, int]) -> None:
+    """Refuse a size whose border would not reach the network because patches do not fill it."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and any(s % p for s, p in zip(size, patch, strict=True)):
+        raise refused(name, size, f"it cuts pictures into whole {patch[0]}x{patch[1]} patches")
+
+
+def _strides(model: TimmModel, maps: Sequence[Tensor], height: int) -> list[int]:
+    """Give each map's stride: the declared one, unless the map itself contradicts it."""
+    declared = [int(entry["reduction"]) for entry in model.feature_info]
+    strides = []
+    for stride, rows in zip(declared, (m.shape[2] for m in maps), strict=True):
+        # Convolutions without padding lose a few rows; a wrong declaration is off by a factor.
+        fits = -(-height // stride) - 5 <= rows <= -(-height // stride) + 1
+        strides.append(stride if fits else round(height / rows))
+    return strides
+
+
+def _preprocess(config: dict[str, Any], size: tuple[int, int]) -> PreprocessConfig:
+    return PreprocessConfig(
+        size=size,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        resize="stretch" if config.get("crop_mode") == "squash" else "crop",
+        crop_fraction=min(config["crop_pct"], 1.0),
+    )
+
+
+def _provenance(config: dict[str, Any], pretrained: bool) -> dict[str, str]:
+    import timm
+
+    source = f"timm {timm.__version__}"
+    if not pretrained:
+        return {"source": source, "weights": "random"}
+    weights = ".".join(filter(None, (config["architecture"], config.get("tag"))))
+    return {"source": source, "weights": weights, "license": config.get("license") or "unknown"}
+
+
+def _checkpoint_filter(model: TimmModel) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+    """Find the function with which an architecture's module reads its published files."""
+    module = sys.modules[type(model).__module__]
+    named = {
+        name: function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if "filter" in name and function.__module__ == module.__name__
+    }
+    if not named:
+        return None
+    convert = named.get("checkpoint_filter_fn") or next(iter(named.values()))
+    if len(inspect.signature(convert).parameters) == 1:
+        return convert
+    return lambda weights: convert(weights, model)
+
+
+def _require_published_weights(full: str, name: str) -> None:
+    """Fail at once where the weights do not exist or the hub does not answer.
+
+    The hub's own client would retry for most of a minute.
+    """
+    import timm
+    from huggingface_hub import constants, get_session, try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise unavailable(full, "none are published")
+    if not config.hf_hub_id:
+        return
+    repository, _, revision = config.hf_hub_id.partition("@")
+    files = [config.hf_hub_filename] if config.hf_hub_filename else list(HUB_FILES)
+    for file in files:
+        if isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str):
+            return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except Exception as error:  # the client's errors are those of whichever library it uses
+        raise unavailable(full, f"the hub cannot be reached: {one_line(error)}") from error

@@ -1,0 +1,128 @@
+"""Backbones from torchvision: its classification architectures, under its own tensor names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torchvision
+from torch import nn
+from torchvision.models import GoogLeNet, Inception3, MaxVit, VisionTransformer, WeightsEnum
+from torchvision.transforms import InterpolationMode
+
+from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.plugins.backbones.refusals import refused, unavailable
+from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
+from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.weights import fit_weights, one_line
+
+Size = tuple[int, int]
+
+
+class TorchvisionSource(BackboneSource):
+    """Provides every classification architecture of torchvision."""
+
+    prefix = "torchvision"
+
+    def names(self) -> Sequence[str]:
+        return _names()
+
+    def build(
+        self,
+        name: str,
+        *,
+        pretrained: bool,
+        in_channels: int = 3,
+        size: tuple[int, int] | None = None,
+    ) -> Backbone:
+        full = f"{self.prefix}/{name}"
+        published: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+        preprocess = _preprocess(published, size)
+        model = _create(full, name, preprocess.size)
+        if isinstance(model, (GoogLeNet, Inception3)):
+            # Their files expect -1..1; torchvision's modules convert to that inside.
+            half = (0.5, 0.5, 0.5)
+            preprocess = PreprocessConfig(
+                preprocess.size, half, half, crop_fraction=preprocess.crop_fraction
+            )
+        if in_channels != 3:
+            _set_image_channels(model, in_channels)
+        kind = VitBackbone if isinstance(model, VisionTransformer) else ChainBackbone
+        backbone = kind.around(
+            model,
+            full,
+            preprocess.with_channels(in_channels),
+            # Strides and stages are those at the size that the architecture was made for.
+            preprocess.size if isinstance(model, MaxVit) else _own_size(published),
+            {
+                "source": f"torchvision {torchvision.__version__}",
+                "weights": str(published) if pretrained else "random",
+            },
+        )
+        if pretrained:
+            _load_published(backbone, published)
+        return backbone
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def _own_size(published: WeightsEnum) -> Size:
+    side = published.transforms().crop_size[0]
+    return side, side
+
+
+def _preprocess(published: WeightsEnum, size: Size | None) -> PreprocessConfig:
+    told = published.transforms()
+    bilinear = told.interpolation is InterpolationMode.BILINEAR
+    return PreprocessConfig(
+        size=size or _own_size(published),
+        mean=tuple(told.mean),
+        std=tuple(told.std),
+        interpolation="bilinear" if bilinear else "bicubic",
+        crop_fraction=min(told.crop_size[0] / told.resize_size[0], 1.0),
+    )
+
+
+def _create(full: str, name: str, size: Size) -> nn.Module:
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("maxvit"):
+        options = {"input_size": size}
+    elif name.startswith("vit"):
+        if size[0] != size[1]:
+            raise refused(full, size, "its position embeddings are those of a square")
+        options = {"image_size": size[0]}
+    try:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise refused(full, size, one_line(error)) from error
+    return model
+
+
+def _set_image_channels(model: nn.Module, in_channels: int) -> None:
+    """Put a new first convolution in, for another number of image channels."""
+    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    model.set_submodule(name, new)
+
+
+def _load_published(backbone: Backbone, published: WeightsEnum) -> None:
+    name = backbone.info.name
+    try:
+        tensors = dict(published.get_state_dict(progress=True, check_hash=True))
+    except Exception as error:  # the download may fail in as many ways as there are networks
+        raise unavailable(name, f"the hub cannot be reached: {one_line(error)}") from error
+    fit_weights(backbone, tensors, f"published weights {published}")

@@ -1,0 +1,227 @@
+"""From label names to class ids: one label map for all parts, a split, and remarks on the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visiongraft.data.labels import LabelMap
+from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.data.splits import stratified_split
+from visiongraft.errors import DataError
+from visiongraft.plugins.classification.sources import Part, Source, find_source
+
+FEW_PICTURES = 5
+IMBALANCE = 10
+
+Target = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LabelledSamples(Samples):
+    """Pictures whose targets are class ids, with the label map that the ids belong to.
+
+    Attributes:
+        base: The pictures.
+        targets: A class id each or, of multi-label data, ascending class ids, maybe none.
+        labels: The label map.
+        multi_label: Whether pictures have any number of labels.
+    """
+
+    base: Samples
+    targets: tuple[Target, ...]
+    labels: tuple[str, ...]
+    multi_label: bool
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def name(self, index: int) -> str:
+        return self.base.name(index)
+
+    def target(self, index: int) -> Target:
+        return self.targets[index]
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        return self.base.load(index, channels)
+
+    def content(self, index: int) -> bytes | None:
+        return self.base.content(index)
+
+    def subset(self, indices: Sequence[int]) -> LabelledSamples:
+        """Take some samples, in the given order; they keep the label map."""
+        targets = tuple(self.targets[i] for i in indices)
+        return LabelledSamples(self.base.subset(indices), targets, self.labels, self.multi_label)
+
+    def counts(self) -> tuple[int, ...]:
+        """Count the pictures of each label."""
+        found = Counter(i for target in self.targets for i in ids_of(target))
+        return tuple(found[i] for i in range(len(self.labels)))
+
+
+def ids_of(target: Target) -> tuple[int, ...]:
+    """Give the class ids in a target of either kind."""
+    return (target,) if isinstance(target, int) else target
+
+
+def read_splits(
+    data: Any,
+    *,
+    labels: tuple[str, ...] = (),
+    multi_label: bool | None = None,
+    validation: float = 0.2,
+    seed: int = 0,
+) -> Splits:
+    """Read a data set to train on.
+
+    Args:
+        data: See ``find_source``.
+        labels: The label map if it is fixed; else it is made of all label names in the data.
+        multi_label: ``None`` decides: multi-label if any picture has several labels or none.
+        validation: Share to hold out where there is no validation part, in (0, 1).
+        seed: Seed of that split.
+
+    Returns:
+        Training and validation samples, both ``LabelledSamples`` with the same label map.
+
+    Raises:
+        DataError: There is nothing to train on or to hold out, a label is not in the label map, or
+            fewer than two labels can be told apart.
+    """
+    source = find_source(data, labels)
+    names = LabelMap(labels or source.names).names
+    if "train" not in source.parts:
+        raise DataError(f"the data have no training pictures, only {' and '.join(source.parts)}")
+    multi_label = _is_multi_label(source.parts.values()) if multi_label is None else multi_label
+    parts = {p: _labelled(part, names, multi_label) for p, part in source.parts.items()}
+    check_trainable(parts["train"])
+    if "validation" in parts:
+        train, held_out = parts["train"], parts["validation"]
+        origin = "the data's own part"
+    else:
+        train, held_out = _hold_out(parts["train"], validation, seed)
+        origin = f"{validation:.0%} of the training pictures, stratified by label, seed {seed}"
+    facts = {
+        "labels": len(names),
+        "multi_label": multi_label,
+        "validation from": origin,
+        "training pictures by label": dict(zip(names, train.counts(), strict=True)),
+        "validation pictures by label": dict(zip(names, held_out.counts(), strict=True)),
+    }
+    if "test" in parts:
+        facts["test pictures, not used"] = len(parts["test"])
+    return Splits(train, held_out, facts, (*source.warnings, *_remarks(train, held_out, source)))
+
+
+def read_labelled(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabelledSamples:
+    """Read pictures to evaluate on.
+
+    Args:
+        data: See ``find_source``; the test part is taken if there is one, else the validation
+            part, else all.
+        labels: The label map.
+        multi_label: Whether pictures have any number of labels.
+
+    Returns:
+        The samples.
+
+    Raises:
+        DataError: There are none, or a label is not in the label map.
+    """
+    source = find_source(data, labels)
+    part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
+    return _labelled(part, labels, multi_label)
+
+
+def check_trainable(train: LabelledSamples) -> None:
+    """Make sure that there is something to tell apart.
+
+    Args:
+        train: Training samples.
+
+    Raises:
+        DataError: No two labels, or of multi-label data no label that only some pictures have.
+    """
+    counts = train.counts()
+    if train.multi_label:
+        if not any(0 < count < len(train) for count in counts):
+            raise DataError(
+                "no label is on some training pictures and missing on others; there is nothing to "
+                "learn"
+            )
+    elif sum(count > 0 for count in counts) < 2:
+        only = [name for name, count in zip(train.labels, counts, strict=True) if count]
+        raise DataError(
+            f"all training pictures have the label {only[0]!r}; add pictures of another label"
+        )
+
+
+def _is_multi_label(parts: Any) -> bool:
+    return any(len(names) != 1 for part in parts for names in part.labels)
+
+
+def _labelled(part: Part, names: tuple[str, ...], multi_label: bool) -> LabelledSamples:
+    known = {name: i for i, name in enumerate(names)}
+    targets: list[Target] = []
+    for position, own in enumerate(part.labels):
+        try:
+            ids = [known[n] if n in known else LabelMap(names).id_of(n) for n in own]
+        except DataError as error:
+            raise DataError(f"{part.samples.name(position)}: {error}") from None
+        if not multi_label and len(ids) != 1:
+            raise DataError(
+                f"{part.samples.name(position)} has {len(ids)} labels ({', '.join(own)}), but the "
+                "task is single-label; set multi_label=True"
+            )
+        targets.append(tuple(sorted(ids)) if multi_label else ids[0])
+    return LabelledSamples(part.samples, tuple(targets), names, multi_label)
+
+
+def _hold_out(
+    samples: LabelledSamples, fraction: float, seed: int
+) -> tuple[LabelledSamples, LabelledSamples]:
+    """Split by label; a picture with several labels counts for the rarest, which needs it most."""
+    counts = samples.counts()
+    keys = [min(ids_of(t), key=lambda i: (counts[i], i), default=None) for t in samples.targets]
+    kept, held_out = stratified_split(keys, fraction, seed)
+    if not held_out:
+        raise DataError(
+            "no label has two pictures, so none can be held out; add pictures, or give a "
+            "validation part"
+        )
+    return samples.subset(kept), samples.subset(held_out)
+
+
+def _remarks(train: LabelledSamples, held_out: LabelledSamples, source: Source) -> list[str]:
+    """Say what is odd about the labels, one line each."""
+    learned = dict(zip(train.labels, train.counts(), strict=True))
+    checked = dict(zip(train.labels, held_out.counts(), strict=True))
+    untold = [n for n in train.labels if not any(repr(n) in line for line in source.warnings)]
+    absent = [n for n in untold if not learned[n] and not checked[n]]
+    unlearned = [n for n in train.labels if not learned[n] and checked[n]]
+    unchecked = [n for n in train.labels if learned[n] and not checked[n]]
+    few = [f"{n} ({c})" for n, c in learned.items() if 0 < c < FEW_PICTURES]
+    lines = []
+    if absent:
+        lines.append(f"labels without any picture: {_some(absent)}")
+    if unlearned:
+        lines.append(f"labels only in validation, which cannot be learnt: {_some(unlearned)}")
+    if unchecked:
+        lines.append(f"labels without validation pictures, not measured: {_some(unchecked)}")
+    if few:
+        lines.append(f"labels with fewer than {FEW_PICTURES} training pictures: {_some(few)}")
+    present = {n: c for n, c in learned.items() if c}
+    most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+    if present[most] >= IMBALANCE * present[least]:
+        lines.append(
+            f"label {most!r} has {present[most]} training pictures and {least!r} has "
+            f"{present[least]}; the option class_weights='balanced' makes up for that"
+        )
+    return lines
+
+
+def _some(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -1,0 +1,70 @@
+"""A prediction as a line of text under its picture."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+from visiongraft.plugins.classification.prediction import Classified, MultiClassified
+
+SMALLEST_SIDE = 160  # below that, pixels are repeated so that the text has room
+MARGIN = 4
+
+
+def draw_caption(image: Image.Image, prediction: Classified | MultiClassified) -> Image.Image:
+    """Write labels and scores under a picture.
+
+    Args:
+        image: Any mode and size; small ones are enlarged by a whole factor.
+        prediction: What was predicted for it.
+
+    Returns:
+        A new RGB picture: the old one above, a caption below.
+    """
+    image = _enlarged(image.convert("RGB"))
+    width = max(image.width, SMALLEST_SIDE)
+    size = max(12, min(width // 16, 48))
+    font = ImageFont.load_default(size)
+    text = _fitted(caption(prediction), font, width - 2 * MARGIN)
+    height = size + size // 2 + 2 * MARGIN
+    canvas = Image.new("RGB", (width, image.height + height), "black")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    middle = image.height + height // 2
+    ImageDraw.Draw(canvas).text((MARGIN, middle), text, fill="white", font=font, anchor="lm")
+    return canvas
+
+
+def caption(prediction: Classified | MultiClassified) -> str:
+    """Put a prediction in words.
+
+    Args:
+        prediction: What was predicted.
+
+    Returns:
+        Labels with their probabilities.
+
+    Example:
+        >>> caption(MultiClassified(("cat", "dog"), {"dog": 0.5, "cat": 0.934}))
+        'cat 0.93, dog 0.50'
+    """
+    names = (prediction.label,) if isinstance(prediction, Classified) else prediction.labels
+    if not names:
+        return "no label"
+    return ", ".join(f"{name} {prediction.probabilities[name]:.2f}" for name in names)
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    factor = -(-SMALLEST_SIDE // max(image.size))
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut a text in the middle until it is narrow enough; its end holds the score."""
+    if font.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        head, tail = (kept + 1) // 2, kept // 2
+        short = f"{text[:head]}...{text[-tail:]}"
+        if font.getlength(short) <= width:
+            return short
+    return text[:1]

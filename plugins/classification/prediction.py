@@ -1,0 +1,87 @@
+"""Typed predictions of a classifier; numpy only, so that a deployed model needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What one picture shows.
+
+    Attributes:
+        label: Name of the most probable label.
+        score: Its probability, in 0..1.
+        probabilities: The probability of each label, in the order of the label map; they sum to 1.
+    """
+
+    label: str
+    score: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class MultiClassified:
+    """All that one picture shows.
+
+    Attributes:
+        labels: Names of the labels with a probability of at least 0.5, the most probable first;
+            there may be none.
+        probabilities: The probability of each label, in the order of the label map.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+
+def predictions(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
+) -> list[Classified | MultiClassified]:
+    """Give label names to a batch of decoded outputs.
+
+    Args:
+        arrays: ``probabilities``, float (N, C), and ``labels``, int64 (N,) class ids or, of a
+            multi-label model, (N, C) of 0 and 1.
+        metadata: ``labels``, the C label names, and ``multi_label``.
+
+    Returns:
+        One prediction per picture.
+
+    Raises:
+        ArtifactError: The arrays do not fit the label names.
+
+    Example:
+        >>> arrays = {"probabilities": np.array([[0.25, 0.75]]), "labels": np.array([1])}
+        >>> predictions(arrays, {"labels": ["cat", "dog"], "multi_label": False})
+        [Classified(label='dog', score=0.75, probabilities={'cat': 0.25, 'dog': 0.75})]
+    """
+    names = list(metadata["labels"])
+    probabilities, decisions = arrays["probabilities"], arrays["labels"]
+    multi_label = bool(metadata["multi_label"])
+    wanted = probabilities.shape if multi_label else probabilities.shape[:1]
+    if probabilities.shape[1:] != (len(names),) or decisions.shape != wanted:
+        raise ArtifactError(
+            f"the model gives probabilities {probabilities.shape} and labels {decisions.shape} "
+            f"for {len(names)} label names; its file or folder is damaged"
+        )
+    make = _multi_label if multi_label else _single_label
+    return [
+        make(names, [float(p) for p in row], decided)
+        for row, decided in zip(probabilities, decisions, strict=True)
+    ]
+
+
+def _single_label(names: Sequence[str], row: Sequence[float], decided: Any) -> Classified:
+    return Classified(names[int(decided)], row[int(decided)], dict(zip(names, row, strict=True)))
+
+
+def _multi_label(names: Sequence[str], row: Sequence[float], decided: Any) -> MultiClassified:
+    chosen = sorted(np.flatnonzero(decided).tolist(), key=lambda i: -row[i])
+    return MultiClassified(tuple(names[i] for i in chosen), dict(zip(names, row, strict=True)))
