@@ -1,0 +1,66 @@
+"""Catch what native libraries write to the process's output, to find the cause of a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@contextlib.contextmanager
+def captured_output() -> Iterator[Callable[[], str]]:
+    """Redirect standard output and error, of Python and of native code, for a while.
+
+    onnxruntime names a missing library on the file descriptor only. Threads that write meanwhile
+    are captured too, so keep the block short.
+
+    Yields:
+        A function that gives, after the block, the text without colour codes.
+    """
+    text: list[str] = []
+    spoken = io.StringIO()
+    with tempfile.TemporaryFile() as sink:
+        _flush()
+        kept = [os.dup(fd) for fd in (1, 2)]
+        try:
+            for fd in (1, 2):
+                os.dup2(sink.fileno(), fd)
+            with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
+                yield lambda: _ANSI.sub("", "".join(text))
+        finally:
+            _flush()
+            for fd, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, fd)
+                os.close(original)
+            sink.seek(0)
+            text += [sink.read().decode(errors="replace"), spoken.getvalue()]
+
+
+def one_line(message: object, limit: int = 300) -> str:
+    r"""Make one line without colour codes of what a library said.
+
+    Args:
+        message: Its text, or an exception.
+        limit: Longest result, in characters.
+
+    Returns:
+        The text, cut off if it is longer.
+
+    Example:
+        >>> one_line("\x1b[31mno\x1b[0m\n  such file")
+        'no such file'
+    """
+    line = " ".join(_ANSI.sub("", str(message)).split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # closed, or None
+            stream.flush()

@@ -1,0 +1,149 @@
+"""Trace the graph that PyTorch evaluates into one ONNX model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from torch import Tensor
+
+from visiongraft.errors import ExportError
+from visiongraft.exporters.capture import captured_output, one_line
+from visiongraft.exporters.onnx_file import MAX_IR_VERSION
+from visiongraft.network import InferenceGraph
+from visiongraft.preprocess import PreprocessConfig
+
+INPUT = "images"
+OPSET = 18  # the widest support; the antialiased resize needs it
+_AXES = {0: "batch", 1: "height", 2: "width"}
+
+
+def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """Trace an inference graph.
+
+    Args:
+        graph: In evaluation mode, float32, on the CPU.
+        size: Fixed height and width of the pictures in pixels; any size if ``None``.
+
+    Returns:
+        A model with the input ``images``, uint8 (N, H, W, C), and one output for each of the
+        task's decoded results, in their order. It holds no stack traces and no paths.
+
+    Raises:
+        ExportError: PyTorch cannot trace it, or made something else than was asked for.
+    """
+    example = _example(graph.preprocess.config, size)
+    with torch.no_grad():
+        outputs = list(graph(example))  # the exporter keeps this order
+    axes = _AXES if size is None else {0: _AXES[0]}
+    failure: Exception | None = None
+    with _silence():
+        try:
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(axes,),
+                input_names=[INPUT],
+                output_names=outputs,
+                opset_version=OPSET,
+                verbose=False,
+            )
+            assert program is not None  # with dynamo=True it never is
+            model = program.model_proto
+        except Exception as error:  # whatever any operator's tracing raises
+            failure = error
+    if failure is not None:
+        fixed = "" if size else "; if its size cannot vary, export with size=(height, width)"
+        raise ExportError(f"PyTorch cannot export this model: {_cause(failure)}{fixed}")
+    return _strip(model)
+
+
+def check_model(model: onnx.ModelProto, config: PreprocessConfig, size_is_fixed: bool) -> None:
+    """Assert what a traced model must be, whatever the exporter was asked for.
+
+    Args:
+        model: The model.
+        config: The preprocessing that it must hold.
+        size_is_fixed: Whether height and width may be constants.
+
+    Raises:
+        ExportError: Something differs.
+    """
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    if opsets != {"ai.onnx": OPSET} or model.functions:
+        raise ExportError(f"the exporter used the operator sets {opsets}, not only ONNX {OPSET}")
+    if model.ir_version > MAX_IR_VERSION:
+        raise ExportError(f"the exporter wrote IR version {model.ir_version}, not {MAX_IR_VERSION}")
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    fixed = [name for axis, name in _AXES.items() if not dims[axis].dim_param]
+    if fixed and (not size_is_fixed or "batch" in fixed):
+        raise ExportError(f"the exporter fixed the input's {', '.join(fixed)}; none may be")
+    _check_resize(model, config)
+
+
+def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
+    """Older exporters write a resize that looks right and is not; the first one is ours."""
+    resize = next((node for node in model.graph.node if node.op_type == "Resize"), None)
+    if resize is None:
+        raise ExportError("the exported graph does not resize its pictures")
+    found = {a.name: onnx.helper.get_attribute_value(a) for a in resize.attribute}
+    expected: dict[str, float] = {"antialias": 1, "exclude_outside": 1}
+    if config.interpolation == "bicubic":
+        expected["cubic_coeff_a"] = -0.5
+    wrong = {k: found.get(k) for k, v in expected.items() if found.get(k) != v}
+    if wrong:
+        raise ExportError(
+            f"the exported resize has {wrong} instead of {expected}; update onnxscript"
+        )
+
+
+def _example(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
+    """Make two pictures of a size that none of the later comparisons has, unless it is fixed."""
+    height, width = size or (config.size[0] + 13, config.size[1] + 29)
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, height, width, len(config.mean))
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what the exporter adds for debugging: stack traces name local files and code."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        graph.doc_string = ""
+        for message in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+            message.doc_string = ""
+            message.ClearField("metadata_props")
+        for tensor in graph.initializer:
+            tensor.doc_string = ""
+            tensor.ClearField("metadata_props")
+        for attribute in (a for node in graph.node for a in node.attribute):
+            graphs += [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+    model.doc_string = ""
+    model.ClearField("metadata_props")
+    return model
+
+
+def _cause(error: BaseException) -> str:
+    """Find the innermost cause of the exporter's many-page messages."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and logs off the user's terminal."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), captured_output():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(level)

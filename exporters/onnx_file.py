@@ -1,0 +1,203 @@
+"""What an ONNX file declares, read without loading it and without the ``onnx`` package.
+
+An ONNX file is one protocol buffer message. Only what decides whether the file may be loaded is
+read: versions, operator domains, external data and metadata. Weights are skipped, not copied.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from visiongraft.errors import ArtifactError
+
+MAX_IR_VERSION = 13  # what onnxruntime 1.31 reads
+MAX_OPSET = 26
+MAX_BYTES = 2**31 - 1  # of one protocol buffer message
+DOMAINS = ("", "ai.onnx")  # of operators that every onnxruntime has
+
+# Which fields of which messages lead to nodes, tensors and versions: {message: {field: message}}.
+_CHILDREN = {
+    "model": {7: "graph", 8: "opset", 14: "entry", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+_IR_VERSION, _NODE_DOMAIN, _EXTERNAL_DATA, _DATA_LOCATION = 1, 7, 13, 14
+_EMPTY = memoryview(b"")
+
+
+@dataclass
+class OnnxFile:
+    """What a file declares.
+
+    Attributes:
+        ir_version: Version of the file format.
+        opsets: Version of each operator set, by domain; ``""`` is ONNX itself.
+        domains: Domains of the operators that it really uses, in subgraphs too.
+        external_data: Whether weights lie in other files.
+        metadata: The texts in its ``metadata_props``.
+    """
+
+    ir_version: int = 0
+    opsets: dict[str, int] = field(default_factory=dict)
+    domains: set[str] = field(default_factory=set)
+    external_data: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read what an ONNX file declares.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its declarations.
+
+    Raises:
+        ArtifactError: It is missing, too large or no ONNX file.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ArtifactError(f"{path} has {size} bytes; one ONNX file can hold {MAX_BYTES}")
+    try:
+        with open(path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return parse_onnx(memoryview(content))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no ONNX file, or it is damaged ({error})") from None
+
+
+def refuse_unsafe(path: Path) -> OnnxFile:
+    """Read what an ONNX file declares, and stop if it should not be loaded.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its declarations.
+
+    Raises:
+        ArtifactError: It needs other files, unknown operators or a newer onnxruntime.
+    """
+    found = read_onnx(path)
+    opset = max((found.opsets.get(domain, 0) for domain in DOMAINS), default=0)
+    strange = sorted(found.domains.difference(DOMAINS))
+    if found.external_data:
+        raise ArtifactError(f"{path} keeps weights in other files; export it as one file")
+    if strange:
+        raise ArtifactError(f"{path} needs operators of {', '.join(strange)}, which are not ONNX's")
+    if found.ir_version > MAX_IR_VERSION:
+        raise ArtifactError(
+            f"{path} has IR version {found.ir_version}; at most {MAX_IR_VERSION} is supported"
+        )
+    if opset > MAX_OPSET:
+        raise ArtifactError(f"{path} has opset {opset}; at most {MAX_OPSET} is supported")
+    return found
+
+
+def parse_onnx(content: memoryview) -> OnnxFile:
+    """Read the declarations out of a serialised ``ModelProto``.
+
+    Args:
+        content: The message.
+
+    Returns:
+        Its declarations.
+
+    Raises:
+        ValueError: It is no such message.
+    """
+    found = OnnxFile()
+    messages = [("model", content)]
+    while messages:
+        kind, message = messages.pop()
+        if kind == "opset":
+            values = dict(_fields(message))
+            found.opsets[_text(values.get(1, _EMPTY))] = _whole(values.get(2, 0))
+            continue
+        if kind == "entry":
+            values = dict(_fields(message))
+            found.metadata[_text(values.get(1, _EMPTY))] = _text(values.get(2, _EMPTY))
+            continue
+        for number, value in _fields(message):
+            if number in _CHILDREN.get(kind, ()):
+                messages.append((_CHILDREN[kind][number], _view(value)))
+            elif kind == "model" and number == _IR_VERSION:
+                found.ir_version = _whole(value)
+            elif kind == "node" and number == _NODE_DOMAIN:
+                found.domains.add(_text(value))
+            elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
+                found.external_data |= number == _EXTERNAL_DATA or value == 1
+    if not found.ir_version or not found.opsets:
+        raise ValueError("it declares no version")
+    return found
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Give number and value of each field: whole numbers decoded, all else as bytes."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            value, position = _varint(message, position)
+            yield number, value
+            continue
+        if wire_type == 2:
+            length, position = _varint(message, position)
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if position + length > len(message):
+            raise ValueError("it ends too early")
+        yield number, message[position : position + length]
+        position += length
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Decode one whole number; gives it and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(message):
+            raise ValueError("it ends too early")
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number is too long")
+
+
+def _view(value: int | memoryview) -> memoryview:
+    if isinstance(value, memoryview):
+        return value
+    raise ValueError("a number stands where a message should")
+
+
+def _whole(value: int | memoryview) -> int:
+    if isinstance(value, int):
+        return value
+    raise ValueError("text stands where a number should")
+
+
+def _text(value: int | memoryview) -> str:
+    return str(_view(value), "utf-8")
