@@ -1,0 +1,44 @@
+"""A run's settings survive the disk, and a damaged file is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from visiongraft.config import FitConfig, differences
+from visiongraft.errors import ArtifactError
+
+
+@pytest.fixture
+def config(fit_toy, toy_data, tmp_path) -> FitConfig:
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=1, size=(16, 16))
+    return FitConfig.read(tmp_path / "run")
+
+
+def test_settings_come_back_as_they_were(config, tmp_path):
+    config.write(tmp_path / "again")
+    assert FitConfig.read(tmp_path / "again") == config
+    assert (config.size, config.task, config.data) == ((16, 16), "toy", None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda v: v.pop("seed"), "seed"),
+        (lambda v: v.update(sed=1), "sed"),
+        (lambda v: v.update(format=7), "format 1"),
+    ],
+)
+def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    spoil(values)
+    path.write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match=words):
+        FitConfig.read(tmp_path / "run")
+
+
+def test_differences_name_both_values_and_skip_defaults(config):
+    assert differences({"seed": 3, "epochs": 1}, config, {}) == ["seed=3 (the run has 0)"]
+    assert differences({"seed": 3}, config, {"seed": 3}) == []

@@ -1,0 +1,270 @@
+"""The loop: equal runs are equal, processes and accumulation add up, and failures speak."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from visiongraft.errors import OptionError, ScheduleError, TrainingError, VisiongraftError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.progress import Checkpoint
+from visiongraft.schedules import Phase, schedule
+
+PLAIN = {"schedule": "full", "epochs": 2, "replay": False}
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return Checkpoint.read(folder / "checkpoints" / "last.safetensors").tensors["network"]
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[n].double() - other[n].double()).abs().max()) for n in one)
+
+
+def test_a_small_problem_is_learned(fit_toy, toy_data):
+    model = fit_toy(toy_data(150), epochs=12)
+    assert model.evaluate(toy_data(60, seed=5))["share_right"] > 0.9
+
+
+def test_two_equal_runs_give_identical_weights_and_metrics(tmp_path, fit_toy, toy_data, Toy):
+    for name in ("a", "b"):
+        torch.rand(3)  # what came before does not matter
+        fit_toy(toy_data(40), task=Toy(), out=tmp_path / name, views=2)
+    assert largest_difference(final_weights(tmp_path / "a"), final_weights(tmp_path / "b")) == 0
+    lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("a", "b")]
+    assert lines[0] == lines[1]
+
+
+def test_worker_processes_change_nothing(tmp_path, fit_toy, toy_data, Toy):
+    for name, workers in (("none", 0), ("two", 2)):
+        fit_toy(toy_data(40), task=Toy(), out=tmp_path / name, workers=workers, epochs=2)
+    one, other = final_weights(tmp_path / "none"), final_weights(tmp_path / "two")
+    assert largest_difference(one, other) == 0
+
+
+def test_another_seed_gives_another_run(tmp_path, fit_toy, toy_data):
+    for seed in (0, 1):
+        fit_toy(toy_data(40), out=tmp_path / str(seed), seed=seed, epochs=1)
+    assert largest_difference(final_weights(tmp_path / "0"), final_weights(tmp_path / "1")) > 1e-3
+
+
+@schedule
+def one_stage(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs, "all", 1e-2, batch_norm="frozen")
+
+
+def test_accumulated_batches_train_like_one_large_batch(tmp_path, fit_toy, toy_data, Toy):
+    # The head's batch norm and dropout see each batch by itself, so a task without them is used.
+    class Plain(Toy):
+        def build_head(self, backbone):
+            return Mean(backbone.info.embedding_dim)
+
+    for name, size, accumulate in (("large", 16, 1), ("small", 4, 4)):
+        fit_toy(
+            toy_data(43),
+            task=Plain(augment=False),
+            out=tmp_path / name,
+            schedule=quiet,
+            batch_size=size,
+            accumulate=accumulate,
+            epochs=2,
+        )
+    one, other = final_weights(tmp_path / "large"), final_weights(tmp_path / "small")
+    assert largest_difference(one, other) < 1e-5
+
+
+class Mean(torch.nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(dim, 3)
+
+    def forward(self, features):
+        return self.linear(features.pooled)
+
+
+@schedule
+def quiet(stages: Any, epochs: int) -> Any:
+    """No random layer is in training mode while only the head trains."""
+    yield Phase(epochs, "head", 1e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_through_an_unfreeze(tmp_path):
+    script = Path(__file__).with_name("run_processes.py")
+    alone = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "one"), "16"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert alone.returncode == 0, alone.stderr
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    together = subprocess.run(
+        [sys.executable, *launch, str(script), str(tmp_path / "two"), "8"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert together.returncode == 0, together.stderr
+    one, two = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
+    assert largest_difference(one, two) < 1e-6
+    start = {n: t for n, t in one.items() if n.startswith("backbone.blocks.stem.0")}
+    assert start  # the unfrozen stages took part in the comparison
+    records = [
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
+        for n in ("one", "two")
+    ]
+    for a, b in zip(*records, strict=True):
+        assert a["validation"] == b["validation"]
+        assert a["train"]["loss"] == pytest.approx(b["train"]["loss"], abs=1e-5)
+
+
+def test_the_best_epoch_is_kept_not_the_last(fit_toy, toy_data, tmp_path):
+    model = fit_toy(toy_data(60), out=tmp_path / "run", epochs=10)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    values = [json.loads(line)["validation"]["share_right"] for line in lines]
+    assert model.facts["metrics"]["epoch"] == values.index(max(values))
+    assert model.facts["metrics"]["share_right"] == max(values)
+    (best,) = (tmp_path / "run" / "checkpoints").glob("best-*.safetensors")
+    assert best.name == f"best-{values.index(max(values))}.safetensors"
+
+
+def test_patience_ends_the_phase_not_the_run(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(30), out=tmp_path / "run", schedule="lp_ft", epochs=20, patience=1)
+    records = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) < 20
+    assert {r["phase"] for r in records} == {0, 1}
+
+
+def test_the_history_reaches_the_schedule(fit_toy, toy_data):
+    heard = []
+
+    @schedule
+    def listening(stages, epochs):
+        heard.append((yield Phase(2, "head")))
+        heard.append((yield Phase(1, "all")))
+
+    fit_toy(toy_data(30), schedule=listening, epochs=3)
+    assert [[r["phase"] for r in past] for past in heard] == [[0, 0], [0, 0, 1]]
+
+
+def test_listeners_hear_the_run_in_order_and_only_what_they_ask_for(fit_toy, toy_data):
+    heard = []
+
+    class Listener:
+        @hookimpl
+        def run_started(self, run):
+            heard.append("run")
+
+        @hookimpl
+        def phase_started(self, phase, index):
+            heard.append(f"phase {index} {phase.trainable}")
+
+        @hookimpl
+        def step_ended(self, step, steps):
+            heard.append(f"step {step}/{steps}")
+
+        @hookimpl
+        def epoch_ended(self, record):
+            heard.append(f"epoch {record['epoch']}")
+
+        @hookimpl
+        def phase_ended(self, receipt):
+            heard.append(f"receipt {receipt.phase}")
+
+        @hookimpl
+        def run_finished(self):
+            heard.append("finished")
+
+    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, listeners=[Listener()])
+    epoch = ["step 1/2", "step 2/2"]
+    assert heard == [
+        "run",
+        *("phase 0 head", *epoch, "epoch 0", "receipt 0"),
+        *("phase 1 all", *epoch, "epoch 1", "receipt 1"),
+        "finished",
+    ]
+
+
+def test_a_listener_is_told_when_a_run_fails(fit_toy, toy_data):
+    heard = []
+
+    class Listener:
+        @hookimpl
+        def epoch_ended(self):
+            raise TrainingError("stop here")
+
+        @hookimpl
+        def run_failed(self, error):
+            heard.append(str(error))
+
+    with pytest.raises(TrainingError, match="stop here"):
+        fit_toy(toy_data(30), listeners=[Listener()])
+    assert heard == ["stop here"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_in_words(fit_toy, toy_data):
+    with pytest.raises(
+        TrainingError, match=r"loss is not finite.*epoch 0.*lower the learning rate"
+    ):
+        fit_toy(toy_data(30), schedule="full(learning_rate=1e20)", clip_norm=None, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"epochs": 0}, OptionError, "epochs=0"),
+        ({"batch_size": 0}, OptionError, "batch_size=0"),
+        ({"validation": 1.5}, OptionError, "validation=1.5"),
+        ({"ema": 1.0}, OptionError, "ema=1.0"),
+        ({"precision": "fp8"}, OptionError, "precision='fp8'"),
+        ({"replay": "maybe"}, OptionError, "replay='maybe'"),
+        ({"device": "tpu"}, OptionError, "device='tpu'"),
+        ({"optimizer": "adam"}, OptionError, "did you mean 'adamw'"),
+        ({"schedule": "milestones(at={1: 'stage9'})"}, ScheduleError, "stage9"),
+        ({"task": None}, OptionError, "task=NAME"),
+        ({"task": "toyy"}, VisiongraftError, "did you mean 'toy'"),
+        ({"backbone": "toys/to"}, VisiongraftError, "did you mean 'toys/toy'"),
+        ({"listeners": ["progres"]}, VisiongraftError, "did you mean 'progress'"),
+        ({"listeners": [object]}, OptionError, "no run hook"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(fit_toy, toy_data, settings, error, words):
+    with pytest.raises(error, match=words) as caught:
+        fit_toy(toy_data(30), **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_trains_and_leaves_float32_weights(fit_toy, toy_data, precision):
+    model = fit_toy(toy_data(60), precision=precision, epochs=6)
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    assert model.evaluate(toy_data(30, seed=3))["share_right"] > 0.5
+
+
+def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp_path):
+    model = fit_toy(toy_data(40), out=tmp_path / "run", ema=0.95, epochs=4)
+    point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    if point.progress.best["epoch"] == 3:
+        saved = model.network.state_dict()["head.linear.weight"]
+        assert torch.equal(saved, point.tensors["average"]["head.linear.weight"])
+    assert largest_difference(point.tensors["average"], point.tensors["network"]) > 0
+
+
+def test_a_run_folder_holds_what_the_documentation_says(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, listeners=["curves", "tensorboard"])
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {
+        *("config.json", "metrics.jsonl", "receipts.json", "checkpoints", "model"),
+        *("curves.png", "run.log", "data-check.json", "tensorboard"),
+    } == names
+    receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    assert all(len(value) == 64 for value in receipts[0]["frozen"].values())

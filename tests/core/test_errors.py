@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visiongraft import errors
+from visiongraft.errors import VisiongraftError, near_matches
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, VisiongraftError)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_exits_with_wrong_input_or_failed_proof(kind: type[VisiongraftError]) -> None:
+    proofs = {"ReceiptError", "ExportError", "RuntimeProviderError"}
+    assert kind.exit_code == (1 if kind.__name__ in proofs else 2)
+    assert str(kind("what, where, what to do")) == "what, where, what to do"
+
+
+def test_a_misspelt_name_is_told_the_nearest() -> None:
+    assert near_matches("lpft", ["lp_ft", "full"]) == "; did you mean 'lp_ft'?"
+
+
+def test_the_case_of_letters_does_not_matter() -> None:
+    assert near_matches("LP_FT", ["lp_ft", "full"]) == "; did you mean 'lp_ft'?"
+
+
+def test_two_equally_near_names_are_both_told() -> None:
+    text = near_matches("resnet50", ["timm/resnet50", "torchvision/resnet50", "timm/vit"])
+    assert text == "; did you mean 'timm/resnet50' or 'torchvision/resnet50'?"
+
+
+def test_names_that_only_share_a_prefix_are_left_out() -> None:
+    known = ["register_tasks", "register_exporters", "register_backbones"]
+    assert near_matches("register_task", known) == "; did you mean 'register_tasks'?"
+
+
+def test_a_short_list_is_told_whole_where_nothing_is_near() -> None:
+    assert near_matches("zzz", ["b", "a", "a"]) == "; there are: a, b"
+
+
+def test_a_long_list_or_none_adds_nothing() -> None:
+    assert near_matches("zzz", [f"name{i}" for i in range(21)]) == ""
+    assert near_matches("zzz", []) == ""
+
+
+@given(st.text("ab_/", max_size=8), st.lists(st.text("ab_/", max_size=8), max_size=25))
+def test_the_hint_never_breaks_and_only_names_what_exists(name: str, known: list[str]) -> None:
+    text = near_matches(name, known)
+    assert text == "" or text.startswith("; ")
+    if name in known:
+        assert repr(name) in text

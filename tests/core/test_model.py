@@ -1,0 +1,91 @@
+"""A trained model takes pictures of every usual kind, and says what is wrong with others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from visiongraft.errors import DataError, ExportError, OptionError, PluginError
+
+
+@pytest.fixture(scope="module")
+def model(fit_toy, toy_data):
+    return fit_toy(toy_data(60), epochs=6)
+
+
+@pytest.fixture
+def picture(toy_data) -> np.ndarray:
+    return toy_data(1)[0][0]
+
+
+def test_every_kind_of_picture_gives_the_same_prediction(model, picture, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(picture).save(path)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    kinds = [picture, str(path), path, Image.open(path), tensor, tensor / 255, picture / 255.0]
+    for kind in kinds:
+        assert model.predict(kind) == model.predict([picture])
+    assert model.predict(kinds) == model.predict(picture) * len(kinds)
+    assert model.predict(tmp_path) == model.predict(picture)
+
+
+def test_predictions_do_not_depend_on_the_batch(model, toy_data):
+    pictures = [p[: 12 + i] for i, (p, _) in enumerate(toy_data(7))]
+    assert model.predict(pictures, batch_size=3) == [model.predict(p)[0] for p in pictures]
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ("nowhere.jpg", "does not exist"),
+        (7, "paths, images, arrays or tensors, not int"),
+        ([object()], "not object"),
+        (np.zeros((4, 4, 3), dtype=np.int64), "not int64"),
+        (np.full((4, 4, 3), 7.0), "float in 0..1"),
+        (np.zeros((4, 4, 2), dtype=np.uint8), "2 channels where 3 are needed"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "height, width and channels"),
+    ],
+)
+def test_what_is_no_picture_is_named(model, images, words):
+    with pytest.raises(DataError, match=words):
+        model.predict(images)
+
+
+def test_a_corrupt_file_is_named(model, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        model.predict(tmp_path / "bad.jpg")
+
+
+def test_predictions_are_drawn_one_file_a_picture(model, toy_data, tmp_path):
+    model.predict([p for p, _ in toy_data(3)], save=tmp_path / "drawn")
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 3
+
+
+def test_evaluation_counts_what_it_saw(model, toy_data):
+    results = model.evaluate(toy_data(12, seed=4))
+    assert (results["pictures"], results["unreadable"]) == (12, 0)
+    assert 0 <= results["share_right"] <= 1
+
+
+def test_a_wrong_batch_size_is_refused(model, toy_data):
+    with pytest.raises(OptionError, match="batch_size=0"):
+        model.evaluate(toy_data(3), batch_size=0)
+
+
+def test_an_unknown_export_format_is_refused(model, tmp_path):
+    with pytest.raises(ExportError, match=r"no exporter for '\.xyz'"):
+        model.export(tmp_path / "model.xyz")
+    with pytest.raises(PluginError, match="no exporter 'onyx'; did you mean 'onnx'"):
+        model.export(tmp_path / "model.onnx", format="onyx")
+
+
+def test_a_run_proves_its_export_on_its_own_held_out_pictures(tmp_path, fit_toy, toy_data):
+    model = fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
+    assert model._proof_samples(None) is model.validation
+    assert len(model._proof_samples(toy_data(9))) == 9
+    model.validation = None
+    assert model._proof_samples(None) is None  # the data were in memory only

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import InterpolationMode, v2
+
+from visiongraft.errors import OptionError
+from visiongraft.preprocess import INTERPOLATIONS, Preprocess, PreprocessConfig, as_size
+
+sides = st.integers(1, 400)
+sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
+fractions = st.floats(0.01, 1.0)
+
+
+def pictures(height: int, width: int, channels: int = 3, count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(height * 1000 + width)
+    shape = (count, height, width, channels)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+@given(sides, sides, sizes, fractions)
+def test_the_region_lies_inside_the_picture_and_in_its_middle(
+    height: int, width: int, size: tuple[int, int], fraction: float
+) -> None:
+    preprocess = Preprocess(PreprocessConfig(size, crop_fraction=fraction))
+    top, left, h, w = preprocess.region(height, width)
+    assert 1 <= h <= height and 1 <= w <= width
+    assert 0 <= (height - h) - 2 * top <= 1
+    assert 0 <= (width - w) - 2 * left <= 1
+
+
+@given(st.integers(32, 400), st.integers(32, 400), st.integers(8, 300), st.integers(8, 300))
+def test_the_region_is_the_largest_of_the_right_shape(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    _, _, h, w = Preprocess(PreprocessConfig((rows, columns))).region(height, width)
+    scale = min(height / rows, width / columns)
+    assert abs(h - rows * scale) <= 1
+    assert abs(w - columns * scale) <= 1
+
+
+@given(sides, sides, sizes)
+def test_stretching_takes_the_whole_picture(height: int, width: int, size: tuple[int, int]) -> None:
+    preprocess = Preprocess(PreprocessConfig(size, resize="stretch", crop_fraction=0.5))
+    assert preprocess.region(height, width) == (0, 0, height, width)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("shape", [(120, 90), (40, 40), (33, 71)])
+def test_resizing_equals_torchvisions_antialiased_resize_of_the_region(
+    interpolation: str, shape: tuple[int, int]
+) -> None:
+    config = PreprocessConfig((32, 48), interpolation=interpolation, crop_fraction=0.9)
+    preprocess = Preprocess(config)
+    images = pictures(*shape)
+    top, left, h, w = preprocess.region(*shape)
+    cut = images[:, top : top + h, left : left + w].permute(0, 3, 1, 2).float()
+    mode = InterpolationMode[interpolation.upper()]
+    expected = v2.functional.resize(cut, [32, 48], mode, antialias=True).clamp(0, 255)
+    torch.testing.assert_close(preprocess.resize(images), expected, atol=1e-3, rtol=0)
+
+
+def test_bicubic_never_leaves_the_range_of_pictures() -> None:
+    edge = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    edge[:, :, 8:] = 255
+    resized = Preprocess(PreprocessConfig((40, 40), interpolation="bicubic")).resize(edge)
+    assert resized.min() == 0 and resized.max() == 255
+
+
+def test_mean_and_std_are_taken_per_channel() -> None:
+    config = PreprocessConfig((1, 1), mean=(0.0, 0.5, 1.0), std=(0.5, 0.25, 1.0))
+    white = torch.full((1, 1, 1, 3), 255, dtype=torch.uint8)
+    assert Preprocess(config)(white).flatten().tolist() == [2.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_get_the_average_mean_and_std(channels: int) -> None:
+    config = PreprocessConfig((8, 8), mean=(0.1, 0.2, 0.6), std=(0.2, 0.2, 0.5))
+    config = config.with_channels(channels)
+    assert config.mean == pytest.approx((0.3,) * channels)
+    assert config.std == pytest.approx((0.3,) * channels)
+    assert Preprocess(config)(pictures(9, 7, channels)).shape == (2, channels, 8, 8)
+
+
+def test_three_channels_keep_their_own_mean_and_std() -> None:
+    config = PreprocessConfig((8, 8))
+    assert config.with_channels(3) is config
+
+
+@settings(deadline=None, max_examples=30)
+@given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)), fractions)
+def test_every_picture_gives_finite_input_of_the_asked_size(
+    height: int, width: int, size: tuple[int, int], fraction: float
+) -> None:
+    out = Preprocess(PreprocessConfig(size, crop_fraction=fraction))(pictures(height, width))
+    assert out.shape == (2, 3, *size)
+    assert out.dtype is torch.float32
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"resize": "squeeze"}, "resize='squeeze' is not one of crop, stretch"),
+        ({"interpolation": "nearest"}, "interpolation='nearest' is not one of"),
+        ({"size": (0, 8)}, "at least 1 pixel"),
+        ({"size": (8, 8, 3)}, "at least 1 pixel"),
+        ({"crop_fraction": 0.0}, r"not in \(0, 1\]"),
+        ({"crop_fraction": 1.5}, r"not in \(0, 1\]"),
+        ({"crop_fraction": float("nan")}, r"not in \(0, 1\]"),
+        ({"std": (0.2, 0.2, 0.0)}, "each std above 0"),
+        ({"mean": (0.5,)}, "one number per image channel"),
+        ({"mean": (), "std": ()}, "one number per image channel"),
+    ],
+)
+def test_an_impossible_setting_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        PreprocessConfig(**{"size": (8, 8), **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "96", (96,), (96, 0), (1, 2, 3), [8, 8.0], True])
+def test_a_size_that_is_none_is_refused(size: object) -> None:
+    with pytest.raises(OptionError, match="neither a number of pixels"):
+        as_size(size)  # type: ignore[arg-type]
+
+
+def test_a_size_is_a_side_or_a_height_and_a_width_or_nothing() -> None:
+    assert as_size(96) == (96, 96)
+    assert as_size([64, 96]) == (64, 96)
+    assert as_size(None) is None

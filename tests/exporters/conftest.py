@@ -1,0 +1,180 @@
+"""One small model with real layers, real photographs, and one export of it for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import pytest
+import skimage.data
+import torch
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.exporter import Certificate
+from visiongraft.exporters.onnx.exporter import OnnxExporter
+from visiongraft.model import TransferModel
+from visiongraft.network import Network
+from visiongraft.task import Arrays, Decoded, Task
+
+SECRET_FOLDER = "/home/someone/private"
+
+
+class NormalizedHead(nn.Module):
+    """BatchNorm, pooling and one linear layer on the last map."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, features: Features) -> Tensor:
+        logits: Tensor = self.linear(torch.relu(self.norm(features.maps[-1])).mean((2, 3)))
+        return logits
+
+
+class Agreement:
+    """Share of pictures whose class is the target."""
+
+    def __init__(self) -> None:
+        self.right: list[bool] = []
+
+    def update(self, decoded: Arrays, targets: Tensor) -> None:
+        self.right += list(decoded["classes"] == targets.numpy())
+
+    def compute(self) -> dict[str, Any]:
+        return {"agreement": float(np.mean(self.right))}
+
+
+@dataclass(frozen=True)
+class Shades(Task):
+    """A small real task; it also reports the size of each picture."""
+
+    name: ClassVar[str] = "shades"
+    headline: ClassVar[str] = "agreement"
+    labels: tuple[str, ...] = ("dark", "middle", "/m/01bright")
+
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        raise NotImplementedError
+
+    def read_labelled(self, data: Any) -> Samples:
+        raise NotImplementedError
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        return NormalizedHead(backbone.info.channels[-1], len(self.labels))
+
+    def build_loss(self) -> nn.Module:
+        return nn.CrossEntropyLoss()
+
+    def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+        probabilities = outputs.softmax(dim=1)
+        return {
+            "probabilities": probabilities,
+            "classes": probabilities.argmax(dim=1),
+            "area": sizes.prod(dim=1),
+        }
+
+    def build_metrics(self) -> Agreement:
+        return Agreement()
+
+    def predictions(self, decoded: Arrays) -> list[Any]:
+        return [self.labels[i] for i in decoded["classes"]]
+
+    def metadata(self) -> dict[str, Any]:
+        return {"labels": list(self.labels)}
+
+
+class Photos(Samples):
+    """Photographs in memory that pretend to lie in a private folder."""
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        self.images = list(images)
+        self.loads = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        return f"{SECRET_FOLDER}/patient-{index}.png"
+
+    def target(self, index: int) -> int:
+        return index % 3
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        self.loads += 1
+        return self.images[index]
+
+
+def build_model(task: Task | None = None, backbone: Backbone | None = None) -> TransferModel:
+    """Build a network with an untrained head that still decides differently on the photographs."""
+    torch.manual_seed(0)
+    backbone = backbone or load_backbone("simple_cnn", weights=None, size=32)
+    network = Network(backbone.eval(), task or Shades())
+    head = network.head
+    assert isinstance(head, NormalizedHead)
+    pictures = [network.preprocess(torch.tensor(p[None])) for p in photographs()]
+    with torch.no_grad():
+        head.norm.train()
+        head.norm.momentum = 1.0
+        head(network.backbone(torch.cat(pictures)))  # fills the running statistics
+        network.eval()
+        head.linear.weight.mul_(20)
+        head.linear.bias.sub_(head(network.backbone(torch.cat(pictures))).mean(dim=0))
+    facts = {"data": f"{SECRET_FOLDER}/flowers", "epochs": 3, "schedule": "lp_ft"}
+    return TransferModel(network, facts)
+
+
+def photographs() -> list[Image]:
+    """Give photographs of several sizes, landscape, portrait and square."""
+    rocket, cat = skimage.data.rocket()[::2, ::2], skimage.data.chelsea()[::2, ::2]
+    cup, woman = skimage.data.coffee()[::3, ::3], skimage.data.astronaut()[::3, ::3]
+    pictures = [rocket, cat, np.rot90(cup), woman, cat[::-1], cup]
+    pictures = [np.ascontiguousarray(picture) for picture in pictures]
+    for picture in pictures:
+        picture.flags.writeable = False  # as decoded files are
+    return pictures
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file with what it was made of."""
+
+    model: TransferModel
+    photos: Photos
+    path: Path
+    certificate: Certificate
+
+    def load(self) -> onnx.ModelProto:
+        """Give a fresh copy of the file's content, to plant faults in."""
+        return onnx.load(self.path)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Export one model for all tests; they must not change it."""
+    model, photos = build_model(), Photos(photographs())
+    path = tmp_path_factory.mktemp("exported") / "shades.onnx"
+    return Exported(model, photos, path, OnnxExporter().export(model, path, photos))
+
+
+@pytest.fixture
+def make_model() -> Callable[..., TransferModel]:
+    """Give the function that builds the model, for tests that change it."""
+    return build_model
+
+
+@pytest.fixture
+def make_samples() -> Callable[[Sequence[Image]], Photos]:
+    """Give the function that makes samples of pictures."""
+    return Photos
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[Image]:
+    """Give the photographs."""
+    return photographs()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WriteFolder = Callable[[Mapping[str, int]], Path]
+
+
+@pytest.fixture
+def write_folder(tmp_path: Path) -> WriteFolder:
+    """Write pictures as "train/cat": 3 says, and give the root."""
+
+    def write(counts: Mapping[str, int]) -> Path:
+        root = tmp_path / "pictures"
+        generator = np.random.default_rng(0)
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / folder / f"{i:03d}.png")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def write_table(tmp_path: Path) -> Callable[..., Path]:
+    """Write a CSV of the given lines; its pictures need not exist, since reading decodes none."""
+
+    def write(*lines: str, name: str = "table.csv") -> Path:
+        path = tmp_path / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset
+
+from visiongraft.errors import DataError
+from visiongraft.plugins.classification.sources import find_source
+
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+
+
+class Pictures:
+    """A map-style dataset; ``classes`` only if given."""
+
+    def __init__(self, targets: Any, classes: Any = None) -> None:
+        self.targets = targets
+        if classes is not None:
+            self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return PICTURE, self.targets[index]
+
+
+def labels_of(data: Any, labels: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return list(find_source(data, labels).parts["train"].labels)
+
+
+# ---- files ----
+
+
+def test_a_folder_of_label_folders_is_one_training_part(write_folder: Any) -> None:
+    source = find_source(write_folder({"dog": 2, "cat": 1}))
+    assert list(source.parts) == ["train"]
+    assert source.parts["train"].labels == (("cat",), ("dog",), ("dog",))
+    assert source.names == ("cat", "dog")
+
+
+def test_parts_of_a_folder_are_kept_apart(write_folder: Any) -> None:
+    root = write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, "test/dog": 2})
+    source = find_source(str(root))
+    assert {part: len(found.labels) for part, found in source.parts.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 2,
+    }
+
+
+def test_a_part_without_pictures_is_no_part(write_folder: Any) -> None:
+    source = find_source(write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 0}))
+    assert list(source.parts) == ["train"]
+
+
+# ---- pairs ----
+
+
+def test_a_pair_gives_training_and_validation(write_folder: Any, tmp_path: Path) -> None:
+    root = write_folder({"a/cat": 2, "a/dog": 1, "b/cat": 1, "b/eel": 1})
+    source = find_source((root / "a", root / "b"))
+    assert len(source.parts["train"].labels) == 3
+    assert len(source.parts["validation"].labels) == 2
+    assert source.names == ("cat", "dog", "eel")
+
+
+def test_the_second_of_a_pair_prefers_its_own_validation_part(write_folder: Any) -> None:
+    root = write_folder({"a/cat": 1, "a/dog": 1, "b/train/cat": 3, "b/val/dog": 1})
+    source = find_source((root / "a", root / "b"))
+    assert list(source.parts["validation"].labels) == [("dog",)]
+
+
+def test_class_ids_in_the_second_of_a_pair_take_the_names_of_the_first() -> None:
+    source = find_source((Pictures([0, 1], ["cat", "dog"]), Pictures([1])))
+    assert list(source.parts["validation"].labels) == [("dog",)]
+
+
+def test_class_ids_that_only_the_second_of_a_pair_has_are_sorted_in() -> None:
+    source = find_source((Pictures([0, 10]), Pictures([2])))
+    assert source.names == ("0", "2", "10")
+
+
+def test_a_pair_without_training_pictures_is_refused(write_folder: Any) -> None:
+    root = write_folder({"a/val/cat": 1, "a/test/cat": 1, "b/cat": 1})
+    with pytest.raises(DataError, match="no training pictures"):
+        find_source((root / "a", root / "b"))
+
+
+def test_three_sets_are_no_pair() -> None:
+    with pytest.raises(DataError, match=r"a pair .training, validation., not 3"):
+        find_source(("a", "b", "c"))
+
+
+# ---- datasets ----
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[1, 0], [torch.tensor(1), torch.tensor(0)], [np.int64(1), np.int64(0)], torch.tensor([1, 0])],
+    ids=["int", "tensors", "numpy", "one tensor"],
+)
+def test_class_ids_of_any_kind_take_the_dataset_class_names(targets: Any) -> None:
+    assert labels_of(Pictures(targets, ["dog", "cat"])) == [("cat",), ("dog",)]
+
+
+def test_class_names_of_a_dataset_keep_its_order_and_ids() -> None:
+    source = find_source(Pictures([1, 0], ["dog", "cat", "ape"]))
+    assert source.names == ("dog", "cat", "ape")
+
+
+def test_class_names_are_found_through_a_subset() -> None:
+    inner = Pictures([0, 1, 1], ["dog", "cat"])
+    assert labels_of(Subset(inner, [2, 0])) == [("cat",), ("dog",)]  # type: ignore[arg-type]
+
+
+def test_class_names_that_are_no_names_are_passed_over() -> None:
+    assert find_source(Pictures([0, 1], [("tench", "fish"), ("eel",)])).names == ("0", "1")
+    assert find_source(Pictures([0, 1], ["crane", "crane"])).names == ("0", "1")
+
+
+def test_class_ids_without_names_are_sorted_by_value() -> None:
+    assert find_source(Pictures([10, 9, 100])).names == ("9", "10", "100")
+
+
+def test_names_as_targets_are_sorted() -> None:
+    source = find_source(Pictures(["dog", "cat"]))
+    assert source.names == ("cat", "dog")
+    assert list(source.parts["train"].labels) == [("dog",), ("cat",)]
+
+
+def test_class_ids_mean_the_fixed_labels() -> None:
+    assert labels_of(Pictures([1, 0]), ("zebra", "ant")) == [("ant",), ("zebra",)]
+
+
+def test_class_ids_stay_their_own_names_where_the_fixed_labels_are_numbers() -> None:
+    assert labels_of(Pictures([7, 3]), ("3", "7")) == [("7",), ("3",)]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
+def test_arrays_of_marks_are_several_labels(kind: Any) -> None:
+    marks = [kind([1, 0, 1]), kind([0.0, 0.0, 0.0]), kind([False, True, False])]
+    assert labels_of(Pictures(marks, ["a", "b", "c"])) == [("a", "c"), (), ("b",)]
+
+
+def test_labels_that_no_array_marks_are_labels_still() -> None:
+    source = find_source(Pictures([np.array([1, 0, 0]), np.array([1, 1, 0])]))
+    assert source.names == ("0", "1", "2")
+
+
+def test_arrays_of_names_are_names() -> None:
+    assert labels_of(Pictures([np.array(["b", "a"]), np.array(["a"])])) == [("b", "a"), ("a",)]
+
+
+def test_lists_and_sets_hold_names_or_ids() -> None:
+    targets = [["cat", 0], {1, "cat"}, [], (1,)]
+    found = labels_of(Pictures(targets, ["ape", "bee", "cat"]))
+    assert found == [("cat", "ape"), ("bee", "cat"), (), ("bee",)]
+
+
+def test_something_that_is_no_dataset_is_refused() -> None:
+    with pytest.raises(DataError, match="a path or a dataset"):
+        find_source(42)

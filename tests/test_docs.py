@@ -1,0 +1,107 @@
+"""Runs every ``python`` block of the README and of the documentation.
+
+The blocks of one page run in order, in one namespace, in a folder of their own that holds::
+
+    flowers/train/{daisy,rose,tulip}/0.jpg ...    twelve small photos each
+    flowers/val/{daisy,rose,tulip}/0.jpg ...      four each
+    a.jpg, b.jpg                                  two photos more
+
+What cannot run there is written as a ``text`` or ``console`` block.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from visiongraft.hookspecs import RegistrationHooks, RunHooks
+from visiongraft.plugin_manager import plugins
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(text: str) -> list[tuple[int, str]]:
+    """Find the blocks of a page, each with the number of its first line."""
+    return [
+        (text.count("\n", 0, match.start(2)) + 1, textwrap.dedent(match[2]))
+        for match in BLOCK.finditer(text)
+    ]
+
+
+def run_page(path: Path) -> None:
+    """Run the blocks of one page as one module; tracebacks show the page's own lines."""
+    module = types.ModuleType("documentation_page")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        for line, code in blocks_of(path.read_text(encoding="utf-8")):
+            padded = "\n" * (line - 1) + code
+            exec(compile(padded, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+    finally:
+        del sys.modules[module.__name__]
+
+
+def crop(photo: np.ndarray, generator: np.random.Generator, side: int = 96) -> Image.Image:
+    top, left = (int(generator.integers(0, n - side)) for n in photo.shape[:2])
+    return Image.fromarray(photo[top : top + side, left : left + side])
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the pictures once: crops of three real photographs."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    sources = {"daisy": data.chelsea(), "rose": data.coffee(), "tulip": data.astronaut()}
+    for label, photo in sources.items():
+        for part, count in (("train", 12), ("val", 4)):
+            (folder / "flowers" / part / label).mkdir(parents=True)
+            for number in range(count):
+                crop(photo, generator).save(folder / "flowers" / part / label / f"{number}.jpg")
+    crop(sources["daisy"], generator).save(folder / "a.jpg")
+    crop(sources["rose"], generator).save(folder / "b.jpg")
+    return folder
+
+
+@pytest.fixture
+def workplace(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give one page its own folder, and forget the plugins that it registers."""
+    for entry in photos.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plugins.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_on_the_page_runs(page: Path, workplace: Path) -> None:
+    run_page(page)
+
+
+def test_a_page_with_a_fault_is_caught_and_names_its_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\nx = 1\n```\n\n- item\n\n  ```python\n  x / 0\n  ```\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_page(page)
+    assert caught.traceback[-1].lineno + 1 == 10
+
+
+def test_the_readme_shows_the_python_interface() -> None:
+    assert blocks_of((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("hooks", [RegistrationHooks, RunHooks], ids=lambda hooks: hooks.__name__)
+def test_every_hook_is_documented(hooks: type) -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    names = [name for name in vars(hooks) if not name.startswith("_")]
+    assert [name for name in names if f"`{name}" not in text] == []

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import visiongraft
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SOURCES = {"core": "visiongraft", "plugins": "visiongraft.plugins"}
+SOURCES["exporters"] = "visiongraft.exporters"
+
+
+def module_name(path: Path) -> str:
+    """Give the import name of a file or folder of the checkout."""
+    top, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([SOURCES[top], *rest])
+
+
+def python_files() -> list[Path]:
+    return sorted(path for top in SOURCES for path in (ROOT / top).rglob("*.py"))
+
+
+def imported_by(path: Path) -> set[str]:
+    """Give every module that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
+def test_every_package_folder_is_listed_and_every_listed_one_exists() -> None:
+    folders = {module_name(p.parent) for p in python_files() if p.name == "__init__.py"}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    assert {p.parent for p in python_files() if not (p.parent / "__init__.py").exists()} == set()
+
+
+@pytest.mark.parametrize("name", ["plugins", "exporters"])
+def test_nothing_in_core_shadows_the_other_source_folders(name: str) -> None:
+    assert not (ROOT / "core" / name).exists()
+    assert not (ROOT / "core" / f"{name}.py").exists()
+
+
+def test_the_version_is_the_installed_ones() -> None:
+    assert visiongraft.__version__ == PROJECT["project"]["version"]
+    assert metadata.version("visiongraft") == visiongraft.__version__
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"\n## {visiongraft.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_entry_points_are_those_of_the_project_file_and_load() -> None:
+    declared = PROJECT["project"]["entry-points"]
+    for group, points in declared.items():
+        installed = {
+            p.name: p
+            for p in metadata.entry_points(group=group)
+            if p.dist and p.dist.name == "visiongraft"
+        }
+        assert {name: p.value for name, p in installed.items()} == points
+        for point in installed.values():
+            assert point.load() is not None
+
+
+def test_the_package_carries_its_types() -> None:
+    assert (Path(visiongraft.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_keep_to_the_rules_of_the_architecture(path: Path) -> None:
+    imports = imported_by(path)
+    assert [name for name in imports if name.startswith(".")] == []
+    assert [name for name in imports if name.split(".")[0] in SOURCES] == []
+    if path.is_relative_to(ROOT / "core"):
+        forbidden = ("visiongraft.plugins", "visiongraft.exporters")
+        assert [name for name in imports if name.startswith(forbidden)] == []
+
+
+def test_constraints_are_plain_versions_and_cover_all_dependencies() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    project = PROJECT["project"]
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in wanted}
+    assert names - pinned == {"onnxruntime"}  # takes the place of onnxruntime-gpu on other systems
+
+
+def test_the_makefile_installs_every_extra() -> None:
+    extras = re.search(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert extras is not None
+    assert set(extras[1].split(",")) == set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_the_ci_script_can_be_executed() -> None:
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
