@@ -33,7 +33,11 @@ COMMON: dict[str, Any] = {
     "batch_size": 16,
 }
 PROBE: dict[str, Any] = {"schedule": "linear_probe", "epochs": 20}
-FINE_TUNING: dict[str, Any] = {"schedule": "milestones(at={2: 'stage4'})", "epochs": 10}
+FINE_TUNING: dict[str, Any] = {
+    "schedule": "milestones(at={2: 'stage4'})",
+    "epochs": 10,
+    "learning_rate": 5e-4,  # textile is far from what the backbone has seen
+}
 MANIFEST, REPORT = "pictures.csv", "report.json"
 
 
