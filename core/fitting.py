@@ -20,7 +20,8 @@ from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.devices import make_accelerator
 from visiongraft.engine import Engine, Run
-from visiongraft.errors import CheckpointError, OptionError
+from visiongraft.errors import CheckpointError, OptionError, ScheduleError
+from visiongraft.freezing import trainable_stages
 from visiongraft.hookspecs import PROJECT, RunHooks
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
@@ -137,6 +138,7 @@ def fit(
             splits, checked = _read(source, chosen, config, folder)
         run = _build(config, chosen.bind(checked.train), plan, checked, folder, scratch)
         told = _listeners(listeners)
+        _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
             config.write(folder)  # only now: input that is refused leaves no run behind
         engine = Engine(run, told, accelerator)
@@ -325,6 +327,15 @@ def _build(
         folder=folder,
         scratch=scratch,
     )
+
+
+def _check_first_phase(run: Run) -> None:
+    """Refuse a schedule that does not fit the backbone before the run leaves a trace."""
+    stages = run.network.backbone.stages
+    phase = next(run.schedule.phases(stages, run.config.epochs), None)
+    if phase is None:
+        raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
+    trainable_stages(stages, phase.trainable)
 
 
 def _listeners(listeners: Sequence[str | object]) -> pluggy.PluginManager:

@@ -219,6 +219,12 @@ def milestones(
     Without ``at`` everything is unfrozen half way.
     """
     plan = {int(e): s for e, s in (at or {epochs // 2: "all"}).items()}
+    unknown = [s for s in plan.values() if s not in ("head", "all", *stages)]
+    if unknown:
+        raise ScheduleError(
+            f"milestones name {unknown[0]!r}, which is no stage of this backbone"
+            f"{near_matches(unknown[0], ['head', 'all', *stages])}"
+        )
     starts = sorted({0, *plan})
     for start, end in zip(starts, [*starts[1:], epochs], strict=True):
         if not 0 <= start < end <= epochs:

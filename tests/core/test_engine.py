@@ -14,7 +14,7 @@ import torch
 from visiongraft.errors import OptionError, ScheduleError, TrainingError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.progress import Checkpoint
-from visiongraft.schedules import Phase, schedule
+from visiongraft.schedules import Phase, milestones, schedule
 
 PLAIN = {"schedule": "full", "epochs": 2, "replay": False}
 
@@ -142,6 +142,13 @@ def test_patience_ends_the_phase_not_the_run(fit_toy, toy_data, tmp_path):
     records = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(records) < 20
     assert {r["phase"] for r in records} == {0, 1}
+
+
+def test_a_schedule_that_does_not_fit_leaves_no_run_behind(fit_toy, toy_data, tmp_path):
+    with pytest.raises(ScheduleError, match="stage9"):
+        fit_toy(toy_data(20), schedule=milestones(at={1: "stage9"}), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
 
 
 def test_the_history_reaches_the_schedule(fit_toy, toy_data):

@@ -78,6 +78,12 @@ def test_milestones_unfreeze_at_the_stated_epochs():
         list(milestones(at={5: "all"}).phases(stages_of(3), 4))
 
 
+def test_milestones_refuse_an_unknown_stage_before_the_first_phase():
+    phases = milestones(at={2: "stage1", 4: "stage9"}).phases(stages_of(3), 7)
+    with pytest.raises(ScheduleError, match=r"'stage9', which is no stage .* did you mean"):
+        next(phases)
+
+
 def test_a_schedule_decides_the_next_phase_from_the_history():
     @schedule
     def adaptive(stages, epochs):
