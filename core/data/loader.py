@@ -75,7 +75,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
     def _prepare(
         self, picture: np.ndarray[Any, Any], target: Any, index: int, view: int
     ) -> tuple[Tensor, Any]:
-        pixels = torch.from_numpy(np.ascontiguousarray(picture))
+        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"]))
         if self.transform is None:
             return self.preprocess(pixels[None])[0], target
         with seeded(self.seed, "sample", index, view):
