@@ -22,7 +22,7 @@ class Average:
         tensors: The averages, by names of the network's state.
         updates: How many updates were made.
 
-    Example:
+    Examples:
         >>> layer = nn.Linear(1, 1)
         >>> average = Average(layer, 0.9)
         >>> average.update(layer, frozen=set())

@@ -169,7 +169,7 @@ def load_backbone(
         OptionError: The size is neither a number of pixels nor a height and a width.
         WeightsError: The weights cannot be had, read or fitted.
 
-    Example:
+    Examples:
         >>> backbone = load_backbone("simple_cnn", weights=None, size=32)
         >>> backbone.stages, backbone.info.channels, backbone.info.embedding_dim
         (('stem', 'stage1', 'stage2'), (32, 64), 128)

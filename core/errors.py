@@ -85,7 +85,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
         ``"; did you mean 'a' or 'b'?"``, or the whole list if nothing is near and it is short,
         or an empty string.
 
-    Example:
+    Examples:
         >>> near_matches("lpft", ["lp_ft", "full"])
         "; did you mean 'lp_ft'?"
         >>> near_matches("x", ["lp_ft", "full"])

@@ -118,7 +118,7 @@ def fit(
     Raises:
         VisiongraftError: Some input is wrong, or a proof failed; the message says what to do.
 
-    Example:
+    Examples:
         ``model = visiongraft.fit("flowers", task="classification", out="runs/flowers")``
     """
     given = dict(locals())

@@ -30,7 +30,7 @@ def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
     Raises:
         ScheduleError: There is no such stage.
 
-    Example:
+    Examples:
         >>> trainable_stages(("stem", "stage1", "stage2"), "stage1")
         ('stage1', 'stage2')
     """
@@ -316,7 +316,7 @@ def digest(tensor: Tensor) -> str:
     Returns:
         SHA-256 in hexadecimal.
 
-    Example:
+    Examples:
         >>> digest(torch.zeros(2)) == digest(torch.zeros(2)), digest(torch.zeros(2, 1))[:6]
         (True, '48a9ac')
     """

@@ -57,7 +57,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float = 0.05) -> float:
     Returns:
         A factor in (0, 1].
 
-    Example:
+    Examples:
         >>> [round(learning_rate_factor(s, 100), 2) for s in (0, 5, 52, 99)]
         [0.2, 1.0, 0.51, 0.0]
     """

@@ -97,7 +97,7 @@ class PluginManager:
     Args:
         discover: Load every entry point of the group ``visiongraft``.
 
-    Example:
+    Examples:
         >>> manager = PluginManager(discover=False)
         >>> manager.records
         []

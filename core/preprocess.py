@@ -80,7 +80,7 @@ class Preprocess(nn.Module):
     Args:
         config: What the backbone asks for.
 
-    Example:
+    Examples:
         >>> preprocess = Preprocess(PreprocessConfig(size=(8, 8)))
         >>> preprocess(torch.zeros(2, 20, 30, 3, dtype=torch.uint8)).shape
         torch.Size([2, 3, 8, 8])
@@ -151,7 +151,7 @@ class Preprocess(nn.Module):
         Returns:
             Top, left, height and width of that part in pixels.
 
-        Example:
+        Examples:
             >>> Preprocess(PreprocessConfig(size=(224, 224))).region(300, 400)
             (0, 50, 300, 300)
         """
@@ -179,7 +179,7 @@ def as_size(size: int | tuple[int, int] | list[int] | None) -> tuple[int, int] |
     Raises:
         OptionError: It is neither, or not positive.
 
-    Example:
+    Examples:
         >>> as_size(96), as_size((64, 96))
         ((96, 96), (64, 96))
     """

@@ -38,7 +38,7 @@ class Phase:
             to normalise; ``"train"`` updates them. Scale and shift train in both cases.
         augment: Whether training pictures are augmented at random.
 
-    Example:
+    Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
         1.0
     """
@@ -70,7 +70,7 @@ class Schedule:
         generate: Called with the backbone's stages, the number of epochs, and the options.
         options: What the user set.
 
-    Example:
+    Examples:
         >>> [p.trainable for p in lp_ft(probe_epochs=1).phases(("stem", "stage1"), 4)]
         ['head', 'all']
     """
@@ -127,7 +127,7 @@ def schedule(generate: Callable[..., Phases]) -> Schedule:
     Returns:
         The schedule.
 
-    Example:
+    Examples:
         >>> @schedule
         ... def head_then_rest(stages, epochs, *, learning_rate=1e-3):
         ...     history = yield Phase(1, "head", learning_rate)
@@ -273,7 +273,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
         PluginError: There is none of that name.
         OptionError: The options cannot be read, or one is unknown.
 
-    Example:
+    Examples:
         >>> find_schedule("last_n(n=2)").options
         {'n': 2}
     """

@@ -33,7 +33,7 @@ def mix_seed(*key: int | str) -> int:
     Returns:
         A number in [0, 2**63).
 
-    Example:
+    Examples:
         >>> mix_seed(0, 1) == mix_seed(0, 1), mix_seed(0, 1) == mix_seed(1, 0)
         (True, False)
     """
@@ -48,7 +48,7 @@ def seeded(*key: int | str) -> Iterator[None]:
     Args:
         key: See ``mix_seed``.
 
-    Example:
+    Examples:
         >>> with seeded(0, "sample", 7):
         ...     first = torch.rand(1)
         >>> with seeded(0, "sample", 7):

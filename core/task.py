@@ -310,7 +310,7 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
     Returns:
         The worst relative difference of the real values, and how many other values differ.
 
-    Example:
+    Examples:
         >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
         >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
         >>> compare_arrays(a, b)

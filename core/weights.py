@@ -211,7 +211,7 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     Returns:
         The message without line breaks, or the name of the error if it has none.
 
-    Example:
+    Examples:
         >>> one_line(ValueError("bad\n  shape")), one_line(KeyError())
         ('bad shape', 'KeyError')
     """

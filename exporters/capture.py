@@ -52,7 +52,7 @@ def one_line(message: object, limit: int = 300) -> str:
     Returns:
         The text, cut off if it is longer.
 
-    Example:
+    Examples:
         >>> one_line("\x1b[31mno\x1b[0m\n  such file")
         'no such file'
     """

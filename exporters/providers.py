@@ -117,7 +117,7 @@ def _refusal(provider: str, output: str) -> RuntimeProviderError:
 def _reason(output: str) -> str:
     """Find the cause in what onnxruntime printed while it fell back.
 
-    Example:
+    Examples:
         >>> _reason("FAIL : Failed to load library x.so with error: libcuda.so.1: cannot open ...")
         'no NVIDIA driver (libcuda.so.1) is installed'
     """

@@ -37,7 +37,7 @@ def parse_size(text: str) -> int | tuple[int, int]:
     Raises:
         OptionError: It is neither.
 
-    Example:
+    Examples:
         >>> parse_size("192x256")
         (192, 256)
     """
@@ -60,7 +60,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         OptionError: It is none.
 
-    Example:
+    Examples:
         >>> parse_bytes("1.5GB")
         1500000000
     """
@@ -108,7 +108,7 @@ def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         OptionError: One is no ``name=value``.
 
-    Example:
+    Examples:
         >>> parse_pairs(["size=[224, 224]", "mode=fast"])
         {'size': [224, 224], 'mode': 'fast'}
     """
@@ -175,7 +175,7 @@ def _fits(value: Any, wanted: Any) -> bool:
 def describe_type(wanted: Any) -> str:
     """Write a type as users read it.
 
-    Example:
+    Examples:
         >>> describe_type(tuple[str, ...] | None), describe_type(Literal["linear", "mlp"])
         ('list of str or none', 'linear or mlp')
     """

@@ -91,7 +91,7 @@ def to_json(value: Any) -> Any:
     Returns:
         The same as JSON values; numbers that are not finite become ``None``.
 
-    Example:
+    Examples:
         >>> to_json({"size": (2, 3), "loss": float("nan")})
         {'size': [2, 3], 'loss': None}
     """

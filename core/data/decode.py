@@ -170,7 +170,7 @@ def printable(path: Path | str) -> str:
     Returns:
         The same in nearly all cases; else with escapes.
 
-    Example:
+    Examples:
         >>> printable("a/b.jpg"), printable("a\nb.jpg")
         ('a/b.jpg', 'a\\nb.jpg')
     """

@@ -105,7 +105,7 @@ def name_some(names: Iterable[str], shown: int = 3) -> str:
     Returns:
         A single line.
 
-    Example:
+    Examples:
         >>> name_some(["a", "b", "c", "d", "e"])
         'a, b, c and 2 more'
     """

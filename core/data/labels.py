@@ -20,7 +20,7 @@ class LabelMap:
     Raises:
         DataError: A name appears twice or is empty.
 
-    Example:
+    Examples:
         >>> labels = LabelMap.from_names(["dog", "cat", "dog"])
         >>> labels.names, labels.id_of("dog")
         (('cat', 'dog'), 1)

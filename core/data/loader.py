@@ -189,7 +189,7 @@ def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list
     Returns:
         Sample positions of each batch.
 
-    Example:
+    Examples:
         >>> [len(b) for b in shuffled_batches(9, 4, seed=0, epoch=0)]
         [4, 5]
     """
@@ -224,7 +224,7 @@ def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
     Returns:
         Every ``processes``-th position. Empty if the batch is smaller than that.
 
-    Example:
+    Examples:
         >>> shard([5, 6, 7], rank=1, processes=2)
         [6]
     """

@@ -33,7 +33,7 @@ def picture_array(picture: Any, name: str, channels: int = 3) -> NDArray[np.uint
     Raises:
         DataError: It is none of these.
 
-    Example:
+    Examples:
         >>> picture_array(np.full((2, 3), 0.5), "grey").shape
         (2, 3, 3)
     """

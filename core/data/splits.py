@@ -26,7 +26,7 @@ def stratified_split(
     Raises:
         OptionError: The fraction is not in (0, 1).
 
-    Example:
+    Examples:
         >>> kept, held_out = stratified_split(["a"] * 8 + ["b"] * 4, 0.25)
         >>> len(kept), [["a", "b"][i >= 8] for i in held_out]
         (9, ['a', 'a', 'b'])

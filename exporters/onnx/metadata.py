@@ -88,7 +88,7 @@ def without_folders(value: Any) -> Any:
     Returns:
         The same with shorter texts.
 
-    Example:
+    Examples:
         >>> without_folders({"weights": "/home/me/resnet.safetensors", "lr": 0.1})
         {'weights': 'resnet.safetensors', 'lr': 0.1}
     """
