@@ -126,7 +126,7 @@ def timm_name(name: str, depths: Sequence[int]) -> str:
     Returns:
         Such as ``blocks.2.0.conv_pw.weight``; a name that follows no rule stays as it is.
 
-    Example:
+    Examples:
         >>> timm_name("_blocks.3._bn0.bias", [1, 2, 2]), timm_name("_bn1.bias", [1, 2, 2])
         ('blocks.2.0.bn1.bias', 'bn2.bias')
     """

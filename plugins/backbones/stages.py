@@ -25,7 +25,7 @@ def in_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
     Returns:
         Stage per tensor, ordered from the input to the output.
 
-    Example:
+    Examples:
         >>> in_stages({"head.weight": 7, "conv.weight": 0})
         {'conv.weight': 'stem', 'head.weight': 'stage1'}
     """
