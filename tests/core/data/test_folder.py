@@ -1,0 +1,144 @@
+"""Folders of pictures become parts, files and label names; what is passed over is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from visiongraft.data.folder import list_pictures, name_some, read_folder
+from visiongraft.errors import DataError
+
+Touch = Callable[..., Path]
+
+
+@pytest.fixture
+def touch(tmp_path: Path) -> Touch:
+    """Make empty files below a folder, since reading decodes nothing, and give the folder."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / "set" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / "set"
+
+    return make
+
+
+def found(root: Path) -> dict[str, list[tuple[str, str]]]:
+    return {
+        part: [
+            (str(path.relative_to(root)), label)
+            for path, (label,) in zip(files.paths, files.labels, strict=True)
+        ]
+        for part, files in read_folder(root).parts.items()
+    }
+
+
+def test_a_folder_per_label_is_all_training_in_order_of_the_paths(touch):
+    root = touch("rose/b.jpg", "rose/a.PNG", "daisy/c.jpeg")
+    assert found(root) == {
+        "train": [("daisy/c.jpeg", "daisy"), ("rose/a.PNG", "rose"), ("rose/b.jpg", "rose")]
+    }
+    assert read_folder(root).names == ("daisy", "rose") and not read_folder(root).warnings
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
+def test_parts_are_found_by_their_usual_names(touch, validation):
+    root = touch("train/a/1.jpg", f"{validation}/a/2.jpg", "test/b/3.jpg")
+    parts = read_folder(root).parts
+    assert {part: len(files) for part, files in parts.items()} == {
+        "train": 1,
+        "validation": 1,
+        "test": 1,
+    }
+    assert read_folder(root).names == ("a", "b")
+
+
+def test_folders_below_a_label_belong_to_it(touch):
+    assert found(touch("cat/2020/may/1.jpg", "dog/1.jpg"))["train"][0] == (
+        "cat/2020/may/1.jpg",
+        "cat",
+    )
+
+
+def test_a_label_may_be_called_like_a_part(touch):
+    root = touch("train/1.jpg", "plane/1.jpg")
+    assert read_folder(root).names == ("plane", "train")
+
+
+def test_a_set_with_a_part_beside_labels_is_not_divided(touch):
+    root = touch("train/steam/1.jpg", "plane/1.jpg", "ship/1.jpg")
+    assert read_folder(root).names == ("plane", "ship", "train")
+
+
+def test_hidden_files_and_folders_are_passed_over(touch):
+    root = touch("a/1.jpg", "a/._1.jpg", ".cache/2.jpg", "b/1.jpg", "b/.thumbs/3.jpg")
+    assert len(read_folder(root).parts["train"]) == 2
+    assert read_folder(root).warnings == ()
+
+
+def test_a_label_without_pictures_keeps_its_name_and_is_reported(touch):
+    root = touch("a/1.jpg", "b/2.jpg")
+    (root / "empty").mkdir()
+    read = read_folder(root)
+    assert read.names == ("a", "b", "empty")
+    assert read.warnings == (f"label 'empty' has no pictures in {root}",)
+
+
+def test_files_that_are_passed_over_are_counted_and_named(touch):
+    root = touch("a/1.jpg", "a/x.txt", "b/2.jpg", "b/y.mp4", "loose.jpg")
+    no_pictures, no_label = read_folder(root).warnings
+    assert no_pictures.startswith("2 files") and "x.txt, y.mp4" in no_pictures
+    assert (
+        no_label.startswith("1 files") and "have no label" in no_label and "loose.jpg" in no_label
+    )
+
+
+def test_folders_beside_the_parts_are_named(touch):
+    root = touch("train/a/1.jpg", "val/a/2.jpg", "extra/a/3.jpg")
+    (warning,) = read_folder(root).warnings
+    assert "read by its parts (train, val); passed over: extra" in warning
+
+
+def test_links_are_followed_and_circles_end(touch):
+    root = touch("a/1.jpg", "b/2.jpg")
+    (root / "a" / "again").symlink_to(root / "a", target_is_directory=True)
+    assert [path.name for path in list_pictures(root / "a")] == ["1.jpg"]
+    (root / "c").symlink_to(root / "b", target_is_directory=True)
+    assert read_folder(root).names == ("a", "b", "c")
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(touch):
+    read = read_folder(touch("a\nb/1.jpg", "c/1.jpg"))
+    assert read.names == ("a\\nb", "c")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["1.jpg", "2.jpg"], "holds 2 pictures but no folder per label; sort them into"),
+        (["a/1.mp4", "a/2.mov"], r"holds no pictures, only .mov, .mp4; known are .bmp"),
+        ([], "holds no pictures; give a folder like set/LABEL/picture.jpg"),
+    ],
+)
+def test_a_folder_with_nothing_to_learn_from_says_what_it_takes(touch, names, words):
+    root = touch(*names)
+    root.mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=words):
+        read_folder(root)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_folder(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is no folder"):
+        read_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (5, "a, b, c and 2 more")])
+def test_the_first_few_names_are_shown(count, text):
+    assert name_some("abcde"[:count]) == text

@@ -1,0 +1,51 @@
+"""Samples are named, subset and decoded one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visiongraft.data.pictures import PictureSamples
+from visiongraft.data.samples import FileSamples
+from visiongraft.errors import DataError
+
+
+def test_files_give_their_path_target_pixels_and_bytes(write_pictures):
+    paths = write_pictures(3)
+    samples = FileSamples(paths, ["a", "b", "c"])
+    assert len(samples) == 3
+    assert samples.name(1) == str(paths[1]) and samples.target(1) == "b"
+    assert samples.load(1).shape == (7, 8, 3) and samples.load(1, channels=1).shape == (7, 8, 1)
+    assert samples.content(1) == paths[1].read_bytes()
+
+
+def test_a_file_that_is_gone_has_no_content(write_pictures):
+    paths = write_pictures(1)
+    paths[0].unlink()
+    samples = FileSamples(paths, [0])
+    assert samples.content(0) is None
+    with pytest.raises(DataError, match=str(paths[0])):
+        samples.load(0)
+
+
+def test_as_many_targets_as_files_are_needed(write_pictures):
+    with pytest.raises(DataError, match="2 pictures cannot have 1 targets"):
+        FileSamples(write_pictures(2), [0])
+
+
+@given(st.lists(st.integers(0, 9)), st.data())
+def test_a_subset_of_a_subset_is_what_both_choices_say(first, data):
+    base = PictureSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
+    second = data.draw(st.lists(st.integers(0, len(first) - 1)) if first else st.just([]))
+    chosen = base.subset(first).subset(second)
+    assert [chosen.name(i) for i in range(len(chosen))] == [f"picture {first[i]}" for i in second]
+    assert [int(chosen.load(i, 1).item()) for i in range(len(chosen))] == [first[i] for i in second]
+
+
+def test_a_subset_of_files_keeps_their_bytes_and_targets(write_pictures):
+    paths = write_pictures(3)
+    subset = FileSamples(paths, [7, 8, 9]).subset([2, 0])
+    assert [subset.target(0), subset.target(1)] == [9, 7]
+    assert subset.content(0) == paths[2].read_bytes()

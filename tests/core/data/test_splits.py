@@ -1,0 +1,58 @@
+"""Held-out parts are stratified, seeded, and leave every label on both sides."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visiongraft.data.splits import stratified_split
+from visiongraft.errors import OptionError
+
+keys = st.lists(st.sampled_from("abcd"), max_size=60)
+fractions = st.floats(0.01, 0.99)
+seeds = st.integers(0, 1000)
+
+
+@given(keys, fractions, seeds)
+def test_every_sample_is_on_exactly_one_side_in_order(keys, fraction, seed):
+    kept, held_out = stratified_split(keys, fraction, seed)
+    assert sorted(kept + held_out) == list(range(len(keys)))
+    assert kept == sorted(kept) and held_out == sorted(held_out)
+
+
+@given(keys, fractions, seeds)
+def test_every_key_meets_its_share_within_one_sample(keys, fraction, seed):
+    _, held_out = stratified_split(keys, fraction, seed)
+    taken = Counter(keys[i] for i in held_out)
+    for key, count in Counter(keys).items():
+        if count == 1:
+            assert taken[key] == 0
+        else:
+            assert 1 <= taken[key] <= count - 1
+            assert abs(taken[key] - count * fraction) <= 1
+
+
+@given(keys, fractions, seeds)
+def test_the_same_seed_gives_the_same_split(keys, fraction, seed):
+    assert stratified_split(keys, fraction, seed) == stratified_split(keys, fraction, seed)
+
+
+def test_another_seed_gives_another_split():
+    splits = {tuple(stratified_split(["a"] * 50, 0.2, seed)[1]) for seed in range(5)}
+    assert len(splits) == 5
+
+
+@given(keys, seeds)
+def test_other_keys_do_not_change_which_samples_of_a_key_are_taken(keys, seed):
+    _, alone = stratified_split(["a"] * len(keys), 0.5, seed)
+    _, among = stratified_split(["a"] * len(keys) + ["z"] * 4, 0.5, seed)
+    assert alone == [i for i in among if i < len(keys)]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2, float("nan")])
+def test_a_share_outside_of_0_to_1_is_refused(fraction):
+    with pytest.raises(OptionError, match="is not a share in"):
+        stratified_split(["a", "a"], fraction)
