@@ -29,7 +29,7 @@ types: .venv/installed  ## Check types
 
 tests: .venv/installed
 	$(PYTHON) -m coverage erase
-	$(PYTHON) -m coverage run -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses auto --dist loadfile
 
 coverage: tests
 	$(PYTHON) -m coverage combine --quiet
