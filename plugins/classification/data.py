@@ -185,13 +185,26 @@ def _hold_out(
     """Split by label; a picture with several labels counts for the rarest, which needs it most."""
     counts = samples.counts()
     keys = [min(ids_of(t), key=lambda i: (counts[i], i), default=None) for t in samples.targets]
-    kept, held_out = stratified_split(keys, fraction, seed)
+    kept, held_out = _keep_labels(samples, *stratified_split(keys, fraction, seed))
     if not held_out:
         raise DataError(
             "no label has two pictures, so none can be held out; add pictures, or give a "
             "validation part"
         )
     return samples.subset(kept), samples.subset(held_out)
+
+
+def _keep_labels(
+    samples: LabelledSamples, kept: list[int], held_out: list[int]
+) -> tuple[list[int], list[int]]:
+    """Take pictures back whose labels no other is left to teach: no picture counted for them."""
+    learned = {i for index in kept for i in ids_of(samples.targets[index])}
+    back = set()
+    for index in held_out:
+        if not learned.issuperset(ids_of(samples.targets[index])):
+            learned.update(ids_of(samples.targets[index]))
+            back.add(index)
+    return sorted([*kept, *back]), [i for i in held_out if i not in back]
 
 
 def _remarks(train: LabelledSamples, held_out: LabelledSamples, source: Source) -> list[str]:

@@ -24,7 +24,8 @@ def draw_caption(image: Image.Image, prediction: Classified | MultiClassified) -
     width = max(image.width, SMALLEST_SIDE)
     size = max(12, min(width // 16, 48))
     font = ImageFont.load_default(size)
-    text = _fitted(caption(prediction), font, width - 2 * MARGIN)
+    line = " ".join(caption(prediction).split())  # names may hold line breaks
+    text = _fitted(line, font, width - 2 * MARGIN)
     height = size + size // 2 + 2 * MARGIN
     canvas = Image.new("RGB", (width, image.height + height), "black")
     canvas.paste(image, ((width - image.width) // 2, 0))
@@ -42,7 +43,7 @@ def caption(prediction: Classified | MultiClassified) -> str:
     Returns:
         Labels with their probabilities.
 
-    Example:
+    Examples:
         >>> caption(MultiClassified(("cat", "dog"), {"dog": 0.5, "cat": 0.934}))
         'cat 0.93, dog 0.50'
     """

@@ -86,7 +86,7 @@ def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
     Returns:
         One weight per label; 0 for a label without pictures, which has no term to weigh.
 
-    Example:
+    Examples:
         >>> balanced_weights([30, 10])
         (0.6666666666666666, 2.0)
     """
@@ -104,7 +104,7 @@ def balanced_positive_weights(counts: Sequence[int], pictures: int) -> tuple[flo
     Returns:
         One weight per label; 1 for a label that no picture or every picture has.
 
-    Example:
+    Examples:
         >>> balanced_positive_weights([25, 0], 100)
         (3.0, 1.0)
     """

@@ -149,15 +149,18 @@ class MultiLabelMetrics(ClassificationMetrics):
 
     def _results(self, probabilities: Tensor, decisions: Tensor, targets: Tensor) -> dict[str, Any]:
         count = len(self.labels)
-        stats = multilabel_stat_scores(decisions, targets, num_labels=count, average=None)
-        stats = stats.view(count, -1)  # torchmetrics drops the first dimension of one label
+        # torchmetrics' validation refuses data with one label, and its sums drop that dimension.
+        stats = multilabel_stat_scores(
+            decisions, targets, num_labels=count, average=None, validate_args=False
+        ).view(count, -1)
+        exact = multilabel_exact_match(decisions, targets, count, validate_args=False)
         per_label = self._per_label(stats, probabilities, targets)
         right, wrong, _, missed, _ = (int(value) for value in stats.sum(0))
         return {
             "mean_average_precision": _mean(per_label, "average_precision") or 0.0,
             "macro_f1": _mean(per_label, "f1"),
             "micro_f1": _share(2 * right, 2 * right + wrong + missed),
-            "exact_match": _number(multilabel_exact_match(decisions, targets, count)),
+            "exact_match": _number(exact),
             "per_label": per_label,
         }
 
@@ -167,9 +170,10 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _number(value: Tensor) -> float | None:
-    """Give a float32 with the digits it really has, or ``None`` if it is not finite."""
+    """Give a share in float32 with the digits it really has, or ``None`` if it is not finite."""
     number = float(value)
-    return round(number, 7) if math.isfinite(number) else None
+    # Sums of float32 may end just above 1.
+    return min(round(number, 7), 1.0) if math.isfinite(number) else None
 
 
 def _mean(per_label: dict[str, dict[str, float | int | None]], name: str) -> float | None:

@@ -57,7 +57,7 @@ def predictions(
     Raises:
         ArtifactError: The arrays do not fit the label names.
 
-    Example:
+    Examples:
         >>> arrays = {"probabilities": np.array([[0.25, 0.75]]), "labels": np.array([1])}
         >>> predictions(arrays, {"labels": ["cat", "dog"], "multi_label": False})
         [Classified(label='dog', score=0.75, probabilities={'cat': 0.25, 'dog': 0.75})]
@@ -69,6 +69,12 @@ def predictions(
     if probabilities.shape[1:] != (len(names),) or decisions.shape != wanted:
         raise ArtifactError(
             f"the model gives probabilities {probabilities.shape} and labels {decisions.shape} "
+            f"for {len(names)} label names; its file or folder is damaged"
+        )
+    odd = decisions[(decisions < 0) | (decisions >= (2 if multi_label else len(names)))]
+    if odd.size:
+        raise ArtifactError(
+            f"the model decides on {'mark' if multi_label else 'class id'} {odd[0]} "
             f"for {len(names)} label names; its file or folder is damaged"
         )
     make = _multi_label if multi_label else _single_label

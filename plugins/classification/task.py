@@ -86,6 +86,9 @@ class Classification(Task):
     loss_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("labels", "class_weights", "loss_weights"):
+            if isinstance(getattr(self, name), list):  # as people write them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_labels()
         if not isinstance(self.multi_label, bool | None):
             raise OptionError(f"multi_label={self.multi_label!r} is neither true, false nor none")
@@ -127,6 +130,8 @@ class Classification(Task):
             return
         if not isinstance(weights, tuple) or not all(_is_number(w) and w >= 0 for w in weights):
             raise OptionError(f"{name}={weights!r} is neither 'balanced' nor numbers of 0 or more")
+        if name == "class_weights" and weights and not any(weights):
+            raise OptionError(f"{name}={weights!r} would train nothing; some must be above 0")
         if weights and self.labels and len(weights) != len(self.labels):
             raise OptionError(f"{name} has {len(weights)} numbers for {len(self.labels)} labels")
 

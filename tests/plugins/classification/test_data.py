@@ -151,6 +151,12 @@ def test_a_multi_label_split_loses_no_picture_and_no_label_from_training(
     assert learned == {n for n, c in counted.items() if c}
 
 
+def test_a_label_that_no_picture_is_held_out_for_stays_in_training() -> None:
+    # "d" always comes with labels that are as rare, and all its pictures would be held out.
+    splits = read_splits(pictures([["a", "b"], ["c"], ["a", "c", "d"], ["a", "b", "d"]]))
+    assert {n for names in names_in(splits.train) for n in names} == set("abcd")
+
+
 def test_a_rare_label_beside_a_common_one_is_held_out_too() -> None:
     targets = [["common"]] * 40 + [["common", "rare"]] * 4
     splits = read_splits(pictures(targets), validation=0.25)

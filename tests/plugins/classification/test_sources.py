@@ -165,3 +165,42 @@ def test_lists_and_sets_hold_names_or_ids() -> None:
 def test_something_that_is_no_dataset_is_refused() -> None:
     with pytest.raises(DataError, match="a path or a dataset"):
         find_source(42)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([np.array([0, 2]), np.array([1, 0])], r"item 0: a target array holds 0 or 1 for each"),
+        ([{"label": 1}, 0], "item 0: a target is a label name, a class id, or several of them"),
+        ([0, 1.5], "item 1: a target is .*, not float"),
+        ([0, None], "item 1: a target is .*, not NoneType"),
+        ([0, -1], r"item 1: -1 is neither a label name nor a class id"),
+        (["a", ""], r"item 1: '' is neither"),
+        ([["a"], ["b", 0.5]], r"item 1: 0.5 is neither"),
+        ([["a", "a"], ["b"]], r"item 0: the target \['a', 'a'\] names a label twice"),
+        ([[0, 1], [1, 0]], "every target is a list of 0 and 1, which could be class ids or marks"),
+        ([np.array([0, 1]), np.array([0, 1, 0])], r"target arrays have \[2, 3\] entries; one for"),
+    ],
+    ids=str,
+)
+def test_targets_that_cannot_be_understood_are_named(targets: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        find_source(Pictures(targets))
+    assert "\n" not in str(caught.value)
+
+
+def test_class_ids_without_a_name_are_refused() -> None:
+    with pytest.raises(DataError, match=r"item 1: class id 2 has no name; the 2 label names have"):
+        find_source(Pictures([0, 2], ["dog", "cat"]))
+
+
+def test_arrays_of_another_length_than_the_class_names_are_refused() -> None:
+    marks = [np.array([0, 1, 0]), np.array([1, 0, 0])]
+    with pytest.raises(DataError, match=r"have \[3\] entries for 2 label names"):
+        find_source(Pictures(marks, ["dog", "cat"]))
+
+
+def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("a.png cat")
+    with pytest.raises(DataError, match=r"labels.txt is a file of no known format; give a folder"):
+        find_source(tmp_path / "labels.txt")

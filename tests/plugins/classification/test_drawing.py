@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from visiongraft.plugins.classification.drawing import (
+    MARGIN,
+    SMALLEST_SIDE,
+    caption,
+    draw_caption,
+)
+from visiongraft.plugins.classification.prediction import Classified, MultiClassified
+
+CAT = Image.fromarray(skimage.data.chelsea())
+
+
+def classified(label: str, score: float = 0.93) -> Classified:
+    return Classified(label, score, {label: score, "rest": 1 - score})
+
+
+def below(drawn: Image.Image, picture: Image.Image) -> Any:
+    """The caption: all rows below the picture, uint8 (h, w, 3)."""
+    return np.asarray(drawn)[picture.height :]
+
+
+# ---- the text ----
+
+
+def test_one_label_is_said_with_its_score() -> None:
+    assert caption(classified("cat", 0.934)) == "cat 0.93"
+
+
+def test_several_labels_are_said_in_their_order() -> None:
+    many = MultiClassified(("dog", "cat"), {"cat": 0.5, "dog": 0.934, "eel": 0.1})
+    assert caption(many) == "dog 0.93, cat 0.50"
+
+
+def test_no_label_is_said_too() -> None:
+    assert caption(MultiClassified((), {"cat": 0.1})) == "no label"
+
+
+# ---- the picture ----
+
+
+def test_the_picture_stands_above_the_caption_unchanged() -> None:
+    drawn = draw_caption(CAT, classified("cat"))
+    assert drawn.mode == "RGB"
+    assert drawn.width == CAT.width
+    assert np.array_equal(np.asarray(drawn)[: CAT.height], np.asarray(CAT))
+
+
+def test_the_caption_is_light_on_black() -> None:
+    text = below(draw_caption(CAT, classified("cat")), CAT)
+    assert text.max() > 200
+    assert np.median(text) == 0
+
+
+def test_the_given_picture_is_not_drawn_on() -> None:
+    picture = CAT.copy()
+    draw_caption(picture, classified("cat"))
+    assert np.array_equal(np.asarray(picture), np.asarray(CAT))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (20, 50), (159, 90)], ids=str)
+def test_small_pictures_are_enlarged_by_repeating_pixels(size: tuple[int, int]) -> None:
+    small = CAT.resize(size)
+    factor = -(-SMALLEST_SIDE // max(size))
+    drawn = np.asarray(draw_caption(small, classified("cat")))
+    left = (drawn.shape[1] - factor * size[0]) // 2
+    wanted = np.asarray(small).repeat(factor, axis=0).repeat(factor, axis=1)
+    rows, columns = wanted.shape[:2]
+    assert drawn.shape[1] >= SMALLEST_SIDE
+    assert np.array_equal(drawn[:rows, left : left + columns], wanted)
+
+
+def test_beside_a_narrow_picture_is_nothing() -> None:
+    narrow = CAT.crop((0, 0, 60, 300))
+    drawn = np.asarray(draw_caption(narrow, classified("cat")))
+    assert drawn.shape[1] == SMALLEST_SIDE
+    assert np.array_equal(drawn[:300, 50:110], np.asarray(narrow))
+    assert not drawn[:300, :50].any()
+    assert not drawn[:300, 110:].any()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_pictures_of_any_mode_are_drawn_in_colour(mode: str) -> None:
+    picture = CAT.convert(mode)
+    drawn = draw_caption(picture, classified("cat"))
+    shown = np.asarray(drawn)[: CAT.height]
+    assert np.array_equal(shown, np.asarray(picture.convert("RGB")))
+
+
+# ---- long and odd names ----
+
+ODD = st.text(st.sampled_from(string.ascii_letters + string.digits + " -_,.|/\n\t\r\0äß中\u0301"))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(ODD.filter(bool) | ODD.map(lambda t: (t + "W") * 20), max_size=4, unique=True),
+    st.sampled_from([(40, 30), (160, 120), (451, 300), (900, 40)]),
+)
+def test_whatever_the_names_are_the_text_stays_inside_the_caption(
+    names: list[str], size: tuple[int, int]
+) -> None:
+    picture = Image.new("RGB", size, (10, 200, 30))
+    many = MultiClassified(tuple(names), dict.fromkeys(names, 0.5))
+    drawn = draw_caption(picture, many)
+    factor = max(1, -(-SMALLEST_SIDE // max(size)))
+    pixels = np.asarray(drawn)
+    rows = size[1] * factor
+    assert drawn.width == max(size[0] * factor, SMALLEST_SIDE)
+    assert (pixels[:rows] == (10, 200, 30)).all()
+    text = pixels[rows:].max(axis=2) > 64
+    assert not text[:1].any()
+    assert not text[-1:].any()
+    assert not text[:, : MARGIN - 1].any()
+    assert not text[:, -MARGIN + 1 :].any()
+
+
+def test_a_name_on_several_lines_is_drawn_on_one() -> None:
+    lines = draw_caption(CAT, classified("a\nb\r\nc"))
+    assert np.array_equal(np.asarray(lines), np.asarray(draw_caption(CAT, classified("a b c"))))
+
+
+def test_of_a_long_name_the_beginning_and_the_score_can_be_read() -> None:
+    middle = "m" * 200
+    texts = {
+        key: below(draw_caption(CAT, classified(f"{head}{middle}", score)), CAT) > 128
+        for key, head, score in [("cat", "cat", 0.93), ("dog", "dog", 0.93), ("sure", "cat", 0.11)]
+    }
+    half = CAT.width // 2
+    assert not np.array_equal(texts["cat"][:, :half], texts["dog"][:, :half])
+    assert not np.array_equal(texts["cat"][:, half:], texts["sure"][:, half:])
+
+
+def test_longer_names_use_the_width_that_there_is() -> None:
+    text = below(draw_caption(CAT, classified("n" * 300)), CAT).max(axis=(0, 2))
+    assert np.flatnonzero(text > 128).max() > 0.9 * CAT.width

@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+)
+
+from visiongraft.errors import DataError
+from visiongraft.plugins.classification.metrics import (
+    LARGEST_TABLE,
+    ClassificationMetrics,
+    MultiLabelMetrics,
+    SingleLabelMetrics,
+)
+
+Case = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
+
+GENERATORS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+PICTURES = st.integers(1, 40)
+
+
+def names(count: int) -> list[str]:
+    return [f"label {i}" for i in range(count)]
+
+
+@st.composite
+def single_label(draw: st.DrawFn) -> Case:
+    """Probabilities (N, C), decided ids (N,), true ids (N,); rounded ones hold equal values."""
+    generator, count, labels = draw(GENERATORS), draw(PICTURES), draw(st.integers(2, 8))
+    logits = generator.normal(size=(count, labels)) * draw(st.sampled_from([0.3, 1.0, 8.0]))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = probabilities.round(draw(st.sampled_from([1, 2, 9]))).astype(np.float32)
+    targets = generator.integers(draw(st.integers(1, labels)), size=count)
+    return probabilities, probabilities.argmax(axis=1), targets
+
+
+@st.composite
+def multi_label(draw: st.DrawFn) -> Case:
+    """Probabilities, decisions and marks, each (N, C)."""
+    generator, count, labels = draw(GENERATORS), draw(PICTURES), draw(st.integers(1, 6))
+    probabilities = generator.uniform(size=(count, labels)) ** draw(st.sampled_from([0.2, 1, 4]))
+    probabilities = probabilities.round(draw(st.sampled_from([1, 9]))).astype(np.float32)
+    share = generator.choice([0.0, 0.3, 1.0], size=labels)  # no picture, some, or every one
+    marks = (generator.uniform(size=(count, labels)) < share).astype(np.int64)
+    return probabilities, (probabilities >= 0.5).astype(np.int64), marks
+
+
+def measured(metrics: ClassificationMetrics, case: Case, cuts: Sequence[int] = ()) -> Any:
+    """Measure a case, whole or in batches."""
+    bounds = sorted({0, len(case[0]), *(c for c in cuts if c < len(case[0]))})
+    for start, end in pairwise(bounds):
+        probabilities, decisions, targets = (array[start:end] for array in case)
+        # As collate gives them: ids, or marks as floats.
+        collated = torch.tensor(targets)
+        collated = collated.float() if targets.ndim == 2 else collated
+        metrics.update({"probabilities": probabilities, "labels": decisions}, collated)
+    return metrics.compute()
+
+
+def measure_single(case: Case, cuts: Sequence[int] = ()) -> Any:
+    return measured(SingleLabelMetrics(names(case[0].shape[1])), case, cuts)
+
+
+def measure_multi(case: Case, cuts: Sequence[int] = ()) -> Any:
+    return measured(MultiLabelMetrics(names(case[0].shape[1])), case, cuts)
+
+
+def same(ours: Any, reference: float) -> bool:
+    """``None`` stands for what the reference calls not a number."""
+    if ours is None or math.isnan(reference):
+        return ours is None and math.isnan(reference)
+    return bool(ours == pytest.approx(reference, abs=2e-6))
+
+
+def per_label(results: Any, name: str) -> list[Any]:
+    return [values[name] for values in results["per_label"].values()]
+
+
+def mean_of_known(values: Any) -> float:
+    known = [v for v in values if not math.isnan(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def average_precisions(probabilities: Any, marks: Any) -> list[float]:
+    return [
+        average_precision_score(own, column) if own.any() else math.nan
+        for own, column in zip(marks.T, probabilities.T, strict=True)
+    ]
+
+
+def calibration_error(probabilities: Any, targets: Any) -> float:
+    """Sum over bins of the predicted label's probability: share x |accuracy - mean probability|."""
+    confidence = probabilities.max(axis=1).clip(0, 1)
+    right = probabilities.argmax(axis=1) == targets
+    edges = np.linspace(0, 1, 15 + 1, dtype=np.float32)
+    bins = np.digitize(confidence, edges)
+    total = 0.0
+    for each in np.unique(bins):
+        inside = bins == each
+        total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return total
+
+
+def numbers(value: Any) -> Iterator[Any]:
+    """All plain values in nested results."""
+    for inner in value.values():
+        if isinstance(inner, dict):
+            yield from numbers(inner)
+        else:
+            yield inner
+
+
+# ---- one label per picture, against references ----
+
+
+@settings(max_examples=60, deadline=None)
+@given(single_label())
+def test_accuracy_and_confusion_are_sklearns(case: Case) -> None:
+    probabilities, decided, targets = case
+    results = measure_single(case)
+    assert same(results["accuracy"], accuracy_score(targets, decided))
+    wanted = confusion_matrix(targets, decided, labels=range(probabilities.shape[1]))
+    assert results["confusion_matrix"] == wanted.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(single_label())
+def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
+    probabilities, decided, targets = case
+    results = measure_single(case)
+    options: dict[str, Any] = {
+        "labels": range(probabilities.shape[1]),
+        "average": None,
+        "zero_division": np.nan,
+    }
+    f1 = f1_score(targets, decided, **options)
+    wanted = {
+        "precision": precision_score(targets, decided, **options),
+        "recall": recall_score(targets, decided, **options),
+        "f1": f1,
+    }
+    for name, reference in wanted.items():
+        assert all(map(same, per_label(results, name), reference))
+    assert same(results["macro_f1"], mean_of_known(f1))
+    assert (
+        per_label(results, "pictures")
+        == np.bincount(targets, minlength=probabilities.shape[1]).tolist()
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(single_label())
+def test_average_precision_of_a_single_label_is_sklearns(case: Case) -> None:
+    probabilities, _, targets = case
+    results = measure_single(case)
+    wanted = average_precisions(probabilities, np.eye(probabilities.shape[1], dtype=int)[targets])
+    assert all(map(same, per_label(results, "average_precision"), wanted))
+    assert same(results["mean_average_precision"], mean_of_known(wanted))
+
+
+@settings(max_examples=60, deadline=None)
+@given(GENERATORS, PICTURES, st.integers(2, 8), st.sampled_from([0.1, 1.0]))
+def test_calibration_error_follows_its_definition(
+    generator: np.random.Generator, count: int, labels: int, evenness: float
+) -> None:
+    # Not rounded: a value on the edge of two bins may be counted in either.
+    rows = generator.dirichlet(np.full(labels, evenness), size=count)
+    probabilities, targets = rows.astype(np.float32), generator.integers(labels, size=count)
+    case = probabilities, probabilities.argmax(axis=1), targets
+    wanted = calibration_error(probabilities.astype(np.float64), targets)
+    assert measure_single(case)["calibration_error"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_four_pictures_at_90_percent_of_which_one_is_wrong_are_15_percent_off() -> None:
+    probabilities = np.tile(np.float32([0.9, 0.1]), (4, 1))
+    case = probabilities, np.zeros(4, np.int64), np.array([0, 0, 0, 1])
+    assert measure_single(case)["calibration_error"] == pytest.approx(0.15)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GENERATORS, PICTURES, st.integers(2, 9))
+def test_top5_accuracy_counts_labels_among_the_five_most_probable(
+    generator: np.random.Generator, count: int, labels: int
+) -> None:
+    probabilities = generator.dirichlet(np.ones(labels), size=count).astype(np.float32)
+    targets = generator.integers(labels, size=count)
+    results = measure_single((probabilities, probabilities.argmax(axis=1), targets))
+    if labels <= 5:
+        assert "top5_accuracy" not in results
+        return
+    best = np.argsort(-probabilities, axis=1)[:, :5]
+    assert same(results["top5_accuracy"], float((best == targets[:, None]).any(axis=1).mean()))
+
+
+@pytest.mark.parametrize("count", [LARGEST_TABLE, LARGEST_TABLE + 1])
+def test_the_confusion_matrix_of_very_many_labels_is_left_out(count: int) -> None:
+    probabilities = np.full((2, count), 1 / count, np.float32)
+    results = measure_single((probabilities, np.array([0, 1]), np.array([0, 1])))
+    assert ("confusion_matrix" in results) is (count == LARGEST_TABLE)
+    assert len(results["per_label"]) == count
+
+
+# ---- any number of labels per picture, against references ----
+
+
+@settings(max_examples=60, deadline=None)
+@given(multi_label())
+def test_average_precision_of_many_labels_is_sklearns(case: Case) -> None:
+    probabilities, _, marks = case
+    results = measure_multi(case)
+    wanted = average_precisions(probabilities, marks)
+    assert all(map(same, per_label(results, "average_precision"), wanted))
+    mean = mean_of_known(wanted)
+    assert same(results["mean_average_precision"], 0.0 if math.isnan(mean) else mean)
+
+
+@settings(max_examples=60, deadline=None)
+@given(multi_label())
+def test_decisions_on_many_labels_are_measured_as_sklearn_does(case: Case) -> None:
+    _, decided, marks = case
+    results = measure_multi(case)
+    columns = list(zip(marks.T, decided.T, strict=True))
+    wanted = {
+        "precision": [precision_score(m, d, zero_division=np.nan) for m, d in columns],
+        "recall": [recall_score(m, d, zero_division=np.nan) for m, d in columns],
+        "f1": [f1_score(m, d, zero_division=np.nan) for m, d in columns],
+    }
+    for name, reference in wanted.items():
+        assert all(map(same, per_label(results, name), reference))
+    assert per_label(results, "pictures") == marks.sum(axis=0).tolist()
+    assert same(results["macro_f1"], mean_of_known(wanted["f1"]))
+    micro = f1_score(marks.flatten(), decided.flatten(), zero_division=np.nan)
+    assert same(results["micro_f1"], micro)
+    assert same(results["exact_match"], float((marks == decided).all(axis=1).mean()))
+
+
+# ---- what holds for both ----
+
+
+EITHER = st.one_of(
+    st.tuples(st.just(measure_single), single_label()),
+    st.tuples(st.just(measure_multi), multi_label()),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EITHER, st.lists(st.integers(1, 39), max_size=5))
+def test_results_do_not_depend_on_the_batches(either: Any, cuts: list[int]) -> None:
+    measure, case = either
+    assert measure(case, cuts) == measure(case)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EITHER)
+def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
+    measure, case = either
+    results = measure(case)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+    results.pop("confusion_matrix", None)
+    for values in results["per_label"].values():
+        assert values.pop("pictures") >= 0
+    assert all(value is None or 0 <= value <= 1 for value in numbers(results))
+
+
+@settings(max_examples=60, deadline=None)
+@given(EITHER)
+def test_perfect_predictions_are_perfect(either: Any) -> None:
+    measure, (probabilities, _, targets) = either
+    sure = targets if targets.ndim == 2 else np.eye(probabilities.shape[1], dtype=int)[targets]
+    results = measure((sure.astype(np.float32), targets, targets))
+    results.pop("confusion_matrix", None)
+    for values in results["per_label"].values():
+        values.pop("pictures")
+    assert results.pop("calibration_error", 0.0) == 0
+    if not sure.any():
+        assert results.pop("mean_average_precision") == 0  # there is nothing to find
+    assert all(value in (None, 1) for value in numbers(results))
+
+
+@pytest.mark.parametrize("wrong", range(5))
+def test_one_wrong_decision_among_five_is_seen(wrong: int) -> None:
+    targets = np.array([0, 1, 0, 1, 0])
+    decided = targets.copy()
+    decided[wrong] = 1 - decided[wrong]
+    case = np.eye(2, dtype=np.float32)[decided], decided, targets
+    assert measure_single(case)["accuracy"] == 0.8
+    marks = np.eye(2, dtype=np.int64)
+    many = marks[decided].astype(np.float32), marks[decided], marks[targets]
+    assert measure_multi(many)["exact_match"] == pytest.approx(0.8)
+
+
+def test_what_cannot_be_known_is_none() -> None:
+    # Label 0 is right once, label 1 is only predicted, label 2 only present, label 3 neither.
+    case = np.eye(4, dtype=np.float32)[[0, 1]], np.array([0, 1]), np.array([0, 2])
+    rows = measure_single(case)["per_label"]
+    assert [row["precision"] for row in rows.values()] == [1, 0, None, None]
+    assert [row["recall"] for row in rows.values()] == [1, None, 0, None]
+    assert [row["f1"] for row in rows.values()] == [1, 0, 0, None]
+    averages = [row["average_precision"] for row in rows.values()]
+    assert averages == [1, None, 0.5, None]
+
+
+def test_without_any_mark_or_decision_the_means_are_unknown_and_the_headline_is_0() -> None:
+    zeros = np.zeros((3, 2), np.int64)
+    results = measure_multi((np.full((3, 2), 0.1, np.float32), zeros, zeros))
+    assert results["macro_f1"] is None
+    assert results["micro_f1"] is None
+    assert results["mean_average_precision"] == 0
+    assert results["exact_match"] == 1
+
+
+def test_a_single_label_that_pictures_have_or_not_is_measured() -> None:
+    probabilities = np.array([[0.9], [0.4], [0.2]], np.float32)
+    results = measure_multi((probabilities, np.array([[1], [0], [0]]), np.array([[1], [1], [0]])))
+    assert results["mean_average_precision"] == 1
+    assert results["exact_match"] == pytest.approx(2 / 3)
+    assert results["per_label"]["label 0"]["recall"] == 0.5
+
+
+@pytest.mark.parametrize("kind", [SingleLabelMetrics, MultiLabelMetrics])
+def test_nothing_to_measure_is_an_error(kind: type[ClassificationMetrics]) -> None:
+    with pytest.raises(DataError, match="no pictures to measure"):
+        kind(names(3)).compute()
+
+
+def test_rounding_errors_of_probabilities_do_not_turn_them_into_logits() -> None:
+    exact = np.array([[1, 0], [0.25, 0.75], [0.5, 0.5]], np.float32)
+    over = exact + np.float32([[3e-7, -3e-7], [0, 0], [0, 0]])
+    decided, targets = np.array([0, 1, 0]), np.array([0, 0, 1])
+    assert measure_single((over, decided, targets)) == measure_single((exact, decided, targets))
+
+
+def test_rounding_errors_of_sums_do_not_lead_above_1() -> None:
+    generator = np.random.default_rng(0)
+    for count in range(2, 200):
+        probabilities = generator.uniform(size=(count, 1)).astype(np.float32)
+        marks = np.ones((count, 1), np.int64)
+        assert measure_multi((probabilities, marks, marks))["mean_average_precision"] <= 1
+
+
+def test_batches_that_change_afterwards_change_no_result() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    decided, targets = np.array([0, 1]), torch.tensor([0, 1])
+    metrics = SingleLabelMetrics(names(2))
+    metrics.update({"probabilities": probabilities, "labels": decided}, targets)
+    before = metrics.compute()
+    probabilities[:], decided[:] = 0, 0
+    assert metrics.compute() == before
+
+
+def test_results_of_each_label_go_by_its_name() -> None:
+    metrics = SingleLabelMetrics(("zebra", "ant"))
+    case = np.eye(2, dtype=np.float32), np.array([0, 1]), np.array([0, 0])
+    results = measured(metrics, case)
+    assert list(results["per_label"]) == ["zebra", "ant"]
+    assert results["per_label"]["zebra"]["pictures"] == 2

@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.special import expit, softmax
+from torch import Tensor
+
+from visiongraft.backbone import load_backbone
+from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.samples import Splits
+from visiongraft.errors import ArtifactError, DataError, OptionError
+from visiongraft.network import Batch, Network
+from visiongraft.plugin_manager import plugins
+from visiongraft.plugins.classification.data import LabelledSamples
+from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy
+from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
+from visiongraft.plugins.classification.prediction import Classified, MultiClassified
+from visiongraft.plugins.classification.task import Classification
+from visiongraft.seeds import seeded
+from visiongraft.task import create_task, with_options
+
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+SINGLE = Classification(labels=("ape", "bee", "cat"), multi_label=False)
+MULTI = Classification(labels=("ape", "bee", "cat"), multi_label=True)
+SIZES = torch.ones(2, 2, dtype=torch.int64)
+
+
+def read(task: Classification, targets: Sequence[Any]) -> Splits:
+    return task.read([(PICTURE, target) for target in targets], validation=0.3)
+
+
+def bound(task: Classification, targets: Sequence[Any]) -> Classification:
+    return task.bind(read(task, targets).train)
+
+
+# ---- options ----
+
+
+def test_the_installed_plugin_provides_the_task() -> None:
+    assert plugins().get("task", "classification") is Classification
+
+
+def test_lists_are_taken_as_people_write_them():
+    task = Classification(labels=["cat", "dog"], class_weights=[1, 2])  # type: ignore[arg-type]
+    assert task.labels == ("cat", "dog") and task.class_weights == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "cat"}, "labels='cat' is no list of names"),
+        ({"class_weights": [0, 0.0]}, r"class_weights=\(0, 0.0\) would train nothing"),
+        ({"labels": ["cat", 1]}, r"labels=\('cat', 1\) is no list of names"),
+        ({"labels": ["cat", ""]}, r"labels=\('cat', ''\) is no list of names"),
+        ({"labels": ["cat", "cat"]}, r"labels=\('cat', 'cat'\) holds a name twice"),
+        ({"labels": None}, "labels=None is no list of names"),
+        ({"multi_label": "yes"}, "multi_label='yes' is neither true, false nor none"),
+        ({"multi_label": 1}, "multi_label=1 is neither"),
+        ({"flip": 0}, "flip=0 is neither true nor false"),
+        ({"flip": None}, "flip=None is neither"),
+        ({"hidden": -1}, "hidden=-1 is no whole number of 0 or more"),
+        ({"hidden": 1.5}, "hidden=1.5 is no whole number"),
+        ({"hidden": True}, "hidden=True is no whole number"),
+        ({"hidden": "64"}, "hidden='64' is no whole number"),
+        ({"dropout": 1}, r"dropout=1 is not in \[0, 1\)"),
+        ({"dropout": -0.1}, r"dropout=-0.1 is not in \[0, 1\)"),
+        ({"dropout": float("nan")}, r"dropout=nan is not in \[0, 1\)"),
+        ({"dropout": False}, r"dropout=False is not in \[0, 1\)"),
+        ({"label_smoothing": 1.0}, r"label_smoothing=1.0 is not in \[0, 1\)"),
+        ({"label_smoothing": "0.1"}, r"label_smoothing='0.1' is not in \[0, 1\)"),
+        ({"augment": "lite"}, "augment='lite' is unknown; did you mean 'light'"),
+        ({"augment": None}, "augment=None is unknown"),
+        ({"augment": ["light"]}, "augment=.* is unknown"),
+        ({"mixup": -0.2}, "mixup=-0.2 is no number of 0 or more"),
+        ({"mixup": float("inf")}, "mixup=inf is no number"),
+        ({"cutmix": "1"}, "cutmix='1' is no number"),
+        ({"cutmix": True}, "cutmix=True is no number"),
+        ({"mixup": 0.2, "augment": "none"}, "mixup=0.2 needs augmentation; set augment='light'"),
+        ({"cutmix": 1, "augment": "none"}, "cutmix=1 needs augmentation"),
+        ({"class_weights": "balance"}, "class_weights='balance' is neither 'balanced' nor numbers"),
+        ({"class_weights": [1, -1]}, r"class_weights=\(1, -1\) is neither"),
+        ({"class_weights": [1, "2"]}, "class_weights=.* is neither"),
+        ({"class_weights": [1, float("nan")]}, "class_weights=.* is neither"),
+        ({"class_weights": 2.0}, "class_weights=2.0 is neither"),
+        ({"class_weights": [1], "labels": ["a", "b"]}, "class_weights has 1 numbers for 2 labels"),
+        ({"loss_weights": "balanced"}, "loss_weights='balanced' is neither"),
+        ({"loss_weights": [1, 2, 3], "labels": ["a", "b"]}, "loss_weights has 3 numbers for 2"),
+        ({"droput": 0.1}, "task 'classification' has no option 'droput'; did you mean 'dropout'"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        create_task(Classification, options)
+    assert "\n" not in str(caught.value)
+
+
+NUMBERS = st.integers(0, 5) | st.floats(0, 5)
+SHARES = st.floats(0, 1, exclude_max=True) | st.just(0)
+
+
+@st.composite
+def option_sets(draw: st.DrawFn) -> dict[str, Any]:
+    labels = draw(st.lists(st.text(min_size=1), max_size=4, unique=True))
+    count = len(labels) or draw(st.integers(1, 4))
+    weights = st.lists(NUMBERS, min_size=count, max_size=count).filter(any)
+    augment = draw(st.sampled_from(["none", "light", "strong"]))
+    mixing = st.just(0) if augment == "none" else NUMBERS
+    return {
+        "labels": labels,
+        "multi_label": draw(st.sampled_from([None, True, False])),
+        "hidden": draw(st.integers(0, 512)),
+        "dropout": draw(SHARES),
+        "label_smoothing": draw(SHARES),
+        "class_weights": draw(st.none() | st.just("balanced") | weights),
+        "augment": augment,
+        "flip": draw(st.booleans()),
+        "mixup": draw(mixing),
+        "cutmix": draw(mixing),
+        "loss_weights": draw(st.just([]) | weights),
+    }
+
+
+@given(option_sets())
+def test_options_survive_json_and_make_the_same_task_again(options: dict[str, Any]) -> None:
+    task = create_task(Classification, options)
+    assert create_task(Classification, task.options()) == task
+    stored = json.loads(json.dumps(task.options()))
+    assert stored == options
+    again = create_task(Classification, stored)
+    assert again == task
+    assert again.headline == task.headline
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "headline"),
+    [(None, "accuracy"), (False, "accuracy"), (True, "mean_average_precision")],
+)
+def test_the_headline_goes_by_the_kind(multi_label: bool | None, headline: str) -> None:
+    task = Classification(labels=("a", "b"), multi_label=multi_label)
+    assert task.headline == headline
+    assert with_options(task, hidden=8).headline == headline
+    assert with_options(task, multi_label=False).headline == "accuracy"
+    assert Classification.headline == "accuracy"
+
+
+@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labelled", "build_head"])
+def test_a_task_that_knows_no_labels_says_so(use: str) -> None:
+    task = Classification(multi_label=True, mixup=1.0)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "collate": ([(0,)],),
+        "mix": (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2)),
+        "read_labelled": ([(PICTURE, "a")],),
+        "build_head": (load_backbone("simple_cnn", None),),
+    }
+    with pytest.raises(OptionError, match=r"no label names yet; read.. and bind.. find them"):
+        getattr(task, use)(*arguments.get(use, ()))
+
+
+# ---- binding to data ----
+
+
+def test_bind_takes_over_labels_and_kind() -> None:
+    task = bound(Classification(hidden=8), ["dog", "cat"] * 4)
+    assert task == Classification(labels=("cat", "dog"), multi_label=False, hidden=8)
+
+
+def test_bind_takes_over_that_pictures_have_several_labels() -> None:
+    task = bound(Classification(), [["a", "b"], ["a"], []] * 4)
+    assert task == Classification(labels=("a", "b"), multi_label=True)
+    assert task.headline == "mean_average_precision"
+
+
+def test_bind_keeps_the_order_of_fixed_labels() -> None:
+    task = bound(Classification(labels=("dog", "cat")), ["dog", "cat"] * 4)
+    assert task.labels == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "targets", "weights"),
+    [
+        (None, ["a"] * 6 + ["b"] * 3, ()),
+        ((), ["a"] * 6 + ["b"] * 3, ()),
+        ((2, 0.5), ["a"] * 6 + ["b"] * 3, (2.0, 0.5)),
+        # Of six and three pictures, four and two stay in training.
+        ("balanced", ["a"] * 6 + ["b"] * 3, (0.75, 1.5)),
+        # Here eight stay, two of them with "b".
+        ("balanced", [["a"]] * 9 + [["a", "b"]] * 3, (1.0, 3.0)),
+    ],
+    ids=["none", "empty", "given", "balanced", "balanced presence"],
+)
+def test_bind_makes_the_weights_of_the_loss(
+    wanted: Any, targets: list[Any], weights: tuple[float, ...]
+) -> None:
+    task = bound(Classification(class_weights=wanted), targets)
+    assert task.loss_weights == pytest.approx(weights)
+    assert task.class_weights == wanted
+    loss = task.build_loss()
+    found: Any = loss.weights
+    assert (found is None) if not weights else found.tolist() == pytest.approx(weights)
+
+
+def test_binding_again_weighs_anew() -> None:
+    first = bound(Classification(class_weights="balanced"), ["a"] * 6 + ["b"] * 3)
+    assert bound(first, ["a"] * 3 + ["b"] * 6).loss_weights == pytest.approx((1.5, 0.75))
+
+
+def test_weights_for_another_number_of_labels_are_refused() -> None:
+    with pytest.raises(OptionError, match="class_weights has 3 numbers for 2 labels"):
+        bound(Classification(class_weights=(1, 2, 3)), ["a", "b"] * 4)
+
+
+def test_bind_refuses_samples_without_label_map() -> None:
+    samples = DatasetSamples.of([(PICTURE, 0), (PICTURE, 1)])
+    with pytest.raises(DataError, match=r"samples that read\(\) found, not DatasetSamples"):
+        Classification().bind(samples)
+
+
+def test_bind_refuses_what_is_left_if_it_has_one_label_alone() -> None:
+    train = read(Classification(), ["a", "b"] * 4).train
+    assert isinstance(train, LabelledSamples)
+    left = train.subset([i for i, target in enumerate(train.targets) if target == 0])
+    with pytest.raises(DataError, match="all training pictures have the label 'a'"):
+        Classification().bind(left)
+
+
+def test_reading_goes_by_the_options_of_the_task() -> None:
+    task = Classification(labels=("b", "a"), multi_label=True)
+    train = read(task, ["a", "b"] * 4).train
+    assert isinstance(train, LabelledSamples)
+    assert (train.labels, train.multi_label) == (("b", "a"), True)
+    samples = SINGLE.read_labelled([(PICTURE, "cat"), (PICTURE, "ape")])
+    assert [samples.target(i) for i in range(2)] == [2, 0]
+    with pytest.raises(
+        DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
+    ):
+        read(replace(task, multi_label=False), [["a", "b"], ["a"]])
+    several = MULTI.read_labelled([(PICTURE, ["cat", "ape"]), (PICTURE, [])])
+    assert [several.target(i) for i in range(2)] == [(0, 2), ()]
+
+
+# ---- batches ----
+
+
+def test_class_ids_become_one_batch_of_integers() -> None:
+    batch = SINGLE.collate([2, 0, 0])
+    assert batch.dtype == torch.int64
+    assert batch.tolist() == [2, 0, 0]
+
+
+@given(st.lists(st.sets(st.integers(0, 2)).map(lambda ids: tuple(sorted(ids))), max_size=6))
+def test_class_ids_of_many_labels_become_marks(targets: list[tuple[int, ...]]) -> None:
+    marks = MULTI.collate(targets)
+    assert marks.dtype == torch.float32
+    assert marks.shape == (len(targets), 3)
+    assert [tuple(row.nonzero().flatten().tolist()) for row in marks] == targets
+    assert set(marks.unique().tolist()) <= {0, 1}
+
+
+def test_without_augmentation_there_is_no_transform() -> None:
+    assert replace(SINGLE, augment="none").train_transform((8, 8)) is None
+
+
+def test_the_transform_follows_the_options() -> None:
+    ramp = torch.arange(256, dtype=torch.uint8).expand(3, 64, 256)
+    flips = []
+    for flip in (True, False):
+        transform = replace(SINGLE, flip=flip).train_transform((12, 20))
+        assert transform is not None
+        pictures = [transform(ramp, 1)[0] for _ in range(40)]
+        assert all(p.shape == (3, 12, 20) for p in pictures)
+        flips.append(sum(bool(p[0, 0, 0] > p[0, 0, -1]) for p in pictures))
+    assert flips[0] > 0
+    assert flips[1] == 0
+
+
+def test_nothing_is_mixed_unless_asked_for() -> None:
+    images, targets = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
+    assert SINGLE.mix(images, targets) == (images, targets)
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}], ids=str)
+def test_a_mixed_batch_is_a_target_of_the_loss(options: dict[str, float]) -> None:
+    for task, targets in ((SINGLE, [0, 1, 2]), (MULTI, [(0,), (1, 2), ()])):
+        mixing = replace(task, label_smoothing=0.1, loss_weights=(1.0, 2.0, 3.0), **options)
+        with seeded(4, "mix"):
+            images, mixed = mixing.mix(torch.rand(3, 3, 16, 16), mixing.collate(targets))
+        assert images.shape == (3, 3, 16, 16)
+        assert mixed.shape == (3, 3)
+        assert not set(mixed.unique().tolist()) <= {0.0, 1.0}
+        (loss,) = mixing.build_loss()(torch.randn(3, 3), mixed).values()
+        assert loss.isfinite()
+
+
+# ---- the model ----
+
+
+@pytest.mark.parametrize(("task", "kind"), [(SINGLE, CrossEntropy), (MULTI, BinaryCrossEntropy)])
+def test_the_loss_goes_by_kind_and_smoothing(task: Classification, kind: type) -> None:
+    loss = replace(task, label_smoothing=0.25).build_loss()
+    assert isinstance(loss, kind)
+    assert loss.label_smoothing == 0.25
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [(SINGLE, SingleLabelMetrics), (MULTI, MultiLabelMetrics)]
+)
+def test_the_metrics_hold_the_headline_and_each_label(task: Classification, kind: type) -> None:
+    metrics = task.build_metrics()
+    assert isinstance(metrics, kind)
+    decoded = {k: v.numpy() for k, v in task.decode(torch.eye(3), SIZES).items()}
+    metrics.update(decoded, task.collate([0, 1, 2]))
+    results = metrics.compute()
+    assert isinstance(results[task.headline], float)
+    assert tuple(results["per_label"]) == task.labels
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_backbone_head_and_loss_train_together(task: Classification, hidden: int) -> None:
+    network = Network(load_backbone("simple_cnn", None), replace(task, hidden=hidden, dropout=0.1))
+    targets = task.collate([0, 2] if task is SINGLE else [(0, 2), ()])
+    parts = network(Batch(torch.randn(2, 3, 32, 32), targets, SIZES, SIZES))
+    sum(parts.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+# ---- results ----
+
+
+LOGITS = st.integers(0, 2**32 - 1).map(
+    lambda seed: torch.from_numpy(np.random.default_rng(seed).normal(size=(4, 3)) * 5)
+)
+
+
+@settings(deadline=None)
+@given(LOGITS)
+def test_probabilities_of_one_label_are_the_softmax(logits: Tensor) -> None:
+    decoded = SINGLE.decode(logits, SIZES)
+    assert list(decoded) == ["probabilities", "labels"]
+    assert decoded["probabilities"].dtype == torch.float32
+    assert np.allclose(decoded["probabilities"], softmax(logits.numpy(), axis=1), atol=1e-6)
+    assert decoded["labels"].dtype == torch.int64
+    assert decoded["labels"].tolist() == logits.numpy().argmax(axis=1).tolist()
+
+
+@settings(deadline=None)
+@given(LOGITS)
+def test_probabilities_of_many_labels_are_the_sigmoid(logits: Tensor) -> None:
+    decoded = MULTI.decode(logits, SIZES)
+    assert list(decoded) == ["probabilities", "labels"]
+    assert decoded["probabilities"].dtype == torch.float32
+    assert np.allclose(decoded["probabilities"], expit(logits.numpy()), atol=1e-6)
+    assert decoded["labels"].dtype == torch.int64
+    assert np.array_equal(decoded["labels"], decoded["probabilities"] >= 0.5)
+
+
+def test_of_equal_probabilities_the_first_wins_and_one_half_is_enough() -> None:
+    assert SINGLE.decode(torch.zeros(1, 3), SIZES)["labels"].tolist() == [0]
+    assert SINGLE.decode(torch.tensor([[0.0, 1, 1]]), SIZES)["labels"].tolist() == [1]
+    assert MULTI.decode(torch.tensor([[0.0, -1, 1]]), SIZES)["labels"].tolist() == [[1, 0, 1]]
+
+
+def test_half_precision_outputs_are_decoded_in_full_precision() -> None:
+    logits = torch.tensor([[1.0, 2.0, 3.0]])
+    for task in (SINGLE, MULTI):
+        half, full = task.decode(logits.half(), SIZES), task.decode(logits, SIZES)
+        assert torch.equal(half["probabilities"], full["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        (SINGLE, [Classified, Classified]),
+        (MULTI, [MultiClassified, MultiClassified]),
+    ],
+    ids=["single", "multi"],
+)
+def test_predictions_name_what_was_decoded(task: Classification, wanted: list[type]) -> None:
+    decoded = task.decode(torch.tensor([[9.0, -9, -9], [-9, 9, 8]]), SIZES)
+    found = task.predictions({name: value.numpy() for name, value in decoded.items()})
+    assert [type(p) for p in found] == wanted
+    assert [list(p.probabilities) for p in found] == [["ape", "bee", "cat"]] * 2
+    if task is SINGLE:
+        assert [p.label for p in found] == ["ape", "bee"]
+    else:
+        assert [p.labels for p in found] == [("ape",), ("bee", "cat")]
+
+
+def test_arrays_of_another_model_are_refused() -> None:
+    decoded = MULTI.decode(torch.zeros(2, 4), SIZES)
+    with pytest.raises(ArtifactError, match="damaged"):
+        MULTI.predictions({name: value.numpy() for name, value in decoded.items()})
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
+def test_metadata_are_json_values(task: Classification) -> None:
+    metadata = task.metadata()
+    assert metadata == {"labels": ["ape", "bee", "cat"], "multi_label": task is MULTI}
+    assert json.loads(json.dumps(metadata)) == metadata
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
+def test_drawing_puts_a_caption_below(task: Classification) -> None:
+    decoded = task.decode(torch.tensor([[9.0, -9, -9]]), SIZES)
+    (found,) = task.predictions({name: value.numpy() for name, value in decoded.items()})
+    picture = Image.new("RGB", (200, 100), "white")
+    drawn = task.draw(picture, found)
+    assert drawn.width == 200
+    assert drawn.height > 100

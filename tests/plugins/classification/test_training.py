@@ -1,0 +1,349 @@
+"""Real trainings, from files to the exported model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+import visiongraft
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.model import TransferModel
+from visiongraft.plugins.classification.task import Classification
+
+pytestmark = pytest.mark.slow
+
+LABELS = ("woman", "cat", "cup")  # not sorted, so that a label map made anew would differ
+SHAPES = ("triangle", "disc", "square")
+FAST: dict[str, Any] = {
+    "task": "classification",
+    "backbone": "simple_cnn",
+    "weights": None,
+    "schedule": "full(learning_rate=0.003, layer_decay=1.0)",
+    "epochs": 12,
+    "batch_size": 16,
+    "workers": 0,
+    "device": "cpu",
+    "listeners": (),
+}
+
+
+def photographs() -> dict[str, NDArray[np.uint8]]:
+    return {
+        "cat": skimage.data.chelsea(),
+        "cup": skimage.data.coffee(),
+        "woman": skimage.data.astronaut(),
+    }
+
+
+def crops(photo: NDArray[np.uint8], side: int, count: int, seed: int) -> Iterator[Image.Image]:
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        y, x = (int(generator.integers(length - side)) for length in photo.shape[:2])
+        yield Image.fromarray(photo[y : y + side, x : x + side])
+
+
+def write_crops(root: Path, *, train: int = 60, side: int = 112) -> Path:
+    """Write a folder of crops with the parts train, val and test."""
+    for label, photo in photographs().items():
+        for seed, (part, count) in enumerate({"train": train, "val": 10, "test": 30}.items()):
+            folder = root / part / label
+            folder.mkdir(parents=True)
+            for i, crop in enumerate(crops(photo, side, count, seed)):
+                crop.save(folder / f"{i:02d}.png")
+    return root
+
+
+def write_shapes(root: Path) -> Path:
+    """Write a table of cat pictures on which some of three shapes are pasted, or none."""
+    root.mkdir()
+    generator = np.random.default_rng(0)
+    rows = []
+    for i, crop in enumerate(crops(skimage.data.chelsea(), 48, 190, seed=0)):
+        present = [name for name in SHAPES if generator.random() < 0.5]
+        brush = ImageDraw.Draw(crop)
+        for name in present:
+            x, y = (int(v) for v in generator.integers(0, 30, 2))
+            if name == "disc":
+                brush.ellipse((x, y, x + 18, y + 18), fill="red")
+            elif name == "square":
+                brush.rectangle((x, y, x + 18, y + 18), fill="lime")
+            else:
+                brush.polygon([(x, y + 18), (x + 18, y + 18), (x + 9, y)], fill="blue")
+        crop.save(root / f"{i:03d}.png")
+        part = "train" if i < 130 else "val" if i < 150 else "test"
+        rows.append([f"{i:03d}.png", "|".join(present), part])
+    with open(root / "shapes.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path", "labels", "split"], *rows])
+    return root / "shapes.csv"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_crops(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture(scope="module")
+def single(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
+    options = {"labels": LABELS, "augment": "light"}
+    folder = tmp_path_factory.mktemp("runs") / "single"
+    return visiongraft.fit(photos, task_options=options, size=32, out=folder, **FAST)
+
+
+@pytest.fixture(scope="module")
+def multi(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
+    options = {"labels": SHAPES, "augment": "light"}
+    folder = tmp_path_factory.mktemp("runs") / "multi"
+    return visiongraft.fit(shapes, task_options=options, size=32, out=folder, **FAST)
+
+
+@pytest.fixture(scope="module", params=["single", "multi"])
+def model(request: pytest.FixtureRequest) -> TransferModel:
+    found: TransferModel = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(model: TransferModel) -> Path:
+    assert model.run_folder is not None
+    path = model.run_folder / "model.onnx"
+    model.export(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(photos: Path, shapes: Path) -> list[Path]:
+    return [*sorted((photos / "test").rglob("*.png"))[::6], *sorted(shapes.parent.glob("18*.png"))]
+
+
+# ---- one label per picture ----
+
+
+def test_held_out_crops_of_photographs_are_told_apart(single: TransferModel, photos: Path) -> None:
+    results = single.evaluate(photos)
+    assert results["pictures"] == 90
+    assert results["accuracy"] > 0.9
+    assert results["mean_average_precision"] > 0.9
+
+
+def test_wrong_labels_are_learnt_as_they_are_given(tmp_path: Path) -> None:
+    # The planted fault: each photograph is labelled as another one, but not in the test part.
+    root = write_crops(tmp_path / "photos")
+    for part in ("train", "val"):
+        for old, new in zip(LABELS, [*LABELS[1:], LABELS[0]], strict=True):
+            (root / part / old).rename(root / part / f"not {new}")
+        for label in LABELS:
+            (root / part / f"not {label}").rename(root / part / label)
+    assert visiongraft.fit(root, size=32, **FAST).evaluate(root)["accuracy"] < 0.1
+
+
+def test_a_label_of_weight_0_is_never_learnt(photos: Path) -> None:
+    options = {"labels": LABELS, "class_weights": (1, 1, 0), "augment": "none"}
+    model = visiongraft.fit(photos, task_options=options, size=32, **FAST)
+    rows = model.evaluate(photos)["per_label"]
+    assert rows["cup"]["recall"] == 0
+    assert min(rows["woman"]["recall"], rows["cat"]["recall"]) > 0.6
+
+
+def test_everything_at_once_still_learns(photos: Path) -> None:
+    options = {
+        "hidden": 32,
+        "dropout": 0.1,
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+        "augment": "light",
+        "mixup": 0.2,
+        "cutmix": 1.0,
+    }
+    settings = {**FAST, "epochs": 16, "learning_rate": 0.006}
+    model = visiongraft.fit(photos, task_options=options, size=32, **settings)
+    assert model.evaluate(photos)["accuracy"] > 0.75
+
+
+def test_equal_runs_augment_mix_and_train_equally(tmp_path: Path) -> None:
+    root = write_crops(tmp_path / "photos", train=8)
+    options = {"augment": "strong", "mixup": 0.2, "cutmix": 1.0, "dropout": 0.2}
+    weights = []
+    for seed in (3, 3, 4):
+        settings = {**FAST, "epochs": 2, "seed": seed}
+        model = visiongraft.fit(root, task_options=options, size=32, **settings)
+        weights.append(torch.cat([p.flatten() for p in model.network.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("augment", ["light", "strong"])
+def test_pictures_of_1_and_4_channels_are_learnt_from(channels: int, augment: str) -> None:
+    data = []
+    for label, photo in photographs().items():
+        mode = {1: "L", 4: "RGBA"}[channels]
+        for crop in crops(photo, 112, 8, seed=0):
+            array = np.array(crop.convert(mode))
+            data.append((array.reshape(112, 112, channels), label))
+    settings = {**FAST, "epochs": 1, "in_channels": channels}
+    model = visiongraft.fit(data, task_options={"augment": augment}, size=32, **settings)
+    assert model.backbone_info.in_channels == channels
+    assert len(model.predict([picture for picture, _ in data])) == 24
+    assert 0 <= model.evaluate(data)["accuracy"] <= 1
+
+
+# ---- any number of labels per picture ----
+
+
+def test_pasted_shapes_are_found_on_held_out_pictures(multi: TransferModel, shapes: Path) -> None:
+    results = multi.evaluate(shapes)
+    assert results["pictures"] == 40
+    assert results["mean_average_precision"] > 0.9
+    assert results["exact_match"] > 0.4  # by chance, one in eight
+    assert multi.facts["data"]["multi_label"] is True
+
+
+def test_pictures_that_have_a_label_or_not_are_told_apart() -> None:
+    data = [
+        (np.full((16, 16, 3), 40 + 150 * (i % 2), np.uint8), ["bright"] * (i % 2))
+        for i in range(40)
+    ]
+    model = visiongraft.fit(data, size=16, **{**FAST, "epochs": 3})
+    assert model.task.labels == ("bright",)  # type: ignore[attr-defined]
+    assert model.evaluate(data)["exact_match"] == 1
+    dark, bright = model.predict([data[0][0], data[1][0]])
+    assert (dark.labels, bright.labels) == ((), ("bright",))
+
+
+# ---- a pretrained backbone ----
+
+
+def tiles(part: int) -> list[tuple[NDArray[np.uint8], str]]:
+    """Cut the photographs into squares that do not overlap and give every fourth of them."""
+    found = []
+    for label, photo in photographs().items():
+        places = [(y, x) for y in range(0, 288, 48) for x in range(0, 432, 48)]
+        for y, x in places[part::4]:
+            found.append((photo[y : y + 48, x : x + 48], label))
+    return found
+
+
+def test_a_probe_of_imagenet_features_knows_unseen_parts_of_photographs() -> None:
+    model = visiongraft.fit(
+        (tiles(0), tiles(1)),
+        task="classification",
+        task_options={"augment": "none"},
+        backbone="bundled/efficientnet_lite0",
+        schedule="linear_probe",
+        size=64,
+        epochs=5,
+        batch_size=8,
+        workers=0,
+        device="cpu",
+        listeners=(),
+    )
+    assert model.evaluate(tiles(2))["accuracy"] > 0.9
+
+
+# ---- saving, and going on from there ----
+
+
+def test_a_loaded_model_predicts_and_measures_the_very_same(
+    model: TransferModel, pictures: list[Path], tmp_path: Path
+) -> None:
+    assert model.run_folder is not None
+    model.save(tmp_path / "copy")
+    wanted = [asdict(p) for p in model.predict(pictures)]
+    for folder in (model.run_folder, tmp_path / "copy"):
+        loaded = visiongraft.load(folder)
+        assert loaded.task == model.task
+        assert [asdict(p) for p in loaded.predict(pictures)] == wanted
+
+
+def test_a_saved_model_is_the_backbone_of_the_next_training(
+    single: TransferModel, shapes: Path
+) -> None:
+    assert single.run_folder is not None
+    settings = {**FAST, "backbone": single.run_folder, "weights": "pretrained", "epochs": 3}
+    settings["schedule"] = "linear_probe"
+    after = visiongraft.fit(shapes, **settings)
+    old, new = single.network.backbone.state_dict(), after.network.backbone.state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    assert after.task.labels == tuple(sorted(SHAPES))  # type: ignore[attr-defined]
+    assert after.task.headline == "mean_average_precision"
+    assert after.evaluate(shapes)["mean_average_precision"] > 0.6
+    assert after.backbone_info.provenance["task"] == "classification"
+
+
+def test_drawn_predictions_are_written(multi: TransferModel, shapes: Path, tmp_path: Path) -> None:
+    multi.predict(sorted(shapes.parent.glob("00?.png")), save=tmp_path / "drawn")
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert len(drawn) == 10
+    with Image.open(drawn[0]) as picture:
+        assert picture.width == 192  # 48 pixels, enlarged
+        assert picture.height > picture.width
+
+
+# ---- one label map ----
+
+
+def test_the_labels_are_the_same_at_every_stage(
+    model: TransferModel, exported: Path, photos: Path, shapes: Path, pictures: list[Path]
+) -> None:
+    task = model.task
+    assert isinstance(task, Classification)
+    labels = list(SHAPES if task.multi_label else LABELS)
+    data = shapes if task.multi_label else photos
+    assert model.run_folder is not None
+    run = json.loads((model.run_folder / "config.json").read_text())
+    saved = json.loads((model.run_folder / "model" / "config.json").read_text())
+    predictor = Predictor(exported)
+    certificate = json.loads(exported.with_name("model.onnx.certificate.json").read_text())
+    stages: dict[str, Callable[[], Any]] = {
+        "task": lambda: task.labels,
+        "settings": lambda: run["task_options"]["labels"],
+        "facts": lambda: model.facts["data"]["training pictures by label"],
+        "metrics": lambda: model.facts["metrics"]["per_label"],
+        "evaluation": lambda: model.evaluate(data)["per_label"],
+        "prediction": lambda: model.predict(pictures[0])[0].probabilities,
+        "saved": lambda: saved["task_options"]["labels"],
+        "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
+        "exported": lambda: predictor.metadata["task_metadata"]["labels"],
+        "options in the file": lambda: predictor.metadata["task_options"]["labels"],
+        "predictor": lambda: predictor.labels,
+        "prediction of the file": lambda: predictor.predict(pictures[0])[0].probabilities,
+    }
+    assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, labels)
+    assert model.network.head.output.out_features == len(labels)  # type: ignore
+    assert certificate["headline"] == task.headline
+
+
+def test_another_order_of_the_labels_would_be_noticed(single: TransferModel, photos: Path) -> None:
+    task = single.task
+    try:
+        single.network.task = replace(task, labels=LABELS[::-1])  # type: ignore[call-arg]
+        assert single.evaluate(photos)["accuracy"] < 0.5
+    finally:
+        single.network.task = task
+
+
+def test_the_exported_file_predicts_what_the_model_predicts(
+    model: TransferModel, exported: Path, pictures: list[Path]
+) -> None:
+    ours, theirs = model.predict(pictures), Predictor(exported).predict(pictures)
+    assert [type(p) for p in ours] == [type(p) for p in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        decision = "labels" if hasattr(mine, "labels") else "label"
+        assert getattr(mine, decision) == getattr(other, decision)
