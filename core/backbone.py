@@ -181,7 +181,9 @@ def load_backbone(
         raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
     pair = as_size(size)
     if is_saved_model(name):
-        return load_saved_backbone(Path(name), weights=weights, in_channels=in_channels, size=pair)
+        return load_saved_backbone(
+            Path(name), weights=weights, in_channels=in_channels, size=pair, partial=partial
+        )
     source, short = find_source(str(name))
     pretrained = weights == "pretrained"
     backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -25,7 +27,10 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     Raises:
         TrainingError: The device cannot compute in this precision.
     """
-    cpu = config.device == "cpu"
+    # Accelerate joins processes on CPUs only when it is told that it runs on CPUs; otherwise each of
+    # them would train by itself and write to the same folder.
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    cpu = config.device == "cpu" or (launched and not torch.cuda.is_available())
     shared = AcceleratorState._shared_state
     if shared and (
         shared.get("_mixed_precision") != config.precision
