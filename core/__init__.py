@@ -33,7 +33,7 @@ _HOMES = {
     "load_backbone": "backbone",
     "schedule": "schedules",
 }
-_MODULES = ("errors", "schedules", "data", "testing")
+_MODULES = ("errors", "schedules", "data")
 
 
 def __getattr__(name: str) -> Any:

@@ -73,7 +73,6 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None
             "name": info.name,
             "in_channels": info.in_channels,
             "preprocess": asdict(info.preprocess),
-            "build_options": info.build_options,
             "provenance": info.provenance,
         },
         facts=dict(facts),
@@ -172,6 +171,7 @@ def load_saved_backbone(
     Returns:
         The backbone, in training mode.
     """
+    name = folder.resolve().name
     folder = model_folder(folder)
     config = read_config(folder)
     described = config.backbone
@@ -183,7 +183,7 @@ def load_saved_backbone(
             if n.startswith("backbone.")
         }
         fit_weights(backbone, tensors, str(folder / WEIGHTS))
-        source = {"source": f"saved model {folder.name}", "task": config.task}
+        source = {"source": f"saved model {name}", "task": config.task}
         parent = {f"before: {k}": v for k, v in described["provenance"].items()}
         backbone.info = replace(backbone.info, provenance={**source, **parent})
     elif weights is not None:

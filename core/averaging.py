@@ -50,6 +50,19 @@ class Average:
             [self.tensors[n] for n in names], [present[n] for n in names], 1 - decay
         )
 
+    def adopt(self, network: nn.Module, names: Collection[str]) -> None:
+        """Take over tensors as they are; what is frozen has no average of its own.
+
+        The rest goes on training on these values, not on their average, which lags behind.
+
+        Args:
+            network: The network.
+            names: Names of tensors that are frozen from now on.
+        """
+        for name, tensor in _floating(network).items():
+            if name in names:
+                self.tensors[name].copy_(tensor)
+
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
         """Give the network the averaged values for the length of a block."""

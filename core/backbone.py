@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -40,8 +40,6 @@ class BackboneInfo:
         embedding_dim: Length of the pooled embedding.
         preprocess: How pictures must be prepared.
         in_channels: Number of image channels.
-        build_options: What else the source's ``build`` needs to make the same architecture again
-            (JSON values).
         provenance: Where the weights came from: ``source``, ``weights``, ``license``,
             ``sha256`` as far as known.
     """
@@ -53,7 +51,6 @@ class BackboneInfo:
     embedding_dim: int
     preprocess: PreprocessConfig
     in_channels: int = 3
-    build_options: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
 
 

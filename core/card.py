@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:
-    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items()]
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items()]
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows])
 
 
@@ -50,5 +51,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= 400 else text[:397] + "..."
+    text = " ".join(text.splitlines())
+    text = text if len(text) <= 400 else text[:397] + "..."
+    return re.sub(r"(\\*)\|", r"\1\1\\|", text)  # backslashes before a bar would undo its escape

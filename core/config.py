@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -48,23 +49,25 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "in_channels"):
-            _at_least(name, getattr(self, name), 1)
+            _whole(name, getattr(self, name), 1)
         for name in ("views", "patience", "checkpoint_every"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        _at_least("seed", self.seed, 0)
-        _at_least("weight_decay", self.weight_decay, 0)
+                _whole(name, getattr(self, name), 1)
+        for name in ("seed", "replay_budget"):
+            _whole(name, getattr(self, name), 0)
         if self.workers is not None:
-            _at_least("workers", self.workers, 0)
+            _whole("workers", self.workers, 0)
         _one_of("replay", self.replay, ("auto", "on", "off"))
         _one_of("replay_dtype", self.replay_dtype, ("float32", "float16"))
         _one_of("precision", self.precision, PRECISIONS)
-        if not 0 < self.validation < 1:
-            raise OptionError(f"validation={self.validation} is not a share in (0, 1)")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise OptionError(f"ema={self.ema} is not a decay in (0, 1), such as 0.99")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise OptionError(f"clip_norm={self.clip_norm} is not positive; None clips nothing")
+        if not (_is_number(self.weight_decay) and 0 <= self.weight_decay < float("inf")):
+            raise OptionError(f"weight_decay={self.weight_decay!r} is not a number of at least 0")
+        if not (_is_number(self.validation) and 0 < self.validation < 1):
+            raise OptionError(f"validation={self.validation!r} is not a share in (0, 1)")
+        if self.ema is not None and not (_is_number(self.ema) and 0 < self.ema < 1):
+            raise OptionError(f"ema={self.ema!r} is not a decay in (0, 1), such as 0.99")
+        if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
+            raise OptionError(f"clip_norm={self.clip_norm!r} is not positive; None clips nothing")
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into a run folder."""
@@ -113,13 +116,22 @@ def differences(
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before and value != defaults.get(name) and value != before[name]
+        if name in before and value != defaults.get(name) and _plain(value) != _plain(before[name])
     ]
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-        raise OptionError(f"{name}={value!r} is not a number of at least {least}")
+def _plain(value: Any) -> Any:
+    """Give a value as the config file holds it: tuples as lists, names of entries as text."""
+    return json.loads(json.dumps(value, default=repr))
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name}={value!r} is not a whole number of at least {least}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

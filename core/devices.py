@@ -39,7 +39,10 @@ def make_accelerator(config: FitConfig) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=shared["num_processes"] == 1)
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     try:
-        return Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=handlers)
+        made = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=handlers)
+        if config.precision != "no" and not made.native_amp:  # it would compute in float32 unsaid
+            raise ValueError(f"there is no mixed {config.precision} on {made.device.type}")
+        return made
     except ValueError as error:
         raise TrainingError(
             f"precision={config.precision!r} does not work on this device: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -21,7 +22,7 @@ from visiongraft.averaging import Average
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import ordered_batches, shard, shuffled_batches
 from visiongraft.data.samples import Samples
-from visiongraft.errors import TrainingError, VisiongraftError
+from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
 from visiongraft.evaluation import decode_batches, scalars
 from visiongraft.feeds import Feed, Pictures, choose_feed
 from visiongraft.files import write_bytes, write_json, write_tensors
@@ -152,6 +153,8 @@ class Engine:
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
         check_optimizer(network, self.optimizer, where)
         check_moments(before, self.optimizer, where)
+        if self.average and not progress.seal:
+            self.average.adopt(network, frozen_tensors(network))
         seal = Seal(progress.seal) if progress.seal else Seal.take(network)
         progress.seal = seal.digests
         if self.main:
@@ -322,7 +325,9 @@ class Engine:
         if not isinstance(value, (int, float)):
             raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
         sign = 1.0 if task.better == "higher" else -1.0
-        if progress.best is not None and sign * value <= sign * progress.best["value"]:
+        if progress.best is not None and not _is_better(
+            sign * value, sign * progress.best["value"]
+        ):
             progress.stale += 1
             return False
         file = f"best-{progress.epoch}.safetensors"
@@ -387,7 +392,13 @@ class Engine:
 
     def _restore_network(self, checkpoint: Checkpoint) -> None:
         self.run.progress = checkpoint.progress
-        self.run.network.load_state_dict(dict(group(checkpoint, "network")))
+        try:
+            self.run.network.load_state_dict(dict(group(checkpoint, "network")))
+        except RuntimeError as error:
+            raise CheckpointError(
+                "cannot resume: the checkpoint does not fit the network; with other data or another "
+                "version of a plugin start another run"
+            ) from error
         if self.average:
             for name, tensor in group(checkpoint, "average").items():
                 self.average.tensors[name].copy_(tensor)
@@ -419,3 +430,8 @@ class Engine:
         run.network.held_in_eval = ()
         run.network.eval()
         self.accelerator.wait_for_everyone()
+
+
+def _is_better(value: float, best: float) -> bool:
+    """Compare two headlines; one that is not a number is worse than any other."""
+    return value > best or (math.isnan(best) and not math.isnan(value))

@@ -190,8 +190,10 @@ def choose_feed(
     augment = phase.augment and pictures.transform is not None
     plan, reason = _plan(pictures, phase, augment, processes)
     demanded = pictures.config.replay == "on" or decided is True
-    if not reason and not demanded and decided is None:
-        reason = _too_big(pictures, plan, augment, folder)
+    if not reason and decided is None:
+        reason = _over_budget(pictures, plan, augment, folder)
+        if not (reason or demanded):
+            reason = _does_not_pay(plan)
     if reason and demanded and not _everything_trains(pictures, phase):
         raise ReplayError(f"replay was asked for but is impossible: {reason}")
     if reason or decided is False:
@@ -235,14 +237,18 @@ def _rows(pictures: Pictures, augment: bool) -> int:
     return len(pictures.training) * views
 
 
-def _too_big(pictures: Pictures, plan: ReplayPlan, augment: bool, folder: Path) -> str:
+def _does_not_pay(plan: ReplayPlan) -> str:
+    if plan.bytes_per_picture <= plan.input_bytes:
+        return ""
+    return (
+        f"{_size(plan.bytes_per_picture)} a picture is more than the picture itself "
+        f"({_size(plan.input_bytes)})"
+    )
+
+
+def _over_budget(pictures: Pictures, plan: ReplayPlan, augment: bool, folder: Path) -> str:
     rows = _rows(pictures, augment) + len(pictures.held_out)
     total = rows * plan.bytes_per_picture
-    if plan.bytes_per_picture > plan.input_bytes:
-        return (
-            f"{_size(plan.bytes_per_picture)} a picture is more than the picture itself "
-            f"({_size(plan.input_bytes)})"
-        )
     if total > pictures.config.replay_budget:
         return f"{_size(total)} is over the budget of {_size(pictures.config.replay_budget)}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from visiongraft.freezing import trainable_stages
 from visiongraft.hookspecs import PROJECT, RunHooks
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.optimizers import check_optimizer_name
 from visiongraft.plugin_manager import plugins
 from visiongraft.preprocess import as_size
 from visiongraft.progress import Checkpoint
@@ -144,14 +145,16 @@ def fit(
         engine = Engine(run, told, accelerator)
         try:
             engine.train(_checkpoint(folder) if resume else None)
+            facts = _facts(run, splits, checked)
+            model = TransferModel(run.network, facts, checked.validation, folder)
+            if folder is not None and engine.main:
+                model.save(folder / "model")
+            if engine.main:
+                told.hook.run_finished(run=run)
         except BaseException as error:
-            told.hook.run_failed(run=run, error=error)
+            if engine.main:
+                told.hook.run_failed(run=run, error=error)
             raise
-        model = TransferModel(run.network, _facts(run, splits, checked), checked.validation, folder)
-        if folder is not None and engine.main:
-            model.save(folder / "model")
-        if engine.main:
-            told.hook.run_finished(run=run)
         accelerator.wait_for_everyone()
     return model
 
@@ -184,12 +187,16 @@ def _config(values: dict[str, Any]) -> FitConfig:
     values["size"] = as_size(values["size"])
     values["backbone"] = str(values["backbone"])
     values["weights"] = None if values["weights"] is None else str(values["weights"])
-    device = values["device"]
+    check_optimizer_name(values["optimizer"])
+    _check_device(values["device"])
+    return FitConfig(**values)
+
+
+def _check_device(device: str | None) -> None:
     if device not in (None, "cpu", "cuda"):
         raise OptionError(f"device={device!r} is neither 'cpu' nor 'cuda'")
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device='cuda' was asked for, but torch finds no CUDA device here")
-    return FitConfig(**values)
 
 
 def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
@@ -200,6 +207,8 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     names = sorted(plugins().tasks())
     if task is None:
         raise OptionError(f"say what to learn: task=NAME; there are: {', '.join(names)}")
+    if not isinstance(task, str):
+        raise OptionError(f"task={task!r} is neither a name nor a task; call a class to make one")
     kind: type[Task] = plugins().get("task", task)
     return create_task(kind, dict(options or {}))
 
@@ -221,7 +230,9 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
     else:
         kind = plugins().get("task", stored.task)
         called |= {} if task is None else {"task": task}
-        called |= {"task_options": stored.task_options} if "task_options" in called else {}
+        if "task_options" in called:  # those that are not given stay as they are
+            options = {**stored.task_options, **called["task_options"]}
+            called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
     called["schedule"] = plan.to_json()
     if "replay" in called:
@@ -243,6 +254,7 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
         raise CheckpointError(
             f"run {folder} was made from data in memory: pass the same data again"
         )
+    _check_device(stored.device)
     return stored, create_task(kind, stored.task_options), plan
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import Any, TypeVar
 
 import torch
@@ -45,22 +46,26 @@ def folded_copy(model: AnyModule, images: Tensor) -> AnyModule:
 
 
 def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Find the batch norms whose input is a convolution's output, each called once."""
-    produced: dict[int, tuple[Tensor, nn.Conv2d]] = {}
+    """Find the batch norms whose input is a convolution's output, both called once."""
+    produced: dict[int, tuple[Tensor, int, nn.Conv2d]] = {}
     pairs: dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]] = {}
-    used: dict[int, int] = {}
+    used: Counter[int] = Counter()
     hooks = []
 
     def note_output(module: nn.Module, args: Any, output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        produced[id(output)] = (output, module)  # keeping the tensor keeps its id unique
-        used[id(module)] = used.get(id(module), 0) + 1
+        # Keeping the tensor keeps its id unique; its version tells of operations in place.
+        produced[id(output)] = (output, output._version, module)
+        used[id(module)] += 1
 
     def note_input(name: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
             assert isinstance(module, nn.BatchNorm2d)
-            if id(args[0]) in produced and module.running_mean is not None:
-                pairs[name] = (produced[id(args[0])][1], module)
+            used[id(module)] += 1
+            output, version, convolution = produced.get(id(args[0]), (None, 0, None))
+            unchanged = output is not None and output._version == version
+            if convolution is not None and unchanged and module.running_mean is not None:
+                pairs[name] = (convolution, module)
 
         return hook
 
@@ -75,4 +80,4 @@ def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.Ba
     finally:
         for hook in hooks:
             hook.remove()
-    return {n: p for n, p in pairs.items() if used[id(p[0])] == 1}
+    return {n: p for n, p in pairs.items() if used[id(p[0])] == used[id(p[1])] == 1}

@@ -16,7 +16,7 @@ from visiongraft.data.check import drop_unreadable
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.pictures import PictureSamples
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, ExportError, OptionError
+from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.evaluation import decode_batches, evaluate
 from visiongraft.exporter import Certificate
 from visiongraft.network import InferenceGraph, Network
@@ -114,6 +114,7 @@ class TransferModel:
 
         Raises:
             ExportError: The file could not be made or disagrees; none is left.
+            OptionError: No exporter writes files of this suffix.
         """
         path = Path(path)
         exporters = plugins().exporters()
@@ -121,7 +122,7 @@ class TransferModel:
             fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
             if not fitting:
                 known = ", ".join(sorted(e.suffix for e in exporters.values()))
-                raise ExportError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
+                raise OptionError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
         certificate: Certificate = exporter.export(self, path, self._proof_samples(data), **options)

@@ -19,6 +19,19 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 }
 
 
+def check_optimizer_name(name: str) -> None:
+    """Refuse an optimiser that there is not.
+
+    Args:
+        name: What the user wrote.
+
+    Raises:
+        OptionError: The name is unknown.
+    """
+    if name not in OPTIMIZERS:
+        raise OptionError(f"no optimizer {name!r}{near_matches(str(name), OPTIMIZERS)}")
+
+
 def build_optimizer(
     name: str, groups: Groups, previous: torch.optim.Optimizer | None = None
 ) -> torch.optim.Optimizer:
@@ -35,8 +48,7 @@ def build_optimizer(
     Raises:
         OptionError: The name is unknown.
     """
-    if name not in OPTIMIZERS:
-        raise OptionError(f"no optimizer {name!r}{near_matches(name, OPTIMIZERS)}")
+    check_optimizer_name(name)
     optimizer = OPTIMIZERS[name](groups)
     if previous is not None:
         for group in groups:

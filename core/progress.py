@@ -89,7 +89,10 @@ class Checkpoint:
         for key, tensor in flat.items():
             group, _, name = key.partition(":")
             tensors.setdefault(group, {})[name] = tensor
-        return cls(Progress(**metadata["progress"]), tensors, metadata["values"])
+        try:
+            return cls(Progress(**metadata["progress"]), tensors, metadata["values"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"cannot resume: {path} is no checkpoint ({error})") from error
 
 
 def read_best(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import ast
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from visiongraft.errors import OptionError, ScheduleError, near_matches
@@ -53,10 +54,10 @@ class Phase:
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise ScheduleError(f"a phase of {self.epochs} epochs: it takes a whole number from 1")
-        if not self.learning_rate > 0:
-            raise ScheduleError(f"learning_rate={self.learning_rate} of a phase is not positive")
-        if not 0 < self.layer_decay <= 1:
-            raise ScheduleError(f"layer_decay={self.layer_decay} of a phase is not in (0, 1]")
+        if not (isinstance(self.learning_rate, Real) and self.learning_rate > 0):
+            raise ScheduleError(f"learning_rate={self.learning_rate!r} of a phase is not positive")
+        if not (isinstance(self.layer_decay, Real) and 0 < self.layer_decay <= 1):
+            raise ScheduleError(f"layer_decay={self.layer_decay!r} of a phase is not in (0, 1]")
         if self.batch_norm not in ("frozen", "train"):
             raise ScheduleError(f"batch_norm={self.batch_norm!r} is neither 'frozen' nor 'train'")
 
@@ -175,10 +176,12 @@ def lp_ft(
     With a single epoch there is only the second phase.
     """
     probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
+    if not isinstance(probe, int) or probe < 0:
+        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): it takes a whole number from 0")
     probe = min(probe, epochs - 1)
-    if probe > 0:
-        yield Phase(probe, "head", probe_learning_rate, augment=False)
-    yield Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm)
+    phases = [Phase(probe, "head", probe_learning_rate, augment=False)] if probe else []
+    phases.append(Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm))
+    yield from _one_by_one(phases)
 
 
 @schedule
@@ -196,11 +199,12 @@ def gradual(
     With fewer epochs than stages, several stages join at a time.
     """
     steps = min(epochs - 1, len(stages))
-    yield Phase(_share(epochs, steps + 1, 0), "head", probe_learning_rate, augment=False)
+    phases = [Phase(_share(epochs, steps + 1, 0), "head", probe_learning_rate, augment=False)]
     for step in range(1, steps + 1):
         first = len(stages) - len(stages) * step // steps
         length = _share(epochs, steps + 1, step)
-        yield Phase(length, stages[first], learning_rate, layer_decay, batch_norm)
+        phases.append(Phase(length, stages[first], learning_rate, layer_decay, batch_norm))
+    yield from _one_by_one(phases)
 
 
 @schedule
@@ -218,7 +222,10 @@ def milestones(
 
     Without ``at`` everything is unfrozen half way.
     """
-    plan = {int(e): s for e, s in (at or {epochs // 2: "all"}).items()}
+    try:
+        plan = {int(e): str(s) for e, s in (at or {epochs // 2: "all"}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ScheduleError(f"milestones(at={at!r}): it takes {{epoch: stage}}") from error
     unknown = [s for s in plan.values() if s not in ("head", "all", *stages)]
     if unknown:
         raise ScheduleError(
@@ -226,14 +233,16 @@ def milestones(
             f"{near_matches(unknown[0], ['head', 'all', *stages])}"
         )
     starts = sorted({0, *plan})
+    phases = []
     for start, end in zip(starts, [*starts[1:], epochs], strict=True):
         if not 0 <= start < end <= epochs:
             raise ScheduleError(f"milestones at {starts} do not lie within {epochs} epochs")
         trainable = plan.get(start, "head")
         if trainable == "head":
-            yield Phase(end - start, "head", probe_learning_rate, augment=False)
+            phases.append(Phase(end - start, "head", probe_learning_rate, augment=False))
         else:
-            yield Phase(end - start, trainable, learning_rate, layer_decay, batch_norm)
+            phases.append(Phase(end - start, trainable, learning_rate, layer_decay, batch_norm))
+    yield from _one_by_one(phases)
 
 
 @schedule
@@ -247,8 +256,8 @@ def last_n(
     batch_norm: str = "frozen",
 ) -> Phases:
     """Train the head and the last ``n`` stages; the rest stays frozen."""
-    if not 0 <= n <= len(stages):
-        raise ScheduleError(f"last_n(n={n}) on a backbone of {len(stages)} stages")
+    if not isinstance(n, int) or not 0 <= n <= len(stages):
+        raise ScheduleError(f"last_n(n={n!r}) on a backbone of {len(stages)} stages")
     trainable = stages[len(stages) - n] if n else "head"
     yield Phase(epochs, trainable, learning_rate, layer_decay, batch_norm)
 
@@ -281,6 +290,11 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
 
     if isinstance(what, Schedule):
         return what
+    if not isinstance(what, (str, Mapping)):
+        raise OptionError(
+            f"schedule={what!r} is neither a name nor a schedule; visiongraft.schedule makes one of "
+            "a generator function"
+        )
     name, options = _read_call(what) if isinstance(what, str) else (what["name"], what["options"])
     found: Schedule = plugins().get("schedule", name)
     return found(**options)
@@ -299,6 +313,12 @@ def _read_call(text: str) -> tuple[str, dict[str, Any]]:
     if text.isprintable() and "(" not in text:
         return text, {}
     raise OptionError(f"schedule {text!r} reads neither as 'name' nor as 'name(option=value)'")
+
+
+def _one_by_one(phases: Sequence[Phase]) -> Phases:
+    """Give phases that are all made, so that a wrong option is refused before the first one."""
+    for phase in phases:
+        _ = yield phase  # a list, unlike a generator, cannot be sent the history
 
 
 def _share(total: int, parts: int, index: int) -> int:

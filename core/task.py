@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
@@ -277,13 +277,13 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
 
     Args:
         kind: The task's class.
-        options: Values by field name; lists become tuples.
+        options: Values by field name; lists become tuples, also within others.
 
     Returns:
         The task.
 
     Raises:
-        OptionError: An option is unknown or its value is refused.
+        OptionError: An option is unknown or missing, or its value is refused.
     """
     known = [f.name for f in fields(kind)]
     for name in options:
@@ -291,8 +291,11 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
             raise OptionError(
                 f"task {kind.name!r} has no option {name!r}{near_matches(name, known)}"
             )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return kind(**values)
+    for field in fields(kind):
+        required = field.default is MISSING and field.default_factory is MISSING and field.init
+        if required and field.name not in options:
+            raise OptionError(f"task {kind.name!r} needs its option {field.name!r}")
+    return kind(**{name: _with_tuples(value) for name, value in options.items()})
 
 
 def with_options(task: AnyTask, **changes: Any) -> AnyTask:
@@ -332,6 +335,15 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
             worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
             difference = max(difference, round(worst, 12))
     return Disagreement(difference, flips)
+
+
+def _with_tuples(value: Any) -> Any:
+    """Undo what JSON makes of the tuples in a value."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_with_tuples(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _with_tuples(v) for k, v in value.items()}
+    return value
 
 
 def names_of(kinds: Sequence[type[Task]]) -> list[str]:

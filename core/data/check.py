@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,12 @@ class _Cache:
             return None
         return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{channels}"
 
+    def get(self, key: str | None) -> Finding | None:
+        match self.known.get(key) if key is not None else None:
+            case [str(digest), int(height), int(width), str(problem)]:
+                return Finding(digest, height, width, problem)
+        return None  # unknown, or damaged
+
     def save(self, report: DataReport) -> None:
         if self.path is not None:
             write_json(self.path, {"report": report.to_json(), "findings": self.fresh})
@@ -204,13 +211,11 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
     """Look at all pictures in threads (decoders release the interpreter lock), in order."""
+    one_by_one = Lock()  # a dataset's own code need not be safe in threads
 
     def look(index: int) -> Finding:
         key = store.key(samples, index, channels)
-        if key is not None and key in store.known:
-            finding = Finding(*store.known[key])
-        else:
-            finding = _look(samples, index, channels)
+        finding = store.get(key) or _look(samples, index, channels, one_by_one)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         return finding
@@ -221,16 +226,18 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(look, range(start, min(start + window, len(samples))))
 
 
-def _look(samples: Samples, index: int, channels: int) -> Finding:
+def _look(samples: Samples, index: int, channels: int, one_by_one: Lock) -> Finding:
     content = samples.content(index)
     try:
         if content is not None:
             picture = decode_bytes(content, samples.name(index), channels)
         else:
-            picture = samples.load(index, channels)
+            with one_by_one:
+                picture = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))
-    hashed = content if content is not None else np.ascontiguousarray(picture).tobytes()
+    # With the shape, or all black pictures of one area would be identical.
+    hashed = content if content is not None else str(picture.shape).encode() + picture.tobytes()
     digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
     return Finding(digest, picture.shape[0], picture.shape[1])
 

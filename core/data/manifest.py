@@ -83,10 +83,10 @@ def _csv_rows(path: Path) -> list[Row]:
         raise DataError(f"{shown} is no UTF-8 text ({error}); save it as UTF-8") from error
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
+    # Strict, or a quote that is never closed would swallow all rows after it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return list(
-            _checked_rows(shown, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-        )
+        return list(_checked_rows(shown, reader))
     except csv.Error as error:
         raise DataError(f"{shown} is no valid CSV: {error}") from error
 

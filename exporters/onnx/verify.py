@@ -193,7 +193,13 @@ class _Tally:
             if math.isfinite(self.difference)
             else "outputs differ in name or shape, or are not finite"
         )
-        return f"{difference}; {self.flips} changed decisions in {self.pictures} pictures"
+        counted = f"{difference}; {self.flips} changed decisions in {self.pictures} pictures"
+        if self.flips or not math.isfinite(self.difference):
+            return counted
+        return (
+            f"{counted}; the network magnifies rounding: train it at a lower rate, for fewer "
+            "epochs, or with smoothed labels"
+        )
 
 
 class _Real:

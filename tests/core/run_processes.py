@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import torch
 from conftest import Toy, fit_toy, register_toys, toy_data
 from torch import nn
 
@@ -46,4 +47,5 @@ if __name__ == "__main__":
         epochs=3,
         batch_size=int(size),
         replay=False,
+        device="cpu" if torch.cuda.is_available() else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,9 @@ def test_a_saved_model_is_the_backbone_of_the_next_fit(model, saved, fit_toy, to
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(tensor, model.network.backbone.state_dict()[name])
     assert backbone.info.provenance["source"] == "saved model saved"
+    run = saved.parent / "run"
+    shutil.copytree(saved, run / "model", dirs_exist_ok=True)
+    assert load_backbone(run).info.provenance["source"] == "saved model run"
     random = load_backbone(saved, weights=None)
     assert not torch.equal(
         random.blocks["stem"][0].weight, model.network.backbone.blocks["stem"][0].weight

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from visiongraft.errors import DataError, ExportError, OptionError, PluginError
+from visiongraft.errors import DataError, OptionError, PluginError
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_wrong_batch_size_is_refused(model, toy_data):
 
 
 def test_an_unknown_export_format_is_refused(model, tmp_path):
-    with pytest.raises(ExportError, match=r"no exporter for '\.xyz'"):
+    with pytest.raises(OptionError, match=r"no exporter for '\.xyz'"):
         model.export(tmp_path / "model.xyz")
     with pytest.raises(PluginError, match="no exporter 'onyx'; did you mean 'onnx'"):
         model.export(tmp_path / "model.onnx", format="onyx")

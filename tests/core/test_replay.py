@@ -178,6 +178,12 @@ def test_replay_that_is_demanded_and_impossible_is_refused(fit_toy, toy_data, To
         fit_toy(toy_data(30), task=Toy(), schedule="last_n(n=1)", replay=True)
 
 
+def test_replay_that_is_demanded_stays_within_its_budget_too(fit_toy, toy_data):
+    settings = {"schedule": "last_n(n=1)", "epochs": 2, "replay_budget": 100}
+    with pytest.raises(ReplayError, match="over the budget of 100 B"):
+        fit_toy(toy_data(30), replay=True, **settings)
+
+
 def test_folded_batch_norms_give_the_same_features(toy_network):
     backbone = toy_network.backbone
     images = random_batch(toy_network).images

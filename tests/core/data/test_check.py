@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +65,26 @@ def test_identical_pictures_with_different_targets_are_reported(write_pictures):
     other = check_samples(files(paths[:3], [1, 2, 0]), files(paths[3:]))
     assert same.report.conflicting == ()
     assert other.report.conflicting == ((str(paths[0]), str(paths[1])),)
+
+
+class OneAtATime(list[tuple[np.ndarray, int]]):
+    """A dataset whose code cannot be run by two threads at once."""
+
+    inside = False
+
+    def __getitem__(self, index):
+        assert not self.inside
+        self.inside = True
+        time.sleep(0.005)
+        item = super().__getitem__(index)
+        self.inside = False
+        return item
+
+
+def test_a_datasets_own_code_is_never_run_by_two_threads_at_once():
+    items = [(np.full((4, 4, 3), level, np.uint8), 0) for level in range(12)]
+    train, held_out = (DatasetSamples.of(OneAtATime(part)) for part in (items[:8], items[8:]))
+    assert check_samples(train, held_out).report.unreadable == ()
 
 
 def test_pictures_in_memory_are_compared_by_their_pixels():
