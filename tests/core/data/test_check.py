@@ -8,10 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
+from skimage import data
 
 from visiongraft.data import check
 from visiongraft.data.check import check_samples, drop_unreadable
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.decode import decode_file
+from visiongraft.data.pictures import DatasetSamples, PictureSamples
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
@@ -40,6 +43,47 @@ def test_up_to_1_percent_unreadable_is_dropped_counted_and_named(write_pictures)
     assert checked.report.counts()["unreadable"] == 1
 
 
+@pytest.mark.parametrize(
+    ("bad", "total", "stops"), [(1, 100, False), (1, 99, True), (2, 199, True)]
+)
+def test_the_limit_of_unreadable_pictures_is_exact(bad, total, stops):
+    samples = PictureSamples(
+        [np.zeros((2, 2), np.int64 if i < bad else np.uint8) for i in range(total)]
+    )
+    train, held_out = samples.subset(range(total - 50)), samples.subset(range(total - 50, total))
+    if stops:
+        words = f"^{bad} of {total} pictures are unreadable: picture 0: "
+        with pytest.raises(DataError, match=words):
+            check_samples(train, held_out)
+    else:
+        assert len(check_samples(train, held_out).train) == total - 50 - bad
+
+
+def test_unreadable_pictures_of_both_parts_are_counted_and_named(write_pictures):
+    paths = write_pictures(200)
+    paths[3].write_text("I am text")
+    paths[199].unlink()
+    checked = check_samples(files(paths[:150]), files(paths[150:]))
+    assert checked.report.pictures == {"training": 149, "validation": 49}
+    assert (len(checked.train), len(checked.validation)) == (149, 49)
+    text, missing = checked.report.unreadable
+    assert text.startswith(f"{paths[3]}: ") and missing.startswith(f"{paths[199]}: ")
+
+
+def test_of_a_photograph_and_its_truncated_copy_only_the_copy_is_dropped(
+    write_pictures, encode, tmp_path
+):
+    content = encode(data.coffee()[:64, :64], "JPEG")
+    paths = [tmp_path / "sound.jpg", tmp_path / "cut.jpg"]
+    paths[0].write_bytes(content)
+    paths[1].write_bytes(content[:-100])
+    others = write_pictures(98)
+    checked = check_samples(files([*paths, *others[:90]]), files(others[90:]))
+    (line,) = checked.report.unreadable
+    assert line.startswith(f"{paths[1]}: cannot be decoded: ")
+    assert checked.train.name(0) == str(paths[0]) and checked.train.name(1) == str(others[0])
+
+
 def test_more_than_1_percent_unreadable_stops_and_names_the_first(write_pictures):
     paths = write_pictures(100)
     for path in paths[:5]:
@@ -56,6 +100,26 @@ def test_a_picture_in_training_and_validation_is_reported(write_pictures):
     checked = check_samples(files(paths[:3]), files(paths[3:]))
     assert checked.report.leaked == ((str(paths[0]), str(paths[3])),)
     assert f"{paths[0]} = {paths[3]}" in checked.report.warnings[0]
+    assert len(checked.validation) == 1  # a warning, not more
+
+
+def test_a_picture_that_differs_in_one_pixel_is_another(write_pictures, encode):
+    paths = write_pictures(2)
+    pixels = decode_file(paths[0])
+    paths[1].write_bytes(encode(pixels))
+    assert len(check_samples(files(paths[:1]), files(paths[1:])).report.leaked) == 1
+    pixels[0, 0, 0] ^= 1
+    paths[1].write_bytes(encode(pixels))
+    assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
+
+
+def test_unreadable_pictures_are_no_duplicates_of_each_other(write_pictures):
+    paths = write_pictures(400)
+    for path in (*paths[:2], paths[-1]):
+        path.write_bytes(b"")
+    report = check_samples(files(paths[:300], list(range(300))), files(paths[300:])).report
+    assert len(report.unreadable) == 3
+    assert report.leaked == () and report.conflicting == ()
 
 
 def test_identical_pictures_with_different_targets_are_reported(write_pictures):
@@ -65,6 +129,17 @@ def test_identical_pictures_with_different_targets_are_reported(write_pictures):
     other = check_samples(files(paths[:3], [1, 2, 0]), files(paths[3:]))
     assert same.report.conflicting == ()
     assert other.report.conflicting == ((str(paths[0]), str(paths[1])),)
+    assert f"{paths[0]} = {paths[1]}" in other.report.warnings[0]
+
+
+def test_every_further_copy_is_reported_with_the_first(write_pictures):
+    paths = write_pictures(6)
+    for copy in paths[1:5]:
+        copy.write_bytes(paths[0].read_bytes())
+    report = check_samples(files(paths[:3], [0, 1, 2]), files(paths[3:])).report
+    first = str(paths[0])
+    assert report.conflicting == ((first, str(paths[1])), (first, str(paths[2])))
+    assert report.leaked == ((first, str(paths[3])), (first, str(paths[4])))
 
 
 class OneAtATime(list[tuple[np.ndarray, int]]):
@@ -93,12 +168,72 @@ def test_pictures_in_memory_are_compared_by_their_pixels():
     assert checked.report.leaked == (("item 0", "item 0"),)
 
 
+def test_pictures_of_other_proportions_are_not_identical():
+    wide, tall = np.zeros((4, 9, 3), np.uint8), np.zeros((9, 4, 3), np.uint8)
+    one = DatasetSamples.of([(wide, 0)])
+    assert check_samples(one, DatasetSamples.of([(tall, 0)])).report.leaked == ()
+    assert len(check_samples(one, DatasetSamples.of([(wide, 0)])).report.leaked) == 1
+
+
+def test_findings_belong_to_their_pictures_however_many_there_are():
+    pictures = [np.full((1, 1 + i % 7), i % 251, np.uint8) for i in range(2100)]
+    pictures[1500] = np.zeros((1, 1), np.int64)
+    held_out = [np.full((1, 9), 9, np.uint8), pictures[7 * 251]]  # the same as the first
+    checked = check_samples(PictureSamples(pictures), PictureSamples(held_out))
+    assert checked.report.leaked == (("picture 0", "picture 1"),)
+    assert checked.report.unreadable[0].startswith("picture 1500: ")
+    assert checked.train.name(1499) == "picture 1499" and checked.train.name(1500) == "picture 1501"
+    assert checked.report.widths == (1, 4, 9)
+
+
+def test_pictures_are_checked_in_the_channels_that_training_takes():
+    deep = DatasetSamples.of([(np.full((2, 2, 5), i, np.uint8), 0) for i in range(2)])
+    train, held_out = deep.subset([0]), deep.subset([1])
+    assert check_samples(train, held_out, channels=5).report.unreadable == ()
+    with pytest.raises(DataError, match="has 5 channels where 3 are needed"):
+        check_samples(train, held_out)
+
+
+def test_a_turned_picture_is_measured_upright(photo, encode, write_pictures):
+    paths = write_pictures(2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path, picture in zip(paths, (photo, photo[::-1]), strict=True):
+        path.write_bytes(encode(picture, "JPEG", exif=exif))
+    report = check_samples(files(paths[:1]), files(paths[1:])).report
+    assert (report.heights, report.widths) == ((60, 60, 60), (40, 40, 40))
+
+
+def test_the_report_becomes_json(write_pictures):
+    paths = write_pictures(4)
+    paths[3].write_bytes(paths[0].read_bytes())
+    report = check_samples(files(paths[:3]), files(paths[3:])).report
+    read = json.loads(json.dumps({"all": report.to_json(), "counts": report.counts()}))
+    assert read["all"]["leaked"] == [[str(paths[0]), str(paths[3])]]
+    assert read["counts"] == {
+        "training pictures": 3,
+        "validation pictures": 1,
+        "unreadable": 0,
+        "identical in training and validation": 1,
+        "identical with different targets": 0,
+        "height (min, median, max)": [6, 6, 8],
+        "width (min, median, max)": [8, 8, 8],
+    }
+
+
 def test_a_part_without_any_readable_picture_stops(write_pictures, monkeypatch):
     paths = write_pictures(3)
     paths[2].write_bytes(b"")
     monkeypatch.setattr(check, "UNREADABLE_LIMIT", 0.5)
     with pytest.raises(DataError, match="the validation part has no readable picture"):
         check_samples(files(paths[:2]), files(paths[2:]))
+    with pytest.raises(DataError, match="the training part has no readable picture"):
+        check_samples(files(paths[2:]), files(paths[:2]))
+
+
+def test_a_set_without_any_picture_stops():
+    with pytest.raises(DataError, match="the training part has no readable picture"):
+        check_samples(files([]), files([]))
 
 
 def test_progress_is_told_for_every_picture(write_pictures):
@@ -121,9 +256,10 @@ class Cache:
 
         monkeypatch.setattr(check, "decode_bytes", counting)
 
-    def check(self, paths):
+    def check(self, paths, channels=3):
         self.decoded = 0
-        return check_samples(files(paths[:2]), files(paths[2:]), cache=self.path).report
+        parts = files(paths[:2]), files(paths[2:])
+        return check_samples(*parts, channels=channels, cache=self.path).report
 
 
 @pytest.fixture
@@ -142,12 +278,72 @@ def test_a_second_look_decodes_only_what_has_changed(cache, write_pictures):
     assert len(cache.check(paths).leaked) == 1 and cache.decoded == 2
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"findings": 3}'])
+def test_for_other_channels_pictures_are_decoded_again(cache, write_pictures):
+    paths = write_pictures(4)
+    cache.check(paths)
+    cache.check(paths, channels=1)
+    assert cache.decoded == 4
+
+
+def test_pictures_that_are_no_longer_in_the_set_are_forgotten(cache, write_pictures):
+    paths = write_pictures(6)
+    cache.check(paths)
+    cache.check(paths[:4])
+    assert len(json.loads(cache.path.read_text())["findings"]) == 4
+
+
+def test_a_picture_that_comes_back_is_looked_at(cache, write_pictures):
+    paths = write_pictures(4)
+    content = paths[0].read_bytes()
+    paths[0].unlink()
+    with pytest.raises(DataError, match="1 of 4 pictures are unreadable"):
+        cache.check(paths)
+    paths[0].write_bytes(content)
+    assert cache.check(paths).unreadable == ()
+
+
+def test_a_picture_that_was_repaired_is_looked_at(cache, write_pictures):
+    paths = write_pictures(4)
+    content = paths[0].read_bytes()
+    paths[0].write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1 of 4 pictures .* the file is empty \(0 bytes\)"):
+            cache.check(paths)
+    paths[0].write_bytes(content)
+    assert cache.check(paths).unreadable == ()
+
+
+def test_pictures_without_files_are_not_remembered(tmp_path):
+    path = tmp_path / "data-check.json"
+    for level in (1, 2):
+        train = DatasetSamples.of([(np.full((2, 2), i + level, np.uint8), 0) for i in range(2)])
+        held_out = DatasetSamples.of([(np.full((2, 2), 3, np.uint8), 0)])
+        leaked = check_samples(train, held_out, cache=path).report.leaked
+        assert leaked == ((("item 1", "item 0"),) if level == 2 else ())
+    assert json.loads(path.read_text())["findings"] == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b'{"findings": 3}', b'{"findings": [{}]}', b"\xff\xfe{}"]
+)
 def test_a_damaged_cache_costs_time_only(cache, write_pictures, content):
     paths = write_pictures(4)
     first = cache.check(paths)
-    cache.path.write_text(content)
+    cache.path.write_bytes(content)
     assert cache.check(paths) == first and cache.decoded == 4
+    assert cache.check(paths) == first and cache.decoded == 0
+
+
+@pytest.mark.parametrize(
+    "finding", [None, 3, "abcd", [], ["a"], ["a", 1, 2, "", 3], [None, 1, 2, ""], [{}, 1, 2, ""]]
+)
+def test_a_damaged_finding_is_looked_at_again(cache, write_pictures, finding):
+    paths = write_pictures(4)
+    first = cache.check(paths)
+    known = json.loads(cache.path.read_text())
+    known["findings"][next(iter(known["findings"]))] = finding
+    cache.path.write_text(json.dumps(known))
+    assert cache.check(paths) == first and cache.decoded == 1
 
 
 def test_the_cache_holds_the_report(cache, write_pictures):
@@ -160,6 +356,14 @@ def test_for_evaluation_unreadable_pictures_are_dropped_and_counted(write_pictur
     paths[5].unlink()
     readable, dropped = drop_unreadable(files(paths))
     assert (len(readable), dropped) == (100, 1)
+    assert str(paths[5]) not in [readable.name(i) for i in range(100)]
+
+
+def test_for_evaluation_sound_pictures_all_stay(write_pictures):
+    samples = files(write_pictures(3))
+    assert drop_unreadable(samples) == (samples, 0)
+    deep = DatasetSamples.of([(np.zeros((2, 2, 5), np.uint8), 0)])
+    assert drop_unreadable(deep, channels=5) == (deep, 0)
 
 
 def test_too_many_unreadable_pictures_or_none_at_all_cannot_be_evaluated(write_pictures):

@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from visiongraft.data import decode
-from visiongraft.data.decode import decode_bytes, decode_file, printable, to_array
+from visiongraft.data.decode import (
+    FORMATS,
+    MAX_PIXELS,
+    decode_bytes,
+    decode_file,
+    open_picture,
+    printable,
+    read_file,
+    to_array,
+)
 from visiongraft.errors import DataError
 
 
-def test_a_lossless_picture_comes_back_pixel_by_pixel(photo, encode):
-    assert np.array_equal(decode_bytes(encode(photo), "p"), photo)
+def raw_png(size: tuple[int, int], depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+    """Write a PNG by hand, for kinds that Pillow reads but does not write."""
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    data = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(data)
 
 
-def test_a_jpeg_is_decoded_as_pillow_decodes_it(photo, encode):
-    content = encode(photo, "JPEG", quality=90)
-    assert np.array_equal(decode_bytes(content, "p"), np.array(Image.open(io.BytesIO(content))))
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("BMP", {}), ("PNG", {}), ("PPM", {}), ("TIFF", {}), ("WEBP", {"lossless": True})],
+)
+def test_a_lossless_picture_comes_back_pixel_by_pixel(photo, encode, format, options):
+    decoded = decode_bytes(encode(photo, format, **options), "p")
+    assert decoded.dtype == np.uint8 and np.array_equal(decoded, photo)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "GIF"])
+def test_a_lossy_picture_is_decoded_as_pillow_decodes_it(photo, encode, format):
+    content = encode(photo, format)
+    reference = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert np.array_equal(decode_bytes(content, "p"), reference)
+
+
+def test_pixels_may_be_written_to(photo, encode):
+    for channels in (1, 3, 4):
+        decode_bytes(encode(photo), "p", channels)[:] = 0
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize(
     ("orientation", "turned"),
     [
@@ -39,16 +79,33 @@ def test_a_jpeg_is_decoded_as_pillow_decodes_it(photo, encode):
         (8, lambda p: np.rot90(p, 1)),
     ],
 )
-def test_each_exif_orientation_is_applied(photo, encode, orientation, turned):
+def test_each_exif_orientation_is_applied(photo, encode, format, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = decode_bytes(encode(photo, exif=exif.tobytes()), "p")
-    assert np.array_equal(decoded, turned(photo))
+    upright = decode_bytes(encode(photo, format), "p")
+    assert np.array_equal(decode_bytes(encode(photo, format, exif=exif), "p"), turned(upright))
 
 
-def test_damaged_exif_data_are_ignored(photo, encode):
-    content = encode(photo, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
+@pytest.mark.parametrize("orientation", [0, 9, 6000])
+def test_an_orientation_that_does_not_exist_is_ignored(photo, encode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(decode_bytes(encode(photo, exif=exif), "p"), photo)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [b"MM\x00*\xff\xff\xff\xff\x00", b"MM\x00*\x00\x00\x00\x08\x00\x09\x01\x12", b"XX"],
+    ids=["offset", "cut off", "no header"],
+)
+def test_damaged_exif_data_are_ignored(photo, encode, exif):
+    content = encode(photo, exif=b"Exif\x00\x00" + exif)
     assert np.array_equal(decode_bytes(content, "p"), photo)
+
+
+def test_a_colour_profile_is_not_applied(photo, encode):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    assert np.array_equal(decode_bytes(encode(photo, icc_profile=profile), "p"), photo)
 
 
 def test_a_palette_is_looked_up(photo, encode):
@@ -73,10 +130,71 @@ def test_transparency_is_laid_over_white(photo, encode):
     assert np.array_equal(decode_bytes(content, "p", channels=4)[:, :, 3:], opacity)
 
 
-def test_16_bit_grey_is_scaled_not_clipped(encode):
-    levels = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
-    decoded = decode_bytes(encode(levels), "p", channels=1)
-    assert decoded[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+@given(colour=st.integers(0, 255), opacity=st.integers(0, 255))
+def test_half_transparent_pixels_are_mixed_with_white(colour, opacity):
+    picture = Image.new("RGBA", (1, 1), (colour, 0, 255, opacity))
+    mixed = [(c * opacity + 255 * (255 - opacity)) / 255 for c in (colour, 0, 255)]
+    assert np.abs(to_array(picture, 3)[0, 0] - np.array(mixed)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency"),
+    [("L", 7), ("RGB", (7, 7, 7)), ("P", 7), ("P", bytes([255] * 7 + [0])), ("1", 0)],
+    ids=["grey", "colour", "palette", "palette of opacities", "bits"],
+)
+def test_a_transparent_colour_is_white_too(encode, mode, transparency):
+    clear = transparency if isinstance(transparency, (int, tuple)) else 7
+    picture = Image.new(mode, (2, 1), clear)
+    if mode == "P":
+        picture.putpalette([10] * 3 * 7 + [77] * 3 + [20] * 3)
+    content = encode(picture, transparency=transparency)
+    assert (decode_bytes(content, "p") == 255).all()
+    assert (decode_bytes(content, "p", channels=1) == 255).all()
+    assert (decode_bytes(content, "p", channels=4)[..., 3] == 0).all()
+
+
+def test_an_opaque_picture_has_full_opacity(photo, encode):
+    decoded = decode_bytes(encode(photo), "p", channels=4)
+    assert np.array_equal(decoded[..., :3], photo) and (decoded[..., 3] == 255).all()
+
+
+def test_black_and_white_is_0_and_255(encode):
+    bits = np.array([[True, False, True]])
+    assert decode_bytes(encode(bits), "p", channels=1)[0, :, 0].tolist() == [255, 0, 255]
+
+
+def test_colours_become_grey_by_their_brightness(photo, encode):
+    weights = np.array([0.299, 0.587, 0.114])  # ITU-R 601
+    grey = decode_bytes(encode(photo), "p", channels=1)
+    assert grey.shape == (*photo.shape[:2], 1)
+    assert np.abs(grey[..., 0] - photo @ weights).max() <= 1
+
+
+LEVELS = [0, 255, 256, 4660, 32768, 65535]
+HIGH_BYTES = [0, 0, 1, 18, 128, 255]  # clipped to 255 it would be 0, 255, 255, ...
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_not_clipped(encode, format):
+    content = encode(np.array([LEVELS], np.uint16), format)
+    decoded = decode_bytes(content, "p", channels=1)
+    assert decoded[0, :, 0].tolist() == HIGH_BYTES
+
+
+def test_16_bit_colours_are_scaled_as_16_bit_grey_is():
+    content = raw_png((2, 1), 16, 2, b"\0" + np.array(LEVELS, ">u2").tobytes())
+    assert decode_bytes(content, "p").ravel().tolist() == HIGH_BYTES
+
+
+def test_32_bit_grey_is_read_as_16_bit_values(encode):
+    content = encode(np.array([LEVELS], np.int32), "TIFF")
+    assert decode_bytes(content, "p", channels=1)[0, :, 0].tolist() == HIGH_BYTES
+
+
+@pytest.mark.parametrize("level", [-1, 65_536])
+def test_32_bit_grey_beyond_16_bits_is_refused(encode, level):
+    with pytest.raises(DataError, match=r"^p: grey values from .* no defined brightness"):
+        decode_bytes(encode(np.array([[0, level]], np.int32), "TIFF"), "p")
 
 
 @pytest.mark.parametrize("top", [1.0, 200.0])
@@ -92,15 +210,23 @@ def test_float_grey_without_a_defined_brightness_is_refused(encode, values):
         decode_bytes(encode(np.array([values], np.float32), "TIFF"), "p")
 
 
-def test_cmyk_is_converted(photo, encode):
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("TIFF", {}), ("JPEG", {"quality": 100, "subsampling": 0})],
+    ids=["as it is", "inverted by Adobe"],
+)
+def test_cmyk_is_converted(photo, encode, format, options):
     cmyk = Image.fromarray(photo).convert("CMYK")
-    decoded = decode_bytes(encode(cmyk, "TIFF"), "p")
-    assert np.abs(decoded.astype(int) - photo).max() <= 1
+    decoded = decode_bytes(encode(cmyk, format, **options), "p")
+    assert np.abs(decoded.astype(int) - photo).max() <= 3
 
 
-def test_of_an_animation_the_first_picture_counts(encode):
-    frames = [Image.new("L", (4, 4), level) for level in (10, 200)]
-    content = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+@pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_of_several_pictures_in_a_file_the_first_counts(encode, format):
+    frames = [Image.new("RGB", (4, 4), (level,) * 3) for level in (10, 200)]
+    options = {"lossless": True} if format == "WEBP" else {}
+    content = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(content)).n_frames == 2
     assert (decode_bytes(content, "p") == 10).all()
 
 
@@ -131,29 +257,76 @@ def test_what_cannot_be_decoded_is_one_line_that_names_the_file(
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(encode, monkeypatch):
-    content = encode(Image.new("L", (101, 100)))
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_a_truncated_picture_of_any_type_is_refused(photo, encode, format, share):
+    content = encode(photo, format)
+    assert decode_bytes(content, "p").shape == photo.shape
+    with pytest.raises(DataError, match=r"^p: cannot be decoded: ") as caught:
+        decode_bytes(content[: int(len(content) * share)], "p")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_limit_of_pixels_is_exact(encode, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", 10_000)
+    assert decode_bytes(encode(Image.new("L", (100, 100))), "p").shape == (100, 100, 3)
     with pytest.raises(DataError, match=r"^p: is over 10,000 pixels; scale it down"):
+        decode_bytes(encode(Image.new("L", (101, 100))), "p")
+
+
+@pytest.mark.parametrize("side", [13_342, 60_000], ids=["just too large", "refused by Pillow"])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
+    assert side**2 > MAX_PIXELS
+    with pytest.raises(DataError, match=r"^p: is over 178,000,000 pixels; scale it down"):
+        decode_bytes(raw_png((side, side), 1, 0, b""), "p")
+
+
+def test_a_picture_just_below_the_limit_is_opened_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with open_picture(raw_png((13_341, 13_341), 1, 0, b""), "p") as picture:
+            assert picture.size == (13_341, 13_341)
+
+
+def test_text_in_a_picture_that_unpacks_to_far_more_is_refused():
+    text = b"key\0\0" + zlib.compress(bytes(20_000_000))
+    content = raw_png((1, 1), 8, 0, b"\0\7", chunk(b"zTXt", text))
+    assert len(content) < 30_000
+    with pytest.raises(DataError, match=r"^p: cannot be decoded: "):
         decode_bytes(content, "p")
 
 
-def test_a_decompression_bomb_is_refused(encode):
-    content = bytearray(encode(Image.new("1", (8, 8))))
-    content[16:24] = (60_000).to_bytes(4, "big") * 2
-    with pytest.raises(DataError, match=r"^p: "):
-        decode_bytes(bytes(content), "p")
+def test_what_goes_wrong_while_a_picture_is_open_is_one_line_too(photo, encode):
+    for error, cause in ((OSError("a\nb"), "a b"), (KeyError(), "KeyError")):
+        refused = pytest.raises(DataError, match=f"^p: cannot be decoded: {cause}$")
+        with refused, open_picture(encode(photo), "p"):
+            raise error
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"gone.jpg: cannot be read: No such file"):
-        decode_file(tmp_path / "gone.jpg")
+@pytest.mark.parametrize("read", [decode_file, read_file])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("gone.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
+    ids=["missing", "folder", "zero byte"],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name, words):
+    path = tmp_path / name
+    with pytest.raises(DataError, match=f"cannot be read: .*{words}") as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{printable(path)}: ")
 
 
 @pytest.mark.parametrize("channels", [0, 2, 5])
 def test_other_numbers_of_channels_are_refused(photo, channels):
     with pytest.raises(DataError, match=f"not {channels}$"):
         to_array(Image.fromarray(photo), channels)
+
+
+def test_a_picture_is_converted_without_changing_it(photo):
+    picture = Image.fromarray(photo)
+    picture.getexif()[0x0112] = 6
+    assert to_array(picture, 1).shape == (60, 40, 1)
+    assert picture.mode == "RGB" and np.array_equal(np.array(picture), photo)
 
 
 def test_lab_colours_are_refused(encode):
@@ -170,12 +343,33 @@ def test_decoding_warns_of_nothing(encode):
         decode_bytes(content, "p")
 
 
+def test_warnings_of_others_are_still_shown(photo, encode):
+    decode_bytes(encode(photo), "p")
+    with pytest.warns(UserWarning, match="of mine"):
+        warnings.warn("of mine", stacklevel=1)
+
+
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_a_picture_or_one_line(content):
     try:
         assert decode_bytes(content, "p").dtype == np.uint8
     except DataError as error:
         assert str(error).startswith("p: ") and "\n" not in str(error)
+
+
+@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
+@settings(deadline=None)
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_damaged_picture_gives_pixels_or_one_line(photo, encode, format, flips):
+    content = bytearray(encode(photo[:8, :8], format))
+    for position, change in flips:
+        content[position % len(content)] ^= change
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "MAX_PIXELS", 100_000)  # a damaged size may be any
+        try:
+            assert decode_bytes(bytes(content), "p").shape[2] == 3
+        except DataError as error:
+            assert str(error).startswith("p: ") and "\n" not in str(error)
 
 
 @given(name=st.text(st.characters(), max_size=20))

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from visiongraft.data.decode import IMAGE_SUFFIXES
 from visiongraft.data.folder import list_pictures, name_some, read_folder
 from visiongraft.errors import DataError
 
@@ -45,16 +48,35 @@ def test_a_folder_per_label_is_all_training_in_order_of_the_paths(touch):
     assert read_folder(root).names == ("daisy", "rose") and not read_folder(root).warnings
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation", "Val"])
-def test_parts_are_found_by_their_usual_names(touch, validation):
-    root = touch("train/a/1.jpg", f"{validation}/a/2.jpg", "test/b/3.jpg")
-    parts = read_folder(root).parts
-    assert {part: len(files) for part, files in parts.items()} == {
-        "train": 1,
-        "validation": 1,
-        "test": 1,
+@pytest.mark.parametrize("train", ["train", "training", "Train"])
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", "VAL"])
+@pytest.mark.parametrize("test", ["test", "testing"])
+def test_parts_are_found_by_their_usual_names(touch, train, validation, test):
+    root = touch(f"{train}/a/1.jpg", f"{validation}/a/2.jpg", f"{test}/b/3.jpg")
+    assert found(root) == {
+        "train": [(f"{train}/a/1.jpg", "a")],
+        "validation": [(f"{validation}/a/2.jpg", "a")],
+        "test": [(f"{test}/b/3.jpg", "b")],
     }
-    assert read_folder(root).names == ("a", "b")
+    assert read_folder(root).names == ("a", "b") and read_folder(root).warnings == ()
+
+
+def test_a_part_may_be_all_there_is(touch):
+    assert found(touch("val/a/1.jpg", "val/b/2.jpg")) == {
+        "validation": [("val/a/1.jpg", "a"), ("val/b/2.jpg", "b")]
+    }
+
+
+def test_a_single_part_beside_folders_without_pictures_is_still_a_part(touch):
+    read = read_folder(touch("train/a/1.jpg", "notes/b.txt"))
+    assert list(read.parts) == ["train"] and read.names == ("a",)
+    assert "passed over: notes" in read.warnings[0]
+
+
+def test_a_part_without_label_folders_is_passed_over(touch):
+    read = read_folder(touch("train/a/1.jpg", "val/2.jpg", "test/a/3.jpg"))
+    assert list(read.parts) == ["train", "test"]
+    assert "passed over: val" in read.warnings[0]
 
 
 def test_folders_below_a_label_belong_to_it(touch):
@@ -72,6 +94,12 @@ def test_a_label_may_be_called_like_a_part(touch):
 def test_a_set_with_a_part_beside_labels_is_not_divided(touch):
     root = touch("train/steam/1.jpg", "plane/1.jpg", "ship/1.jpg")
     assert read_folder(root).names == ("plane", "ship", "train")
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_each_known_suffix_is_read_in_any_case(touch, suffix):
+    root = touch(f"a/1{suffix}", f"a/2{suffix.upper()}", f"a/3{suffix}.txt", "a/4")
+    assert [path.name for path in list_pictures(root)] == [f"1{suffix}", f"2{suffix.upper()}"]
 
 
 def test_hidden_files_and_folders_are_passed_over(touch):
@@ -111,6 +139,17 @@ def test_links_are_followed_and_circles_end(touch):
     assert read_folder(root).names == ("a", "b", "c")
 
 
+def test_pictures_are_listed_by_path_without_hidden_ones(touch):
+    root = touch("a/b/c.png", "a/0.jpg", "0.jpg", ".d/e.jpg", ".f.jpg", "g.txt")
+    listed = [str(path.relative_to(root)) for path in list_pictures(root)]
+    assert listed == ["0.jpg", "a/0.jpg", "a/b/c.png"]
+
+
+def test_a_folder_called_like_a_picture_is_a_folder(touch):
+    root = touch("a/1.jpg/2.jpg", "b/3.jpg")
+    assert found(root)["train"] == [("a/1.jpg/2.jpg", "a"), ("b/3.jpg", "b")]
+
+
 def test_a_name_with_a_line_break_stays_on_one_line(touch):
     read = read_folder(touch("a\nb/1.jpg", "c/1.jpg"))
     assert read.names == ("a\\nb", "c")
@@ -121,6 +160,8 @@ def test_a_name_with_a_line_break_stays_on_one_line(touch):
     [
         (["1.jpg", "2.jpg"], "holds 2 pictures but no folder per label; sort them into"),
         (["a/1.mp4", "a/2.mov"], r"holds no pictures, only .mov, .mp4; known are .bmp"),
+        (["a/README"], "holds no pictures, only README; known are .bmp"),
+        (["train/a/x.txt", "val/a/y.txt"], "holds no pictures, only .txt; known are .bmp"),
         ([], "holds no pictures; give a folder like set/LABEL/picture.jpg"),
     ],
 )
@@ -137,6 +178,47 @@ def test_what_is_no_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is no folder"):
         read_folder(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_read_is_named(touch, monkeypatch):
+    root = touch("a/1.jpg")
+    with pytest.raises(DataError, match=f"^{root}/gone: cannot be read: No such file"):
+        list_pictures(root / "gone")
+
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)  # a superuser may read any folder
+    with pytest.raises(DataError, match=f"^{root}: cannot be read: Permission denied$"):
+        read_folder(root)
+
+
+FILES = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from(["", "x/"]),
+    st.sampled_from("123"),
+    st.sampled_from([".jpg", ".txt", ""]),
+)
+
+
+@settings(deadline=None)
+@given(st.sets(FILES, min_size=1))
+def test_every_file_is_a_labelled_picture_or_counted_as_none(tmp_path_factory, files):
+    root = tmp_path_factory.mktemp("set")
+    for label, below, name, suffix in files:
+        (root / label / below).mkdir(parents=True, exist_ok=True)
+        (root / label / below / (name + suffix)).touch()
+    pictures = [(f"{a}/{b}{c}{d}", a) for a, b, c, d in files if d == ".jpg"]
+    if not pictures:
+        with pytest.raises(DataError, match="holds no pictures, only "):
+            read_folder(root)
+        return
+    assert sorted(found(root)["train"]) == sorted(pictures)
+    read = read_folder(root)
+    assert read.names == tuple(sorted({label for label, *_ in files}))
+    counted = [line for line in read.warnings if "are no pictures by their suffix" in line]
+    others = len(files) - len(pictures)
+    assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (5, "a, b, c and 2 more")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visiongraft.data.check import drop_unreadable
 from visiongraft.data.manifest import read_manifest
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
 Write = Callable[..., Path]
@@ -58,11 +62,62 @@ def test_rows_become_parts_in_the_tables_order(write):
         (["", " Path , LABEL ", "", "0.jpg, a "], {}),
         (["path,label", '"0.jpg","a"'], {}),
         (["path,label,note", "0.jpg,a"], {}),
+        ([",path,label", "0,0.jpg,a"], {}),
+        (["label,note,path", "a,,0.jpg"], {}),
+        (["path,label\r", "0.jpg,a\r"], {}),
+        (["path,label\r0.jpg,a\r"], {}),
+        (["path,label", "0.jpg,a"], {"name": "t.TXT"}),
     ],
-    ids=["tabs", "semicolons", "byte order mark", "spaces and case", "quotes", "short row"],
+    ids=[
+        "tabs",
+        "semicolons",
+        "byte order mark",
+        "spaces and case",
+        "quotes",
+        "short row",
+        "index column",
+        "another order",
+        "lines of Windows",
+        "lines of old Macs",
+        "another suffix",
+    ],
 )
 def test_tables_are_read_as_programs_write_them(write, lines, options):
     assert found(write(*lines, **options)) == {"train": [("0.jpg", ("a",))]}
+
+
+def test_quoted_names_may_hold_the_separator_quotes_and_spaces(write, tmp_path):
+    names = ["a,b.jpg", 'say "cheese".jpg', "a  b.jpg", "ä/ö.jpg", "a;b\tc.jpg"]
+    (tmp_path / "ä").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    rows = ['"' + name.replace('"', '""') + '","big, red"' for name in names]
+    read = read_manifest(write("path,label", *rows))
+    assert read.parts["train"].paths == tuple(tmp_path / name for name in names)
+    assert read.names == ("big, red",) and read.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("train", ["train", "training", " TRAIN ", ""]),
+        ("validation", ["val", "valid", "validation", "Val"]),
+        ("test", ["test", "testing", "TEST"]),
+    ],
+)
+def test_parts_are_called_as_folders_are(write, part, words):
+    path = write("path,label,split", *(f"{i}.jpg,a,{word}" for i, word in enumerate(words)))
+    assert {p: len(files) for p, files in read_manifest(path).parts.items()} == {part: len(words)}
+
+
+def test_a_picture_in_two_parts_is_left_to_the_check_of_duplicates(write):
+    path = write("path,label,split", "0.jpg,a,train", "0.jpg,b,val")
+    assert found(path) == {"train": [("0.jpg", ("a",))], "validation": [("0.jpg", ("b",))]}
+    assert read_manifest(path).warnings == ()
+
+
+def test_of_label_and_labels_the_first_counts(write):
+    assert found(write("path,labels,label", "0.jpg,b|c,a"))["train"] == [("0.jpg", ("a",))]
 
 
 def test_several_labels_are_separated_and_may_be_none(write):
@@ -82,6 +137,12 @@ def test_absolute_paths_stay_and_relative_ones_start_at_the_table(write, tmp_pat
     assert read_manifest(path).parts["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
 
 
+def test_relative_paths_may_leave_the_tables_folder(write, tmp_path):
+    (tmp_path / "tables").mkdir()
+    path = write("path,label", "../0.jpg,a", "../x/../1.jpg,a", name="tables/t.csv")
+    assert read_manifest(path).parts["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
+
+
 def test_parquet_holds_the_same_with_labels_as_lists(write, tmp_path):
     write("path")
     table: dict[str, list[Any]] = {
@@ -97,10 +158,56 @@ def test_parquet_holds_the_same_with_labels_as_lists(write, tmp_path):
     }
 
 
-def test_pictures_that_do_not_exist_are_named_and_stay_in(write):
+@pytest.mark.parametrize(
+    "labels", [["3", "10"], [3, 10], pyarrow.array(["3", "10"]).dictionary_encode()]
+)
+def test_parquet_labels_may_be_text_numbers_or_categories(write, tmp_path, labels):
+    write("path")
+    path = tmp_path / "T.PARQUET"
+    pyarrow.parquet.write_table(pyarrow.table({" Path": ["0.jpg", "1.jpg"], "Label": labels}), path)
+    assert found(path) == {"train": [("0.jpg", ("3",)), ("1.jpg", ("10",))]}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"file": ["0.jpg"], "label": ["a"]}, "has no column 'path'"),
+        ({"path": ["0.jpg"], "lable": ["a"]}, "has no column 'label' or 'labels'; did you mean"),
+        ({"path": [None], "label": ["a"]}, "row 1: path is empty"),
+        ({"path": ["0.jpg", "1.jpg"], "label": ["a", None]}, "row 2: label is empty"),
+        ({"path": ["0.jpg"], "label": [float("nan")]}, "row 1: label is empty"),
+        ({"path": ["0.jpg"], "label": ["a"], "split": ["dev"]}, "row 1: split 'dev' is none of"),
+        ({"path": pyarrow.array([], pyarrow.string())}, "has no rows"),
+    ],
+)
+def test_a_parquet_table_that_cannot_be_meant_is_refused(write, tmp_path, table, words):
+    write("path")
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    with pytest.raises(DataError, match=words) as caught:
+        read_manifest(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r'pip install "visiongraft\[parquet\]"$'):
+        read_manifest(tmp_path / "t.parquet")
+
+
+def test_pictures_that_do_not_exist_are_named_and_stay_in(write, tmp_path):
     read = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b"))
     assert len(read.parts["train"]) == 2
-    assert "1 pictures that do not exist" in read.warnings[0] and "gone.jpg" in read.warnings[0]
+    (warning,) = read.warnings
+    assert "1 pictures that do not exist" in warning and str(tmp_path / "gone.jpg") in warning
+
+
+def test_pictures_that_do_not_exist_count_as_unreadable(write):
+    files = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b")).parts["train"]
+    words = r"^2 of 2 pictures are unreadable: .*0.jpg: .*empty.*; .*gone.jpg: .*No such file"
+    with pytest.raises(DataError, match=words):
+        drop_unreadable(FileSamples(files.paths, files.labels))
 
 
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
@@ -112,7 +219,9 @@ def test_a_row_that_comes_twice_counts_once_and_is_named(write):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
+        ([], "has no rows"),
         (["path,label"], "has no rows"),
+        (["path,label", "", " , "], "has no rows"),
         (["file,label", "0.jpg,a"], "has no column 'path'"),
         (["path,lable", "0.jpg,a"], "has no column 'label' or 'labels'; did you mean 'lable'"),
         (["path,label", ",a"], "row 2: path is empty"),
@@ -120,7 +229,11 @@ def test_a_row_that_comes_twice_counts_once_and_is_named(write):
         (["path,label,split", "0.jpg,a,dev"], "row 2: split 'dev' is none of train, val, test"),
         (["path,label", "0.jpg,a", "0.jpg,b"], "row 3: 0.jpg is listed twice, labelled otherwise"),
         (["path,label", "0.jpg,a,b"], "row 2: 3 fields under 2 columns"),
-        (["path,label", "x/gone.jpg,a"], "none of its 1 pictures exists"),
+        (["path,label", "", "0.jpg,a", "", "1.jpg,"], "row 5: label is empty"),
+        (["path,label", "x/gone.jpg,a"], "none of its 1 pictures exists, such as .*x/gone.jpg"),
+        (["path,label", '0.jpg,"a', "1.jpg,b"], "is no valid CSV: unexpected end of data"),
+        (["path,label", '0.jpg,"a', '1.jpg,"b'], "is no valid CSV: ',' expected after '\"'"),
+        (["path,label", f"0.jpg,{'a' * 200_000}"], "is no valid CSV: field larger than"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_row(write, lines, words):
@@ -133,6 +246,8 @@ def test_what_cannot_be_meant_is_refused_with_its_row(write, lines, words):
 def test_files_that_are_no_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_manifest(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match="is no file"):
+        read_manifest(tmp_path)
     binary = tmp_path / "b.csv"
     binary.write_bytes(b"path,label\n\xff\xfe,a\n")
     with pytest.raises(DataError, match="is no UTF-8 text"):
@@ -147,10 +262,9 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(NAME, min_size=1, max_size=6))
 def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names):
-    import csv
-
     folder = tmp_path_factory.mktemp("names")
     (folder / "0.jpg").touch()
     with open(folder / "t.csv", "w", encoding="utf-8", newline="") as file:

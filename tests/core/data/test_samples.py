@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.pictures import PictureSamples
-from visiongraft.data.samples import FileSamples
+from visiongraft.data.samples import FileSamples, Splits
 from visiongraft.errors import DataError
 
 
@@ -49,3 +51,20 @@ def test_a_subset_of_files_keeps_their_bytes_and_targets(write_pictures):
     subset = FileSamples(paths, [7, 8, 9]).subset([2, 0])
     assert [subset.target(0), subset.target(1)] == [9, 7]
     assert subset.content(0) == paths[2].read_bytes()
+    assert subset.load(1).shape == (6, 8, 3) and subset.load(1, channels=1).shape == (6, 8, 1)
+
+
+def test_a_name_with_a_line_break_stays_on_one_line():
+    assert FileSamples([Path("a\nb.jpg")], [0]).name(0) == "a\\nb.jpg"
+
+
+def test_pictures_without_a_file_of_their_own_have_no_content():
+    samples = PictureSamples([np.zeros((1, 1), np.uint8)])
+    assert samples.content(0) is None and samples.subset([0]).content(0) is None
+
+
+def test_parts_need_neither_facts_nor_warnings():
+    samples = PictureSamples([])
+    splits = Splits(samples, samples)
+    assert splits.facts == {} and splits.warnings == ()
+    assert splits.facts is not Splits(samples, samples).facts

@@ -40,6 +40,21 @@ def test_the_same_seed_gives_the_same_split(keys, fraction, seed):
     assert stratified_split(keys, fraction, seed) == stratified_split(keys, fraction, seed)
 
 
+def test_the_split_is_the_same_in_every_version():
+    assert stratified_split(["a"] * 10 + ["b"] * 5, 0.3, seed=7)[1] == [1, 3, 5, 11, 13]
+
+
+def test_a_plain_split_has_its_share_of_all():
+    kept, held_out = stratified_split([0] * 1000, 0.25)
+    assert (len(kept), len(held_out)) == (750, 250)
+    assert 250 * 0.4 < sum(i < 500 for i in held_out) < 250 * 0.6  # from all over
+
+
+def test_nothing_and_single_samples_are_kept():
+    assert stratified_split([], 0.5) == ([], [])
+    assert stratified_split(["a", "b", "c"], 0.9) == ([0, 1, 2], [])
+
+
 def test_another_seed_gives_another_split():
     splits = {tuple(stratified_split(["a"] * 50, 0.2, seed)[1]) for seed in range(5)}
     assert len(splits) == 5
