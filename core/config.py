@@ -116,7 +116,9 @@ def differences(
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before and value != defaults.get(name) and _plain(value) != _plain(before[name])
+        if name in before
+        and not (name in defaults and value == defaults[name])
+        and _plain(value) != _plain(before[name])
     ]
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 import torch
+from timm.layers import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -19,7 +20,8 @@ def folded_copy(model: AnyModule, images: Tensor) -> AnyModule:
 
     On CPUs batch norm in evaluation mode is bound by memory and costs as much as the convolutions.
     A batch norm is folded where its input is, in a real forward pass, the very tensor that a
-    convolution returned. Module names stay as they are.
+    convolution returned; a model in which something else reads that tensor too is not served. Module
+    names stay as they are.
 
     Args:
         model: Any model; it is not changed.
@@ -70,7 +72,7 @@ def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.Ba
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if type(module) in (nn.Conv2d, Conv2dSame):  # others may do something to their weights
             hooks.append(module.register_forward_hook(note_output))
         elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
             hooks.append(module.register_forward_pre_hook(note_input(name)))

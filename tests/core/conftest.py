@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from torchvision.transforms import v2
 
 import visiongraft
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
+from visiongraft.config import FitConfig
 from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.data.splits import stratified_split
@@ -190,6 +194,15 @@ def toys_are_registered() -> None:
     register_toys()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def collecting_garbage_is_quick() -> Iterator[None]:
+    """Leave out what the libraries hold: each phase of a run collects, and tests make many runs."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def fit_toy(data: Any, **settings: Any) -> Any:
     """Fit the toy task with settings that finish in a second."""
     defaults = {
@@ -224,3 +237,24 @@ def toy_class() -> type[Toy]:
 def toy_network() -> Network:
     torch.manual_seed(0)
     return Network(ToyBackbone(), Toy())
+
+
+def make_config(**changes: Any) -> FitConfig:
+    """Make the config of a run on the CPU, changed as asked for."""
+    values: dict[str, Any] = {
+        **{name: p.default for name, p in inspect.signature(visiongraft.fit).parameters.items()},
+        "task": "toy",
+        "task_options": {},
+        "backbone": "toys/toy",
+        "weights": None,
+        "schedule": {"name": "full", "options": {}},
+        "batch_size": 4,
+        "device": "cpu",
+        **changes,
+    }
+    return FitConfig(**{f.name: values[f.name] for f in fields(FitConfig)})
+
+
+@pytest.fixture(name="make_config", scope="session")
+def make_config_fixture() -> Any:
+    return make_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,3 +43,16 @@ def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):
 def test_differences_name_both_values_and_skip_defaults(config):
     assert differences({"seed": 3, "epochs": 1}, config, {}) == ["seed=3 (the run has 0)"]
     assert differences({"seed": 3}, config, {"seed": 3}) == []
+
+
+def test_a_setting_of_none_is_a_setting(config: FitConfig) -> None:
+    assert differences({"clip_norm": None}, config, {}) == ["clip_norm=None (the run has 1.0)"]
+    assert differences({"weights": None, "views": None}, config, {}) == []
+
+
+def test_values_are_compared_as_the_file_holds_them(config: FitConfig) -> None:
+    stored = replace(config, task_options={"names": ["a"]}, schedule={"at": {"2": "all"}})
+    same = {"task_options": {"names": ("a",)}, "schedule": {"at": {2: "all"}}, "size": [16, 16]}
+    assert differences(same, stored, {}) == []
+    (line,) = differences({"task_options": {"names": ("b",)}}, stored, {})
+    assert line == "task_options={'names': ('b',)} (the run has {'names': ['a']})"

@@ -1,0 +1,501 @@
+"""Settings: each wrong one is refused before a run leaves a trace, and resuming keeps them all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import visiongraft
+from visiongraft.config import FitConfig
+from visiongraft.errors import (
+    BackboneError,
+    CheckpointError,
+    DataError,
+    OptionError,
+    PluginError,
+    ReceiptError,
+    ScheduleError,
+    VisiongraftError,
+    WeightsError,
+)
+from visiongraft.hookspecs import hookimpl
+from visiongraft.schedules import Phase, gradual, schedule
+
+QUICK: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1}
+SETTINGS = {field.name for field in fields(FitConfig)}
+
+
+# ---- wrong settings ----
+
+WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
+    ("data", None, OptionError, "say what to learn from"),
+    ("data", 3, DataError, "not int"),
+    ("data", [], DataError, "is empty"),
+    ("task", None, OptionError, r"task=NAME; there are: .*toy"),
+    ("task", "toyy", PluginError, "did you mean 'toy'"),
+    ("task", 3, OptionError, "task=3 is neither a name nor a task"),
+    ("task_options", {"classes": 3}, OptionError, "this task is an object already"),
+    ("backbone", "toys/to", BackboneError, "did you mean 'toys/toy'"),
+    ("weights", "nowhere.safetensors", WeightsError, "nowhere.safetensors does not exist"),
+    ("schedule", "lpft", PluginError, "did you mean 'lp_ft'"),
+    ("schedule", print, OptionError, "neither a name nor a schedule"),
+    ("schedule", "milestones(at={1: 'stage9'})", ScheduleError, "stage9"),
+    ("schedule", "lp_ft(layer_decay=2)", ScheduleError, "layer_decay=2"),
+    ("learning_rate", -1.0, ScheduleError, "learning_rate=-1.0"),
+    ("learning_rate", "fast", ScheduleError, "learning_rate='fast'"),
+    ("epochs", 0, OptionError, "epochs=0"),
+    ("epochs", 1.5, OptionError, "epochs=1.5 is not a whole number of at least 1"),
+    ("epochs", True, OptionError, "epochs=True"),
+    ("validation", 1.5, OptionError, "validation=1.5"),
+    ("validation", "half", OptionError, "validation='half'"),
+    ("size", 0, OptionError, "size=0"),
+    ("size", (16, 16, 3), OptionError, r"size=\(16, 16, 3\)"),
+    ("resize", "squeeze", OptionError, "resize='squeeze'"),
+    ("in_channels", 0, OptionError, "in_channels=0"),
+    ("in_channels", "3", OptionError, "in_channels='3'"),
+    ("batch_size", 0, OptionError, "batch_size=0"),
+    ("batch_size", 8.0, OptionError, "batch_size=8.0"),
+    ("optimizer", "adam", OptionError, "did you mean 'adamw'"),
+    ("optimizer", None, OptionError, "no optimizer None"),
+    ("weight_decay", -0.1, OptionError, "weight_decay=-0.1"),
+    ("weight_decay", float("inf"), OptionError, "weight_decay=inf"),
+    ("weight_decay", "none", OptionError, "weight_decay='none'"),
+    ("views", 0, OptionError, "views=0"),
+    ("views", 2.5, OptionError, "views=2.5"),
+    ("replay", "maybe", OptionError, "replay='maybe' is not one of auto, on, off"),
+    ("replay_dtype", "float64", OptionError, "replay_dtype='float64'"),
+    ("replay_budget", -1, OptionError, "replay_budget=-1"),
+    ("replay_budget", "8GB", OptionError, "replay_budget='8GB'"),
+    ("precision", "fp8", OptionError, "precision='fp8' is not one of no, fp16, bf16"),
+    ("accumulate", 0, OptionError, "accumulate=0"),
+    ("clip_norm", 0.0, OptionError, "clip_norm=0.0"),
+    ("clip_norm", float("nan"), OptionError, "clip_norm=nan"),
+    ("ema", 1.0, OptionError, "ema=1.0"),
+    ("ema", "0.9", OptionError, "ema='0.9'"),
+    ("patience", 0, OptionError, "patience=0"),
+    ("checkpoint_every", 0, OptionError, "checkpoint_every=0"),
+    ("workers", -1, OptionError, "workers=-1"),
+    ("device", "tpu", OptionError, "device='tpu' is neither 'cpu' nor 'cuda'"),
+    ("seed", -1, OptionError, "seed=-1"),
+    ("seed", 0.5, OptionError, "seed=0.5"),
+    ("listeners", ["progres"], PluginError, "did you mean 'progress'"),
+    ("listeners", [object], OptionError, "implements no run hook"),
+]
+
+
+def test_every_setting_has_a_wrong_value_that_is_tried_here() -> None:
+    assert SETTINGS - {name for name, *_ in WRONG} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "words"), WRONG, ids=[f"{n}={v!r}"[:40] for n, v, *_ in WRONG]
+)
+def test_a_wrong_setting_is_refused_in_one_line_and_leaves_no_run_behind(
+    fit_toy: Any,
+    toy_data: Any,
+    tmp_path: Path,
+    name: str,
+    value: Any,
+    error: type[VisiongraftError],
+    words: str,
+) -> None:
+    settings = {"data": toy_data(20), "schedule": "lp_ft", "epochs": 2, "out": tmp_path / "run"}
+    with pytest.raises(error, match=words) as caught:
+        fit_toy(**{**settings, name: value})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_folder_that_saw_a_refused_setting_can_be_used(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    for wrong in ({"optimizer": "adam"}, {"listeners": ["progres"]}, {"weights": "nowhere.pth"}):
+        with pytest.raises(VisiongraftError):
+            fit_toy(toy_data(20), out=tmp_path / "run", **{**QUICK, **wrong})
+    fit_toy(toy_data(20), out=tmp_path / "run", **QUICK)
+
+
+def test_no_cuda_device_is_said_before_anything_happens(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="torch finds no CUDA device here"):
+        fit_toy(toy_data(20), device="cuda", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@schedule
+def nothing(stages: Any, epochs: int) -> Any:
+    yield from ()
+
+
+def test_a_schedule_without_phases_is_refused(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    with pytest.raises(ScheduleError, match="'nothing' has no phase"):
+        fit_toy(toy_data(20), schedule=nothing, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_task_class_is_told_from_a_task(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
+    with pytest.raises(OptionError, match="call a class to make one"):
+        fit_toy(toy_data(20), task=Toy)
+
+
+def test_a_misspelt_task_option_is_refused_with_the_near_one(fit_toy: Any, toy_data: Any) -> None:
+    with pytest.raises(OptionError, match="no option 'clases'; did you mean 'classes'"):
+        fit_toy(toy_data(20), task="toy", task_options={"clases": 3})
+
+
+# ---- settings that are right ----
+
+
+def test_settings_reach_config_network_and_facts(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    model = fit_toy(
+        toy_data(20),
+        task="toy",
+        task_options={"augment": False, "maps": True},
+        resize="stretch",
+        replay=True,
+        learning_rate=0.25,
+        out=tmp_path / "run",
+        **QUICK,
+    )
+    config = FitConfig.read(tmp_path / "run")
+    assert config.task_options == {"classes": 3, "augment": False, "maps": True}
+    assert (config.resize, config.replay) == ("stretch", "on")
+    assert config.schedule == {"name": "linear_probe", "options": {"learning_rate": 0.25}}
+    assert model.backbone_info.preprocess.resize == "stretch"
+    assert model.task.maps
+    assert model.facts["training"]["schedule"] == config.schedule
+    assert model.facts["training"]["phases"] == [{"trainable": "head", "epochs": 1}]
+    assert model.facts["data"]["training pictures"] == 17
+    assert model.facts["metrics"]["epoch"] == 0
+    assert model.facts["receipts"].keys() == {"phase 0"}
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["gradual(layer_decay=0.5)", gradual(layer_decay=0.5), gradual(layer_decay=0.5).to_json()],
+    ids=["name", "object", "json"],
+)
+def test_a_schedule_may_be_a_name_an_object_or_its_json(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, what: Any
+) -> None:
+    fit_toy(toy_data(20), schedule=what, epochs=1, out=tmp_path / "run")
+    assert FitConfig.read(tmp_path / "run").schedule == gradual(layer_decay=0.5).to_json()
+
+
+def test_without_a_folder_nothing_is_left_on_the_disk(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    class Look:
+        @hookimpl
+        def epoch_ended(self) -> None:
+            seen.extend(path.name for path in tmp_path.rglob("*.npy"))
+
+    fit_toy(toy_data(20), replay=True, listeners=[Look()], **QUICK)
+    assert seen  # replay did store something there
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_goes_to_the_run_folder_and_nowhere_else_afterwards(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    log = logging.getLogger("visiongraft")
+    before = (list(log.handlers), log.level)
+    fit_toy(toy_data(20), out=tmp_path / "good", **QUICK)
+    with pytest.raises(ReceiptError):
+        fit_toy(toy_data(20), out=tmp_path / "bad", listeners=[Meddler()], **QUICK)
+    assert (list(log.handlers), log.level) == before
+    log.info("after")
+    for name in ("good", "bad"):
+        text = (tmp_path / name / "run.log").read_text()
+        assert "replay" in text and "after" not in text
+
+
+class Meddler:
+    @hookimpl
+    def epoch_ended(self, run: Any) -> None:
+        run.network.backbone.blocks["stem"][0].weight.data.add_(1)
+
+
+def test_what_the_reader_and_the_check_warn_of_is_in_the_log(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    class Warning(Toy):
+        def read(self, data: Any, **options: Any) -> Any:
+            return replace(super().read(data, **options), warnings=("class 2 is rare",))
+
+    data = toy_data(20)
+    data[1:3] = [(data[0][0], 1), (data[0][0], 2)]
+    fit_toy(data, task=Warning(augment=False), out=tmp_path / "run", **QUICK)
+    text = (tmp_path / "run" / "run.log").read_text()
+    assert "class 2 is rare" in text
+    assert "identical training pictures have different targets" in text
+
+
+# ---- listeners ----
+
+
+class Misspelt:
+    @hookimpl
+    def epoch_end(self, record: Any) -> None: ...
+
+
+class Demanding:
+    @hookimpl
+    def epoch_ended(self, record: Any, colour: Any) -> None: ...
+
+
+class Deaf:
+    """Has the method, but not marked as a hook."""
+
+    def epoch_ended(self, record: Any) -> None: ...
+
+
+class Hearing:
+    @hookimpl
+    def epoch_ended(self, record: Any) -> None: ...
+
+
+HEARING = Hearing()
+
+
+@pytest.mark.parametrize(
+    ("listeners", "words"),
+    [
+        ([Misspelt()], "unknown hook 'epoch_end'"),
+        ([Demanding()], "colour"),
+        ([Deaf()], "implements no run hook; see RunHooks"),
+        ([HEARING, HEARING], "already registered"),
+        (["curves", "curves", 7], "implements no run hook"),
+    ],
+    ids=["unknown hook", "unknown argument", "not marked", "twice", "number"],
+)
+def test_a_listener_that_would_hear_nothing_is_refused(
+    fit_toy: Any, toy_data: Any, listeners: list[Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=words) as caught:
+        fit_toy(toy_data(20), listeners=listeners, **QUICK)
+    assert "\n" not in str(caught.value)
+
+
+def test_installed_listeners_hear_nothing_unasked(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_toy(toy_data(20), out=tmp_path / "run", listeners=(), **QUICK)
+    assert capsys.readouterr() == ("", "")
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+# ---- the run folder ----
+
+
+@pytest.fixture(scope="module")
+def run(fit_toy: Any, toy_data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests that change it work on a copy."""
+    folder: Path = tmp_path_factory.mktemp("fitting") / "run"
+    fit_toy(toy_data(20), task="toy", out=folder, **RUN)
+    return folder
+
+
+RUN = {"schedule": "milestones(at={1: 'stage2'})", "epochs": 2, "task_options": {"augment": False}}
+
+
+def test_a_folder_that_holds_a_run_is_not_touched(fit_toy: Any, toy_data: Any, run: Path) -> None:
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(OptionError, match="already holds a run; pass resume=True"):
+        fit_toy(toy_data(20), out=run, **QUICK)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="run cannot be made"):
+        fit_toy(toy_data(20), out=tmp_path / "file" / "run", **QUICK)
+
+
+OTHER: dict[str, Any] = {
+    "data": "elsewhere",
+    "task": "classification",
+    "task_options": {"maps": True},
+    "backbone": "simple_cnn",
+    "weights": "file.safetensors",
+    "schedule": "milestones(at={1: 'stage1'})",
+    "epochs": 3,
+    "validation": 0.3,
+    "size": 32,
+    "resize": "stretch",
+    "in_channels": 1,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "weight_decay": 0.1,
+    "views": 2,
+    "replay": True,
+    "replay_dtype": "float16",
+    "replay_budget": 5,
+    "precision": "bf16",
+    "accumulate": 2,
+    "clip_norm": None,
+    "ema": 0.9,
+    "patience": 4,
+    "checkpoint_every": 1,
+    "workers": 1,
+    "device": "cuda",
+    "seed": 1,
+}
+
+
+def test_another_value_of_every_setting_is_tried_here() -> None:
+    assert set(OTHER) == SETTINGS
+
+
+def resume(run: Path, data: Any, **settings: Any) -> Any:
+    """Resume by saying nothing that is not given; ``fit_toy`` has settings of its own."""
+    return visiongraft.fit(data, out=run, resume=True, listeners=(), **settings)
+
+
+@pytest.mark.parametrize("name", [n for n in OTHER if n != "data"])
+def test_resuming_with_another_setting_is_refused_by_name(
+    toy_data: Any, run: Path, name: str
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"{name}=.* \(the run has .*\)") as caught:
+        resume(run, toy_data(20), **{name: OTHER[name]})
+    assert "\n" not in str(caught.value)
+
+
+def test_resuming_with_other_settings_names_all_of_them(toy_data: Any, run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"epochs=3 .*; batch_size=8 .*; seed=1 "):
+        resume(run, toy_data(20), epochs=3, batch_size=8, seed=1)
+    with pytest.raises(CheckpointError, match=r"schedule=.*'learning_rate': 0.5"):
+        resume(run, toy_data(20), learning_rate=0.5)
+
+
+def test_resuming_with_a_misspelt_task_option_is_refused(toy_data: Any, run: Path) -> None:
+    with pytest.raises(OptionError, match="no option 'mapps'; did you mean 'maps'"):
+        resume(run, toy_data(20), task_options={"mapps": True})
+
+
+def test_resuming_with_the_same_settings_said_again_goes_on(toy_data: Any, run: Path) -> None:
+    stored = asdict(FitConfig.read(run))
+    resume(run, **{**stored, "data": toy_data(20)})
+    # As a person says them: options by half, epochs of milestones as numbers, replay as a word.
+    resume(run, toy_data(20), task="toy", **RUN)
+
+
+def test_resuming_with_nothing_said_takes_all_from_the_run(toy_data: Any, run: Path) -> None:
+    before = (run / "config.json").read_bytes()
+    model = resume(run, toy_data(20))
+    assert not model.task.augment
+    assert (run / "config.json").read_bytes() == before
+
+
+@dataclass(frozen=True)
+class Named:
+    """Fields that JSON has no type for: tuples, also within others."""
+
+    names: tuple[str, ...] = ("red", "green")
+    table: tuple[tuple[int, ...], ...] = ((1, 2), (3,))
+
+
+def test_resuming_with_a_task_object_whose_options_are_tuples_goes_on(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    @dataclass(frozen=True)
+    class WithNames(Toy, Named):
+        pass
+
+    for _ in range(2):
+        fit_toy(
+            toy_data(20),
+            task=WithNames(augment=False),
+            out=tmp_path / "run",
+            resume=(tmp_path / "run").exists(),
+            **QUICK,
+        )
+    with pytest.raises(CheckpointError, match=r"task_options=.*'blue'"):
+        fit_toy(
+            toy_data(20),
+            task=WithNames(names=("blue",)),
+            out=tmp_path / "run",
+            resume=True,
+            **QUICK,
+        )
+
+
+def test_a_run_on_data_in_memory_asks_for_them_again(run: Path) -> None:
+    with pytest.raises(CheckpointError, match="data in memory: pass the same data again"):
+        resume(run, None)
+
+
+def test_a_run_on_a_path_finds_its_data_again(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    class FromFile(Toy):
+        def read(self, data: Any, **options: Any) -> Any:
+            pictures, targets = (np.load(data)[key] for key in ("pictures", "targets"))
+            return super().read(list(zip(pictures, targets.tolist(), strict=True)), **options)
+
+    pictures, targets = zip(*toy_data(20), strict=True)
+    np.savez(tmp_path / "data.npz", pictures=np.stack(pictures), targets=np.array(targets))
+    task = FromFile(augment=False)
+    first = fit_toy(tmp_path / "data.npz", task=task, out=tmp_path / "run", **QUICK)
+    assert FitConfig.read(tmp_path / "run").data == str(tmp_path / "data.npz")
+    again = fit_toy(None, task=task, out=tmp_path / "run", resume=True, **QUICK)
+    assert again.facts == first.facts
+    with pytest.raises(CheckpointError, match=r"data='other\.npz'"):
+        fit_toy("other.npz", task=task, out=tmp_path / "run", resume=True, **QUICK)
+
+
+def test_a_run_on_cuda_is_not_resumed_on_a_processor_unsaid(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_toy(toy_data(20), out=tmp_path / "run", **QUICK)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="torch finds no CUDA device here"):
+        resume(tmp_path / "run", toy_data(20), task="toy")
+
+
+def test_resuming_with_data_of_more_classes_is_refused_in_one_line(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    class Counting(Toy):
+        def bind(self, train: Any) -> Any:
+            return replace(self, classes=1 + max(train.target(i) for i in range(len(train))))
+
+    task = Counting(augment=False)
+    fit_toy(toy_data(20), task=task, out=tmp_path / "run", **QUICK)
+    more = [*toy_data(20), *((picture, 3) for picture, _ in toy_data(5, seed=9))]
+    with pytest.raises(CheckpointError, match="does not fit the network") as caught:
+        fit_toy(more, task=task, out=tmp_path / "run", resume=True, **QUICK)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_schedule_of_ones_own_is_said_again_to_resume(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    @schedule
+    def mine(stages: Any, epochs: int, *, rate: float = 0.1) -> Any:
+        yield Phase(epochs, "head", rate)
+
+    fit_toy(toy_data(20), schedule=mine, epochs=1, out=tmp_path / "run")
+    fit_toy(toy_data(20), schedule=mine, epochs=1, out=tmp_path / "run", resume=True)
+    with pytest.raises(PluginError, match="no schedule 'mine'"):
+        resume(tmp_path / "run", toy_data(20))
+    with pytest.raises(CheckpointError, match=r"schedule=.*'rate': 0\.2"):
+        fit_toy(toy_data(20), schedule=mine(rate=0.2), epochs=1, out=tmp_path / "run", resume=True)
