@@ -79,8 +79,7 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None
         facts=dict(facts),
         visiongraft=visiongraft.__version__,
     )
-    tensors = {n: t for n, t in network.state_dict().items() if not n.startswith("loss.")}
-    write_tensors(folder / WEIGHTS, tensors, {"format": FORMAT})
+    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
     write_bytes(folder / CARD, model_card(network, facts).encode())
 
@@ -141,7 +140,7 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not describe a model: {error!r}") from error
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = {n: t for n, t in network.state_dict().items() if not n.startswith("loss.")}
+    wanted = network.inference_state()
     odd = sorted(wanted.keys() ^ tensors.keys())
     odd += [n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape]
     if odd:

@@ -243,7 +243,7 @@ def test_a_name_clash_is_told_on_both_sides_and_raised_only_when_asked_for() -> 
     assert first.problems == ["schedule 'slow_start' is also provided by plugin second"]
     assert second.problems == ["schedule 'slow_start' is also provided by plugin first"]
     assert manager.schedules() == {"fast_end": fast_end}
-    with pytest.raises(PluginError, match="provided by plugin first and plugin second; disable"):
+    with pytest.raises(PluginError, match="first and plugin second; say 'first:slow_start' or"):
         manager.get("schedule", "slow_start")
 
 
@@ -278,7 +278,7 @@ def test_a_clash_of_prefixes_is_told_to_who_asks_for_a_full_backbone_name() -> N
     manager.register(plugin_with("register_backbones", [Mine()]), "b")
     assert manager.backbone_sources() == {}
     message = manager.missing("backbone", "mine/net", [])
-    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; disable one")
+    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; say 'a:mine'")
 
 
 @pytest.mark.parametrize("blocked", ["grafted_extras", "Grafted.Extras", " x , grafted-extras"])
