@@ -87,11 +87,15 @@ class Task(ABC):
         headline: The metric that picks the best epoch. Where it depends on an option, set it on
             the instance in ``__post_init__``, by ``object.__setattr__``.
         better: Whether a higher or a lower headline is better.
+        resize: How pictures are brought to the network's size unless the user says otherwise:
+            ``"stretch"`` where targets are places, which a crop would cut off; ``None`` leaves it
+            to the backbone.
     """
 
     name: ClassVar[str]
     headline: ClassVar[str]
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    resize: ClassVar[Literal["crop", "stretch"] | None] = None
 
     # ---- data ----
 
