@@ -21,12 +21,14 @@ class Kind:
         base: What an item must be, as ``module:class``; a subclass if ``is_class``, else an
             instance. ``None`` where any object will do.
         is_class: Whether items are classes.
+        needs: Further attributes that lookups read of every item.
     """
 
     hook: str
     key: str = "name"
     base: str | None = None
     is_class: bool = True
+    needs: tuple[str, ...] = ()
 
     def named(self, hook: Callable[[], Iterable[Any]]) -> list[tuple[str, Any]]:
         """Call a registration hook and check what it gives.
@@ -54,6 +56,9 @@ class Kind:
                     "and name"
                 )
             self._check_base(item)
+            for attribute in self.needs:
+                if not isinstance(getattr(item, attribute, None), str):
+                    raise PluginError(f"{self.hook}() gave {item!r}, which has no {attribute}")
             named.append((name, item))
         return named
 
@@ -69,13 +74,18 @@ class Kind:
 
 
 KINDS = {
-    "task": Kind("register_tasks", base="visiongraft.task:Task"),
+    "task": Kind("register_tasks", base="visiongraft.task:Task", needs=("headline",)),
     "backbone": Kind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False
     ),
     "schedule": Kind("register_schedules", base="visiongraft.schedules:Schedule", is_class=False),
-    "exporter": Kind("register_exporters", base="visiongraft.exporter:Exporter"),
-    "reader": Kind("register_readers", base="visiongraft.data.readers:DataReader", is_class=False),
+    "exporter": Kind("register_exporters", base="visiongraft.exporter:Exporter", needs=("suffix",)),
+    "reader": Kind(
+        "register_readers",
+        base="visiongraft.data.readers:DataReader",
+        is_class=False,
+        needs=("targets",),
+    ),
     "loss": Kind("register_losses", base="visiongraft.transfer_losses:TransferLoss"),
     "listener": Kind("register_listeners"),
 }

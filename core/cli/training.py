@@ -62,6 +62,10 @@ def fit(
     weight_decay: Annotated[
         float | None, typer.Option(help="Never applied to biases and norms.")
     ] = None,
+    transfer_loss: Annotated[
+        str | None,
+        typer.Option(help="Tie the backbone to its pretrained self: 'l2_sp(alpha=0.01)'."),
+    ] = None,
     views: Annotated[
         int | None, typer.Option(help="Number of fixed augmented views of each picture.")
     ] = None,
@@ -111,6 +115,7 @@ def fit(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
+        "transfer_loss": transfer_loss,
         "views": views,
         "replay": replay,
         "replay_dtype": replay_dtype,
