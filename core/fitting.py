@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -227,7 +228,7 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
     task = called.pop("task", None)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
-        called["task_options"] = task.options()
+        called["task_options"] = json.loads(json.dumps(task.options()))  # as config.json has them
         kind: type[Task] = type(task)
     else:
         how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
