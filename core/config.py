@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -114,8 +115,15 @@ def differences(
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before and value != defaults.get(name) and value != before[name]
+        if name in before
+        and value != defaults.get(name)
+        and _as_stored(value) != _as_stored(before[name])
     ]
+
+
+def _as_stored(value: Any) -> Any:
+    """Give a setting as it comes back from JSON, which knows no tuples and no number as a key."""
+    return json.loads(json.dumps(value))
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

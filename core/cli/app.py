@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from visiongraft.cli import listings, models, training
+from visiongraft.cli import authoring, listings, models, training
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 a check or proof failed, 2 wrong input, 3 a bug.",
 )
+
+
+# The two options on plugins only explain themselves here: `choosing` has taken them already.
 
 
 def _show_version(wanted: bool) -> None:
@@ -29,6 +33,14 @@ def visiongraft(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Load a Python file as a plugin; anywhere, may be repeated."),
+    ] = None,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave a plugin out, by its name or its distribution's."),
+    ] = None,
 ) -> None:
     """Graft a task head on a pretrained vision backbone, fine-tune it, prove it, ship it as ONNX.
 
@@ -47,5 +59,6 @@ for command in (
     listings.schedules,
     listings.exporters,
     listings.plugins,
+    authoring.new_plugin,
 ):
     app.command()(command)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from visiongraft.cli.choosing import chosen_words
 from visiongraft.cli.failures import Interrupted
 from visiongraft.cli.options import (
     Json,
@@ -146,7 +147,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     try:
         model = train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
-        command = shlex.join(["visiongraft", "fit", data, "--out", str(out), "--resume"])
+        words = ["fit", data, "--out", str(out), "--resume", *chosen_words()]
+        command = shlex.join(["visiongraft", *words])
         if (out / "checkpoints" / "last.safetensors").is_file():
             raise Interrupted(f"interrupted; go on with: {command}") from None
         raise Interrupted("interrupted before the first checkpoint; nothing to resume") from None

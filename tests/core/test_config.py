@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -42,3 +43,11 @@ def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):
 def test_differences_name_both_values_and_skip_defaults(config):
     assert differences({"seed": 3, "epochs": 1}, config, {}) == ["seed=3 (the run has 0)"]
     assert differences({"seed": 3}, config, {"seed": 3}) == []
+
+
+def test_a_setting_that_json_writes_otherwise_is_no_difference(config):
+    schedule = {"name": "milestones", "options": {"at": {1: "all"}, "names": ("a", "b")}}
+    stored = replace(config, schedule=json.loads(json.dumps(schedule)))
+    assert differences({"schedule": schedule}, stored, {}) == []
+    schedule["options"]["names"] = ("a", "c")
+    assert len(differences({"schedule": schedule}, stored, {})) == 1
