@@ -16,9 +16,6 @@ app = typer.Typer(
 )
 
 
-# The two options on plugins only explain themselves here: `choosing` has taken them already.
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         from visiongraft import __version__
@@ -33,6 +30,7 @@ def visiongraft(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    # These two only explain themselves here: `choosing` has taken them from the words already.
     plugin: Annotated[
         list[Path] | None,
         typer.Option(help="Load a Python file as a plugin; anywhere, may be repeated."),
