@@ -118,6 +118,10 @@ class BackboneSource(ABC):
     def names(self) -> Sequence[str]:
         """List the names after the slash, without building anything."""
 
+    def example(self) -> str:
+        """Give the name of a small one, for ``visiongraft.testing`` to try the source on."""
+        return self.names()[0]
+
     @abstractmethod
     def build(
         self,

@@ -58,5 +58,6 @@ for command in (
     listings.exporters,
     listings.plugins,
     authoring.new_plugin,
+    authoring.check_plugin,
 ):
     app.command()(command)

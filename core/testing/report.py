@@ -6,7 +6,7 @@ import time
 import traceback
 import unittest
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -175,6 +175,21 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
     """
     if not holds:
         raise Fault(tried, _one_line(str(got)), expected, see)
+
+
+def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
+    """Make several checks, and stop at the first that fails.
+
+    Args:
+        trial: What is checked.
+        checks: The checks; those that cannot be tried are passed over.
+
+    Raises:
+        CheckError: One failed.
+    """
+    for check in checks:
+        with suppress(NotTried):
+            check(trial)
 
 
 def run_all(subject: str, item: Any, checks: Iterable[Check[Any]]) -> Iterator[Result]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from visiongraft.task import Task
-from visiongraft.testing.report import Check, NotTried
+from visiongraft.testing.report import Check, require
 from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.task_export import EXPORT_CHECKS
 from visiongraft.testing.task_forward import FORWARD_CHECKS
 from visiongraft.testing.task_training import TRAINING_CHECKS
 from visiongraft.testing.trial import TaskTrial
 
-TASK_CHECKS: tuple[Check[Any], ...] = (*DATA_CHECKS, *FORWARD_CHECKS, *TRAINING_CHECKS)
+TASK_CHECKS: tuple[Check[Any], ...] = (
+    *DATA_CHECKS,
+    *FORWARD_CHECKS,
+    *TRAINING_CHECKS,
+    *EXPORT_CHECKS,
+)
 
 
 def check_task(task: Task | type[Task]) -> None:
@@ -23,9 +29,4 @@ def check_task(task: Task | type[Task]) -> None:
     Raises:
         CheckError: A check failed; it says what was tried, what came out and what should have.
     """
-    trial = TaskTrial.of(task)
-    for check in TASK_CHECKS:
-        try:
-            check(trial)
-        except NotTried:
-            continue
+    require(TaskTrial.of(task), TASK_CHECKS)

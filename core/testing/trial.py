@@ -26,7 +26,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Batch, Network
 from visiongraft.plugin_manager import plugins
-from visiongraft.schedules import Phase, Phases, schedule
+from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Fault, NotTried, trying
@@ -37,7 +37,6 @@ BACKBONE = "simple_cnn"
 NORMALISED = "timm/test_resnet"  # small, with batch norms and five stages
 BATCH = 8
 EPOCHS = 40  # of the run that must learn the pictures by heart
-KILLED_AT = 4  # the first step after everything is unfrozen
 
 
 @schedule
@@ -124,18 +123,28 @@ class TaskTrial:
     Args:
         task: The task, or its class if it needs no options.
         backbone: Name of the backbone to train on, without pretrained weights.
+        normalised: Name of the backbone whose batch norms must stay frozen.
+        size: Height and width of the network input.
+        schedule: What short runs follow.
         exporter: Suffix of the exported file.
+        settings: Further settings of every run.
     """
 
     def __init__(
-        self, task: Task | type[Task], *, backbone: str = BACKBONE, exporter: str = ".onnx"
+        self,
+        task: Task | type[Task],
+        *,
+        backbone: str = BACKBONE,
+        normalised: str = NORMALISED,
+        size: int = SIZE,
+        schedule: str | Schedule = "lp_ft",
+        exporter: str = ".onnx",
+        **settings: Any,
     ) -> None:
-        if isinstance(task, type):
-            with trying("to make the task without options", see="task.Task"):
-                task = task()
-        self.task = task
-        self.backbone = backbone
-        self.suffix = exporter
+        self.given = task
+        self.backbone, self.normalised = backbone, normalised
+        self.size, self.schedule, self.suffix = size, schedule, exporter
+        self.settings = settings
         self._folder = tempfile.TemporaryDirectory(prefix="visiongraft-check-")
         self._made: dict[Any, Any] = {}
 
@@ -151,6 +160,14 @@ class TaskTrial:
         return path
 
     # ---- data ----
+
+    @cached_property
+    def task(self) -> Task:
+        """The task."""
+        if not isinstance(self.given, type):
+            return self.given
+        with trying("to make the task without options", see="task.Task"):
+            return self.given()
 
     @cached_property
     def example(self) -> Example:
@@ -177,11 +194,11 @@ class TaskTrial:
 
     # ---- networks ----
 
-    def network(self, size: int | tuple[int, int] = SIZE) -> Network:
+    def network(self, size: tuple[int, int] | None = None) -> Network:
         """Build the task's network with random weights, always the same; in evaluation mode."""
         words = "to build head and loss on a backbone"
         with trying(words, see="task.Task.build_head"), seeded(0, "network"):
-            backbone = load_backbone(self.backbone, weights=None, size=size)
+            backbone = load_backbone(self.backbone, weights=None, size=size or self.size)
             if self.task.resize is not None:
                 preprocess = replace(backbone.info.preprocess, resize=self.task.resize)
                 backbone.info = replace(backbone.info, preprocess=preprocess)
@@ -216,16 +233,17 @@ class TaskTrial:
             "task": self.task,
             "backbone": self.backbone,
             "weights": None,
-            "size": SIZE,
+            "size": self.size,
             "batch_size": BATCH,
             "workers": 0,
             "device": "cpu",
             "replay": False,
-            "listeners": [witness],
+            **self.settings,
         }
+        listeners = [witness, *self.settings.get("listeners", ())]
         data = self.example.data
         with trying(tried), _quiet():
-            model = fit(data, **{**values, **settings})
+            model = fit(data, **{**values, **settings, "listeners": listeners})
         assert witness.run is not None
         return Trained(model, witness.run, witness.losses, settings.get("out"))
 
@@ -253,16 +271,16 @@ class TaskTrial:
         )
 
     def short(self, name: str) -> Trained:
-        """Train for a moment: the head, then everything, with augmentation; kept by its name."""
+        """Train for two epochs, with augmentation if the schedule wants it; kept by its name."""
         return self.once(  # type: ignore[no-any-return]
             f"short {name}",
-            lambda: self.fit("to train the head, then everything", **self.short_settings(name)),
+            lambda: self.fit("to train for two epochs", **self.short_settings(name)),
         )
 
     def short_settings(self, name: str) -> dict[str, Any]:
         """Give the settings of a short run, in a folder of its own."""
         return {
-            "schedule": "lp_ft",
+            "schedule": self.schedule,
             "epochs": 2,
             "checkpoint_every": 1,
             "out": self.folder(name) / "run",
