@@ -12,7 +12,7 @@ from torch import Tensor
 import visiongraft
 from visiongraft.backbone import Backbone, find_source
 from visiongraft.card import model_card
-from visiongraft.errors import ArtifactError, VisiongraftError
+from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
 from visiongraft.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from visiongraft.network import Network
 from visiongraft.plugin_manager import plugins
@@ -24,6 +24,7 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None
     """
     info = network.backbone.info
     config = SavedConfig(
-        task=network.task.name,
+        task=plugins().name_of("task", type(network.task)),
         task_options=network.task.options(),
         backbone={
             "name": info.name,
@@ -78,8 +79,7 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None
         facts=dict(facts),
         visiongraft=visiongraft.__version__,
     )
-    tensors = {n: t for n, t in network.state_dict().items() if not n.startswith("loss.")}
-    write_tensors(folder / WEIGHTS, tensors, {"format": FORMAT})
+    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
     write_bytes(folder / CARD, model_card(network, facts).encode())
 
@@ -130,8 +130,10 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
         PluginError: The task's plugin is not there.
     """
     config = read_config(folder)
-    kind = task or plugins().get("task", config.task)
+    kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
     path = folder / CONFIG
+    if kind.name != config.task.rpartition(":")[2]:
+        raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
     try:
         backbone = _build_backbone(config.backbone)
         network = Network(backbone, create_task(kind, config.task_options))
@@ -140,7 +142,7 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not describe a model: {error!r}") from error
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = {n: t for n, t in network.state_dict().items() if not n.startswith("loss.")}
+    wanted = network.inference_state()
     odd = sorted(wanted.keys() ^ tensors.keys())
     odd += [n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape]
     if odd:
@@ -149,6 +151,30 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
         )
     network.load_state_dict(tensors, strict=False)
     return network.eval(), config
+
+
+def find_task(name: str, what: str, how: str) -> type[Task]:
+    """Find the task that something on disk was made for.
+
+    Args:
+        name: The task's name.
+        what: What was made for it, for the message.
+        how: How to give the task itself, for the message.
+
+    Returns:
+        The task's class.
+
+    Raises:
+        PluginError: No plugin provides it, or several do.
+    """
+    if plugins().provides("task", name):
+        found: type[Task] = plugins().get("task", name)
+        return found
+    missing = plugins().missing("task", name, plugins().tasks())
+    raise PluginError(
+        f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
+        f"of yours, say {how}"
+    )
 
 
 def load_saved_backbone(
@@ -205,6 +231,9 @@ def _build_backbone(
     preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
     backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
     backbone.info = replace(
-        backbone.info, preprocess=preprocess, provenance=dict(described["provenance"])
+        backbone.info,
+        name=described["name"],
+        preprocess=preprocess,
+        provenance=dict(described["provenance"]),
     )
     return backbone

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from visiongraft.errors import BackboneError
 from visiongraft.preprocess import PreprocessConfig, as_size
+
+log = logging.getLogger("visiongraft")
 
 
 class Features(NamedTuple):
@@ -112,6 +115,10 @@ class BackboneSource(ABC):
     def names(self) -> Sequence[str]:
         """List the names after the slash, without building anything."""
 
+    def example(self) -> str:
+        """Give the name of a small one, for ``visiongraft.testing`` to try the source on."""
+        return self.names()[0]
+
     @abstractmethod
     def build(
         self,
@@ -184,6 +191,8 @@ def load_backbone(
     source, short = find_source(str(name))
     pretrained = weights == "pretrained"
     backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)
+    if ":" in str(name):  # by this name, "distribution:prefix/name", it is found again
+        backbone.info = replace(backbone.info, name=str(name))
     if weights is not None and not pretrained:
         load_weights(backbone, Path(weights), partial=partial)
     return backbone
@@ -193,7 +202,8 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     """Find who provides a backbone.
 
     Args:
-        name: A full name, or a name after the slash that only one source has.
+        name: A full name, with ``"distribution:"`` before it where two plugins provide the
+            prefix, or a name after the slash that only one source has.
 
     Returns:
         The source, and the name without prefix.
@@ -204,10 +214,14 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     from visiongraft.plugin_manager import plugins
 
     prefix, _, short = name.rpartition("/")
+    owner, colon, rest = name.partition(":")
+    chosen = f"{owner}:{rest.rpartition('/')[0]}"
+    if colon and plugins().provides("backbone", chosen):
+        return plugins().get("backbone", chosen), rest.rpartition("/")[2]
     sources = plugins().backbone_sources()
     if prefix in sources and short in sources[prefix].names():
         return sources[prefix], short
-    owners = [s for s in sources.values() if name in s.names()] if not prefix else []
+    owners = [s for s in sources.values() if name in _names(s)] if not prefix else []
     if len(owners) == 1:
         return owners[0], name
     if owners:
@@ -228,5 +242,14 @@ def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:
     return [
         f"{source.prefix}/{name}" if source.prefix else name
         for source in sources
-        for name in source.names()
+        for name in _names(source)
     ]
+
+
+def _names(source: BackboneSource) -> Sequence[str]:
+    """List what a source has, of a broken one nothing, so that it takes no other one down."""
+    try:
+        return source.names()
+    except Exception as error:  # a stranger's source may raise anything
+        log.warning("backbones of %r cannot be listed: %r", source.prefix, error)
+        return ()

@@ -33,6 +33,7 @@ class FitConfig:
     batch_size: int
     optimizer: str
     weight_decay: float
+    transfer_loss: dict[str, Any] | None
     views: int | None
     replay: str
     replay_dtype: str

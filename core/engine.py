@@ -101,6 +101,8 @@ class Engine:
         self.average = Average(run.network, run.config.ema) if run.config.ema else None
         self.optimizer: torch.optim.Optimizer | None = None
         self.pictures = Pictures(run.network, run.config, self.device, run.training, run.held_out)
+        transfer = run.network.transfer
+        self.source = transfer.digest() if transfer is not None else None
         self.best: dict[str, Tensor] = {}
         self.best_written = True
         self.last_checkpoint = time.monotonic()
@@ -119,6 +121,7 @@ class Engine:
         Raises:
             ReceiptError: Something frozen changed.
             TrainingError: The loss is not finite.
+            CheckpointError: The backbone to start from is not the one that the run began with.
         """
         run = self.run
         seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
@@ -178,6 +181,8 @@ class Engine:
             self.accelerator.free_memory()
         ema = self.average.tensors if self.average else None
         receipt = seal.check(network, self.optimizer, phase=phase, index=index, ema=ema)
+        if network.transfer is not None and self.source is not None:
+            network.transfer.check(self.source, f"in phase {index}")
         progress.receipts.append(receipt.to_json())
         progress.phase, progress.phase_epoch, progress.stale = index + 1, 0, 0
         progress.seal, progress.replayed = {}, None
@@ -370,6 +375,7 @@ class Engine:
         for old in folder.glob("best-*.safetensors"):
             if best is None or old.name != best["file"]:
                 old.unlink()
+        self.tell.checkpoint_saved(run=run, path=folder / "last.safetensors")
 
     def _checkpoint(self, ranks: list[tuple[dict[str, Tensor], dict[str, Any]]]) -> Checkpoint:
         assert self.optimizer is not None
@@ -387,10 +393,16 @@ class Engine:
             "random": [v for _, v in ranks],
             "average_updates": self.average.updates if self.average else 0,
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "source": self.source,
         }
         return Checkpoint(self.run.progress, groups, values)
 
     def _restore_network(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.values.get("source") != self.source:
+            raise CheckpointError(
+                f"cannot resume: backbone {self.run.config.backbone!r} has other weights now than "
+                "when the run began, and its transfer loss measures the distance from them"
+            )
         self.run.progress = checkpoint.progress
         try:
             self.run.network.load_state_dict(dict(group(checkpoint, "network")))

@@ -219,6 +219,9 @@ def _plan(
         return ReplayPlan(), "pictures are augmented at random; views=K would repeat"
     if processes > 1:
         return ReplayPlan(), f"{processes} processes share the data"
+    transfer = pictures.network.transfer
+    if transfer is not None and transfer.reads_features:
+        return ReplayPlan(), f"transfer loss {transfer.name!r} needs the pictures"
     if phase.epochs < 2 and config.replay == "auto":
         return ReplayPlan(), "a single epoch does not pay"
     count = len(pictures.training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pluggy
 import torch
 
+from visiongraft.artifact import find_task
 from visiongraft.backbone import load_backbone
 from visiongraft.config import FitConfig, differences
 from visiongraft.data.check import CheckedSplits, check_samples
@@ -22,7 +23,7 @@ from visiongraft.devices import make_accelerator
 from visiongraft.engine import Engine, Run
 from visiongraft.errors import CheckpointError, OptionError, ScheduleError
 from visiongraft.freezing import trainable_stages
-from visiongraft.hookspecs import PROJECT, RunHooks
+from visiongraft.listening import listen
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.optimizers import check_optimizer_name
@@ -32,6 +33,7 @@ from visiongraft.progress import Checkpoint
 from visiongraft.schedules import Schedule, find_schedule
 from visiongraft.seeds import seed_everything
 from visiongraft.task import Task, create_task
+from visiongraft.transfer_losses import Transfer, find_transfer_loss
 
 log = logging.getLogger("visiongraft")
 
@@ -56,6 +58,7 @@ def fit(
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
+    transfer_loss: str | None = None,
     views: int | None = None,
     replay: str | bool = "auto",
     replay_dtype: str = "float32",
@@ -88,12 +91,14 @@ def fit(
         validation: Share held out where the data name no validation part, in (0, 1).
         size: Network input in pixels, one number or (height, width); the backbone's if ``None``.
         resize: ``"crop"`` keeps the aspect ratio and takes the centre, ``"stretch"`` takes the
-            whole picture; the backbone's if ``None``.
+            whole picture; the task's or else the backbone's if ``None``.
         in_channels: Channels of the pictures: 3, 1 (grey) or what the data hold.
         batch_size: Pictures per forward pass and process.
         learning_rate: Peak learning rate of the schedule's main phases; its own if ``None``.
         optimizer: ``"adamw"`` or ``"sgd"``.
         weight_decay: Weight decay; never applied to biases and normalisation weights.
+        transfer_loss: What is added to the task's loss to tie the backbone to its pretrained self,
+            such as ``"l2_sp(alpha=0.01)"``; ``None`` for nothing.
         views: Augment with this number of fixed views per picture instead of anew each epoch, so
             that they can be replayed.
         replay: ``"auto"``, ``True`` or ``False``: store what frozen stages compute and play it back.
@@ -138,15 +143,16 @@ def fit(
         with accelerator.main_process_first():  # the others find its findings in the folder
             splits, checked = _read(source, chosen, config, folder)
         run = _build(config, chosen.bind(checked.train), plan, checked, folder, scratch)
-        told = _listeners(listeners)
+        told = listen(listeners)
         _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
             config.write(folder)  # only now: input that is refused leaves no run behind
         engine = Engine(run, told, accelerator)
         try:
             engine.train(_checkpoint(folder) if resume else None)
+            run.network.transfer = None  # only training needs it, and its copy of the backbone
             facts = _facts(run, splits, checked)
-            model = TransferModel(run.network, facts, checked.validation, folder)
+            model = TransferModel(run.network, facts, checked.validation, folder, told)
             if folder is not None and engine.main:
                 model.save(folder / "model")
             if engine.main:
@@ -167,9 +173,10 @@ def _configured(given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
     schedule = _schedule(given["schedule"], given["learning_rate"])
     values = {
         **{k: v for k, v in given.items() if k in FitConfig.__dataclass_fields__},
-        "task": task.name,
+        "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
         "schedule": schedule.to_json(),
+        "transfer_loss": _transfer_loss(given["transfer_loss"]),
     }
     return _config(values), task, schedule
 
@@ -177,6 +184,10 @@ def _configured(given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
 def _schedule(what: Any, learning_rate: float | None) -> Schedule:
     schedule = find_schedule(what)
     return schedule if learning_rate is None else schedule(learning_rate=learning_rate)
+
+
+def _transfer_loss(what: str | None) -> dict[str, Any] | None:
+    return None if what is None else find_transfer_loss(what).to_json()
 
 
 def _config(values: dict[str, Any]) -> FitConfig:
@@ -225,16 +236,20 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
     called = {n: given[n] for n in parameters if given[n] is not defaults[n]}
     task = called.pop("task", None)
     if isinstance(task, Task):
-        called["task"], called["task_options"] = task.name, task.options()
+        called["task"] = plugins().name_of("task", type(task))
+        called["task_options"] = json.loads(json.dumps(task.options()))  # as config.json has them
         kind: type[Task] = type(task)
     else:
-        kind = plugins().get("task", stored.task)
+        how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
+        kind = find_task(stored.task, f"run {folder}", how)
         called |= {} if task is None else {"task": task}
         if "task_options" in called:  # those that are not given stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
     called["schedule"] = plan.to_json()
+    if "transfer_loss" in called:
+        called["transfer_loss"] = _transfer_loss(called["transfer_loss"])
     if "replay" in called:
         called["replay"] = {True: "on", False: "off"}.get(called["replay"], called["replay"])
     for name in ("data", "backbone", "weights"):
@@ -327,12 +342,16 @@ def _build(
     backbone = load_backbone(
         config.backbone, config.weights, in_channels=config.in_channels, size=config.size
     )
-    if config.resize is not None:
-        preprocess = replace(backbone.info.preprocess, resize=config.resize)
+    resize = config.resize or task.resize
+    if resize is not None:
+        preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)
+    network = Network(backbone, task)
+    if config.transfer_loss is not None:
+        network.transfer = Transfer(find_transfer_loss(config.transfer_loss), backbone)
     return Run(
         config=config,
-        network=Network(backbone, task),
+        network=network,
         schedule=schedule,
         training=checked.train,
         held_out=checked.validation,
@@ -350,22 +369,6 @@ def _check_first_phase(run: Run) -> None:
     trainable_stages(stages, phase.trainable)
 
 
-def _listeners(listeners: Sequence[str | object]) -> pluggy.PluginManager:
-    """Make this run's own manager, so that no installed plugin hears it unasked."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(RunHooks)
-    for listener in listeners:
-        chosen = plugins().get("listener", listener)() if isinstance(listener, str) else listener
-        try:
-            manager.register(chosen)
-            manager.check_pending()
-        except (ValueError, pluggy.PluginValidationError) as error:
-            raise OptionError(f"listener {listener!r}: {' '.join(str(error).split())}") from error
-        if not manager.get_hookcallers(chosen):
-            raise OptionError(f"listener {listener!r} implements no run hook; see RunHooks")
-    return manager
-
-
 def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
     best = run.progress.best or {}
     phases: dict[int, dict[str, Any]] = {}
@@ -373,7 +376,8 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
         phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
         phase["epochs"] += 1
     config = asdict(run.config)
-    settings = ("epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed")
+    settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
+    settings += ["transfer_loss"] if run.config.transfer_loss else []
     return {
         "data": {**splits.facts, **checked.report.counts()},
         "training": {

@@ -48,7 +48,7 @@ def apply_phase(network: Network, phase: Phase) -> None:
     """Freeze and unfreeze a network for a phase, without replacing any parameter or module.
 
     Frozen parameters get no gradient; the modules that hold them stay in evaluation mode through
-    every ``train()``. Head and loss always train.
+    every ``train()``. Head and losses always train.
 
     Args:
         network: The network; changed in place.
@@ -63,8 +63,8 @@ def apply_phase(network: Network, phase: Phase) -> None:
         parameter.requires_grad_(backbone.info.stage_of[name] in chosen)
         if not parameter.requires_grad:
             parameter.grad = None
-    for part in (network.head, network.loss):
-        for parameter in part.parameters():
+    for part in (network.head, network.loss, network.transfer):
+        for parameter in part.parameters() if part is not None else ():
             parameter.requires_grad_(True)
     held = _frozen_modules(backbone, chosen)
     if phase.batch_norm == "frozen":

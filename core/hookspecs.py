@@ -1,10 +1,19 @@
 """The hooks a plugin may implement, all in one place.
 
-A plugin is a module (or any object) named by an entry point in the group ``visiongraft``. It marks
-functions with ``visiongraft.hookimpl``; a function may take any subset of its hook's arguments.
+A plugin is a module (or any object) named by an entry point in the group ``visiongraft``, or one
+Python file named on the command line by ``--plugin``. It marks functions with
+``visiongraft.hookimpl``; a function may take any subset of its hook's arguments.
 
 Registration hooks are pure: they take nothing and return what the plugin provides. Run hooks are
 implemented by listeners, which a user chooses per run; installing a plugin changes nobody's run.
+
+A plugin may say which version of these hooks and contracts it was written for::
+
+    visiongraft_api = "1.0"
+
+The first number changes when a plugin must be rewritten, the second when something is added. A
+plugin for another first number, or for a later second one, is refused in words; one that says
+nothing is taken to fit.
 """
 
 from __future__ import annotations
@@ -15,14 +24,22 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from visiongraft.backbone import BackboneSource
+    from visiongraft.data.readers import DataReader
     from visiongraft.engine import Run
-    from visiongraft.exporter import Exporter
+    from visiongraft.exporter import Certificate, Exporter
     from visiongraft.freezing import Receipt
+    from visiongraft.model import TransferModel
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task
+    from visiongraft.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
+API_VERSION = (1, 0)
+API_ATTRIBUTE = "visiongraft_api"
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -32,27 +49,137 @@ class RegistrationHooks:
 
     @hookspec
     def register_tasks(self) -> Iterable[type[Task]]:  # type: ignore[empty-body]
-        """Provide tasks, each found by its ``name``."""
+        """Provide tasks: what to learn, from the data's format to the typed prediction.
+
+        Returns:
+            Subclasses of ``Task``, each found by its ``name``: ``fit(..., task="regression")``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_tasks():
+                    return [Regression]
+        """
 
     @hookspec
     def register_backbones(self) -> Iterable[BackboneSource]:  # type: ignore[empty-body]
-        """Provide families of backbones, each found by its ``prefix``."""
+        """Provide families of backbones.
+
+        Returns:
+            Instances of ``BackboneSource``, each found by its ``prefix``:
+            ``fit(..., backbone="mine/small")``. What they build takes images float
+            (N, C, H, W) and gives ``Features``: maps (N, C_i, H_i, W_i) and pooled (N, D).
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_backbones():
+                    return [MySource()]
+        """
 
     @hookspec
     def register_schedules(self) -> Iterable[Schedule]:  # type: ignore[empty-body]
-        """Provide freeze/unfreeze schedules, each found by its ``name``."""
+        """Provide schedules: which stages train, when, and how fast.
+
+        Returns:
+            Instances of ``Schedule``, as ``visiongraft.schedule`` makes them of generator
+            functions, each found by its ``name``: ``fit(..., schedule="head_then_rest")``.
+
+        Example:
+            ::
+
+                @schedule
+                def head_then_rest(stages, epochs, *, learning_rate=1e-3):
+                    yield Phase(1, "head", learning_rate)
+                    yield Phase(epochs - 1, "all", learning_rate / 10)
+
+                @hookimpl
+                def register_schedules():
+                    return [head_then_rest]
+        """
 
     @hookspec
     def register_exporters(self) -> Iterable[type[Exporter]]:  # type: ignore[empty-body]
-        """Provide exporters, each found by its ``name``."""
+        """Provide exporters, which write a trained model as one file and prove it.
+
+        Returns:
+            Subclasses of ``Exporter``, each found by its ``name`` or by its file ``suffix``:
+            ``model.export("model.pt2")``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_exporters():
+                    return [Pt2Exporter]
+        """
+
+    @hookspec
+    def register_readers(self) -> Iterable[DataReader]:  # type: ignore[empty-body]
+        """Provide data readers, which find samples in a form of data that no task knows itself.
+
+        Returns:
+            Instances of ``DataReader``. Every task that asks for the kind of targets that a
+            reader gives can read its data: ``fit("photos.zip", task="classification")``. A reader
+            is also found by its ``name``: ``fit("zip:photos.zip", ...)``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_readers():
+                    return [ZipReader()]
+        """
+
+    @hookspec
+    def register_losses(self) -> Iterable[type[TransferLoss]]:  # type: ignore[empty-body]
+        """Provide transfer losses, which tie the network to the backbone it started from.
+
+        Returns:
+            Subclasses of ``TransferLoss``, each found by its ``name``:
+            ``fit(..., transfer_loss="l2_sp(alpha=0.01)")``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_losses():
+                    return [L2SP]
+        """
 
     @hookspec
     def register_listeners(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
-        """Provide listeners for runs, each found by its ``name``; see ``RunHooks``."""
+        """Provide listeners for runs: classes whose objects implement some of ``RunHooks``.
+
+        Returns:
+            Classes that are called without arguments, each found by its ``name``:
+            ``fit(..., listeners=["progress", "mine"])``.
+
+        Example:
+            ::
+
+                class Bell:
+                    name = "bell"
+
+                    @hookimpl
+                    def run_finished(self):
+                        print("done")
+
+                @hookimpl
+                def register_listeners():
+                    return [Bell]
+        """
 
 
 class RunHooks:
-    """What a listener of one run may hear, in this order; only the main process tells it."""
+    """What a listener of one run may hear; only the main process tells it.
+
+    The order is ``run_started``, then for each phase ``phase_started``, ``step_ended`` and
+    ``epoch_ended`` and ``phase_ended``, at last ``run_finished`` or ``run_failed``.
+    ``checkpoint_saved`` comes whenever one is, ``exported`` after the run.
+    """
 
     @hookspec
     def run_started(self, run: Run) -> None:
@@ -60,6 +187,13 @@ class RunHooks:
 
         Args:
             run: Config, network, history, folder and planned length of the run.
+
+        Example:
+            ::
+
+                @hookimpl
+                def run_started(self, run):
+                    print(run.network.backbone.info.name, len(run.training))
         """
 
     @hookspec
@@ -70,6 +204,13 @@ class RunHooks:
             run: The run.
             phase: The phase.
             index: Its position in the schedule, from 0.
+
+        Example:
+            ::
+
+                @hookimpl
+                def phase_started(self, phase, index):
+                    print(index, phase.trainable)
         """
 
     @hookspec
@@ -80,7 +221,32 @@ class RunHooks:
             run: The run.
             step: Number of this step in its epoch, from 1.
             steps: Steps in this epoch.
-            losses: Loss parts by name.
+            losses: Loss parts by name, and their sum as ``"loss"``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def step_ended(self, step, losses):
+                    print(step, losses["loss"])
+        """
+
+    @hookspec
+    def checkpoint_saved(self, run: Run, path: Path) -> None:
+        """A checkpoint lies complete on the disk; a run that stops now goes on from it.
+
+        Nothing is saved, and this is not told, in a run without a folder.
+
+        Args:
+            run: The run.
+            path: The checkpoint's file, which the next checkpoint replaces.
+
+        Example:
+            ::
+
+                @hookimpl
+                def checkpoint_saved(self, path):
+                    shutil.copy(path, "backup")
         """
 
     @hookspec
@@ -89,7 +255,15 @@ class RunHooks:
 
         Args:
             run: The run.
-            record: The line that ``metrics.jsonl`` gets.
+            record: The line that ``metrics.jsonl`` gets: ``epoch`` and ``phase`` from 0,
+                ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def epoch_ended(self, record):
+                    print(record["epoch"], record["validation"])
         """
 
     @hookspec
@@ -99,11 +273,29 @@ class RunHooks:
         Args:
             run: The run.
             receipt: The proof.
+
+        Example:
+            ::
+
+                @hookimpl
+                def phase_ended(self, receipt):
+                    print(len(receipt.frozen), "frozen tensors unchanged")
         """
 
     @hookspec
     def run_finished(self, run: Run) -> None:
-        """The run is over and its best model is saved."""
+        """The run is over and its best model is saved.
+
+        Args:
+            run: The run; its network has the weights of the best epoch.
+
+        Example:
+            ::
+
+                @hookimpl
+                def run_finished(self, run):
+                    print(run.progress.best)
+        """
 
     @hookspec
     def run_failed(self, run: Run, error: BaseException) -> None:
@@ -112,4 +304,31 @@ class RunHooks:
         Args:
             run: The run.
             error: What ended it.
+
+        Example:
+            ::
+
+                @hookimpl
+                def run_failed(self, error):
+                    print("stopped:", error)
+        """
+
+    @hookspec
+    def exported(self, model: TransferModel, path: Path, certificate: Certificate) -> None:
+        """A model is exported, proved and in its place.
+
+        Told to the listeners that ``model.export`` was given, else to those of the run that the
+        model came out of, if it has not been loaded from a folder since.
+
+        Args:
+            model: The model.
+            path: The exported file.
+            certificate: What was compared, and what came out.
+
+        Example:
+            ::
+
+                @hookimpl
+                def exported(self, path, certificate):
+                    print(path, certificate.difference)
         """

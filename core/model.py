@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pluggy
 from PIL import Image as PillowImage
 
 from visiongraft.artifact import load_network, model_folder, save_model
@@ -15,10 +16,12 @@ from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.pictures import PictureSamples
+from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.evaluation import decode_batches, evaluate
 from visiongraft.exporter import Certificate
+from visiongraft.listening import listen
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugin_manager import plugins
 from visiongraft.task import Task
@@ -35,12 +38,14 @@ class TransferModel:
         facts: Training, data and metrics, as JSON values.
         validation: Held-out samples of the training data, if at hand.
         run_folder: The run it came out of, if known.
+        told: The listeners of the run that it came out of, if that was in this process.
     """
 
     network: Network
     facts: dict[str, Any] = field(default_factory=dict)
     validation: Samples | None = None
     run_folder: Path | None = None
+    told: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -98,7 +103,13 @@ class TransferModel:
         return {**results, "pictures": len(samples), "unreadable": unreadable}
 
     def export(
-        self, path: str | Path, *, format: str | None = None, data: Any = None, **options: Any
+        self,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        data: Any = None,
+        listeners: Sequence[str | object] | None = None,
+        **options: Any,
     ) -> Certificate:
         """Write the model into one file that is proved to agree with PyTorch.
 
@@ -107,6 +118,8 @@ class TransferModel:
             format: An exporter's name; found by the file's suffix if ``None``.
             data: Labelled pictures to prove it on; the held-out part of the training data if
                 ``None`` and at hand. Without any, the certificate says so.
+            listeners: Names or objects, whose ``exported`` hook is told; those of the run if
+                ``None``.
             options: The exporter's own.
 
         Returns:
@@ -117,15 +130,20 @@ class TransferModel:
             OptionError: No exporter writes files of this suffix.
         """
         path = Path(path)
+        told = self.told if listeners is None else listen(listeners)
         exporters = plugins().exporters()
         if format is None:
             fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
             if not fitting:
                 known = ", ".join(sorted(e.suffix for e in exporters.values()))
                 raise OptionError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
+            if len(fitting) > 1:
+                raise OptionError(f"{path}: say which exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
         certificate: Certificate = exporter.export(self, path, self._proof_samples(data), **options)
+        if told is not None:
+            told.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
 
     def save(self, folder: str | Path) -> None:
@@ -164,7 +182,7 @@ class TransferModel:
             return self.validation
         elif self.run_folder is not None:
             config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(config.data).exists():
+            if config.data is None or not Path(named_reader(config.data)[1]).exists():
                 return None
             parts = self.task.read(config.data, validation=config.validation, seed=config.seed)
             samples = parts.validation
@@ -184,7 +202,8 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
         The model, in evaluation mode on the CPU.
 
     Raises:
-        ArtifactError: The folder is missing, damaged, or no saved model.
+        ArtifactError: The folder is missing, damaged, no saved model, or one for another task.
+        PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
     given = Path(folder)
     path = model_folder(given)

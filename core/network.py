@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,12 @@ from torch.utils import _pytree as pytree
 from visiongraft.backbone import Backbone
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, Task
+
+if TYPE_CHECKING:
+    from visiongraft.transfer_losses import Transfer
+
+
+SAVED = ("backbone.", "head.", "preprocess.")  # the parts that inference needs
 
 
 @dataclass
@@ -49,7 +55,12 @@ class Network(nn.Module):
     Args:
         backbone: The pretrained part.
         task: Builds head and loss.
+
+    Attributes:
+        transfer: What ties the backbone to its source in training, if anything does.
     """
+
+    transfer: Transfer | None
 
     def __init__(self, backbone: Backbone, task: Task) -> None:
         super().__init__()
@@ -57,12 +68,21 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
+        self.transfer = None
         self.task = task
         self.held_in_eval: tuple[nn.Module, ...] = ()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss parts of a training batch."""
-        return self.task.training_step(self, batch)
+        if self.transfer is None:
+            return self.task.training_step(self, batch)
+        return self.transfer.add(
+            self.backbone, self.head, lambda: self.task.training_step(self, batch)
+        )
+
+    def inference_state(self) -> dict[str, Tensor]:
+        """Give the tensors that a saved model holds: all but those of the losses."""
+        return {n: t for n, t in self.state_dict().items() if n.startswith(SAVED)}
 
     def decode(self, images: Tensor, sizes: Tensor) -> Decoded:
         """Predict from preprocessed images.

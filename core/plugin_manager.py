@@ -4,98 +4,54 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from importlib import import_module, metadata
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from visiongraft.errors import PluginError, near_matches
-from visiongraft.hookspecs import PROJECT, RegistrationHooks
+from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
+from visiongraft.plugin_records import (
+    KINDS,
+    Owned,
+    PluginRecord,
+    normalized,
+    one_line,
+    owned_by,
+    selectors,
+)
+from visiongraft.plugin_sources import api_of, distributions, import_file
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneSource
+    from visiongraft.data.readers import DataReader
     from visiongraft.exporter import Exporter
     from visiongraft.schedules import Schedule
     from visiongraft.task import Task
+    from visiongraft.transfer_losses import TransferLoss
+
+__all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
 
 DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of thing that plugins provide.
-
-    Attributes:
-        hook: The hook that provides it.
-        key: The attribute of an item that users ask for it by.
-        base: What an item must be, as ``module:class``; a subclass if ``is_class``, else an
-            instance. ``None`` where any object will do.
-        is_class: Whether items are classes.
-    """
-
-    hook: str
-    key: str = "name"
-    base: str | None = None
-    is_class: bool = True
-
-
-KINDS = {
-    "task": Kind("register_tasks", base="visiongraft.task:Task"),
-    "backbone": Kind(
-        "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False
-    ),
-    "schedule": Kind("register_schedules", base="visiongraft.schedules:Schedule", is_class=False),
-    "exporter": Kind("register_exporters", base="visiongraft.exporter:Exporter"),
-    "listener": Kind("register_listeners"),
-}
-
-
-@dataclass
-class PluginRecord:
-    """One plugin, loaded or not.
-
-    Attributes:
-        name: Entry-point name, or the name it was registered under.
-        distribution: The distribution that ships it, or ``"-"``.
-        version: That distribution's version, or ``"-"``.
-        provides: Names of what it registers, by kind.
-        failures: What kept it, or one of its hooks, from being used, one line each.
-        clashes: What it provides under a name that another plugin provides too, one line each.
-    """
-
-    name: str
-    distribution: str = "-"
-    version: str = "-"
-    provides: dict[str, list[str]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    clashes: list[str] = field(default_factory=list)
-
-    @property
-    def problems(self) -> list[str]:
-        """Everything that is wrong with it."""
-        return self.failures + self.clashes
-
-    @property
-    def owner(self) -> str:
-        """The plugin as error messages name it."""
-        if self.distribution == "-":
-            return f"plugin {self.name}"
-        return f"plugin {self.name} ({self.distribution} {self.version})"
 
 
 class PluginManager:
     """Holds plugins and what they provide.
 
-    A plugin that cannot be imported, has an unknown or ill-formed hook, or raises while it
-    registers is kept with its problem and never stops another one. A name that two plugins provide
-    belongs to neither until one of them is disabled.
+    A plugin that cannot be imported, was written for another API, has an unknown or ill-formed
+    hook, or raises while it registers is kept with its problem and never stops another one. A name
+    that two plugins provide belongs to neither; ``"distribution:name"`` selects one.
 
     Args:
         discover: Load every entry point of the group ``visiongraft``.
+        blocked: Plugins or distributions to leave out, besides those that the environment names.
+
+    Raises:
+        PluginError: There is nothing of a name in ``blocked``.
 
     Examples:
         >>> manager = PluginManager(discover=False)
@@ -103,13 +59,13 @@ class PluginManager:
         []
     """
 
-    def __init__(self, discover: bool = True) -> None:
+    def __init__(self, discover: bool = True, blocked: Iterable[str] = ()) -> None:
         self.records: list[PluginRecord] = []
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(RegistrationHooks)
-        self._items: dict[str, dict[str, list[tuple[PluginRecord, Any]]]] = {k: {} for k in KINDS}
+        self._items: dict[str, dict[str, list[Owned]]] = {k: {} for k in KINDS}
         if discover:
-            self._discover()
+            self._discover(list(blocked))
 
     def register(
         self, plugin: object, name: str, distribution: metadata.Distribution | None = None
@@ -126,13 +82,31 @@ class PluginManager:
         """
         record = self._record(name, distribution)
         try:
+            record.api = api_of(plugin)
             self._check_hooks(plugin)
             self._pluggy.register(plugin, name=f"{record.distribution}:{name}")
         except Exception as error:  # a stranger's object may raise anything
-            record.failures.append(_one_line(error))
+            record.failures.append(one_line(error))
             return record
         for kind, items in self._provided_by(plugin, record):
             self._add(kind, items, record)
+        return record
+
+    def register_file(self, path: str | Path) -> PluginRecord:
+        """Add one Python file as a plugin, named like the file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its record.
+
+        Raises:
+            PluginError: The file cannot be used; the user has asked for this very plugin.
+        """
+        record = self.register(import_file(Path(path)), Path(path).stem)
+        if record.failures:
+            raise PluginError(f"plugin file {path}: {record.failures[0]}")
         return record
 
     def tasks(self) -> dict[str, type[Task]]:
@@ -151,16 +125,30 @@ class PluginManager:
         """Give all exporters by name."""
         return self._unambiguous("exporter")
 
+    def readers(self) -> dict[str, DataReader]:
+        """Give all data readers by name."""
+        return self._unambiguous("reader")
+
+    def losses(self) -> dict[str, type[TransferLoss]]:
+        """Give all transfer losses by name."""
+        return self._unambiguous("loss")
+
     def listeners(self) -> dict[str, type[Any]]:
         """Give all listeners by name."""
         return self._unambiguous("listener")
+
+    def provides(self, kind: str, name: str) -> bool:
+        """Say whether ``get`` knows a name, be it ambiguous or not."""
+        return bool(self._owners(kind, name))
 
     def get(self, kind: str, name: str) -> Any:
         """Look one item up.
 
         Args:
-            kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"exporter"`` or ``"listener"``.
-            name: Its name.
+            kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"exporter"``, ``"reader"``,
+                ``"loss"`` or ``"listener"``.
+            name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
+                provide it.
 
         Returns:
             What the plugin registered.
@@ -168,10 +156,28 @@ class PluginManager:
         Raises:
             PluginError: There is none, its plugin failed, or two plugins provide it.
         """
-        owners = self._items[kind].get(name, [])
+        owners = self._owners(kind, name)
         if len(owners) == 1:
             return owners[0][1]
         raise PluginError(self.missing(kind, name, self._items[kind]))
+
+    def name_of(self, kind: str, item: Any) -> str:
+        """Give the name that finds an item again, also where another plugin provides that name.
+
+        Args:
+            kind: What it is.
+            item: What a plugin registered, or something that none did.
+
+        Returns:
+            Its name, or ``"distribution:name"`` where the name alone is ambiguous.
+        """
+        name: str = getattr(item, KINDS[kind].key)
+        owners = self._items[kind].get(name, [])
+        if len(owners) > 1:
+            for word in selectors(owners, name):
+                if self._owners(kind, word)[0][1] is item:
+                    return word
+        return name
 
     def missing(self, kind: str, name: str, known: Iterable[str]) -> str:
         """Say why something cannot be had: two plugins provide it, or none, or a broken one would.
@@ -188,38 +194,59 @@ class PluginManager:
             owners = self._items[kind].get(key, [])
             if len(owners) > 1:
                 names = " and ".join(record.owner for record, _ in owners)
+                words = " or ".join(repr(word) for word in selectors(owners, key))
+                say = f"say {words}, or " if words else ""
                 return (
-                    f"{kind} {key!r} is provided by {names}; disable one with "
-                    f"{DISABLE_VARIABLE}=<plugin or distribution>"
+                    f"{kind} {key!r} is provided by {names}; {say}disable one with --no-plugin "
+                    f"NAME or {DISABLE_VARIABLE}=NAME"
                 )
         text = f"no {kind} {name!r}{near_matches(name, known)}"
         for record in self.records:
+            if record.blocked:
+                text += f" / {record.owner} is disabled"
             for failure in record.failures:
                 text += f" / {record.owner} failed: {failure}"
         return text
 
-    def _discover(self) -> None:
-        blocked = {
-            _normalized(name) for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name
-        }
-        for distribution in _distributions():
-            if _normalized(distribution.name) in blocked:
-                continue
+    def _owners(self, kind: str, name: str) -> list[Owned]:
+        items = self._items[kind]
+        owner, colon, short = name.partition(":")
+        if not colon or name in items:
+            return items.get(name, [])
+        return owned_by(items.get(short, []), owner)
+
+    # ---- loading ----
+
+    def _discover(self, unwanted: list[str]) -> None:
+        named = [name for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name]
+        blocked = {normalized(name) for name in [*named, *unwanted]}
+        names = set()
+        for distribution in distributions():
+            whole = normalized(distribution.name) in blocked
+            names.add(distribution.name)
             try:
                 points = sorted(distribution.entry_points.select(group=PROJECT))
             except Exception as error:  # it raises whatever its parser trips over
                 record = self._record(distribution.name, distribution)
-                record.failures.append(_one_line(error, "its entry points cannot be read: "))
+                record.blocked = whole
+                if not whole:
+                    record.failures.append(one_line(error, "its entry points cannot be read: "))
                 continue
             for point in points:
-                if _normalized(point.name) not in blocked:
+                names.add(point.name)
+                if whole or normalized(point.name) in blocked:
+                    self._record(point.name, distribution).blocked = True
+                else:
                     self._load(point, distribution)
+        for name in unwanted:
+            if normalized(name) not in {normalized(known) for known in names}:
+                raise PluginError(f"no plugin {name!r} to disable{near_matches(name, names)}")
 
     def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
         try:
             plugin = point.load()
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
-            self._record(point.name, distribution).failures.append(_one_line(error))
+            self._record(point.name, distribution).failures.append(one_line(error))
         else:
             self.register(plugin, point.name, distribution)
 
@@ -240,6 +267,11 @@ class PluginManager:
                 continue
             found = True
             hook = options.get("specname") or name
+            if hook in vars(RunHooks):
+                raise PluginError(
+                    f"hook {hook!r} is for listeners: make it a method of a class, and return that "
+                    "class from register_listeners"
+                )
             if hook not in known:
                 raise PluginError(f"unknown hook {hook!r}{near_matches(hook, known)}")
             required = [
@@ -263,9 +295,9 @@ class PluginManager:
                 if implementation.plugin is not plugin:
                     continue
                 try:
-                    yield kind, _named_items(rules, implementation.function)
+                    yield kind, rules.named(implementation.function)
                 except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
-                    record.failures.append(_one_line(error, f"{rules.hook}() raised "))
+                    record.failures.append(one_line(error, f"{rules.hook}() raised "))
 
     def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
         for name, item in items:
@@ -281,52 +313,32 @@ class PluginManager:
         return {n: o[0][1] for n, o in sorted(self._items[kind].items()) if len(o) == 1}
 
 
-@lru_cache(maxsize=1)
+_in_use: list[PluginManager] = []
+
+
 def plugins() -> PluginManager:
-    """Give the process-wide manager, which discovers installed plugins on first use."""
+    """Give the manager in use: the process-wide one, unless ``using`` has put another first."""
+    return _in_use[-1] if _in_use else _installed()
+
+
+@contextmanager
+def using(manager: PluginManager) -> Iterator[PluginManager]:
+    """Let everything look up plugins in another manager for the length of a block.
+
+    Args:
+        manager: The manager to use.
+
+    Yields:
+        That manager.
+    """
+    _in_use.append(manager)
+    try:
+        yield manager
+    finally:
+        _in_use.pop()
+
+
+@lru_cache(maxsize=1)
+def _installed() -> PluginManager:
+    """Discover installed plugins, on first use."""
     return PluginManager()
-
-
-def _distributions() -> list[metadata.Distribution]:
-    """List the installed distributions that name plugins, by name; the first on the path counts."""
-    found: dict[str, metadata.Distribution] = {}
-    for distribution in metadata.distributions():
-        if f"[{PROJECT}]" not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        # Without either file it is what a broken removal left behind.
-        if distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"):
-            found.setdefault(_normalized(distribution.name), distribution)
-    return [distribution for _, distribution in sorted(found.items())]
-
-
-def _named_items(rules: Kind, hook: Callable[[], Iterable[Any]]) -> list[tuple[str, Any]]:
-    """Call a registration hook and check what it gives."""
-    items = hook()
-    if not isinstance(items, Iterable):
-        raise PluginError(f"{rules.hook}() returned {items!r}, not a list")
-    named = []
-    for item in items:
-        key = getattr(item, rules.key, None)
-        if not isinstance(key, str):
-            raise PluginError(f"{rules.hook}() gave {item!r}, which has no {rules.key}")
-        if rules.base is not None:
-            module, _, name = rules.base.partition(":")
-            base = getattr(import_module(module), name)
-            fits = isinstance(item, type) and issubclass(item, base)
-            if not (fits if rules.is_class else isinstance(item, base)):
-                noun = "subclass" if rules.is_class else "instance"
-                raise PluginError(f"{rules.hook}() gave {item!r}, which is no {noun} of {name}")
-        named.append((key, item))
-    return named
-
-
-def _normalized(name: str) -> str:
-    """Write a distribution's name as package indexes compare them."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _one_line(error: BaseException, prefix: str = "") -> str:
-    message = " ".join(str(error).split())
-    if isinstance(error, PluginError):
-        return message
-    return f"{prefix}{type(error).__name__}: {message}"

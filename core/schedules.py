@@ -6,13 +6,13 @@ decide the next phase from what happened.
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from visiongraft.calls import read_call
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
 
@@ -295,24 +295,13 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
             f"schedule={what!r} is neither a name nor a schedule; visiongraft.schedule makes one of "
             "a generator function"
         )
-    name, options = _read_call(what) if isinstance(what, str) else (what["name"], what["options"])
+    if isinstance(what, str):
+        name, options = read_call(what, "schedule")
+    else:
+        name, options = what["name"], what["options"]
     found: Schedule = plugins().get("schedule", name)
-    return found(**options)
-
-
-def _read_call(text: str) -> tuple[str, dict[str, Any]]:
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, ast.Name):
-            return node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-            return node.func.id, options
-    except (SyntaxError, ValueError):
-        pass
-    if text.isprintable() and "(" not in text:
-        return text, {}
-    raise OptionError(f"schedule {text!r} reads neither as 'name' nor as 'name(option=value)'")
+    # By the name it was asked for, such as "distribution:name", it is found again on resume.
+    return replace(found, name=name)(**options)
 
 
 def _one_by_one(phases: Sequence[Phase]) -> Phases:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import OptionError, near_matches
+from visiongraft.errors import OptionError, PluginError, near_matches
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
@@ -87,11 +88,18 @@ class Task(ABC):
         headline: The metric that picks the best epoch. Where it depends on an option, set it on
             the instance in ``__post_init__``, by ``object.__setattr__``.
         better: Whether a higher or a lower headline is better.
+        resize: How pictures are brought to the network's size unless the user says otherwise:
+            ``"stretch"`` where targets are places, which a crop would cut off; ``None`` leaves it
+            to the backbone.
+        bounds: Least and greatest headline there can be. ``None`` means 0 to 1 if higher is better,
+            else 0 and above.
     """
 
     name: ClassVar[str]
     headline: ClassVar[str]
     better: ClassVar[Literal["higher", "lower"]] = "higher"
+    bounds: ClassVar[tuple[float, float] | None] = None
+    resize: ClassVar[Literal["crop", "stretch"] | None] = None
 
     # ---- data ----
 
@@ -148,7 +156,8 @@ class Task(ABC):
 
         Returns:
             A callable from (``tv_tensors.Image`` uint8 (C, H, W), target) to (image (C, height,
-            width) in 0..255, target), or ``None`` for no augmentation.
+            width) in 0..255, target), or ``None`` for no augmentation. Worker processes get it by
+            pickle, so it is an object of a class at the top of a module, not a lambda.
         """
         return None
 
@@ -225,7 +234,8 @@ class Task(ABC):
             sizes: int64 (N, 2), original height and width of each picture in pixels.
 
         Returns:
-            Named tensors, each with the batch as first dimension.
+            Named tensors, each with the batch as first dimension; a batch may hold any number of
+            pictures, even none, and what one picture gives does not depend on the others.
         """
 
     @abstractmethod
@@ -264,6 +274,41 @@ class Task(ABC):
     def metadata(self) -> dict[str, Any]:
         """Give what a deployer must know, such as ``{"labels": [...]}``, as JSON values."""
         return {}
+
+    # ---- for checks ----
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+        """Make a small data set that can be learnt, for ``visiongraft.testing`` to try the task on.
+
+        The pictures are small (about 20 to 60 pixels a side), of several sizes, not all square, and
+        show clearly what is asked for. Where a target may be empty (no label, no box), some are.
+
+        Args:
+            folder: An empty folder to write into, if the data are files.
+            pictures: How many, at least 8.
+            seed: Another seed gives other pictures, of the same labels.
+
+        Returns:
+            What ``read`` and ``read_labelled`` take, without parts of its own.
+
+        Raises:
+            PluginError: The task makes none.
+        """
+        raise PluginError(
+            f"task {self.name!r} has no example data to be checked with; write "
+            f"{type(self).__name__}.example_data(folder, pictures, seed)"
+        )
+
+    def ideal(self, targets: Any) -> Arrays | None:
+        """Give the decoded results of a model that is always right, for ``visiongraft.testing``.
+
+        Args:
+            targets: What ``collate`` made.
+
+        Returns:
+            Arrays such as ``decode`` gives, or ``None`` if there is no such thing.
+        """
+        return None
 
     # ---- options ----
 

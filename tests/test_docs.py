@@ -24,7 +24,7 @@ from PIL import Image
 from skimage import data
 
 from visiongraft.hookspecs import RegistrationHooks, RunHooks
-from visiongraft.plugin_manager import plugins
+from visiongraft.plugin_manager import PluginManager, using
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,8 +78,8 @@ def workplace(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for entry in photos.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    plugins.cache_clear()
+    with using(PluginManager()):
+        yield tmp_path
 
 
 @pytest.mark.slow

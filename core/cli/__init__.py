@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from visiongraft.cli.app import app
+from visiongraft.cli.choosing import take_choice
 from visiongraft.cli.failures import Failure, failure_of
 from visiongraft.cli.output import Answer, reserved_stdout
 
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in words
     with reserved_stdout(as_json) as stdout:
         try:
-            result = app(words, standalone_mode=False, prog_name="visiongraft")
+            chosen, rest = take_choice(words)
+            with chosen.used():
+                result = app(rest or ["--help"], standalone_mode=False, prog_name="visiongraft")
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):
                 sys.excepthook(type(error), error, error.__traceback__)

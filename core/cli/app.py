@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from visiongraft.cli import listings, models, training
+from visiongraft.cli import authoring, listings, models, training
 
 app = typer.Typer(
     add_completion=False,
@@ -29,6 +30,15 @@ def visiongraft(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    # These two only explain themselves here: `choosing` has taken them from the words already.
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Load a Python file as a plugin; anywhere, may be repeated."),
+    ] = None,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave a plugin out, by its name or its distribution's."),
+    ] = None,
 ) -> None:
     """Graft a task head on a pretrained vision backbone, fine-tune it, prove it, ship it as ONNX.
 
@@ -47,5 +57,7 @@ for command in (
     listings.schedules,
     listings.exporters,
     listings.plugins,
+    authoring.new_plugin,
+    authoring.check_plugin,
 ):
     app.command()(command)

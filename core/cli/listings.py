@@ -89,6 +89,7 @@ def exporters(as_json: Json = False) -> Answer:
 
 def plugins(as_json: Json = False) -> Answer:
     """List the plugins, what they provide and what is wrong with them; exit with 1 if anything."""
+    from visiongraft.hookspecs import API_VERSION
     from visiongraft.plugin_manager import plugins as manager
 
     records = manager().records
@@ -97,23 +98,26 @@ def plugins(as_json: Json = False) -> Answer:
             "name": r.name,
             "distribution": r.distribution,
             "version": r.version,
+            "api": r.api,
+            "disabled": r.blocked,
             "provides": r.provides,
             "problems": r.problems,
         }
         for r in records
     ]
-    rows = [
-        [
-            r.name,
-            r.distribution,
-            r.version,
-            "; ".join(f"{kind} {', '.join(names)}" for kind, names in r.provides.items()) or "-",
-        ]
-        for r in records
-    ]
+    rows = []
+    for r in records:
+        provided = "disabled" if r.blocked else _provided(r.provides)
+        rows.append([r.name, r.distribution, r.version, r.api, provided])
     problems = [f"problem: {r.owner}: {problem}" for r in records for problem in r.problems]
-    shown: list[Any] = [table(["plugin", "distribution", "version", "provides"], rows), *problems]
-    return Answer({"plugins": found}, shown, exit_code=1 if problems else 0)
+    columns = ["plugin", "distribution", "version", "API", "provides"]
+    shown: list[Any] = [table(columns, rows), *problems]
+    api = ".".join(map(str, API_VERSION))
+    return Answer({"api": api, "plugins": found}, shown, exit_code=1 if problems else 0)
+
+
+def _provided(names: dict[str, list[str]]) -> str:
+    return "; ".join(f"{kind} {', '.join(found)}" for kind, found in names.items()) or "-"
 
 
 def _options(kind: type[Any]) -> list[dict[str, Any]]:

@@ -85,6 +85,9 @@ def export(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the exporter."),
     ] = None,
+    listener: Annotated[
+        list[str] | None, typer.Option(help="Tell a plugin's listener; may be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Write MODEL into one file that is proved to agree with PyTorch."""
@@ -92,7 +95,7 @@ def export(
     from visiongraft.model import load
 
     options = parse_pairs(settings or [])
-    certificate = load(model).export(file, format=format, data=data, **options)
+    certificate = load(model).export(file, format=format, data=data, listeners=listener, **options)
     rows = [
         [c.inputs, str(c.batch), str(c.pictures), f"{c.difference:.1e}", str(c.flips)]
         for c in certificate.checks
@@ -122,11 +125,12 @@ def _exported(path: Path, provider: str | None) -> ExportedModel | None:
 
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.artifact import find_task
     from visiongraft.task import create_task
 
     metadata = predictor.metadata
-    task = create_task(plugins().get("task", metadata["task"]), metadata["task_options"])
+    kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
+    task = create_task(kind, metadata["task_options"])
     samples = task.read_labelled(data)
     metrics = task.build_metrics()
     for images, targets in _same_size(samples, metadata["input"]["channels"], batch_size):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from visiongraft.cli.choosing import chosen_words
 from visiongraft.cli.failures import Interrupted
 from visiongraft.cli.options import (
     Json,
@@ -62,6 +63,10 @@ def fit(
     weight_decay: Annotated[
         float | None, typer.Option(help="Never applied to biases and norms.")
     ] = None,
+    transfer_loss: Annotated[
+        str | None,
+        typer.Option(help="Tie the backbone to its pretrained self: 'l2_sp(alpha=0.01)'."),
+    ] = None,
     views: Annotated[
         int | None, typer.Option(help="Number of fixed augmented views of each picture.")
     ] = None,
@@ -111,6 +116,7 @@ def fit(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
+        "transfer_loss": transfer_loss,
         "views": views,
         "replay": replay,
         "replay_dtype": replay_dtype,
@@ -141,7 +147,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     try:
         model = train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
-        command = shlex.join(["visiongraft", "fit", data, "--out", str(out), "--resume"])
+        words = ["fit", data, "--out", str(out), "--resume", *chosen_words()]
+        command = shlex.join(["visiongraft", *words])
         if (out / "checkpoints" / "last.safetensors").is_file():
             raise Interrupted(f"interrupted; go on with: {command}") from None
         raise Interrupted("interrupted before the first checkpoint; nothing to resume") from None

@@ -33,6 +33,9 @@ class TimmSource(BackboneSource):
     def names(self) -> Sequence[str]:
         return _names()
 
+    def example(self) -> str:
+        return "test_resnet"
+
     def build(
         self,
         name: str,

@@ -29,6 +29,9 @@ class TorchvisionSource(BackboneSource):
     def names(self) -> Sequence[str]:
         return _names()
 
+    def example(self) -> str:
+        return "squeezenet1_1"
+
     def build(
         self,
         name: str,

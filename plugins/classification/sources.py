@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from visiongraft.data.folder import LabelledParts, read_folder
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
 
@@ -49,8 +50,9 @@ def find_source(data: Any, labels: Sequence[str] = ()) -> Source:
 
     Args:
         data: A folder with one folder per label, a CSV, TSV or Parquet table, a map-style dataset
-            of (image, target), or a pair (training, validation) of these. A dataset's target is a
-            label name or class id, a list, tuple or set of them, or an array of 0 and 1 per label.
+            of (image, target), what an installed reader of labels reads, or a pair (training,
+            validation) of these. A dataset's target is a label name or class id, a list, tuple or
+            set of them, or an array of 0 and 1 per label.
         labels: The label map, if it is fixed already; class ids of a dataset that has no class
             names of its own then mean these.
 
@@ -64,9 +66,16 @@ def find_source(data: Any, labels: Sequence[str] = ()) -> Source:
         if len(data) != 2:
             raise DataError(f"data is one set or a pair (training, validation), not {len(data)}")
         return _read_pair(data[0], data[1], labels)
-    if isinstance(data, (str, Path)):
-        return _read_path(Path(data))
-    return _read_dataset(data, labels)
+    try:
+        if isinstance(data, (str, Path)):
+            return _read_path(Path(data))
+        return _read_dataset(data, labels)
+    except DataError:
+        found = read_data(data, "labels")  # asked last: installing a reader changes no data set
+        if found is None:
+            raise
+        source = _from_targets(found.parts, found.names or None, labels)
+        return replace(source, warnings=found.warnings)
 
 
 def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> Source:
@@ -108,19 +117,30 @@ def _from_files(found: LabelledParts) -> Source:
 
 
 def _read_dataset(dataset: Any, labels: Sequence[str]) -> Source:
-    samples = DatasetSamples.of(dataset)
-    own = _class_names(dataset)
+    return _from_targets({"train": DatasetSamples.of(dataset)}, _class_names(dataset), labels)
+
+
+def _from_targets(
+    parts: Mapping[str, Samples], own: Sequence[str] | None, labels: Sequence[str]
+) -> Source:
+    """Turn targets of any form into label names."""
     by_id = _names_by_id(own, labels)
-    targets = [_listed(t, samples.name(i)) for i, t in enumerate(samples.targets)]
-    _refuse_ambiguous(samples.targets)
-    width = _array_length(samples.targets, by_id)
-    names = [_names(t, by_id, samples.name(i)) for i, t in enumerate(targets)]
-    seen = {name for each in names for name in each}
+    places = {p: [s.name(i) for i in range(len(s))] for p, s in parts.items() if len(s)}
+    targets = {p: [parts[p].target(i) for i in range(len(parts[p]))] for p in places}
+    listed = {p: list(map(_listed, targets[p], places[p])) for p in places}
+    everything = [target for part in targets.values() for target in part]
+    _refuse_ambiguous(everything)
+    width = _array_length(everything, by_id)
+    names = {
+        p: [_names(t, by_id, place) for t, place in zip(listed[p], places[p], strict=True)]
+        for p in places
+    }
+    seen = {name for part in names.values() for each in part for name in each}
     if by_id is None:
         seen |= {str(i) for i in range(width)}
     known = own or ()
     order = (*known, *_in_order(seen.difference(known)))
-    return Source({"train": Part(samples, names)}, order)
+    return Source({p: Part(parts[p], names[p]) for p in places}, order)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from PIL import Image as PillowImage
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
@@ -22,6 +24,7 @@ from visiongraft.plugins.classification.data import (
     read_splits,
 )
 from visiongraft.plugins.classification.drawing import draw_caption
+from visiongraft.plugins.classification.example import write_folder, write_table
 from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.loss import (
     BinaryCrossEntropy,
@@ -247,6 +250,17 @@ class Classification(Task):
 
     def metadata(self) -> dict[str, Any]:
         return {"labels": list(self.labels), "multi_label": bool(self.multi_label)}
+
+    # ---- for checks ----
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Path:
+        write = write_table if self.multi_label else write_folder
+        return write(folder, self.labels, pictures, seed)
+
+    def ideal(self, targets: Tensor) -> Arrays:
+        labels = targets.to(torch.int64)
+        present = labels if self.multi_label else one_hot(labels, len(self._known_labels()))
+        return {"probabilities": present.to(torch.float32).numpy(), "labels": labels.numpy()}
 
     def _known_labels(self) -> tuple[str, ...]:
         if not self.labels:

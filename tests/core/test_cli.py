@@ -29,7 +29,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.plugin_manager import PluginManager
 
 COMMANDS = ["fit", "evaluate", "predict", "export", "demo"]
-COMMANDS += ["tasks", "backbones", "schedules", "exporters", "plugins"]
+COMMANDS += ["tasks", "backbones", "schedules", "exporters", "plugins", "new-plugin"]
 FIT = ["fit", "x", "--out", "y"]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -218,8 +218,8 @@ def test_sound_plugins_exit_with_0(run: Run) -> None:
     code, out, err = run("plugins")
     assert (code, err) == (0, "")
     heading, line = out.splitlines()
-    assert heading.split() == ["plugin", "distribution", "version", "provides"]
-    assert line.split(maxsplit=3)[3] == "backbone nets; exporter echo"
+    assert heading.split() == ["plugin", "distribution", "version", "API", "provides"]
+    assert line.split(maxsplit=4)[3:] == ["-", "backbone nets; exporter echo"]
 
 
 def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(

@@ -159,7 +159,7 @@ def test_every_word_of_fit_reaches_the_run(run: Run, pictures: Path) -> None:
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
-    words += ["--listener", "tensorboard"]
+    words += ["--listener", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
     code, _, err = run("fit", pictures, "--task", "colours", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
@@ -169,6 +169,7 @@ def test_every_word_of_fit_reaches_the_run(run: Run, pictures: Path) -> None:
         "task_options": {"classes": 4, "augment": False, "maps": False},
         "backbone": "toys/toy",
         "weights": None,
+        "transfer_loss": {"name": "l2_sp", "options": {"alpha": 0.5}},
         "epochs": 1,
         "validation": 0.25,
         "size": [16, 16],

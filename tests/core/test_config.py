@@ -56,3 +56,11 @@ def test_values_are_compared_as_the_file_holds_them(config: FitConfig) -> None:
     assert differences(same, stored, {}) == []
     (line,) = differences({"task_options": {"names": ("b",)}}, stored, {})
     assert line == "task_options={'names': ('b',)} (the run has {'names': ['a']})"
+
+
+def test_a_setting_that_json_writes_otherwise_is_no_difference(config):
+    schedule = {"name": "milestones", "options": {"at": {1: "all"}, "names": ("a", "b")}}
+    stored = replace(config, schedule=json.loads(json.dumps(schedule)))
+    assert differences({"schedule": schedule}, stored, {}) == []
+    schedule["options"]["names"] = ("a", "c")
+    assert len(differences({"schedule": schedule}, stored, {})) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,19 @@ def test_a_finished_run_resumes_to_itself(tmp_path, fit_toy, toy_data):
     again = fit_toy(toy_data(30), out=folder, epochs=2, resume=True)
     for name, tensor in first.network.state_dict().items():
         assert torch.equal(tensor, again.network.state_dict()[name])
+
+
+def test_a_task_object_with_a_tuple_among_its_options_resumes(tmp_path, fit_toy, toy_data, Toy):
+    @dataclass(frozen=True)
+    class Named(Toy):
+        names: tuple[str, ...] = ("red", "green", "blue")
+
+    for resume in (False, True):
+        task = Named(augment=False)
+        fit_toy(toy_data(30), task=task, out=tmp_path / "run", epochs=1, resume=resume)
+    with pytest.raises(CheckpointError, match="task_options="):
+        task = Named(augment=False, names=("a", "b", "c"))
+        fit_toy(toy_data(30), task=task, out=tmp_path / "run", epochs=1, resume=True)
 
 
 @pytest.mark.parametrize(

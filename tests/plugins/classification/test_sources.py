@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,8 +11,15 @@ import pytest
 import torch
 from torch.utils.data import Subset
 
+from visiongraft import fit, load
+from visiongraft.data.decode import decode_bytes
+from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.plugin_manager import PluginManager, using
 from visiongraft.plugins.classification.sources import find_source
+from visiongraft.plugins.classification.task import Classification
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 
@@ -204,3 +214,112 @@ def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a.png cat")
     with pytest.raises(DataError, match=r"labels.txt is a file of no known format; give a folder"):
         find_source(tmp_path / "labels.txt")
+
+
+# ---- readers that plugins add ----
+
+
+class Archive(DataReader):
+    """Reads zip archives: PART/LABEL/picture.png."""
+
+    name = "archive"
+    targets = "labels"
+
+    def claims(self, data: Any) -> bool:
+        return Path(data).suffix == ".zip"
+
+    def read(self, data: Any) -> DataParts:
+        parts: dict[str, Samples] = {}
+        with zipfile.ZipFile(data) as archive:
+            for part in ("train", "validation"):
+                names = sorted(n for n in archive.namelist() if n.startswith(f"{part}/"))
+                parts[part] = Packed(data, names)
+        return DataParts(parts, warnings=("one line",))
+
+
+class Packed(Samples):
+    def __init__(self, archive: Path, names: list[str]) -> None:
+        self.archive, self.names = archive, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return f"{self.archive}/{self.names[index]}"
+
+    def target(self, index: int) -> str:
+        return self.names[index].split("/")[1]
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        with zipfile.ZipFile(self.archive) as archive:
+            return decode_bytes(archive.read(self.names[index]), self.name(index), channels)
+
+
+@pytest.fixture
+def zipped(write_folder: Any, tmp_path: Path) -> Iterator[Path]:
+    counts = {"train/cat": 6, "train/dog": 6, "validation/cat": 2, "validation/dog": 2}
+    root = write_folder(counts)
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.write(file, file.relative_to(root))
+    manager = PluginManager()
+    plugin = SimpleNamespace(
+        register_readers=hookimpl(lambda: [Archive()], specname="register_readers")
+    )
+    assert manager.register(plugin, "archives").problems == []
+    with using(manager):
+        yield path
+
+
+def test_a_plugins_reader_gives_pictures_with_label_names(zipped: Path) -> None:
+    source = find_source(zipped)
+    assert source.names == ("cat", "dog")
+    assert {part: len(found.labels) for part, found in source.parts.items()} == {
+        "train": 12,
+        "validation": 4,
+    }
+    assert source.parts["validation"].labels == [("cat",), ("cat",), ("dog",), ("dog",)]
+    assert source.warnings == ("one line",)
+
+
+def test_a_network_trains_on_what_a_plugins_reader_reads(zipped: Path, tmp_path: Path) -> None:
+    model = fit(
+        f"archive:{zipped}",
+        task=Classification(augment="none"),
+        backbone="simple_cnn",
+        weights=None,
+        size=16,
+        epochs=1,
+        out=tmp_path / "run",
+        device="cpu",
+        listeners=(),
+    )
+    assert model.task.labels == ("cat", "dog")
+    assert model.evaluate(zipped)["pictures"] == 4
+    # The run can prove an export on its held-out pictures, though its data are no plain path.
+    assert len(load(tmp_path / "run")._proof_samples(None)) == 4
+
+
+def test_what_can_be_read_without_a_reader_stays_as_it_was(
+    write_folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_folder({"cat": 1, "dog": 1})
+    before = find_source(root)
+    monkeypatch.setattr(Archive, "claims", lambda self, data: True)
+    manager = PluginManager(discover=False)
+    plugin = SimpleNamespace(
+        register_readers=hookimpl(lambda: [Archive()], specname="register_readers")
+    )
+    manager.register(plugin, "greedy")
+    with using(manager):
+        assert find_source(root) == before
+
+
+@pytest.mark.parametrize("target", [{"boxes": []}, 1.5, None])
+def test_targets_that_are_no_labels_are_told(
+    zipped: Path, monkeypatch: pytest.MonkeyPatch, target: Any
+) -> None:
+    monkeypatch.setattr(Packed, "target", lambda self, index: target)
+    with pytest.raises(DataError, match=r"photos\.zip/train/cat/000\.png: a target is a label"):
+        find_source(zipped)

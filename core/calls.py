@@ -1,0 +1,45 @@
+"""Names with options, as users write them: ``gradual(layer_decay=0.8)``."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from visiongraft.errors import OptionError
+
+
+def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """Read a name, or a name with options in the form of a call; nothing is evaluated.
+
+    Args:
+        text: What the user wrote.
+        kind: What it names, for the message.
+
+    Returns:
+        The name, and the options by name.
+
+    Raises:
+        OptionError: It is neither.
+
+    Example:
+        >>> read_call("last_n(n=2)", "schedule")
+        ('last_n', {'n': 2})
+        >>> read_call("my-package:last_n", "schedule")
+        ('my-package:last_n', {})
+    """
+    head, tail = "", text.strip()
+    owner, colon, rest = tail.partition(":")
+    if colon and "(" not in owner:  # "distribution:name"; elsewhere colons belong to options
+        head, tail = owner + colon, rest.strip()
+    try:
+        node = ast.parse(tail, mode="eval").body
+        if isinstance(node, ast.Name):
+            return head + node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            options = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
+            return head + node.func.id, options
+    except (SyntaxError, ValueError):
+        pass
+    if text.isprintable() and "(" not in text:
+        return text, {}
+    raise OptionError(f"{kind} {text!r} reads neither as 'name' nor as 'name(option=value)'")

@@ -1,0 +1,60 @@
+"""Commands for those who write plugins."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from visiongraft.cli.options import Json
+from visiongraft.cli.output import Answer, table
+
+
+def new_plugin(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the task is called, such as ripeness.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; visiongraft-NAME if unset.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Write an installable plugin package with a task that already passes its tests."""
+    from visiongraft.scaffold import new_plugin as write
+
+    files = write(name, out)
+    folder = files[0].parent
+    lines = [str(file) for file in files]
+    lines.append(f"next: cd {shlex.quote(str(folder))} && pip install -e '.[dev]' && pytest")
+    return Answer({"folder": str(folder), "files": [str(file) for file in files]}, lines)
+
+
+def check_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Plugin or distribution.")],
+    as_json: Json = False,
+) -> Answer:
+    """Try all that plugin NAME provides, from reading data to export; exit with 1 on a failure."""
+    from visiongraft.testing import Result
+    from visiongraft.testing import check_plugin as results_of
+
+    results: list[Result] = []
+    for result in results_of(name):
+        print(f"{result.outcome}: {result.subject}: {result.check}", file=sys.stderr, flush=True)
+        results.append(result)
+    counts = Counter(result.outcome for result in results)
+    rows = [[r.subject, r.check, r.outcome, f"{r.seconds:.1f}"] for r in results]
+    parts: list[Any] = [table(["provided", "check", "outcome", "seconds"], rows)]
+    parts += [f"{r.outcome}: {r.subject}: {r.message}" for r in results if r.message]
+    parts.append(", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not tried")))
+    values = {
+        "plugin": name,
+        "passed": counts["passed"],
+        "failed": counts["failed"],
+        "not_tried": counts["not tried"],
+        "checks": results,
+    }
+    return Answer(values, parts, exit_code=1 if counts["failed"] else 0)

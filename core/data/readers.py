@@ -1,0 +1,175 @@
+"""Data readers: forms of data that plugins add, for every task that can use their targets."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError
+
+log = logging.getLogger("visiongraft")
+
+PART_NAMES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class DataParts:
+    """A data set as a reader found it, before a task looks at it.
+
+    Attributes:
+        parts: Samples of ``"train"``, ``"validation"`` and ``"test"``, those that the data name; a
+            set that is not divided is all ``"train"``.
+        names: Label names in the order of their class ids, also those without samples; empty
+            where targets have none, or where their order does not matter.
+        warnings: One line on each thing that was passed over.
+    """
+
+    parts: dict[str, Samples]
+    names: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class DataReader(ABC):
+    """Finds samples in one form of data, such as an archive or an annotation file.
+
+    A task reads the forms it knows itself first, so an installed reader never changes how data
+    are read that could be read without it.
+
+    Attributes:
+        name: How users ask for the reader: ``"name:path"``.
+        targets: What the targets are, in one word that tasks ask for. ``"labels"`` are label names
+            or class ids: one, or a tuple, list or set of any number of them. A plugin that brings
+            a task of another kind names its own.
+
+    Example:
+        ::
+
+            class JsonLines(DataReader):
+                name = "jsonl"
+                targets = "labels"
+
+                def claims(self, data):
+                    return Path(data).suffix == ".jsonl" if isinstance(data, (str, Path)) else False
+
+                def read(self, data):
+                    rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
+                    files = [Path(data).parent / row["file"] for row in rows]
+                    return DataParts({"train": FileSamples(files, [r["label"] for r in rows])})
+    """
+
+    name: ClassVar[str]
+    targets: ClassVar[str]
+
+    @abstractmethod
+    def claims(self, data: Any) -> bool:
+        """Say whether this reader reads these data; quick, and without decoding any picture.
+
+        Args:
+            data: What the user gave: a path, or any object.
+
+        Returns:
+            Whether ``read`` should be called. Be exact: a file suffix, a marker file, a type.
+        """
+
+    @abstractmethod
+    def read(self, data: Any) -> DataParts:
+        """Find the samples, without decoding any picture.
+
+        Args:
+            data: What the user gave, without the reader's name.
+
+        Returns:
+            Samples by part; ``FileSamples`` serves where every picture is a file of its own.
+
+        Raises:
+            DataError: The data are missing or damaged.
+        """
+
+
+def read_data(data: Any, targets: str) -> DataParts | None:
+    """Read data with the one installed reader that claims them, or that they name.
+
+    Args:
+        data: What the user gave; ``"name:path"`` asks for a reader by its name.
+        targets: What the task can use, such as ``"labels"``.
+
+    Returns:
+        What was found, or ``None`` if no reader claims the data.
+
+    Raises:
+        DataError: Several readers claim the data, or the one that does cannot read them.
+        PluginError: Two plugins provide the reader that the data name.
+    """
+    reader, rest = named_reader(data)
+    if reader is None:
+        claiming = _claiming(data, targets)
+        if len(claiming) > 1:
+            names = " or ".join(f"{each.name}:{data}" for each in claiming)
+            raise DataError(f"{data}: {len(claiming)} readers claim it; say which: {names}")
+        if not claiming:
+            return None
+        reader = claiming[0]
+    elif reader.targets != targets:
+        raise DataError(
+            f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
+        )
+    return _checked(reader, reader.read(rest), rest)
+
+
+def named_reader(data: Any) -> tuple[DataReader | None, Any]:
+    """Take a reader's name off the data.
+
+    Args:
+        data: What the user gave.
+
+    Returns:
+        The reader and the rest, or ``None`` and the data as they were if they name no reader.
+
+    Raises:
+        PluginError: Two plugins provide it.
+    """
+    from visiongraft.plugin_manager import plugins
+
+    if not isinstance(data, str) or os.path.exists(data):
+        return None, data
+    for cut in (i for i, letter in enumerate(data) if letter == ":"):
+        if plugins().provides("reader", data[:cut]):
+            found: DataReader = plugins().get("reader", data[:cut])
+            return found, data[cut + 1 :]
+    return None, data
+
+
+def _claiming(data: Any, targets: str) -> list[DataReader]:
+    from visiongraft.plugin_manager import plugins
+
+    found = []
+    for name, reader in plugins().readers().items():
+        if reader.targets != targets:
+            continue
+        try:
+            claims = reader.claims(data)
+        except Exception as error:  # a stranger's reader may raise anything
+            log.warning("reader %r cannot tell whether it reads the data: %r", name, error)
+            continue
+        if claims:
+            found.append(reader)
+    return found
+
+
+def _checked(reader: DataReader, found: Any, data: Any) -> DataParts:
+    """Hold a reader to its contract, so that a fault is told as the reader's own."""
+    if not isinstance(found, DataParts):
+        raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataParts")
+    for part, samples in found.parts.items():
+        if part not in PART_NAMES or not isinstance(samples, Samples):
+            raise DataError(
+                f"reader {reader.name!r} gave {type(samples).__name__} as part {part!r}; it takes "
+                f"Samples as {', '.join(PART_NAMES)}"
+            )
+    if not any(len(samples) for samples in found.parts.values()):
+        raise DataError(f"{data}: reader {reader.name!r} found no samples")
+    return found

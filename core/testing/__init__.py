@@ -1,0 +1,45 @@
+"""The conformance kit: tries plugins on what visiongraft asks of them, through the real engine.
+
+From pytest, all at once or one test for each check::
+
+    from visiongraft.testing import TASK_CHECKS, check_task
+
+    def test_my_task_conforms():
+        check_task(MyTask())
+
+    @pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
+    def test_my_task(check):
+        check(MyTask())
+
+Checks that share one ``TaskTrial(MyTask())`` train and export it only once. From the command line,
+for everything a plugin provides: ``visiongraft check-plugin NAME``.
+"""
+
+from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial, check_backbone
+from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial, check_exporter
+from visiongraft.testing.plugins import check_plugin
+from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
+from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_schedule
+from visiongraft.testing.tasks import TASK_CHECKS, check_task
+from visiongraft.testing.trial import TaskTrial
+
+__all__ = [
+    "BACKBONE_CHECKS",
+    "EXPORTER_CHECKS",
+    "SCHEDULE_CHECKS",
+    "TASK_CHECKS",
+    "BackboneTrial",
+    "Check",
+    "CheckError",
+    "ExporterTrial",
+    "NotTried",
+    "Result",
+    "ScheduleTrial",
+    "TaskTrial",
+    "check_backbone",
+    "check_exporter",
+    "check_plugin",
+    "check_schedule",
+    "check_task",
+    "run_all",
+]

@@ -1,0 +1,299 @@
+"""Checks of a source of backbones, on the small one that it names as an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visiongraft.backbone import Backbone, BackboneSource, Features, find_source
+from visiongraft.errors import BackboneError, VisiongraftError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.plugin_manager import PluginManager, plugins, using
+from visiongraft.schedules import find_schedule
+from visiongraft.seeds import seeded
+from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
+from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.task_export import the_exported_file_agrees
+from visiongraft.testing.task_training import (
+    a_few_pictures_are_learned,
+    a_killed_run_resumes_exactly,
+    a_saved_model_predicts_the_same,
+    expect_frozen,
+    replay_changes_nothing,
+)
+from visiongraft.testing.trial import SIZE, TaskTrial, same
+
+TOLERANCE = 1e-4
+Size = tuple[int, int]
+
+
+class BackboneTrial:
+    """One source of backbones under trial, by one of its names.
+
+    Args:
+        what: A source, or the name of a backbone that an installed source has.
+    """
+
+    def __init__(self, what: str | BackboneSource) -> None:
+        self.manager = plugins()
+        if isinstance(what, str):
+            self.source, self.short = find_source(what)
+            self.name = what
+            return
+        with trying("to ask for the name of an example", see="backbone.BackboneSource.example"):
+            self.source, self.short = what, what.example()
+        self.name = f"{what.prefix}/{self.short}" if what.prefix else self.short
+        if plugins().backbone_sources().get(what.prefix) is not what:
+            self.manager = PluginManager()
+            self.manager.register(_Provider(what), "under-trial")
+
+    @classmethod
+    def of(cls, subject: Any) -> BackboneTrial:
+        """Give the trial itself, or a new one."""
+        return subject if isinstance(subject, BackboneTrial) else cls(subject)
+
+    def build(self, in_channels: int = 3, size: Size | None = None, seed: int = 0) -> Backbone:
+        """Build the backbone with random weights."""
+        with seeded(seed, "backbone"):
+            return self.source.build(
+                self.short, pretrained=False, in_channels=in_channels, size=size
+            )
+
+    @cached_property
+    def size(self) -> Size:
+        """The size to try it at: small, if it takes that."""
+        try:
+            self.build(size=(SIZE, SIZE))
+        except VisiongraftError:
+            return self.build().info.preprocess.size
+        return SIZE, SIZE
+
+    @cached_property
+    def specimen(self) -> TaskTrial:
+        """A small sound task on this backbone."""
+        return TaskTrial(Specimen(), backbone=self.name, normalised=self.name, size=max(self.size))
+
+    @contextmanager
+    def found(self) -> Iterator[None]:
+        """Let the engine find the source, also if no installed plugin provides it."""
+        with using(self.manager):
+            yield
+
+
+class _Provider:
+    def __init__(self, source: BackboneSource) -> None:
+        self.source = source
+
+    @hookimpl
+    def register_backbones(self) -> list[BackboneSource]:
+        return [self.source]
+
+
+check = checks_of(BackboneTrial.of)
+
+
+@check("backbone.BackboneSource.names")
+def names_are_listed(trial: BackboneTrial) -> None:
+    """The source lists plain names, each once, and its example is one of them."""
+    prefix, names = trial.source.prefix, list(trial.source.names())
+    words = "to list the source's names"
+    expect("/" not in prefix and ":" not in prefix, "to read its prefix", repr(prefix), "a word")
+    expect(bool(names) and all(isinstance(n, str) and n for n in names), words, names[:3], "texts")
+    expect(len(set(names)) == len(names), words, "a name twice", "each name once")
+    expect(trial.short in names, words, f"no {trial.short!r}", "the example among them")
+
+
+@check("backbone.BackboneInfo")
+def facts_fit_the_network(trial: BackboneTrial) -> None:
+    """Stages, channels, strides and embedding are those that the network really has."""
+    backbone = trial.build(size=trial.size).eval()
+    info, tensors = backbone.info, dict(backbone.state_dict())
+    odd = sorted(info.stage_of.keys() ^ tensors.keys())
+    expect(not odd, "to find the stage of each tensor", f"a difference in {odd[:3]}", "one each")
+    expect(len(backbone.stages) > 0, "to list the stages", "none", "at least one")
+    expect(
+        info.preprocess.size == trial.size,
+        f"to build it at {trial.size}",
+        info.preprocess.size,
+        "preprocess.size as asked for",
+    )
+    features = _features(backbone, _images(trial, 2))
+    maps = [tuple(m.shape) for m in features.maps]
+    height, width = trial.size
+    expected = [
+        (2, c, ceil(height / s), ceil(width / s))
+        for c, s in zip(info.channels, info.strides, strict=True)
+    ]
+    near = len(maps) == len(expected) and all(
+        m[:2] == e[:2] and abs(m[2] - e[2]) <= 1 and abs(m[3] - e[3]) <= 1
+        for m, e in zip(maps, expected, strict=True)
+    )
+    expect(near, "to compute feature maps of two pictures", maps, f"as info says: {expected}")
+    expect(
+        list(info.strides) == sorted(info.strides),
+        "to read the strides",
+        info.strides,
+        "from fine to coarse",
+    )
+    expect(
+        features.pooled.shape == (2, info.embedding_dim),
+        "to compute the embedding",
+        tuple(features.pooled.shape),
+        f"(2, {info.embedding_dim})",
+    )
+
+
+@check("backbone.BackboneSource.build")
+def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
+    """The same seed builds the same network, another seed another one."""
+    one, again, other = (trial.build(size=trial.size, seed=s).state_dict() for s in (0, 0, 1))
+    expect(
+        same(dict(one), dict(again)),
+        "to build it twice with one seed",
+        "other tensors",
+        "equal ones: random weights from torch's generator only",
+    )
+    expect(
+        not same(dict(one), dict(other)),
+        "to build it with another seed",
+        "equal tensors",
+        "other random weights",
+    )
+
+
+@check("backbone.Backbone.forward")
+def evaluation_changes_nothing(trial: BackboneTrial) -> None:
+    """In evaluation mode a picture gives the same each time and in any batch; no tensor changes."""
+    backbone, images = trial.build(size=trial.size).eval(), _images(trial, 3)
+    before = {n: t.clone() for n, t in backbone.state_dict().items()}
+    kept = images.clone()
+    first, second = _features(backbone, images), _features(backbone, images)
+    changed = [n for n, t in backbone.state_dict().items() if not torch.equal(t, before[n])]
+    expect(
+        not changed,
+        "to run it in evaluation mode",
+        f"other values in {changed[:2]}",
+        "all tensors as they were: a frozen batch norm must not count",
+    )
+    expect(torch.equal(images, kept), "to run it", "other images afterwards", "them unchanged")
+    expect(_near(first, second, 0.0), "to run it twice", "other features", "the same")
+    alone = _features(backbone, images[:1])
+    part = Features(tuple(m[:1] for m in first.maps), first.pooled[:1])
+    expect(
+        _near(part, alone, TOLERANCE),
+        "to run a picture alone",
+        "other features",
+        "those it has among others",
+    )
+    with trying("to run a batch without pictures", "features of length 0"):
+        expect(
+            len(_features(backbone, images[:0]).pooled) == 0,
+            "to run a batch without pictures",
+            "features",
+            "features of length 0",
+        )
+
+
+@check("backbone.BackboneSource.build")
+def sizes_and_channels_are_taken_or_refused(trial: BackboneTrial) -> None:
+    """Other sizes and numbers of channels are built, or refused by a BackboneError."""
+    height, width = trial.size
+    for size, channels in (
+        ((height, width), 1),
+        ((height, width), 4),
+        ((height, 2 * width), 3),
+        ((1, 1), 3),
+    ):
+        words = f"to build it for {channels} channels at {size[0]}x{size[1]}"
+        try:
+            backbone = trial.build(in_channels=channels, size=size).eval()
+        except BackboneError:
+            continue
+        info = backbone.info
+        expect(
+            (info.in_channels, len(info.preprocess.mean), info.preprocess.size)
+            == (channels, channels, size),
+            words,
+            f"{info.in_channels} channels, mean {info.preprocess.mean}, {info.preprocess.size}",
+            "info as asked for",
+        )
+        with trying(words + " and run it", "features, or a BackboneError when it is built"):
+            _features(backbone, torch.zeros(1, channels, *size))
+
+
+@check("freezing.Receipt")
+def frozen_stages_stay_frozen(trial: BackboneTrial) -> None:
+    """A run leaves alone what it freezes: the whole backbone, and all but the last stage."""
+    with trial.found():
+        for schedule in ("linear_probe", "last_n(n=1)", "full"):
+            if schedule.partition("(")[0] not in plugins().schedules():
+                raise NotTried("the built-in schedules are not installed")
+            expect_frozen(trial.specimen, find_schedule(schedule))
+
+
+def _on_specimen(reused: Check[TaskTrial], see: str) -> Check[BackboneTrial]:
+    def run(trial: BackboneTrial) -> None:
+        with trial.found():
+            reused.run(trial.specimen)
+
+    run.__name__, run.__doc__ = reused.name, f"With a small sound task: {reused.says}"
+    return check(see)(run)
+
+
+BACKBONE_CHECKS: tuple[Check[Any], ...] = (
+    names_are_listed,
+    facts_fit_the_network,
+    equal_seeds_build_equal_networks,
+    evaluation_changes_nothing,
+    sizes_and_channels_are_taken_or_refused,
+    frozen_stages_stay_frozen,
+    _on_specimen(a_few_pictures_are_learned, "backbone.Backbone.forward"),
+    _on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone"),
+    _on_specimen(replay_changes_nothing, "backbone.Backbone.forward"),
+    _on_specimen(a_saved_model_predicts_the_same, "backbone.BackboneSource.build"),
+    _on_specimen(the_exported_file_agrees, "backbone.Backbone.forward"),
+)
+
+
+def check_backbone(what: str | BackboneSource) -> None:
+    """Try a source of backbones on everything that visiongraft asks of one.
+
+    Args:
+        what: The source, tried on what its ``example`` names, or the full name of a backbone.
+
+    Raises:
+        CheckError: A check failed.
+    """
+    require(BackboneTrial.of(what), BACKBONE_CHECKS)
+
+
+def _images(trial: BackboneTrial, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, *trial.size, generator=generator)
+
+
+def _features(backbone: Backbone, images: Tensor) -> Features:
+    with torch.no_grad():
+        found = backbone(images)
+    expect(
+        isinstance(found, Features),
+        "to run it",
+        type(found).__name__,
+        "Features(maps, pooled)",
+        "backbone.Features",
+    )
+    return Features(*found)
+
+
+def _near(one: Features, other: Features, most: float) -> bool:
+    pairs = zip((*one.maps, one.pooled), (*other.maps, other.pooled), strict=True)
+    return all(
+        a.shape == b.shape and float((a - b).abs().max()) <= most * max(1.0, float(a.abs().max()))
+        for a, b in pairs
+    )

@@ -1,0 +1,194 @@
+"""Checks of an exporter: that it proves what it writes, and leaves nothing it could not prove."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from visiongraft.errors import ExportError, VisiongraftError
+from visiongraft.evaluation import to_arrays
+from visiongraft.exported import open_exported
+from visiongraft.exporter import Certificate, Exporter
+from visiongraft.model import TransferModel
+from visiongraft.plugin_manager import plugins
+from visiongraft.task import Decoded
+from visiongraft.testing.report import (
+    Check,
+    Fault,
+    NotTried,
+    checks_of,
+    expect,
+    require,
+    trying,
+)
+from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.task_forward import expect_agreement
+from visiongraft.testing.trial import TaskTrial
+
+
+@dataclass(frozen=True)
+class Unsteady(Specimen):
+    """A specimen whose results are drawn at random: no file can agree with it."""
+
+    name: ClassVar[str] = "unsteady"
+
+    def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+        return {"brightness": outputs.float() + torch.rand_like(outputs)}
+
+
+class ExporterTrial:
+    """One exporter under trial.
+
+    Args:
+        what: An exporter's class, or the name of an installed one.
+    """
+
+    def __init__(self, what: str | type[Exporter]) -> None:
+        self.kind: type[Exporter] = (
+            plugins().get("exporter", what) if isinstance(what, str) else what
+        )
+        self.specimen = TaskTrial(Specimen())
+
+    @classmethod
+    def of(cls, subject: Any) -> ExporterTrial:
+        """Give the trial itself, or a new one."""
+        return subject if isinstance(subject, ExporterTrial) else cls(subject)
+
+    def exported(self) -> tuple[Path, Certificate]:
+        """Export a small trained model, once."""
+        return self.specimen.once("by exporter", self._export)  # type: ignore[no-any-return]
+
+    def _export(self) -> tuple[Path, Certificate]:
+        model = self.specimen.trained().model
+        path = self.specimen.folder("exported") / f"model{self.kind.suffix}"
+        with trying("to export a small trained model"):
+            return path, self.kind().export(model, path, model.validation)
+
+
+check = checks_of(ExporterTrial.of)
+
+
+@check("exporter.Exporter")
+def declares_itself(trial: ExporterTrial) -> None:
+    """The exporter says its name and its file suffix, and is made without arguments."""
+    suffix = trial.kind.suffix
+    expect(
+        isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower(),
+        "to read the suffix",
+        repr(suffix),
+        "small letters after a dot",
+    )
+    with trying("to make the exporter without arguments"):
+        trial.kind()
+
+
+@check("exporter.Certificate")
+def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
+    """A file is written together with a certificate of comparisons that it passed."""
+    path, certificate = trial.exported()
+    words = "to export a small trained model with its validation pictures"
+    expect(path.is_file(), words, "no file", f"{path.name}")
+    expect(isinstance(certificate, Certificate), words, type(certificate).__name__, "a Certificate")
+    expect(bool(certificate.checks), words, "no comparison", "random and real pictures tried")
+    expect(
+        certificate.difference <= certificate.tolerance and not certificate.flips,
+        words,
+        f"a difference of {certificate.difference} and {certificate.flips} changed decisions",
+        f"at most {certificate.tolerance} and none, else an ExportError",
+    )
+    named = (certificate.file, certificate.format)
+    expect(named == (path.name, trial.kind.name), words, named, f"{path.name}, {trial.kind.name}")
+    expect(
+        certificate.metric_torch is not None and certificate.metric_exported is not None,
+        words,
+        "no metric of the pictures",
+        "the task's headline of both sides",
+    )
+    with trying("to write the certificate as JSON"):
+        json.dumps(certificate.to_json())
+
+
+@check("exporter.Exporter.export")
+def a_file_that_disagrees_is_refused(trial: ExporterTrial) -> None:
+    """A model that no file can agree with is refused, and an older file stays as it was."""
+    trained = trial.specimen.trained().model
+    network = trial.specimen.network()
+    network.load_state_dict(trained.network.state_dict())
+    network.task = Unsteady()
+    folder = trial.specimen.folder("refused")
+    path = folder / f"model{trial.kind.suffix}"
+    path.write_bytes(b"an older file")
+    words = "to export a model whose results are drawn at random"
+    try:
+        with trying(words, "an ExportError"):
+            trial.kind().export(TransferModel(network), path, trained.validation)
+    except Fault as fault:
+        if not isinstance(fault.__cause__, ExportError):
+            raise
+    else:
+        raise Fault(words, "no error", "an ExportError: what was written is compared with PyTorch")
+    left = {p.name: p.read_bytes() for p in folder.iterdir()}
+    expect(left == {path.name: b"an older file"}, words, sorted(left), "the older file alone")
+
+
+@check("exporter.Exporter.export")
+def unknown_options_are_refused(trial: ExporterTrial) -> None:
+    """An option that the exporter does not know is refused in words."""
+    folder = trial.specimen.folder("options")
+    model = trial.specimen.trained().model
+    words = "to export with an option 'no_such_option'"
+    try:
+        with trying(words, "an OptionError"):
+            path = folder / f"model{trial.kind.suffix}"
+            trial.kind().export(model, path, None, no_such_option=1)
+    except Fault as fault:
+        if not isinstance(fault.__cause__, VisiongraftError):
+            raise
+    else:
+        raise Fault(words, "no error", "an OptionError")
+    expect(not list(folder.iterdir()), words, "a file", "none")
+
+
+@check("exported.ExportedModel")
+def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
+    """The file is opened by what is installed for its suffix, and gives what PyTorch gives."""
+    path, _ = trial.exported()
+    try:
+        opened = open_exported(path)
+    except VisiongraftError as reason:
+        raise NotTried(f"it cannot be opened here: {reason}") from None
+    model = trial.specimen.trained().model
+    assert model.validation is not None
+    image = model.validation.load(0)[None]
+    with torch.inference_mode():
+        reference = to_arrays(model.inference_graph()(torch.tensor(image)))
+    words = "to run the exported file on a picture"
+    with trying(words):
+        candidate = opened.run(image)
+    expect_agreement(model.task, reference, candidate, words, "what PyTorch gives")
+
+
+EXPORTER_CHECKS: tuple[Check[Any], ...] = (
+    declares_itself,
+    the_certificate_tells_what_was_tried,
+    a_file_that_disagrees_is_refused,
+    unknown_options_are_refused,
+    the_file_runs_without_pytorch,
+)
+
+
+def check_exporter(what: str | type[Exporter]) -> None:
+    """Try an exporter on everything that visiongraft asks of one.
+
+    Args:
+        what: The exporter's class, or the name of an installed one.
+
+    Raises:
+        CheckError: A check failed.
+    """
+    require(ExporterTrial.of(what), EXPORTER_CHECKS)

@@ -1,0 +1,129 @@
+"""All checks of all that a plugin provides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from visiongraft.errors import PluginError, near_matches
+from visiongraft.plugin_manager import PluginRecord, plugins
+from visiongraft.plugin_records import normalized
+from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
+from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
+from visiongraft.testing.report import Check, Result, checks_of, expect, run_all
+from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
+from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.task_training import a_killed_run_resumes_exactly, equal_runs_are_equal
+from visiongraft.testing.tasks import TASK_CHECKS
+from visiongraft.testing.trial import TaskTrial
+
+Checks = tuple[Check[Any], ...]
+
+
+def _record(subject: Any) -> PluginRecord:
+    assert isinstance(subject, PluginRecord)
+    return subject
+
+
+check_record = checks_of(_record)
+check_listener = checks_of(str)
+
+
+@check_record("hookspecs")
+def it_loads(record: PluginRecord) -> None:
+    """The plugin is imported, fits this version, and all of its hooks work."""
+    expect(
+        not record.failures,
+        f"to load {record.owner} and call its hooks",
+        "; ".join(record.failures),
+        "no problem",
+    )
+
+
+@check_record("plugin_manager.PluginManager.get")
+def its_names_are_its_own(record: PluginRecord) -> None:
+    """No other plugin provides anything under the same name."""
+    expect(
+        not record.clashes,
+        f"to look up what {record.owner} provides",
+        "; ".join(record.clashes),
+        "names that no other plugin has",
+    )
+
+
+@check_listener("hookspecs.RunHooks")
+def a_listener_changes_nothing(name: str) -> None:
+    """A run that the listener hears ends as one that nobody hears."""
+    alone = TaskTrial(Specimen()).short("alone").model.network.state_dict()
+    heard = TaskTrial(Specimen(), listeners=[name]).short("heard").model.network.state_dict()
+    changed = [n for n, tensor in alone.items() if not torch.equal(tensor, heard[n])]
+    words = f"to train with and without listener {name!r}"
+    expect(not changed, words, f"other values in {changed[:2]}", "equal weights")
+
+
+RECORD_CHECKS: Checks = (it_loads, its_names_are_its_own)
+LISTENER_CHECKS: Checks = (a_listener_changes_nothing,)
+LOSS_CHECKS: Checks = (equal_runs_are_equal, a_killed_run_resumes_exactly)
+
+_KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
+    "task": (lambda name, item: TaskTrial(item), TASK_CHECKS),
+    "backbone": (lambda name, item: BackboneTrial(item), BACKBONE_CHECKS),
+    "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
+    "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
+    "listener": (lambda name, item: name, LISTENER_CHECKS),
+    "loss": (lambda name, item: TaskTrial(Specimen(), transfer_loss=name), LOSS_CHECKS),
+}
+
+
+def check_plugin(name: str) -> Iterator[Result]:
+    """Try all that a plugin provides.
+
+    Args:
+        name: The plugin's name, or that of the distribution that ships it.
+
+    Yields:
+        The result of each check, as it comes.
+
+    Raises:
+        PluginError: There is no such plugin, or it is disabled.
+    """
+    for record in _records(name):
+        yield from run_all(f"plugin {record.name}", record, RECORD_CHECKS)
+        for kind, names in record.provides.items():
+            for one in names:
+                yield from _check_item(kind, one, record)
+
+
+def _records(name: str) -> list[PluginRecord]:
+    records = plugins().records
+    wanted = normalized(name)
+    found = [r for r in records if normalized(r.name) == wanted]
+    found = found or [r for r in records if normalized(r.distribution) == wanted]
+    if not found:
+        known = {word for r in records for word in (r.name, r.distribution) if word != "-"}
+        raise PluginError(f"no plugin {name!r}{near_matches(name, known)}")
+    for record in found:
+        if record.blocked:
+            raise PluginError(f"{record.owner} is disabled; enable it to have it checked")
+    return found
+
+
+def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
+    subject = f"{kind} {name or '(no prefix)'}"
+    if kind not in _KINDS:
+        yield Result(subject, "-", "not tried", f"there are no checks of a {kind}", 0.0)
+        return
+    try:
+        item = plugins().get(kind, name)
+    except PluginError as error:
+        yield Result(subject, "-", "not tried", str(error), 0.0)
+        return
+    make, checks = _KINDS[kind]
+    try:
+        trial = make(name, item)
+    except Exception as error:  # a stranger's class may raise anything
+        yield Result(subject, "-", "failed", f"it cannot be tried: {error!r}", 0.0)
+        return
+    yield from run_all(subject, trial, checks)

@@ -1,0 +1,109 @@
+"""A small sound task, for the checks of what is no task: backbones, schedules, exporters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiongraft.backbone import Backbone, Features
+from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.samples import Samples, Splits
+from visiongraft.task import Arrays, Decoded, Task
+
+Dataset = list[tuple[np.ndarray[Any, Any], float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the specimen predicts.
+
+    Attributes:
+        brightness: In 0..1.
+    """
+
+    brightness: float
+
+
+class _Head(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, 1)
+
+    def forward(self, features: Features) -> Tensor:
+        values: Tensor = self.linear(self.norm(features.pooled))
+        return values[:, 0]
+
+
+class _Loss(nn.Module):
+    def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"squared_error": F.mse_loss(outputs.float(), targets.float())}
+
+
+class _Error:
+    """Mean absolute error."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, decoded: Arrays, targets: Tensor) -> None:
+        self.total += float(np.abs(decoded["brightness"] - targets.numpy()).sum())
+        self.count += len(targets)
+
+    def compute(self) -> dict[str, Any]:
+        return {"mean_error": self.total / self.count}
+
+
+@dataclass(frozen=True)
+class Specimen(Task):
+    """How bright a picture is, from 0 (black) to 1 (white)."""
+
+    name: ClassVar[str] = "specimen"
+    headline: ClassVar[str] = "mean_error"
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Dataset:
+        random = np.random.default_rng(seed)
+        return [_picture(random, i / max(pictures - 1, 1)) for i in range(pictures)]
+
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        samples = DatasetSamples.of(data)
+        held_out = range(0, len(samples), max(round(1 / validation), 2))
+        kept = [i for i in range(len(samples)) if i not in held_out]
+        return Splits(samples.subset(kept), samples.subset(held_out))
+
+    def read_labelled(self, data: Any) -> Samples:
+        return DatasetSamples.of(data)
+
+    def collate(self, targets: list[float]) -> Tensor:
+        return torch.tensor(targets, dtype=torch.float32)
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        return _Head(backbone.info.embedding_dim)
+
+    def build_loss(self) -> nn.Module:
+        return _Loss()
+
+    def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+        return {"brightness": outputs.to(torch.float32)}
+
+    def build_metrics(self) -> _Error:
+        return _Error()
+
+    def ideal(self, targets: Tensor) -> Arrays:
+        return {"brightness": targets.numpy()}
+
+    def predictions(self, decoded: Arrays) -> list[Measured]:
+        return [Measured(float(value)) for value in decoded["brightness"]]
+
+
+def _picture(random: np.random.Generator, brightness: float) -> tuple[np.ndarray[Any, Any], float]:
+    height, width = (int(side) for side in random.integers(20, 50, 2))
+    noise = random.integers(-20, 21, (height, width, 3))
+    return (brightness * 255 + noise).clip(0, 255).astype(np.uint8), brightness
