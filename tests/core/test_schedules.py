@@ -1,5 +1,8 @@
 """Schedules divide the epochs, name real stages, and hear the history."""
 
+import contextlib
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,24 +30,109 @@ def stages_of(count: int) -> tuple[str, ...]:
     return ("stem", *(f"stage{i}" for i in range(1, count)))
 
 
-@given(
-    name=st.sampled_from(sorted(BUILT_IN)),
-    count=st.integers(1, 14),
-    epochs=st.integers(1, 60),
-)
-def test_every_schedule_spends_exactly_the_epochs_on_stages_that_exist(name, count, epochs):
-    phases = list(BUILT_IN[name].phases(stages_of(count), epochs))
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[Schedule, tuple[str, ...], int]:
+    """Draw a built-in schedule, with or without options, a number of stages and of epochs."""
+    name = draw(st.sampled_from(sorted(BUILT_IN)))
+    stages = stages_of(draw(st.integers(1, 14)))
+    epochs = draw(st.integers(1, 60))
+    rates = {
+        "learning_rate": st.floats(1e-6, 1.0),
+        "probe_learning_rate": st.floats(1e-6, 1.0),
+        "layer_decay": st.floats(0.01, 1.0),
+        "batch_norm": st.sampled_from(["frozen", "train"]),
+        "probe_epochs": st.integers(0, 80),
+        "n": st.integers(0, len(stages)),
+        "at": st.builds(growing, st.just(stages), st.sets(st.integers(0, epochs - 1), min_size=1)),
+    }
+    known = BUILT_IN[name].generate.__kwdefaults__
+    chosen = draw(st.sets(st.sampled_from(sorted(known))))
+    return BUILT_IN[name](**{o: draw(rates[o]) for o in sorted(chosen)}), stages, epochs
+
+
+def growing(stages: tuple[str, ...], epochs: set[int]) -> dict[int, str]:
+    """Unfreeze one more stage at each of these epochs, and everything at the end."""
+    names = ["head", *reversed(stages), *["all"] * len(epochs)]
+    return dict(zip(sorted(epochs), names, strict=False))
+
+
+@given(plans())
+def test_every_schedule_spends_exactly_the_epochs_on_stages_that_exist(plan: Any) -> None:
+    schedule, stages, epochs = plan
+    phases = list(schedule.phases(stages, epochs))
     assert sum(p.epochs for p in phases) == epochs
     for phase in phases:
-        trainable_stages(stages_of(count), phase.trainable)
+        trainable_stages(stages, phase.trainable)
+
+
+@given(plans())
+def test_no_built_in_schedule_ever_freezes_again(plan: Any) -> None:
+    schedule, stages, epochs = plan
+    sizes = [len(trainable_stages(stages, p.trainable)) for p in schedule.phases(stages, epochs)]
+    assert sizes == sorted(sizes)
+
+
+def test_a_schedule_that_freezes_again_would_be_noticed() -> None:
+    schedule = milestones(at={0: "all", 2: "head"})
+    sizes = [len(trainable_stages(("stem",), p.trainable)) for p in schedule.phases(("stem",), 4)]
+    assert sizes != sorted(sizes)
+
+
+@given(plans())
+def test_histories_that_are_sent_change_nothing_in_the_built_in_schedules(plan: Any) -> None:
+    schedule, stages, epochs = plan
+    phases = schedule.phases(stages, epochs)
+    heard = [next(phases)]
+    with contextlib.suppress(StopIteration):
+        while True:
+            heard.append(phases.send([{"phase": 0, "validation": {}}]))
+    assert heard == list(schedule.phases(stages, epochs))
 
 
 @given(count=st.integers(1, 14), epochs=st.integers(2, 60))
-def test_gradual_never_freezes_again_and_ends_with_everything(count, epochs):
+def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
+    count: int, epochs: int
+) -> None:
     stages = stages_of(count)
     sizes = [len(trainable_stages(stages, p.trainable)) for p in gradual.phases(stages, epochs)]
     assert sizes == sorted(set(sizes))
     assert (sizes[0], sizes[-1]) == (0, count)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("linear_probe(learning_rate=0)", "learning_rate=0 of a phase"),
+        ("full(layer_decay='x')", "layer_decay='x'"),
+        ("full(batch_norm='off')", "batch_norm='off'"),
+        ("lp_ft(learning_rate=-1)", "learning_rate=-1"),
+        ("lp_ft(layer_decay=2)", "layer_decay=2"),
+        ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): it takes a whole number from 0"),
+        ("lp_ft(probe_epochs=1.5)", "probe_epochs=1.5"),
+        ("lp_ft(probe_epochs='a')", "probe_epochs='a'"),
+        ("gradual(learning_rate=None)", "learning_rate=None"),
+        ("gradual(batch_norm='off')", "batch_norm='off'"),
+        ("milestones(learning_rate=0)", "learning_rate=0"),
+        ("milestones(at={'x': 'all'})", "it takes {epoch: stage}"),
+        ("milestones(at='all')", "it takes {epoch: stage}"),
+        ("milestones(at={1: 2})", "milestones name '2'"),
+        ("milestones(at={-1: 'all'})", "do not lie within 4 epochs"),
+        ("milestones(at={4: 'all'})", "do not lie within 4 epochs"),
+        ("last_n(n=9)", "n=9"),
+        ("last_n(n=-1)", "n=-1"),
+        ("last_n(n=1.5)", "n=1.5"),
+        ("last_n(n='a')", "n='a'"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_the_first_phase(what: str, words: str) -> None:
+    """Later it would be found after hours of training."""
+    with pytest.raises(ScheduleError, match=words):
+        next(find_schedule(what).phases(stages_of(3), 4))
+
+
+def test_training_takes_at_least_one_epoch() -> None:
+    with pytest.raises(ScheduleError, match="epochs=0"):
+        full.phases(stages_of(2), 0)
 
 
 def test_gradual_adds_one_stage_a_phase_when_there_are_epochs_enough():
@@ -67,15 +155,11 @@ def test_linear_probe_and_full_have_one_phase():
 def test_last_n_counts_stages_from_the_head():
     (phase,) = last_n(n=2).phases(stages_of(4), 3)
     assert phase.trainable == "stage2"
-    with pytest.raises(ScheduleError, match=r"last_n\(n=9\)"):
-        list(last_n(n=9).phases(stages_of(4), 3))
 
 
 def test_milestones_unfreeze_at_the_stated_epochs():
     phases = list(milestones(at={2: "stage1", 5: "all"}).phases(stages_of(3), 7))
     assert [(p.trainable, p.epochs) for p in phases] == [("head", 2), ("stage1", 3), ("all", 2)]
-    with pytest.raises(ScheduleError, match="within 4 epochs"):
-        list(milestones(at={5: "all"}).phases(stages_of(3), 4))
 
 
 def test_milestones_refuse_an_unknown_stage_before_the_first_phase():
@@ -112,6 +196,8 @@ def test_a_schedule_is_found_by_name_call_or_its_own_json():
         ("gradual(layer_deca=1)", OptionError, "did you mean 'layer_decay'"),
         ("gradual(__import__('os'))", OptionError, "name\\(option=value\\)"),
         ("gradual(layer_decay=open('x'))", OptionError, "name\\(option=value\\)"),
+        (print, OptionError, "neither a name nor a schedule"),
+        (3, OptionError, "schedule=3 is neither a name nor a schedule"),
     ],
 )
 def test_a_misspelt_or_executable_schedule_is_refused_in_words(what, error, words):
@@ -127,6 +213,8 @@ def test_a_misspelt_or_executable_schedule_is_refused_in_words(what, error, word
         {"epochs": 1, "learning_rate": 0.0},
         {"epochs": 1, "learning_rate": float("nan")},
         {"epochs": 1, "layer_decay": 1.1},
+        {"epochs": 1, "learning_rate": "fast"},
+        {"epochs": 1, "layer_decay": None},
         {"epochs": 1, "batch_norm": "off"},
     ],
 )
