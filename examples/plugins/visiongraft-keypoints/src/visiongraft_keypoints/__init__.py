@@ -1,0 +1,13 @@
+"""Keypoints for visiongraft: where the named points of the thing in a picture are."""
+
+from visiongraft import hookimpl
+
+visiongraft_api = "1.0"
+
+
+@hookimpl
+def register_tasks():
+    """Provide the task; PyTorch is imported only now, since exported files need none of it."""
+    from visiongraft_keypoints.task import Keypoints
+
+    return [Keypoints]
