@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -300,11 +300,16 @@ def check_moments(
     Raises:
         ReceiptError: A parameter's state is gone.
     """
-    for group in after.param_groups if before is not None else ():
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            known = None if before is None else before.state.get(parameter)
-            if known is not None and after.state.get(parameter) is not known:
-                raise ReceiptError(f"the optimiser lost the moments of {name!r} {where}")
+    known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
+    for name, parameter in _named(after):
+        if name in known and after.state.get(parameter) is not known[name]:
+            raise ReceiptError(f"the optimiser lost the moments of {name!r} {where}")
+
+
+def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Go through an optimiser's parameters by the names that ``parameter_groups`` gave them."""
+    for group in optimizer.param_groups:
+        yield from zip(group["names"], group["params"], strict=True)
 
 
 def digest(tensor: Tensor) -> str:

@@ -1,5 +1,11 @@
-"""The same training in one process or several: python run_processes.py FOLDER BATCH_SIZE."""
+"""The same training in one process or several.
 
+Usage: python run_processes.py FOLDER BATCH_SIZE [wrap-once]
+With "wrap-once" the gradients are hooked at the start of the run only, as other tools do it.
+"""
+
+import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +14,7 @@ import torch
 from conftest import Toy, fit_toy, register_toys, toy_data
 from torch import nn
 
+from visiongraft.engine import Engine
 from visiongraft.schedules import Phase, schedule
 
 
@@ -36,9 +43,39 @@ class Plain(Toy):
         return Linear(backbone.info.embedding_dim)
 
 
+def wrap_once():
+    prepare = Engine._prepare
+    kept = []
+
+    def prepare_once(engine, network, optimizer):
+        if not kept:
+            kept.append(prepare(engine, network, optimizer)[0])
+        return kept[0], engine.accelerator.prepare_optimizer(optimizer)
+
+    Engine._prepare = prepare_once
+
+
+def digest_last_weights():
+    """Hash the weights that each process ends with, before it takes those of the best epoch."""
+    finish = Engine._finish
+    digests = []
+
+    def digest_and_finish(engine):
+        tensors = engine.run.network.state_dict().values()
+        content = b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors)
+        digests.append(hashlib.sha256(content).hexdigest())
+        finish(engine)
+
+    Engine._finish = digest_and_finish
+    return digests
+
+
 if __name__ == "__main__":
     register_toys()
-    folder, size = sys.argv[1:]
+    folder, size, *fault = sys.argv[1:]
+    if fault == ["wrap-once"]:
+        wrap_once()
+    last_weights = digest_last_weights()
     fit_toy(
         toy_data(51),  # a last batch that does not divide evenly
         task=Plain(augment=False),
@@ -46,6 +83,9 @@ if __name__ == "__main__":
         schedule=probe_then_all,
         epochs=3,
         batch_size=int(size),
+        ema=0.9,
         replay=False,
         device="cpu" if torch.cuda.is_available() else None,
     )
+    joined = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    Path(folder, f"rank{os.environ.get('RANK', '0')}").write_text(f"{joined} {last_weights[0]}")

@@ -43,3 +43,18 @@ def test_the_network_gets_its_own_values_back_even_after_an_error():
         assert torch.equal(layer.weight, average.tensors["weight"])
         raise RuntimeError
     assert torch.equal(layer.weight, own)
+
+
+def test_what_is_frozen_is_taken_over_as_it_is() -> None:
+    layer = nn.Linear(2, 2)
+    average = Average(layer, 0.9)
+    with torch.no_grad():
+        layer.weight += 1
+        layer.bias += 1
+    average.update(layer, frozen=set())
+    before = average.tensors["bias"].clone()
+    average.adopt(layer, {"weight", "a name that is not averaged"})
+    assert torch.equal(average.tensors["weight"], layer.weight)
+    assert average.tensors["weight"].data_ptr() != layer.weight.data_ptr()
+    assert torch.equal(average.tensors["bias"], before)
+    assert average.updates == 1

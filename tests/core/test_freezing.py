@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from visiongraft import engine
 from visiongraft.averaging import Average
 from visiongraft.errors import ReceiptError, ScheduleError
 from visiongraft.freezing import (
@@ -19,8 +24,9 @@ from visiongraft.freezing import (
     trainable_stages,
 )
 from visiongraft.hookspecs import hookimpl
-from visiongraft.network import Batch
+from visiongraft.network import Batch, Network
 from visiongraft.optimizers import build_optimizer
+from visiongraft.progress import Checkpoint
 from visiongraft.schedules import Phase
 
 
@@ -189,8 +195,7 @@ def replace_parameter(network, optimizer):
     head.weight = nn.Parameter(head.weight.detach().clone())
 
 
-def drop_by_value(network, optimizer):
-    """Lightning's filter: parameters that equal others in value are left out."""
+def drop_one(network, optimizer):
     optimizer.param_groups[0]["params"].pop()
 
 
@@ -233,7 +238,7 @@ FAULTS = {
     decay: "stem.0.weight.*changed",
     write_by_hand: "stage1.0.weight.*changed",
     replace_parameter: "head.linear.weight.*not in the optimiser",
-    drop_by_value: "not in the optimiser",
+    drop_one: "not in the optimiser",
     hold_frozen: "stem.0.weight.*frozen",
     hold_twice: "twice",
     forget_statistics: "running statistics",
@@ -282,6 +287,139 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
             listeners=[Fault()],
         )
     assert not (tmp_path / "run" / "model").exists()
+
+
+# ---- the faults of other tools, planted where a real run would have them ----
+
+
+def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new optimiser at each unfreeze."""
+    monkeypatch.setattr(
+        engine, "build_optimizer", lambda name, groups, _: build_optimizer(name, groups)
+    )
+
+
+def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One optimiser for the whole run: what is frozen again stays in it, and decays."""
+    monkeypatch.setattr(
+        engine,
+        "build_optimizer",
+        lambda name, groups, before: before or build_optimizer(name, groups),
+    )
+
+
+def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's filter: parameters that equal others in value are left out."""
+
+    def groups(*given: Any) -> Any:
+        kept: list[torch.Tensor] = []
+        made = parameter_groups(*given)
+        for group in made:
+            new = []
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                if not any(torch.equal(parameter, other) for other in kept):
+                    kept.append(parameter)
+                    new.append((name, parameter))
+            group["names"], group["params"] = (list(part) for part in zip(*new, strict=True))
+        return made
+
+    monkeypatch.setattr(engine, "parameter_groups", groups)
+
+
+def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's unfreeze: new Parameter objects, of which the optimiser knows nothing."""
+
+    def apply(network: Network, phase: Phase) -> None:
+        apply_phase(network, phase)
+        head: Any = network.head
+        head.linear.weight = nn.Parameter(head.linear.weight.detach().clone())
+
+    monkeypatch.setattr(engine, "apply_phase", apply)
+
+
+def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual one: ``train()`` puts frozen batch norms into training mode."""
+    monkeypatch.setattr(Network, "train", nn.Module.train)
+
+
+def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averages of what is frozen again stay behind, and are what is saved."""
+    monkeypatch.setattr(Average, "adopt", lambda *_: None)
+
+
+GROWING = "milestones(at={1: 'all'}, learning_rate=0.01)"
+SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
+
+
+@pytest.mark.parametrize(
+    ("plant", "schedule", "words"),
+    [
+        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
+        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimiser at the start of phase 1"),
+        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
+        (fill_by_value, SHRINKING, "is not in the optimiser at the start of phase 0"),
+        (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
+        (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
+        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
+        (average_on, SHRINKING, "the averaged copy of .* changed in phase 1"),
+    ],
+    ids=lambda v: v.__name__ if callable(v) else "",
+)
+def test_a_fault_of_other_tools_ends_a_real_run(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fit_toy: Any,
+    toy_data: Any,
+    plant: Any,
+    schedule: str,
+    words: str,
+) -> None:
+    settings = {"epochs": 2, "replay": False, "ema": 0.9}
+    fit_toy(toy_data(30), schedule=schedule, out=tmp_path / "good", **settings)
+    plant(monkeypatch)
+    with pytest.raises(ReceiptError, match=words) as caught:
+        fit_toy(toy_data(30), schedule=schedule, out=tmp_path / "bad", **settings)
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "bad" / "model").exists()
+
+
+@pytest.mark.parametrize("hook", ["phase_started", "step_ended"])
+def test_parameters_replaced_after_the_phase_began_are_caught(
+    fit_toy: Any, toy_data: Any, hook: str
+) -> None:
+    """The optimiser would train tensors that nobody uses."""
+
+    class Replace:
+        @hookimpl(specname=hook)
+        def replace(self, run: Any) -> None:
+            weight = run.network.backbone.blocks["stem"][0].weight
+            run.network.backbone.blocks["stem"][0].weight = nn.Parameter(weight.detach().clone())
+
+    with pytest.raises(
+        ReceiptError, match=r"'backbone.*stem\.0\.weight' is not in the optimiser in"
+    ):
+        fit_toy(toy_data(30), schedule="full", epochs=1, listeners=[Replace()])
+
+
+def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
+    tmp_path: Path, fit_toy: Any, toy_data: Any
+) -> None:
+    fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")
+    point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    network, average = point.tensors["network"], point.tensors["average"]
+    for name, tensor in average.items():
+        assert torch.equal(tensor, network[name]) is name.startswith("backbone."), name
+    assert [receipt["ema_checked"] for receipt in point.progress.receipts] == [True]
+
+
+def test_weights_frozen_again_do_not_decay(tmp_path: Path, fit_toy: Any, toy_data: Any) -> None:
+    fit_toy(toy_data(30), schedule=SHRINKING, epochs=4, weight_decay=5.0, out=tmp_path / "run")
+    _, receipt = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    after = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    backbone = {n: t for n, t in after.tensors["network"].items() if n.startswith("backbone.")}
+    assert {n: digest(t) for n, t in backbone.items()} == receipt["frozen"]
+    assert not [n for n in after.tensors["optimizer"] if n.startswith("backbone.")]
 
 
 def test_a_digest_sees_every_bit_the_shape_and_the_type():

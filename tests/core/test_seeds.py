@@ -4,6 +4,7 @@ import json
 import random
 
 import numpy as np
+import pytest
 import torch
 
 from visiongraft.seeds import (
@@ -61,3 +62,18 @@ def test_random_states_survive_json_and_come_back_exactly():
 
 def test_mixed_seeds_keep_words_and_numbers_apart():
     assert len({mix_seed(1, 2), mix_seed(12), mix_seed("1", "2", ""), mix_seed(2, 1)}) == 4
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64, 10**30])
+def test_every_whole_number_is_a_seed(seed: int) -> None:
+    seed_everything(seed)
+    first = draw()
+    seed_everything(seed)
+    assert draw() == first
+
+
+def test_seeds_that_torch_takes_are_given_to_it_unchanged() -> None:
+    seed_everything(2**40 + 3)
+    expected = torch.rand(3)
+    torch.manual_seed(2**40 + 3)
+    assert torch.equal(torch.rand(3), expected)

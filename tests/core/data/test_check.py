@@ -94,6 +94,17 @@ def test_more_than_1_percent_unreadable_stops_and_names_the_first(write_pictures
     assert str(paths[0]) in message and "and 2 more" in message and "\n" not in message
 
 
+@pytest.mark.parametrize("bad", [2, 3])
+def test_up_to_three_are_all_named(write_pictures, bad):
+    paths = write_pictures(4)
+    for path in paths[:bad]:
+        path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        check_samples(files(paths[:3]), files(paths[3:]))
+    assert all(str(path) in str(caught.value) for path in paths[:bad])
+    assert "more" not in str(caught.value)
+
+
 def test_a_picture_in_training_and_validation_is_reported(write_pictures):
     paths = write_pictures(4)
     paths[3].write_bytes(paths[0].read_bytes())
@@ -110,6 +121,14 @@ def test_a_picture_that_differs_in_one_pixel_is_another(write_pictures, encode):
     assert len(check_samples(files(paths[:1]), files(paths[1:])).report.leaked) == 1
     pixels[0, 0, 0] ^= 1
     paths[1].write_bytes(encode(pixels))
+    assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
+
+
+def test_a_copy_that_was_saved_again_is_not_found(write_pictures, encode):
+    paths = write_pictures(2)
+    content = encode(decode_file(paths[0]), compress_level=0)
+    assert content != paths[0].read_bytes()
+    paths[1].write_bytes(content)
     assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
 
 
@@ -321,6 +340,18 @@ def test_pictures_without_files_are_not_remembered(tmp_path):
         leaked = check_samples(train, held_out, cache=path).report.leaked
         assert leaked == ((("item 1", "item 0"),) if level == 2 else ())
     assert json.loads(path.read_text())["findings"] == {}
+
+
+def test_the_cache_is_written_even_if_the_run_stops(cache, write_pictures):
+    paths = write_pictures(3)
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(DataError):
+        cache.check(paths)
+    report = json.loads(cache.path.read_text())["report"]
+    assert report["pictures"] == {"training": 0, "validation": 0}
+    assert report["heights"] == report["widths"] == [0, 0, 0]
+    assert len(report["unreadable"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_rows_become_parts_in_the_tables_order(write):
         (["path\tlabel", "0.jpg\ta"], {"name": "t.tsv"}),
         (["path;label", "0.jpg;a"], {}),
         (["path,label", "0.jpg,a"], {"encoding": "utf-8-sig"}),
-        (["", " Path , LABEL ", "", "0.jpg, a "], {}),
+        (["", " Path , LABEL ", "", " 0.jpg , a "], {}),
+        (["", "path\tlabel", "0.jpg\ta"], {}),
         (["path,label", '"0.jpg","a"'], {}),
         (["path,label,note", "0.jpg,a"], {}),
         ([",path,label", "0,0.jpg,a"], {}),
@@ -73,6 +74,7 @@ def test_rows_become_parts_in_the_tables_order(write):
         "semicolons",
         "byte order mark",
         "spaces and case",
+        "tabs below an empty line",
         "quotes",
         "short row",
         "index column",
@@ -158,6 +160,15 @@ def test_parquet_holds_the_same_with_labels_as_lists(write, tmp_path):
     }
 
 
+def test_empty_labels_in_a_parquet_list_are_none(write, tmp_path):
+    write("path")
+    path = tmp_path / "t.parquet"
+    labels = [["a", None, " b "], [None], ["", "a", "a"]]
+    table = pyarrow.table({"path": ["0.jpg", "1.jpg", "2.jpg"], "labels": labels})
+    pyarrow.parquet.write_table(table, path)
+    assert [labels for _, labels in found(path)["train"]] == [("a", "b"), (), ("a",)]
+
+
 @pytest.mark.parametrize(
     "labels", [["3", "10"], [3, 10], pyarrow.array(["3", "10"]).dictionary_encode()]
 )
@@ -214,6 +225,18 @@ def test_a_row_that_comes_twice_counts_once_and_is_named(write):
     read = read_manifest(write("path,label", "0.jpg,a", "./0.jpg,a"))
     assert len(read.parts["train"]) == 1
     assert "lists 1 pictures twice: ./0.jpg" in read.warnings[0]
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
+    (tmp_path / "x\ny.jpg").touch()
+    rows = ['"x\ny.jpg",', '"x\ny.jpg",', '"gone\n.jpg",a']
+    warnings = read_manifest(write("path,labels", *rows, name="t\n.csv")).warnings
+    assert len(warnings) == 3 and not any("\n" in line for line in warnings)
+    for name, content in (("t\n.csv", b"path,label\n"), ("u\n.csv", b"\xff"), ("\n.parquet", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            read_manifest(tmp_path / name)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
