@@ -167,7 +167,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "check",
-    {*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS},
+    list(dict.fromkeys([*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS])),
     ids=lambda check: check.name,
 )
 def test_every_check_is_explained_in_its_own_words(check: Check) -> None:
