@@ -107,6 +107,12 @@ TASKS = [
         "options_survive_json targets_keep_their_meaning",
         "frozenset is not JSON serializable",
     ),
+    case(
+        "projection_is_not_saved",
+        "a_saved_model_predicts_the_same",
+        "load it and predict a picture",
+    ),
+    case("training_reads_the_images", "replay_changes_nothing", "with and without replay"),
     case("no_example_data", "example_data_are_read", "has no example data to be checked with"),
 ]
 
