@@ -240,12 +240,12 @@ def predictions(arrays, metadata):
 '''
 
 TESTS = '''\
-"""The task does all that visiongraft asks of a task; ``pytest -k overfit`` runs some of it."""
+"""The task does all that visiongraft asks of a task; ``pytest -k decode`` runs some of it."""
 
 import pytest
 from visiongraft import fit
 from visiongraft.plugin_manager import plugins
-from visiongraft.testing import TASK_CHECKS
+from visiongraft.testing import TASK_CHECKS, TaskTrial
 
 from @MODULE@.task import @CLASS@
 
@@ -254,9 +254,14 @@ def test_the_task_is_found_once_installed():
     assert plugins().get("task", "@NAME@") is @CLASS@
 
 
+@pytest.fixture(scope="module")
+def trial():
+    return TaskTrial(@CLASS@())  # shared: trained and exported once
+
+
 @pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
-def test_the_task_conforms(check):
-    check(@CLASS@())
+def test_the_task_conforms(check, trial):
+    check(trial)
 
 
 def test_the_task_learns_from_a_table(tmp_path):

@@ -106,6 +106,7 @@ def _start(request: str, rank: int, port: int, folder: Path) -> subprocess.Popen
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     words = [sys.executable, "-m", "visiongraft.testing.processes", request]
     with open(folder / f"{rank}.err", "wb") as said:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from visiongraft.errors import VisiongraftError
+from visiongraft.seeds import seeded
 
 Subject = TypeVar("Subject")
 
@@ -95,7 +96,8 @@ class Check(Generic[Subject]):
             NotTried: It cannot be tried.
         """
         try:
-            with trying(self.says[:1].lower() + self.says[1:].rstrip(".")):
+            says = self.says[:1].lower() + self.says[1:].rstrip(".")
+            with seeded(0, self.name), trying(says):
                 self.run(self.prepare(subject))
         except Fault as fault:
             raise CheckError(self.name, fault, self.see) from fault.__cause__

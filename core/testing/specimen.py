@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, Task, Transform
 
 Dataset = list[tuple[np.ndarray[Any, Any], float]]
 
@@ -44,6 +45,16 @@ class _Head(nn.Module):
 class _Loss(nn.Module):
     def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {"squared_error": F.mse_loss(outputs.float(), targets.float())}
+
+
+class _Flip:
+    """Half of the pictures mirrored, left to right."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.change = v2.Compose([v2.Resize(size, antialias=True), v2.RandomHorizontalFlip()])
+
+    def __call__(self, image: Any, target: float) -> tuple[Any, float]:
+        return self.change(image), target
 
 
 class _Error:
@@ -80,6 +91,9 @@ class Specimen(Task):
 
     def read_labelled(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
+
+    def train_transform(self, size: tuple[int, int]) -> Transform:
+        return _Flip(size)
 
     def collate(self, targets: list[float]) -> Tensor:
         return torch.tensor(targets, dtype=torch.float32)

@@ -1,0 +1,221 @@
+"""The kit on what is sound: its own specimen, the built-in task, backbones, schedules, exporter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from visiongraft.backbone import BackboneSource
+from visiongraft.cli import main
+from visiongraft.data.readers import DataReader
+from visiongraft.errors import BackboneError, PluginError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.plugin_manager import PluginManager, plugins, using
+from visiongraft.testing import (
+    BACKBONE_CHECKS,
+    SCHEDULE_CHECKS,
+    TASK_CHECKS,
+    BackboneTrial,
+    Check,
+    CheckError,
+    TaskTrial,
+    check_backbone,
+    check_exporter,
+    check_plugin,
+    check_schedule,
+    check_task,
+)
+from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.task_forward import FORWARD_CHECKS
+
+QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
+TASKS = {
+    "specimen": {},
+    "classification": {},
+    "multi-label": {"multi_label": True},
+    "options": {"hidden": 8, "dropout": 0.2, "class_weights": "balanced", "mixup": 0.2},
+}
+TRAINED = ("specimen", "classification")  # through everything; the others through the quick part
+
+
+def slow(check: Check[Any]) -> Any:
+    mark = () if check.name in QUICK else pytest.mark.slow
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, TaskTrial]:
+    classification = plugins().get("task", "classification")
+    kinds = {name: classification(**options) for name, options in TASKS.items()}
+    return {n: TaskTrial(t) for n, t in {**kinds, "specimen": Specimen()}.items()}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+def test_sound_tasks_pass(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
+    check(trials[name])
+
+
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - set(TRAINED)))
+@pytest.mark.parametrize("check", [*DATA_CHECKS, *FORWARD_CHECKS], ids=lambda check: check.name)
+def test_options_of_the_task_pass_what_trains_nothing(
+    trials: dict[str, TaskTrial], name: str, check: Check[Any]
+) -> None:
+    check(trials[name])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> BackboneTrial:
+    return BackboneTrial("timm/test_resnet")
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(c, id=c.name, marks=pytest.mark.slow if i > 5 else ())
+        for i, c in enumerate(BACKBONE_CHECKS)
+    ],
+)
+def test_a_sound_backbone_passes(backbone: BackboneTrial, check: Check[Any]) -> None:
+    check(backbone)
+
+
+@pytest.mark.parametrize("name", ["", "bundled", "timm", "torchvision"])
+def test_each_built_in_source_passes_what_trains_nothing(name: str) -> None:
+    trial = BackboneTrial(plugins().get("backbone", name))
+    for check in BACKBONE_CHECKS[:5]:
+        check(trial)
+
+
+def test_a_source_that_is_not_installed_is_found_by_the_engine_all_the_same() -> None:
+    class Mine(BackboneSource):
+        prefix = "mine"
+
+        def names(self) -> list[str]:
+            return ["tiny"]
+
+        def build(self, name: str, **options: Any) -> Any:
+            return plugins().get("backbone", "").build("simple_cnn", **options)
+
+    trial = BackboneTrial(Mine())
+    with trial.found():
+        assert plugins().get("backbone", "mine") is trial.source
+    assert not plugins().provides("backbone", "mine")
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "full", "lp_ft", "gradual", "milestones"])
+@pytest.mark.parametrize("check", SCHEDULE_CHECKS[:3], ids=lambda check: check.name)
+def test_sound_schedules_plan_well(name: str, check: Check[Any]) -> None:
+    check(name)
+
+
+@pytest.mark.slow
+def test_a_sound_schedule_passes() -> None:
+    check_schedule("gradual(layer_decay=0.7)")
+
+
+@pytest.mark.slow
+def test_the_exporter_passes() -> None:
+    check_exporter("onnx")
+
+
+def test_all_at_once_names_the_first_failure() -> None:
+    class Nameless(Specimen):
+        name = "two words"
+
+    with pytest.raises(
+        CheckError, match=r"declares_itself.*got 'two words'; expected a plain word"
+    ):
+        check_task(Nameless())
+    with pytest.raises(CheckError, match="declares_itself"):
+        check_task(Nameless)
+
+
+def test_what_is_not_there_cannot_be_checked() -> None:
+    with pytest.raises(PluginError, match="did you mean 'schedules'"):
+        list(check_plugin("schedule"))
+    with pytest.raises(BackboneError, match="no backbone 'timm/no_such_thing'"):
+        check_backbone("timm/no_such_thing")
+
+
+class Reads(DataReader):
+    name = "reads"
+    targets = "labels"
+
+    def claims(self, data: Any) -> bool:
+        return False
+
+    def read(self, data: Any) -> Any:
+        raise NotImplementedError
+
+
+class Readers:
+    @hookimpl
+    def register_readers(self) -> list[DataReader]:
+        return [Reads()]
+
+
+@pytest.fixture
+def small() -> Iterator[PluginManager]:
+    with using(PluginManager(discover=False)) as manager:
+        yield manager
+
+
+def test_the_command_prints_a_table_and_json(
+    small: PluginManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.register(Readers(), "my_readers")
+    assert main(["check-plugin", "my-readers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["provided", "check", "outcome", "seconds"]
+    assert lines[-2:] == [
+        "not tried: reader reads: there are no checks of a reader",
+        "2 passed, 0 failed, 1 not tried",
+    ]
+    assert main(["check-plugin", "my_readers", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 2, 1)
+    assert answer["checks"][0]["check"] == "it_loads"
+
+
+def test_the_command_fails_with_1_and_says_why(
+    small: PluginManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.register(object(), "nothing_in_it")
+    assert main(["check-plugin", "nothing_in_it"]) == 1
+    out = capsys.readouterr().out
+    assert "failed: plugin nothing_in_it: it_loads: " in out
+    assert "it has no hook" in out
+
+
+@pytest.mark.slow
+def test_transfer_losses_and_listeners_are_tried_too() -> None:
+    results = [r for name in ("transfer_losses", "listeners") for r in check_plugin(name)]
+    assert {r.outcome for r in results} == {"passed"}
+    assert {"loss l2_sp", "listener progress", "listener curves"} <= {r.subject for r in results}
+
+
+def test_a_listener_that_meddles_is_failed() -> None:
+    class Meddles:
+        name = "meddles"
+
+        @hookimpl
+        def epoch_ended(self, run: Any) -> None:
+            with torch.no_grad():
+                next(run.network.head.parameters()).add_(1)
+
+    class Listeners:
+        @hookimpl
+        def register_listeners(self) -> list[type[Any]]:
+            return [Meddles]
+
+    with using(PluginManager()) as manager:
+        manager.register(Listeners(), "meddling")
+        failed = [r for r in check_plugin("meddling") if r.outcome == "failed"]
+    assert [r.check for r in failed] == ["a_listener_changes_nothing"]
+    assert "to train with and without listener 'meddles'" in failed[0].message

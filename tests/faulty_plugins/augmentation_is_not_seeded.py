@@ -1,0 +1,25 @@
+"""The augmentation draws from the operating system's randomness."""
+
+from random import SystemRandom
+
+from sound_task import Colour, Flip
+
+from visiongraft import hookimpl
+
+
+class Unseeded(Flip):
+    def __call__(self, image, target):
+        image, target = super().__call__(image, target)
+        return image // SystemRandom().randint(2, 100), target
+
+
+class Faulty(Colour):
+    name = "augmentation-is-not-seeded"
+
+    def train_transform(self, size):
+        return Unseeded(size)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

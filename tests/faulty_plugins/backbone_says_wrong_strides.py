@@ -1,0 +1,18 @@
+"""The backbone says that its map is finer than it is."""
+
+from sound_backbone import Small
+from sound_backbone import Source as Sound
+
+from visiongraft import hookimpl
+
+
+class Source(Sound):
+    prefix = "strides"
+
+    def make(self, *given):
+        return Small(*given, stride=1)
+
+
+@hookimpl
+def register_backbones():
+    return [Source()]

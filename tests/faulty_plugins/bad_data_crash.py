@@ -1,0 +1,17 @@
+"""Data of another form end in a stack trace."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "bad-data-crash"
+
+    def read(self, data, *, validation=0.2, seed=0):
+        return super().read([(image, label) for image, label in data], validation=validation)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,22 @@
+"""The training step puts the backbone into training mode for a while, frozen or not."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "batch-norm-thaws"
+
+    def training_step(self, network, batch):
+        modes = {module: module.training for module in network.backbone.modules()}
+        network.backbone.train()
+        parts = super().training_step(network, batch)
+        for module, mode in modes.items():
+            module.training = mode
+        return parts
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,18 @@
+"""The task finds that any two results agree."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+from visiongraft.task import Disagreement
+
+
+class Faulty(Colour):
+    name = "compare-is-blind"
+
+    def compare(self, reference, candidate):
+        return Disagreement(0.0, 0)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,18 @@
+"""Decode breaks ties by chance."""
+
+import torch
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "decode-is-random"
+
+    def decode(self, outputs, sizes):
+        return super().decode(outputs + 0.01 * torch.rand_like(outputs), sizes)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,20 @@
+"""The task sorts its label names once it has them; the targets were numbered before."""
+
+from dataclasses import dataclass
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+@dataclass(frozen=True)
+class Faulty(Colour):
+    name = "label-order-changes"
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", tuple(sorted(self.labels, reverse=True)))
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,21 @@
+"""The metadata that go into the exported file are not those of the trained task."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+asked = []
+
+
+class Faulty(Colour):
+    name = "labels-change-in-the-file"
+
+    def metadata(self):
+        asked.append(self.labels)
+        labels = list(self.labels)
+        return {"labels": labels if len(asked) % 2 else labels[::-1]}
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

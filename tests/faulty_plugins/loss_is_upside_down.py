@@ -1,0 +1,22 @@
+"""The loss rewards mistakes."""
+
+from sound_task import Colour, Loss
+
+from visiongraft import hookimpl
+
+
+class UpsideDown(Loss):
+    def forward(self, outputs, targets):
+        return {"entropy": super().forward(-outputs, targets)["entropy"]}
+
+
+class Faulty(Colour):
+    name = "loss-is-upside-down"
+
+    def build_loss(self):
+        return UpsideDown()
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,24 @@
+"""The loss of a single sample is not a number."""
+
+from sound_task import Colour, Loss
+
+from visiongraft import hookimpl
+
+
+class Spread(Loss):
+    def forward(self, outputs, targets):
+        parts = super().forward(outputs, targets)
+        spread = (outputs - outputs.mean(0)).square().sum() / (len(outputs) - 1)
+        return {**parts, "spread": 0 * spread}
+
+
+class Faulty(Colour):
+    name = "loss-needs-two-samples"
+
+    def build_loss(self):
+        return Spread()
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,22 @@
+"""The metric is a percentage."""
+
+from sound_task import Accuracy, Colour
+
+from visiongraft import hookimpl
+
+
+class Percent(Accuracy):
+    def compute(self):
+        return {"accuracy": 100 * super().compute()["accuracy"]}
+
+
+class Faulty(Colour):
+    name = "metric-above-one"
+
+    def build_metrics(self):
+        return Percent()
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

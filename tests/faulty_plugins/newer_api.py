@@ -1,0 +1,16 @@
+"""The plugin was written for an API that is yet to come."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+visiongraft_api = "2.0"
+
+
+class Faulty(Colour):
+    name = "newer-api"
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

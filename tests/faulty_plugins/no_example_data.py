@@ -1,0 +1,16 @@
+"""The task brings nothing to be tried on."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+from visiongraft.task import Task
+
+
+class Faulty(Colour):
+    name = "no-example-data"
+    example_data = Task.example_data
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

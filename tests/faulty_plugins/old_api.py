@@ -1,0 +1,16 @@
+"""The plugin was written for an API that is gone."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+visiongraft_api = "0.9"
+
+
+class Faulty(Colour):
+    name = "old-api"
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

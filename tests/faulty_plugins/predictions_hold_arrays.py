@@ -1,0 +1,18 @@
+"""Predictions hold numpy's numbers, which JSON does not know."""
+
+from sound_task import Colour, Coloured
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "predictions-hold-arrays"
+
+    def predictions(self, decoded):
+        pairs = zip(decoded["label"], decoded["probabilities"], strict=True)
+        return [Coloured(self.labels[i], p[i]) for i, p in pairs]
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

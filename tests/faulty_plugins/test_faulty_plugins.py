@@ -1,0 +1,249 @@
+"""The conformance kit by sabotage: each plugin here has one fault, which the kit must find.
+
+All of them are installed together, so none may break another one or visiongraft itself. Each faulty
+task goes through every check that trains nothing, and through the one that its fault needs: the
+named check must be the first to fail, for the stated reason, and others only if they are said to
+trip over the same fault. ``sound_task`` passes everything.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.testing import (
+    BACKBONE_CHECKS,
+    EXPORTER_CHECKS,
+    SCHEDULE_CHECKS,
+    TASK_CHECKS,
+    BackboneTrial,
+    Check,
+    ExporterTrial,
+    Result,
+    ScheduleTrial,
+    TaskTrial,
+    run_all,
+)
+from visiongraft.testing.plugins import check_plugin
+from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.task_forward import FORWARD_CHECKS
+
+HERE = Path(__file__).parent
+PLUGINS = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("test_"))
+CHEAP = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A plugin, the check that finds its fault (and others that may trip over it), its words."""
+
+    plugin: str
+    checks: tuple[str, ...]
+    words: str
+
+
+def case(plugin: str, checks: str, words: str) -> Any:
+    return pytest.param(Case(plugin, tuple(checks.split()), words), id=plugin)
+
+
+TASKS = [
+    case("decode_differs_in_file", "the_exported_file_agrees", "disagrees with PyTorch"),
+    case("decode_depends_on_values", "the_exported_file_agrees", "PyTorch cannot export"),
+    case("decode_fixes_the_batch", "the_exported_file_agrees", "inferred a static shape"),
+    case(
+        "decode_is_random",
+        "decode_is_repeatable batch_size_does_not_matter",
+        "decode the same pictures twice",
+    ),
+    case("decode_mixes_pictures", "batch_size_does_not_matter", "what all together give"),
+    case("decode_needs_a_picture", "no_picture_gives_no_result", "a batch without pictures"),
+    case("decode_in_half_precision", "half_precision_trains", "in torch.bfloat16"),
+    case(
+        "dropout_in_evaluation",
+        "decode_is_repeatable batch_size_does_not_matter loss_parts_are_means metrics_do_not_depend_on_batches",
+        "decode the same pictures twice",
+    ),
+    case(
+        "head_captures_batch_size",
+        "batch_size_does_not_matter no_picture_gives_no_result loss_parts_are_means metrics_do_not_depend_on_batches",
+        "RuntimeError",
+    ),
+    case(
+        "head_changes_features",
+        "features_stay_untouched learned_tensors_are_registered",
+        "other values in pooled",
+    ),
+    case("head_fixes_the_size", "any_picture_size_works", "an input of 40x24"),
+    case("head_has_an_idle_layer", "learned_tensors_are_registered", "none for head.hidden"),
+    case("state_outside_the_module", "a_killed_run_resumes_exactly", "never stopped"),
+    case("state_between_runs", "equal_runs_are_equal", "no state outside"),
+    case("loss_parameters_not_registered", "learned_tensors_are_registered", "no parameter of"),
+    case("loss_is_a_sum", "loss_parts_are_means", "a mean over samples, not a sum"),
+    case("loss_needs_two_samples", "every_single_target_has_a_loss", "finite scalar tensors"),
+    case("loss_is_upside_down", "a_few_pictures_are_learned", "a value near 1"),
+    case("batch_norm_thaws", "frozen_stays_frozen", "running_mean"),
+    case("label_order_changes", "targets_keep_their_meaning", "as when it was read to train on"),
+    case("labels_change_in_the_file", "names_are_the_same_at_every_stage", "metadata"),
+    case(
+        "metric_above_one",
+        "headline_stays_in_bounds ideal_predictions_score_best",
+        "a value from 0 to 1",
+    ),
+    case("metric_averages_batches", "metrics_do_not_depend_on_batches", "the same each time"),
+    case("metric_never_perfect", "ideal_predictions_score_best", "expected 1"),
+    case("compare_is_blind", "compare_sees_differences", "proved against nothing"),
+    case("predictions_hold_arrays", "predictions_are_plain", "float32 is not JSON serializable"),
+    case("worker_data_do_not_pickle", "data_travel_to_workers", "what train_transform gives"),
+    case("augmentation_is_not_seeded", "augmentation_is_seeded", "two different results"),
+    case("bad_data_crash", "bad_data_are_refused_in_words", "TypeError at bad_data_crash.py"),
+    case(
+        "options_are_no_json",
+        "options_survive_json targets_keep_their_meaning",
+        "frozenset is not JSON serializable",
+    ),
+    case(
+        "projection_is_not_saved",
+        "a_saved_model_predicts_the_same",
+        "load it and predict a picture",
+    ),
+    case("training_reads_the_images", "replay_changes_nothing", "with and without replay"),
+    case("no_example_data", "example_data_are_read", "has no example data to be checked with"),
+]
+
+REFUSED = [
+    case("wrong_hook_arguments", "it_loads", "takes no arguments, but register_tasks(registry)"),
+    case("misspelt_hook", "it_loads", "did you mean 'register_tasks'?"),
+    case("hook_raises", "it_loads", "register_tasks() raised FileNotFoundError"),
+    case("import_error", "it_loads", "No module named 'a_module_that_nobody_has'"),
+    case("import_exits", "it_loads", "this plugin needs another machine"),
+    case("old_api", "it_loads", "written for plugin API 0.9; this visiongraft has 1.0"),
+    case("newer_api", "it_loads", "install a newer visiongraft"),
+    case("name_clash_one", "its_names_are_its_own", "also provided by plugin name_clash_two"),
+    case("name_clash_two", "its_names_are_its_own", "also provided by plugin name_clash_one"),
+]
+
+OTHERS = [
+    case("backbone_counts_in_evaluation", "evaluation_changes_nothing", "must not count"),
+    case("backbone_says_wrong_strides", "facts_fit_the_network", "as info says"),
+    case("schedule_names_a_stage", "phases_fill_the_epochs", "'stage4' is no stage"),
+    case("schedule_runs_over", "phases_fill_the_epochs", "2 epochs in all"),
+    case("exporter_proves_nothing", "a_file_that_disagrees_is_refused", "compared with PyTorch"),
+]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PluginManager]:
+    """Install every plugin of this folder, each as a distribution of its own, and use them."""
+    site = tmp_path_factory.mktemp("site")
+    for name in PLUGINS:
+        folder = site / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        about = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+        (folder / "METADATA").write_text(about)
+        (folder / "entry_points.txt").write_text(f"[visiongraft]\n{name} = {name}\n")
+    before = set(sys.modules)
+    sys.path[:0] = [str(HERE), str(site)]
+    try:
+        with using(PluginManager()) as manager:
+            yield manager
+    finally:
+        sys.path[:2] = []
+        for name in set(sys.modules) - before:
+            if name in PLUGINS:
+                del sys.modules[name]
+
+
+def failed(results: list[Result]) -> dict[str, str]:
+    return {r.check: r.message for r in results if r.outcome == "failed"}
+
+
+def assert_found(case: Case, results: list[Result]) -> None:
+    found = failed(results)
+    check, *consequences = case.checks
+    assert next(iter(found), None) == check, found
+    assert set(found) <= {check, *consequences}, list(found.values())
+    message = found[check]
+    assert case.words in message
+    assert message.startswith(f"{check}: ")
+    assert "; got " in message
+    assert "; expected " in message
+    assert "; read more: python -m pydoc visiongraft." in message
+
+
+def only_item(manager: PluginManager, plugin: str, kind: str) -> Any:
+    (record,) = [r for r in manager.records if r.name == plugin]
+    (name,) = record.provides[kind]
+    return manager.get(kind, name)
+
+
+@pytest.mark.parametrize("case", TASKS)
+def test_a_faulty_task_is_failed_for_its_fault_alone(installed: PluginManager, case: Case) -> None:
+    wanted = CHEAP | set(case.checks)
+    if case.plugin == "no_example_data":
+        wanted = set(case.checks)  # nothing else can be tried
+    trial = TaskTrial(only_item(installed, case.plugin, "task"))
+    checks = [check for check in TASK_CHECKS if check.name in wanted]
+    assert_found(case, list(run_all(case.plugin, trial, checks)))
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_plugin_that_cannot_be_used_is_failed_and_not_tried_further(
+    installed: PluginManager, case: Case
+) -> None:
+    results = list(check_plugin(case.plugin))
+    assert_found(case, results)
+    assert {r.outcome for r in results if r.subject.startswith("task")} <= {"not tried"}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_faulty_plugins_are_failed_too(installed: PluginManager, case: Case) -> None:
+    kind = case.plugin.partition("_")[0]
+    make, checks = {
+        "backbone": (BackboneTrial, BACKBONE_CHECKS[:5]),
+        "schedule": (ScheduleTrial, SCHEDULE_CHECKS[:3]),
+        "exporter": (ExporterTrial, EXPORTER_CHECKS),
+    }[kind]
+    assert_found(
+        case, list(run_all(case.plugin, make(only_item(installed, case.plugin, kind)), checks))
+    )
+
+
+def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
+    records = {record.name: record for record in installed.records}
+    broken = {name for name, record in records.items() if record.problems}
+    assert broken == {param.values[0].plugin for param in REFUSED}
+    assert set(PLUGINS) <= records.keys()
+    assert installed.get("task", "colour").__module__ == "sound_task"
+    assert {"classification", "colour"} <= installed.tasks().keys()
+    assert {"lp_ft", "names_a_stage"} <= installed.schedules().keys()
+    assert {"onnx", "trusting"} <= installed.exporters().keys()
+
+
+def test_every_plugin_here_is_sound_or_has_its_case() -> None:
+    cases = {param.values[0].plugin for param in (*TASKS, *REFUSED, *OTHERS)}
+    assert {*cases, "sound_task", "sound_backbone"} == set(PLUGINS)
+    assert len(cases) >= 40
+
+
+@pytest.fixture(scope="module")
+def sound(installed: PluginManager) -> TaskTrial:
+    return TaskTrial(installed.get("task", "colour"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
+def test_the_sound_task_passes_everything_among_the_faulty_ones(
+    sound: TaskTrial, check: Check[Any]
+) -> None:
+    check(sound)
+
+
+@pytest.mark.parametrize("check", BACKBONE_CHECKS[:5], ids=lambda check: check.name)
+def test_the_sound_backbone_passes(installed: PluginManager, check: Check[Any]) -> None:
+    check(only_item(installed, "sound_backbone", "backbone"))

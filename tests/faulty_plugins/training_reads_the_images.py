@@ -1,0 +1,19 @@
+"""The loss looks at the pictures past the backbone, which a replayed run does not have."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "training-reads-the-images"
+
+    def training_step(self, network, batch):
+        parts = super().training_step(network, batch)
+        weight = 1 + batch.images.square().mean()
+        return {name: part * weight for name, part in parts.items()}
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,18 @@
+"""The augmentation is a function within a function."""
+
+from sound_task import Colour, Flip
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "worker-data-do-not-pickle"
+
+    def train_transform(self, size):
+        flip = Flip(size)
+        return lambda image, target: flip(image, target)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]
