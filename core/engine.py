@@ -151,6 +151,8 @@ class Engine:
         run, progress = self.run, self.run.progress
         network = run.network
         apply_phase(network, phase)
+        if not any(p.requires_grad for p in network.parameters()):
+            raise TrainingError("nothing trains in this phase: the head has no parameters")
         groups = parameter_groups(network, phase, run.config.weight_decay)
         before, where = self.optimizer, f"at the start of phase {index}"
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
@@ -195,8 +197,6 @@ class Engine:
         self, network: Network, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wrap for this phase: processes hook the gradients of what trains now, and only that."""
-        if not any(p.requires_grad for p in network.parameters()):
-            raise TrainingError("nothing trains in this phase: the head has no parameters")
         model = self.accelerator.prepare_model(network)
         return model, self.accelerator.prepare_optimizer(optimizer)
 

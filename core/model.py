@@ -43,7 +43,7 @@ class TransferModel:
 
     network: Network
     facts: dict[str, Any] = field(default_factory=dict)
-    validation: Samples | None = None
+    validation: Samples | None = field(default=None, repr=False)
     run_folder: Path | None = None
     told: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
 

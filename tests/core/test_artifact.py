@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import visiongraft
-from visiongraft.artifact import is_saved_model
+from visiongraft.artifact import is_saved_model, read_config
 from visiongraft.backbone import load_backbone
-from visiongraft.errors import ArtifactError, VisiongraftError
-from visiongraft.files import read_json, write_json
+from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
+from visiongraft.files import read_json, write_json, write_tensors
+from visiongraft.hookspecs import hookimpl
+
+AUDITED = Path(__file__).with_name("run_audited.py")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(fit_toy, toy_data):
     return fit_toy(toy_data(30), epochs=2)
 
@@ -57,32 +62,78 @@ def test_the_card_tells_data_schedule_metrics_and_receipts(saved):
         assert words in card
 
 
-def test_loading_never_touches_pickle(saved, tmp_path):
-    script = tmp_path / "load.py"
-    script.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from conftest import register_toys, toy_data\n"
-        "import visiongraft, visiongraft.model\n"
-        "register_toys()\n"
-        "def forbid(event, args):\n"
-        "    if event == 'pickle.find_class':\n"
-        "        raise RuntimeError(f'unpickled {args}')\n"
-        "sys.addaudithook(forbid)\n"
-        f"model = visiongraft.load({str(saved)!r})\n"
-        "model.predict([picture for picture, _ in toy_data(2)])\n"
-        "if sys.argv[1:] == ['fault']:\n"
-        "    import pickle\n"
-        "    pickle.loads(pickle.dumps(print))\n"
-    )
-    good = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False
-    )
-    assert good.returncode == 0, good.stderr
-    bad = subprocess.run(
-        [sys.executable, str(script), "fault"], capture_output=True, text=True, check=False
-    )
-    assert "unpickled" in bad.stderr  # the hook does see pickles
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.mark, "unpickled"))
+
+
+@pytest.fixture
+def stopped(fit_toy: Any, toy_data: Any, tmp_path: Path) -> Path:
+    """A run that was stopped before its second phase, and weights files beside it."""
+
+    class Stop:
+        @hookimpl
+        def phase_started(self, run: Any, index: int) -> None:
+            if index == 1:
+                raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(20), out=run, schedule="lp_ft", epochs=2, listeners=[Stop()])
+    tensors = load_backbone("toys/toy", None).state_dict()
+    torch.save(tensors, run / "backbone.pth")
+    write_tensors(run / "backbone.safetensors", tensors, {})
+    return run
+
+
+@pytest.mark.slow
+def test_loading_and_resuming_unpickle_nothing_and_run_nothing(
+    saved: Path, stopped: Path, tmp_path: Path
+) -> None:
+    torch.save(Payload(tmp_path / "mark"), tmp_path / "bad.pth")
+    words = [sys.executable, AUDITED, saved, stopped, tmp_path / "bad.pth"]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert done.stdout == "loaded\n", done.stderr
+    assert done.returncode == 1
+    assert "forbidden: pickle.find_class" in done.stderr  # the hook does see pickles
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
+)
+def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
+    saved: Path, tmp_path: Path, place: str
+) -> None:
+    payload = Payload(tmp_path / "mark")
+    torch.save(payload, saved / place)
+    for content in (None, pickle.dumps(payload)):
+        if content is not None:
+            (saved / place).write_bytes(content)
+        with pytest.raises(VisiongraftError) as caught:
+            if place.startswith("backbone"):
+                load_backbone("toys/toy", saved / place)
+            else:
+                visiongraft.load(saved)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "mark").exists()
+    pickle.loads(pickle.dumps(payload))
+    assert (tmp_path / "mark").exists()  # the payload does work
+
+
+@pytest.mark.parametrize("place", ["last.safetensors", "best-0.safetensors"])
+def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_run(
+    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, place: str
+) -> None:
+    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / place)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        fit_toy(toy_data(20), out=stopped, schedule="lp_ft", epochs=2, resume=True)
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_saved_model_is_the_backbone_of_the_next_fit(model, saved, fit_toy, toy_data):
@@ -147,3 +198,25 @@ def test_a_missing_folder_and_an_unfinished_run_are_told_apart(tmp_path, fit_toy
 
 def test_metadata_survives_as_json(saved):
     assert json.loads((saved / "config.json").read_text())["facts"]["data"]["kind"] == "toy"
+
+
+def test_a_model_is_not_loaded_for_another_task(saved: Path, Toy: Any) -> None:
+    class Other(Toy):
+        name = "other"
+
+    with pytest.raises(ArtifactError, match="holds a model for task 'toy', not 'other'"):
+        visiongraft.load(saved, task=Other)
+    assert visiongraft.load(saved, task=Toy).task == visiongraft.load(saved).task
+
+
+def test_the_backbone_of_a_saved_model_takes_weights_of_a_file(saved: Path, tmp_path: Path) -> None:
+    tensors = {n: t + 1 for n, t in load_backbone(saved).state_dict().items()}
+    write_tensors(tmp_path / "file.safetensors", tensors, {})
+    backbone = load_backbone(saved, tmp_path / "file.safetensors")
+    assert all(torch.equal(t, tensors[n]) for n, t in backbone.state_dict().items())
+    assert backbone.info.provenance["weights"] == "file.safetensors"
+
+
+def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is no folder"):
+        read_config(tmp_path / "nowhere")

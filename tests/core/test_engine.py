@@ -179,6 +179,34 @@ def test_a_schedule_that_does_not_fit_leaves_no_run_behind(fit_toy, toy_data, tm
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
 
 
+def test_a_phase_in_which_nothing_trains_is_refused_in_words(
+    fit_toy: Any, toy_data: Any, Toy: Any
+) -> None:
+    class Bare(Toy):
+        """Neither its head nor its loss has a parameter."""
+
+        def build_head(self, backbone: Any) -> torch.nn.Module:
+            return FirstThree()
+
+        def build_loss(self) -> torch.nn.Module:
+            return Entropy()
+
+    task = Bare(augment=False)
+    with pytest.raises(TrainingError, match="nothing trains in this phase: the head has no param"):
+        fit_toy(toy_data(20), task=task, schedule="linear_probe", epochs=1)
+    fit_toy(toy_data(20), task=task, schedule="full", epochs=1)
+
+
+class FirstThree(torch.nn.Module):
+    def forward(self, features: Any) -> torch.Tensor:
+        return features.pooled[:, :3]
+
+
+class Entropy(torch.nn.Module):
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"entropy": torch.nn.functional.cross_entropy(outputs, targets)}
+
+
 def test_the_history_reaches_the_schedule(fit_toy, toy_data):
     heard = []
 

@@ -139,6 +139,7 @@ def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str
         ({"phase": Phase(1, "head")}, "a single epoch does not pay"),
         ({"replay_budget": BUDGET - 1}, "672 B is over the budget of 671 B"),
         ({"augment": True, "views": 3, "replay_budget": BUDGET}, "1.63 kB is over the budget"),
+        ({"augment": True, "views": 10**8}, "48 GB is over the budget of 8 GB"),
         ({"decided": False}, "as before the interruption"),
         ({"replay": "on", "phase": Phase(2, "all")}, "every stage trains"),
         ({"phase": Phase(2, "all"), "decided": False}, "every stage trains"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from visiongraft.errors import PluginError
-from visiongraft.listeners import TensorBoard
+from visiongraft.hookspecs import hookimpl
+from visiongraft.listeners import Progress, TensorBoard
 
 
 def test_progress_is_plain_lines_on_standard_error_when_there_is_no_terminal(
@@ -26,6 +31,52 @@ def test_progress_is_plain_lines_on_standard_error_when_there_is_no_terminal(
         "frozen tensors unchanged",
     ):
         assert words in err
+
+
+def test_progress_on_a_terminal_has_a_bar_for_each_epoch(
+    fit_toy: Any, toy_data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, listeners=["progress"])
+    out, err = capsys.readouterr()
+    assert out == ""
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err)
+    for words in ("epoch 1/2 ━", "epoch 2/2 ━", "/2 loss ", "epoch 2/2: loss"):
+        assert words in shown
+    assert err.count("\x1b[?25l") == err.count("\x1b[?25h")  # the cursor is there again
+
+
+@pytest.mark.parametrize("terminal", ["0", "1"])
+def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
+    fit_toy: Any,
+    toy_data: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: str,
+) -> None:
+    class Stop:
+        @hookimpl
+        def step_ended(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+    handlers = list(logging.getLogger("visiongraft").handlers)
+    progress = Progress()
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(30), schedule="full", epochs=1, listeners=[progress, Stop()])
+    assert logging.getLogger("visiongraft").handlers == handlers
+    assert not progress.bars.live.is_started
+    capsys.readouterr()
+    logging.getLogger("visiongraft").warning("afterwards")
+    assert "afterwards" not in capsys.readouterr().err
+
+
+def test_progress_shows_what_the_log_says(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_toy(toy_data(30), schedule="full", epochs=1, out=tmp_path / "run", listeners=["progress"])
+    assert "no replay: every stage trains" in capsys.readouterr().err
 
 
 def test_curves_are_a_picture(fit_toy, toy_data, tmp_path):

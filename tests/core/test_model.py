@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import visiongraft
 from visiongraft.errors import DataError, OptionError, PluginError
 
 
@@ -89,3 +93,31 @@ def test_a_run_proves_its_export_on_its_own_held_out_pictures(tmp_path, fit_toy,
     assert len(model._proof_samples(toy_data(9))) == 9
     model.validation = None
     assert model._proof_samples(None) is None  # the data were in memory only
+
+
+def test_a_loaded_run_proves_its_export_on_the_pictures_it_held_out(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    class FromFile(Toy):
+        def read(self, data: Any, **options: Any) -> Any:
+            pictures, targets = (np.load(data)[key] for key in ("pictures", "targets"))
+            return super().read(list(zip(pictures, targets.tolist(), strict=True)), **options)
+
+    pictures, targets = zip(*toy_data(20), strict=True)
+    path = tmp_path / "data.npz"
+    np.savez(path, pictures=np.stack(pictures), targets=np.array(targets))
+    model = fit_toy(path, task=FromFile(augment=False), out=tmp_path / "run", epochs=1, seed=3)
+    loaded = visiongraft.load(tmp_path / "run", task=FromFile)
+    assert loaded.validation is None
+    found = loaded._proof_samples(None)
+    assert [found.name(i) for i in range(len(found))] == [
+        model.validation.name(i) for i in range(len(model.validation))
+    ]
+    path.unlink()
+    assert loaded._proof_samples(None) is None
+    model.save(tmp_path / "saved")
+    assert visiongraft.load(tmp_path / "saved", task=FromFile)._proof_samples(None) is None
+
+
+def test_a_model_shows_itself_without_its_pictures(model: Any) -> None:
+    assert len(repr(model)) < 10_000 and "array(" not in repr(model)

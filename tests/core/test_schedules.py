@@ -193,6 +193,7 @@ def test_a_schedule_is_found_by_name_call_or_its_own_json():
     ("what", "error", "words"),
     [
         ("lpft", PluginError, "did you mean 'lp_ft'"),
+        ("lp-ft", PluginError, "did you mean 'lp_ft'"),
         ("gradual(layer_deca=1)", OptionError, "did you mean 'layer_decay'"),
         ("gradual(__import__('os'))", OptionError, "name\\(option=value\\)"),
         ("gradual(layer_decay=open('x'))", OptionError, "name\\(option=value\\)"),

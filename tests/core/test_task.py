@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, PluginError
 from visiongraft.task import (
     Arrays,
     Decoded,
@@ -159,7 +160,15 @@ def test_defaults_leave_everything_as_it_is() -> None:
     assert task.mix(images, targets) == (images, targets)
     assert task.draw(picture, 0) is picture
     assert task.metadata() == {}
+    assert task.ideal(targets) is None
     assert task.better == "higher"
+
+
+def test_a_task_without_example_data_says_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(
+        PluginError, match=r"task 'bare' has no example data .*Bare\.example_data\("
+    ):
+        Bare().example_data(tmp_path, 8, 0)
 
 
 def test_targets_are_collated_as_torch_does_by_default() -> None:

@@ -1,0 +1,43 @@
+"""The public names: all there, imported when they are asked for."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import visiongraft
+
+NAMES = [name for name in dir(visiongraft) if name != "__version__"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(visiongraft, name)), name
+
+
+@pytest.mark.parametrize("name", sorted(visiongraft._HOMES))
+def test_a_public_name_is_called_what_it_is_called_where_it_lives(name: str) -> None:
+    thing = getattr(visiongraft, name)
+    if hasattr(thing, "__module__") and not isinstance(thing, visiongraft.schedules.Schedule):
+        assert thing.__module__.startswith(f"visiongraft.{visiongraft._HOMES[name]}") or (
+            name == "hookimpl"
+        )
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'visiongraft' has no attribute 'fitt'"):
+        visiongraft.fitt  # noqa: B018
+    assert not hasattr(visiongraft, "keras")
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'timm', 'torchvision', 'numpy', 'onnx', 'onnxruntime', 'accelerate'}"
+    code = (
+        "import sys, visiongraft; visiongraft.errors, visiongraft.schedules\n"
+        f"print(sorted({heavy} & set(sys.modules)), visiongraft.fit)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[] <function fit")
