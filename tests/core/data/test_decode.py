@@ -197,14 +197,16 @@ def test_32_bit_grey_beyond_16_bits_is_refused(encode, level):
         decode_bytes(encode(np.array([[0, level]], np.int32), "TIFF"), "p")
 
 
-@pytest.mark.parametrize("top", [1.0, 200.0])
-def test_float_grey_is_read_by_its_range(encode, top):
-    values = np.array([[0.0, top / 2, top]], np.float32)
-    decoded = decode_bytes(encode(values, "TIFF"), "p", channels=1)[0, :, 0]
-    assert decoded.tolist() == ([0, 128, 255] if top == 1 else [0, 100, 200])
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [([0, 0.5, 1], [0, 128, 255]), ([0, 1, 2], [0, 1, 2]), ([0, 99.6, 255], [0, 100, 255])],
+)
+def test_float_grey_is_read_by_its_range(encode, values, levels):
+    content = encode(np.array([values], np.float32), "TIFF")
+    assert decode_bytes(content, "p", channels=1)[0, :, 0].tolist() == levels
 
 
-@pytest.mark.parametrize("values", [[-1.0, 2.0], [0.0, 300.0], [0.0, float("nan")]])
+@pytest.mark.parametrize("values", [[-1.0, 2.0], [0.0, 256.0], [0.0, float("nan")]])
 def test_float_grey_without_a_defined_brightness_is_refused(encode, values):
     with pytest.raises(DataError, match=r"^p: grey values from .* no defined brightness"):
         decode_bytes(encode(np.array([values], np.float32), "TIFF"), "p")
@@ -349,6 +351,15 @@ def test_warnings_of_others_are_still_shown(photo, encode):
         warnings.warn("of mine", stacklevel=1)
 
 
+def test_warnings_of_others_are_not_shown_twice(photo, encode):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            decode_bytes(encode(photo), "p")
+            warnings.warn("of mine", stacklevel=1)  # the same line, so shown once
+    assert [str(w.message) for w in shown] == ["of mine"]
+
+
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_a_picture_or_one_line(content):
     try:
@@ -377,6 +388,17 @@ def test_a_printable_path_is_one_line_of_utf_8(name):
     shown = printable(name)
     assert shown.isprintable()
     assert shown.encode().decode() == shown
+
+
+def test_a_path_that_is_not_printable_is_escaped_where_it_is_not():
+    assert printable("ä\nb\udcffc") == r"ä\nb\udcffc"
+
+
+def test_a_bad_picture_with_a_line_break_in_its_name_is_one_line(tmp_path):
+    path = tmp_path / "a\nb.png"
+    path.write_bytes(b"text")
+    with pytest.raises(DataError, match=r"^[^\n]*a\\nb\.png: is damaged"):
+        decode_file(path)
 
 
 def test_a_path_that_is_printable_stays_as_it_is():

@@ -137,12 +137,20 @@ def test_links_are_followed_and_circles_end(touch):
     assert [path.name for path in list_pictures(root / "a")] == ["1.jpg"]
     (root / "c").symlink_to(root / "b", target_is_directory=True)
     assert read_folder(root).names == ("a", "b", "c")
+    (root / "a" / "more").symlink_to(root / "b", target_is_directory=True)
+    assert [path.name for path in list_pictures(root / "a")] == ["1.jpg", "2.jpg"]
 
 
 def test_pictures_are_listed_by_path_without_hidden_ones(touch):
     root = touch("a/b/c.png", "a/0.jpg", "0.jpg", ".d/e.jpg", ".f.jpg", "g.txt")
     listed = [str(path.relative_to(root)) for path in list_pictures(root)]
     assert listed == ["0.jpg", "a/0.jpg", "a/b/c.png"]
+
+
+def test_the_order_does_not_depend_on_when_files_were_made(touch):
+    names = [f"a/{i * 7 % 20:02d}/{j}.jpg" for i in range(20) for j in (2, 0, 1)]
+    root = touch(*names)
+    assert [name for name, _ in found(root)["train"]] == sorted(names)
 
 
 def test_a_folder_called_like_a_picture_is_a_folder(touch):
@@ -155,11 +163,24 @@ def test_a_name_with_a_line_break_stays_on_one_line(touch):
     assert read.names == ("a\\nb", "c")
 
 
+def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
+    root = touch("train/a/1.jpg", "train/b\n/x", "train/a/z\n", "train/\n", "other\n/y.txt")
+    warnings = read_folder(root).warnings
+    assert len(warnings) == 4 and not any("\n" in line for line in warnings)
+    touch("loose\n/1.jpg", "no pictures\n/a/\n")
+    (root / "empty\n").mkdir()
+    for name in ("loose\n", "no pictures\n", "empty\n", "gone\n", "train/\n"):
+        with pytest.raises(DataError) as caught:
+            read_folder(root / name)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
         (["1.jpg", "2.jpg"], "holds 2 pictures but no folder per label; sort them into"),
         (["a/1.mp4", "a/2.mov"], r"holds no pictures, only .mov, .mp4; known are .bmp"),
+        (["a/1.MP4", "a/2.mp4"], r"holds no pictures, only .mp4; known are .bmp"),
         (["a/README"], "holds no pictures, only README; known are .bmp"),
         (["train/a/x.txt", "val/a/y.txt"], "holds no pictures, only .txt; known are .bmp"),
         ([], "holds no pictures; give a folder like set/LABEL/picture.jpg"),
@@ -221,6 +242,6 @@ def test_every_file_is_a_labelled_picture_or_counted_as_none(tmp_path_factory, f
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (5, "a, b, c and 2 more")])
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (4, "a, b, c and 1 more")])
 def test_the_first_few_names_are_shown(count, text):
     assert name_some("abcde"[:count]) == text

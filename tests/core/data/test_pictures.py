@@ -95,6 +95,7 @@ def test_numbers_of_channels_without_a_conversion_must_fit(photo):
         (np.array([[0.0, float("nan")]]), "not float64"),
         (np.zeros((2, 2), np.int64), "not int64 from 0 to 0"),
         (np.zeros((0, 2, 3), np.uint8), r"not \(0, 2, 3\)"),
+        (np.zeros((0, 2, 3)), "not float64; give pictures"),
         (np.zeros(3, np.uint8), r"not \(3, 1\)|not \(3,\)"),
         (3, "a picture is a path, image, array or tensor, not int"),
     ],
@@ -120,7 +121,7 @@ def test_an_image_that_fails_when_decoded_is_named(encode, photo):
 
 def test_one_picture_several_and_a_folder_are_told_apart(photo, write_pictures, tmp_path):
     paths = write_pictures(3)
-    assert len(PictureSamples.of(photo)) == 1
+    assert len(PictureSamples.of(photo)) == len(PictureSamples.of(photo[:, :, 0])) == 1
     assert len(PictureSamples.of(Image.fromarray(photo))) == 1
     assert len(PictureSamples.of(np.stack([photo, photo]))) == 2
     assert len(PictureSamples.of([photo, str(paths[0])])) == 2
@@ -203,6 +204,9 @@ def test_the_targets_of_a_subset_of_a_subset_are_read_without_decoding(photo):
     "listed",
     [
         {"targets": [0, 1, 2]},
+        {"targets": [9, 2, 3]},
+        {"targets": [1, 9, 3]},
+        {"targets": [1, 2, 9]},
         {"targets": [1, 2]},
         {"targets": "123"},
         {"labels": ["1", "2", "3"]},
@@ -221,6 +225,19 @@ def test_without_a_list_every_item_is_got_once(photo):
     dataset = Counting(photo, ["a", "b"])
     assert list(DatasetSamples.of(dataset).targets) == ["a", "b"]
     assert dataset.asked == 2
+    assert list(DatasetSamples.of(Subset(dataset, [1, 0])).targets) == ["b", "a"]
+
+
+def test_a_dataset_that_wraps_another_without_choosing_from_it_is_read_item_by_item(photo):
+    inner = Counting(photo, ["a", "b"], targets=["a", "b"])
+    assert list(DatasetSamples.of(Counting(photo, ["c", "d"], dataset=inner)).targets) == ["c", "d"]
+
+
+def test_targets_of_several_values_stay_as_they_are(photo):
+    many = torch.tensor([0, 1, 1])
+    samples = DatasetSamples.of([(photo, many), (photo, np.array([2.5])), (photo, ["a", "b"])])
+    assert samples.target(0) is many and isinstance(samples.target(1), np.ndarray)
+    assert samples.target(2) == ["a", "b"]
 
 
 def test_items_are_named_by_their_position_and_decoded_on_demand(photo):
