@@ -102,5 +102,42 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     return f"; there are: {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
+def name_some(names: Iterable[str], shown: int = 3) -> str:
+    """Name the first few of many, for messages.
+
+    Args:
+        names: All of them.
+        shown: How many to name.
+
+    Returns:
+        A single line.
+
+    Examples:
+        >>> name_some(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    all_names = list(names)
+    more = len(all_names) - shown
+    return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def on_one_line(text: str, limit: int | None = None) -> str:
+    r"""Write any text as part of a message of one line.
+
+    Args:
+        text: What a library said, or a user wrote.
+        limit: Most characters to keep; ``None`` keeps all.
+
+    Returns:
+        The text with single spaces for its line breaks, its end cut off if it is longer.
+
+    Examples:
+        >>> on_one_line("bad\n  shape"), on_one_line("abcdefgh", 6)
+        ('bad shape', 'abc...')
+    """
+    line = " ".join(text.split())
+    return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
 def _likeness(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()

@@ -125,7 +125,7 @@ def fit(
         VisiongraftError: Some input is wrong, or a proof failed; the message says what to do.
 
     Examples:
-        ``model = visiongraft.fit("flowers", task="classification", out="runs/flowers")``
+        ``model = visiongraft.fit("flowers", task=MyTask(), out="runs/flowers")``
     """
     given = dict(locals())
     folder = None if out is None else Path(out)

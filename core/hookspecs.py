@@ -122,7 +122,7 @@ class RegistrationHooks:
 
         Returns:
             Instances of ``DataReader``. Every task that asks for the kind of targets that a
-            reader gives can read its data: ``fit("photos.zip", task="classification")``. A reader
+            reader gives can read its data: ``fit("photos.zip", task="mine")``. A reader
             is also found by its ``name``: ``fit("zip:photos.zip", ...)``.
 
         Example:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, on_one_line
 from visiongraft.hookspecs import PROJECT, RunHooks
 from visiongraft.plugin_manager import plugins
 
@@ -32,7 +32,7 @@ def listen(listeners: Sequence[str | object]) -> pluggy.PluginManager:
             manager.register(chosen)
             manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
-            raise OptionError(f"listener {listener!r}: {' '.join(str(error).split())}") from error
+            raise OptionError(f"listener {listener!r}: {on_one_line(str(error))}") from error
         if not manager.get_hookcallers(chosen):
             raise OptionError(f"listener {listener!r} implements no run hook; see RunHooks")
     return manager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from visiongraft.errors import PluginError
+from visiongraft.errors import PluginError, on_one_line
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def normalized(name: str) -> str:
 
 def one_line(error: BaseException, prefix: str = "") -> str:
     """Write what a plugin raised as one line; errors on purpose speak for themselves."""
-    message = " ".join(str(error).split())
+    message = on_one_line(str(error))
     if isinstance(error, PluginError):
         return message
     return f"{prefix}{type(error).__name__}: {message}"

@@ -26,6 +26,7 @@ from visiongraft.errors import (
     TrainingError,
     VisiongraftError,
     near_matches,
+    on_one_line,
 )
 from visiongraft.freezing import digest
 from visiongraft.hookspecs import hookimpl
@@ -233,7 +234,7 @@ class Transfer(nn.Module):
         except VisiongraftError:
             raise
         except Exception as error:  # a stranger's loss may raise anything
-            cause = " ".join(str(error).split())
+            cause = on_one_line(str(error))
             raise PluginError(
                 f"transfer loss {choice.name!r} cannot be made: {type(error).__name__}: {cause}"
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.backbone import Backbone
-from visiongraft.errors import WeightsError
+from visiongraft.errors import WeightsError, name_some, on_one_line
 
 # Where training programs put the tensors of a checkpoint; averaged ones come first, because they
 # are the ones that such programs evaluate.
@@ -62,7 +62,7 @@ class Fit:
             "unexpected": self.unexpected,
             "reshaped": self.reshaped,
         }
-        return "; ".join(f"{k} {len(v)}: {_first_few(v)}" for k, v in kinds.items() if v)
+        return "; ".join(f"{k} {len(v)}: {name_some(v, SHOWN)}" for k, v in kinds.items() if v)
 
 
 def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> None:
@@ -215,8 +215,7 @@ def one_line(error: BaseException, limit: int = 200) -> str:
         >>> one_line(ValueError("bad\n  shape")), one_line(KeyError())
         ('bad shape', 'KeyError')
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return on_one_line(on_one_line(str(error)) or type(error).__name__, limit)
 
 
 def _read_file(path: Path) -> Any:
@@ -275,8 +274,3 @@ def _expected(backbone: Backbone) -> list[str]:
 def _shared_prefix(names: Iterable[str]) -> str:
     first = {name.partition(".")[0] for name in names}
     return f"{first.pop()}." if len(first) == 1 else ""
-
-
-def _first_few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+from visiongraft.errors import on_one_line
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -56,8 +58,7 @@ def one_line(message: object, limit: int = 300) -> str:
         >>> one_line("\x1b[31mno\x1b[0m\n  such file")
         'no such file'
     """
-    line = " ".join(_ANSI.sub("", str(message)).split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    return on_one_line(_ANSI.sub("", str(message)), limit)
 
 
 def _flush() -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import typer
 
-from visiongraft.errors import VisiongraftError
+from visiongraft.errors import VisiongraftError, on_one_line
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -43,9 +43,9 @@ def failure_of(error: Exception) -> Failure:
         Message and exit code; 3 and a note on where the traceback is for an unforeseen error.
     """
     if isinstance(error, VisiongraftError):
-        return Failure(_one_line(str(error)), error.exit_code)
+        return Failure(on_one_line(str(error)), error.exit_code)
     if isinstance(error, typer.TyperException):
-        return Failure(_one_line(error.format_message()).removesuffix("."), 2)
+        return Failure(on_one_line(error.format_message()).removesuffix("."), 2)
     if isinstance(error, typer.Abort):
         return Failure("interrupted", Interrupted.exit_code)
     if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
@@ -59,7 +59,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _bug(error: Exception) -> str:
-    what = _one_line(f"{type(error).__name__}: {error}")[:200]
+    what = on_one_line(f"{type(error).__name__}: {error}")[:200]
     try:
         handle, path = tempfile.mkstemp(prefix="visiongraft-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -67,7 +67,3 @@ def _bug(error: Exception) -> str:
     except OSError:
         path = "nowhere, as no file could be written; VISIONGRAFT_TRACEBACK=1 shows it"
     return f"this is a bug in visiongraft or a plugin: {what}; the traceback is in {path}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, name_some
 
 PARTS = {
     "train": ("train", "training"),
@@ -93,25 +93,6 @@ def list_pictures(folder: Path) -> list[Path]:
         DataError: A folder cannot be read.
     """
     return [path for path in _files_below(folder) if _is_picture(path)]
-
-
-def name_some(names: Iterable[str], shown: int = 3) -> str:
-    """Name the first few of many, for messages.
-
-    Args:
-        names: All of them.
-        shown: How many to name.
-
-    Returns:
-        A single line.
-
-    Examples:
-        >>> name_some(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
-    """
-    all_names = list(names)
-    more = len(all_names) - shown
-    return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, VisiongraftError
+from visiongraft.errors import DataError, VisiongraftError, on_one_line
 from visiongraft.network import Batch
 from visiongraft.preprocess import Preprocess
 from visiongraft.seeds import mix_seed, seeded
@@ -68,7 +68,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         except VisiongraftError as error:
             return Unreadable(str(error))
         except Exception as error:  # a task's or a user's own code may raise anything
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            cause = f"{type(error).__name__}: {on_one_line(str(error))}"
             return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
         return Item(image, target, (picture.shape[0], picture.shape[1]), index)
 
@@ -164,7 +164,7 @@ class _Collate:
             targets = self.collate([item.target for item in good])
         except Exception as error:  # a task's own code may raise anything
             names = [item.position for item in good]
-            cause = " ".join(str(error).split())
+            cause = on_one_line(str(error))
             return Unreadable(f"targets of samples {names} cannot be collated: {cause}")
         return Batch(
             images=torch.stack([item.image for item in good]),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import PARTS, LabelledFiles, LabelledParts, name_some
-from visiongraft.errors import DataError, near_matches
+from visiongraft.data.folder import PARTS, LabelledFiles, LabelledParts
+from visiongraft.errors import DataError, name_some, near_matches, on_one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
 _SEPARATORS = re.compile(r"[|;]")
@@ -119,7 +119,7 @@ def _parquet_rows(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # its errors are of many types
-        cause = " ".join(str(error).split())
+        cause = on_one_line(str(error))
         raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
     return [
         (i, {str(k).strip().lower(): v for k, v in row.items()}) for i, row in enumerate(rows, 1)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from visiongraft.errors import VisiongraftError
+from visiongraft.errors import VisiongraftError, on_one_line
 from visiongraft.seeds import seeded
 
 Subject = TypeVar("Subject")
 
 NO_ERROR = "no error"
+LONGEST = 400  # characters of what came out
 _OURS = Path(__file__).resolve().parents[1]
 
 
@@ -159,9 +160,9 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
     except (Fault, NotTried, KeyboardInterrupt):
         raise
     except VisiongraftError as error:
-        raise Fault(what, _one_line(str(error)), expected, see) from error
+        raise Fault(what, on_one_line(str(error), LONGEST), expected, see) from error
     except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-        got = f"{type(error).__name__}{_place(error)}: {_one_line(str(error))}"
+        got = f"{type(error).__name__}{_place(error)}: {on_one_line(str(error), LONGEST)}"
         raise Fault(what, got, expected, see) from error
 
 
@@ -176,7 +177,7 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
         see: See ``Fault``.
     """
     if not holds:
-        raise Fault(tried, _one_line(str(got)), expected, see)
+        raise Fault(tried, on_one_line(str(got), LONGEST), expected, see)
 
 
 def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
@@ -211,15 +212,10 @@ def run_all(subject: str, item: Any, checks: Iterable[Check[Any]]) -> Iterator[R
         try:
             check(item)
         except NotTried as reason:
-            outcome, message = "not tried", _one_line(str(reason))
+            outcome, message = "not tried", on_one_line(str(reason), LONGEST)
         except CheckError as error:
             outcome, message = "failed", str(error)
         yield Result(subject, check.name, outcome, message, round(time.monotonic() - start, 2))
-
-
-def _one_line(text: str, limit: int = 400) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 def _place(error: BaseException) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Image, Samples, Splits
 from visiongraft.data.splits import stratified_split
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.classification.sources import Part, Source, find_source
 
 FEW_PICTURES = 5
 IMBALANCE = 10
+SHOWN = 5
 
 Target = int | tuple[int, ...]
 
@@ -218,13 +219,19 @@ def _remarks(train: LabelledSamples, held_out: LabelledSamples, source: Source) 
     few = [f"{n} ({c})" for n, c in learned.items() if 0 < c < FEW_PICTURES]
     lines = []
     if absent:
-        lines.append(f"labels without any picture: {_some(absent)}")
+        lines.append(f"labels without any picture: {name_some(absent, SHOWN)}")
     if unlearned:
-        lines.append(f"labels only in validation, which cannot be learnt: {_some(unlearned)}")
+        lines.append(
+            f"labels only in validation, which cannot be learnt: {name_some(unlearned, SHOWN)}"
+        )
     if unchecked:
-        lines.append(f"labels without validation pictures, not measured: {_some(unchecked)}")
+        lines.append(
+            f"labels without validation pictures, not measured: {name_some(unchecked, SHOWN)}"
+        )
     if few:
-        lines.append(f"labels with fewer than {FEW_PICTURES} training pictures: {_some(few)}")
+        lines.append(
+            f"labels with fewer than {FEW_PICTURES} training pictures: {name_some(few, SHOWN)}"
+        )
     present = {n: c for n, c in learned.items() if c}
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:
@@ -233,8 +240,3 @@ def _remarks(train: LabelledSamples, held_out: LabelledSamples, source: Source) 
             f"{present[least]}; the option class_weights='balanced' makes up for that"
         )
     return lines
-
-
-def _some(names: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

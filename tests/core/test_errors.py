@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft import errors
-from visiongraft.errors import VisiongraftError, near_matches
+from visiongraft.errors import VisiongraftError, name_some, near_matches
 
 KINDS = [
     kind
@@ -56,3 +56,8 @@ def test_the_hint_never_breaks_and_only_names_what_exists(name: str, known: list
     assert text == "" or text.startswith("; ")
     if name in known:
         assert repr(name) in text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (4, "a, b, c and 1 more")])
+def test_the_first_few_names_are_shown(count, text):
+    assert name_some("abcde"[:count]) == text

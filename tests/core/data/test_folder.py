@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.data.decode import IMAGE_SUFFIXES
-from visiongraft.data.folder import list_pictures, name_some, read_folder
+from visiongraft.data.folder import list_pictures, read_folder
 from visiongraft.errors import DataError
 
 Touch = Callable[..., Path]
@@ -240,8 +240,3 @@ def test_every_file_is_a_labelled_picture_or_counted_as_none(tmp_path_factory, f
     counted = [line for line in read.warnings if "are no pictures by their suffix" in line]
     others = len(files) - len(pictures)
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
-
-
-@pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (4, "a, b, c and 1 more")])
-def test_the_first_few_names_are_shown(count, text):
-    assert name_some("abcde"[:count]) == text
