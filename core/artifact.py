@@ -152,7 +152,7 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
         )
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     return network.eval(), config
 
 

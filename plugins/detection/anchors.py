@@ -35,18 +35,33 @@ class Anchors(nn.Module):
         size: tuple[int, int],
     ) -> None:
         super().__init__()
-        images = ImageList(torch.zeros(1, 3, *size), [size])
-        maps = [torch.zeros(1, 1, *level.grid) for level in levels]
-        per_cell = generator.num_anchors_per_location()
-        counts = [n * g.grid[0] * g.grid[1] for n, g in zip(per_cell, levels, strict=True)]
-        everything = generator(images, maps)[0]
-        for i, anchors in enumerate(everything.split(counts)):
+        for i, anchors in enumerate(_generate(generator, levels, size)):
             self.register_buffer(f"{_NAME}{i}", anchors.clone(), persistent=False)
         self.register_buffer("size", torch.tensor(size), persistent=False)
 
     def outputs(self) -> dict[str, Tensor]:
         """Give them by level, float32 (n, 4) in network pixels, and ``size``, int64 (2,)."""
         return dict(self.named_buffers())
+
+
+def _generate(
+    generator: AnchorGenerator | DefaultBoxGenerator,
+    levels: Sequence[Level],
+    size: tuple[int, int],
+) -> Sequence[Tensor]:
+    grids = [level.grid for level in levels]
+    if isinstance(generator, AnchorGenerator):
+        # By themselves these take the input's size divided by the map's, rounded down, for its
+        # stride: squeezed where the one is no multiple of the other.
+        strides = [[int(level.stride)] * 2 for level in levels]
+        anchors: Sequence[Tensor] = generator.grid_anchors(grids, strides)
+        return anchors
+    images = ImageList(torch.zeros(1, 3, *size), [size])
+    per_cell = generator.num_anchors_per_location()
+    counts = [n * h * w for n, (h, w) in zip(per_cell, grids, strict=True)]
+    maps = [torch.zeros(1, 1, *grid) for grid in grids]
+    split: Sequence[Tensor] = generator(images, maps)[0].split(counts)
+    return split
 
 
 def level_anchors(outputs: Mapping[str, Tensor]) -> list[Tensor]:

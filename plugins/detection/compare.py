@@ -210,11 +210,11 @@ def _choices(
             continue
         for j in sorted(free):
             near = abs(one.scores[i] - other.scores[j]) <= NEAR
-            if near and one.labels[i] == other.labels[j]:
-                if _overlaps(one.boxes[i], other.boxes[j : j + 1])[0] >= ALIKE:
-                    pairs.append((i, j))
-                    free.discard(j)
-                    break
+            alike = _overlaps(one.boxes[i], other.boxes[j : j + 1])[0] >= ALIKE
+            if near and alike and one.labels[i] == other.labels[j]:
+                pairs.append((i, j))
+                free.discard(j)
+                break
     if len(pairs) > FEW * len(one.scores):
         return set()
     return {("one", i) for i, _ in pairs} | {("other", j) for _, j in pairs}

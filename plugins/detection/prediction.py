@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError
@@ -53,6 +52,7 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         ArtifactError: The arrays do not fit each other or the label names.
 
     Examples:
+        >>> import numpy as np
         >>> arrays = {
         ...     "boxes": np.array([[[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]]]),
         ...     "scores": np.array([[0.5, 0.0]]),

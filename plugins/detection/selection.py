@@ -45,16 +45,32 @@ def select(boxes: Tensor, scores: Tensor, limits: Limits) -> tuple[Tensor, Tenso
         Boxes (N, K, 4), scores (N, K) and labels int64 (N, K), the best first; empty places have
         score 0 and label -1.
     """
-    candidates = boxes.shape[1]
     kept = nms_keep(boxes, scores, limits.iou, limits.score).flatten(1)
-    best, index = kept.topk(min(limits.detections, kept.shape[1]), dim=1)
+    return take_best(boxes, kept, boxes.shape[1], limits.detections)
+
+
+def take_best(
+    boxes: Tensor, scores: Tensor, candidates: int, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keep the best of all labels.
+
+    Args:
+        boxes: float32 (N, M, 4), the same for each label, or (N, C * M, 4).
+        scores: float32 (N, C * M), label by label, 0 for none.
+        candidates: M.
+        count: How many to give.
+
+    Returns:
+        As ``select``.
+    """
+    best, index = scores.topk(min(count, scores.shape[1]), dim=1)
     labels = torch.div(index, candidates, rounding_mode="floor")
-    place = index - labels * candidates
+    place = index if boxes.shape[1] == scores.shape[1] else index - labels * candidates
     chosen = boxes.gather(1, place[:, :, None].expand(-1, -1, 4))
     found = best > 0
     chosen = chosen * found[:, :, None]
     labels = torch.where(found, labels, NOTHING)
-    missing = limits.detections - best.shape[1]
+    missing = count - best.shape[1]
     if missing:
         chosen = F.pad(chosen, (0, 0, 0, missing))
         best = F.pad(best, (0, missing))

@@ -22,7 +22,11 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block, _nor
 from torchvision.ops import box_iou
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.plugins.detection.anchors import Anchors, by_anchor, level_anchors
+from visiongraft.plugins.detection.anchors import (
+    Anchors,
+    by_anchor,
+    level_anchors,
+)
 from visiongraft.plugins.detection.maps import Level, Maps
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.plugins.detection.selection import Limits, clip, results, select

@@ -33,6 +33,7 @@ from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransfo
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
 
 if TYPE_CHECKING:
+    from visiongraft.network import Batch, Network
     from visiongraft.plugins.detection.metrics import DetectionMetrics
 
 
@@ -138,6 +139,13 @@ class Detection(Task):
 
     def build_loss(self) -> nn.Module:
         return HEADS[self.head].loss()
+
+    def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Compute the loss parts of one batch; heads of two stages see the targets."""
+        features = network.backbone(batch.images)
+        seen = (batch.targets,) if HEADS[self.head].samples else ()
+        parts: dict[str, Tensor] = network.loss(network.head(features, *seen), batch.targets)
+        return parts
 
     # ---- results ----
 
