@@ -21,11 +21,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import roi_align
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.plugins.detection.anchors import (
-    Anchors,
-    by_anchor,
-    level_anchors,
-)
+from visiongraft.plugins.detection.anchors import Anchors, by_anchor, level_anchors
 from visiongraft.plugins.detection.nms import nms_keep
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.plugins.detection.proposals import CODER, OVERLAP, Sampler, propose, region_levels

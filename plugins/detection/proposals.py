@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -67,7 +68,7 @@ def region_levels(boxes: Tensor, strides: Sequence[float]) -> Tensor:
     """
     side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
     level = torch.floor(LEVEL + torch.log2(side / LEVEL_SIZE + 1e-12) + 1e-6)
-    finest = torch.log2(torch.tensor(float(strides[0]))).round()
+    finest = round(math.log2(strides[0]))
     return (level - finest).clamp(0, len(strides) - 1).to(torch.int64)
 
 
