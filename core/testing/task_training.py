@@ -146,11 +146,11 @@ def replay_changes_nothing(trial: TaskTrial) -> None:
 def half_precision_trains(trial: TaskTrial) -> None:
     """Training in bfloat16 gives finite losses, and results in float32."""
     trained = trial.fit("to train in bfloat16", schedule="full", epochs=1, precision="bf16")
-    task, network = trained.model.task, trained.model.network.eval()
+    network = trained.model.network.eval()
     batch = trial.batch(network, range(2))
     words = "to decode what a network in bfloat16 puts out"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), trying(words):
-        decoded = task.decode(network.head(network.backbone(batch.images)), batch.sizes)
+        decoded = network.decode(batch.images, batch.sizes)
     for name, value in decoded.items():
         expect(
             value.dtype not in (torch.bfloat16, torch.float16),
