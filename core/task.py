@@ -34,6 +34,7 @@ from visiongraft.errors import OptionError, PluginError, near_matches
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
     from visiongraft.network import Batch, Network
+    from visiongraft.preprocess import PreprocessConfig
 
 Decoded = dict[str, Tensor]
 Arrays = Mapping[str, NDArray[Any]]
@@ -164,6 +165,20 @@ class Task(ABC):
             pickle, so it is an object of a class at the top of a module, not a lambda.
         """
         return None
+
+    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Make the augmentation for a network; override it where it depends on more than the size.
+
+        With ``resize="pad"`` pictures keep their scale, so that training should show parts of them
+        at that scale.
+
+        Args:
+            preprocess: How the network's pictures are prepared without augmentation.
+
+        Returns:
+            See ``train_transform``, which the default asks.
+        """
+        return self.train_transform(preprocess.size)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """Mix the samples of one training batch with each other (mixup, cutmix).
