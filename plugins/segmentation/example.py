@@ -13,6 +13,7 @@ from visiongraft.files import write_bytes
 
 SHAPES = ("disc", "square")
 COLOURS = ("red", "blue")
+SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
 
 
 def write_example(
@@ -36,7 +37,7 @@ def write_example(
         names = labels or ("background", "disc")
     shapes = len(names) if kind == "multi_label" else len(names) - 1
     for i in range(pictures):
-        height, width = (int(side) for side in random.integers(20, 60, 2))
+        height, width = SIZES[i % 7 % len(SIZES)]
         pixels = random.integers(60, 140, (height, width, 3)).astype(np.uint8)
         layers = np.zeros((shapes, height, width), np.uint8)
         if i % 5 != 4:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
@@ -64,6 +65,10 @@ class SegmentationNetwork(nn.Module):
             ``logits``, (N, outputs, h, w), over the whole network input at the decoder's own
             resolution; in training also ``auxiliary``, likewise.
         """
+        if not torch.compiler.is_compiling() and len(features.maps[0]) == 0:
+            # Some decoders cannot reshape nothing; what they give for one picture is cut to none.
+            one = Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
+            return {name: values[:0] for name, values in self(one).items()}
         outputs = {"logits": self.decoder(self.pyramid, features)}
         if self.auxiliary is not None and self.training:
             (level,) = self.pyramid(features, [self.auxiliary_level])
@@ -115,8 +120,8 @@ class _Fpn(_Decoder):
     def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
         chosen = four_levels(pyramid)
         width = channels or WIDTH
-        if width % 64:
-            raise OptionError(f"channels={channels}: the fpn decoder takes multiples of 64")
+        if width % 128:  # it normalises groups of channels, which need some to compare
+            raise OptionError(f"channels={channels}: the fpn decoder takes multiples of 128")
         decoder = FPNDecoder(
             [pyramid.width(k) for k in chosen],
             encoder_depth=FOUR,
@@ -222,7 +227,6 @@ DECODERS: dict[str, Callable[[Pyramid, int, int], nn.Module]] = {
     "fcn": _fcn,
     "deeplabv3": _deeplabv3,
 }
-POOLING = ("deeplabv3plus", "upernet", "deeplabv3")  # these average over whole pictures
 
 
 def four_levels(pyramid: Pyramid) -> tuple[int, ...]:

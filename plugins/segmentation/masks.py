@@ -156,8 +156,8 @@ def _from_pillow(picture: PillowImage.Image, name: str, colours: Sequence[Colour
         used = np.unique(indices)
         meant: Mask = np.zeros(256, np.int64)
         meant[used] = _positions(palette[used], colours, name)
-        values = meant[indices]
-        return values
+        looked_up: Mask = meant[indices]
+        return looked_up
     if mode in ("1", "L", "P") or mode.startswith("I"):
         values: Mask = np.array(picture)
         return values.astype(np.uint8) if mode == "1" else values

@@ -30,6 +30,7 @@ from visiongraft.plugins.segmentation.masks import IGNORED_VALUE, LARGEST_BYTE_C
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
 from visiongraft.plugins.segmentation.prediction import Segmented, predictions
 from visiongraft.plugins.segmentation.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Segmentation(Task):
 
     name: ClassVar[str] = "segmentation"
     headline: ClassVar[str] = "mean_iou"
-    resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
+    resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
     at_picture_size: ClassVar[tuple[str, ...]] = ("logits",)
 
     labels: tuple[str, ...] = ()
@@ -185,9 +186,14 @@ class Segmentation(Task):
         )
 
     def train_transform(self, size: tuple[int, int]) -> Transform | None:
+        return self.transform_for(PreprocessConfig(size, resize="stretch"))
+
+    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Make the augmentation: of the whole picture or, where it keeps its size, of a part."""
         if self.augment == "none":
             return None
-        return TrainTransform(size, self.augment, self.flip, self._ignored)
+        whole = preprocess.resize != "pad"
+        return TrainTransform(preprocess.size, self.augment, self.flip, self._ignored, whole)
 
     def collate(self, targets: list[Any]) -> Tensor | list[Tensor]:
         """Make one batch of targets.
@@ -207,10 +213,7 @@ class Segmentation(Task):
         # Its libraries take seconds to import, and listing tasks needs none of them.
         from visiongraft.plugins.segmentation.head import SegmentationNetwork
 
-        if backbone.info.preprocess.resize == "crop":
-            raise OptionError(
-                "resize='crop' cuts off what is to be segmented; take resize='stretch' or 'pad'"
-            )
+        _check_size(backbone)
         outputs = 1 if self._known_kind() == "binary" else len(self._known_labels())
         return SegmentationNetwork(
             backbone.info, self.decoder, outputs, self.channels, bool(self.auxiliary)
@@ -316,6 +319,18 @@ class Segmentation(Task):
         if self.kind is None:
             raise OptionError("the task does not know its kind yet; read() and bind() find it")
         return self.kind
+
+
+def _check_size(backbone: Backbone) -> None:
+    """Refuse sizes at which the borders of coarse and fine maps do not lie on each other."""
+    stride = max(backbone.info.strides)
+    size = backbone.info.preprocess.size
+    if any(side % stride for side in size):
+        near = tuple(max(round(side / stride), 1) * stride for side in size)
+        raise OptionError(
+            f"size={size}: masks need multiples of {stride} pixels with this backbone, such as "
+            f"size={near}"
+        )
 
 
 def read_loss(text: Any) -> dict[str, float]:
