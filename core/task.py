@@ -269,7 +269,10 @@ class Task(ABC):
             decoded: What ``decode`` gave, as arrays.
 
         Returns:
-            One object per picture that ``dataclasses.asdict`` can turn into JSON values.
+            One object per picture that ``dataclasses.asdict`` can turn into JSON values. What is
+            too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
+            contents (bytes) by what their names end with; prediction writes them into the folder
+            that its pictures go to.
         """
 
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:

@@ -128,7 +128,7 @@ def read_splits(
     first, second = _both(data)
     if "train" not in first.parts:
         raise DataError(f"the data have no training pictures, only {' and '.join(first.parts)}")
-    kind = kind or _kind(first)
+    kind = kind or _kind(first, labels)
     names = _names(first, kind, labels)
     left_out = [name for name in names if _is_ignored(name, names, labels, ignore)]
     labels = labels or LabelMap(tuple(n for n in names if n not in left_out)).names
@@ -213,14 +213,14 @@ def _both(data: Any) -> tuple[Source, Source | None]:
 # ---- what the values mean ----
 
 
-def _kind(source: Source) -> str:
+def _kind(source: Source, labels: tuple[str, ...]) -> str:
     if source.several:
         return "multi_label"
-    if source.names:
+    names = source.names or labels
+    if names:
         # Two classes that are written as 0 and 255 would be one class and pixels to ignore.
-        written = {0, IGNORED_VALUE}
-        two = len(source.names) == 2 and not source.colours
-        return "binary" if two and _values(source, PROBED) == written else "multi_class"
+        two = len(names) == 2 and not source.colours
+        return "binary" if two and _values(source, PROBED) == {0, IGNORED_VALUE} else "multi_class"
     values = _values(source, PROBED if source.files else None)
     if values <= {0, 1, IGNORED_VALUE} and len(values) > 1:
         return "binary"
@@ -256,22 +256,30 @@ def _values(source: Source, limit: int | None = None) -> set[int]:
 
 
 def _some_values(source: Source, limit: int | None = None) -> Iterator[Mask]:
-    """Read masks that can be read; the others are reported by the data check."""
+    """Read masks that can be read; the others are reported by the data check.
+
+    Raises:
+        DataError: None can be read.
+    """
+    readable, problem = False, None
     for samples in source.parts.values():
         count = len(samples)
         step = 1 if limit is None else max(1, count // limit)
         for index in range(0, count, step):
-            raw = samples.target(index)
-            for one in raw if source.several else [raw]:
-                try:
+            try:
+                raw = samples.target(index)
+                for one in raw if source.several else [raw]:
                     yield load_values(one, samples.name(index), source.colours)
-                except DataError:
-                    continue
+                    readable = True
+            except DataError as error:
+                problem = problem or error
+    if problem is not None and not readable:
+        raise problem
 
 
 def _is_ignored(name: str, names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> bool:
     """Say whether a class does not count: by the option, or by what it is called."""
-    if isinstance(ignore, int) and list(names).index(name) == ignore:
+    if isinstance(ignore, int) and ignore < len(names) and names[ignore] == name:
         return True
     return name == ignore or (name not in labels and name.lower() in VOID)
 
@@ -285,21 +293,21 @@ def _masked(
     names = _names(source, kind, labels)
     if isinstance(ignore, str) and ignore not in (*names, *labels):
         raise OptionError(f"ignore={ignore!r} is no class{near_matches(ignore, names)}")
-    if names == labels and isinstance(ignore, int) and ignore < len(names):
+    several = kind == "multi_label"
+    if names == labels and not several and isinstance(ignore, int) and ignore < len(names):
         raise OptionError(
             f"ignore={ignore} is the class {names[ignore]!r}; leave it out of labels, and let the "
             "data name their classes (classes.txt)"
         )
-    if kind == "multi_label":
+    if several:
         for name in names:
             if not _is_ignored(name, names, labels, ignore):
                 LabelMap(labels).id_of(name)
-        base, ids = _ordered(source.parts[part], names, labels), _foreground(source)
+        base, ids = _ordered(source.parts[part], names, labels), _present(ignore)
     elif kind == "binary" and not source.colours:
-        base, ids = source.parts[part], _foreground(source)
+        base, ids = source.parts[part], _with(_foreground(source), ignore)
     else:
         base, ids = source.parts[part], _ids(names, labels, ignore)
-    several = kind == "multi_label"
     return MaskedSamples(base, MaskReader(len(labels), ids, source.colours, several), labels, kind)
 
 
@@ -326,6 +334,20 @@ def _foreground(source: Source) -> tuple[int, ...]:
         if IGNORED_VALUE in found:
             return (0, *[UNKNOWN] * (IGNORED_VALUE - 1), 1)
     return (0, 1, *[UNKNOWN] * (IGNORED_VALUE - 2), IGNORED)
+
+
+def _present(ignore: Ignore) -> tuple[int, ...]:
+    """Say what values mean in the masks of single classes: 1 and 255 are both present."""
+    return _with((0, 1, *[UNKNOWN] * (IGNORED_VALUE - 2), 1), ignore)
+
+
+def _with(ids: tuple[int, ...], ignore: Ignore) -> tuple[int, ...]:
+    """Add a value that is ignored."""
+    if not isinstance(ignore, int):
+        return ids
+    longer = [*ids, *[UNKNOWN] * (ignore + 1 - len(ids))]
+    longer[ignore] = IGNORED
+    return tuple(longer)
 
 
 def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> Samples:

@@ -166,7 +166,7 @@ def _parts(pictures: _Finder, lists: Path, warnings: list[str]) -> dict[str, lis
 
 def _listed(path: Path, pictures: _Finder, warnings: list[str]) -> list[str]:
     keys, missing = [], []
-    for line in dict.fromkeys(read_lines(path)):
+    for line in read_lines(path):
         name = Path(line)
         stem = name.with_suffix("") if name.suffix.lower() in IMAGE_SUFFIXES else name
         key = pictures.find(f"{path.stem}/{stem.as_posix()}") or pictures.find(stem.as_posix())
@@ -182,7 +182,7 @@ def _listed(path: Path, pictures: _Finder, warnings: list[str]) -> list[str]:
         warnings.append(
             f"{printable(path)} lists {len(missing)} pictures that do not exist: {named}"
         )
-    return keys
+    return list(dict.fromkeys(keys))
 
 
 def _class_folders(masks: Path, images: Path) -> list[Path]:

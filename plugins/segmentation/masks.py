@@ -89,6 +89,10 @@ class MaskReader:
         found = np.flatnonzero(np.bincount(values.ravel(), minlength=top + 1))
         if (self._table[found] == UNKNOWN).any():
             raise DataError(self._strange(found, name))
+        if self.several and (self._table[found] == 1).sum() > 1:
+            raise DataError(
+                f"{name}: holds both 1 and 255; say ignore=255 if those pixels do not count"
+            )
         ids: Mask = self._lookup[values]
         return ids
 
