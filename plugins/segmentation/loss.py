@@ -97,7 +97,9 @@ class PixelCrossEntropy(nn.Module):
     def __init__(self, kind: str, ignored: int, weights: Sequence[float] = ()) -> None:
         super().__init__()
         self.kind, self.ignored = kind, ignored
-        self.register_buffer("weights", torch.tensor(weights) if weights else None)
+        self.register_buffer(
+            "weights", torch.tensor(weights, dtype=torch.float32) if weights else None
+        )
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of logits (1, C, H, W) and targets (1, H, W) or (1, C, H, W)."""
@@ -128,7 +130,7 @@ class _ByClass(nn.Module):
     def __init__(self, loss: nn.Module, weights: Sequence[float], ignored: int) -> None:
         super().__init__()
         self.loss, self.ignored = loss, ignored
-        self.register_buffer("weights", torch.tensor(weights))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         total, given = 0.0 * logits.sum(), 0.0
