@@ -23,6 +23,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.evaluation import decode_batches, measure
 from visiongraft.exporter import Certificate
+from visiongraft.files import numbered, write_prediction_files
 from visiongraft.listening import listen
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugin_manager import plugins
@@ -75,7 +76,8 @@ class TransferModel:
             images: A path, a folder, an array (H, W, C) uint8, a PIL image, a tensor (C, H, W)
                 uint8 or float in 0..1, or a sequence of these.
             batch_size: Pictures per forward pass.
-            save: Folder for pictures with the predictions drawn on them.
+            save: Folder for pictures with the predictions drawn on them, and for files that
+                predictions have, such as masks.
             tile: Side, or height and width, of the overlapping windows in pixels that big pictures
                 are cut into, for tasks that predict maps such as masks.
 
@@ -207,8 +209,9 @@ class TransferModel:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
             picture = PillowImage.fromarray(samples.load(i))
-            target = folder / f"{i:05d}-{Path(samples.name(i)).stem}.jpg"
-            self.task.draw(picture, result).convert("RGB").save(target, quality=90)
+            name = numbered(i, samples.name(i))
+            self.task.draw(picture, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
+            write_prediction_files(folder, name, result)
 
     def _proof_samples(self, data: Any) -> Samples | None:
         if data is not None:

@@ -36,6 +36,7 @@ from visiongraft.errors import OptionError, PluginError, near_matches
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
     from visiongraft.network import Batch, Network
+    from visiongraft.preprocess import PreprocessConfig
 
 Decoded = dict[str, Tensor]
 Arrays = Mapping[str, NDArray[Any]]
@@ -167,6 +168,20 @@ class Task(ABC):
         """
         return None
 
+    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Make the augmentation for a network; override it where it depends on more than the size.
+
+        With ``resize="pad"`` pictures keep their scale, so that training should show parts of them
+        at that scale.
+
+        Args:
+            preprocess: How the network's pictures are prepared without augmentation.
+
+        Returns:
+            See ``train_transform``, which the default asks.
+        """
+        return self.train_transform(preprocess.size)
+
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """Mix the samples of one training batch with each other (mixup, cutmix).
 
@@ -265,7 +280,10 @@ class Task(ABC):
             decoded: What ``decode`` gave, as arrays.
 
         Returns:
-            One object per picture that ``dataclasses.asdict`` can turn into JSON values.
+            One object per picture that ``dataclasses.asdict`` can turn into JSON values. What is
+            too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
+            contents (bytes) by what their names end with; prediction writes them into the folder
+            that its pictures go to.
         """
 
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:

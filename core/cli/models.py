@@ -13,7 +13,7 @@ from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.files import write_json
+from visiongraft.files import numbered, write_json, write_prediction_files
 
 Model = Annotated[
     Path,
@@ -54,7 +54,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
+        typer.Option(
+            help="Folder for predictions.json, files such as masks and, from a model's folder, "
+            "pictures."
+        ),
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
@@ -70,6 +73,9 @@ def predict(
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
         found = predictor.predict(paths, batch_size=batch_size)
+        for i, (path, one) in enumerate(zip(paths, found, strict=True)):
+            if out is not None:
+                write_prediction_files(out, numbered(i, str(path)), one)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
