@@ -94,7 +94,7 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
-        return self.task.decode(self.head(self.backbone(images)), sizes)
+        return self.task.decode(self.task.inference_step(self, images), sizes)
 
     def preprocess_on_cpu(self) -> Preprocess:
         """Give the same preprocessing for loading, wherever the network itself is."""
@@ -134,5 +134,5 @@ class InferenceGraph(nn.Module):
         sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
         sizes[:, 0] = images.shape[1]
         sizes[:, 1] = images.shape[2]
-        features = self.backbone(self.preprocess(images))
-        return self.task.decode(self.head(features), sizes)
+        outputs = self.task.inference_step(self, self.preprocess(images))
+        return self.task.decode(outputs, sizes)

@@ -163,13 +163,16 @@ def half_precision_trains(trial: TaskTrial) -> None:
 
 @check("task.Task.build_loss")
 def two_processes_train_alike(trial: TaskTrial) -> None:
-    """Two processes train together, and as one process does where nothing is random."""
+    """Two processes train together, and as one process does where nothing is random.
+
+    A loss over pairs is excepted from the second part: each process has its own pairs.
+    """
     words = "to train in two processes"
     together = start_together(trial.task, trial.backbone, trial.folder("processes"), words)
     one, other = together.metrics
     expect(one == other, words, f"metrics {one} and {other}", "the same metrics in both")
     expect(all(map(math.isfinite, together.losses)), words, f"{together.losses}", "finite losses")
-    if trains_at_random(trial.network()):
+    if trains_at_random(trial.network()) or trial.task.loss_over_pairs:
         return
     alone = trial.fit("to train in one process", schedule="linear_probe", epochs=2).run.history
     for record, loss in zip(alone, together.losses, strict=True):
