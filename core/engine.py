@@ -30,7 +30,7 @@ from visiongraft.data.loader import (
 )
 from visiongraft.data.samples import Samples
 from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
-from visiongraft.evaluation import decode_batches, scalars
+from visiongraft.evaluation import decode_batches, measure, scalars
 from visiongraft.feeds import Feed, Pictures, choose_feed
 from visiongraft.files import write_bytes, write_json, write_tensors
 from visiongraft.freezing import (
@@ -336,10 +336,8 @@ class Engine:
         plan = ordered_batches(len(run.held_out), run.config.batch_size * processes)
         mine = [part for b in plan if (part := shard(b, rank, processes))]
         decoded = ((d, b.targets) for d, b in decode_batches(run.network, feed.validation(mine)))
-        metrics = run.network.task.build_metrics()
-        for arrays, targets in decoded if processes == 1 else gather_object(list(decoded)):
-            metrics.update(arrays, targets)
-        return metrics.compute()
+        everyones = decoded if processes == 1 else gather_object(list(decoded))
+        return measure(run.network.task, everyones)
 
     def _mean_losses(self) -> dict[str, float]:
         names = sorted(self.run.progress.sums)

@@ -10,22 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 from visiongraft.network import Batch, Network
-from visiongraft.task import Decoded
+from visiongraft.task import Arrays, Decoded, Task
 
 
-def evaluate(network: Network, batches: Iterable[Batch]) -> dict[str, Any]:
-    """Decode batches and measure them with the task's metrics.
+def measure(task: Task, results: Iterable[tuple[Arrays, Any]]) -> dict[str, Any]:
+    """Measure decoded results with a task's metrics.
 
     Args:
-        network: The network; left in evaluation mode.
-        batches: On the CPU.
+        task: Makes the metrics.
+        results: Decoded arrays and collated targets, batch by batch.
 
     Returns:
-        What the task's metrics computed.
+        What the metrics computed.
     """
-    metrics = network.task.build_metrics()
-    for decoded, batch in decode_batches(network, batches):
-        metrics.update(decoded, batch.targets)
+    metrics = task.build_metrics()
+    for decoded, targets in results:
+        metrics.update(decoded, targets)
     return metrics.compute()
 
 

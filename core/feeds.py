@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import (
@@ -93,6 +95,7 @@ class Pictures:
                 self.network.task.collate if whole else list,
                 default_workers(self.device) if workers is None else workers,
                 pin_memory=self.device.type == "cuda",
+                one_size=part == "validation" and whole and self.network.one_size,
             )
         return self._loaders[key]
 
@@ -144,6 +147,9 @@ class ReplayFeed:
 
     def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """Play validation pictures back."""
+        if self.pictures.network.one_size:
+            sizes = self.stores["validation"].sizes
+            plan = [part for batch in plan for part in _by_size(batch, sizes)]
         return self._play("validation", plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
@@ -157,6 +163,13 @@ class ReplayFeed:
                 sizes=torch.from_numpy(store.sizes[rows]),
                 indices=torch.tensor(indices, dtype=torch.int64),
             )
+
+
+def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index in batch:
+        groups.setdefault(tuple(sizes[index].tolist()), []).append(index)
+    return list(groups.values())
 
 
 def choose_feed(
@@ -219,6 +232,8 @@ def _plan(
         return ReplayPlan(), "pictures are augmented at random; views=K would repeat"
     if processes > 1:
         return ReplayPlan(), f"{processes} processes share the data"
+    if pictures.network.preprocess.config.resize == "pad":
+        return ReplayPlan(), "pictures of resize='pad' differ in size"
     transfer = pictures.network.transfer
     if transfer is not None and transfer.reads_features:
         return ReplayPlan(), f"transfer loss {transfer.name!r} needs the pictures"

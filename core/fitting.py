@@ -92,7 +92,7 @@ def fit(
         size: Network input in pixels, one number or (height, width); the task's or else the
             backbone's if ``None``.
         resize: ``"crop"`` keeps the aspect ratio and takes the centre, ``"stretch"`` takes the
-            whole picture; the task's or else the backbone's if ``None``.
+            whole picture, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
         in_channels: Channels of the pictures: 3, 1 (grey) or what the data hold.
         batch_size: Pictures per forward pass and process.
         learning_rate: Peak learning rate of the schedule's main phases; its own if ``None``.

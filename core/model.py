@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pluggy
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.artifact import load_network, model_folder, save_model
@@ -20,12 +21,14 @@ from visiongraft.data.pictures import PictureSamples
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.evaluation import decode_batches, evaluate
+from visiongraft.evaluation import decode_batches, measure
 from visiongraft.exporter import Certificate
 from visiongraft.listening import listen
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugin_manager import plugins
+from visiongraft.preprocess import as_size
 from visiongraft.task import Task
+from visiongraft.tiling import decode_tiled
 
 
 @dataclass
@@ -72,7 +75,12 @@ class TransferModel:
         return self.network.backbone.info
 
     def predict(
-        self, images: Any, *, batch_size: int = 32, save: str | Path | None = None
+        self,
+        images: Any,
+        *,
+        batch_size: int = 32,
+        save: str | Path | None = None,
+        tile: int | tuple[int, int] | None = None,
     ) -> list[Any]:
         """Predict pictures.
 
@@ -81,28 +89,35 @@ class TransferModel:
                 uint8 or float in 0..1, or a sequence of these.
             batch_size: Pictures per forward pass.
             save: Folder for pictures with the predictions drawn on them.
+            tile: Side, or height and width, of the overlapping windows in pixels that big pictures
+                are cut into, for tasks that predict maps such as masks.
 
         Returns:
             One typed prediction per picture, in order, also if there is only one picture.
 
         Raises:
             DataError: A picture cannot be read.
+            OptionError: The task predicts no maps, and ``tile`` is given.
         """
         samples = PictureSamples.of(images)
-        results: list[Any] = []
-        for decoded, _ in decode_batches(self.network, self._batches(samples, batch_size, list)):
-            results += self.task.predictions(decoded)
+        found: dict[int, Any] = {}
+        for decoded, _, indices in self._decoded(samples, batch_size, list, tile):
+            found.update(zip(indices, self.task.predictions(decoded), strict=True))
+        results = [found[i] for i in range(len(samples))]
         if save is not None:
             self._draw(samples, results, Path(save))
         return results
 
-    def evaluate(self, data: Any, *, batch_size: int = 32) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, *, batch_size: int = 32, tile: int | tuple[int, int] | None = None
+    ) -> dict[str, Any]:
         """Measure the model on labelled data.
 
         Args:
             data: In any form that ``fit`` takes; of data with several parts the test part, else
                 the validation part.
             batch_size: Pictures per forward pass.
+            tile: As in ``predict``.
 
         Returns:
             The task's metrics, and ``pictures`` and ``unreadable`` counts.
@@ -113,7 +128,8 @@ class TransferModel:
         samples, unreadable = drop_unreadable(
             self.task.read_labelled(data), self.backbone_info.in_channels
         )
-        results = evaluate(self.network, self._batches(samples, batch_size, self.task.collate))
+        decoded = self._decoded(samples, batch_size, self.task.collate, tile)
+        results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
         return {**results, "pictures": len(samples), "unreadable": unreadable}
 
     def export(
@@ -173,14 +189,32 @@ class TransferModel:
         self.network.to("cpu").eval()
         return InferenceGraph(self.network).eval()
 
-    def _batches(self, samples: Samples, batch_size: int, collate: Any) -> Any:
+    def _decoded(
+        self,
+        samples: Samples,
+        batch_size: int,
+        collate: Callable[[list[Any]], Any],
+        tile: int | tuple[int, int] | None,
+    ) -> Iterator[tuple[dict[str, NDArray[Any]], Any, list[int]]]:
+        """Give decoded arrays, collated targets and positions of some samples at a time."""
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
-        device = next(self.network.parameters()).device
-        dataset = SampleDataset(samples, self.network.preprocess_on_cpu())
-        loader = BatchLoader(dataset, collate, default_workers(device))
+        window = as_size(tile, "tile")
+        if window is not None:
+            results = decode_tiled(self.network, samples, window, batch_size)
+            for index, decoded in enumerate(results):
+                yield decoded, collate([samples.target(index)]), [index]
+            return
+        loader = BatchLoader(
+            SampleDataset(samples, self.network.preprocess_on_cpu()),
+            collate,
+            default_workers(next(self.network.parameters()).device),
+            one_size=self.network.one_size,
+        )
         plan = ordered_batches(len(samples), batch_size)
-        return loader.batches([[(i, 0) for i in batch] for batch in plan])
+        batches = loader.batches([[(i, 0) for i in batch] for batch in plan])
+        for decoded, batch in decode_batches(self.network, batches):
+            yield decoded, batch.targets, batch.indices.tolist()
 
     def _draw(self, samples: PictureSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

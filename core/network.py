@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import Backbone
+from visiongraft.errors import OptionError
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, Task
 
@@ -65,6 +66,8 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, task: Task) -> None:
         super().__init__()
         self.preprocess = Preprocess(backbone.info.preprocess)
+        if task.at_picture_size and backbone.info.preprocess.resize == "crop":
+            raise OptionError(f"task {task.name!r} needs whole pictures; leave out resize='crop'")
         self.backbone = backbone
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
@@ -89,12 +92,22 @@ class Network(nn.Module):
 
         Args:
             images: float (N, C, height, width), preprocessed.
-            sizes: int64 (N, 2), original heights and widths.
+            sizes: int64 (N, 2), original heights and widths; all equal if ``one_size``.
 
         Returns:
             The task's decoded outputs.
         """
-        return self.task.decode(self.task.inference_step(self, images), sizes)
+        outputs = self.task.inference_step(self, images)
+        if self.task.at_picture_size:
+            height, width = sizes[0].tolist() if len(sizes) else self.preprocess.config.size
+            assert not len(sizes) or bool((sizes == sizes[0]).all()), "pictures of several sizes"
+            outputs = restored(outputs, self.task, self.preprocess, height, width)
+        return self.task.decode(outputs, sizes)
+
+    @property
+    def one_size(self) -> bool:
+        """Whether a batch to decode must hold pictures of one size."""
+        return bool(self.task.at_picture_size) or self.preprocess.config.resize == "pad"
 
     def preprocess_on_cpu(self) -> Preprocess:
         """Give the same preprocessing for loading, wherever the network itself is."""
@@ -135,4 +148,22 @@ class InferenceGraph(nn.Module):
         sizes[:, 0] = images.shape[1]
         sizes[:, 1] = images.shape[2]
         outputs = self.task.inference_step(self, self.preprocess(images))
+        outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
+
+
+def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:
+    """Bring the head outputs that are named in ``Task.at_picture_size`` back to the pictures.
+
+    Args:
+        outputs: What the head returned.
+        task: Names the outputs.
+        preprocess: Knows how pictures came to the network's size.
+        height: Height of all pictures in pixels.
+        width: Width of all pictures in pixels.
+
+    Returns:
+        The outputs, those named as (N, C, height, width).
+    """
+    maps = {name: preprocess.restore(outputs[name], height, width) for name in task.at_picture_size}
+    return {**outputs, **maps} if maps else outputs

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from visiongraft.errors import OptionError
 
-RESIZE_MODES = ("crop", "stretch")
+RESIZE_MODES = ("crop", "stretch", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
+MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest stride of usual networks
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class PreprocessConfig:
         std: Per-channel standard deviation that is divided by, on the scale 0..1.
         interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
         resize: ``"crop"`` keeps the aspect ratio and takes the largest central region;
-            ``"stretch"`` squeezes the whole picture into ``size``.
+            ``"stretch"`` squeezes the whole picture into ``size``; ``"pad"`` leaves pictures as
+            large as they are and fills them up, at the right and at the bottom, with the mean
+            colour to sides that are multiples of 32 pixels: for networks that take any size.
+            ``size`` is then that of training pictures alone, and a multiple of 32 as well.
         crop_fraction: Share of that central region's sides that is kept, in (0, 1];
             only ``"crop"`` uses it.
     """
@@ -54,6 +58,8 @@ class PreprocessConfig:
             )
         if not 0 < self.crop_fraction <= 1:
             raise OptionError(f"crop_fraction={self.crop_fraction} is not in (0, 1]")
+        if self.resize == "pad" and any(side % MULTIPLE for side in self.size):
+            raise OptionError(f"size={self.size} with resize='pad' takes multiples of {MULTIPLE}")
 
     def with_channels(self, channels: int) -> PreprocessConfig:
         """Fit mean and std to another number of input channels, each the average of the old ones.
@@ -105,7 +111,11 @@ class Preprocess(nn.Module):
         Returns:
             float32 (N, C, height, width), normalised.
         """
-        return self.normalize(self.resize(images))
+        x = self.normalize(self.resize(images))
+        if self.config.resize != "pad":
+            return x
+        height, width = images.shape[1], images.shape[2]
+        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))  # 0 is the mean colour
 
     def resize(self, images: Tensor) -> Tensor:
         """Crop and resize only.
@@ -114,7 +124,7 @@ class Preprocess(nn.Module):
             images: uint8 (N, H, W, C) in 0..255, any H and W.
 
         Returns:
-            float32 (N, C, height, width) in 0..255, not rounded.
+            float32 (N, C, height, width) in 0..255, not rounded; not yet padded.
         """
         config = self.config
         if config.resize == "crop":
@@ -125,6 +135,8 @@ class Preprocess(nn.Module):
             images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]
         # Planes one after the other: resizing them is twice as fast as resizing interleaved ones.
         x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        if config.resize == "pad":
+            return x
         x = F.interpolate(
             x, size=config.size, mode=config.interpolation, align_corners=False, antialias=True
         )
@@ -140,6 +152,31 @@ class Preprocess(nn.Module):
             float32 of the same shape.
         """
         return (images.to(torch.float32) - self.mean) / self.std
+
+    def restore(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Bring maps over the network's input back to the pictures, the inverse of the resize.
+
+        Args:
+            maps: float (N, C, h, w), of any resolution.
+            height: Height of the pictures in pixels.
+            width: Width of the pictures in pixels.
+
+        Returns:
+            float32 (N, C, height, width), interpolated bilinearly.
+
+        Raises:
+            OptionError: Pictures are cropped, so that nothing is known of what was cut off.
+        """
+        maps = maps.to(torch.float32)
+        if self.config.resize == "crop":
+            raise OptionError("maps cannot be brought back to cropped pictures; resize='stretch'")
+        if self.config.resize == "stretch":
+            return _interpolate(maps, height, width)
+        below, right = -height % MULTIPLE, -width % MULTIPLE
+        maps = _interpolate(maps, height + below, width + right)
+        rows: Tensor = maps.split([height, below], dim=2)[0]
+        kept: Tensor = rows.split([width, right], dim=3)[0]
+        return kept
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Find the part of a picture that the network sees.
@@ -167,11 +204,18 @@ class Preprocess(nn.Module):
         return (height - crop_h) // 2, (width - crop_w) // 2, crop_h, crop_w
 
 
-def as_size(size: int | tuple[int, int] | list[int] | None) -> tuple[int, int] | None:
+def _interpolate(maps: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def as_size(
+    size: int | tuple[int, int] | list[int] | None, name: str = "size"
+) -> tuple[int, int] | None:
     """Read a user's size: one number is a square, two are height and width.
 
     Args:
         size: What the user gave, or ``None``.
+        name: What the user calls it.
 
     Returns:
         Height and width in pixels, or ``None``.
@@ -187,5 +231,5 @@ def as_size(size: int | tuple[int, int] | list[int] | None) -> tuple[int, int] |
         return None
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(type(side) is int and side > 0 for side in pair):
-        raise OptionError(f"size={size!r} is neither a number of pixels nor a height and a width")
+        raise OptionError(f"{name}={size!r} is neither a number of pixels nor a height and a width")
     return pair[0], pair[1]

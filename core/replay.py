@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -96,6 +96,10 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
     """
     backbone = network.backbone
     training = network.training
+    if network.one_size:  # pictures of any sizes are compared at the network's own
+        batch = replace(
+            batch, sizes=torch.tensor([network.preprocess.config.size] * len(batch.images))
+        )
     with preserved():
         try:
             network.train()

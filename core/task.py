@@ -103,15 +103,19 @@ class Task(ABC):
             instance like ``headline``.
         bounds: Least and greatest headline there can be. ``None`` means 0 to 1 if higher is better,
             else 0 and above.
+        at_picture_size: Names of head outputs (the head then returns a dict) that are maps (N, C, h,
+            w) over the network's input. The core brings them back to the pictures' own height and
+            width before ``decode``, which therefore sees batches of pictures of one size.
     """
 
     name: ClassVar[str]
     headline: ClassVar[str]
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     bounds: ClassVar[tuple[float, float] | None] = None
-    resize: ClassVar[Literal["crop", "stretch"] | None] = None
+    resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
+    at_picture_size: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
 
@@ -279,7 +283,7 @@ class Task(ABC):
         floats; decisions (class ids, counts, label maps) are integers.
 
         Args:
-            outputs: What the head returned.
+            outputs: What the head returned; those named in ``at_picture_size`` as (N, C, H, W).
             sizes: int64 (N, 2), original height and width of each picture in pixels.
 
         Returns:
@@ -340,6 +344,17 @@ class Task(ABC):
             The disagreement; infinite where names, shapes or finiteness differ.
         """
         return compare_arrays(reference, candidate)
+
+    def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
+        """Give an exporter its form of operators that the task made with ``torch.library``.
+
+        Args:
+            exporter: Name of the exporter, such as ``"onnx"``, which takes functions of onnxscript.
+
+        Returns:
+            The exporter's form by operator, such as ``torch.ops.my.op.default``.
+        """
+        return {}
 
     def metadata(self) -> dict[str, Any]:
         """Give what a deployer must know, such as ``{"labels": [...]}``, as JSON values."""

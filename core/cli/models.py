@@ -23,21 +23,26 @@ Provider = Annotated[
     str | None,
     typer.Option(help="Where an exported file runs: cpu, cuda or tensorrt; cpu if unset."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(help="Side of overlapping windows in pixels, for big pictures and masks."),
+]
 
 
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures.")],
     batch_size: BatchSize = 32,
+    tile: Tile = None,
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
     """Measure MODEL on labelled pictures."""
-    predictor = _exported(model, provider)
+    predictor = _exported(model, provider, tile)
     if predictor is None:
         from visiongraft.model import load
 
-        results = load(model).evaluate(data, batch_size=batch_size)
+        results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
     else:
         results = _evaluate_exported(predictor, data, batch_size)
     numbers = [[name, _number(value)] for name, value in results.items() if _is_number(value)]
@@ -52,16 +57,17 @@ def predict(
         typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
     ] = None,
     batch_size: BatchSize = 32,
+    tile: Tile = None,
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict pictures, one line each."""
     paths = list(_pictures(images))
-    predictor = _exported(model, provider)
+    predictor = _exported(model, provider, tile)
     if predictor is None:
         from visiongraft.model import load
 
-        found = load(model).predict(paths, batch_size=batch_size, save=out)
+        found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
         found = predictor.predict(paths, batch_size=batch_size)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
@@ -114,9 +120,11 @@ def export(
     return Answer({"path": str(file), **certificate.to_json()}, parts)
 
 
-def _exported(path: Path, provider: str | None) -> ExportedModel | None:
+def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:
     """Open an exported file; ``None`` for a folder."""
     if not path.is_dir():
+        if tile is not None:
+            raise OptionError(f"--tile is for a model's folder, and {path} is none")
         return open_exported(path, provider)
     if provider is not None:
         raise OptionError(f"--provider is for exported files, and {path} is a folder")
@@ -126,16 +134,18 @@ def _exported(path: Path, provider: str | None) -> ExportedModel | None:
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
     from visiongraft.artifact import find_task
+    from visiongraft.data.check import drop_unreadable
+    from visiongraft.evaluation import measure
     from visiongraft.task import create_task
 
     metadata = predictor.metadata
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
-    samples = task.read_labelled(data)
-    metrics = task.build_metrics()
-    for images, targets in _same_size(samples, metadata["input"]["channels"], batch_size):
-        metrics.update(predictor.run(images), task.collate(targets))
-    return {**metrics.compute(), "pictures": len(samples)}
+    channels = metadata["input"]["channels"]
+    samples, unreadable = drop_unreadable(task.read_labelled(data), channels)
+    batches = _same_size(samples, channels, batch_size)
+    decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
+    return {**measure(task, decoded), "pictures": len(samples), "unreadable": unreadable}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:

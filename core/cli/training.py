@@ -51,7 +51,8 @@ def fit(
         str | None, typer.Option(help="Network input in pixels: 224 or HEIGHTxWIDTH.")
     ] = None,
     resize: Annotated[
-        str | None, typer.Option(help="crop keeps the aspect ratio, stretch the whole picture.")
+        str | None,
+        typer.Option(help="crop (keeps the aspect ratio), stretch or pad (keeps the size)."),
     ] = None,
     in_channels: Annotated[int | None, typer.Option(help="Channels of a picture.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step and process.")] = None,

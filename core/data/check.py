@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,7 +29,7 @@ class Finding:
         digest: Hash of its bytes, or of its pixels where there is no file.
         height: In pixels; 0 if unreadable.
         width: In pixels; 0 if unreadable.
-        problem: Why it is unreadable, or empty.
+        problem: Why it cannot be used, or empty.
     """
 
     digest: str
@@ -218,6 +218,9 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
         finding = store.get(key) or _look(samples, index, channels, one_by_one)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
+        if not finding.problem:  # the target may have changed where the picture has not
+            problem = samples.problem(index, finding.height, finding.width)
+            finding = replace(finding, problem=problem)
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -251,7 +254,7 @@ def _report(
         if finding.problem:
             continue
         j = first.setdefault(finding.digest, i)
-        if repr(train.target(i)) != repr(train.target(j)):
+        if i != j and repr(train.target(i)) != repr(train.target(j)):
             conflicting.append((train.name(j), train.name(i)))
     leaked = [
         (train.name(first[f.digest]), validation.name(i))

@@ -98,6 +98,7 @@ class BatchLoader:
         collate: Makes one batch of a list of targets.
         workers: Worker processes; 0 loads in this process.
         pin_memory: Use page-locked memory, for copies to a GPU.
+        one_size: Split each batch into batches of pictures of one original size.
     """
 
     def __init__(
@@ -106,13 +107,14 @@ class BatchLoader:
         collate: Callable[[list[Any]], Any],
         workers: int = 0,
         pin_memory: bool = False,
+        one_size: bool = False,
     ) -> None:
         self.dataset = dataset
         self._plan: list[list[Key]] = []
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=_Plan(self._plan),
-            collate_fn=_Collate(collate),
+            collate_fn=_Collate(collate, one_size),
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
@@ -127,16 +129,16 @@ class BatchLoader:
             plan: Keys of each batch.
 
         Yields:
-            One batch per entry, on the CPU.
+            One batch per entry, on the CPU; one per entry and size if they are split.
 
         Raises:
             DataError: A sample cannot be loaded; the message names it.
         """
         self._plan[:] = [list(keys) for keys in plan]
-        for batch in self._loader:
-            if isinstance(batch, Unreadable):
-                raise DataError(batch.reason)
-            yield batch
+        for batches in self._loader:
+            if isinstance(batches, Unreadable):
+                raise DataError(batches.reason)
+            yield from batches
 
 
 class _Plan:
@@ -155,23 +157,36 @@ class _Plan:
 @dataclass
 class _Collate:
     collate: Callable[[list[Any]], Any]
+    one_size: bool
 
-    def __call__(self, items: list[Item | Unreadable]) -> Batch | Unreadable:
-        good = [item for item in items if isinstance(item, Item)]
+    def __call__(self, items: list[Item | Unreadable]) -> list[Batch] | Unreadable:
+        groups: dict[tuple[int, int] | None, list[Item]] = {}
         for item in items:
             if isinstance(item, Unreadable):
                 return item
+            groups.setdefault(item.size if self.one_size else None, []).append(item)
         try:
-            targets = self.collate([item.target for item in good])
+            return [self._batch(group) for group in groups.values()]
+        except DataError as error:
+            return Unreadable(str(error))
+
+    def _batch(self, items: list[Item]) -> Batch:
+        positions = [item.position for item in items]
+        if len({item.image.shape for item in items}) > 1:
+            raise DataError(
+                f"samples {positions} have several sizes, and resize='pad' keeps them; train with "
+                "augmentation, which cuts one size out of all, or with resize='stretch'"
+            )
+        try:
+            targets = self.collate([item.target for item in items])
         except Exception as error:  # a task's own code may raise anything
-            names = [item.position for item in good]
             cause = on_one_line(str(error))
-            return Unreadable(f"targets of samples {names} cannot be collated: {cause}")
+            raise DataError(f"targets of samples {positions} cannot be collated: {cause}") from None
         return Batch(
-            images=torch.stack([item.image for item in good]),
+            images=torch.stack([item.image for item in items]),
             targets=targets,
-            sizes=torch.tensor([item.size for item in good], dtype=torch.int64),
-            indices=torch.tensor([item.position for item in good], dtype=torch.int64),
+            sizes=torch.tensor([item.size for item in items], dtype=torch.int64),
+            indices=torch.tensor(positions, dtype=torch.int64),
         )
 
 

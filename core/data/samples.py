@@ -65,6 +65,22 @@ class Samples(ABC):
         """
         return None
 
+    def problem(self, index: int, height: int, width: int) -> str:
+        """Say what is wrong with a sample's target, such as a mask of another size.
+
+        The check before training asks once for each readable picture; samples with a problem are
+        dropped, counted and named. A set that wraps another passes this on.
+
+        Args:
+            index: Position of the sample.
+            height: Height of its picture in pixels.
+            width: Width of its picture in pixels.
+
+        Returns:
+            One line that names the thing and what is wrong with it, or nothing.
+        """
+        return ""
+
     def subset(self, indices: Sequence[int]) -> Samples:
         """Take some samples, in the given order.
 
@@ -145,6 +161,10 @@ class SampleSubset(Samples):
     def content(self, index: int) -> bytes | None:
         """Give the bytes in the base set."""
         return self.base.content(self.indices[index])
+
+    def problem(self, index: int, height: int, width: int) -> str:
+        """Ask the base set."""
+        return self.base.problem(self.indices[index], height, width)
 
 
 @dataclass(frozen=True)

@@ -166,11 +166,11 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
 @check("task.Task.build_loss")
 def every_single_target_has_a_loss(trial: TaskTrial) -> None:
     """Each picture alone, also one with an empty target, gives a finite loss and is measured."""
-    network = trial.network()
-    for index in range(len(trial.example.splits.train)):
-        target = trial.example.splits.train.target(index)
+    network, samples = trial.network(), trial.example.splits.train
+    for index in range(len(samples)):
+        target = samples.target(index)
         with trying(f"to compute loss and metrics of one picture with target {target!r}"):
-            batch = trial.batch(network, [index])
+            batch = next(iter(trial.batches(network, samples, [[index]])))
             _losses(network, batch)
             metrics = network.task.build_metrics()
             metrics.update(trial.decode(network, batch), batch.targets)

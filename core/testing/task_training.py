@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visiongraft.errors import ReplayError
 from visiongraft.freezing import frozen_tensors
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel, load
 from visiongraft.plugin_manager import plugins
 from visiongraft.progress import Checkpoint
 from visiongraft.schedules import Schedule
+from visiongraft.task import Task
 from visiongraft.testing.processes import start_together, trains_at_random
-from visiongraft.testing.report import NotTried, checks_of, expect, trying
+from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
 from visiongraft.testing.task_forward import best_of, bounds_of
 from visiongraft.testing.trial import (
     Killed,
@@ -124,7 +126,14 @@ def workers_change_nothing(trial: TaskTrial) -> None:
 def replay_changes_nothing(trial: TaskTrial) -> None:
     """Training on replayed features gives what training on pictures gives."""
     settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 3}
-    played = trial.fit("to train a head with replay", replay=True, **settings)
+    kind = type(trial.task)
+    try:
+        played = trial.fit("to train a head with replay", replay=True, **settings)
+    except Fault as fault:
+        own = kind.inference_step is not Task.inference_step
+        if own and isinstance(fault.__cause__, ReplayError):
+            raise NotTried(f"{kind.__name__}.inference_step: {fault.__cause__}") from None
+        raise
     plain = trial.fit("to train a head without replay", **settings)
     expect(
         all(record["replayed"] for record in played.run.history),
@@ -146,11 +155,11 @@ def replay_changes_nothing(trial: TaskTrial) -> None:
 def half_precision_trains(trial: TaskTrial) -> None:
     """Training in bfloat16 gives finite losses, and results in float32."""
     trained = trial.fit("to train in bfloat16", schedule="full", epochs=1, precision="bf16")
-    task, network = trained.model.task, trained.model.network.eval()
+    network = trained.model.network.eval()
     batch = trial.batch(network, range(2))
     words = "to decode what a network in bfloat16 puts out"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), trying(words):
-        decoded = task.decode(network.head(network.backbone(batch.images)), batch.sizes)
+        decoded = network.decode(batch.images, batch.sizes)
     for name, value in decoded.items():
         expect(
             value.dtype not in (torch.bfloat16, torch.float16),

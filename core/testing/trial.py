@@ -18,7 +18,7 @@ from visiongraft.backbone import load_backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.engine import Run
-from visiongraft.evaluation import decode_batches, to_arrays
+from visiongraft.evaluation import decode_batches, measure, to_arrays
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporter import Certificate
 from visiongraft.fitting import fit
@@ -184,13 +184,31 @@ class TaskTrial:
     def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
         """Load batches as evaluation does: without augmentation, on the CPU."""
         dataset = SampleDataset(samples, network.preprocess_on_cpu())
-        loader = BatchLoader(dataset, network.task.collate)
+        loader = BatchLoader(dataset, network.task.collate, one_size=network.one_size)
         return loader.batches([[(i, 0) for i in part] for part in plan])
 
-    def batch(self, network: Network, indices: Sequence[int]) -> Batch:
-        """Load some training pictures as one batch."""
-        batch: Batch = next(iter(self.batches(network, self.example.splits.train, [indices])))
+    def batch(self, network: Network, positions: Sequence[int]) -> Batch:
+        """Load some training pictures as one batch, of one size where the network needs that.
+
+        Args:
+            network: Decodes the batch.
+            positions: Which of the training pictures, or of those of the commonest size; when
+                there are no more of them, from the first one again.
+        """
+        samples = self.example.splits.train
+        indices = self._alike if network.one_size else range(len(samples))
+        plan = [[indices[p % len(indices)] for p in positions]]
+        batch: Batch = next(iter(self.batches(network, samples, plan)))
         return batch
+
+    @cached_property
+    def _alike(self) -> list[int]:
+        """Positions of the training pictures that have the commonest size."""
+        samples = self.example.splits.train
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index in range(len(samples)):
+            by_size.setdefault(samples.load(index).shape, []).append(index)
+        return max(by_size.values(), key=len)
 
     # ---- networks ----
 
@@ -212,11 +230,9 @@ class TaskTrial:
 
     def measure(self, network: Network, samples: Samples) -> float:
         """Compute the headline of a network on samples."""
-        metrics = network.task.build_metrics()
-        plan = ordered_batches(len(samples), BATCH)
-        for decoded, batch in decode_batches(network, self.batches(network, samples, plan)):
-            metrics.update(decoded, batch.targets)
-        return headline(network.task, metrics.compute())
+        batches = self.batches(network, samples, ordered_batches(len(samples), BATCH))
+        decoded = ((arrays, batch.targets) for arrays, batch in decode_batches(network, batches))
+        return headline(network.task, measure(network.task, decoded))
 
     # ---- runs ----
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +16,7 @@ import onnx
 from visiongraft.errors import ExportError, OptionError, VisiongraftError, near_matches
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.onnx.graph import check_model, trace
+from visiongraft.exporters.onnx.graph import EXPORTER, check_model, trace
 from visiongraft.exporters.onnx.metadata import as_properties, describe, versions
 from visiongraft.exporters.onnx.verify import TOLERANCE, Findings, verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph
     from visiongraft.task import Task
 
+log = logging.getLogger("visiongraft")
+
 
 class OnnxExporter(Exporter):
     """Writes one ONNX file with preprocessing and final predictions inside."""
 
-    name: ClassVar[str] = "onnx"
+    name: ClassVar[str] = EXPORTER
     suffix: ClassVar[str] = ".onnx"
 
     def export(
@@ -45,7 +49,9 @@ class OnnxExporter(Exporter):
                 ``<file>.certificate.json``.
             samples: Real pictures with targets to verify on, or ``None``.
             options: ``size`` fixes height and width of the input, for a task that cannot be
-                exported for pictures of any size.
+                exported for pictures of any size. A network that sees pictures at their own size
+                (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
+                training size unasked, with a warning in the certificate.
 
         Returns:
             The certificate, also in the file's metadata.
@@ -58,11 +64,9 @@ class OnnxExporter(Exporter):
         size = _size_option(options)
         if path.is_dir():
             raise OptionError(f"{path} is a folder; name a file in it, such as {path / 'x.onnx'}")
-        graph = model.inference_graph()
         with _written_aside(path) as temporary:
-            _write_graph(temporary, model, graph, size)
-            _check_file(temporary, graph, size)
-            certificate = _certificate(path, verify(temporary, graph, samples, size), model.task)
+            findings = _write_proved(temporary, model, samples, size)
+            certificate = _certificate(path, findings, model.task)
             # Appending a field to a message leaves the bytes that were verified as they are.
             addition = onnx.ModelProto()
             properties = as_properties({"certificate": certificate.to_json()})
@@ -101,12 +105,36 @@ def _written_aside(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _write_proved(
+    file: Path, model: TransferModel, samples: Samples | None, size: tuple[int, int] | None
+) -> Findings:
+    graph = model.inference_graph()
+    config = graph.preprocess.config
+    try:
+        _write_graph(file, model, graph, size)
+        return verify(file, graph, samples, size)
+    except ExportError as error:
+        if size is not None or config.resize != "pad":
+            raise
+        file.write_bytes(b"")
+        _write_graph(file, model, graph, config.size)
+        findings = verify(file, graph, samples, config.size)
+        log.info("no file for pictures of any size: %s", error)  # it may name a picture's file
+        height, width = config.size
+        warning = (
+            f"the input is fixed to {height}x{width} pixels (size= chooses), since no file for "
+            "pictures of any size agrees with PyTorch"
+        )
+        return replace(findings, warnings=(warning, *findings.warnings))
+
+
 def _write_graph(
     file: Path, model: TransferModel, graph: InferenceGraph, size: tuple[int, int] | None
 ) -> None:
     exported = trace(graph, size)
     onnx.helper.set_model_props(exported, as_properties(describe(model, exported, size)))
     _append(file, exported)
+    _check_file(file, graph, size)
 
 
 def _append(file: Path, model: onnx.ModelProto) -> None:

@@ -17,6 +17,7 @@ from visiongraft.exporters.onnx_file import MAX_IR_VERSION
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
 
+EXPORTER = "onnx"
 INPUT = "images"
 OPSET = 18  # the widest support; the antialiased resize needs it
 _AXES = {0: "batch", 1: "height", 2: "width"}
@@ -51,6 +52,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> onnx.Mo
                 input_names=[INPUT],
                 output_names=outputs,
                 opset_version=OPSET,
+                custom_translation_table=dict(graph.task.operators(EXPORTER)),
                 verbose=False,
             )
             assert program is not None  # with dynamo=True it never is
@@ -88,6 +90,8 @@ def check_model(model: onnx.ModelProto, config: PreprocessConfig, size_is_fixed:
 
 def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
     """Older exporters write a resize that looks right and is not; the first one is ours."""
+    if config.resize == "pad":
+        return
     resize = next((node for node in model.graph.node if node.op_type == "Resize"), None)
     if resize is None:
         raise ExportError("the exported graph does not resize its pictures")

@@ -32,7 +32,7 @@ SIZE = 16
 class ToyBackbone(Backbone):
     """Three stages of convolution, batch norm and ReLU, with dropout between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
         channels = (4, 8, 12)
         names = ("stem", "stage1", "stage2")
         blocks: dict[str, nn.Module] = {}
@@ -56,7 +56,7 @@ class ToyBackbone(Backbone):
                 channels=channels,
                 strides=(2, 4, 8),
                 embedding_dim=channels[-1],
-                preprocess=PreprocessConfig(size=(SIZE, SIZE)),
+                preprocess=PreprocessConfig(size=(size, size)),
             )
         )
         self.blocks = model
@@ -168,10 +168,10 @@ class ToySource(BackboneSource):
     prefix = "toys"
 
     def names(self) -> list[str]:
-        return ["toy"]
+        return ["toy", "toy32"]
 
     def build(self, name: str, **_: Any) -> Backbone:
-        return ToyBackbone()
+        return ToyBackbone(32 if name == "toy32" else SIZE)
 
 
 class ToyPlugin:

@@ -415,7 +415,7 @@ def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
             "input": {"channels": 3},
         }
 
-        def __init__(self, path: Path, providers: str | None) -> None:
+        def __init__(self, path: Path, provider: str | None, tile: int | None) -> None:
             self.model = visiongraft.load(trained)
 
         def run(self, images: Any) -> dict[str, Any]:
@@ -433,6 +433,7 @@ def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
     assert code == 0
     assert values["share_right"] == direct["share_right"]
     assert values["seen"] == values["pictures"] == 25
+    assert values["unreadable"] == 0
 
 
 def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from visiongraft.data.loader import BatchLoader, SampleDataset
 from visiongraft.data.pictures import DatasetSamples
 from visiongraft.errors import TrainingError
-from visiongraft.evaluation import decode_batches, evaluate, scalars, to_arrays
+from visiongraft.evaluation import decode_batches, measure, scalars, to_arrays
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import Batch, InferenceGraph, Network
 from visiongraft.task import Arrays
@@ -29,6 +29,11 @@ def loaded(network: Network, data: Any, plan: Sequence[Sequence[int]]) -> list[B
     dataset = SampleDataset(DatasetSamples.of(data), network.preprocess_on_cpu())
     loader = BatchLoader(dataset, network.task.collate)
     return list(loader.batches([[(i, 0) for i in batch] for batch in plan]))
+
+
+def evaluate(network: Network, batches: Sequence[Batch]) -> dict[str, Any]:
+    results = ((decoded, batch.targets) for decoded, batch in decode_batches(network, batches))
+    return measure(network.task, results)
 
 
 def test_the_result_is_what_the_inference_graph_gets_right(

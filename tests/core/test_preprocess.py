@@ -103,13 +103,14 @@ def test_every_picture_gives_finite_input_of_the_asked_size(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"resize": "squeeze"}, "resize='squeeze' is not one of crop, stretch"),
+        ({"resize": "squeeze"}, "resize='squeeze' is not one of crop, stretch, pad"),
         ({"interpolation": "nearest"}, "interpolation='nearest' is not one of"),
         ({"size": (0, 8)}, "at least 1 pixel"),
         ({"size": (8, 8, 3)}, "at least 1 pixel"),
         ({"crop_fraction": 0.0}, r"not in \(0, 1\]"),
         ({"crop_fraction": 1.5}, r"not in \(0, 1\]"),
         ({"crop_fraction": float("nan")}, r"not in \(0, 1\]"),
+        ({"resize": "pad"}, "takes multiples of 32"),
         ({"std": (0.2, 0.2, 0.0)}, "each std above 0"),
         ({"mean": (0.5,)}, "one number per image channel"),
         ({"mean": (), "std": ()}, "one number per image channel"),
@@ -130,3 +131,43 @@ def test_a_size_is_a_side_or_a_height_and_a_width_or_nothing() -> None:
     assert as_size(96) == (96, 96)
     assert as_size([64, 96]) == (64, 96)
     assert as_size(None) is None
+
+
+@given(sides, sides)
+def test_padding_leaves_every_pixel_and_fills_up_with_the_mean_colour(
+    height: int, width: int
+) -> None:
+    preprocess = Preprocess(PreprocessConfig((64, 32), resize="pad"))
+    images = pictures(height, width, count=1)
+    padded = preprocess(images)
+    assert all(0 <= padded.shape[2 + i] - side < 32 for i, side in enumerate((height, width)))
+    assert all(side % 32 == 0 for side in padded.shape[2:])
+    inside = padded[:, :, :height, :width]
+    assert torch.equal(inside, preprocess.normalize(images.permute(0, 3, 1, 2)))
+    assert padded.count_nonzero() == inside.count_nonzero()
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad"])
+@pytest.mark.parametrize("shape", [(64, 96), (33, 47), (1, 5)])
+def test_maps_come_back_at_the_size_of_the_pictures(resize: str, shape: tuple[int, int]) -> None:
+    preprocess = Preprocess(PreprocessConfig((32, 64), resize=resize))
+    network_input = preprocess(pictures(*shape))
+    restored = preprocess.restore(network_input, *shape)
+    assert restored.shape == (2, 3, *shape)
+    if resize == "pad":
+        assert torch.equal(restored, network_input[:, :, : shape[0], : shape[1]])
+
+
+def test_a_map_comes_back_to_the_place_in_the_picture_that_it_was_computed_for() -> None:
+    picture = torch.zeros(1, 80, 120, 3, dtype=torch.uint8)
+    picture[:, 20:40, 90:110] = 255
+    for resize in ("stretch", "pad"):
+        preprocess = Preprocess(PreprocessConfig((64, 64), resize=resize))
+        bright = preprocess.restore(preprocess(picture), 80, 120)[0, 0] > 0
+        expected = picture[0, :, :, 0] > 0
+        assert (bright & expected).sum() / (bright | expected).sum() > 0.85
+
+
+def test_maps_of_cropped_pictures_cannot_come_back() -> None:
+    with pytest.raises(OptionError, match="cannot be brought back to cropped pictures"):
+        Preprocess(PreprocessConfig((8, 8))).restore(torch.zeros(1, 1, 8, 8), 20, 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -404,3 +405,48 @@ def test_too_many_unreadable_pictures_or_none_at_all_cannot_be_evaluated(write_p
         drop_unreadable(files(paths))
     with pytest.raises(DataError, match="no picture to evaluate"):
         drop_unreadable(files([]))
+
+
+class Masked(PictureSamples):
+    """Pictures of which some have a wrong target."""
+
+    def problem(self, index: int, height: int, width: int) -> str:
+        return f"mask {index} is not {height}x{width}" if index == 3 else ""
+
+
+def test_a_sample_with_a_wrong_target_is_dropped_counted_and_named():
+    samples = Masked([np.full((2, 5), i, np.uint8) for i in range(120)])
+    checked = check_samples(samples.subset(range(110)), samples.subset(range(110, 120)))
+    assert len(checked.train) == 109
+    assert checked.report.warnings == ("1 unreadable pictures were dropped: mask 3 is not 2x5",)
+    assert drop_unreadable(samples)[1] == 1
+
+
+def test_a_target_is_looked_at_again_though_the_picture_is_known(write_pictures, tmp_path):
+    class Files(FileSamples):
+        wrong = ""
+
+        def problem(self, index: int, height: int, width: int) -> str:
+            return self.wrong if index == 0 else ""
+
+    paths = write_pictures(120)
+    train, held_out = Files(paths[:110], [0] * 110), files(paths[110:])
+    cache = tmp_path / "check.json"
+    assert len(check_samples(train, held_out, cache=cache).train) == 110
+    Files.wrong = "its mask is gone"
+    assert len(check_samples(train, held_out, cache=cache).train) == 109
+    Files.wrong = ""
+    assert len(check_samples(train, held_out, cache=cache).train) == 110
+
+
+def test_targets_are_compared_only_of_identical_pictures():
+    class Counting(PictureSamples):
+        asked: ClassVar[list[int]] = []
+
+        def target(self, index: int) -> int:
+            self.asked.append(index)
+            return index
+
+    different = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
+    check_samples(different, PictureSamples([np.full((3, 2), 9, np.uint8)]))
+    assert Counting.asked == []

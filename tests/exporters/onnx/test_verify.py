@@ -18,7 +18,7 @@ from visiongraft.exporters.onnx.graph import check_model, trace
 from visiongraft.exporters.onnx.verify import TOLERANCE, verify
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
-from visiongraft.task import Disagreement
+from visiongraft.task import Disagreement, Task
 
 Model = onnx.ModelProto
 
@@ -333,10 +333,10 @@ PHOTO_SIZES = ((61, 61), (50, 140), (140, 50), (20, 30), (32, 48))
 @pytest.mark.parametrize("mode", ["crop", "stretch"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_preprocessing_in_the_graph_equals_pytorch(
-    tmp_path: Path, pictures: list[Any], mode: str, interpolation: str
+    exported: Any, tmp_path: Path, pictures: list[Any], mode: str, interpolation: str
 ) -> None:
     config = PreprocessConfig((32, 48), interpolation=interpolation, resize=mode, crop_fraction=0.9)
-    resize = OnlyResize(config)
+    resize = OnlyResize(config, exported.model.task)
     path = tmp_path / "resize.onnx"
     onnx.save(trace(resize), path)
     session = onnx_session(path)
@@ -353,9 +353,10 @@ def test_preprocessing_in_the_graph_equals_pytorch(
 class OnlyResize(InferenceGraph):
     """The first half of the preprocessing alone."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
+    def __init__(self, config: PreprocessConfig, task: Task) -> None:
         torch.nn.Module.__init__(self)
         self.preprocess = Preprocess(config)
+        self.task = task
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         return {"resized": self.preprocess.resize(images)}

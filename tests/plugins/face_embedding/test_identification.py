@@ -88,7 +88,12 @@ def test_map_at_r_of_one_query_is_an_average_precision_cut_at_r() -> None:
 def test_pictures_without_another_one_are_not_looked_up(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 3)
     alone = retrieve(vectors, list("abcdef"))
-    assert alone == {"recall_at_1": None, "recall_at_5": None, "recall_at_10": None, "map_at_r": None}
+    assert alone == {
+        "recall_at_1": None,
+        "recall_at_5": None,
+        "recall_at_10": None,
+        "map_at_r": None,
+    }
     some = retrieve(vectors[[0, 1, 3]], ["a", "a", "b"])
     assert some["recall_at_1"] == 1.0
 
