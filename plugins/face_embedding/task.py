@@ -47,7 +47,8 @@ class FaceEmbedding(Task):
         loss: ``"softmax"``, ``"arcface"``, ``"cosface"``, ``"sphereface"`` (each with a learned
             vector per identity), ``"triplet"`` or ``"contrastive"`` (among the pictures of a batch).
         margin: The loss's margin; its usual one if ``None``.
-        scale: What the loss multiplies similarities by; its usual one if ``None``.
+        scale: What the loss multiplies similarities by; its usual one if ``None``, which for ArcFace
+            and CosFace grows with the number of identities.
         sampled_identities: Identities that a step compares with, for data of very many; 0 for all.
             Only losses with a vector per identity have it.
         pictures_per_identity: Pictures of an identity in a batch; 0 deals all pictures at random.
@@ -203,11 +204,16 @@ class FaceEmbedding(Task):
 
     def build_loss(self) -> nn.Module:
         # The library takes seconds to import, and prediction needs none of it.
-        from visiongraft.plugins.face_embedding.loss import LOSSES, ClassWeightLoss, PairLoss
+        from visiongraft.plugins.face_embedding.loss import (
+            LOSSES,
+            ClassWeightLoss,
+            PairLoss,
+            usual_scale,
+        )
 
         kind = LOSSES[self.loss]
         margin = kind.margin if self.margin is None else self.margin
-        scale = kind.scale if self.scale is None else self.scale
+        scale = self.scale or kind.scale or usual_scale(self.identities)
         if kind.over_pairs:
             return PairLoss(self.loss, margin, scale)
         if not self.identities:

@@ -15,19 +15,21 @@ from visiongraft.plugins.face_embedding.loss import (
     ClassWeightLoss,
     PairLoss,
     sample_classes,
+    usual_scale,
 )
 
 CLASSES, DIMENSION = 7, 5
+SCALE = 64.0
 
 
 def build(name: str, **options: Any) -> torch.nn.Module:
     kind = LOSSES[name]
     if kind.over_pairs:
+        assert kind.scale is not None
         return PairLoss(name, kind.margin, kind.scale)
     values = {"identities": CLASSES, "dimension": DIMENSION}
-    return ClassWeightLoss(
-        name, **{**values, "margin": kind.margin, "scale": kind.scale, **options}
-    )
+    values |= {"margin": kind.margin, "scale": kind.scale or SCALE}
+    return ClassWeightLoss(name, **{**values, **options})
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def by_hand(name: str, embeddings: Tensor, labels: Tensor, weights: Tensor) -> T
         cosines = torch.where(own, (angle + kind.margin).cos(), cosines)
     if name == "cosface":  # CosFace, equation 4
         cosines = torch.where(own, cosines - kind.margin, cosines)
-    return F.cross_entropy(kind.scale * cosines, labels)
+    return F.cross_entropy((kind.scale or SCALE) * cosines, labels)
 
 
 @pytest.mark.parametrize("name", ["softmax", "arcface", "cosface"])
@@ -122,6 +124,14 @@ def test_the_slope_of_an_angle_is_infinite_there() -> None:
     cosine = torch.ones((), requires_grad=True)
     cosine.acos().backward()
     assert not math.isfinite(float(cosine.grad))
+
+
+def test_the_scale_grows_with_the_number_of_identities() -> None:
+    scales = [usual_scale(n) for n in (30, 1_000, 1_001, 10_000, 85_000)]
+    assert scales == [16, 16, 32, 32, 64]
+    for identities, scale in ((1_000, 16), (10_000, 32), (1_000_000, 64)):
+        least = math.log((identities - 1) * 0.9 / 0.1)  # CosFace's bound for a probability of 0.9
+        assert scale > least
 
 
 # ---- pairs ----
