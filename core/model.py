@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers,
 from visiongraft.data.pictures import PictureSamples
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.errors import ArtifactError, OptionError, near_matches
 from visiongraft.evaluation import decode_batches, measure
 from visiongraft.exporter import Certificate
 from visiongraft.files import numbered, write_prediction_files
@@ -36,7 +37,8 @@ from visiongraft.tiling import decode_tiled
 class TransferModel:
     """A network with what is known about it.
 
-    ``visiongraft.fit`` and ``visiongraft.load`` make these.
+    ``visiongraft.fit`` and ``visiongraft.load`` make these. A task may add verbs of its own, see
+    ``Task.verbs``.
 
     Attributes:
         network: Backbone and head, in evaluation mode.
@@ -56,6 +58,18 @@ class TransferModel:
     def task(self) -> Task:
         """What the model does."""
         return self.network.task
+
+    def __getattr__(self, name: str) -> Any:
+        """Give one of the task's verbs; see ``Task.verbs``."""
+        network = self.__dict__.get("network")  # not there yet while a copy is being made
+        verbs = {} if network is None else network.task.verbs()
+        if name in verbs:
+            return partial(verbs[name], self)
+        hint = near_matches(name, verbs) if verbs else ""
+        raise AttributeError(f"a model has no {name!r}{hint}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.task.verbs()})
 
     @property
     def backbone_info(self) -> BackboneInfo:
