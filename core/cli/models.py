@@ -54,7 +54,9 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
+        typer.Option(
+            help="Folder for predictions.json and pictures with the predictions drawn on."
+        ),
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
@@ -69,7 +71,8 @@ def predict(
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
-        found = predictor.predict(paths, batch_size=batch_size)
+        options: dict[str, Any] = {} if out is None else {"save": out}
+        found = predictor.predict(paths, batch_size=batch_size, **options)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
