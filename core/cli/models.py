@@ -13,7 +13,7 @@ from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.files import numbered, write_json, write_prediction_files
+from visiongraft.files import write_json
 
 Model = Annotated[
     Path,
@@ -55,8 +55,8 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for predictions.json, files such as masks and, from a model's folder, "
-            "pictures."
+            help="Folder for predictions.json, pictures with the predictions drawn on, and files "
+            "that predictions have, such as masks."
         ),
     ] = None,
     batch_size: BatchSize = 32,
@@ -72,10 +72,8 @@ def predict(
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
-        found = predictor.predict(paths, batch_size=batch_size)
-        for i, (path, one) in enumerate(zip(paths, found, strict=True)):
-            if out is not None:
-                write_prediction_files(out, numbered(i, str(path)), one)
+        options: dict[str, Any] = {} if out is None else {"save": out}
+        found = predictor.predict(paths, batch_size=batch_size, **options)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
