@@ -73,6 +73,7 @@ class Run:
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
         progress: Position and results so far.
+        warnings: One line each on what a user should know as the run begins.
     """
 
     config: FitConfig
@@ -83,6 +84,7 @@ class Run:
     folder: Path | None
     scratch: Path
     progress: Progress = field(default_factory=Progress)
+    warnings: tuple[str, ...] = ()
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -137,6 +139,8 @@ class Engine:
         self._write_history()
         if self.main:
             self.tell.run_started(run=run)
+            for line in run.warnings:  # now that listeners show what is logged
+                log.warning("%s", line)
         phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
         index = 0
         phase: Phase | None = next(phases, None)
@@ -286,8 +290,9 @@ class Engine:
                 sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
         if not all(abs(s) < float("inf") for s in sums.values()):
             raise TrainingError(
-                f"the loss is not finite ({sums}) in phase {progress.phase}, epoch "
-                f"{progress.epoch}, step {progress.step}; lower the learning rate or check the data"
+                f"the loss is not finite ({sums}) in phase {progress.phase + 1}, epoch "
+                f"{progress.epoch + 1}, step {progress.step + 1}; look for targets that are not "
+                "finite, or lower the learning rate"
             )
         if run.config.clip_norm:
             trainable = [p for p in model.parameters() if p.requires_grad]

@@ -17,6 +17,7 @@ import torch
 from visiongraft.artifact import find_task
 from visiongraft.backbone import load_backbone
 from visiongraft.config import FitConfig, differences
+from visiongraft.contracts import bound, check_task_class, read_splits
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.devices import make_accelerator
@@ -143,14 +144,18 @@ def fit(
         source = data if data is not None else config.data
         with accelerator.main_process_first():  # the others find its findings in the folder
             splits, checked = _read(source, chosen, config, folder)
-        run = _build(config, chosen.bind(checked.train), plan, checked, folder, scratch)
+        run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
+        checkpoint = _checkpoint(folder) if resume else None
+        run.warnings = (*splits.warnings, *checked.report.warnings)
+        if resume and checkpoint is None:
+            run.warnings += ("no checkpoint was written before the end; the run begins anew",)
         told = listen(listeners)
         _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
             config.write(folder)  # only now: input that is refused leaves no run behind
         engine = Engine(run, told, accelerator)
         try:
-            engine.train(_checkpoint(folder) if resume else None)
+            engine.train(checkpoint)
             run.network.transfer = None  # only training needs it, and its copy of the backbone
             facts = _facts(run, splits, checked)
             model = TransferModel(run.network, facts, checked.validation, folder, told)
@@ -215,6 +220,7 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     if isinstance(task, Task):
         if options:
             raise OptionError("task_options go with a task's name; this task is an object already")
+        check_task_class(type(task))
         return task
     names = sorted(plugins().tasks())
     if task is None:
@@ -319,15 +325,13 @@ def _read(
 ) -> tuple[Splits, CheckedSplits]:
     if data is None:
         raise OptionError("say what to learn from: a path, a dataset, or (training, validation)")
-    splits = task.read(data, validation=config.validation, seed=config.seed)
+    splits = read_splits(task, data, config.validation, config.seed)
     checked = check_samples(
         splits.train,
         splits.validation,
         channels=config.in_channels,
         cache=None if folder is None else folder / "data-check.json",
     )
-    for line in (*splits.warnings, *checked.report.warnings):
-        log.warning("%s", line)
     return splits, checked
 
 

@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from visiongraft.artifact import load_network, model_folder, save_model
 from visiongraft.backbone import BackboneInfo
 from visiongraft.config import FitConfig
+from visiongraft.contracts import read_labelled, read_splits
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.pictures import PictureSamples
@@ -126,7 +127,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         samples, unreadable = drop_unreadable(
-            self.task.read_labelled(data), self.backbone_info.in_channels
+            read_labelled(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
         results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
@@ -225,14 +226,14 @@ class TransferModel:
 
     def _proof_samples(self, data: Any) -> Samples | None:
         if data is not None:
-            samples = self.task.read_labelled(data)
+            samples = read_labelled(self.task, data)
         elif self.validation is not None:
             return self.validation
         elif self.run_folder is not None:
             config = FitConfig.read(self.run_folder)
             if config.data is None or not Path(named_reader(config.data)[1]).exists():
                 return None
-            parts = self.task.read(config.data, validation=config.validation, seed=config.seed)
+            parts = read_splits(self.task, config.data, config.validation, config.seed)
             samples = parts.validation
         else:
             return None

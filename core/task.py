@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
 from visiongraft.data.samples import Samples, Splits
@@ -193,8 +195,17 @@ class Task(ABC):
         return images, targets
 
     def collate(self, targets: list[Any]) -> Any:
-        """Make one batch of targets; tensors in it are moved to the device with the images."""
-        return default_collate(targets)
+        """Make one batch of targets; tensors in it are moved to the device with the images.
+
+        Args:
+            targets: One per sample.
+
+        Returns:
+            What the loss and the metrics take. The default stacks tensors and arrays and makes
+            tensors of numbers, also within tuples and dicts; Python's floats, and all of double
+            precision, become float32, as networks compute.
+        """
+        return pytree.tree_map_only(Tensor, _single_precision, default_collate(targets))
 
     def deal_batches(
         self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
@@ -465,6 +476,10 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
             worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
             difference = max(difference, round(worst, 12))
     return Disagreement(difference, flips)
+
+
+def _single_precision(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float64 else tensor
 
 
 def _with_tuples(value: Any) -> Any:

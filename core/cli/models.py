@@ -134,6 +134,7 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
     from visiongraft.artifact import find_task
+    from visiongraft.contracts import read_labelled
     from visiongraft.data.check import drop_unreadable
     from visiongraft.evaluation import measure
     from visiongraft.task import create_task
@@ -142,7 +143,7 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(task.read_labelled(data), channels)
+    samples, unreadable = drop_unreadable(read_labelled(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
     return {**measure(task, decoded), "pictures": len(samples), "unreadable": unreadable}
