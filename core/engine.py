@@ -216,7 +216,7 @@ class Engine:
         run, progress, config = self.run, self.run.progress, self.run.config
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = shuffled_batches(
-            len(run.training), config.batch_size * processes, config.seed, progress.epoch
+            len(run.training), config.batch_size * processes, config.seed, progress.epoch, processes
         )
         steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
         mine = [shard(b, rank, processes) or [b[0]] for s in steps[progress.step :] for b in s]
