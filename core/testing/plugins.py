@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from visiongraft.errors import PluginError, near_matches
+from visiongraft.errors import PluginError, near_matches, on_one_line
 from visiongraft.plugin_manager import PluginRecord, plugins
 from visiongraft.plugin_records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
-from visiongraft.testing.report import Check, Result, checks_of, expect, run_all
+from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_training import (
@@ -123,7 +123,8 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     make, checks = _KINDS[kind]
     try:
         trial = make(name, item)
-    except Exception as error:  # a stranger's class may raise anything
-        yield Result(subject, "-", "failed", f"it cannot be tried: {error!r}", 0.0)
+    except (Exception, SystemExit) as error:  # a stranger's class may raise anything
+        message = f"it cannot be tried: {on_one_line(repr(error), LONGEST)}"
+        yield Result(subject, "-", "failed", message, 0.0)
         return
     yield from run_all(subject, trial, checks)

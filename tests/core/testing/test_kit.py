@@ -31,7 +31,11 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_data import DATA_CHECKS
-from visiongraft.testing.task_forward import FORWARD_CHECKS
+from visiongraft.testing.task_training import (
+    another_process_predicts_the_same,
+    two_processes_train_alike,
+)
+from visiongraft.testing.tasks import FORWARD_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TASKS = {
@@ -40,6 +44,7 @@ TASKS = {
     "multi-label": {"multi_label": True},
     "options": {"hidden": 8, "dropout": 0.2, "class_weights": "balanced", "mixup": 0.2},
 }
+TOGETHER = (two_processes_train_alike, another_process_predicts_the_same)
 TRAINED = ("specimen", "classification")  # through everything; the others through the quick part
 
 
@@ -56,9 +61,16 @@ def trials() -> dict[str, TaskTrial]:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS if check not in TOGETHER])
 def test_sound_tasks_pass(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
     check(trials[name])
+
+
+@pytest.mark.parametrize("check", [slow(check) for check in TOGETHER])
+def test_a_sound_task_trains_in_two_processes(
+    trials: dict[str, TaskTrial], check: Check[Any]
+) -> None:
+    check(trials["classification"])
 
 
 @pytest.mark.parametrize("name", sorted(TASKS.keys() - set(TRAINED)))
@@ -77,7 +89,7 @@ def backbone() -> BackboneTrial:
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(c, id=c.name, marks=pytest.mark.slow if i > 5 else ())
+        pytest.param(c, id=c.name, marks=pytest.mark.slow if i > 6 else ())
         for i, c in enumerate(BACKBONE_CHECKS)
     ],
 )
@@ -88,7 +100,7 @@ def test_a_sound_backbone_passes(backbone: BackboneTrial, check: Check[Any]) -> 
 @pytest.mark.parametrize("name", ["", "bundled", "timm", "torchvision"])
 def test_each_built_in_source_passes_what_trains_nothing(name: str) -> None:
     trial = BackboneTrial(plugins().get("backbone", name))
-    for check in BACKBONE_CHECKS[:5]:
+    for check in BACKBONE_CHECKS[:6]:
         check(trial)
 
 
@@ -112,6 +124,17 @@ def test_a_source_that_is_not_installed_is_found_by_the_engine_all_the_same() ->
 @pytest.mark.parametrize("check", SCHEDULE_CHECKS[:3], ids=lambda check: check.name)
 def test_sound_schedules_plan_well(name: str, check: Check[Any]) -> None:
     check(name)
+
+
+@pytest.mark.parametrize("options", ["last_n(n=3)", "milestones(at={4: 'stage2'})"])
+def test_options_may_not_fit_every_backbone_and_length(options: str) -> None:
+    for check in SCHEDULE_CHECKS[:3]:
+        check(options)
+
+
+def test_options_that_never_fit_are_failed() -> None:
+    with pytest.raises(CheckError, match=r"only refusals with {'n': 99}; expected a plan for some"):
+        check_schedule("last_n(n=99)")
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_failure_says_all_in_one_line() -> None:
         is_even(3)
     error = caught.value
     assert str(error) == (
-        "is_even: to halve it; got 3; expected an even\nnumber; "
+        "is_even: to halve it; got 3; expected an even number; "
         "read more: python -m pydoc visiongraft.task.Task.decode"
     )
     assert (error.check, error.tried, error.got) == ("is_even", "to halve it", "3")
