@@ -10,6 +10,7 @@ from visiongraft.plugin_manager import PluginRecord, plugins
 from visiongraft.plugin_records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
+from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
 from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
@@ -72,6 +73,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
     "backbone": (lambda name, item: BackboneTrial(item), BACKBONE_CHECKS),
     "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
+    "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "listener": (lambda name, item: name, LISTENER_CHECKS),
     "loss": (lambda name, item: TaskTrial(Specimen(), transfer_loss=name), LOSS_CHECKS),
 }
@@ -112,9 +114,6 @@ def _records(name: str) -> list[PluginRecord]:
 
 def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     subject = f"{kind} {name or '(no prefix)'}"
-    if kind not in _KINDS:
-        yield Result(subject, "-", "not tried", f"there are no checks of a {kind}", 0.0)
-        return
     try:
         item = plugins().get(kind, name)
     except PluginError as error:

@@ -20,11 +20,13 @@ from visiongraft.plugin_manager import PluginManager, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
+    READER_CHECKS,
     SCHEDULE_CHECKS,
     TASK_CHECKS,
     BackboneTrial,
     Check,
     ExporterTrial,
+    ReaderTrial,
     Result,
     ScheduleTrial,
     TaskTrial,
@@ -168,10 +170,18 @@ OTHERS = [
     case("exporter_proves_nothing", "a_file_that_disagrees_is_refused", "compared with PyTorch"),
     case("exporter_takes_any_option", "unknown_options_are_refused", "an OptionError"),
     case("exporter_cuts_the_file", "the_file_runs_without_pytorch", "to open the exported file"),
+    case("reader_claims_any_file", "only_its_own_data_are_claimed", "reads a file of noise"),
+    case(
+        "reader_takes_all_for_paths", "only_its_own_data_are_claimed", "TypeError at reader_takes"
+    ),
+    case("reader_decodes_early", "parts_are_found", "24 pictures decoded"),
+    case("reader_forgets_a_name", "targets_have_names", "'dog'; expected one of cat"),
+    case("reader_keeps_a_file_open", "samples_travel_to_workers", "no open file"),
+    case("reader_crashes_on_damage", "damaged_data_are_refused_in_words", "FileNotFoundError"),
 ]
 PLAIN = {  # what trains little
     check.name
-    for check in (*BACKBONE_CHECKS[:6], *SCHEDULE_CHECKS[:3], *EXPORTER_CHECKS)
+    for check in (*BACKBONE_CHECKS[:6], *SCHEDULE_CHECKS[:3], *READER_CHECKS, *EXPORTER_CHECKS)
     if check.name != "a_file_that_disagrees_is_refused"
 }
 OPENERS = {"sound_exporter": "traced", "exporter_cuts_the_file": "cut"}  # suffixes
@@ -251,6 +261,7 @@ def test_other_faulty_plugins_are_failed_too(installed: PluginManager, case: Cas
         "backbone": (BackboneTrial, BACKBONE_CHECKS),
         "schedule": (ScheduleTrial, SCHEDULE_CHECKS),
         "exporter": (ExporterTrial, EXPORTER_CHECKS),
+        "reader": (ReaderTrial, READER_CHECKS),
     }[kind]
     wanted = PLAIN | set(case.checks)
     if case.plugin == "exporter_has_no_suffix":
@@ -273,9 +284,9 @@ def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
 
 def test_every_plugin_here_is_sound_or_has_its_case() -> None:
     cases = {param.values[0].plugin for param in (*TASKS, *REFUSED, *OTHERS)}
-    sound = {"sound_task", "sound_backbone", "sound_exporter"}
+    sound = {"sound_task", "sound_backbone", "sound_exporter", "sound_reader"}
     assert cases | sound == set(PLUGINS)
-    assert len(cases) >= 60
+    assert len(cases) >= 70
 
 
 @pytest.mark.parametrize("name", [n for n in PLUGINS if not n.startswith("sound_")])
@@ -309,3 +320,8 @@ def test_the_sound_exporter_passes(traced: ExporterTrial, check: Check[Any]) -> 
 @pytest.fixture(scope="module")
 def traced(installed: PluginManager) -> ExporterTrial:
     return ExporterTrial(only_item(installed, "sound_exporter", "exporter"))
+
+
+@pytest.mark.parametrize("check", READER_CHECKS, ids=lambda check: check.name)
+def test_the_sound_reader_passes(installed: PluginManager, check: Check[Any]) -> None:
+    check(only_item(installed, "sound_reader", "reader"))

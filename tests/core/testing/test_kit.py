@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from visiongraft.backbone import BackboneSource
 from visiongraft.cli import main
-from visiongraft.data.readers import DataReader
+from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.readers import DataParts, DataReader
 from visiongraft.errors import BackboneError, PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugin_manager import PluginManager, plugins, using
@@ -26,6 +30,7 @@ from visiongraft.testing import (
     check_backbone,
     check_exporter,
     check_plugin,
+    check_reader,
     check_schedule,
     check_task,
 )
@@ -159,6 +164,17 @@ def test_all_at_once_names_the_first_failure() -> None:
         check_task(Nameless)
 
 
+def test_a_reader_is_checked_all_at_once() -> None:
+    class Silent(Reads):
+        example_data = DataReader.example_data  # type: ignore[assignment]
+
+    check_reader(Reads())
+    with pytest.raises(
+        CheckError, match=r"reader 'reads' has no example data.*Silent.example_data"
+    ):
+        check_reader(Silent())
+
+
 def test_what_is_not_there_cannot_be_checked() -> None:
     with pytest.raises(PluginError, match="did you mean 'schedules'"):
         list(check_plugin("schedule"))
@@ -166,15 +182,27 @@ def test_what_is_not_there_cannot_be_checked() -> None:
         check_backbone("timm/no_such_thing")
 
 
+@dataclass
+class Drawn:
+    """Data in memory."""
+
+    pictures: list[Any]
+
+
 class Reads(DataReader):
     name = "reads"
-    targets = "labels"
+    targets = "dots"
 
     def claims(self, data: Any) -> bool:
-        return False
+        return isinstance(data, Drawn)
 
-    def read(self, data: Any) -> Any:
-        raise NotImplementedError
+    def read(self, data: Any) -> DataParts:
+        return DataParts({"train": DatasetSamples.of(data.pictures)})
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Drawn:
+        random = np.random.default_rng(seed)
+        sizes = random.integers(8, 16, (pictures, 2))
+        return Drawn([(random.integers(0, 256, (*s, 3), np.uint8), int(s[0])) for s in sizes])
 
 
 class Readers:
@@ -196,13 +224,14 @@ def test_the_command_prints_a_table_and_json(
     assert main(["check-plugin", "my-readers"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["provided", "check", "outcome", "seconds"]
-    assert lines[-2:] == [
-        "not tried: reader reads: there are no checks of a reader",
-        "2 passed, 0 failed, 1 not tried",
+    assert lines[-3:] == [
+        "not tried: reader reads: what 'dots' hold is for its task to say",
+        "not tried: reader reads: the example data are no files that could be damaged",
+        "8 passed, 0 failed, 2 not tried",
     ]
     assert main(["check-plugin", "my_readers", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 2, 1)
+    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 8, 2)
     assert answer["checks"][0]["check"] == "it_loads"
 
 
