@@ -212,7 +212,7 @@ class TaskTrial:
         samples = self.example.splits.train
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index in range(len(samples)):
-            by_size.setdefault(samples.load(index).shape, []).append(index)
+            by_size.setdefault(samples.load(index, self.channels).shape, []).append(index)
         return max(by_size.values(), key=len)
 
     def together(self, count: int | None = None) -> tuple[Network, Batch]:
