@@ -26,7 +26,7 @@ import visiongraft as vg
 from visiongraft.data.samples import Samples
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
-TUNED = "milestones(at={3: 'stage4'}, learning_rate=3e-4)"
+TUNED = "last_n(n=4, learning_rate=3e-4)"
 FROM_NOTHING = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
 
 
