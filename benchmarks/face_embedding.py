@@ -32,7 +32,7 @@ from visiongraft.preprocess import Preprocess
 
 SHOWN = ("verification_accuracy", "verification_standard_error", "equal_error_rate", "rank1")
 # The early stages see edges in faces as in anything; with few people it pays to leave them.
-SCHEDULE = "milestones(at={3: 'stage4'}, learning_rate=3e-4)"
+SCHEDULE = "last_n(n=4, learning_rate=3e-4)"
 
 
 def measure_backbone(samples: Samples, backbone: str, weights: str | None) -> dict[str, Any]:

@@ -10,7 +10,8 @@ begins from nothing, and from the ImageNet weights that the source began with. P
 each of the three tells people apart whom none of them has seen: 10-fold verification accuracy.
 
 FACES is anything that face_embedding reads, such as a folder per person. With one set alone its people
-are divided: half for the source, the rest for the target. No person is in two of the parts.
+are divided: half for the source, the rest for the target. Where the target has no validation part of
+its own, half of its people are held out. No person is in two of the parts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import visiongraft as vg
 from visiongraft.data.samples import Samples
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
-TUNED = "milestones(at={3: 'stage4'}, learning_rate=3e-4)"
+TUNED = "last_n(n=4, learning_rate=3e-4)"
 FROM_NOTHING = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
 
 
@@ -80,6 +81,9 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--tuned", default=TUNED, help="schedule from given weights")
     parser.add_argument("--from-nothing", default=FROM_NOTHING, help="schedule without any")
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument(
+        "--validation", type=float, default=0.5, help="share of the target's people"
+    )
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(words)
@@ -113,6 +117,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
                 task="face_embedding",
                 schedule=schedule,
                 size=given.size,
+                validation=given.validation,
                 **beginning,
                 **common,
             )

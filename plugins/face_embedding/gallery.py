@@ -1,52 +1,31 @@
-"""Who is it? Verification of two pictures, and a gallery of known people; numpy only.
-
-All of it works with a trained model and with an exported file alike, for both predict embeddings::
-
-    model = visiongraft.load("runs/faces")            # model.verify(a, b), model.gallery()
-    model = Predictor("faces.onnx")                   # verify(model, a, b), Gallery(model)
-"""
+"""Who is it? A gallery of known people, for a trained model or an exported file; numpy only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, DataError, OptionError, near_matches
 from visiongraft.files import read_json, write_bytes, write_json
-from visiongraft.plugins.face_embedding.prediction import Embedded
 from visiongraft.plugins.face_embedding.search import Index, Vectors
+from visiongraft.plugins.face_embedding.verification import (
+    Embedder,
+    embed,
+    fingerprint_of,
+    metadata_of,
+    one_embedding,
+    threshold_of,
+)
 
 UNKNOWN = "unknown"
 FORMAT = 1
 TENSORS, NAMES = "gallery.safetensors", "gallery.json"
 SAME_MODEL = 0.999  # least cosine between what two forms of one model make of a picture
-
-
-class Embedder(Protocol):
-    """A trained model or an exported file of this task."""
-
-    def predict(self, images: Any, /) -> list[Any]:
-        """Give one ``Embedded`` per picture."""
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Whether two pictures show one identity.
-
-    Attributes:
-        same: The decision.
-        similarity: Cosine similarity of the embeddings, in -1..1.
-        threshold: From which similarity on they count as one identity.
-    """
-
-    same: bool
-    similarity: float
-    threshold: float
 
 
 @dataclass(frozen=True)
@@ -71,49 +50,6 @@ class Identification:
         return self.name != UNKNOWN
 
 
-def embed(model: Embedder, images: Any) -> Vectors:
-    """Compute embeddings.
-
-    Args:
-        model: A trained model or an exported file.
-        images: What its ``predict`` takes: one picture or several.
-
-    Returns:
-        float32 (N, D), unit vectors.
-
-    Raises:
-        OptionError: The model is of another task.
-    """
-    found = model.predict(images)
-    dimension = int(_metadata_of(model)["dimension"])
-    if not all(isinstance(one, Embedded) for one in found):
-        raise OptionError(f"the model predicts {type(found[0]).__name__}, not embeddings")
-    rows = [one.embedding for one in found]
-    return np.asarray(rows, dtype=np.float32).reshape(len(rows), dimension)
-
-
-def verify(model: Embedder, a: Any, b: Any, *, threshold: float | None = None) -> Verification:
-    """Say whether two pictures show one identity.
-
-    Args:
-        model: A trained model or an exported file.
-        a: One picture, as ``predict`` takes it.
-        b: Another.
-        threshold: From which similarity on; the model's own if ``None``.
-
-    Returns:
-        The decision, the similarity and the threshold.
-
-    Raises:
-        OptionError: There is no threshold.
-        DataError: A picture cannot be read, or is none.
-    """
-    limit = _threshold(model, threshold)
-    first, second = (_one(model, picture) for picture in (a, b))
-    similarity = float(first.astype(np.float64) @ second)
-    return Verification(similarity >= limit, similarity, limit)
-
-
 class Gallery:
     """Known people and their pictures' embeddings.
 
@@ -129,7 +65,7 @@ class Gallery:
 
     def __init__(self, model: Embedder, threshold: float | None = None) -> None:
         self._model = model
-        self.threshold = _threshold(model, threshold)
+        self.threshold = threshold_of(model, threshold)
         self._names: list[str] = []
         self._vectors: list[Vectors] = []
         self._index: Index | None = None
@@ -174,7 +110,7 @@ class Gallery:
             OptionError: There are other names than embeddings, or of another length.
         """
         names, vectors = list(names), np.asarray(vectors, dtype=np.float32)
-        dimension = int(_metadata_of(self._model)["dimension"])
+        dimension = int(metadata_of(self._model)["dimension"])
         if vectors.shape != (len(names), dimension):
             raise OptionError(
                 f"{len(names)} names and embeddings {vectors.shape} do not go together; it takes "
@@ -204,7 +140,7 @@ class Gallery:
     def embeddings(self) -> Vectors:
         """The embeddings, float32 (N, D), in the order in which they were added."""
         if not self._vectors:
-            dimension = int(_metadata_of(self._model)["dimension"])
+            dimension = int(metadata_of(self._model)["dimension"])
             return np.zeros((0, dimension), dtype=np.float32)
         if len(self._vectors) > 1:
             self._vectors = [np.concatenate(self._vectors)]
@@ -223,7 +159,9 @@ class Gallery:
         Raises:
             DataError: The picture cannot be read, or the gallery is empty.
         """
-        return self.identify_embeddings(_one(self._model, image)[None], candidates=candidates)[0]
+        return self.identify_embeddings(
+            one_embedding(self._model, image)[None], candidates=candidates
+        )[0]
 
     def identify_embeddings(
         self, vectors: NDArray[Any], *, candidates: int = 3
@@ -272,7 +210,7 @@ class Gallery:
 
         folder = Path(folder)
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings)}
-        tensors["fingerprint"] = _fingerprint(self._model)
+        tensors["fingerprint"] = fingerprint_of(self._model)
         write_bytes(folder / TENSORS, save(tensors))
         write_json(
             folder / NAMES, {"format": FORMAT, "threshold": self.threshold, "names": self._names}
@@ -297,7 +235,7 @@ class Gallery:
         names = values.get("names") if isinstance(values, dict) else None
         if not isinstance(names, list) or values.get("format") != FORMAT:
             raise ArtifactError(f"{folder / NAMES} is no gallery of format {FORMAT}")
-        fingerprint = _fingerprint(model)
+        fingerprint = fingerprint_of(model)
         made_with = tensors["fingerprint"]
         if made_with.shape != fingerprint.shape or made_with @ fingerprint < SAME_MODEL:
             raise ArtifactError(
@@ -322,48 +260,3 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     if set(tensors) != {"embeddings", "fingerprint"}:
         raise ArtifactError(f"{path} holds no gallery")
     return tensors
-
-
-def _metadata_of(model: Any) -> Mapping[str, Any]:
-    """Read what the task says of itself, from an exported file or from a model."""
-    metadata = getattr(model, "metadata", None)
-    values = metadata.get("task_metadata") if isinstance(metadata, Mapping) else None
-    if values is None:
-        values = model.task.metadata()
-    if values.get("similarity") != "cosine" or "dimension" not in values:
-        raise OptionError("the model is no face_embedding model")
-    found: Mapping[str, Any] = values
-    return found
-
-
-def _threshold(model: Any, given: float | None) -> float:
-    threshold = _metadata_of(model).get("threshold") if given is None else given
-    if threshold is None:
-        raise OptionError(
-            "the model has no threshold: none was chosen on validation pairs; say threshold=..."
-        )
-    return float(threshold)
-
-
-def _one(model: Embedder, image: Any) -> Vectors:
-    vectors = embed(model, image)
-    if len(vectors) != 1:
-        raise DataError(f"it takes one picture, not {len(vectors)}")
-    one: Vectors = vectors[0]
-    return one
-
-
-def _fingerprint(model: Any) -> Vectors:
-    """Embed a picture that is always the same, by which a model is known in any form."""
-    channels, height, width = 3, 112, 112
-    metadata = getattr(model, "metadata", None)
-    if isinstance(metadata, Mapping):
-        entry = metadata["input"]
-        channels = entry["channels"]
-        height, width = entry["height"] or height, entry["width"] or width
-    elif hasattr(model, "backbone_info"):
-        channels = model.backbone_info.in_channels
-    random = np.random.Generator(np.random.PCG64(0))
-    blocks = random.integers(0, 256, (14, 14, channels), dtype=np.uint8)
-    rows, columns = (np.arange(side) * 14 // side for side in (height, width))
-    return _one(model, blocks[rows][:, columns])

@@ -21,10 +21,11 @@ from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_labelled, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.gallery import Gallery, embed, verify
+from visiongraft.plugins.face_embedding.gallery import Gallery
 from visiongraft.plugins.face_embedding.head import EmbeddingHead
 from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.plugins.face_embedding.verification import embed, verify
 from visiongraft.task import Arrays, Decoded, Task, Transform
 
 if TYPE_CHECKING:

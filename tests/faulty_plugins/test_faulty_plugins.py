@@ -126,9 +126,7 @@ TASKS = [
     case("augmentation_gives_0_to_1", "augmentation_keeps_the_range", "values in 0..255"),
     case("head_pickles_its_state", "nothing_is_pickled", "a pickle in tensor"),
     case("state_in_the_second_phase", "a_killed_run_resumes_exactly", "never stopped"),
-    case(
-        "better_is_misspelt", "declares_itself ideal_predictions_score_best", "'higher' or 'lower'"
-    ),
+    case("name_of_two_words", "declares_itself", "a plain word"),
     case("validation_is_training", "example_data_are_read", "nothing is trained on"),
     case("targets_stay_behind", "targets_of_any_number_collate", "some in a Wrapped"),
     case("compare_sees_the_first_only", "compare_sees_differences", "number 1 is changed"),

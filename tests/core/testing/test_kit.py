@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from visiongraft.testing import (
     BackboneTrial,
     Check,
     CheckError,
+    NotTried,
     TaskTrial,
     check_backbone,
     check_exporter,
@@ -36,8 +37,10 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.task_export import names_are_the_same_at_every_stage
 from visiongraft.testing.task_training import (
     another_process_predicts_the_same,
+    replay_changes_nothing,
     two_processes_train_alike,
 )
 from visiongraft.testing.tasks import FORWARD_CHECKS
@@ -271,3 +274,37 @@ def test_a_listener_that_meddles_is_failed() -> None:
         failed = [r for r in check_plugin("meddling") if r.outcome == "failed"]
     assert [r.check for r in failed] == ["a_listener_changes_nothing"]
     assert "to train with and without listener 'meddles'" in failed[0].message
+
+
+class Twice(Specimen):
+    """Looks at each picture and at its mirror image."""
+
+    def inference_step(self, network: Any, images: torch.Tensor) -> torch.Tensor:
+        looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
+        return (looks[0] + looks[1]) / 2
+
+
+@pytest.mark.slow
+def test_replay_is_not_tried_where_a_second_look_makes_it_impossible() -> None:
+    with pytest.raises(NotTried, match=r"Twice\.inference_step: replay was asked for but is impos"):
+        replay_changes_nothing.run(TaskTrial(Twice()))
+    replay_changes_nothing.run(TaskTrial(Specimen()))
+
+
+@dataclass(frozen=True)
+class Learning(Specimen):
+    """Remembers its error, which is part of its metadata."""
+
+    error: float | None = None
+    name: ClassVar[str] = "learning"
+
+    def after_training(self, results: Any) -> Learning:
+        return replace(self, error=results["mean_error"])
+
+    def metadata(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+
+@pytest.mark.slow
+def test_metadata_may_tell_what_training_has_shown() -> None:
+    names_are_the_same_at_every_stage.run(TaskTrial(Learning()))

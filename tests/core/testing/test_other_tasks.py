@@ -145,6 +145,49 @@ class Segments(Plain):
         return Disagreement(0.0, flips)
 
 
+class RaggedLoss(nn.Module):
+    def forward(self, outputs: dict[str, Tensor], targets: list[Tensor]) -> dict[str, Tensor]:
+        grids = torch.stack([to_grid(mask) for mask in targets])
+        return {"cells": F.cross_entropy(outputs["cells"].float(), grids)}
+
+
+class RaggedAccuracy(PixelAccuracy):
+    def update(self, decoded: Arrays, targets: list[Tensor]) -> None:
+        super().update(decoded, torch.stack(targets))
+
+
+@dataclass(frozen=True)
+class SizedSegments(Segments):
+    """The same as maps of each picture's own size, which batches of one size have to share."""
+
+    name: ClassVar[str] = "sized-segments"
+    resize: ClassVar[Any] = "stretch"
+    at_picture_size: ClassVar[tuple[str, ...]] = ("cells",)
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+        random, found = np.random.default_rng(seed), []
+        for i in range(pictures):  # of two sizes
+            picture, mask = self.draw(random, empty=i == 3)
+            height, width = ((24, 24), (24, 20))[i % 2]
+            found.append((picture[:height, :width], mask[:height, :width]))
+        return found
+
+    def collate(self, targets: list[Any]) -> Any:
+        return [torch.as_tensor(mask).long() for mask in targets]
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        return Cells(backbone.info.channels[-2], ("cells",), 2)
+
+    def build_loss(self) -> nn.Module:
+        return RaggedLoss()
+
+    def build_metrics(self) -> RaggedAccuracy:
+        return RaggedAccuracy()
+
+    def ideal(self, targets: Any) -> Arrays:
+        return {"map": torch.stack(targets).numpy()}
+
+
 # ---- ragged targets, any number a picture ----
 
 
@@ -343,7 +386,7 @@ class Recognises(Plain):
         return [Embedded(tuple(one.tolist())) for one in decoded["embedding"]]
 
 
-KINDS = {task.name: task for task in (Segments, Detects, Recognises)}
+KINDS = {task.name: task for task in (Segments, SizedSegments, Detects, Recognises)}
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TRAINED = {  # what takes longer and depends on the kind of targets
     "a_few_pictures_are_learned",

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.plugins.face_embedding.gallery import Gallery, Identification, embed, verify
+from visiongraft.plugins.face_embedding.gallery import Gallery, Identification
 from visiongraft.plugins.face_embedding.prediction import Embedded
+from visiongraft.plugins.face_embedding.verification import embed, verify
 
 
 class Angles:

@@ -20,9 +20,10 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.plugins.face_embedding.data import read_labelled
 from visiongraft.plugins.face_embedding.example import EACH, draw_head, write_folder
-from visiongraft.plugins.face_embedding.gallery import Gallery, embed, verify
+from visiongraft.plugins.face_embedding.gallery import Gallery
 from visiongraft.plugins.face_embedding.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
+from visiongraft.plugins.face_embedding.verification import embed, verify
 from visiongraft.progress import Checkpoint
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.task_data import DATA_CHECKS
