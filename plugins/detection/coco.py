@@ -63,7 +63,7 @@ def read_coco(files: Mapping[str, Path]) -> Source:
         content = _load(file)
         categories = _categories(content, file)
         names.append(tuple(categories[i] for i in sorted(categories)))
-        found = _read_part(content, categories, file, tally, warnings)
+        found = _read_part(content, categories, (part, file), tally, warnings)
         if len(found.annotations):
             parts[part] = found
     if not parts:
@@ -130,10 +130,11 @@ def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
 def _read_part(
     content: dict[str, Any],
     categories: Mapping[int, str],
-    file: Path,
+    origin: tuple[str, Path],
     tally: Tally,
     warnings: list[str],
 ) -> Part:
+    part, file = origin
     images = _images(content, file, warnings)
     rows = defaultdict(list)
     strays: Counter[int] = Counter()
@@ -149,7 +150,7 @@ def _read_part(
             f"out: image ids {name_some(map(str, strays))}"
         )
     names = [row["file_name"] for row in images.values()]
-    root = find_root(names, file.parent)
+    root = find_root(names, file.parent, part)
     paths = [root / name for name in names]
     annotations = [
         _annotation(rows[key], image, path, categories, file, tally)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -58,13 +59,15 @@ def part_of(words: Iterable[str]) -> str | None:
     return None
 
 
-def find_root(names: Sequence[str], near: Path) -> Path:
+def find_root(names: Sequence[str], near: Path, part: str) -> Path:
     """Find the folder that file names in an annotation file are relative to.
 
     Args:
         names: The file names.
         near: The annotation file's folder; it and the folders up to two levels below are tried,
             and if none of the files is there, the folder above and those below that.
+        part: The part that they are of: parts may have files of the same names in folders of
+            their own.
 
     Returns:
         The folder under which most of a few probes exist.
@@ -75,12 +78,16 @@ def find_root(names: Sequence[str], near: Path) -> Path:
     def hits(root: Path) -> int:
         return sum((root / probe).is_file() for probe in probes)
 
+    def fits(root: Path, start: Path) -> int:
+        named = part_of(re.split(r"[^A-Za-z0-9]+", str(root.relative_to(start))))
+        return 0 if named is None else 1 if named == part else -1
+
     # Where any of them lie near, the others are missing: they are not to be had from elsewhere.
     for start in (near, near.parent):
-        found = [(hits(root), root) for root in _below(start)]
-        most = max(count for count, _ in found)
-        if most:
-            return next(root for count, root in found if count == most)
+        found = [(hits(root), fits(root, start), root) for root in _below(start)]
+        most = max((count, fit) for count, fit, _ in found)
+        if most[0]:
+            return next(root for count, fit, root in found if (count, fit) == most)
     return near
 
 

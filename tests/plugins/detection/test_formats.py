@@ -430,6 +430,22 @@ def test_parts_are_found_in_every_format(tmp_path: Path) -> None:
     assert len(pair.train) == 2 and len(pair.validation) == 4
 
 
+def test_parts_may_use_the_same_file_names(tmp_path: Path) -> None:
+    for part, shade in (("train", 10), ("val", 90), ("test", 200)):
+        for place in ("beside", "above/images"):
+            folder = tmp_path / place / part
+            write_pictures(folder, ["a"])
+            Image.new("RGB", SIZE[::-1], (shade,) * 3).save(folder / "a.jpg")
+        content = json.dumps(coco({"a": SCENES["a"]}, {"cat": 1, "dog": 2}))
+        (tmp_path / "beside" / f"instances_{part}.json").write_text(content)
+        (tmp_path / "above" / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "above" / "annotations" / f"instances_{part}.json").write_text(content)
+    for place in ("beside", "above"):
+        parts = find_source(tmp_path / place).parts
+        shades = [parts[p].samples.load(0).mean() for p in ("train", "validation", "test")]
+        assert shades == pytest.approx([10, 90, 200], abs=2)
+
+
 def test_two_files_of_one_part_are_ambiguous(tmp_path: Path) -> None:
     for name in ("instances_train.json", "instances_training.json"):
         (tmp_path / name).write_text(json.dumps(coco(SCENES, {"cat": 1, "dog": 2})))

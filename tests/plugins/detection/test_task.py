@@ -1,0 +1,169 @@
+"""Options, predictions, drawing, and the whole conformance kit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visiongraft.data.pictures import DatasetSamples
+from visiongraft.errors import ArtifactError, DataError, OptionError
+from visiongraft.plugin_manager import plugins
+from visiongraft.plugins.detection.drawing import draw_boxes, label_colour
+from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
+from visiongraft.plugins.detection.task import Detection
+from visiongraft.task import create_task
+from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
+from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.task_forward import FORWARD_CHECKS
+
+QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
+OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
+# What these cost beyond the quick checks is mostly the same for every head.
+TRAINING = {"a_few_pictures_are_learned", "the_exported_file_agrees", "replay_changes_nothing"}
+
+
+def slow(check: Check[Any]) -> Any:
+    mark = () if check.name in QUICK else pytest.mark.slow
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.fixture(scope="module")
+def trial() -> TaskTrial:
+    return TaskTrial(Detection)
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, TaskTrial]:
+    return {head: TaskTrial(Detection(head=head, width=32)) for head in OTHERS}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+def test_the_task_passes_the_kit(trial: TaskTrial, check: Check[Any]) -> None:
+    check(trial)
+
+
+@pytest.mark.parametrize("head", OTHERS)
+@pytest.mark.parametrize("check", FORWARD_CHECKS, ids=lambda check: check.name)
+def test_every_head_passes_what_trains_nothing(
+    trials: dict[str, TaskTrial], head: str, check: Check[Any]
+) -> None:
+    check(trials[head])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["ssd", "retinanet", "fcos"])
+@pytest.mark.parametrize(
+    "check", [c for c in TASK_CHECKS if c.name in TRAINING], ids=lambda check: check.name
+)
+def test_every_head_learns_and_exports(
+    trials: dict[str, TaskTrial], head: str, check: Check[Any]
+) -> None:
+    check(trials[head])
+
+
+def test_the_installed_plugin_provides_the_task() -> None:
+    assert plugins().get("task", "detection") is Detection
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "cat"}, "labels='cat' is no list of names"),
+        ({"labels": ["cat", ""]}, "is no list of names"),
+        ({"labels": ["cat", "cat"]}, "holds a name twice"),
+        ({"head": "sdd"}, "head='sdd' is unknown; did you mean 'ssd'"),
+        ({"head": None}, "head=None is unknown"),
+        ({"augment": "lite"}, "augment='lite' is unknown; did you mean 'light'"),
+        ({"width": 100}, "width=100 is no multiple of 32"),
+        ({"width": 0}, "width=0 is no multiple of 32"),
+        ({"width": 64.0}, "width=64.0 is no multiple of 32"),
+        ({"detections": 0}, "detections=0 is no whole number of 1 or more"),
+        ({"detections": True}, "detections=True is no whole number"),
+        ({"score_threshold": 1}, r"score_threshold=1 is not in \[0, 1\)"),
+        ({"score_threshold": float("nan")}, "score_threshold=nan"),
+        ({"iou_threshold": 0}, r"iou_threshold=0 is not in \(0, 1\]"),
+        ({"iou_threshold": "0.5"}, "iou_threshold='0.5' is not"),
+        ({"flip": 1}, "flip=1 is neither true nor false"),
+        ({"treshold": 1}, "has no option 'treshold'"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        create_task(Detection, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_survive_and_the_limit_of_overlap_is_the_heads() -> None:
+    task = create_task(Detection, {"labels": ["a"], "head": "fcos", "width": 64})
+    assert create_task(Detection, json.loads(json.dumps(task.options()))) == task
+    assert task.limits.iou == 0.6 and Detection().limits.iou == 0.55
+    assert Detection(iou_threshold=0.3).limits.iou == 0.3
+
+
+def test_a_task_without_labels_or_with_other_samples_says_so() -> None:
+    with pytest.raises(OptionError, match="no label names yet"):
+        Detection().build_metrics()
+    with pytest.raises(DataError, match="bind takes samples that read"):
+        Detection().bind(DatasetSamples([(1, 2)], [3]))
+
+
+FOUND = Detected(
+    (
+        DetectedObject("cat", 0.9, (20.0, 30.0, 120.0, 130.0)),
+        DetectedObject("dog", 0.1, (150.0, 10.0, 190.0, 60.0)),
+    )
+)
+
+
+def test_predictions_have_names_scores_and_boxes_in_order() -> None:
+    arrays: dict[str, Any] = {
+        "boxes": np.array([[[20.0, 30, 120, 130], [150, 10, 190, 60], [0, 0, 0, 0]]], np.float32),
+        "scores": np.array([[0.9, 0.1, 0]]),
+        "labels": np.array([[1, 0, -1]]),
+        "count": np.array([2]),
+    }
+    assert predictions(arrays, {"labels": ["dog", "cat"]}) == [FOUND]
+    json.dumps(asdict(FOUND))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": np.array([[2]])}, "class id 2 for 2 label names"),
+        ({"labels": np.array([[-1]])}, "class id -1 for 2 label names"),
+        ({"count": np.array([2])}, "counts .2. detections in 1 places"),
+        ({"boxes": np.zeros((1, 1, 3))}, "which do not fit"),
+    ],
+)
+def test_damaged_results_are_refused(change: dict[str, Any], words: str) -> None:
+    arrays = {
+        "boxes": np.zeros((1, 1, 4)),
+        "scores": np.full((1, 1), 0.5),
+        "labels": np.zeros((1, 1), np.int64),
+        "count": np.ones(1, np.int64),
+    }
+    with pytest.raises(ArtifactError, match=words):
+        predictions({**arrays, **change}, {"labels": ["dog", "cat"]})
+
+
+def test_sure_boxes_are_drawn_in_their_colour_and_others_are_not() -> None:
+    picture = Image.new("RGB", (200, 160), "black")
+    drawn = draw_boxes(picture, FOUND)
+    assert drawn.size == picture.size and picture.getextrema() == ((0, 0),) * 3
+    assert drawn.getpixel((70, 130)) == label_colour("cat")  # lower edge
+    assert drawn.getpixel((70, 80)) == (0, 0, 0)
+    assert drawn.getpixel((170, 60)) == (0, 0, 0)  # of the dog, which is hardly believed in
+    assert draw_boxes(picture, FOUND, least=0.0).getpixel((170, 60)) == label_colour("dog")
+    assert drawn.crop((20, 10, 120, 30)).getcolors() != [(2000, (0, 0, 0))]  # name and score
+
+
+def test_small_and_grey_pictures_and_boxes_at_the_edge_are_drawn() -> None:
+    edge = Detected((DetectedObject("a long name\nof two lines", 0.8, (0.0, 0.0, 20.0, 10.0)),))
+    drawn = Detection(labels=("x",)).draw(Image.new("L", (20, 10)), edge)
+    assert drawn.size == (160, 80) and drawn.mode == "RGB"

@@ -1,0 +1,162 @@
+"""Real trainings, from files to the exported model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image, ImageDraw
+
+import visiongraft
+from visiongraft.exporter import Certificate
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.model import TransferModel
+
+pytestmark = pytest.mark.slow
+
+SHAPES = {"disc": "red", "square": "lime", "triangle": "blue"}
+IDS = {"square": 40, "disc": 7, "triangle": 13}  # neither dense nor in the order of the names
+
+
+def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
+    """Draw one to three coloured shapes on crops of photographs of several sizes, some of none."""
+    random = np.random.default_rng(seed)
+    photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
+    (root / part).mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for i in range(count):
+        photo = photos[i % len(photos)]
+        height, width = (int(n) for n in random.integers(90, 180, 2))
+        y, x = (
+            int(random.integers(0, n - m))
+            for n, m in zip(photo.shape[:2], (height, width), strict=True)
+        )
+        picture = Image.fromarray(photo[y : y + height, x : x + width])
+        images.append({"id": i, "file_name": f"{i:03d}.png", "height": height, "width": width})
+        for place in range(0 if i % 10 == 9 else 1 + i % 3):
+            name = list(SHAPES)[int(random.integers(3))]
+            third = width // (1 + i % 3)
+            w = int(third * random.uniform(0.55, 0.95))
+            h = int(height * random.uniform(0.3, 0.6))
+            left = place * third + int(random.integers(0, third - w + 1))
+            top = int(random.integers(0, height - h))
+            draw(ImageDraw.Draw(picture), name, (left, top, left + w - 1, top + h - 1))
+            rows.append(
+                {
+                    "id": len(rows),
+                    "image_id": i,
+                    "category_id": IDS[name],
+                    "bbox": [left, top, w, h],
+                }
+            )
+        picture.save(root / part / f"{i:03d}.png")
+    categories = [{"id": key, "name": name} for name, key in IDS.items()]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    (root / f"instances_{part}.json").write_text(json.dumps(content))
+
+
+def draw(brush: ImageDraw.ImageDraw, name: str, box: tuple[int, int, int, int]) -> None:
+    if name == "disc":
+        brush.ellipse(box, fill=SHAPES[name])
+    elif name == "square":
+        brush.rectangle(box, fill=SHAPES[name])
+    else:
+        x1, y1, x2, y2 = box
+        brush.polygon([(x1, y2), (x2, y2), ((x1 + x2) // 2, y1)], fill=SHAPES[name])
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shapes")
+    for part, count, seed in (("train", 100, 0), ("val", 30, 1), ("test", 40, 2)):
+        write_shapes(root, part, count, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
+    return visiongraft.fit(
+        shapes,
+        task="detection",
+        backbone="bundled/efficientnet_lite0",
+        schedule="full(learning_rate=2e-3)",
+        epochs=10,
+        size=128,
+        batch_size=8,
+        workers=0,
+        device="cpu",
+        listeners=(),
+        out=tmp_path_factory.mktemp("run") / "run",
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(
+    model: TransferModel, shapes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Certificate]:
+    file = tmp_path_factory.mktemp("onnx") / "shapes.onnx"
+    return file, model.export(file, data=shapes)
+
+
+def test_shapes_are_found(model: TransferModel, shapes: Path) -> None:
+    found = model.evaluate(shapes)
+    assert found["pictures"] == 40
+    assert found["AP50"] > 0.8 and found["mAP"] > 0.4
+    assert set(found["per_label"]) == set(SHAPES)
+
+
+def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) -> None:
+    _, certificate = exported
+    assert certificate.headline == "mAP" and certificate.flips == 0
+    assert certificate.metric_torch is not None and certificate.metric_torch > 0.4
+    assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
+    assert {check.batch for check in certificate.checks} == {1, 3}
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_the_file_alone_finds_the_same_in_pictures_that_are_not_square(
+    model: TransferModel, exported: tuple[Path, Certificate], pictures: int
+) -> None:
+    predictor = Predictor(exported[0])
+    photo = skimage.data.coffee()
+    images = [photo[40 * i : 40 * i + 200, :330].copy() for i in range(pictures)]
+    for image in images:
+        image[50:120, 60:150] = (255, 0, 0)
+    for one, other in zip(predictor.predict(images), model.predict(images), strict=True):
+        assert len(one.objects) == len(other.objects)
+        for a, b in zip(one.objects, other.objects, strict=True):
+            assert (a.label, a.score) == (b.label, pytest.approx(b.score, abs=1e-4))
+            assert a.box == pytest.approx(b.box, abs=0.5)
+        assert max(a.box[2] for a in one.objects) <= 330
+
+
+def test_predictions_are_drawn_with_names(
+    model: TransferModel, shapes: Path, tmp_path: Path
+) -> None:
+    files = sorted((shapes / "test").glob("*.png"))[:3]
+    found = model.predict(files, save=tmp_path / "drawn")
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 3
+    best = found[0].objects[0]
+    assert best.label in SHAPES and best.score > 0.1
+
+
+def test_a_random_backbone_does_not_get_there(shapes: Path) -> None:
+    model = visiongraft.fit(
+        shapes,
+        task="detection",
+        backbone="bundled/efficientnet_lite0",
+        weights=None,
+        schedule="full(learning_rate=2e-3)",
+        epochs=2,
+        size=128,
+        batch_size=8,
+        workers=0,
+        device="cpu",
+        listeners=(),
+    )
+    assert model.evaluate(shapes)["AP50"] < 0.5
