@@ -213,6 +213,20 @@ def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> Non
     assert not [w for w in predictor.metadata["certificate"]["warnings"] if "fixed" in w]
 
 
+@pytest.mark.parametrize(("resize", "fixed"), [("stretch", False), ("pad", True)])
+def test_decoders_that_pool_whole_pictures_export_in_one_way_or_another(
+    resize: str, fixed: bool, shapes: Path, tmp_path: Path
+) -> None:
+    """With free sizes UPerNet's pooling cannot be traced; then the file has one size and says so."""
+    settings = {**FAST, "epochs": 1, "resize": resize}
+    options = {"decoder": "upernet", "channels": 16}
+    model = visiongraft.fit(shapes, task_options=options, **settings)
+    certificate = model.export(tmp_path / "model.onnx")
+    assert certificate.flips == 0 and certificate.metric_torch is not None
+    assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
+    assert any("fixed to 64x64" in line for line in certificate.warnings) == fixed
+
+
 # ---- predictions as files ----
 
 
