@@ -95,11 +95,12 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
     expect(path.is_file(), words, "no file", f"{path.name}")
     expect(isinstance(certificate, Certificate), words, type(certificate).__name__, "a Certificate")
     expect(bool(certificate.checks), words, "no comparison", "random and real pictures tried")
+    tolerance = certificate.tolerance
     expect(
-        certificate.difference <= certificate.tolerance and not certificate.flips,
+        tolerance is not None and certificate.difference <= tolerance and not certificate.flips,
         words,
         f"a difference of {certificate.difference} and {certificate.flips} changed decisions",
-        f"at most {certificate.tolerance} and none, else an ExportError",
+        f"at most {tolerance} and none, else an ExportError",
     )
     named = (certificate.file, certificate.format)
     expect(named == (path.name, trial.kind.name), words, named, f"{path.name}, {trial.kind.name}")
