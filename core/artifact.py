@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import visiongraft
@@ -150,6 +151,8 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
             f"{folder / WEIGHTS} does not fit {path}: {len(odd)} tensors differ, first {odd[0]!r}"
         )
     network.load_state_dict(tensors, strict=False)
+    # As in training: another order in memory may choose other kernels, which round otherwise.
+    network.to(memory_format=torch.channels_last)
     return network.eval(), config
 
 

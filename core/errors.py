@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+_OURS = Path(__file__).resolve().parent
 
 
 class VisiongraftError(Exception):
@@ -137,6 +141,24 @@ def on_one_line(text: str, limit: int | None = None) -> str:
     """
     line = " ".join(text.split())
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
+def place_of(error: BaseException) -> str:
+    """Name the innermost line of a user's or a plugin's own code that an error went through.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        File name and line such as ``"my_task.py:41"``; empty if only this package's and installed
+        libraries' code was involved.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        library = "site-packages" in path.parts or "lib" in path.parts or "<" in frame.filename
+        if not library and _OURS not in path.resolve().parents:
+            return f"{path.name}:{frame.lineno}"
+    return ""
 
 
 def _likeness(a: str, b: str) -> float:

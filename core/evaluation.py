@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from visiongraft.contracts import returned
 from visiongraft.network import Batch, Network
 from visiongraft.task import Arrays, Decoded, Task
 
@@ -47,6 +49,9 @@ def decode_batches(
         with torch.no_grad():
             moved = batch.to(device)
             decoded = network.decode(moved.images, moved.sizes)
+        form = "a dict of tensors by name"
+        for value in returned(network.task, "decode", decoded, dict, form).values():
+            returned(network.task, "decode", value, Tensor, form)
         yield to_arrays(decoded), batch
 
 

@@ -17,6 +17,7 @@ import torch
 from visiongraft.artifact import find_task
 from visiongraft.backbone import load_backbone
 from visiongraft.config import FitConfig, differences
+from visiongraft.contracts import bound, check_task_class, read_splits
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.devices import make_accelerator
@@ -89,7 +90,8 @@ def fit(
         epochs: Epochs of all phases together.
         out: Run folder; ``None`` keeps nothing on disk. Needed to resume.
         validation: Share held out where the data name no validation part, in (0, 1).
-        size: Network input in pixels, one number or (height, width); the backbone's if ``None``.
+        size: Network input in pixels, one number or (height, width); the task's or else the
+            backbone's if ``None``.
         resize: ``"crop"`` keeps the aspect ratio and takes the centre, ``"stretch"`` takes the
             whole picture, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
         in_channels: Channels of the pictures: 3, 1 (grey) or what the data hold.
@@ -142,14 +144,18 @@ def fit(
         source = data if data is not None else config.data
         with accelerator.main_process_first():  # the others find its findings in the folder
             splits, checked = _read(source, chosen, config, folder)
-        run = _build(config, chosen.bind(checked.train), plan, checked, folder, scratch)
+        run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
+        checkpoint = _checkpoint(folder) if resume else None
+        run.warnings = (*splits.warnings, *checked.report.warnings)
+        if resume and checkpoint is None:
+            run.warnings += ("no checkpoint was written before the end; the run begins anew",)
         told = listen(listeners)
         _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
             config.write(folder)  # only now: input that is refused leaves no run behind
         engine = Engine(run, told, accelerator)
         try:
-            engine.train(_checkpoint(folder) if resume else None)
+            engine.train(checkpoint)
             run.network.transfer = None  # only training needs it, and its copy of the backbone
             facts = _facts(run, splits, checked)
             model = TransferModel(run.network, facts, checked.validation, folder, told)
@@ -214,6 +220,7 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     if isinstance(task, Task):
         if options:
             raise OptionError("task_options go with a task's name; this task is an object already")
+        check_task_class(type(task))
         return task
     names = sorted(plugins().tasks())
     if task is None:
@@ -318,15 +325,13 @@ def _read(
 ) -> tuple[Splits, CheckedSplits]:
     if data is None:
         raise OptionError("say what to learn from: a path, a dataset, or (training, validation)")
-    splits = task.read(data, validation=config.validation, seed=config.seed)
+    splits = read_splits(task, data, config.validation, config.seed)
     checked = check_samples(
         splits.train,
         splits.validation,
         channels=config.in_channels,
         cache=None if folder is None else folder / "data-check.json",
     )
-    for line in (*splits.warnings, *checked.report.warnings):
-        log.warning("%s", line)
     return splits, checked
 
 
@@ -340,7 +345,10 @@ def _build(
 ) -> Run:
     seed_everything(config.seed)
     backbone = load_backbone(
-        config.backbone, config.weights, in_channels=config.in_channels, size=config.size
+        config.backbone,
+        config.weights,
+        in_channels=config.in_channels,
+        size=config.size or task.input_size,
     )
     resize = config.resize or task.resize
     if resize is not None:

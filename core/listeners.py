@@ -51,6 +51,10 @@ class Progress:
             f"{run.network.backbone.info.name} for {run.network.task.name}: "
             f"{len(run.training)} training, {len(run.held_out)} validation pictures"
         )
+        if run.progress.epoch or run.progress.step:
+            self.console.print(
+                f"goes on with epoch {run.progress.epoch + 1}, step {run.progress.step + 1}"
+            )
         self.bars.start()
 
     @hookimpl
@@ -111,7 +115,8 @@ class _ConsoleLog(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage(), markup=False)
+        label = "warning: " if record.levelno >= logging.WARNING else ""
+        self.console.print(label + record.getMessage(), markup=False)
 
 
 class Curves:

@@ -22,6 +22,7 @@ class Kind:
             instance. ``None`` where any object will do.
         is_class: Whether items are classes.
         needs: Further attributes that lookups read of every item.
+        check: What else holds an item to its contract, as ``module:function``.
     """
 
     hook: str
@@ -29,6 +30,7 @@ class Kind:
     base: str | None = None
     is_class: bool = True
     needs: tuple[str, ...] = ()
+    check: str | None = None
 
     def named(self, hook: Callable[[], Iterable[Any]]) -> list[tuple[str, Any]]:
         """Call a registration hook and check what it gives.
@@ -59,22 +61,33 @@ class Kind:
             for attribute in self.needs:
                 if not isinstance(getattr(item, attribute, None), str):
                     raise PluginError(f"{self.hook}() gave {item!r}, which has no {attribute}")
+            if self.check is not None:
+                _attribute(self.check)(item)
             named.append((name, item))
         return named
 
     def _check_base(self, item: Any) -> None:
         if self.base is None:
             return
-        module, _, name = self.base.partition(":")
-        base = getattr(import_module(module), name)
+        base = _attribute(self.base)
         fits = isinstance(item, type) and issubclass(item, base)
         if not (fits if self.is_class else isinstance(item, base)):
             noun = "subclass" if self.is_class else "instance"
-            raise PluginError(f"{self.hook}() gave {item!r}, which is no {noun} of {name}")
+            raise PluginError(f"{self.hook}() gave {item!r}, which is no {noun} of {base.__name__}")
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 KINDS = {
-    "task": Kind("register_tasks", base="visiongraft.task:Task", needs=("headline",)),
+    "task": Kind(
+        "register_tasks",
+        base="visiongraft.task:Task",
+        needs=("headline",),
+        check="visiongraft.contracts:check_task_class",
+    ),
     "backbone": Kind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False
     ),

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from visiongraft.errors import PluginError
+from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
 from visiongraft.plugin_records import normalized, one_line
 
@@ -63,7 +63,11 @@ def import_file(path: Path) -> ModuleType:
     except PluginError:
         raise
     except (Exception, SystemExit) as error:  # a stranger's import may raise anything
-        raise PluginError(f"plugin file {path} cannot be imported: {one_line(error)}") from error
+        place = place_of(error)
+        where = f" (at {place})" if place else ""
+        raise PluginError(
+            f"plugin file {path} cannot be imported{where}: {one_line(error)}"
+        ) from error
 
 
 def api_of(plugin: object) -> str:

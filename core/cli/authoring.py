@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from visiongraft.cli.choosing import choose_too
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
 
@@ -34,7 +36,9 @@ def new_plugin(
 
 
 def check_plugin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Plugin or distribution.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Plugin, distribution or Python file.")
+    ],
     as_json: Json = False,
 ) -> Answer:
     """Try all that plugin NAME provides, from reading data to export; exit with 1 on a failure."""
@@ -42,9 +46,12 @@ def check_plugin(
     from visiongraft.testing import check_plugin as results_of
 
     results: list[Result] = []
-    for result in results_of(name):
-        print(f"{result.outcome}: {result.subject}: {result.check}", file=sys.stderr, flush=True)
-        results.append(result)
+    is_file = name.endswith(".py")
+    with choose_too(name).used() if is_file else nullcontext():
+        for result in results_of(Path(name).stem if is_file else name):
+            line = f"{result.outcome}: {result.subject}: {result.check}"
+            print(line, file=sys.stderr, flush=True)
+            results.append(result)
     counts = Counter(result.outcome for result in results)
     rows = [[r.subject, r.check, r.outcome, f"{r.seconds:.1f}"] for r in results]
     parts: list[Any] = [table(["provided", "check", "outcome", "seconds"], rows)]

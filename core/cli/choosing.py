@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visiongraft.errors import OptionError
@@ -58,6 +58,12 @@ def chosen_words() -> list[str]:
     """Give the words on plugins of the present command, to repeat them in a hint."""
     chosen = _current.get()
     return [] if chosen is None else chosen.words
+
+
+def choose_too(file: str) -> Chosen:
+    """Give what the user said about plugins, with one more file to load."""
+    chosen = _current.get() or Chosen()
+    return chosen if file in chosen.files else replace(chosen, files=(*chosen.files, file))
 
 
 def take_choice(words: Sequence[str]) -> tuple[Chosen, list[str]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import typer
 
-from visiongraft.errors import VisiongraftError, on_one_line
+from visiongraft.errors import VisiongraftError, on_one_line, place_of
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -66,4 +66,6 @@ def _bug(error: Exception) -> str:
             traceback.print_exception(error, file=file)
     except OSError:
         path = "nowhere, as no file could be written; VISIONGRAFT_TRACEBACK=1 shows it"
-    return f"this is a bug in visiongraft or a plugin: {what}; the traceback is in {path}"
+    place = place_of(error)
+    where = f"an error in {place}" if place else "this is a bug in visiongraft or a plugin"
+    return f"{where}: {what}; the traceback is in {path}"

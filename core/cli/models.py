@@ -57,7 +57,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
+        typer.Option(
+            help="Folder for predictions.json, pictures with the predictions drawn on, and files "
+            "that predictions have, such as masks."
+        ),
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
@@ -72,7 +75,8 @@ def predict(
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
-        found = predictor.predict(paths, batch_size=batch_size)
+        options: dict[str, Any] = {} if out is None else {"save": out}
+        found = predictor.predict(paths, batch_size=batch_size, **options)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
@@ -154,6 +158,7 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
     from visiongraft.artifact import find_task
+    from visiongraft.contracts import read_labelled
     from visiongraft.data.check import drop_unreadable
     from visiongraft.evaluation import measure
     from visiongraft.task import create_task
@@ -162,7 +167,7 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(task.read_labelled(data), channels)
+    samples, unreadable = drop_unreadable(read_labelled(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
     return {**measure(task, decoded), "pictures": len(samples), "unreadable": unreadable}

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from visiongraft.data.loader import SampleDataset, Unreadable
 from visiongraft.data.samples import Samples
 from visiongraft.errors import VisiongraftError
+from visiongraft.model import TransferModel
 from visiongraft.task import Task, create_task
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
 from visiongraft.testing.trial import SIZE, TaskTrial, same
@@ -24,7 +25,7 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task")
 def declares_itself(trial: TaskTrial) -> None:
-    """The task says its name, its headline and what is better, and is a frozen dataclass."""
+    """The task says its name, headline, what is better and its verbs; it is a frozen dataclass."""
     kind = type(trial.task)
     expect(
         isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
@@ -43,6 +44,14 @@ def declares_itself(trial: TaskTrial) -> None:
     )
     word = trial.task.better
     expect(word in ("higher", "lower"), "to read 'better'", repr(word), "'higher' or 'lower'")
+    for verb, function in trial.task.verbs().items():
+        expect(
+            callable(function) and verb.isidentifier() and not hasattr(TransferModel, verb),
+            "to read the task's verbs",
+            f"{verb!r}: {function!r}",
+            "functions under names that no model has already",
+            "task.Task.verbs",
+        )
 
 
 @check("task.Task.example_data")

@@ -24,6 +24,8 @@ check = checks_of(TaskTrial.of)
 
 TOLERANCE = 1e-4
 TOGETHER = 6
+REPEATED = 4  # times the same pictures, of which a sum grows as often at least
+MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one picture with itself are new ones
 ODD_SIZES = ((17, 41), (40, 23), (33, 33), (1, 9))
 
 
@@ -91,9 +93,11 @@ def no_picture_gives_no_result(trial: TaskTrial) -> None:
     with trying(words, "results of length 0"):
         none = trial.decode(network, empty)
         predictions = network.task.predictions(none)
+    # Pictures that are not there have no size, so maps of theirs may have any.
+    axes = slice(0) if network.task.at_picture_size else slice(1, None)
     expect(
-        {n: (v.dtype, *v.shape[1:]) for n, v in none.items()}
-        == {n: (v.dtype, *v.shape[1:]) for n, v in some.items()}
+        {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in none.items()}
+        == {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in some.items()}
         and all(len(v) == 0 for v in none.values()),
         words,
         {n: (str(v.dtype), v.shape) for n, v in none.items()},
@@ -142,8 +146,11 @@ def predictions_are_plain(trial: TaskTrial) -> None:
 
 @check("task.Task.build_loss")
 def loss_parts_are_means(trial: TaskTrial) -> None:
-    """Loss parts are named finite scalars, each a mean over the samples of the batch."""
+    """Loss parts are named finite scalars, each a mean over the batch's samples, or over pairs."""
     network, batch = _ready(trial, TOGETHER)
+    if network.task.loss_over_pairs:
+        _expect_means_over_pairs(trial, network)
+        return
     whole = _losses(network, batch)
     cuts = (range(2), range(2, TOGETHER))
     parts = [_losses(network, trial.batch(network, list(cut))) for cut in cuts]
@@ -336,6 +343,39 @@ def _losses(network: Network, batch: Batch) -> dict[str, float]:
         good = isinstance(part, Tensor) and part.ndim == 0 and bool(part.isfinite())
         expect(good, words, f"{name}={part!r}", "finite scalar tensors")
     return {name: float(part) for name, part in parts.items()}
+
+
+def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
+    """Hold a loss over pairs to what is true of all of them: order and number do not count."""
+    several = list(range(0, len(trial.example.splits.train), 2))[: 2 * TOGETHER]
+    batches = [several, several[::-1], several[::2], several[1::2], several * REPEATED]
+    whole, turned, one, other, repeated = (
+        _losses(network, trial.batch(network, some)) for some in batches
+    )
+    count, differs = len(several), False
+    for name, value in whole.items():
+        near = 1e-3 * max(abs(value), 1e-3)
+        expect(
+            abs(value - turned[name]) <= near,
+            f"to compute loss part {name!r} of {count} pictures, and of them in another order",
+            f"{value:.6g} and {turned[name]:.6g}",
+            "equal values",
+        )
+        expect(
+            abs(repeated[name]) <= MOST_GROWTH * abs(value) + near,
+            f"to compute loss part {name!r} of {count} pictures, and of each {REPEATED} times",
+            f"{value:.6g} and {repeated[name]:.6g}",
+            "a mean over pairs, not a sum, so that it does not grow with the batch",
+        )
+        mean = (len(several[::2]) * one[name] + len(several[1::2]) * other[name]) / count
+        differs = differs or abs(value - mean) > near
+    expect(
+        differs,
+        f"to compute the loss of {count} pictures, and of one half and the other",
+        "a mean over samples",
+        "a loss that compares samples with each other, as loss_over_pairs says; else leave it out",
+        "task.Task",
+    )
 
 
 def _leaves(result: Tensor) -> list[Tensor]:

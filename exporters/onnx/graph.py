@@ -71,8 +71,11 @@ def trace(
         except Exception as error:  # whatever any operator's tracing raises
             failure = error
     if failure is not None:
-        fixed = "" if size else "; if its size cannot vary, export with size=(height, width)"
-        raise ExportError(f"PyTorch cannot export this model: {_cause(failure)}{fixed}")
+        cause = _cause(failure)
+        remedy = "" if size else "; if its size cannot vary, export with size=(height, width)"
+        if "data-dependent" in cause:
+            remedy = "; head and decode may not depend on values, as .item() and 'if' on tensors do"
+        raise ExportError(f"PyTorch cannot export this model: {cause}{remedy}")
     _drop_unread_inputs(model)
     return _strip(model)
 

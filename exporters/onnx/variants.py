@@ -40,7 +40,7 @@ class FloatGraph(InferenceGraph):
         Returns:
             The task's decoded outputs.
         """
-        outputs = self.head(self.backbone(images))
+        outputs = self.task.inference_step(self, images)
         height, width = images.shape[2], images.shape[3]
         outputs = restored(outputs, self.task, self.preprocess, height, width)
         return self.task.decode(outputs, sizes)

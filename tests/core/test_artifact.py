@@ -45,6 +45,16 @@ def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(model, saved, toy_da
     assert not loaded.network.training
 
 
+def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
+    # A map of 1x1 cells has both orders at once, so there the weights' order chooses the kernel.
+    strides = [
+        {n: t.stride() for n, t in m.network.inference_state().items()}
+        for m in (model, visiongraft.load(saved))
+    ]
+    assert strides[0] == strides[1]
+    assert any(len(s) == 4 and s[1] == 1 and s[0] > 1 for s in strides[0].values())
+
+
 def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
     assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     config = read_json(saved / "config.json")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -307,11 +308,21 @@ def test_a_bug_is_one_line_that_says_where_the_traceback_is(
     monkeypatch.setattr(plugin_manager, "plugins", raising(KeyError("inner")))
     code, out, err = run("schedules")
     assert (code, out) == (3, "")
-    assert err.startswith("error: this is a bug in visiongraft or a plugin: KeyError: 'inner'; the")
+    assert re.match(r"error: an error in test_cli.py:\d+: KeyError: 'inner'; the traceback is", err)
     assert err.count("\n") == 1
     log = Path(err.rpartition(" in ")[2].strip())
     assert "raise error" in log.read_text()
     log.unlink()
+
+
+def test_a_bug_of_our_own_is_called_one() -> None:
+    code = (
+        "import math, visiongraft.plugin_manager as m; m.plugins = lambda: math.sqrt(-1); "
+        "from visiongraft.cli import main; sys.exit(main(['schedules']))"
+    )
+    done = python("import sys; " + code)
+    assert done.stderr.startswith("error: this is a bug in visiongraft or a plugin: ValueError")
+    Path(done.stderr.rpartition(" in ")[2].strip()).unlink()
 
 
 def test_a_bug_shows_its_traceback_on_request() -> None:

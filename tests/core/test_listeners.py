@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import visiongraft
 from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.listeners import Progress, TensorBoard
@@ -70,6 +72,44 @@ def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
     capsys.readouterr()
     logging.getLogger("visiongraft").warning("afterwards")
     assert "afterwards" not in capsys.readouterr().err
+
+
+def test_progress_shows_what_was_dropped_and_where_a_resumed_run_goes_on(
+    Toy: Any, fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Warning_(Toy):  # type: ignore[misc]
+        def read(self, data: Any, **options: Any) -> Any:
+            return replace(super().read(data, **options), warnings=("class 2 is rare",))
+
+    class Stop:
+        @hookimpl
+        def checkpoint_saved(self) -> None:
+            raise KeyboardInterrupt
+
+    settings = {"task": Warning_(augment=False), "out": tmp_path / "run", "schedule": "full"}
+    data = toy_data(30)
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(data, epochs=2, checkpoint_every=1, listeners=["progress", Stop()], **settings)
+    shown = capsys.readouterr().err
+    assert "warning: class 2 is rare" in shown and "goes on" not in shown
+    visiongraft.fit(data, out=tmp_path / "run", resume=True, task=settings["task"])
+    assert "goes on with epoch 1, step 2" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], Toy: Any
+) -> None:
+    class Stop:
+        @hookimpl
+        def step_ended(self) -> None:
+            raise KeyboardInterrupt
+
+    data, out = toy_data(30), tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(data, epochs=1, schedule="full", out=out, listeners=[Stop()])
+    visiongraft.fit(data, out=out, resume=True, task=Toy(augment=False))
+    words = "warning: no checkpoint was written before the end; the run begins anew"
+    assert words in capsys.readouterr().err
 
 
 def test_progress_shows_what_the_log_says(

@@ -1,0 +1,132 @@
+"""Run a session on buffers of a device that are made once per input shape and used again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from visiongraft.errors import OptionError
+
+MAX_SHAPES = 16  # each keeps its buffers, and with CUDA graphs a recording that cannot be dropped
+_GRAPH = "gpu_graph_id"
+_UNRECORDED = "-1"
+
+
+@dataclass(frozen=True)
+class _Bound:
+    binding: onnxruntime.IOBinding
+    value: onnxruntime.OrtValue
+    staged: onnxruntime.OrtValue | None
+    options: onnxruntime.RunOptions
+
+    def fill(self, images: NDArray[Any]) -> None:
+        """Copy pictures to the device, through pinned memory if there is any."""
+        if self.staged is None:
+            self.value.update_inplace(np.ascontiguousarray(images))
+            return
+        self.staged.numpy()[...] = images  # a view
+        self.value.update_inplace(self.staged)
+
+
+class BoundRuns:
+    """A session with one input, run by IO binding.
+
+    Args:
+        session: The session.
+        device: ``"cuda"`` or ``"cpu"``, where inputs and outputs lie.
+        device_id: Which of them.
+        capture: Fix the outputs' addresses too and number the shapes, as CUDA graphs need it. What
+            a graph computes must then have the same shape for all inputs of one shape.
+
+    Attributes:
+        pinned: Whether pictures go to the device through pinned memory.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        device: str = "cuda",
+        device_id: int = 0,
+        capture: bool = False,
+    ) -> None:
+        self._session = session
+        self._device = device, device_id
+        self._capture = capture
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._pinned = _pinned_memory(device)
+        self._bound: dict[tuple[int, ...], _Bound] = {}
+
+    @property
+    def pinned(self) -> bool:
+        return self._pinned is not None
+
+    def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
+        """Run once.
+
+        Args:
+            images: The input.
+
+        Returns:
+            All outputs, in the order of the graph.
+
+        Raises:
+            OptionError: CUDA graphs of too many input shapes were asked for.
+        """
+        bound = self._bound.get(images.shape)
+        if bound is None:
+            bound = self._bound[images.shape] = self._bind(images)
+        bound.fill(images)
+        self._session.run_with_iobinding(bound.binding, bound.options)
+        values: list[NDArray[Any]] = bound.binding.copy_outputs_to_cpu()
+        return values
+
+    def _bind(self, images: NDArray[Any]) -> _Bound:
+        if len(self._bound) == MAX_SHAPES:
+            if self._capture:
+                raise OptionError(
+                    f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and takes no other; "
+                    "resize pictures to one size, or leave it out"
+                )
+            del self._bound[next(iter(self._bound))]
+        binding = self._session.io_binding()
+        value, staged = self._allocate(images.shape, images.dtype), None
+        binding.bind_ortvalue_input(self._input, value)
+        for name in self._outputs:
+            binding.bind_output(name, *self._device)
+        if self._pinned is not None:
+            staged = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                images.shape, images.dtype, memory_info=self._pinned
+            )
+        bound = _Bound(binding, value, staged, onnxruntime.RunOptions())
+        if self._capture:
+            self._fix_outputs(bound, images)
+            bound.options.add_run_config_entry(_GRAPH, str(len(self._bound) + 1))
+        return bound
+
+    def _fix_outputs(self, bound: _Bound, images: NDArray[Any]) -> None:
+        """Learn the outputs' shapes from one run, and bind buffers of those shapes."""
+        unrecorded = onnxruntime.RunOptions()
+        unrecorded.add_run_config_entry(_GRAPH, _UNRECORDED)
+        bound.fill(images)
+        self._session.run_with_iobinding(bound.binding, unrecorded)
+        for name, output in zip(self._outputs, bound.binding.get_outputs(), strict=True):
+            fixed = self._allocate(output.shape(), output.element_type())
+            bound.binding.bind_ortvalue_output(name, fixed)
+
+    def _allocate(self, shape: Any, kind: Any) -> onnxruntime.OrtValue:
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, kind, *self._device)
+
+
+def _pinned_memory(device: str) -> Any | None:
+    """Find the memory of the host that a device reads without a further copy."""
+    if device == "cpu":
+        return None
+    for found in onnxruntime.get_ep_devices():
+        if found.ep_name.lower().startswith(device):
+            return found.memory_info(onnxruntime.OrtDeviceMemoryType.HOST_ACCESSIBLE)
+    return None

@@ -1,0 +1,220 @@
+"""From boxes with label names to targets: one label map for all parts, a split, and remarks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visiongraft.data.labels import LabelMap
+from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.data.splits import stratified_split
+from visiongraft.errors import DataError, name_some
+from visiongraft.plugins.detection.found import Part
+from visiongraft.plugins.detection.objects import Objects, Tally, to_objects
+from visiongraft.plugins.detection.sources import find_source
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class DetectionSamples(Samples):
+    """Pictures whose targets are ``Objects``, with the label map that their class ids belong to.
+
+    Attributes:
+        base: The pictures.
+        targets: The objects in each.
+        labels: The label map.
+    """
+
+    base: Samples
+    targets: tuple[Objects, ...]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def name(self, index: int) -> str:
+        return self.base.name(index)
+
+    def target(self, index: int) -> Objects:
+        return self.targets[index]
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        return self.base.load(index, channels)
+
+    def content(self, index: int) -> bytes | None:
+        return self.base.content(index)
+
+    def problem(self, index: int, height: int, width: int) -> str:
+        """Say whether boxes and picture belong together.
+
+        Args:
+            index: Position of the sample.
+            height: Height of its decoded picture in pixels.
+            width: Its width.
+
+        Returns:
+            What is wrong, or nothing.
+        """
+        target = self.targets[index]
+        if not target.boxes or target.size == (height, width):
+            return ""
+        return (
+            f"{self.name(index)}: its boxes are for a picture of {target.size[1]}x{target.size[0]} "
+            f"pixels, but it has {width}x{height}"
+        )
+
+    def subset(self, indices: Sequence[int]) -> DetectionSamples:
+        """Take some samples, in the given order; they keep the label map."""
+        targets = tuple(self.targets[i] for i in indices)
+        return DetectionSamples(self.base.subset(indices), targets, self.labels)
+
+    def counts(self) -> tuple[int, ...]:
+        """Count the objects of each label, without crowd regions."""
+        found = Counter(label for target in self.targets for label in target.single().labels)
+        return tuple(found[i] for i in range(len(self.labels)))
+
+
+def read_splits(
+    data: Any, *, labels: tuple[str, ...] = (), validation: float = 0.2, seed: int = 0
+) -> Splits:
+    """Read a data set to train on.
+
+    Args:
+        data: See ``find_source``.
+        labels: The label map if it is fixed; else it is made of all label names in the data.
+        validation: Share to hold out where there is no validation part, in (0, 1).
+        seed: Seed of that split.
+
+    Returns:
+        Training and validation samples, both ``DetectionSamples`` with the same label map.
+
+    Raises:
+        DataError: There is nothing to train on or to hold out, or a label is not in the label map.
+    """
+    source = find_source(data)
+    names = LabelMap(labels or source.names).names
+    if "train" not in source.parts:
+        raise DataError(f"the data have no training pictures, only {' and '.join(source.parts)}")
+    parts = {p: _labelled(part, names, source.tally) for p, part in source.parts.items()}
+    check_trainable(parts["train"])
+    if "validation" in parts:
+        train, held_out = parts["train"], parts["validation"]
+        origin = "the data's own part"
+    else:
+        train, held_out = _hold_out(parts["train"], validation, seed)
+        origin = f"{validation:.0%} of the training pictures, stratified by label, seed {seed}"
+    facts: dict[str, Any] = {
+        "labels": len(names),
+        "validation from": origin,
+        "training boxes by label": dict(zip(names, train.counts(), strict=True)),
+        "validation boxes by label": dict(zip(names, held_out.counts(), strict=True)),
+        **_extremes("training", train),
+        **_extremes("validation", held_out),
+        **source.tally.counts,
+    }
+    if "test" in parts:
+        facts["test pictures, not used"] = len(parts["test"])
+    remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, held_out))
+    return Splits(train, held_out, facts, remarks)
+
+
+def read_labelled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
+    """Read pictures to evaluate on.
+
+    Args:
+        data: See ``find_source``; the test part is taken if there is one, else the validation
+            part, else all.
+        labels: The label map.
+
+    Returns:
+        The samples.
+
+    Raises:
+        DataError: There are none, or a label is not in the label map.
+    """
+    source = find_source(data)
+    part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
+    return _labelled(part, labels, source.tally)
+
+
+def check_trainable(train: DetectionSamples) -> None:
+    """Make sure that there is something to find.
+
+    Args:
+        train: Training samples.
+
+    Raises:
+        DataError: No training picture has a box that counts.
+    """
+    if not any(train.counts()):
+        raise DataError("no training picture has a box; there is nothing to learn")
+
+
+def _labelled(part: Part, names: tuple[str, ...], tally: Tally) -> DetectionSamples:
+    known = {name: i for i, name in enumerate(names)}
+    targets = []
+    for position, annotation in enumerate(part.annotations):
+        place = part.samples.name(position)
+        try:
+            for name in set(annotation.names).difference(known):
+                LabelMap(names).id_of(name)
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from None
+        targets.append(to_objects(annotation, known, place, tally))
+    return DetectionSamples(part.samples, tuple(targets), names)
+
+
+def _hold_out(
+    samples: DetectionSamples, fraction: float, seed: int
+) -> tuple[DetectionSamples, DetectionSamples]:
+    """Split by label; a picture counts for its rarest label, which needs it most."""
+    counts = samples.counts()
+    keys = [
+        min(t.single().labels, key=lambda i: (counts[i], i), default=-1) for t in samples.targets
+    ]
+    kept, held_out = stratified_split(keys, fraction, seed)
+    learned = {i for index in kept for i in samples.targets[index].single().labels}
+    back = set()
+    for index in held_out:
+        own = set(samples.targets[index].single().labels)
+        if not own <= learned:  # no other picture is left to teach them
+            learned |= own
+            back.add(index)
+    kept, held_out = sorted([*kept, *back]), [i for i in held_out if i not in back]
+    if not held_out:
+        raise DataError(
+            "no label has two pictures, so none can be held out; add pictures, or give a "
+            "validation part"
+        )
+    return samples.subset(kept), samples.subset(held_out)
+
+
+def _extremes(part: str, samples: DetectionSamples) -> dict[str, int]:
+    return {
+        f"{part} pictures without boxes": sum(not t.single().boxes for t in samples.targets),
+        f"{part} crowd regions": sum(sum(t.crowd) for t in samples.targets),
+    }
+
+
+def _remarks(train: DetectionSamples, held_out: DetectionSamples) -> list[str]:
+    """Say what is odd about the labels, one line each."""
+    learned = dict(zip(train.labels, train.counts(), strict=True))
+    checked = dict(zip(train.labels, held_out.counts(), strict=True))
+    absent = [n for n in train.labels if not learned[n] and not checked[n]]
+    unlearned = [n for n in train.labels if not learned[n] and checked[n]]
+    unchecked = [n for n in train.labels if learned[n] and not checked[n]]
+    lines = []
+    if absent:
+        lines.append(f"labels without any box: {name_some(absent, SHOWN)}")
+    if unlearned:
+        lines.append(
+            f"labels only in validation, which cannot be learnt: {name_some(unlearned, SHOWN)}"
+        )
+    if unchecked:
+        lines.append(
+            f"labels without validation boxes, not measured: {name_some(unchecked, SHOWN)}"
+        )
+    return lines

@@ -1,0 +1,55 @@
+"""What the readers of all formats give: pictures with boxes and label names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from visiongraft.data.samples import Samples
+from visiongraft.plugins.detection.objects import Annotation, Tally
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures and what is annotated on them.
+
+    Attributes:
+        samples: The pictures; their own targets are not used.
+        annotations: One for each.
+    """
+
+    samples: Samples
+    annotations: Sequence[Annotation]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it was found.
+
+    Attributes:
+        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have pictures; a set
+            that is not divided is all ``"train"``.
+        names: All label names, those without boxes too, in the order of their ids.
+        warnings: One line on each thing that was passed over.
+        tally: What was odd about single boxes.
+    """
+
+    parts: dict[str, Part]
+    names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    tally: Tally = field(default_factory=Tally)
+
+
+BACKGROUND = frozenset({"background", "__background__", "_background_"})
+PASSED_OVER = "boxes labelled as background were left out"
+
+
+def is_background(name: str) -> bool:
+    """Say whether a label name stands for what is no object."""
+    return name.strip().lower() in BACKGROUND
+
+
+def in_order(*lists: Sequence[str]) -> tuple[str, ...]:
+    """Join lists of label names: first come, first numbered; background is none of them."""
+    joined = dict.fromkeys(name for names in lists for name in names)
+    return tuple(name for name in joined if not is_background(name))

@@ -1,0 +1,146 @@
+"""Which of a backbone's feature maps a head looks at, and a pyramid for those that have only one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.errors import OptionError
+
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Level:
+    """One feature map that a head looks at.
+
+    Attributes:
+        channels: Its channels.
+        stride: Input pixels from one of its cells to the next.
+        grid: Its height and width in cells.
+    """
+
+    channels: int
+    stride: float
+    grid: tuple[int, int]
+
+
+class Maps(nn.Module):
+    """Gives a backbone's maps from a stride on, from fine to coarse.
+
+    If fewer than two are that coarse, the two coarsest are taken. Backbones whose maps all have one
+    stride, such as plain vision transformers, get a simple pyramid on the last map.
+
+    Args:
+        backbone: The backbone.
+        stride: Least stride to look at, in pixels.
+
+    Attributes:
+        levels: The maps that ``forward`` gives.
+    """
+
+    def __init__(self, backbone: Backbone, stride: int) -> None:
+        super().__init__()
+        info = backbone.info
+        grids = map_grids(backbone)
+        self.pyramid: SimplePyramid | None = None
+        if len(set(info.strides)) == 1:
+            self.indices = [len(info.strides) - 1]
+            last = Level(info.channels[-1], info.strides[-1], grids[-1])
+            self.pyramid = SimplePyramid(last, stride)
+            self.levels = self.pyramid.levels
+        else:
+            self.indices = _chosen(info, stride)
+            self.levels = [Level(info.channels[i], info.strides[i], grids[i]) for i in self.indices]
+
+    def forward(self, features: Features) -> list[Tensor]:
+        """Give the maps, float32 or the type that the network computes in."""
+        chosen = [features.maps[i] for i in self.indices]
+        return chosen if self.pyramid is None else self.pyramid(chosen[0])
+
+
+class SimplePyramid(nn.Module):
+    """Maps of several strides out of one (Li et al., 2022, "Exploring plain vision transformer").
+
+    Finer maps come from transposed convolutions, coarser ones from max pooling.
+
+    Args:
+        last: The map to start from.
+        stride: Least stride to give; at most one octave of coarser and two of finer maps are made.
+
+    Attributes:
+        levels: The maps that ``forward`` gives.
+    """
+
+    def __init__(self, last: Level, stride: int) -> None:
+        super().__init__()
+        (height, width), channels = last.grid, last.channels
+        finer = [n for n in (2, 1) if last.stride / 2**n >= stride] or [1]
+        self.branches = nn.ModuleList([_finer(channels, n) for n in finer])
+        self.branches.extend([nn.Identity(), nn.MaxPool2d(2, ceil_mode=True)])
+        self.levels = [
+            Level(channels // 2**n, last.stride / 2**n, (height * 2**n, width * 2**n))
+            for n in finer
+        ]
+        half = ((height + 1) // 2, (width + 1) // 2)
+        self.levels += [last, Level(channels, last.stride * 2, half)]
+
+    def forward(self, last: Tensor) -> list[Tensor]:
+        """Give maps from fine to coarse."""
+        return [branch(last) for branch in self.branches]
+
+
+def map_grids(backbone: Backbone) -> list[tuple[int, int]]:
+    """Find the height and width of each feature map, by one picture of zeros.
+
+    Args:
+        backbone: The backbone; left as it was.
+
+    Returns:
+        In cells, one per map.
+    """
+    modes = {module: module.training for module in backbone.modules()}
+    parameter = next(backbone.parameters())
+    shape = (1, backbone.info.in_channels, *backbone.info.preprocess.size)
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            maps = backbone(torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)).maps
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return [(int(m.shape[2]), int(m.shape[3])) for m in maps]
+
+
+def refuse_crops(backbone: Backbone) -> None:
+    """Make sure that the network sees whole pictures, on which boxes have one meaning.
+
+    Raises:
+        OptionError: Pictures are not stretched to the network's size.
+    """
+    resize = backbone.info.preprocess.resize
+    if resize != "stretch":
+        raise OptionError(
+            f"detection takes resize='stretch', not {resize!r}: its boxes are places in the whole "
+            "picture"
+        )
+
+
+def _chosen(info: BackboneInfo, stride: int) -> list[int]:
+    last_of = {s: i for i, s in enumerate(info.strides)}  # of equal strides the last one
+    order = sorted(last_of)
+    coarse = [s for s in order if s >= stride]
+    return [last_of[s] for s in (coarse if len(coarse) >= FEWEST else order[-FEWEST:])]
+
+
+def _finer(channels: int, octaves: int) -> nn.Module:
+    steps: list[nn.Module] = []
+    for n in range(octaves):
+        inputs = channels // 2**n
+        if n:
+            steps += [nn.GroupNorm(1, inputs), nn.GELU()]
+        steps.append(nn.ConvTranspose2d(inputs, inputs // 2, 2, stride=2))
+    return nn.Sequential(*steps)

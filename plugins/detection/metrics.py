@@ -1,0 +1,151 @@
+"""COCO's average precision over a whole set, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from visiongraft.errors import DataError
+from visiongraft.task import Arrays
+
+# In the order of COCOeval.stats.
+STATS = (
+    *("mAP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
+)
+RECALLS = np.linspace(0, 1, 101)
+HALF, ALL_AREAS, MOST = 0, 0, 2  # IoU 0.5, objects of all areas, 100 detections per picture
+DIGITS = 9
+
+
+class DetectionMetrics:
+    """Keeps boxes that were found and boxes that are there, and compares them at the end.
+
+    Args:
+        labels: Label names.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self._images: list[dict[str, Any]] = []
+        self._there: list[dict[str, Any]] = []
+        self._found: list[dict[str, Any]] = []
+
+    def update(self, decoded: Arrays, targets: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take one batch in.
+
+        Args:
+            decoded: ``boxes``, ``scores``, ``labels`` and ``count`` as ``selection.results`` gives.
+            targets: What ``Objects.tensors`` gave, one for each picture, on the CPU.
+        """
+        for i, target in enumerate(targets):
+            image = len(self._images) + 1
+            height, width = target["size"].tolist()
+            self._images.append({"id": image, "height": height, "width": width})
+            for row in _rows(target["boxes"].double().numpy(), target["labels"].numpy()):
+                self._there.append({"id": len(self._there) + 1, "image_id": image, **row})
+            new = self._there[len(self._there) - len(target["boxes"]) :]
+            for row, area, crowd in zip(new, target["areas"], target["crowd"], strict=True):
+                row |= {"area": float(area), "iscrowd": int(crowd)}
+            count = int(decoded["count"][i])
+            boxes, labels = decoded["boxes"][i, :count], decoded["labels"][i, :count]
+            rows = _rows(boxes.astype(np.float64), labels)
+            for row, score in zip(rows, decoded["scores"][i, :count], strict=True):
+                self._found.append({"image_id": image, **row, "score": float(score)})
+
+    def files(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Give annotations and detections as COCO's annotation and results files hold them."""
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.labels)]
+        annotations = {
+            "info": {},
+            "images": self._images,
+            "annotations": self._there,
+            "categories": categories,
+        }
+        return annotations, self._found
+
+    def compute(self) -> dict[str, Any]:
+        """Give all results so far, as JSON values.
+
+        Returns:
+            COCO's twelve numbers, each ``None`` if no object is there that it measures, but ``mAP``
+            0; ``per_label`` with ``AP``, ``AP50`` and the number of ``boxes``; and
+            ``precision_at_recall``: at an IoU of 0.5, the mean over the labels at 101 recalls.
+
+        Raises:
+            DataError: No batch was taken in.
+        """
+        if not self._images:
+            raise DataError("there are no pictures to measure")
+        annotations, found = self.files()
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            there = COCO()
+            there.dataset = annotations
+            there.createIndex()
+            evaluation = COCOeval(there, _detections(there, found), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        precision = evaluation.eval["precision"]  # (IoU, recall, label, area, detections)
+        results = {n: _number(v) for n, v in zip(STATS, evaluation.stats, strict=True)}
+        half = precision[HALF, :, :, ALL_AREAS, MOST]
+        measured = half[:, half[0] > -1]
+        curve = measured.mean(1) if measured.size else np.zeros(len(RECALLS))
+        return {
+            **results,
+            "mAP": results["mAP"] or 0.0,
+            "per_label": self._per_label(precision),
+            "precision_at_recall": [round(float(v), 4) for v in curve],
+        }
+
+    def _per_label(self, precision: NDArray[Any]) -> dict[str, dict[str, float | int | None]]:
+        boxes = np.bincount(
+            [row["category_id"] - 1 for row in self._there if not row["iscrowd"]],
+            minlength=len(self.labels),
+        )
+        return {
+            name: {
+                "AP": _mean(precision[:, :, i, ALL_AREAS, MOST]),
+                "AP50": _mean(precision[HALF, :, i, ALL_AREAS, MOST]),
+                "boxes": int(boxes[i]),
+            }
+            for i, name in enumerate(self.labels)
+        }
+
+
+def _rows(boxes: NDArray[Any], labels: NDArray[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "category_id": int(label) + 1,
+            "bbox": [float(v) for v in (x1, y1, x2 - x1, y2 - y1)],
+        }
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels, strict=True)
+    ]
+
+
+def _detections(there: COCO, found: list[dict[str, Any]]) -> COCO:
+    """Load detections; pycocotools itself cannot load none."""
+    if found:
+        return there.loadRes([dict(row) for row in found])
+    none = COCO()
+    none.dataset = {**there.dataset, "annotations": []}
+    none.createIndex()
+    return none
+
+
+def _number(value: float) -> float | None:
+    """Give what was measured; pycocotools gives -1 where there is nothing to measure."""
+    return None if value < 0 else round(float(value), DIGITS)
+
+
+def _mean(precision: NDArray[Any]) -> float | None:
+    known = precision[precision > -1]
+    return round(float(known.mean()), DIGITS) if known.size else None

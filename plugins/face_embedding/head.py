@@ -1,0 +1,58 @@
+"""The embedding layer on top of the backbone's pooled features."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiongraft.backbone import Features
+
+
+class Neck(nn.BatchNorm1d):
+    """Batch norm that takes a batch of one picture, of which there are no statistics, as it is.
+
+    Such a batch is what is left where several processes share the last pictures of an epoch.
+    """
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Normalise (N, D)."""
+        if self.training and len(vectors) == 1:
+            return F.batch_norm(vectors, self.running_mean, self.running_var, eps=self.eps)
+        return super().forward(vectors)
+
+
+class EmbeddingHead(nn.Module):
+    """Dropout, a linear layer and, as neck, a batch norm without scale and shift of its own.
+
+    The linear layer begins as an orthogonal projection, which keeps the angles between a pretrained
+    backbone's features nearly as they are. Vectors are made unit vectors later, in float32, by the
+    loss and by ``decode``: the squares of a long vector overflow half precision.
+
+    Args:
+        inputs: Length of the pooled features.
+        dimension: Length of the embedding.
+        dropout: Share of the features that is dropped in training, in [0, 1).
+        batch_norm: Whether there is a neck (Luo et al., 2019, "Bag of tricks for person
+            re-identification"; ArcFace ends in one too).
+    """
+
+    def __init__(
+        self, inputs: int, dimension: int, dropout: float = 0.0, batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.output = nn.Linear(inputs, dimension, bias=False)
+        self.neck = Neck(dimension, affine=False) if batch_norm else nn.Identity()
+        nn.init.orthogonal_(self.output.weight)
+
+    def forward(self, features: Features) -> Tensor:
+        """Compute embeddings.
+
+        Args:
+            features: Their pooled features, (N, inputs), are used.
+
+        Returns:
+            (N, dimension), of any length.
+        """
+        embeddings: Tensor = self.neck(self.output(self.dropout(features.pooled)))
+        return embeddings
