@@ -23,7 +23,7 @@ class Check:
         sizes: The (height, width) pairs that were tried, in pixels, from the smallest to the
             largest; of very many some.
         difference: Worst difference, relative to the largest absolute reference value.
-        flips: Decisions that changed; on plain pictures, where decisions are ties, none is counted.
+        flips: Decisions that changed.
         worst: Which picture differs most, by its position: an exported file must not tell the names
             of the files it was tried on.
         decisions: How many decisions were compared: the values of all integer results.

@@ -16,6 +16,7 @@ import onnx
 from visiongraft.errors import ExportError, OptionError, VisiongraftError
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.capture import one_line
+from visiongraft.exporters.onnx.content import KEY, certificate_field, content_sha256
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import as_properties, backbone_facts, describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions, parse_options
@@ -24,7 +25,6 @@ from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import TOLERANCE, Findings, verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
 from visiongraft.files import write_json
-from visiongraft.weights import file_sha256
 
 if TYPE_CHECKING:
     from visiongraft.data.samples import Samples
@@ -79,10 +79,7 @@ class OnnxExporter(Exporter):
                 findings = replace(lowered, warnings=_merged(findings, lowered))
             certificate = _certificate(path, draft, findings, settings)
             # Appending a field to a message leaves the bytes that were verified as they are.
-            addition = onnx.ModelProto()
-            properties = as_properties({"certificate": certificate.to_json()})
-            onnx.helper.set_model_props(addition, properties)
-            _append(temporary, addition)
+            _append(temporary, certificate_field(as_properties({KEY: certificate.to_json()})[KEY]))
             os.replace(temporary, path)
         write_json(path.with_name(f"{path.name}.certificate.json"), certificate.to_json())
         return certificate
@@ -103,7 +100,9 @@ class _Draft:
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_properties(described))
-        _append(self.file, exported)
+        if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialised
+            raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
+        _append(self.file, exported.SerializeToString())
         try:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
@@ -175,11 +174,9 @@ def _merged(*found: Findings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(warning for findings in found for warning in findings.warnings))
 
 
-def _append(file: Path, model: onnx.ModelProto) -> None:
-    if model.ByteSize() > MAX_BYTES:
-        raise ExportError(f"the model has {model.ByteSize()} bytes; one file can hold {MAX_BYTES}")
+def _append(file: Path, content: bytes) -> None:
     with open(file, "ab") as stream:
-        stream.write(model.SerializeToString())
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -203,5 +200,5 @@ def _certificate(
         budget=None if exact else draft.options.budget,
         settings=settings,
         backbone=backbone_facts(draft.model),
-        content_sha256=file_sha256(draft.file),
+        content_sha256=content_sha256(draft.file),
     )

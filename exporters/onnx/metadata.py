@@ -75,7 +75,7 @@ def backbone_facts(model: TransferModel) -> dict[str, str]:
 
 def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions) -> dict[str, Any]:
     colour = {1: "grey", 3: "RGB"}.get(info.in_channels, "as in the data")
-    named = {"name": IMAGES, "channels": info.in_channels, "colour": colour}
+    named = {"name": IMAGES, "kind": options.input, "channels": info.in_channels, "colour": colour}
     if options.input == "float":
         height, width = options.size or info.preprocess.size
         sizes = any(entry.name == SIZES for entry in exported.graph.input)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,21 @@ from visiongraft.errors import DataError
 
 MAX_SINGLE = 1000
 PLAIN = {"black": 0, "white": 255, "grey": 128}
+
+
+class PictureHash:
+    """Hash over the shapes and values of pictures, in order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, image: Image) -> None:
+        """Take one picture in."""
+        self._digest.update(repr(image.shape).encode() + image.tobytes())
+
+    def hexdigest(self) -> str:
+        """Give the hash so far."""
+        return self._digest.hexdigest()
 
 
 class RealPictures:

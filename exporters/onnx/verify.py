@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from visiongraft.exporters.onnx.options import MIXED_BATCH
 from visiongraft.exporters.onnx.pictures import (
     MAX_SINGLE,
     PLAIN,
+    PictureHash,
     RealPictures,
     plain_pictures,
     random_pictures,
@@ -33,7 +33,7 @@ from visiongraft.network import InferenceGraph
 from visiongraft.task import Metrics, Task
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
-MAX_CHANGED = 10  # times the budget: the share of decisions that a lower precision may change
+MANY_CHANGED = 10  # times the budget: a share of changed decisions that is worth a warning
 MAX_IN_BATCHES = 64
 BATCHES = (3, 8)
 _SIZES_NAMED = 20
@@ -82,9 +82,8 @@ def verify(
     computed for both sides. If there are more real pictures than that, evenly spaced ones are taken.
 
     Without a budget no decision may change, nor any number by more than ``TOLERANCE``. With one,
-    all numbers must be finite, the metric may not be worse by more than the budget, and of the
-    decisions on real pictures given one by one at most ten times that share may change, though
-    always one.
+    all numbers must be finite, and the metric may not be worse by more than the budget; how many
+    decisions changed is told, not judged, since to ``Task.compare`` a box that moved is one.
 
     Args:
         file: The ONNX file.
@@ -115,15 +114,16 @@ def verify(
     if real is not None:
         checks += [_compare_batches(pair, real, batch) for batch in batches]
     checks += [_compare_random(pair, size, batch) for batch in (1, *batches)]
-    checks.append(_compare_plain(pair, size or config.size))
+    checks += [_compare_plain(pair, size or config.size, batch) for batch in (1, len(PLAIN))]
     if real is None:
         return Findings(tuple(checks), None, None, None, (_NO_PICTURES,))
     measured = measurable(graph, size)
     single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, measured)
     checks.append(single)
+    warnings = real.warnings() if measured else (*real.warnings(), _NOT_MEASURED)
     if budget is not None:
         _hold(pair.task, budget, single, metric_torch, metric_exported)
-    warnings = real.warnings() if measured else (*real.warnings(), _NOT_MEASURED)
+        warnings += _many_changed(budget, single)
     return Findings(tuple(checks), metric_torch, metric_exported, sha256, warnings)
 
 
@@ -167,12 +167,13 @@ def _hold(
             f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {single.pictures} "
             f"pictures, worse by {lost:.4f}; budget={budget} is accepted"
         )
-    allowed = MAX_CHANGED * budget
-    if single.flips > max(1.0, allowed * single.decisions):
-        raise BudgetError(
-            f"{single.flips} of {single.decisions} decisions on real pictures changed; with "
-            f"budget={budget} {allowed:.0%} are accepted"
-        )
+
+
+def _many_changed(budget: float, single: Check) -> tuple[str, ...]:
+    share = single.flips / max(1, single.decisions)
+    if share <= MANY_CHANGED * budget:
+        return ()
+    return (f"{share:.0%} of the decisions on real pictures changed, by Task.compare",)
 
 
 _NO_PICTURES = "no real picture was tried; export with data to compare on what the model will see"
@@ -322,10 +323,10 @@ def _compare_single(
 ) -> tuple[Check, float | None, float | None, str]:
     tally = _Tally(pair, "real", 1)
     metrics = pair.task.build_metrics(), pair.task.build_metrics()
-    digest = hashlib.sha256()
+    digest = PictureHash()
     for index, original, image in real.load(real.indices(MAX_SINGLE)):
         tally.pictures += 1
-        digest.update(repr(original.shape).encode() + original.tobytes())
+        digest.add(original)
         results = pair.run(image[None])
         size = (image.shape[0], image.shape[1])
         tally.add(results, size, [_place(index)], [real.samples.name(index)])
@@ -352,16 +353,38 @@ def _compare_random(pair: _Pair, size: tuple[int, int] | None, batch: int) -> Ch
     return tally.result()
 
 
-def _compare_plain(pair: _Pair, size: tuple[int, int]) -> Check:
+def _compare_plain(pair: _Pair, size: tuple[int, int], batch: int) -> Check:
     """Try pictures without content, where a division by nothing shows."""
     images = plain_pictures(*size, len(pair.graph.preprocess.config.mean))
     names = [f"a {name} picture" for name in PLAIN]
-    tally = _Tally(pair, "plain", len(images), pictures=len(images))
-    tally.add(pair.run(images), size, names, names)
-    if tally.flips and math.isfinite(tally.difference):
-        tally.difference = 0.0  # of ties that fell otherwise
-    tally.flips = tally.decisions = 0
+    tally = _Tally(pair, "plain", batch, pictures=len(images))
+    for start in range(0, len(images), batch):
+        some = slice(start, start + batch)
+        reference, candidate = pair.run(images[some])
+        if pair.exact and _equal_but_for_ties(reference, candidate):
+            candidate = reference
+        tally.add((reference, candidate), size, names[some], names[some])
     return tally.result()
+
+
+def _equal_but_for_ties(reference: Arrays, candidate: Arrays) -> bool:
+    """Say whether scores agree though another one of equals may have been chosen.
+
+    All places of an even picture are alike, and which of them a detector names is chance. So all
+    results must be finite, and one real-valued one must be the same in each picture, in any order.
+    """
+    if reference.keys() != candidate.keys() or any(
+        value.shape != candidate[name].shape or not np.isfinite(candidate[name]).all()
+        for name, value in reference.items()
+    ):
+        return False
+    for name, value in reference.items():
+        if value.dtype.kind == "f" and value.ndim > 1 and value.size:
+            one, other = (np.sort(v.reshape(len(v), -1), 1) for v in (value, candidate[name]))
+            scale = max(float(np.abs(one).max()), 1e-12)
+            if float(np.abs(one - other).max()) <= TOLERANCE * scale:
+                return True
+    return False
 
 
 def _one(arrays: Arrays, index: int) -> Arrays:

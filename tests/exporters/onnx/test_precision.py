@@ -237,7 +237,7 @@ def test_an_8_bit_file_is_exported_and_told_in_full(
     certificate = OnnxExporter().export(
         exported.model, path, crops, precision="int8", budget=0.05, max_batch=4
     )
-    assert [check.batch for check in certificate.checks] == [3, 4, 1, 3, 4, 3, 1]
+    assert [check.batch for check in certificate.checks] == [3, 4, 1, 3, 4, 1, 3, 1]
     assert certificate.precision == Predictor(path).metadata["precision"] == "int8"
     predictor = Predictor(path)
     right = [
@@ -273,7 +273,7 @@ def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path:
         verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
 
 
-def test_many_changed_decisions_are_refused_though_the_metric_is_the_same(
+def test_many_changed_decisions_are_told_where_the_metric_is_the_same(
     exported: Any, crops: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
@@ -290,9 +290,9 @@ def test_many_changed_decisions_are_refused_though_the_metric_is_the_same(
 
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
-    with pytest.raises(BudgetError, match=r"of 120 decisions on real pictures changed; .* 10% are"):
-        verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
-    assert verify(exported.path, graph, crops, budget=0.01).metric_exported == 0.5
+    (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
+    assert warning.endswith("% of the decisions on real pictures changed, by Task.compare")
+    assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
 
 
 def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any) -> None:

@@ -213,7 +213,7 @@ def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
 def test_the_checks_cover_batches_sizes_and_both_kinds_of_pictures(exported: Any) -> None:
     checks = {(check.inputs, check.batch): check for check in exported.certificate.checks}
     both = {(inputs, batch) for inputs in ("random", "real") for batch in (1, 3, 8)}
-    assert set(checks) == both | {("plain", 3)}
+    assert set(checks) == both | {("plain", 1), ("plain", 3)}
     assert all(check.flips == 0 for check in checks.values())
     for batch in (1, 3):
         sizes = checks["random", batch].sizes
