@@ -45,7 +45,7 @@ demo: .venv/installed  ## Fine-tune on pictures, prove it, export it, predict wi
 docs: .venv/installed  ## Build the documentation into site/
 	$(PYTHON) -m mkdocs build --strict
 
-bench: .venv/installed  ## Measure what replay saves
+bench: .venv/installed  ## Run the benchmarks: replay, exported files on the CPU, decoding ahead
 	for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
 
 clean:  ## Remove everything that was made, .venv too

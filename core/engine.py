@@ -258,7 +258,8 @@ class Engine:
         )
         if own is not None:
             return checked_deal(own, count, processes, task.name)
-        batches = shuffled_batches(count, config.batch_size * processes, config.seed, epoch)
+        size = config.batch_size * processes
+        batches = shuffled_batches(count, size, config.seed, epoch, processes)
         return divided(batches, processes)
 
     def _step(

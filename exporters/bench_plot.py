@@ -53,6 +53,7 @@ def draw(report: Report, path: Path) -> None:
         right.errorbar(places, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
     left.set_ylabel("pictures a second")
     right.set_ylabel("ms a run: median, up to p99")
+    right.set_yscale("log")  # large batches would hide the small ones
     for axes in (left, right):
         axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     left.legend(fontsize="small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +18,32 @@ _UNRECORDED = "-1"
 
 
 @dataclass(frozen=True)
-class _Bound:
-    binding: onnxruntime.IOBinding
+class _Buffer:
     value: onnxruntime.OrtValue
     staged: onnxruntime.OrtValue | None
-    options: onnxruntime.RunOptions
 
-    def fill(self, images: NDArray[Any]) -> None:
-        """Copy pictures to the device, through pinned memory if there is any."""
+    def fill(self, array: NDArray[Any]) -> None:
+        """Copy an input to the device, through pinned memory if there is any."""
         if self.staged is None:
-            self.value.update_inplace(np.ascontiguousarray(images))
+            self.value.update_inplace(np.ascontiguousarray(array))
             return
-        self.staged.numpy()[...] = images  # a view
+        self.staged.numpy()[...] = array  # a view
         self.value.update_inplace(self.staged)
 
 
+@dataclass(frozen=True)
+class _Bound:
+    binding: onnxruntime.IOBinding
+    buffers: dict[str, _Buffer]
+    options: onnxruntime.RunOptions
+
+    def fill(self, feed: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in feed.items():
+            self.buffers[name].fill(array)
+
+
 class BoundRuns:
-    """A session with one input, run by IO binding.
+    """A session, run by IO binding.
 
     Args:
         session: The session.
@@ -43,7 +53,7 @@ class BoundRuns:
             a graph computes must then have the same shape for all inputs of one shape.
 
     Attributes:
-        pinned: Whether pictures go to the device through pinned memory.
+        pinned: Whether inputs go to the device through pinned memory.
     """
 
     def __init__(
@@ -56,20 +66,19 @@ class BoundRuns:
         self._session = session
         self._device = device, device_id
         self._capture = capture
-        self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
         self._pinned = _pinned_memory(device)
-        self._bound: dict[tuple[int, ...], _Bound] = {}
+        self._bound: dict[tuple[tuple[int, ...], ...], _Bound] = {}
 
     @property
     def pinned(self) -> bool:
         return self._pinned is not None
 
-    def run(self, images: NDArray[Any]) -> list[NDArray[Any]]:
+    def run(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run once.
 
         Args:
-            images: The input.
+            feed: All inputs by name, always in the same order.
 
         Returns:
             All outputs, in the order of the graph.
@@ -77,15 +86,16 @@ class BoundRuns:
         Raises:
             OptionError: CUDA graphs of too many input shapes were asked for.
         """
-        bound = self._bound.get(images.shape)
+        key = tuple(array.shape for array in feed.values())
+        bound = self._bound.get(key)
         if bound is None:
-            bound = self._bound[images.shape] = self._bind(images)
-        bound.fill(images)
+            bound = self._bound[key] = self._bind(feed)
+        bound.fill(feed)
         self._session.run_with_iobinding(bound.binding, bound.options)
         values: list[NDArray[Any]] = bound.binding.copy_outputs_to_cpu()
         return values
 
-    def _bind(self, images: NDArray[Any]) -> _Bound:
+    def _bind(self, feed: Mapping[str, NDArray[Any]]) -> _Bound:
         if len(self._bound) == MAX_SHAPES:
             if self._capture:
                 raise OptionError(
@@ -93,26 +103,29 @@ class BoundRuns:
                     "resize pictures to one size, or leave it out"
                 )
             del self._bound[next(iter(self._bound))]
-        binding = self._session.io_binding()
-        value, staged = self._allocate(images.shape, images.dtype), None
-        binding.bind_ortvalue_input(self._input, value)
+        buffers = {name: self._buffer(array) for name, array in feed.items()}
+        bound = _Bound(self._session.io_binding(), buffers, onnxruntime.RunOptions())
+        for name, buffer in buffers.items():
+            bound.binding.bind_ortvalue_input(name, buffer.value)
         for name in self._outputs:
-            binding.bind_output(name, *self._device)
-        if self._pinned is not None:
-            staged = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                images.shape, images.dtype, memory_info=self._pinned
-            )
-        bound = _Bound(binding, value, staged, onnxruntime.RunOptions())
+            bound.binding.bind_output(name, *self._device)
         if self._capture:
-            self._fix_outputs(bound, images)
+            self._fix_outputs(bound, feed)
             bound.options.add_run_config_entry(_GRAPH, str(len(self._bound) + 1))
         return bound
 
-    def _fix_outputs(self, bound: _Bound, images: NDArray[Any]) -> None:
+    def _buffer(self, array: NDArray[Any]) -> _Buffer:
+        value = self._allocate(array.shape, array.dtype)
+        if self._pinned is None:
+            return _Buffer(value, None)
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        return _Buffer(value, make(array.shape, array.dtype, memory_info=self._pinned))
+
+    def _fix_outputs(self, bound: _Bound, feed: Mapping[str, NDArray[Any]]) -> None:
         """Learn the outputs' shapes from one run, and bind buffers of those shapes."""
         unrecorded = onnxruntime.RunOptions()
         unrecorded.add_run_config_entry(_GRAPH, _UNRECORDED)
-        bound.fill(images)
+        bound.fill(feed)
         self._session.run_with_iobinding(bound.binding, unrecorded)
         for name, output in zip(self._outputs, bound.binding.get_outputs(), strict=True):
             fixed = self._allocate(output.shape(), output.element_type())

@@ -96,7 +96,8 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[V
         links += [_library(name, provider) for name, provider in _libraries().items()]
         links += [driver_link(*_asked_driver(), onnxruntime.cuda_version)]
     elif sys.platform != "darwin":
-        links.append(Link("CUDA provider", MISSING, "not in this build", remedy("onnxruntime-gpu")))
+        advice = f"uninstall onnxruntime, then {remedy('onnxruntime-gpu')}"
+        links.append(Link("CUDA provider", MISSING, "not in this build", advice))
     return links, [_tried(provider) for provider in providers]
 
 
@@ -114,6 +115,8 @@ def _runtime() -> Link:
 
 def _libraries() -> dict[str, str]:
     """Give what the providers need of NVIDIA's, by their own headers, and which of them needs it."""
+    if not sys.platform.startswith("linux"):
+        return {}
     major = int(onnxruntime.cuda_version.split(".")[0])
     found: dict[str, str] = {}
     for provider in ("cuda", "tensorrt"):

@@ -29,6 +29,8 @@ class InputSpec:
         channels: How many.
         height: The only height that it takes, in pixels; ``None`` for any.
         width: The only width, likewise.
+        sizes: Name of a second input, int64 (N, 2): original height and width of each preprocessed
+            picture in pixels; ``None`` if there is none.
     """
 
     name: str
@@ -37,6 +39,12 @@ class InputSpec:
     channels: int
     height: int | None
     width: int | None
+    sizes: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All inputs of the graph, in order."""
+        return [self.name] if self.sizes is None else [self.name, self.sizes]
 
     def accepts(self, images: Any) -> bool:
         """Say whether an object is an array that the file takes."""
@@ -94,11 +102,13 @@ def _input(entry: Any) -> InputSpec | None:
         return None
     dtype = entry.get("dtype", _DTYPES[kind][0])
     layout = entry.get("layout", _LAYOUTS[kind])
-    sizes = (entry.get("height"), entry.get("width"))
+    sizes, second = (entry.get("height"), entry.get("width")), entry.get("sizes")
     fits = dtype in _DTYPES[kind] and layout == _LAYOUTS[kind]
     if not fits or not _is_size(channels) or not all(s is None or _is_size(s) for s in sizes):
         return None
-    return InputSpec(name, kind, dtype, channels, *sizes)
+    if second is not None and (kind == "uint8" or not isinstance(second, str)):
+        return None
+    return InputSpec(name, kind, dtype, channels, *sizes, second)
 
 
 def _is_size(value: Any) -> TypeGuard[int]:

@@ -13,7 +13,7 @@ Example::
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -23,20 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import decode_file, printable, to_array
-from visiongraft.data.folder import list_pictures
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError, VisiongraftError
 from visiongraft.exporters.binding import BoundRuns
 from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.decoding import decoded_ahead
 from visiongraft.exporters.description import read_description
 from visiongraft.exporters.onnx_file import MAX_BYTES, refuse_unsafe
+from visiongraft.exporters.pictures import Picture, as_array, described, each_picture, name_of
 from visiongraft.exporters.providers import CUDA, Provider, open_session
 from visiongraft.exporters.task_functions import DRAWINGS, PREDICTIONS, task_function
 from visiongraft.files import numbered, write_prediction_files
 
 Arrays = dict[str, NDArray[Any]]
-Picture = str | Path | NDArray[np.uint8] | PillowImage.Image
 
 _SIZE = (224, 224)  # of pictures to warm up with, where the file says nothing of sizes
 log = logging.getLogger("visiongraft")
@@ -101,10 +99,10 @@ class Predictor:
             cache=None if cache is None else Path(cache),
         )
         inputs = [entry.name for entry in self._session.get_inputs()]
-        if inputs != [self.input.name]:
+        if inputs != self.input.names:
             raise ArtifactError(
-                f"{self.path} takes {', '.join(inputs)} but says that it takes {self.input.name}; "
-                "it is damaged"
+                f"{self.path} takes {', '.join(inputs)} but says that it takes "
+                f"{', '.join(self.input.names)}; it is damaged"
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._bound = self._bind(cuda_graph) if io_binding or cuda_graph else None
@@ -170,7 +168,7 @@ class Predictor:
             )
         draw = None if save is None else self._drawing(Path(save))
         results: list[Any] = []
-        decoded = decoded_ahead(enumerate(_items(pictures)), self._read, batch_size)
+        decoded = decoded_ahead(enumerate(each_picture(pictures)), self._read, batch_size)
         try:
             while chunk := list(islice(decoded, batch_size)):
                 found = self._predict_chunk([image for _, image in chunk])
@@ -182,32 +180,38 @@ class Predictor:
             decoded.close()
         return results
 
-    def run(self, images: NDArray[Any]) -> Arrays:
+    def run(self, images: NDArray[Any], sizes: NDArray[np.int64] | None = None) -> Arrays:
         """Run the graph once.
 
         Args:
             images: uint8 (N, H, W, C) in 0..255, RGB if C is 3; for a file with preprocessed input
                 (``input.kind`` is ``"float"``) float (N, C, H, W).
+            sizes: Of preprocessed pictures int64 (N, 2), the original height and width of each in
+                pixels, which results that are places refer to; those of ``images`` if ``None``.
 
         Returns:
             The task's decoded results by name, the batch as first dimension.
 
         Raises:
-            DataError: The array has another type or shape.
+            DataError: An array has another type or shape.
         """
         if not self.input.accepts(images):
-            raise DataError(f"{self.path} takes {self.input}, not {_described(images)}")
+            raise DataError(f"{self.path} takes {self.input}, not {described(images)}")
+        feed = {self.input.name: np.ascontiguousarray(images)}
+        if self.input.sizes is not None:
+            feed[self.input.sizes] = _sizes(images, sizes)
+        elif sizes is not None and self.input.kind == "uint8":
+            raise DataError(f"{self.path} knows sizes by its pictures; leave them out")
         try:
             if self._bound is not None:
-                values = self._bound.run(images)
+                values = self._bound.run(feed)
             else:
-                feed = {self.input.name: np.ascontiguousarray(images)}
                 values = self._session.run(self._outputs, feed)
         except VisiongraftError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base
             raise VisiongraftError(
-                f"{self.path} failed on {_described(images)}: {one_line(error)}"
+                f"{self.path} failed on {described(images)}: {one_line(error)}"
             ) from error
         return dict(zip(self._outputs, values, strict=True))
 
@@ -232,10 +236,8 @@ class Predictor:
     def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[np.uint8]]:
         """Give the name of one picture, and itself as uint8 (H, W, channels)."""
         position, picture = numbered
-        name = f"picture {position}"
-        if isinstance(picture, str | Path):
-            name = printable(picture)
-        image = self._image(picture, name)
+        name = name_of(picture, position)
+        image = as_array(picture, name, self.input.channels)
         if not self.input.accepts(image[None]):
             height, width = image.shape[:2]
             raise DataError(
@@ -244,25 +246,6 @@ class Predictor:
                 "without a fixed size"
             )
         return name, image
-
-    def _image(self, picture: Any, name: str) -> NDArray[np.uint8]:
-        channels = self.input.channels
-        if isinstance(picture, str | Path):
-            return decode_file(Path(picture), channels)
-        if isinstance(picture, PillowImage.Image):
-            try:
-                return to_array(picture, channels)
-            except Exception as error:  # pillow decodes only now, and raises anything
-                raise DataError(f"{name}: {one_line(error)}") from error
-        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
-            if picture.ndim == 2:
-                return np.repeat(picture[..., None], channels, axis=2)
-            if picture.ndim == 3 and picture.shape[2] == channels:
-                return picture
-        raise DataError(
-            f"{name} is {_described(picture)}; give a path, a PIL image or an array "
-            f"uint8 (height, width, {channels})"
-        )
 
     def _predict_chunk(self, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
         """Run pictures of equal size together and give the results in the pictures' order."""
@@ -311,20 +294,11 @@ class Predictor:
         return write
 
 
-def _items(pictures: Any) -> Iterator[Any]:
-    """Give the pictures one by one, also if there is only one."""
-    if isinstance(pictures, np.ndarray):
-        return iter(pictures if pictures.ndim > 3 else [pictures])
-    if isinstance(pictures, str | Path) and Path(pictures).is_dir():
-        found = list_pictures(Path(pictures))
-        if not found:
-            raise DataError(f"{printable(pictures)} holds no pictures")
-        return iter(found)
-    one = isinstance(pictures, str | PillowImage.Image) or not isinstance(pictures, Iterable)
-    return iter([pictures] if one else pictures)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape}"
-    return f"a {type(value).__name__}"
+def _sizes(images: NDArray[Any], sizes: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Check original sizes, or give those of preprocessed pictures (N, C, H, W)."""
+    if sizes is None:
+        return np.tile(np.array(images.shape[2:], np.int64), (len(images), 1))
+    wanted = (len(images), 2)
+    if isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.shape == wanted:
+        return np.ascontiguousarray(sizes)
+    raise DataError(f"sizes are int64 {wanted}, not {described(sizes)}")

@@ -190,17 +190,20 @@ class _Collate:
         )
 
 
-def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def shuffled_batches(
+    count: int, batch_size: int, seed: int, epoch: int, processes: int = 1
+) -> list[list[int]]:
     """Deal all samples into batches in a random order that depends on seed and epoch alone.
 
-    A last batch of a single sample joins the one before it, since batch normalisation cannot train
-    on one sample.
+    A last batch that would give a process less than two samples joins the one before it, since
+    batch normalisation cannot train on one sample.
 
     Args:
         count: Number of samples.
         batch_size: Samples per batch over all processes.
         seed: Seed of the run.
         epoch: Epoch of the run, from 0.
+        processes: Number of processes that share each batch.
 
     Returns:
         Sample positions of each batch.
@@ -211,7 +214,7 @@ def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list
     """
     order = np.random.Generator(np.random.PCG64(mix_seed(seed, "order", epoch))).permutation(count)
     batches = ordered_batches(count, batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < 2 * processes:
         batches[-2:] = [batches[-2] + batches[-1]]
     return [[int(order[i]) for i in batch] for batch in batches]
 

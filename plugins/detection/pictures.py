@@ -63,8 +63,8 @@ def find_root(names: Sequence[str], near: Path) -> Path:
 
     Args:
         names: The file names.
-        near: The annotation file's folder; this folder, the one above, and folders up to two
-            levels below both are tried.
+        near: The annotation file's folder; it and the folders up to two levels below are tried,
+            and if none of the files is there, the folder above and those below that.
 
     Returns:
         The folder under which most of a few probes exist.
@@ -75,23 +75,18 @@ def find_root(names: Sequence[str], near: Path) -> Path:
     def hits(root: Path) -> int:
         return sum((root / probe).is_file() for probe in probes)
 
-    best, most = near, hits(near)
-    for root in _folders_near(near):
-        if most == len(probes):
-            break
-        found = hits(root)
-        if found > most:
-            best, most = root, found
-    return best
-
-
-def _folders_near(near: Path) -> Iterable[Path]:
+    # Where any of them lie near, the others are missing: they are not to be had from elsewhere.
     for start in (near, near.parent):
-        yield start
-        level = [start]
-        for _ in range(2):
-            level = [child for folder in level for child in _subfolders(folder)]
-            yield from level
+        found = [(hits(root), root) for root in _below(start)]
+        most = max(count for count, _ in found)
+        if most:
+            return next(root for count, root in found if count == most)
+    return near
+
+
+def _below(start: Path) -> list[Path]:
+    children = _subfolders(start)
+    return [start, *children, *(grand for child in children for grand in _subfolders(child))]
 
 
 def _subfolders(folder: Path) -> list[Path]:

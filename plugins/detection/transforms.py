@@ -39,7 +39,9 @@ class TrainTransform:
         steps.append(v2.Resize(size, antialias=True))
         if flip:
             steps.append(v2.RandomHorizontalFlip())
-        self._geometry = v2.Compose([*steps, v2.SanitizeBoundingBoxes(min_size=SMALLEST)])
+        # Rounding may put a box a hair outside, which the last step would take for damaged.
+        steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=SMALLEST)]
+        self._geometry = v2.Compose(steps)
         self._colours = (
             v2.RandomPhotometricDistort()
             if strong

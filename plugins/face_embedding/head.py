@@ -25,8 +25,12 @@ class EmbeddingHead(nn.Module):
     """Dropout, a linear layer and, as neck, a batch norm without scale and shift of its own.
 
     The linear layer begins as an orthogonal projection, which keeps the angles between a pretrained
-    backbone's features nearly as they are. Vectors are made unit vectors later, in float32, by the
-    loss and by ``decode``: the squares of a long vector overflow half precision.
+    backbone's features nearly as they are. Its weights are kept about 1 and divided in each pass by
+    the root of their number, so that a step of an optimiser such as Adam, whose size does not depend
+    on the weights', turns them little: with weights of usual size, the rate of a new head would undo
+    in an epoch what the features are worth for people who are not in training. Vectors are made unit
+    vectors later, in float32, by the loss and by ``decode``: the squares of a long vector overflow
+    half precision.
 
     Args:
         inputs: Length of the pooled features.
@@ -43,7 +47,8 @@ class EmbeddingHead(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.output = nn.Linear(inputs, dimension, bias=False)
         self.neck = Neck(dimension, affine=False) if batch_norm else nn.Identity()
-        nn.init.orthogonal_(self.output.weight)
+        self.shrink = inputs**-0.5
+        nn.init.orthogonal_(self.output.weight, gain=inputs**0.5)
 
     def forward(self, features: Features) -> Tensor:
         """Compute embeddings.
@@ -54,5 +59,5 @@ class EmbeddingHead(nn.Module):
         Returns:
             (N, dimension), of any length.
         """
-        embeddings: Tensor = self.neck(self.output(self.dropout(features.pooled)))
+        embeddings: Tensor = self.neck(self.output(self.dropout(features.pooled) * self.shrink))
         return embeddings

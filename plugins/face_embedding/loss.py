@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+INITIAL_STD = 0.05  # of class vectors: short ones turn quickly to the pictures of their class
 EDGE = 1e-6  # the arc cosine has no finite slope at 1 and -1
 
 
@@ -99,6 +100,7 @@ class ClassWeightLoss(nn.Module):
         self.identities = identities
         self.sampled = sampled if sampled < identities else 0
         self.classes: nn.Module = _MAKE[name](identities, dimension, margin, scale)
+        nn.init.normal_(self.classes.get_parameter("W"), std=INITIAL_STD)
 
     def forward(self, embeddings: Tensor, targets: dict[str, Any]) -> dict[str, Tensor]:
         """Compute the loss, in float32 also under mixed precision.

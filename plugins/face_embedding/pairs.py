@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visiongraft.seeds import mix_seed
 
 FOLDS = 10
+PEOPLE = 5  # in a fold, at least: fewer would be told from very few others
 EACH = 300  # pairs of each kind in a fold, as in LFW
 ALL_PAIRS = 2_000_000  # more pairs than this are not all looked at, but drawn
 LARGE = 1_000_000  # of each kind that are drawn then
@@ -54,8 +55,8 @@ class Pairs:
 def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
     """Draw pairs for the protocol: ten folds, in each as many pairs of one identity as of two.
 
-    No identity is in two folds if there are twenty identities or more with two pictures; else the
-    pairs are dealt to the folds at random.
+    No identity is in two folds if there are fifty identities or more with two pictures, five for
+    each fold; else the pairs are dealt to the folds at random.
 
     Args:
         identities: Name of the identity of each picture.
@@ -113,7 +114,7 @@ def _codes(identities: Sequence[str]) -> Indices:
 def _groups_by_fold(codes: Indices, identities: Sequence[str], seed: int) -> list[Indices] | None:
     """Deal identities to folds, those with several pictures first; ``None`` if too few have."""
     counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
-    if (counts > 1).sum() < 2 * FOLDS:
+    if (counts > 1).sum() < PEOPLE * FOLDS:
         return None
     names = dict(zip(codes.tolist(), identities, strict=True))
     order = sorted(

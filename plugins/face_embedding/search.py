@@ -53,8 +53,11 @@ class Index:
 
     def _product(self, queries: Vectors, count: int) -> tuple[Vectors, NDArray[np.int64]]:
         similarities = queries @ self.vectors.T
-        if 0 < count < len(self.vectors):
-            some = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
+        rest = len(self.vectors) - count
+        if count == 1:
+            some = similarities.argmax(axis=1, keepdims=True)
+        elif 0 < count and rest:
+            some = np.argpartition(similarities, rest, axis=1)[:, rest:]
         else:
             some = np.broadcast_to(np.arange(count), (len(queries), count))
         values = np.take_along_axis(similarities, some, 1)

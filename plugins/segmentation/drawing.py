@@ -8,12 +8,15 @@ from PIL import Image, ImageDraw, ImageFont
 from visiongraft.plugins.segmentation.prediction import Segmented, class_colours
 
 OPACITY = 0.5
+BACKGROUND = "background"
 SMALLEST_SIDE = 240  # below that, pixels are repeated so that the legend has room
 MARGIN = 4
 
 
 def draw_overlay(image: Image.Image, prediction: Segmented) -> Image.Image:
     """Colour each pixel by its class, and say below which colour is which.
+
+    A class called background stays as it is, so that what is looked for stands out.
 
     Args:
         image: Any mode; small ones are enlarged by a whole factor.
@@ -26,7 +29,9 @@ def draw_overlay(image: Image.Image, prediction: Segmented) -> Image.Image:
     colours = class_colours(len(prediction.labels))
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     if prediction.mask.ndim == 2:
-        laid = OPACITY * colours[prediction.mask] + (1 - OPACITY) * pixels
+        named = [" ".join(name.lower().split()) for name in prediction.labels]
+        opacity = np.array([0 if name == BACKGROUND else OPACITY for name in named], np.float32)
+        laid = pixels + opacity[prediction.mask][..., None] * (colours[prediction.mask] - pixels)
     else:
         laid = pixels
         for layer, colour in zip(prediction.mask, colours, strict=True):

@@ -28,7 +28,7 @@ def test_bound_runs_give_what_plain_runs_give(
     batches += [np.stack([pictures[0], pictures[0][::-1]]), pictures[1][None, :, ::-1]]
     for images in batches:
         wanted = session.run(None, {"images": np.ascontiguousarray(images)})
-        for got, expected in zip(bound.run(images), wanted, strict=True):
+        for got, expected in zip(bound.run({"images": images}), wanted, strict=True):
             np.testing.assert_array_equal(got, expected)
     assert not bound.pinned
 
@@ -37,11 +37,11 @@ def test_buffers_are_made_once_per_shape(
     session: onnxruntime.InferenceSession, pictures: list[Any]
 ) -> None:
     bound = BoundRuns(session, "cpu")
-    bound.run(pictures[0][None])
+    bound.run({"images": pictures[0][None]})
     (made,) = bound._bound.values()
-    bound.run(pictures[1][None])
-    bound.run(pictures[0][None, ::-1])
-    assert bound._bound[pictures[0][None].shape] is made
+    bound.run({"images": pictures[1][None]})
+    bound.run({"images": pictures[0][None, ::-1]})
+    assert bound._bound[(pictures[0][None].shape,)] is made
     assert len(bound._bound) == 2
 
 
@@ -49,9 +49,9 @@ def test_results_of_an_earlier_run_stay_as_they_were(
     session: onnxruntime.InferenceSession, pictures: list[Any]
 ) -> None:
     bound = BoundRuns(session, "cpu", capture=True)
-    first = bound.run(pictures[0][None])
+    first = bound.run({"images": pictures[0][None]})
     kept = [value.copy() for value in first]
-    bound.run(np.zeros_like(pictures[0][None]))
+    bound.run({"images": np.zeros_like(pictures[0][None])})
     for value, expected in zip(first, kept, strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -63,14 +63,14 @@ def test_shapes_are_bounded(
     images = [np.zeros((1, side, 9, 3), np.uint8) for side in (8, 9, 10)]
     bound = BoundRuns(session, "cpu")
     for image in images:
-        bound.run(image)
-    assert list(bound._bound) == [(1, 9, 9, 3), (1, 10, 9, 3)]
+        bound.run({"images": image})
+    assert list(bound._bound) == [((1, 9, 9, 3),), ((1, 10, 9, 3),)]
     recorded = BoundRuns(session, "cpu", capture=True)
-    recorded.run(images[0])
-    recorded.run(images[1])
-    recorded.run(images[0])
+    recorded.run({"images": images[0]})
+    recorded.run({"images": images[1]})
+    recorded.run({"images": images[0]})
     with pytest.raises(OptionError, match="has recorded 2 input shapes and takes no other"):
-        recorded.run(images[2])
+        recorded.run({"images": images[2]})
 
 
 def test_it_is_refused_without_cuda(exported: Any) -> None:

@@ -79,6 +79,17 @@ def test_two_onnxruntimes_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.remedy.startswith("they share one import name; uninstall both, then install")
 
 
+def test_an_onnxruntime_without_cuda_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        chain.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
+    )
+    links, verdicts = examine()
+    assert [link.name for link in links] == ["onnxruntime", "CUDA provider"]
+    assert links[1].remedy == "uninstall onnxruntime, then install onnxruntime-gpu[cuda,cudnn]"
+    assert [verdict.works for verdict in verdicts] == [True, False, False]
+    assert "was built without CUDAExecutionProvider" in verdicts[1].cause
+
+
 @pytest.mark.parametrize(
     ("answers", "state", "words"),
     [

@@ -38,6 +38,9 @@ def test_preprocessed_input_has_its_channels_first() -> None:
     assert not spec.accepts(np.zeros((1, 3, 32, 40)))
     _, spec = read_description(PATH, texts(input={**entry, "dtype": "float16"}))
     assert spec.accepts(np.zeros((1, 3, 32, 40), np.float16))
+    assert spec.names == ["images"]
+    _, spec = read_description(PATH, texts(input={**entry, "sizes": "sizes"}))
+    assert spec.names == ["images", "sizes"]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,8 @@ def test_preprocessed_input_has_its_channels_first() -> None:
         {**INPUT, "dtype": "float32"},
         {**INPUT, "dtype": {}},
         {**INPUT, "layout": "NCHW"},
+        {**INPUT, "sizes": "sizes"},
+        {**INPUT, "kind": "float", "sizes": 2},
         [],
         None,
     ],

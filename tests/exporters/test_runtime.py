@@ -47,7 +47,7 @@ def fixed(exported: Any, folder: Path, **changes: Any) -> Predictor:
     return Predictor(folder / "fixed.onnx")
 
 
-def bare(exported: Any, folder: Path) -> Path:
+def bare(exported: Any, folder: Path, with_sizes: bool) -> Path:
     """Export the network without its preprocessing, as a file with ``input.kind`` float."""
     network = exported.model.network.eval()
 
@@ -56,24 +56,26 @@ def bare(exported: Any, folder: Path) -> Path:
             super().__init__()
             self.backbone, self.head = network.backbone, network.head
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = self.head(self.backbone(images)).softmax(dim=1)
-            return result
+        def forward(self, images: torch.Tensor, *sizes: torch.Tensor) -> Any:
+            outputs = self.head(self.backbone(images)).softmax(dim=1)
+            return (outputs, sizes[0].prod(dim=1)) if sizes else outputs
 
+    count = 2 if with_sizes else 1
     program = torch.onnx.export(
         Bare().eval(),
-        (torch.zeros(2, 3, 32, 32),),
+        (torch.zeros(2, 3, 32, 32), torch.ones(2, 2, dtype=torch.int64))[:count],
         dynamo=True,
-        dynamic_shapes=({0: "batch"},),
-        input_names=["images"],
-        output_names=["probabilities"],
+        dynamic_shapes=({0: "batch"}, ({0: "batch"},))[:count],
+        input_names=["images", "sizes"][:count],
+        output_names=["probabilities", "area"][:count],
         opset_version=18,
         verbose=False,
     )
     assert program is not None
     model = program.model_proto
-    entry = {"name": "images", "kind": "float", "dtype": "float32", "layout": "NCHW"}
-    entry |= {"channels": 3, "height": 32, "width": 32}
+    entry: dict[str, Any] = {"name": "images", "kind": "float", "dtype": "float32"}
+    entry |= {"layout": "NCHW", "channels": 3, "height": 32, "width": 32}
+    entry["sizes"] = "sizes" if with_sizes else None
     values = {p.key: p.value for p in exported.load().metadata_props}
     onnx.helper.set_model_props(model, {**values, "input": json.dumps(entry)})
     onnx.save(model, folder / "bare.onnx")
@@ -216,11 +218,11 @@ def test_predicting_a_picture_of_another_size_says_what_to_do(
         predictor.predict(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("with_sizes", [False, True])
 def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_pictures(
-    exported: Any, tmp_path: Path
+    exported: Any, tmp_path: Path, with_sizes: bool
 ) -> None:
-    path = bare(exported, tmp_path)
-    predictor = Predictor(path)
+    predictor = Predictor(bare(exported, tmp_path, with_sizes))
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     assert predictor.run(images)["probabilities"].shape == (3, 3)
     predictor.warm_up([1, 2])
@@ -228,6 +230,21 @@ def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_pictures(
         predictor.run(np.zeros((1, 32, 32, 3), np.uint8))
     with pytest.raises(OptionError, match=r"holds the bare network.*export with input='uint8'"):
         predictor.predict(np.zeros((32, 32, 3), np.uint8))
+    sizes = np.array([[4, 5], [6, 7], [8, 9]])
+    decoded = predictor.run(images, sizes)
+    if not with_sizes:
+        return
+    assert decoded["area"].tolist() == [20, 42, 72]
+    assert predictor.run(images)["area"].tolist() == [32 * 32] * 3
+    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not int64 \(2, 2\)"):
+        predictor.run(images, sizes[:2])
+    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not float64"):
+        predictor.run(images, sizes / 2)
+
+
+def test_a_file_that_takes_raw_pictures_knows_their_sizes(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="knows sizes by its pictures; leave them out"):
+        predictor.run(np.zeros((1, 8, 8, 3), np.uint8), np.array([[8, 8]]))
 
 
 def test_a_file_that_takes_something_else_than_it_says_is_refused(

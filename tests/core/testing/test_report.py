@@ -16,6 +16,7 @@ from visiongraft.errors import DataError
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
+    READER_CHECKS,
     SCHEDULE_CHECKS,
     TASK_CHECKS,
     Check,
@@ -31,6 +32,7 @@ ALL = (
     *BACKBONE_CHECKS,
     *SCHEDULE_CHECKS,
     *EXPORTER_CHECKS,
+    *READER_CHECKS,
     *RECORD_CHECKS,
     *LISTENER_CHECKS,
 )
@@ -65,7 +67,7 @@ def test_a_failure_says_all_in_one_line() -> None:
         is_even(3)
     error = caught.value
     assert str(error) == (
-        "is_even: to halve it; got 3; expected an even\nnumber; "
+        "is_even: to halve it; got 3; expected an even number; "
         "read more: python -m pydoc visiongraft.task.Task.decode"
     )
     assert (error.check, error.tried, error.got) == ("is_even", "to halve it", "3")
@@ -139,7 +141,9 @@ def test_every_place_that_a_failure_points_to_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("checks", [TASK_CHECKS, BACKBONE_CHECKS, SCHEDULE_CHECKS, EXPORTER_CHECKS])
+@pytest.mark.parametrize(
+    "checks", [TASK_CHECKS, BACKBONE_CHECKS, SCHEDULE_CHECKS, EXPORTER_CHECKS, READER_CHECKS]
+)
 def test_checks_of_a_kind_have_names_of_their_own(checks: tuple[Check[Any], ...]) -> None:
     assert isinstance(checks, tuple)  # pytest parametrises by tuples
     assert len({check.name for check in checks}) == len(checks)

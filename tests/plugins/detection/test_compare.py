@@ -90,7 +90,7 @@ def test_a_score_at_the_threshold_may_be_on_either_side() -> None:
 
 
 def test_the_last_place_may_go_to_either_of_two_near_scores() -> None:
-    rows = [(0.9 - 0.01 * i, 0, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(PLACES - 1)]
+    rows = [(0.9 - 0.005 * i, 0, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(PLACES - 1)]
     first, second = (0.5, 1, (0.0, 50.0, 9.0, 59.0)), (0.4995, 1, (50.0, 50.0, 59.0, 59.0))
     assert agrees(decoded([*rows, first]), decoded([*rows, second]))
     far = (0.48, 1, (50.0, 50.0, 59.0, 59.0))

@@ -32,26 +32,26 @@ def test_pairs_are_balanced_in_every_fold(identities: int, each: int) -> None:
         assert found.same[found.folds == fold].mean() == 0.5
 
 
-def test_twenty_identities_make_ten_folds_without_a_common_identity() -> None:
-    names = people(25, 4)
+def test_fifty_identities_make_ten_folds_without_a_common_identity() -> None:
+    names = people(50, 4)
     found = draw_pairs(names)
     assert len(np.unique(found.folds)) == 10
     assert found.folds_share_no_identity(names)
-    few = draw_pairs(people(19, 4))
+    few = draw_pairs(people(49, 4))
     assert len(np.unique(few.folds)) == 10
-    assert not few.folds_share_no_identity(people(19, 4))
+    assert not few.folds_share_no_identity(people(49, 4))
 
 
 def test_people_with_one_picture_do_not_empty_a_fold() -> None:
-    names = people(20, 3) + [f"single{i}" for i in range(500)]
+    names = people(50, 3) + [f"single{i}" for i in range(500)]
     found = draw_pairs(names)
     check_pairs(found, names)
     assert found.folds_share_no_identity(names)
-    assert set(np.bincount(found.folds)) == {12}  # two people of three pictures: six pairs of one
+    assert set(np.bincount(found.folds)) == {30}  # five people of three pictures: 15 pairs of one
 
 
 def test_a_fold_has_at_most_three_hundred_pairs_of_a_kind() -> None:
-    found = draw_pairs(people(20, 40))
+    found = draw_pairs(people(50, 40))
     assert set(np.bincount(found.folds)) == {600}
 
 

@@ -51,6 +51,13 @@ def write_set(tmp_path: Path) -> WriteSet:
     return write
 
 
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of drawn shapes on photographs, with parts for training, validation and test."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    return write_shapes(root, {"train": 60, "val": 10, "test": 20})
+
+
 def write_shapes(root: Path, counts: Mapping[str, int], side: int = 64) -> Path:
     """Draw a disc and a square on crops of photographs, with masks and an ignored border."""
     photographs = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut()]

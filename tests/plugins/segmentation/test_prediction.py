@@ -125,6 +125,13 @@ def test_an_overlay_colours_each_pixel_by_its_class() -> None:
     assert np.abs(middles - wanted).max() <= 1
 
 
+def test_the_background_keeps_its_colours() -> None:
+    picture = Image.new("RGB", (4, 2), (100, 100, 100))
+    found = one(metadata={**META, "labels": ["Background", "road", "sign"]})
+    drawn = np.asarray(draw_overlay(picture, found))
+    assert drawn[10, 10].tolist() == [100, 100, 100] != drawn[10, 70].tolist()
+
+
 def test_the_legend_names_only_what_is_there() -> None:
     picture = Image.new("RGB", (320, 200))
     both = one(np.repeat(np.repeat(MASK, 100, 0), 80, 1))
