@@ -174,7 +174,7 @@ class TransferModel:
                 raise OptionError(f"{path}: say which exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
-        certificate: Certificate = exporter.export(self, path, self._proof_samples(data), **options)
+        certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
         if told is not None:
             told.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
@@ -191,6 +191,32 @@ class TransferModel:
         """Give the graph from raw pictures to predictions, on the CPU and in evaluation mode."""
         self.network.to("cpu").eval()
         return InferenceGraph(self.network).eval()
+
+    def proof_samples(self, data: Any = None) -> Samples | None:
+        """Find the pictures that an exported file is proved on.
+
+        Args:
+            data: Labelled pictures; the held-out part of the training data if ``None`` and at hand.
+
+        Returns:
+            The readable ones, or ``None`` if there are none at hand.
+
+        Raises:
+            DataError: The data are missing, do not fit the label map, or too many are unreadable.
+        """
+        if data is not None:
+            samples = read_labelled(self.task, data)
+        elif self.validation is not None:
+            return self.validation
+        elif self.run_folder is not None:
+            config = FitConfig.read(self.run_folder)
+            if config.data is None or not Path(named_reader(config.data)[1]).exists():
+                return None
+            parts = read_splits(self.task, config.data, config.validation, config.seed)
+            samples = parts.validation
+        else:
+            return None
+        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
 
     def _decoded(
         self,
@@ -226,21 +252,6 @@ class TransferModel:
             name = numbered(i, samples.name(i))
             self.task.draw(picture, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, result)
-
-    def _proof_samples(self, data: Any) -> Samples | None:
-        if data is not None:
-            samples = read_labelled(self.task, data)
-        elif self.validation is not None:
-            return self.validation
-        elif self.run_folder is not None:
-            config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(named_reader(config.data)[1]).exists():
-                return None
-            parts = read_splits(self.task, config.data, config.validation, config.seed)
-            samples = parts.validation
-        else:
-            return None
-        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
 
 
 def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel:

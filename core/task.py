@@ -25,14 +25,15 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
+from visiongraft.comparison import Arrays as Arrays  # noqa: PLC0414
+from visiongraft.comparison import Disagreement as Disagreement  # noqa: PLC0414
+from visiongraft.comparison import compare_arrays as compare_arrays  # noqa: PLC0414
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import OptionError, PluginError, near_matches
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from visiongraft.preprocess import PreprocessConfig
 
 Decoded = dict[str, Tensor]
-Arrays = Mapping[str, NDArray[Any]]
 Transform = Callable[[Any, Any], tuple[Any, Any]]
 AnyTask = TypeVar("AnyTask", bound="Task")
 
@@ -65,20 +65,6 @@ class Metrics(Protocol):
             JSON values by name. Scalars are floats; per-class results and tables are nested.
             Holds ``Task.headline``.
         """
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """How far one set of decoded outputs is from another.
-
-    Attributes:
-        difference: Largest absolute difference of real-valued outputs, relative to the largest
-            absolute reference value of the same output.
-        flips: How many decisions (classes, counts, masks ...) differ.
-    """
-
-    difference: float
-    flips: int
 
 
 @dataclass(frozen=True)
@@ -460,40 +446,6 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
 def with_options(task: AnyTask, **changes: Any) -> AnyTask:
     """Copy a task with some fields changed."""
     return replace(task, **changes)
-
-
-def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
-    """Compare two sets of named arrays: floats by relative difference, the rest exactly.
-
-    Args:
-        reference: The values to trust.
-        candidate: The values to judge.
-
-    Returns:
-        The worst relative difference of the real values, and how many other values differ.
-
-    Examples:
-        >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
-        >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
-        >>> compare_arrays(a, b)
-        Disagreement(difference=0.1, flips=1)
-    """
-    difference, flips = 0.0, 0
-    if reference.keys() != candidate.keys():
-        return Disagreement(float("inf"), 0)
-    for name, expected in reference.items():
-        got = candidate[name]
-        if expected.shape != got.shape:
-            return Disagreement(float("inf"), 0)
-        if not np.issubdtype(expected.dtype, np.floating):
-            flips += int((expected != got).sum())
-        elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
-            difference = float("inf")
-        elif expected.size:
-            scale = max(float(np.abs(expected).max()), 1e-12)
-            worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
-            difference = max(difference, round(worst, 12))
-    return Disagreement(difference, flips)
 
 
 def _single_precision(tensor: Tensor) -> Tensor:
