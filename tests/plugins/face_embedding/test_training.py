@@ -27,7 +27,7 @@ from visiongraft.plugins.face_embedding.verification import embed, verify
 from visiongraft.progress import Checkpoint
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.task_data import DATA_CHECKS
-from visiongraft.testing.task_forward import FORWARD_CHECKS
+from visiongraft.testing.tasks import FORWARD_CHECKS
 
 pytestmark = pytest.mark.slow
 

@@ -42,7 +42,10 @@ COLOURS = ((128, 64, 128), (0, 0, 0), (9, 200, 7))
         Image.fromarray(VALUES.astype(np.uint16)),
         Image.fromarray(VALUES.astype(np.int32)),
     ],
-    ids=lambda raw: f"{type(raw).__name__} {getattr(raw, 'mode', getattr(raw, 'shape', ''))}",
+    ids=lambda raw: (
+        f"{type(raw).__name__} "
+        f"{raw.mode if isinstance(getattr(raw, 'mode', None), str) else tuple(raw.shape)}"
+    ),
 )
 def test_masks_of_every_kind_give_the_same_ids(raw: Any) -> None:
     ids = READER.read(raw, "a.jpg")
