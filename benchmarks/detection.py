@@ -110,7 +110,7 @@ def draw_grid(model: visiongraft.TransferModel, file: Path, columns: int = 4) ->
     for i, (pixels, found) in enumerate(zip(some, model.predict(some), strict=True)):
         drawn = model.task.draw(Image.fromarray(pixels), found)
         grid.paste(drawn.resize((200, 200)), (i * 200, 0))
-    grid.save(file)
+    grid.quantize(128).save(file, optimize=True)
 
 
 def main() -> None:

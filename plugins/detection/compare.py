@@ -21,7 +21,7 @@ from visiongraft.task import Disagreement
 NEAR = 1e-3  # of scores, and of an overlap
 PIXELS = 0.5  # farther apart, two boxes are not the same
 ALIKE = 0.5  # overlap from which two boxes may be two choices out of one crowd of candidates
-FEW = 0.1  # share of a picture's detections that may be such choices
+FEW = 0.1  # share of a picture's detections that may be such choices, or contend for the end
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -66,7 +66,8 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
     their scores. A detection without a match is forgiven if
 
     - its score is within 1e-3 of the least score there is;
-    - the other side has no place left, and its score is at most 1e-3 above the weakest there;
+    - the other side has no place left, and its score is at most 1e-3 above the weakest there; at
+      most a tenth of a picture's detections;
     - a better one on the other side overlaps it within 1e-3 of the limit of suppression;
     - the other side chose another box of the same label in its place, with a score within 1e-3 and
       an overlap of at least one half; at most a tenth of a picture's detections, or what shifts
@@ -85,6 +86,7 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
         The disagreement; infinite if names or shapes differ, or results are not well formed.
 
     Examples:
+        >>> import numpy as np
         >>> some = {
         ...     "boxes": np.array([[[0.0, 0.0, 50.0, 50.0]]]),
         ...     "scores": np.array([[0.9]]),
@@ -174,6 +176,8 @@ def _forgiven(
     found: set[tuple[str, int]] = set()
     for name, (own, theirs, missing) in sides.items():
         found |= {(name, i) for i in missing if _at_a_cut(own, theirs, i, limits)}
+        last = {(name, i) for i in missing if _at_the_end(own, theirs, i)}
+        found |= last if len(last) <= FEW * len(own.scores) else set()
     found |= _choices(one, other, left, right, found)
     while True:  # consequences, and their consequences
         more = set()
@@ -192,11 +196,13 @@ def _at_a_cut(own: Side, theirs: Side, i: int, limits: Limits) -> bool:
     score = own.scores[i]
     if score <= limits.score + NEAR:
         return True
-    if theirs.full and score <= theirs.scores.min() + NEAR:
-        return True
     better = (theirs.labels == own.labels[i]) & (theirs.scores >= score - NEAR)
     overlaps = _overlaps(own.boxes[i], theirs.boxes[better])
     return bool((np.abs(overlaps - limits.iou) <= NEAR).any())
+
+
+def _at_the_end(own: Side, theirs: Side, i: int) -> bool:
+    return theirs.full and bool(own.scores[i] <= theirs.scores.min() + NEAR)
 
 
 def _choices(

@@ -99,6 +99,11 @@ def test_the_last_place_may_go_to_either_of_two_near_scores() -> None:
     assert not agrees(decoded([*rows[1:], first]), decoded([*rows[1:], second]))
 
 
+def test_where_there_is_one_place_only_it_is_not_the_last_of_many() -> None:
+    one, other = ([(0.9, label, (0.0, 0.0, 50.0, 50.0))] for label in (0, 1))
+    assert not agrees(decoded(one, places=1), decoded(other, places=1))
+
+
 def test_an_overlap_at_the_limit_may_suppress_or_not() -> None:
     better = (0.9, 0, (0.0, 500.0, 100.0, 600.0))
     at_limit = (0.6, 0, (0.0, 500.0, 50.02, 600.0))  # overlap 0.5002
