@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import load_backbone
+from visiongraft.contracts import bound, read_splits
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.engine import Run
@@ -176,15 +177,23 @@ class TaskTrial:
 
     @cached_property
     def example(self) -> Example:
-        """The example data."""
-        return self.read(PICTURES, seed=0)
+        """The example data; what fails to make them is told once, not by every check."""
+        if "no example" in self._made:
+            raise NotTried(f"there are no example data: {self._made['no example']}")
+        try:
+            return self.read(PICTURES, seed=0)
+        except Fault as fault:
+            self._made["no example"] = fault
+            raise
 
     def read(self, pictures: int, seed: int) -> Example:
         """Make example data and read them."""
-        with trying("to make and read example data", see="task.Task.example_data"):
+        with trying("to make example data", see="task.Task.example_data"):
             data = self.task.example_data(self.folder("data"), pictures, seed)
-            splits = self.task.read(data)
-            return Example(data, splits, self.task.bind(splits.train))
+        with trying("to read the example data", see="task.Task.read"):
+            splits = read_splits(self.task, data, validation=0.2, seed=0)
+        with trying("to bind the task to the example data", see="task.Task.bind"):
+            return Example(data, splits, bound(self.task, splits.train))
 
     def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
         """Load batches as evaluation does: without augmentation, on the CPU."""
