@@ -21,7 +21,8 @@ from visiongraft.task import Disagreement
 NEAR = 1e-3  # of scores, and of an overlap
 PIXELS = 0.5  # farther apart, two boxes are not the same
 ALIKE = 0.5  # overlap from which two boxes may be two choices out of one crowd of candidates
-FEW = 0.1  # share of a picture's detections that may be such choices, or contend for the end
+FEW = 0.1  # share of a picture's detections that may be such choices
+MANY = 0.5  # share that may contend for the last places, where a network says the same everywhere
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -67,7 +68,7 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
 
     - its score is within 1e-3 of the least score there is;
     - the other side has no place left, and its score is at most 1e-3 above the weakest there; at
-      most a tenth of a picture's detections;
+      most a half of a picture's detections;
     - a better one on the other side overlaps it within 1e-3 of the limit of suppression;
     - the other side chose another box of the same label in its place, with a score within 1e-3 and
       an overlap of at least one half; at most a tenth of a picture's detections, or what shifts
@@ -177,7 +178,7 @@ def _forgiven(
     for name, (own, theirs, missing) in sides.items():
         found |= {(name, i) for i in missing if _at_a_cut(own, theirs, i, limits)}
         last = {(name, i) for i in missing if _at_the_end(own, theirs, i)}
-        found |= last if len(last) <= FEW * len(own.scores) else set()
+        found |= last if len(last) <= MANY * len(own.scores) else set()
     found |= _choices(one, other, left, right, found)
     while True:  # consequences, and their consequences
         more = set()
