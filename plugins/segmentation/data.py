@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +13,18 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Image, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
-from visiongraft.plugins.segmentation.masks import (
-    IGNORED,
-    IGNORED_VALUE,
-    UNKNOWN,
-    Mask,
-    MaskReader,
-    load_values,
-    place,
-)
+from visiongraft.plugins.segmentation.masks import Mask, MaskReader, place
 from visiongraft.plugins.segmentation.sources import Source, find_source
-
-VOID = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
-BINARY = ("background", "foreground")
-PROBED = 50  # masks that are looked at to find out whether a folder without names is binary
-
-Ignore = str | int | None
+from visiongraft.plugins.segmentation.values import (
+    Ignore,
+    binary_ids,
+    ids_of,
+    is_ignored,
+    kind_of,
+    names_of,
+    presence_ids,
+    with_ignored,
+)
 
 
 @dataclass(frozen=True)
@@ -128,9 +124,9 @@ def read_splits(
     first, second = _both(data)
     if "train" not in first.parts:
         raise DataError(f"the data have no training pictures, only {' and '.join(first.parts)}")
-    kind = kind or _kind(first, labels)
-    names = _names(first, kind, labels)
-    left_out = [name for name in names if _is_ignored(name, names, labels, ignore)]
+    kind = kind or kind_of(first, labels)
+    names = names_of(first, kind, labels)
+    left_out = [name for name in names if is_ignored(name, names, labels, ignore)]
     labels = labels or LabelMap(tuple(n for n in names if n not in left_out)).names
     check_labels(labels, kind)
     parts = {p: _masked(first, p, labels, kind, ignore) for p in first.parts}
@@ -210,87 +206,13 @@ def _both(data: Any) -> tuple[Source, Source | None]:
     return find_source(data[0]), find_source(data[1])
 
 
-# ---- what the values mean ----
-
-
-def _kind(source: Source, labels: tuple[str, ...]) -> str:
-    if source.several:
-        return "multi_label"
-    names = source.names or labels
-    if names:
-        # Two classes that are written as 0 and 255 would be one class and pixels to ignore.
-        two = len(names) == 2 and not source.colours
-        return "binary" if two and _values(source, PROBED) == {0, IGNORED_VALUE} else "multi_class"
-    values = _values(source, PROBED if source.files else None)
-    if values <= {0, 1, IGNORED_VALUE} and len(values) > 1:
-        return "binary"
-    if source.files:
-        raise DataError(
-            "the data do not say which classes the values in the masks mean; add classes.txt with "
-            f"one name a line (values are {name_some(map(str, sorted(values)), 8)})"
-        )
-    return "multi_class"
-
-
-def _names(source: Source, kind: str, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Say which class each value means, in the order of the values."""
-    if source.names:
-        return source.names
-    if labels and not all(name.isdecimal() for name in labels):
-        return labels
-    if kind == "binary":
-        return BINARY
-    if kind == "multi_label":
-        first = next(iter(source.parts.values())).target(0)
-        return tuple(str(i) for i in range(len(first)))
-    top = max(_values(source) - {IGNORED_VALUE}, default=0)
-    return tuple(str(i) for i in range(max(top + 1, *(int(name) + 1 for name in labels), 0)))
-
-
-def _values(source: Source, limit: int | None = None) -> set[int]:
-    """Collect the values in the masks, of all or of some."""
-    found: set[int] = set()
-    for values in _some_values(source, limit):
-        found.update(np.unique(values).tolist())
-    return found
-
-
-def _some_values(source: Source, limit: int | None = None) -> Iterator[Mask]:
-    """Read masks that can be read; the others are reported by the data check.
-
-    Raises:
-        DataError: None can be read.
-    """
-    readable, problem = False, None
-    for samples in source.parts.values():
-        count = len(samples)
-        step = 1 if limit is None else max(1, count // limit)
-        for index in range(0, count, step):
-            try:
-                raw = samples.target(index)
-                for one in raw if source.several else [raw]:
-                    yield load_values(one, samples.name(index), source.colours)
-                    readable = True
-            except DataError as error:
-                problem = problem or error
-    if problem is not None and not readable:
-        raise problem
-
-
-def _is_ignored(name: str, names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> bool:
-    """Say whether a class does not count: by the option, or by what it is called."""
-    if isinstance(ignore, int) and ignore < len(names) and names[ignore] == name:
-        return True
-    return name == ignore or (name not in labels and name.lower() in VOID)
-
-
 def _masked(
     source: Source, part: str, labels: tuple[str, ...], kind: str, ignore: Ignore
 ) -> MaskedSamples:
     if source.several != (kind == "multi_label"):
         have = "one mask per class" if source.several else "one mask per picture"
         raise DataError(f"the data have {have}, which does not fit kind={kind!r}")
-    names = _names(source, kind, labels)
+    names = names_of(source, kind, labels)
     if isinstance(ignore, str) and ignore not in (*names, *labels):
         raise OptionError(f"ignore={ignore!r} is no class{near_matches(ignore, names)}")
     several = kind == "multi_label"
@@ -301,53 +223,14 @@ def _masked(
         )
     if several:
         for name in names:
-            if not _is_ignored(name, names, labels, ignore):
+            if not is_ignored(name, names, labels, ignore):
                 LabelMap(labels).id_of(name)
-        base, ids = _ordered(source.parts[part], names, labels), _present(ignore)
+        base, ids = _ordered(source.parts[part], names, labels), presence_ids(ignore)
     elif kind == "binary" and not source.colours:
-        base, ids = source.parts[part], _with(_foreground(source), ignore)
+        base, ids = source.parts[part], with_ignored(binary_ids(source), ignore)
     else:
-        base, ids = source.parts[part], _ids(names, labels, ignore)
+        base, ids = source.parts[part], ids_of(names, labels, ignore)
     return MaskedSamples(base, MaskReader(len(labels), ids, source.colours, several), labels, kind)
-
-
-def _ids(names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> tuple[int, ...]:
-    """Give the class id of each value."""
-    own = LabelMap(tuple(labels))
-    ids = [
-        IGNORED if _is_ignored(name, names, labels, ignore) else own.id_of(name) for name in names
-    ]
-    ignored = {IGNORED_VALUE} if ignore is None or isinstance(ignore, str) else {255, ignore}
-    for value in sorted(ignored):
-        ids += [UNKNOWN] * (value + 1 - len(ids))
-        if value >= len(names):
-            ids[value] = IGNORED
-    return tuple(ids)
-
-
-def _foreground(source: Source) -> tuple[int, ...]:
-    """Say what 0, 1 and 255 mean in binary masks: 255 is foreground unless some mask has a 1."""
-    for values in _some_values(source):
-        found = set(np.unique(values).tolist())
-        if 1 in found:
-            break
-        if IGNORED_VALUE in found:
-            return (0, *[UNKNOWN] * (IGNORED_VALUE - 1), 1)
-    return (0, 1, *[UNKNOWN] * (IGNORED_VALUE - 2), IGNORED)
-
-
-def _present(ignore: Ignore) -> tuple[int, ...]:
-    """Say what values mean in the masks of single classes: 1 and 255 are both present."""
-    return _with((0, 1, *[UNKNOWN] * (IGNORED_VALUE - 2), 1), ignore)
-
-
-def _with(ids: tuple[int, ...], ignore: Ignore) -> tuple[int, ...]:
-    """Add a value that is ignored."""
-    if not isinstance(ignore, int):
-        return ids
-    longer = [*ids, *[UNKNOWN] * (ignore + 1 - len(ids))]
-    longer[ignore] = IGNORED
-    return tuple(longer)
 
 
 def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> Samples:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -28,6 +26,12 @@ from visiongraft.plugins.segmentation.example import write_example
 from visiongraft.plugins.segmentation.geometry import on_input
 from visiongraft.plugins.segmentation.masks import IGNORED_VALUE, LARGEST_BYTE_COUNT, ignored_id
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
+from visiongraft.plugins.segmentation.options import (
+    balanced_weights,
+    is_count,
+    is_number,
+    read_loss,
+)
 from visiongraft.plugins.segmentation.prediction import Segmented, predictions
 from visiongraft.plugins.segmentation.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
 KINDS = ("multi_class", "binary", "multi_label")
 DECODER_NAMES = ("unet", "fpn", "deeplabv3plus", "upernet", "segformer", "fcn", "deeplabv3")
 POOLING = ("deeplabv3plus", "upernet", "deeplabv3")  # these average over whole pictures
-LOSSES = ("cross_entropy", "dice", "focal", "lovasz")
-_TERM = re.compile(r"(?:([0-9.]+)\*)?([a-z_]+)")
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ class Segmentation(Task):
         for name in ("flip", "probabilities"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name}={getattr(self, name)!r} is neither true nor false")
-        if not _is_count(self.channels) or 0 < self.channels < 8:
+        if not is_count(self.channels) or 0 < self.channels < 8:
             raise OptionError(f"channels={self.channels!r} is neither 0 nor a width of 8 or more")
-        if not _is_number(self.auxiliary) or self.auxiliary < 0:
+        if not is_number(self.auxiliary) or self.auxiliary < 0:
             raise OptionError(f"auxiliary={self.auxiliary!r} is no weight of 0 or more")
         read_loss(self.loss)
         self._check_ignore()
@@ -132,7 +134,7 @@ class Segmentation(Task):
     def _check_ignore(self) -> None:
         ignore = self.ignore
         word = isinstance(ignore, str) and bool(ignore)
-        if ignore is not None and not word and not (_is_count(ignore) and ignore <= 65_535):  # type: ignore[operator]
+        if ignore is not None and not word and not (is_count(ignore) and ignore <= 65_535):  # type: ignore[operator]
             raise OptionError(f"ignore={ignore!r} is neither a class name nor a value in the masks")
         if ignore in self.labels:
             raise OptionError(f"ignore={ignore!r} is one of labels; it can only be one of both")
@@ -140,7 +142,7 @@ class Segmentation(Task):
     def _check_weights(self, name: str, weights: Any) -> None:
         if weights is None or (weights == "balanced" and name == "class_weights"):
             return
-        if not isinstance(weights, tuple) or not all(_is_number(w) and w >= 0 for w in weights):
+        if not isinstance(weights, tuple) or not all(is_number(w) and w >= 0 for w in weights):
             raise OptionError(f"{name}={weights!r} is neither 'balanced' nor numbers of 0 or more")
         if weights and not any(weights):
             raise OptionError(f"{name}={weights!r} would train nothing; some must be above 0")
@@ -331,60 +333,3 @@ def _check_size(backbone: Backbone) -> None:
             f"size={size}: masks need multiples of {stride} pixels with this backbone, such as "
             f"size={near}"
         )
-
-
-def read_loss(text: Any) -> dict[str, float]:
-    """Read a sum of losses.
-
-    Args:
-        text: Names joined by ``+``, each with or without a weight and ``*`` before it.
-
-    Returns:
-        Weights by name.
-
-    Raises:
-        OptionError: It is no such sum.
-
-    Examples:
-        >>> read_loss("0.5*focal + lovasz")
-        {'focal': 0.5, 'lovasz': 1.0}
-    """
-    parts: dict[str, float] = {}
-    for term in str(text).replace(" ", "").split("+"):
-        match = _TERM.fullmatch(term)
-        name = match[2] if match else term
-        if match is None or name not in LOSSES:
-            raise OptionError(f"loss={text!r}: {name!r} is no loss{near_matches(name, LOSSES)}")
-        try:
-            weight = float(match[1] or 1)
-        except ValueError:
-            weight = 0.0
-        if name in parts or weight <= 0:
-            raise OptionError(f"loss={text!r}: each loss comes once, with a weight above 0")
-        parts[name] = weight
-    return parts
-
-
-def balanced_weights(counts: list[int]) -> tuple[float, ...]:
-    """Weigh classes inversely to their pixels; over the training pixels the mean weight is 1.
-
-    Args:
-        counts: Training pixels of each class.
-
-    Returns:
-        One weight per class; 0 for a class without pixels, which has no term to weigh.
-
-    Examples:
-        >>> balanced_weights([30, 10])
-        (0.6666666666666666, 2.0)
-    """
-    present = sum(count > 0 for count in counts)
-    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

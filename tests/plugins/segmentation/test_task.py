@@ -17,8 +17,9 @@ from visiongraft.backbone import load_backbone
 from visiongraft.errors import DataError, OptionError
 from visiongraft.network import Batch, Network
 from visiongraft.plugin_manager import plugins
+from visiongraft.plugins.segmentation.options import LOSSES, read_loss
 from visiongraft.plugins.segmentation.prediction import Segmented
-from visiongraft.plugins.segmentation.task import KINDS, LOSSES, Segmentation, read_loss
+from visiongraft.plugins.segmentation.task import KINDS, Segmentation
 from visiongraft.plugins.segmentation.transforms import TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import create_task
