@@ -137,7 +137,11 @@ def _proof(certificate: Certificate) -> str:
             f"differences at most {certificate.difference:.1e} (accepted: "
             f"{certificate.tolerance:.0e}), no changed decision"
         )
-    share = "no decision" if certificate.changed is None else f"{certificate.changed:.2%} of them"
+    share = "there are none"
+    if certificate.changed is not None:
+        single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
+        flips, decisions = (sum(getattr(c, n) for c in single) for n in ("flips", "decisions"))
+        share = f"{flips} of {decisions} ({certificate.changed:.2%})"
     return (
         f"{certificate.precision} within its budget of {certificate.budget}; decisions changed on "
         f"real pictures: {share}"

@@ -285,7 +285,8 @@ def _claims(file: _File) -> Point:
     else:
         before, after = given["metric_torch"], given["metric_exported"]
         kept = before is not None and after is not None  # which of them is better, a task knows
-        words = f"{given['headline']} {after} instead of {before}, budget {given['budget']}"
+        figures = [f"{value:.4f}" if kept else str(value) for value in (after, before)]
+        words = f"{given['headline']} {' instead of '.join(figures)}, budget {given['budget']}"
     kept = kept and bool(given["checks"]) and given["precision"] == file.metadata.get("precision")
     return Point("certificate", kept, f"{given['precision']}: {words}")
 
