@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
-
 from visiongraft.errors import ArtifactError, VisiongraftError
 
 if TYPE_CHECKING:
@@ -95,6 +93,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ArtifactError: It is missing or damaged.
     """
+    import safetensors  # prediction without torch does without it
+
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist")
     try:
