@@ -31,9 +31,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
-from visiongraft.comparison import Arrays as Arrays  # noqa: PLC0414
-from visiongraft.comparison import Disagreement as Disagreement  # noqa: PLC0414
-from visiongraft.comparison import compare_arrays as compare_arrays  # noqa: PLC0414
+from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import OptionError, PluginError, near_matches
 
@@ -41,6 +39,20 @@ if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
     from visiongraft.network import Batch, InferenceGraph, Network
     from visiongraft.preprocess import PreprocessConfig
+
+__all__ = [
+    "AnyTask",
+    "Arrays",
+    "Decoded",
+    "Disagreement",
+    "Metrics",
+    "Task",
+    "Transform",
+    "compare_arrays",
+    "create_task",
+    "names_of",
+    "with_options",
+]
 
 Decoded = dict[str, Tensor]
 Transform = Callable[[Any, Any], tuple[Any, Any]]

@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from math import isnan
 from pathlib import Path
@@ -404,8 +404,14 @@ def _same_leaf(one: Any, other: Any) -> bool:
         return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=nan)
     # Arrays within objects make `==` raise, and objects that do not define it are never equal.
     if hasattr(one, "__dict__") and (is_dataclass(one) or "__eq__" not in _defined(one)):
-        return same(dict(vars(one)), dict(vars(other)))
+        return same(_state(one), _state(other))
     return bool(one == other) or (isinstance(one, float) and isnan(one) and isnan(other))
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Give an object's attributes, without the fields that a dataclass does not compare."""
+    apart = {f.name for f in fields(value) if not f.compare} if is_dataclass(value) else set()
+    return {name: each for name, each in vars(value).items() if name not in apart}
 
 
 def _defined(value: Any) -> set[str]:

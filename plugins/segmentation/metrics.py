@@ -45,12 +45,18 @@ class SegmentationMetrics:
 
         Args:
             decoded: ``labels``, whole numbers (N, H, W), of multi-label masks (N, C, H, W).
-            targets: Masks, as a tensor or one for each picture. A mask of another size, as where an
-                exported file of fixed size saw resized pictures, is resized by the nearest pixel;
-                masks that do not fit their pictures are the data check's to find.
+            targets: Masks of the same shape, as a tensor or one for each picture.
+
+        Raises:
+            DataError: A mask has another size than its picture.
         """
         for predicted, target in zip(decoded["labels"], targets, strict=True):
-            mask = _resized(np.asarray(target), predicted.shape)
+            mask = np.asarray(target)
+            if mask.shape != predicted.shape:
+                raise DataError(
+                    f"a mask of {mask.shape[-2]}x{mask.shape[-1]} pixels belongs to a picture of "
+                    f"{predicted.shape[-2]}x{predicted.shape[-1]}"
+                )
             self.pictures += 1
             pairs = zip(mask, predicted, strict=True) if self.several else [(mask, predicted)]
             for table, (true, found) in zip(self.counts, pairs, strict=True):
@@ -121,18 +127,6 @@ def count_pairs(
     pairs = true[counted].astype(np.int64) * classes + predicted[counted]
     table: NDArray[np.int64] = np.bincount(pairs, minlength=classes * classes)
     return table.reshape(classes, classes)
-
-
-def _resized(mask: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Bring a mask (..., H, W) to height and width of a shape; pixel centres are compared."""
-    if mask.shape == shape:
-        return mask
-    rows, columns = (
-        (np.arange(wanted) * 2 + 1) * length // (2 * wanted)
-        for length, wanted in zip(mask.shape[-2:], shape[-2:], strict=True)
-    )
-    resized: NDArray[Any] = mask[..., rows[:, None], columns]
-    return resized
 
 
 def _share(part: int, whole: int) -> float | None:

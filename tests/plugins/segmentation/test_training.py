@@ -222,9 +222,13 @@ def test_decoders_that_pool_whole_pictures_export_in_one_way_or_another(
     options = {"decoder": "upernet", "channels": 16}
     model = visiongraft.fit(shapes, task_options=options, **settings)
     certificate = model.export(tmp_path / "model.onnx")
-    assert certificate.flips == 0 and certificate.metric_torch is not None
-    assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
+    assert certificate.flips == 0
     assert any("fixed to 64x64" in line for line in certificate.warnings) == fixed
+    if fixed:  # masks of another size than their pictures measure nothing
+        assert certificate.metric_torch is None
+        assert any("the metric was not computed" in line for line in certificate.warnings)
+    else:
+        assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
 
 
 # ---- predictions as files ----
@@ -251,7 +255,7 @@ def test_prediction_writes_masks_and_overlays(
         with Image.open(tmp_path / f"{i:05d}-{picture.stem}.mask.png") as mask:
             assert (np.asarray(mask) == prediction.mask).mean() > 0.999
         overlay = tmp_path / f"{i:05d}-{picture.stem}.jpg"
-        assert overlay.is_file() == (source == "run")
+        assert overlay.is_file()
 
 
 def test_windows_of_a_big_picture_give_the_masks_of_the_whole(
