@@ -39,6 +39,7 @@ SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
 GROUPS = 32  # of group norm in the head: without it, a few hundred steps learn little
 ANCHOR = 4  # strides; RetinaNet's smallest anchor of a level
+REACH = 2.0  # strides; how far FCOS believes the sides of an object to be before it has learnt
 CENTRE = 1.5  # strides; a cell of FCOS answers for an object whose centre is at most this far
 
 
@@ -133,6 +134,8 @@ class FcosLayers(nn.Module):
         generator = AnchorGenerator(sizes, ((1.0,),) * len(levels))
         self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
         self.head = FCOSHead(width, 1, labels)
+        # Distances end in a ReLU, which bias 0 leaves shut for good on some data.
+        nn.init.constant_(self.head.regression_head.bbox_reg.bias, REACH)
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Predict for each cell.
