@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-EXTRAS := demo,parquet,tensorboard,docs,dev
+EXTRAS := demo,faiss,parquet,tensorboard,docs,dev
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
@@ -45,7 +45,7 @@ demo: .venv/installed  ## Fine-tune on pictures, prove it, export it, predict wi
 docs: .venv/installed  ## Build the documentation into site/
 	$(PYTHON) -m mkdocs build --strict
 
-bench: .venv/installed  ## Measure what replay saves
+bench: .venv/installed  ## Run the benchmarks: replay, exported files on the CPU, decoding ahead
 	for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
 
 clean:  ## Remove everything that was made, .venv too

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,14 @@ from torch import Tensor, nn
 
 from visiongraft.averaging import Average
 from visiongraft.config import FitConfig
-from visiongraft.data.loader import ordered_batches, shard, shuffled_batches
+from visiongraft.data.loader import (
+    Deal,
+    checked_deal,
+    divided,
+    ordered_batches,
+    shard,
+    shuffled_batches,
+)
 from visiongraft.data.samples import Samples
 from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
 from visiongraft.evaluation import decode_batches, measure, scalars
@@ -214,12 +221,15 @@ class Engine:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, phase: Phase
     ) -> None:
         run, progress, config = self.run, self.run.progress, self.run.config
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = shuffled_batches(
-            len(run.training), config.batch_size * processes, config.seed, progress.epoch
-        )
+        rank = self.accelerator.process_index
+        plan = self._deal()
         steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
-        mine = [shard(b, rank, processes) or [b[0]] for s in steps[progress.step :] for b in s]
+        # A process without a share runs along with any sample, which counts for nothing.
+        mine = [
+            batch[rank] or next(part for part in batch if part)[:1]
+            for step in steps[progress.step :]
+            for batch in step
+        ]
         batches = feed.train(mine, progress.epoch)
         frozen = set(frozen_tensors(run.network)) if self.average else set()
         model.train()
@@ -235,21 +245,38 @@ class Engine:
             if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
 
+    def _deal(self) -> Deal:
+        """Deal the epoch's batches, by the task or at random."""
+        run, config, epoch = self.run, self.run.config, self.run.progress.epoch
+        task, processes, count = (
+            run.network.task,
+            self.accelerator.num_processes,
+            len(run.training),
+        )
+        own = task.deal_batches(
+            run.training, config.batch_size, processes, seed=config.seed, epoch=epoch
+        )
+        if own is not None:
+            return checked_deal(own, count, processes, task.name)
+        size = config.batch_size * processes
+        batches = shuffled_batches(count, size, config.seed, epoch, processes)
+        return divided(batches, processes)
+
     def _step(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        step: Sequence[Sequence[int]],
+        step: Deal,
         batches: Iterator[Batch],
         mixes: bool,
     ) -> dict[str, float]:
         """Accumulate the gradients of one step's batches, each weighted by its share of samples."""
         run, progress = self.run, self.run.progress
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        total = sum(len(b) for b in step)
+        total = sum(len(part) for batch in step for part in batch)
         sums: dict[str, float] = {}
         for position, whole in enumerate(step):
-            count = len(shard(whole, rank, processes))
+            count = len(whole[rank])
             batch = next(batches).to(self.device)
             if mixes:
                 with seeded(run.config.seed, "mix", progress.epoch, progress.step, position, rank):
@@ -273,7 +300,7 @@ class Engine:
             self.accelerator.clip_grad_norm_(trainable, run.config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        mine = sum(len(shard(b, rank, processes)) for b in step)
+        mine = sum(len(batch[rank]) for batch in step)
         for name, value in {**sums, "samples": float(mine)}.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + value
         return {name: value / max(mine, 1) for name, value in sums.items()}
@@ -442,6 +469,8 @@ class Engine:
         if not self.best:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
         run.network.load_state_dict(self.best)
+        assert run.progress.best is not None
+        run.network.task = run.network.task.after_training(run.progress.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()
         self.accelerator.wait_for_everyone()

@@ -26,11 +26,16 @@ class ExportedModel(Protocol):
 
     metadata: dict[str, Any]
 
-    def predict(self, pictures: Any, batch_size: int = 16) -> list[Any]:
-        """Give one prediction per picture."""
+    def predict(self, pictures: Any, batch_size: int = 16, save: Path | None = None) -> list[Any]:
+        """Give one prediction per picture; ``save`` is a folder for pictures with them drawn on."""
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
         """Give the task's decoded results for uint8 (N, H, W, C)."""
+
+
+def openers() -> dict[str, EntryPoint]:
+    """Give what is installed to open exported files, by their suffixes."""
+    return {f".{point.name}": point for point in entry_points(group=GROUP)}
 
 
 def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
@@ -49,7 +54,7 @@ def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
     """
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    points: dict[str, EntryPoint] = {f".{p.name}": p for p in entry_points(group=GROUP)}
+    points = openers()
     if path.suffix.lower() not in points:
         raise ArtifactError(f"{path} is no exported model ({', '.join(sorted(points))})")
     opened: ExportedModel = points[path.suffix.lower()].load()(path, provider)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +17,7 @@ class Check:
     """One comparison of the exported file with PyTorch.
 
     Attributes:
-        inputs: ``"random"`` or ``"real"``.
+        inputs: ``"random"``, ``"real"``, or ``"plain"``: black, white and grey ones.
         batch: Pictures per call.
         pictures: Pictures compared in all.
         sizes: The (height, width) pairs that were tried, in pixels, from the smallest to the
@@ -26,6 +26,7 @@ class Check:
         flips: Decisions that changed.
         worst: Which picture differs most, by its position: an exported file must not tell the names
             of the files it was tried on.
+        decisions: How many decisions were compared: the values of all integer results.
     """
 
     inputs: str
@@ -35,6 +36,7 @@ class Check:
     difference: float
     flips: int
     worst: str
+    decisions: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Certificate:
         file: Name of the file.
         format: Name of the exporter.
         checks: Every comparison made.
-        tolerance: Largest relative difference that is accepted.
+        tolerance: Largest relative difference that is accepted; ``None`` for a lower precision, which
+            is held to ``budget`` instead.
         headline: Name of the task's metric.
         metric_torch: The metric in PyTorch on the real pictures; ``None`` without targets.
         metric_exported: The metric of the exported file on the same pictures.
@@ -53,18 +56,31 @@ class Certificate:
             in order; ``None`` without any.
         versions: Versions of the libraries that made and checked the file.
         warnings: What a reader must know, such as that no real picture was tried.
+        precision: What the network computes in, such as ``"fp32"``.
+        budget: By how much a lower precision may worsen the metric, in its own unit; ``None`` for
+            the full precision, where no decision may change.
+        settings: How a lower precision was made, as JSON values.
+        backbone: Name, source, weights, licence and hash of the backbone's pretrained weights, as
+            far as they are known.
+        content_sha256: Hash over the bytes of the file without the certificate in it; ``None`` if
+            the exporter does not give one.
     """
 
     file: str
     format: str
     checks: tuple[Check, ...]
-    tolerance: float
+    tolerance: float | None
     headline: str
     metric_torch: float | None
     metric_exported: float | None
     data_sha256: str | None
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()
+    precision: str = "fp32"
+    budget: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, str] = field(default_factory=dict)
+    content_sha256: str | None = None
 
     @property
     def difference(self) -> float:
@@ -76,9 +92,17 @@ class Certificate:
         """Changed decisions over all checks."""
         return sum(check.flips for check in self.checks)
 
+    @property
+    def changed(self) -> float | None:
+        """Share of decisions that changed on real pictures given one by one, if there were any."""
+        single = [check for check in self.checks if (check.inputs, check.batch) == ("real", 1)]
+        decisions = sum(check.decisions for check in single)
+        return sum(check.flips for check in single) / decisions if decisions else None
+
     def to_json(self) -> dict[str, Any]:
-        """Give all fields, and the two totals, as JSON values."""
-        return {**asdict(self), "difference": self.difference, "flips": self.flips}
+        """Give all fields, and what is computed of them, as JSON values."""
+        totals = {"difference": self.difference, "flips": self.flips, "changed": self.changed}
+        return {**asdict(self), **totals}
 
 
 class Exporter(ABC):

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
-
 from visiongraft.errors import ArtifactError, VisiongraftError
 
 if TYPE_CHECKING:
@@ -95,6 +93,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ArtifactError: It is missing or damaged.
     """
+    import safetensors  # prediction without torch does without it
+
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist")
     try:
@@ -104,3 +104,33 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, {k: json.loads(v) for k, v in metadata.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def numbered(index: int, name: str) -> str:
+    """Name what belongs to one of several pictures, so that equal names do not clash.
+
+    Args:
+        index: Position of the picture.
+        name: Its path, or what it is called.
+
+    Returns:
+        Both, without folder and suffix.
+
+    Examples:
+        >>> numbered(7, "val/a.jpg")
+        '00007-a'
+    """
+    return f"{index:05d}-{Path(name).stem}"
+
+
+def write_prediction_files(folder: Path, name: str, prediction: Any) -> None:
+    """Write the files that a prediction has, if it has any: see ``Task.predictions``.
+
+    Args:
+        folder: Where to.
+        name: What their names begin with.
+        prediction: What a task, or an exported file, predicted for one picture.
+    """
+    if callable(getattr(prediction, "files", None)):
+        for ending, content in prediction.files().items():
+            write_bytes(folder / f"{name}.{ending}", content)

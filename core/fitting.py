@@ -90,7 +90,8 @@ def fit(
         epochs: Epochs of all phases together.
         out: Run folder; ``None`` keeps nothing on disk. Needed to resume.
         validation: Share held out where the data name no validation part, in (0, 1).
-        size: Network input in pixels, one number or (height, width); the backbone's if ``None``.
+        size: Network input in pixels, one number or (height, width); the task's or else the
+            backbone's if ``None``.
         resize: ``"crop"`` keeps the aspect ratio and takes the centre, ``"stretch"`` takes the
             whole picture, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
         in_channels: Channels of the pictures: 3, 1 (grey) or what the data hold.
@@ -344,7 +345,10 @@ def _build(
 ) -> Run:
     seed_everything(config.seed)
     backbone = load_backbone(
-        config.backbone, config.weights, in_channels=config.in_channels, size=config.size
+        config.backbone,
+        config.weights,
+        in_channels=config.in_channels,
+        size=config.size or task.input_size,
     )
     resize = config.resize or task.resize
     if resize is not None:

@@ -93,7 +93,8 @@ class RegistrationHooks:
                 @schedule
                 def head_then_rest(stages, epochs, *, learning_rate=1e-3):
                     yield Phase(1, "head", learning_rate)
-                    yield Phase(epochs - 1, "all", learning_rate / 10)
+                    if epochs > 1:
+                        yield Phase(epochs - 1, "all", learning_rate / 10)
 
                 @hookimpl
                 def register_schedules():

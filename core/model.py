@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers,
 from visiongraft.data.pictures import PictureSamples
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.errors import ArtifactError, OptionError, near_matches
 from visiongraft.evaluation import decode_batches, measure
 from visiongraft.exporter import Certificate
+from visiongraft.files import numbered, write_prediction_files
 from visiongraft.listening import listen
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugin_manager import plugins
@@ -35,7 +37,8 @@ from visiongraft.tiling import decode_tiled
 class TransferModel:
     """A network with what is known about it.
 
-    ``visiongraft.fit`` and ``visiongraft.load`` make these.
+    ``visiongraft.fit`` and ``visiongraft.load`` make these. A task may add verbs of its own, see
+    ``Task.verbs``.
 
     Attributes:
         network: Backbone and head, in evaluation mode.
@@ -56,6 +59,18 @@ class TransferModel:
         """What the model does."""
         return self.network.task
 
+    def __getattr__(self, name: str) -> Any:
+        """Give one of the task's verbs; see ``Task.verbs``."""
+        network = self.__dict__.get("network")  # not there yet while a copy is being made
+        verbs = {} if network is None else network.task.verbs()
+        if name in verbs:
+            return partial(verbs[name], self)
+        hint = near_matches(name, verbs) if verbs else ""
+        raise AttributeError(f"a model has no {name!r}{hint}")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.task.verbs()})
+
     @property
     def backbone_info(self) -> BackboneInfo:
         """Facts about its backbone."""
@@ -75,7 +90,8 @@ class TransferModel:
             images: A path, a folder, an array (H, W, C) uint8, a PIL image, a tensor (C, H, W)
                 uint8 or float in 0..1, or a sequence of these.
             batch_size: Pictures per forward pass.
-            save: Folder for pictures with the predictions drawn on them.
+            save: Folder for pictures with the predictions drawn on them, and for files that
+                predictions have, such as masks.
             tile: Side, or height and width, of the overlapping windows in pixels that big pictures
                 are cut into, for tasks that predict maps such as masks.
 
@@ -158,7 +174,7 @@ class TransferModel:
                 raise OptionError(f"{path}: say which exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
-        certificate: Certificate = exporter.export(self, path, self._proof_samples(data), **options)
+        certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
         if told is not None:
             told.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
@@ -175,6 +191,32 @@ class TransferModel:
         """Give the graph from raw pictures to predictions, on the CPU and in evaluation mode."""
         self.network.to("cpu").eval()
         return InferenceGraph(self.network).eval()
+
+    def proof_samples(self, data: Any = None) -> Samples | None:
+        """Find the pictures that an exported file is proved on.
+
+        Args:
+            data: Labelled pictures; the held-out part of the training data if ``None`` and at hand.
+
+        Returns:
+            The readable ones, or ``None`` if there are none at hand.
+
+        Raises:
+            DataError: The data are missing, do not fit the label map, or too many are unreadable.
+        """
+        if data is not None:
+            samples = read_labelled(self.task, data)
+        elif self.validation is not None:
+            return self.validation
+        elif self.run_folder is not None:
+            config = FitConfig.read(self.run_folder)
+            if config.data is None or not Path(named_reader(config.data)[1]).exists():
+                return None
+            parts = read_splits(self.task, config.data, config.validation, config.seed)
+            samples = parts.validation
+        else:
+            return None
+        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
 
     def _decoded(
         self,
@@ -207,23 +249,9 @@ class TransferModel:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
             picture = PillowImage.fromarray(samples.load(i))
-            target = folder / f"{i:05d}-{Path(samples.name(i)).stem}.jpg"
-            self.task.draw(picture, result).convert("RGB").save(target, quality=90)
-
-    def _proof_samples(self, data: Any) -> Samples | None:
-        if data is not None:
-            samples = read_labelled(self.task, data)
-        elif self.validation is not None:
-            return self.validation
-        elif self.run_folder is not None:
-            config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(named_reader(config.data)[1]).exists():
-                return None
-            parts = read_splits(self.task, config.data, config.validation, config.seed)
-            samples = parts.validation
-        else:
-            return None
-        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
+            name = numbered(i, samples.name(i))
+            self.task.draw(picture, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
+            write_prediction_files(folder, name, result)
 
 
 def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel:

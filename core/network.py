@@ -97,7 +97,7 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
-        outputs = self.head(self.backbone(images))
+        outputs = self.task.inference_step(self, images)
         if self.task.at_picture_size:
             height, width = sizes[0].tolist() if len(sizes) else self.preprocess.config.size
             assert not len(sizes) or bool((sizes == sizes[0]).all()), "pictures of several sizes"
@@ -147,7 +147,7 @@ class InferenceGraph(nn.Module):
         sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
         sizes[:, 0] = images.shape[1]
         sizes[:, 1] = images.shape[2]
-        outputs = self.head(self.backbone(self.preprocess(images)))
+        outputs = self.task.inference_step(self, self.preprocess(images))
         outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
 

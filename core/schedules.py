@@ -132,7 +132,8 @@ def schedule(generate: Callable[..., Phases]) -> Schedule:
         >>> @schedule
         ... def head_then_rest(stages, epochs, *, learning_rate=1e-3):
         ...     history = yield Phase(1, "head", learning_rate)
-        ...     yield Phase(epochs - 1, "all", learning_rate / 10)
+        ...     if epochs > 1:
+        ...         yield Phase(epochs - 1, "all", learning_rate / 10)
         >>> [p.epochs for p in head_then_rest.phases(("stem",), 5)]
         [1, 4]
     """

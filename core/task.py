@@ -8,9 +8,12 @@ The core calls these methods in this order::
     loss    = task.build_loss()                     # outputs, targets -> named parts
     image, target = task.train_transform(size)(image, target)      # per sample, in training
     targets = task.collate([target, ...])           # per batch
+    plan    = task.deal_batches(train, batch_size, processes, seed=0, epoch=0)
     losses  = task.training_step(network, batch)
-    decoded = task.decode(head(features), sizes)    # evaluation, prediction and export alike
+    outputs = task.inference_step(network, images)  # evaluation, prediction and export alike
+    decoded = task.decode(outputs, sizes)
     metrics.update(decoded, targets); metrics.compute()
+    task    = task.after_training(results)          # what the best epoch's metrics decide
     predictions = task.predictions(decoded)         # typed, one per picture
 """
 
@@ -22,23 +25,36 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
+from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import OptionError, PluginError, near_matches
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
-    from visiongraft.network import Batch, Network
+    from visiongraft.network import Batch, InferenceGraph, Network
+    from visiongraft.preprocess import PreprocessConfig
+
+__all__ = [
+    "AnyTask",
+    "Arrays",
+    "Decoded",
+    "Disagreement",
+    "Metrics",
+    "Task",
+    "Transform",
+    "compare_arrays",
+    "create_task",
+    "names_of",
+    "with_options",
+]
 
 Decoded = dict[str, Tensor]
-Arrays = Mapping[str, NDArray[Any]]
 Transform = Callable[[Any, Any], tuple[Any, Any]]
 AnyTask = TypeVar("AnyTask", bound="Task")
 
@@ -64,20 +80,6 @@ class Metrics(Protocol):
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """How far one set of decoded outputs is from another.
-
-    Attributes:
-        difference: Largest absolute difference of real-valued outputs, relative to the largest
-            absolute reference value of the same output.
-        flips: How many decisions (classes, counts, masks ...) differ.
-    """
-
-    difference: float
-    flips: int
-
-
-@dataclass(frozen=True)
 class Task(ABC):
     """Base of every task; subclasses are frozen dataclasses whose fields are the task's options.
 
@@ -93,6 +95,13 @@ class Task(ABC):
         resize: How pictures are brought to the network's size unless the user says otherwise:
             ``"stretch"`` where targets are places, which a crop would cut off; ``None`` leaves it
             to the backbone.
+        input_size: Height and width of the network input unless the user says otherwise, in pixels;
+            ``None`` leaves it to the backbone.
+        loss_over_pairs: Whether the loss compares the samples of a batch with each other, as triplet
+            and contrastive losses do, so that its parts are no means over samples. Pairs are then
+            formed within one forward pass of one process: accumulation and further processes add
+            more such passes, and make no larger ones. Where it depends on an option, set it on the
+            instance like ``headline``.
         bounds: Least and greatest headline there can be. ``None`` means 0 to 1 if higher is better,
             else 0 and above.
         at_picture_size: Names of head outputs (the head then returns a dict) that are maps (N, C, h,
@@ -105,6 +114,8 @@ class Task(ABC):
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     bounds: ClassVar[tuple[float, float] | None] = None
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
+    input_size: ClassVar[tuple[int, int] | None] = None
+    loss_over_pairs: ClassVar[bool] = False
     at_picture_size: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
@@ -167,6 +178,20 @@ class Task(ABC):
         """
         return None
 
+    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Make the augmentation for a network; override it where it depends on more than the size.
+
+        With ``resize="pad"`` pictures keep their scale, so that training should show parts of them
+        at that scale.
+
+        Args:
+            preprocess: How the network's pictures are prepared without augmentation.
+
+        Returns:
+            See ``train_transform``, which the default asks.
+        """
+        return self.train_transform(preprocess.size)
+
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """Mix the samples of one training batch with each other (mixup, cutmix).
 
@@ -195,6 +220,27 @@ class Task(ABC):
         """
         return pytree.tree_map_only(Tensor, _single_precision, default_collate(targets))
 
+    def deal_batches(
+        self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
+    ) -> list[list[list[int]]] | None:
+        """Deal the training samples of one epoch into batches, where chance alone does not serve.
+
+        Override it where a loss needs certain samples in one batch, such as several of one kind.
+        What it gives must depend on the arguments alone: a resumed run asks again.
+
+        Args:
+            samples: The training samples.
+            batch_size: Samples per batch and process.
+            processes: Processes that share each batch.
+            seed: Seed of the run.
+            epoch: Epoch of the run, from 0.
+
+        Returns:
+            For each batch one list of sample positions for each process; or ``None`` to deal all
+            samples at random.
+        """
+        return None
+
     # ---- model ----
 
     @abstractmethod
@@ -216,7 +262,8 @@ class Task(ABC):
         Returns:
             A module whose ``forward(outputs, targets)`` returns scalar parts by name; their sum is
             minimised. Every part is a mean over the samples of the batch, so that gradient
-            accumulation and several processes give what one large batch gives. Parameters and
+            accumulation and several processes give what one large batch gives; a loss that compares
+            samples with each other is declared by ``loss_over_pairs`` instead. Parameters and
             buffers of the loss are trained, checkpointed and resumed, and never exported.
         """
 
@@ -234,6 +281,21 @@ class Task(ABC):
             network.head(network.backbone(batch.images)), batch.targets
         )
         return parts
+
+    def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
+        """Compute outputs in evaluation, prediction and export; override it for several looks.
+
+        A task that looks at a picture more than once, as at its mirror image, joins the outputs
+        here, with torch operators only.
+
+        Args:
+            network: Gives ``backbone`` and ``head``.
+            images: float (N, C, height, width), preprocessed.
+
+        Returns:
+            What ``decode`` takes.
+        """
+        return network.head(network.backbone(images))
 
     # ---- results ----
 
@@ -265,8 +327,32 @@ class Task(ABC):
             decoded: What ``decode`` gave, as arrays.
 
         Returns:
-            One object per picture that ``dataclasses.asdict`` can turn into JSON values.
+            One object per picture that ``dataclasses.asdict`` can turn into JSON values. What is
+            too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
+            contents (bytes) by what their names end with; prediction writes them into the folder
+            that its pictures go to.
         """
+
+    def after_training(self, results: Mapping[str, Any]) -> Self:
+        """Take over what the finished training has shown, such as a threshold of decisions.
+
+        Args:
+            results: What ``Metrics.compute`` gave of the best epoch.
+
+        Returns:
+            The task of the trained model; head and ``decode`` stay as they are.
+        """
+        return self
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        """Give what else a model of this task can do, besides predicting.
+
+        Returns:
+            Functions by name, each of which takes the model first: with
+            ``{"count": count_cells}``, ``model.count(images)`` is ``count_cells(model, images)``.
+            None may have the name of anything that every model has.
+        """
+        return {}
 
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
         """Show a prediction on its picture; the default returns the picture as it is."""
@@ -372,40 +458,6 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
 def with_options(task: AnyTask, **changes: Any) -> AnyTask:
     """Copy a task with some fields changed."""
     return replace(task, **changes)
-
-
-def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
-    """Compare two sets of named arrays: floats by relative difference, the rest exactly.
-
-    Args:
-        reference: The values to trust.
-        candidate: The values to judge.
-
-    Returns:
-        The worst relative difference of the real values, and how many other values differ.
-
-    Examples:
-        >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
-        >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
-        >>> compare_arrays(a, b)
-        Disagreement(difference=0.1, flips=1)
-    """
-    difference, flips = 0.0, 0
-    if reference.keys() != candidate.keys():
-        return Disagreement(float("inf"), 0)
-    for name, expected in reference.items():
-        got = candidate[name]
-        if expected.shape != got.shape:
-            return Disagreement(float("inf"), 0)
-        if not np.issubdtype(expected.dtype, np.floating):
-            flips += int((expected != got).sum())
-        elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
-            difference = float("inf")
-        elif expected.size:
-            scale = max(float(np.abs(expected).max()), 1e-12)
-            worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
-            difference = max(difference, round(worst, 12))
-    return Disagreement(difference, flips)
 
 
 def _single_precision(tensor: Tensor) -> Tensor:

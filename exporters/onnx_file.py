@@ -58,11 +58,12 @@ class OnnxFile:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def read_onnx(path: Path) -> OnnxFile:
+def read_onnx(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     """Read what an ONNX file declares.
 
     Args:
         path: The file.
+        max_bytes: Largest size that is accepted.
 
     Returns:
         Its declarations.
@@ -75,6 +76,8 @@ def read_onnx(path: Path) -> OnnxFile:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ArtifactError(f"{path} has {size} bytes; one ONNX file can hold {MAX_BYTES}")
+    if size > max_bytes:
+        raise ArtifactError(f"{path} has {size} bytes; max_bytes={max_bytes} are accepted")
     try:
         with open(path, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -85,19 +88,21 @@ def read_onnx(path: Path) -> OnnxFile:
         raise ArtifactError(f"{path} is no ONNX file, or it is damaged ({error})") from None
 
 
-def refuse_unsafe(path: Path) -> OnnxFile:
+def refuse_unsafe(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     """Read what an ONNX file declares, and stop if it should not be loaded.
 
     Args:
         path: The file.
+        max_bytes: Largest size that is accepted.
 
     Returns:
         Its declarations.
 
     Raises:
-        ArtifactError: It needs other files, unknown operators or a newer onnxruntime.
+        ArtifactError: It is too large, or needs other files, unknown operators or a newer
+            onnxruntime.
     """
-    found = read_onnx(path)
+    found = read_onnx(path, max_bytes)
     opset = max((found.opsets.get(domain, 0) for domain in DOMAINS), default=0)
     strange = sorted(found.domains.difference(DOMAINS))
     if found.external_data:

@@ -70,7 +70,7 @@ def test_the_certificate_lies_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
     assert certificate["flips"] == 0
     assert certificate["difference"] <= certificate["tolerance"]
-    assert {check["inputs"] for check in certificate["checks"]} == {"random", "real"}
+    assert {check["inputs"] for check in certificate["checks"]} == {"random", "real", "plain"}
 
 
 def test_model_folder_and_onnx_file_measure_alike(run: Run, exported: Path) -> None:
@@ -146,3 +146,28 @@ def test_another_suffix_names_those_that_can_be_exported(run: Run, exported: Pat
     code, _, err = run("export", exported / "run", exported / "model.onx")
     assert code in (1, 2)
     assert ".onnx" in err
+
+
+def test_predictions_of_model_and_file_are_drawn_alike(
+    run: Run, exported: Path, tmp_path: Path
+) -> None:
+    pictures = sorted((exported / "photos" / "test" / "cat").iterdir())[:2]
+    for model, folder in (("run", "from-model"), ("model.onnx", "from-file")):
+        code, _, err = run("predict", exported / model, *pictures, "--out", tmp_path / folder)
+        assert (code, err) == (0, "")
+    names = [file.name for file in sorted((tmp_path / "from-file").iterdir())]
+    assert names == ["00000-0.jpg", "00001-1.jpg", "predictions.json"]
+    assert names == [file.name for file in sorted((tmp_path / "from-model").iterdir())]
+    for name in names[:2]:
+        drawn = [
+            np.asarray(Image.open(tmp_path / f / name), float) for f in ("from-model", "from-file")
+        ]
+        assert np.abs(drawn[0] - drawn[1]).max() < 5  # the same but for rounding and JPEG
+        assert drawn[1].shape[0] > 64
+
+
+def test_a_file_is_measured_against_the_model_it_came_from(run: Run, exported: Path) -> None:
+    words = ["--data", exported / "photos", "--batch", 2, "--threads", 1, "--seconds", 0]
+    code, out, err = run("bench", exported / "model.onnx", *words)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith("model.onnx  cpu")

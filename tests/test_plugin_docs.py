@@ -28,7 +28,13 @@ from skimage import data
 from visiongraft.cli import main
 from visiongraft.hookspecs import RegistrationHooks
 from visiongraft.plugin_manager import PluginManager, using
-from visiongraft.testing import BACKBONE_CHECKS, EXPORTER_CHECKS, SCHEDULE_CHECKS, TASK_CHECKS
+from visiongraft.testing import (
+    BACKBONE_CHECKS,
+    EXPORTER_CHECKS,
+    READER_CHECKS,
+    SCHEDULE_CHECKS,
+    TASK_CHECKS,
+)
 from visiongraft.testing.report import Check
 
 FOLDER = Path(__file__).parents[1] / "docs" / "plugins"
@@ -167,7 +173,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "check",
-    list(dict.fromkeys([*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS])),
+    [*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS, *READER_CHECKS],
     ids=lambda check: check.name,
 )
 def test_every_check_is_explained_in_its_own_words(check: Check) -> None:

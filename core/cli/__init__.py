@@ -15,6 +15,7 @@ from typing import TextIO
 from visiongraft.cli.app import app
 from visiongraft.cli.choosing import take_choice
 from visiongraft.cli.failures import Failure, failure_of
+from visiongraft.cli.found import add_found
 from visiongraft.cli.output import Answer, reserved_stdout
 
 __all__ = ["main"]
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with reserved_stdout(as_json) as stdout:
         try:
             chosen, rest = take_choice(words)
+            add_found(app)
             with chosen.used():
                 result = app(rest or ["--help"], standalone_mode=False, prog_name="visiongraft")
         except Exception as error:

@@ -56,6 +56,8 @@ for command in (
     listings.backbones,
     listings.schedules,
     listings.exporters,
+    listings.readers,
+    listings.losses,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

@@ -55,7 +55,12 @@ def check_plugin(
     counts = Counter(result.outcome for result in results)
     rows = [[r.subject, r.check, r.outcome, f"{r.seconds:.1f}"] for r in results]
     parts: list[Any] = [table(["provided", "check", "outcome", "seconds"], rows)]
-    parts += [f"{r.outcome}: {r.subject}: {r.message}" for r in results if r.message]
+    parts += [f"failed: {r.subject}: {r.message}" for r in results if r.outcome == "failed"]
+    parts += [
+        f"not tried: {r.subject}: {r.check}: {r.message}"
+        for r in results
+        if r.outcome == "not tried"
+    ]
     parts.append(", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not tried")))
     values = {
         "plugin": name,

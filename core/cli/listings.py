@@ -68,10 +68,7 @@ def schedules(as_json: Json = False) -> Answer:
         options = {p.name: schedule.options.get(p.name, p.default) for p in parameters}
         summary = _summary(schedule.generate)
         found.append({"name": name, "description": summary, "options": options})
-    rows = [
-        [s["name"], ", ".join(f"{k}={_show(v)}" for k, v in s["options"].items()), s["description"]]
-        for s in found
-    ]
+    rows = [[s["name"], _shown_options(s["options"]), s["description"]] for s in found]
     return Answer({"schedules": found}, [table(["name", "options", "description"], rows)])
 
 
@@ -85,6 +82,35 @@ def exporters(as_json: Json = False) -> Answer:
     ]
     rows = [[e["name"], e["suffix"], e["description"]] for e in found]
     return Answer({"exporters": found}, [table(["name", "suffix", "description"], rows)])
+
+
+def readers(as_json: Json = False) -> Answer:
+    """List the data readers that plugins add, and what their targets are."""
+    from visiongraft.plugin_manager import plugins
+
+    found = [
+        {"name": name, "targets": reader.targets, "description": _summary(type(reader))}
+        for name, reader in plugins().readers().items()
+    ]
+    rows = [[r["name"], r["targets"], r["description"]] for r in found]
+    return Answer({"readers": found}, [table(["name", "targets", "description"], rows)])
+
+
+def losses(as_json: Json = False) -> Answer:
+    """List the transfer losses and their options."""
+    from visiongraft.plugin_manager import plugins
+
+    found: list[dict[str, Any]] = []
+    for name, kind in plugins().losses().items():
+        parameters = list(inspect.signature(kind).parameters.values())[2:]
+        options = {
+            p.name: None if p.default is p.empty else p.default
+            for p in parameters
+            if p.kind is not p.VAR_KEYWORD
+        }
+        found.append({"name": name, "description": _summary(kind), "options": options})
+    rows = [[one["name"], _shown_options(one["options"]), one["description"]] for one in found]
+    return Answer({"losses": found}, [table(["name", "options", "description"], rows)])
 
 
 def plugins(as_json: Json = False) -> Answer:
@@ -114,6 +140,10 @@ def plugins(as_json: Json = False) -> Answer:
     shown: list[Any] = [table(columns, rows), *problems]
     api = ".".join(map(str, API_VERSION))
     return Answer({"api": api, "plugins": found}, shown, exit_code=1 if problems else 0)
+
+
+def _shown_options(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_show(value)}" for name, value in options.items())
 
 
 def _provided(names: dict[str, list[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.files import write_json
+
+if TYPE_CHECKING:
+    from visiongraft.exporter import Certificate
 
 Model = Annotated[
     Path,
@@ -54,7 +57,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for predictions.json and, from a model's folder, pictures."),
+        typer.Option(
+            help="Folder for predictions.json, pictures with the predictions drawn on, and files "
+            "that predictions have, such as masks."
+        ),
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
@@ -69,7 +75,8 @@ def predict(
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
-        found = predictor.predict(paths, batch_size=batch_size)
+        options: dict[str, Any] = {} if out is None else {"save": out}
+        found = predictor.predict(paths, batch_size=batch_size, **options)
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
@@ -94,6 +101,10 @@ def export(
     listener: Annotated[
         list[str] | None, typer.Option(help="Tell a plugin's listener; may be repeated.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="What the network computes in: fp32, fp16 or int8; fp32 if unset."),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Write MODEL into one file that is proved to agree with PyTorch."""
@@ -101,6 +112,8 @@ def export(
     from visiongraft.model import load
 
     options = parse_pairs(settings or [])
+    if precision is not None:
+        options["precision"] = precision
     certificate = load(model).export(file, format=format, data=data, listeners=listener, **options)
     rows = [
         [c.inputs, str(c.batch), str(c.pictures), f"{c.difference:.1e}", str(c.flips)]
@@ -113,11 +126,26 @@ def export(
             f"{certificate.metric_exported:.4f} in the file"
         )
     parts += [f"warning: {warning}" for warning in certificate.warnings]
-    parts.append(
-        f"proved: differences at most {certificate.difference:.1e} (accepted: "
-        f"{certificate.tolerance:.0e}), no changed decision; wrote {file}"
-    )
+    parts.append(f"proved: {_proof(certificate)}; wrote {file}")
     return Answer({"path": str(file), **certificate.to_json()}, parts)
+
+
+def _proof(certificate: Certificate) -> str:
+    """Say what an exported file was held to."""
+    if certificate.tolerance is not None:
+        return (
+            f"differences at most {certificate.difference:.1e} (accepted: "
+            f"{certificate.tolerance:.0e}), no changed decision"
+        )
+    share = "there are none"
+    if certificate.changed is not None:
+        single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
+        flips, decisions = (sum(getattr(c, n) for c in single) for n in ("flips", "decisions"))
+        share = f"{flips} of {decisions} ({certificate.changed:.2%})"
+    return (
+        f"{certificate.precision} within its budget of {certificate.budget}; decisions changed on "
+        f"real pictures: {share}"
+    )
 
 
 def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:

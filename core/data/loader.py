@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, VisiongraftError, on_one_line
+from visiongraft.errors import DataError, PluginError, VisiongraftError, on_one_line
 from visiongraft.network import Batch
 from visiongraft.preprocess import Preprocess
 from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Transform
 
 Key = tuple[int, int]
+Deal = list[list[list[int]]]
 
 
 class Item(NamedTuple):
@@ -189,17 +190,20 @@ class _Collate:
         )
 
 
-def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def shuffled_batches(
+    count: int, batch_size: int, seed: int, epoch: int, processes: int = 1
+) -> list[list[int]]:
     """Deal all samples into batches in a random order that depends on seed and epoch alone.
 
-    A last batch of a single sample joins the one before it, since batch normalisation cannot train
-    on one sample.
+    A last batch that would give a process less than two samples joins the one before it, since
+    batch normalisation cannot train on one sample.
 
     Args:
         count: Number of samples.
         batch_size: Samples per batch over all processes.
         seed: Seed of the run.
         epoch: Epoch of the run, from 0.
+        processes: Number of processes that share each batch.
 
     Returns:
         Sample positions of each batch.
@@ -210,7 +214,7 @@ def shuffled_batches(count: int, batch_size: int, seed: int, epoch: int) -> list
     """
     order = np.random.Generator(np.random.PCG64(mix_seed(seed, "order", epoch))).permutation(count)
     batches = ordered_batches(count, batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < 2 * processes:
         batches[-2:] = [batches[-2] + batches[-1]]
     return [[int(order[i]) for i in batch] for batch in batches]
 
@@ -244,6 +248,56 @@ def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
         [6]
     """
     return list(batch[rank::processes])
+
+
+def divided(batches: Sequence[Sequence[int]], processes: int) -> Deal:
+    """Divide each batch among processes.
+
+    Args:
+        batches: Sample positions of each whole batch.
+        processes: Number of processes.
+
+    Returns:
+        For each batch the positions that each process takes.
+
+    Examples:
+        >>> divided([[5, 6, 7], [8]], processes=2)
+        [[[5, 7], [6]], [[8], []]]
+    """
+    return [[shard(batch, rank, processes) for rank in range(processes)] for batch in batches]
+
+
+def checked_deal(deal: Any, count: int, processes: int, owner: str) -> Deal:
+    """Hold a task to what it must deal, so that a fault is told as its own.
+
+    Args:
+        deal: What ``Task.deal_batches`` gave.
+        count: Number of samples.
+        processes: Number of processes.
+        owner: Name of the task, for the message.
+
+    Returns:
+        The same.
+
+    Raises:
+        PluginError: There is no batch, an empty one, one that is not divided among the processes,
+            or a position that no sample has.
+    """
+    fault = ""
+    if not deal:
+        fault = "no batch"
+    for batch in deal:
+        if len(batch) != processes:
+            fault = f"a batch in {len(batch)} parts for {processes} processes"
+        elif not any(batch):
+            fault = "a batch without samples"
+        else:
+            odd = [i for part in batch for i in part if not 0 <= i < count]
+            fault = f"position {odd[0]} of {count} samples" if odd else fault
+    if fault:
+        raise PluginError(f"task {owner!r} dealt {fault}; see Task.deal_batches")
+    found: Deal = deal
+    return found
 
 
 def default_workers(device: torch.device) -> int:

@@ -6,10 +6,11 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, PluginError
 
 log = logging.getLogger("visiongraft")
 
@@ -56,9 +57,13 @@ class DataReader(ABC):
                     return Path(data).suffix == ".jsonl" if isinstance(data, (str, Path)) else False
 
                 def read(self, data):
-                    rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
-                    files = [Path(data).parent / row["file"] for row in rows]
-                    return DataParts({"train": FileSamples(files, [r["label"] for r in rows])})
+                    try:
+                        rows = [json.loads(line) for line in Path(data).read_text().splitlines()]
+                        files = [Path(data).parent / row["file"] for row in rows]
+                        labels = [row["label"] for row in rows]
+                    except (OSError, ValueError, TypeError, KeyError) as error:
+                        raise DataError(f"{data}: {error!r}") from error
+                    return DataParts({"train": FileSamples(files, labels)})
     """
 
     name: ClassVar[str]
@@ -89,6 +94,30 @@ class DataReader(ABC):
             DataError: The data are missing or damaged.
         """
 
+    # ---- for checks ----
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+        """Make a small data set in the reader's form, for ``visiongraft.testing`` to try it on.
+
+        The pictures are small (about 20 to 60 pixels a side) and of several sizes, not all square.
+
+        Args:
+            folder: An empty folder to write into, if the data are files.
+            pictures: How many, at least 8.
+            seed: Another seed gives other pictures.
+
+        Returns:
+            What ``claims`` and ``read`` take; a path inside ``folder``, or that folder, if the data
+            are files.
+
+        Raises:
+            PluginError: The reader makes none.
+        """
+        raise PluginError(
+            f"reader {self.name!r} has no example data to be checked with; write "
+            f"{type(self).__name__}.example_data(folder, pictures, seed)"
+        )
+
 
 def read_data(data: Any, targets: str) -> DataParts | None:
     """Read data with the one installed reader that claims them, or that they name.
@@ -117,7 +146,7 @@ def read_data(data: Any, targets: str) -> DataParts | None:
         raise DataError(
             f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
         )
-    return _checked(reader, reader.read(rest), rest)
+    return checked_parts(reader, reader.read(rest), rest)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:
@@ -160,8 +189,20 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
     return found
 
 
-def _checked(reader: DataReader, found: Any, data: Any) -> DataParts:
-    """Hold a reader to its contract, so that a fault is told as the reader's own."""
+def checked_parts(reader: DataReader, found: Any, data: Any) -> DataParts:
+    """Hold a reader to its contract, so that a fault is told as the reader's own.
+
+    Args:
+        reader: The reader.
+        found: What its ``read`` gave.
+        data: What it was given.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: It is something else than samples by part, or there are none.
+    """
     if not isinstance(found, DataParts):
         raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataParts")
     for part, samples in found.parts.items():

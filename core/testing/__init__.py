@@ -18,6 +18,7 @@ for everything a plugin provides: ``visiongraft check-plugin NAME``.
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial, check_backbone
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial, check_exporter
 from visiongraft.testing.plugins import check_plugin
+from visiongraft.testing.readers import READER_CHECKS, ReaderTrial, check_reader
 from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_schedule
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
@@ -26,6 +27,7 @@ from visiongraft.testing.trial import TaskTrial
 __all__ = [
     "BACKBONE_CHECKS",
     "EXPORTER_CHECKS",
+    "READER_CHECKS",
     "SCHEDULE_CHECKS",
     "TASK_CHECKS",
     "BackboneTrial",
@@ -33,12 +35,14 @@ __all__ = [
     "CheckError",
     "ExporterTrial",
     "NotTried",
+    "ReaderTrial",
     "Result",
     "ScheduleTrial",
     "TaskTrial",
     "check_backbone",
     "check_exporter",
     "check_plugin",
+    "check_reader",
     "check_schedule",
     "check_task",
     "run_all",

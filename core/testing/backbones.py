@@ -75,6 +75,17 @@ class BackboneTrial:
         return SIZE, SIZE
 
     @cached_property
+    def large(self) -> Size:
+        """A size at which maps of neighbouring strides differ by more than rounding."""
+        height, width = self.size
+        if max(height, width) > 2 * SIZE:
+            return self.size
+        try:
+            return self.build(size=(4 * height, 4 * width)).info.preprocess.size
+        except VisiongraftError:
+            return self.size
+
+    @cached_property
     def specimen(self) -> TaskTrial:
         """A small sound task on this backbone."""
         return TaskTrial(Specimen(), backbone=self.name, normalised=self.name, size=max(self.size))
@@ -112,20 +123,21 @@ def names_are_listed(trial: BackboneTrial) -> None:
 @check("backbone.BackboneInfo")
 def facts_fit_the_network(trial: BackboneTrial) -> None:
     """Stages, channels, strides and embedding are those that the network really has."""
-    backbone = trial.build(size=trial.size).eval()
+    size = trial.large
+    backbone = trial.build(size=size).eval()
     info, tensors = backbone.info, dict(backbone.state_dict())
     odd = sorted(info.stage_of.keys() ^ tensors.keys())
     expect(not odd, "to find the stage of each tensor", f"a difference in {odd[:3]}", "one each")
     expect(len(backbone.stages) > 0, "to list the stages", "none", "at least one")
     expect(
-        info.preprocess.size == trial.size,
-        f"to build it at {trial.size}",
+        info.preprocess.size == size,
+        f"to build it at {size}",
         info.preprocess.size,
         "preprocess.size as asked for",
     )
-    features = _features(backbone, _images(trial, 2))
+    features = _features(backbone, _images(size, 2))
     maps = [tuple(m.shape) for m in features.maps]
-    height, width = trial.size
+    height, width = size
     expected = [
         (2, c, ceil(height / s), ceil(width / s))
         for c, s in zip(info.channels, info.strides, strict=True)
@@ -170,7 +182,7 @@ def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
 @check("backbone.Backbone.forward")
 def evaluation_changes_nothing(trial: BackboneTrial) -> None:
     """In evaluation mode a picture gives the same each time and in any batch; no tensor changes."""
-    backbone, images = trial.build(size=trial.size).eval(), _images(trial, 3)
+    backbone, images = trial.build(size=trial.size).eval(), _images(trial.size, 3)
     before = {n: t.clone() for n, t in backbone.state_dict().items()}
     kept = images.clone()
     first, second = _features(backbone, images), _features(backbone, images)
@@ -227,6 +239,27 @@ def sizes_and_channels_are_taken_or_refused(trial: BackboneTrial) -> None:
             _features(backbone, torch.zeros(1, channels, *size))
 
 
+@check("backbone.Backbone.forward")
+def gradients_reach_every_stage(trial: BackboneTrial) -> None:
+    """In training the gradient of the features reaches each stage that has parameters."""
+    backbone = trial.build(size=trial.size).train()
+    features, words = backbone(_images(trial.size, 2)), "to compute the gradient of the features"
+    generator = torch.Generator().manual_seed(1)
+    with trying(words, "a gradient: without it nothing can be fine-tuned"):
+        parts = [t.float() for t in (*features.maps, features.pooled)]
+        # Random weights, since a normalisation at the end makes sums that never change.
+        sum(
+            (part * torch.randn(part.shape, generator=generator)).sum() for part in parts
+        ).backward()
+    trained: dict[str, bool] = {}
+    for name, parameter in backbone.named_parameters():
+        stage = backbone.info.stage_of[name]
+        reached = parameter.grad is not None and bool(parameter.grad.any())
+        trained[stage] = trained.get(stage, False) or reached
+    idle = [stage for stage, reached in trained.items() if not reached]
+    expect(not idle, words, f"none in {', '.join(idle)}", "some in each stage with parameters")
+
+
 @check("freezing.Receipt")
 def frozen_stages_stay_frozen(trial: BackboneTrial) -> None:
     """A run leaves alone what it freezes: the whole backbone, and all but the last stage."""
@@ -252,6 +285,7 @@ BACKBONE_CHECKS: tuple[Check[Any], ...] = (
     equal_seeds_build_equal_networks,
     evaluation_changes_nothing,
     sizes_and_channels_are_taken_or_refused,
+    gradients_reach_every_stage,
     frozen_stages_stay_frozen,
     _on_specimen(a_few_pictures_are_learned, "backbone.Backbone.forward"),
     _on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone"),
@@ -273,9 +307,9 @@ def check_backbone(what: str | BackboneSource) -> None:
     require(BackboneTrial.of(what), BACKBONE_CHECKS)
 
 
-def _images(trial: BackboneTrial, count: int) -> Tensor:
+def _images(size: Size, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, *trial.size, generator=generator)
+    return torch.randn(count, 3, *size, generator=generator)
 
 
 def _features(backbone: Backbone, images: Tensor) -> Features:

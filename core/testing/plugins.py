@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from visiongraft.errors import PluginError, near_matches
+from visiongraft.errors import PluginError, near_matches, on_one_line
 from visiongraft.plugin_manager import PluginRecord, plugins
 from visiongraft.plugin_records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
-from visiongraft.testing.report import Check, Result, checks_of, expect, run_all
+from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
+from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_training import (
@@ -72,6 +73,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
     "backbone": (lambda name, item: BackboneTrial(item), BACKBONE_CHECKS),
     "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
+    "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "listener": (lambda name, item: name, LISTENER_CHECKS),
     "loss": (lambda name, item: TaskTrial(Specimen(), transfer_loss=name), LOSS_CHECKS),
 }
@@ -112,9 +114,6 @@ def _records(name: str) -> list[PluginRecord]:
 
 def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     subject = f"{kind} {name or '(no prefix)'}"
-    if kind not in _KINDS:
-        yield Result(subject, "-", "not tried", f"there are no checks of a {kind}", 0.0)
-        return
     try:
         item = plugins().get(kind, name)
     except PluginError as error:
@@ -123,7 +122,8 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     make, checks = _KINDS[kind]
     try:
         trial = make(name, item)
-    except Exception as error:  # a stranger's class may raise anything
-        yield Result(subject, "-", "failed", f"it cannot be tried: {error!r}", 0.0)
+    except (Exception, SystemExit) as error:  # a stranger's class may raise anything
+        message = f"it cannot be tried: {on_one_line(repr(error), LONGEST)}"
+        yield Result(subject, "-", "failed", message, 0.0)
         return
     yield from run_all(subject, trial, checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 import traceback
 import unittest
@@ -17,8 +18,9 @@ from visiongraft.seeds import seeded
 Subject = TypeVar("Subject")
 
 NO_ERROR = "no error"
-LONGEST = 400  # characters of what came out
+LONGEST = 400  # characters of each part of a message
 _OURS = Path(__file__).resolve().parents[1]
+_PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class Fault(Exception):
@@ -34,7 +36,9 @@ class Fault(Exception):
 
     def __init__(self, tried: str, got: str, expected: str, see: str | None = None) -> None:
         super().__init__(f"{tried}: got {got}, expected {expected}")
-        self.tried, self.got, self.expected, self.see = tried, got, expected, see
+        parts = (on_one_line(part, LONGEST) for part in (tried, got, expected))
+        self.tried, self.got, self.expected = parts
+        self.see = see
 
 
 class CheckError(VisiongraftError):
@@ -160,9 +164,9 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
     except (Fault, NotTried, KeyboardInterrupt):
         raise
     except VisiongraftError as error:
-        raise Fault(what, on_one_line(str(error), LONGEST), expected, see) from error
+        raise Fault(what, str(error), expected, see) from error
     except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-        got = f"{type(error).__name__}{_place(error)}: {on_one_line(str(error), LONGEST)}"
+        got = f"{type(error).__name__}{_place(error)}: {error}"
         raise Fault(what, got, expected, see) from error
 
 
@@ -177,7 +181,7 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
         see: See ``Fault``.
     """
     if not holds:
-        raise Fault(tried, on_one_line(str(got), LONGEST), expected, see)
+        raise Fault(tried, str(got), expected, see)
 
 
 def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
@@ -223,6 +227,6 @@ def _place(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         library = "site-packages" in path.parts or "<" in frame.filename
-        if not library and _OURS not in path.resolve().parents and "lib" not in path.parts:
+        if not library and not {_OURS, _PYTHONS}.intersection(path.resolve().parents):
             return f" at {path.name}:{frame.lineno}"
     return ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
+from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.freezing import trainable_stages
 from visiongraft.schedules import Phase, Schedule, find_schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
@@ -37,8 +40,17 @@ class ScheduleTrial:
         """A small sound task whose short runs follow the schedule."""
         return TaskTrial(Specimen(), backbone=NORMALISED, schedule=self.schedule)
 
-    def phases(self, stages: tuple[str, ...], epochs: int) -> list[Phase]:
-        """Run through the schedule as the engine does, with results that get better."""
+    def plan(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase] | None:
+        """Give the phases, or ``None`` if the options that were set do not fit, as it may say."""
+        try:
+            if self.schedule.options:
+                next(self.schedule.phases(stages, epochs), None)
+        except (OptionError, ScheduleError):
+            return None
+        return self.phases(stages, epochs, better)
+
+    def phases(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase]:
+        """Run through the schedule as the engine does, with results that get better or worse."""
         found: list[Phase] = []
         history: list[dict[str, Any]] = []
         plan = self.schedule.phases(stages, epochs)
@@ -52,7 +64,8 @@ class ScheduleTrial:
                 if len(found) > epochs:
                     return found  # enough to be refused
                 history += [
-                    _record(phase, len(found) - 1, len(history) + i) for i in range(phase.epochs)
+                    _record(phase, len(found) - 1, len(history) + i, better)
+                    for i in range(phase.epochs)
                 ]
                 phase = plan.send(list(history))
         except StopIteration:
@@ -64,43 +77,61 @@ check = checks_of(ScheduleTrial.of)
 
 @check("schedules.Schedule")
 def options_survive_json(trial: ScheduleTrial) -> None:
-    """The schedule's name and options can be written as JSON, as a run's config does."""
+    """The schedule's name and options can be written as JSON, and plan the same when read again."""
     with trying("to write the schedule as JSON"):
-        written = json.loads(json.dumps(trial.schedule.to_json()))
+        written = json.loads(json.dumps(trial.schedule.to_json(), allow_nan=False))
     expect(
         isinstance(written["name"], str) and bool(written["name"]),
         "to write the schedule as JSON",
         written,
         "a name",
     )
+    if not trial.schedule.options:
+        return
+    again = ScheduleTrial(replace(trial.schedule, options=written["options"]))
+    for epochs in EPOCHS:
+        words = (
+            f"to plan {epochs} epochs with options {written['options']} as a run's config has them"
+        )
+        with trying(words, "phases"):
+            one, other = trial.plan(STAGES, epochs), again.plan(STAGES, epochs)
+        expect(one == other, words, other, f"the phases that {trial.schedule.options} give: {one}")
 
 
 @check("schedules.Phase")
 def phases_fill_the_epochs(trial: ScheduleTrial) -> None:
     """On backbones of any number of stages the phases train known stages for at most the epochs."""
-    for count in range(1, len(STAGES) + 1):
-        for epochs in EPOCHS:
-            words = f"to plan {epochs} epochs on {count} stages"
-            with trying(words, "phases"):
-                phases = trial.phases(STAGES[:count], epochs)
-            total = sum(phase.epochs for phase in phases)
-            expect(1 <= total <= epochs, words, f"{total} epochs in all", f"1 to {epochs}")
-            for phase in phases:
-                with trying(f"{words}, and train {phase.trainable!r}", "a stage, 'head' or 'all'"):
-                    trainable_stages(STAGES[:count], phase.trainable)
+    planned = 0
+    for count, epochs, better in product(range(1, len(STAGES) + 1), EPOCHS, (True, False)):
+        results = "better" if better else "worse"
+        words = f"to plan {epochs} epochs on {count} stages with results that get {results}"
+        with trying(words, "phases"):
+            phases = trial.plan(STAGES[:count], epochs, better)
+        if phases is None:
+            continue
+        planned += 1
+        total = sum(phase.epochs for phase in phases)
+        expect(1 <= total <= epochs, words, f"{total} epochs in all", f"1 to {epochs}")
+        for phase in phases:
+            with trying(f"{words}, and train {phase.trainable!r}", "a stage, 'head' or 'all'"):
+                trainable_stages(STAGES[:count], phase.trainable)
+    words = f"to plan {', '.join(map(str, EPOCHS))} epochs on 1 to {len(STAGES)} stages"
+    expect(planned > 0, words, f"only refusals with {trial.schedule.options}", "a plan for some")
 
 
 @check("schedules.Schedule.phases")
 def plans_repeat(trial: ScheduleTrial) -> None:
     """Equal histories give equal phases, so that a resumed run goes on as planned."""
-    one, other = trial.phases(STAGES, 6), trial.phases(STAGES, 6)
-    expect(one == other, "to plan twice with equal results", other, f"the same phases: {one}")
+    for better in (True, False):
+        one, other = (trial.plan(STAGES, 6, better) for _ in range(2))
+        expect(one == other, "to plan twice with equal results", other, f"the same phases: {one}")
 
 
 @check("freezing.Receipt")
 def frozen_stays_frozen(trial: ScheduleTrial) -> None:
     """A run by the schedule leaves alone what it freezes."""
-    expect_frozen(trial.specimen, trial.schedule)
+    # With a folder, where the run writes down what the schedule asked for.
+    expect_frozen(trial.specimen, trial.schedule, out=trial.specimen.folder("frozen") / "run")
 
 
 @check("schedules.Schedule.phases")
@@ -130,15 +161,15 @@ def check_schedule(what: str | Schedule) -> None:
     require(ScheduleTrial.of(what), SCHEDULE_CHECKS)
 
 
-def _record(phase: Phase, index: int, epoch: int) -> dict[str, Any]:
-    value = {"mean_error": 1 / (epoch + 1)}
+def _record(phase: Phase, index: int, epoch: int, better: bool) -> dict[str, Any]:
+    value = 1 / (epoch + 1) if better else 2 - 1 / (epoch + 1)
     return {
         "epoch": epoch,
         "phase": index,
         "trainable": phase.trainable,
         "learning_rate": phase.learning_rate,
         "replayed": False,
-        "train": {"loss": 1 / (epoch + 1)},
-        "validation": value,
-        "best": True,
+        "train": {"loss": value, "squared_error": value},
+        "validation": {"mean_error": value},
+        "best": better or epoch == 0,
     }

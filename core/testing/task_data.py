@@ -9,12 +9,16 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
+from torchvision import tv_tensors
 
 from visiongraft.data.loader import SampleDataset, Unreadable
 from visiongraft.data.samples import Samples
-from visiongraft.errors import VisiongraftError
+from visiongraft.errors import DataError
+from visiongraft.model import TransferModel
+from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
 from visiongraft.testing.trial import SIZE, TaskTrial, same
@@ -24,7 +28,7 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task")
 def declares_itself(trial: TaskTrial) -> None:
-    """The task says its name, its headline and what is better, and is a frozen dataclass."""
+    """The task says its name, headline, what is better and its verbs; it is a frozen dataclass."""
     kind = type(trial.task)
     expect(
         isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
@@ -32,8 +36,16 @@ def declares_itself(trial: TaskTrial) -> None:
         repr(kind.name),
         "a plain word",
     )
+    headline = getattr(trial.task, "headline", None)
+    expect(
+        isinstance(headline, str) and bool(headline),
+        "to read the task's headline",
+        repr(headline),
+        "the name of the metric that picks the best epoch",
+    )
     known = {field.name for field in fields(kind)}
-    lost = [n for n, a in get_annotations(kind).items() if "ClassVar" not in str(a)]
+    own = [k for k in kind.__mro__ if issubclass(k, Task) and k is not Task]
+    lost = [n for k in own for n, a in get_annotations(k).items() if "ClassVar" not in str(a)]
     lost = [name for name in lost if name not in known]
     expect(
         not lost,
@@ -43,32 +55,26 @@ def declares_itself(trial: TaskTrial) -> None:
     )
     word = trial.task.better
     expect(word in ("higher", "lower"), "to read 'better'", repr(word), "'higher' or 'lower'")
+    for verb, function in trial.task.verbs().items():
+        expect(
+            callable(function) and verb.isidentifier() and not hasattr(TransferModel, verb),
+            "to read the task's verbs",
+            f"{verb!r}: {function!r}",
+            "functions under names that no model has already",
+            "task.Task.verbs",
+        )
 
 
 @check("task.Task.example_data")
 def example_data_are_read(trial: TaskTrial) -> None:
-    """The example data are read, twice alike, into training and validation pictures."""
+    """The example data are read, twice alike, into training and other, held-out pictures."""
     splits, again = trial.example.splits, trial.task.read(trial.example.data)
     for part in ("train", "validation"):
         samples: Samples = getattr(splits, part)
         expect(len(samples) > 0, f"to read the {part} part", "no picture", "at least one")
-        first, second = targets_by_name(samples), targets_by_name(getattr(again, part))
-        expect(
-            first.keys() == second.keys(),
-            f"to read the {part} part twice with one seed",
-            "other pictures the second time",
-            "the same pictures",
-            "task.Task.read",
-        )
-        _expect_same_targets(first, second, f"to read the {part} part twice", "task.Task.read")
-        image = samples.load(0)
-        expect(
-            image.ndim == 3 and image.shape[2] == 3 and str(image.dtype) == "uint8",
-            f"to load a picture of the {part} part",
-            f"{image.dtype} {image.shape}",
-            "uint8 (height, width, 3)",
-            "data.samples.Samples.load",
-        )
+        expect_same_samples(samples, getattr(again, part), part, "task.Task.read")
+        expect_picture(samples, part, trial.channels)
+    expect_held_out(splits.train, splits.validation, trial.channels)
     with trying("to write the facts of the data as JSON", see="data.samples.Splits"):
         json.dumps(splits.facts, allow_nan=False)
 
@@ -106,14 +112,20 @@ def targets_keep_their_meaning(trial: TaskTrial) -> None:
     """A picture has the same target for training and for evaluation of the bound task."""
     example = trial.example
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
-        read = targets_by_name(task.read_labelled(example.data))
-        trained = targets_by_name(example.splits.train) | targets_by_name(example.splits.validation)
-        shared = {n: t for n, t in trained.items() if n in read}
+        read: dict[str, list[Any]] = {}
+        for name, target in named_targets(task.read_labelled(example.data)):
+            read.setdefault(name, []).append(target)  # several samples may be of one picture
+        trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
+        shared = [(name, target) for name, target in trained if name in read]
         if not shared:
             raise NotTried("read and read_labelled share no picture of the example data")
-        _expect_same_targets(
-            shared, read, f"to read the example data with read_labelled of the {when}"
-        )
+        for name, target in shared:
+            expect(
+                any(same(target, other) for other in read[name]),
+                f"to read the example data with read_labelled of the {when}",
+                f"target {read[name][0]!r} for {Path(name).name}",
+                f"{target!r}, as when it was read to train on",
+            )
 
 
 @check("task.Task.read")
@@ -144,7 +156,7 @@ def _expect_refusal(method: Any, data: Any, what: str) -> None:
             method(data)
     except Fault as fault:
         cause = fault.__cause__
-        if not isinstance(cause, VisiongraftError):
+        if not isinstance(cause, DataError):
             raise
         text = str(cause)
         expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a message of one line")
@@ -158,6 +170,7 @@ def data_travel_to_workers(trial: TaskTrial) -> None:
     task = trial.example.task
     parts = {
         "the training samples": (trial.example.splits.train, "data.samples.Samples"),
+        "the validation samples": (trial.example.splits.validation, "data.samples.Samples"),
         "what train_transform gives": (task.train_transform((SIZE, SIZE)), None),
         "collate": (task.collate, "task.Task.collate"),
         "a target": (trial.example.splits.train.target(0), "task.Task.read"),
@@ -177,20 +190,44 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
         raise NotTried("the task does not augment")
     preprocess = trial.network(size).preprocess_on_cpu()
     dataset = SampleDataset(trial.example.splits.train, preprocess, transform)
-    for index in range(min(len(dataset), 4)):
+    for index in range(len(dataset)):  # of few pictures chance could make all alike
         item, again = dataset[index, 1], dataset[index, 1]
-        if isinstance(item, Unreadable) or isinstance(again, Unreadable):
-            raise Fault(
-                f"to augment a picture to {size[0]}x{size[1]} pixels",
-                str(item),
-                "an image of that size and its target",
-            )
+        for one in (item, again):
+            if isinstance(one, Unreadable):
+                raise Fault(
+                    f"to augment a picture to {size[0]}x{size[1]} pixels",
+                    one.reason,
+                    "an image of that size and its target",
+                )
         expect(
-            same(tuple(item), tuple(again)),
+            same(item, again),
             "to augment one picture twice with one seed",
             "two different results",
             "equal ones: randomness from torch, numpy or random only",
         )
+
+
+@check("task.Task.train_transform")
+def augmentation_keeps_the_range(trial: TaskTrial) -> None:
+    """Augmented pictures have values in 0..255, like those that are only read."""
+    transform = trial.example.task.train_transform((SIZE, SIZE))
+    if transform is None:
+        raise NotTried("the task does not augment")
+    samples, before, after = trial.example.splits.train, [], []
+    for index in range(len(samples)):
+        pixels = torch.from_numpy(samples.load(index, trial.channels)).permute(2, 0, 1)
+        with seeded(0, index), trying("to augment a picture"):
+            image, _ = transform(tv_tensors.Image(pixels), samples.target(index))
+        before.append(pixels.float().flatten())
+        after.append(torch.as_tensor(image).as_subclass(torch.Tensor).float().flatten())
+    given, found = torch.cat(before), torch.cat(after)
+    # Smooth resizing overshoots; normalising, or dividing by 255, changes the mean by far more.
+    expect(
+        bool(-64 <= found.min() and found.max() <= 319 and found.mean() >= 0.1 * given.mean()),
+        f"to augment {len(samples)} pictures",
+        f"values from {found.min():.4g} to {found.max():.4g} of mean {found.mean():.4g}",
+        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalises afterwards",
+    )
 
 
 @check("task.Task.collate")
@@ -204,35 +241,84 @@ def targets_of_any_number_collate(trial: TaskTrial) -> None:
         expect(
             same(one, other), f"to collate {count} targets twice", "different results", "equal ones"
         )
-    tensors = [t for t in pytree.tree_leaves(one) if isinstance(t, torch.Tensor)]
+        hidden = [leaf for leaf in pytree.tree_leaves(one) if _holds_tensors(leaf)]
+        expect(
+            not hidden,
+            f"to look for the tensors in a batch of {count} targets",
+            f"some in a {type(hidden[0]).__name__ if hidden else ''}, where nothing finds them",
+            "tensors, or tuples, lists and dicts of them: others stay behind when the images are "
+            "moved to a graphics card",
+        )
+
+
+def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> None:
+    """Raise a fault unless one part of the data, read twice, holds the same in the same order."""
+    first, second = named_targets(one), named_targets(other)
     expect(
-        not any(t.is_floating_point() and not t.isfinite().all() for t in tensors),
-        "to collate targets",
-        "numbers that are not finite",
-        "finite ones",
+        [name for name, _ in first] == [name for name, _ in second],
+        f"to read the {part} part twice",
+        "other pictures, or another order, the second time",
+        "the same pictures in the same order, which a resumed run goes on with",
+        see,
     )
+    for (name, target), (_, again) in zip(first, second, strict=True):
+        expect(
+            same(target, again),
+            f"to read the {part} part twice",
+            f"target {again!r} for {Path(name).name}",
+            f"{target!r}, as the first time",
+            see,
+        )
 
 
-def targets_by_name(samples: Samples) -> dict[str, Any]:
-    """Give the target of each sample by its name."""
-    return {samples.name(i): samples.target(i) for i in range(len(samples))}
+def expect_picture(samples: Samples, part: str, channels: int) -> None:
+    """Raise a fault unless the first picture of a part can be loaded; grey too, where it is RGB."""
+    for wanted in (channels, 1) if channels == 3 else (channels,):
+        words = f"to load a picture of the {part} part with {wanted} channels"
+        with trying(words, see="data.samples.Samples.load"):
+            image = samples.load(0, wanted)
+        expect(
+            isinstance(image, np.ndarray)
+            and image.ndim == 3
+            and image.shape[2] == wanted
+            and image.dtype == np.uint8,
+            words,
+            f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}",
+            f"a numpy array uint8 (height, width, {wanted})",
+            "data.samples.Samples.load",
+        )
+
+
+def expect_held_out(train: Samples, validation: Samples, channels: int) -> None:
+    """Raise a fault if a training picture is among those that are held out."""
+    places = {train.name(i): i for i in range(len(train))}
+    for i in range(len(validation)):
+        place = places.get(validation.name(i))
+        if place is None or not same(train.target(place), validation.target(i)):
+            continue  # names may be positions, which two parts may share
+        expect(
+            not same(train.load(place, channels), validation.load(i, channels)),
+            "to read the example data",
+            f"{Path(validation.name(i)).name} in both the training and the validation part",
+            "pictures for validation that nothing is trained on",
+            "task.Task.read",
+        )
+
+
+def named_targets(samples: Samples) -> list[tuple[str, Any]]:
+    """Give name and target of each sample."""
+    return [(samples.name(i), samples.target(i)) for i in range(len(samples))]
+
+
+def _holds_tensors(leaf: Any) -> bool:
+    return not isinstance(leaf, torch.Tensor) and any(
+        isinstance(value, torch.Tensor)
+        for value in pytree.tree_leaves(dict(getattr(leaf, "__dict__", {})))
+    )
 
 
 def _reloaded(task: Task) -> Task:
     return create_task(type(task), json.loads(json.dumps(task.options())))
-
-
-def _expect_same_targets(
-    first: dict[str, Any], second: dict[str, Any], tried: str, see: str | None = None
-) -> None:
-    for name, target in first.items():
-        expect(
-            same(target, second[name]),
-            tried,
-            f"target {second[name]!r} for {Path(name).name}",
-            f"{target!r}, as when it was read to train on",
-            see,
-        )
 
 
 DATA_CHECKS = (
@@ -243,5 +329,6 @@ DATA_CHECKS = (
     bad_data_are_refused_in_words,
     data_travel_to_workers,
     augmentation_is_seeded,
+    augmentation_keeps_the_range,
     targets_of_any_number_collate,
 )

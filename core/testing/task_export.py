@@ -52,7 +52,9 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
     assert trained.folder is not None
     with trying("to load the run's model", see="model.load"):
         loaded = load(trained.folder, task=type(trial.task))
-    bound = _as_json(trial.example.task.metadata())
+    results = trained.model.facts["metrics"]
+    with trying("to tell the bound task the results", see="task.Task.after_training"):
+        bound = _as_json(trial.example.task.after_training(results).metadata())
     stages = {
         "the trained model": trained.model.task.metadata(),
         "the loaded model": loaded.task.metadata(),
@@ -63,7 +65,7 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             _as_json(metadata) == bound,
             f"to read the metadata of {stage}",
             _as_json(metadata),
-            f"the metadata of the task bound to its data: {bound}",
+            f"the metadata of the task that knows its data and results: {bound}",
         )
     pictures = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):

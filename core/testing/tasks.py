@@ -8,10 +8,13 @@ from visiongraft.task import Task
 from visiongraft.testing.report import Check, require
 from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.task_export import EXPORT_CHECKS
-from visiongraft.testing.task_forward import FORWARD_CHECKS
+from visiongraft.testing.task_forward import DECODE_CHECKS
+from visiongraft.testing.task_loss import LOSS_CHECKS
+from visiongraft.testing.task_metrics import METRIC_CHECKS
 from visiongraft.testing.task_training import TRAINING_CHECKS
 from visiongraft.testing.trial import TaskTrial
 
+FORWARD_CHECKS: tuple[Check[Any], ...] = (*DECODE_CHECKS, *LOSS_CHECKS, *METRIC_CHECKS)
 TASK_CHECKS: tuple[Check[Any], ...] = (
     *DATA_CHECKS,
     *FORWARD_CHECKS,

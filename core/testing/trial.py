@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import load_backbone
+from visiongraft.contracts import bound, read_splits
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.engine import Run
@@ -26,12 +30,14 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Batch, Network
 from visiongraft.plugin_manager import plugins
+from visiongraft.progress import Checkpoint
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Fault, NotTried, trying
 
 PICTURES = 24
+TOGETHER = 6  # of them in one batch, to look at closely
 SIZE = 32
 BACKBONE = "simple_cnn"
 NORMALISED = "timm/test_resnet"  # small, with batch norms and five stages
@@ -171,15 +177,23 @@ class TaskTrial:
 
     @cached_property
     def example(self) -> Example:
-        """The example data."""
-        return self.read(PICTURES, seed=0)
+        """The example data; what fails to make them is told once, not by every check."""
+        if "no example" in self._made:
+            raise NotTried(f"there are no example data: {self._made['no example']}")
+        try:
+            return self.read(PICTURES, seed=0)
+        except Fault as fault:
+            self._made["no example"] = fault
+            raise
 
     def read(self, pictures: int, seed: int) -> Example:
         """Make example data and read them."""
-        with trying("to make and read example data", see="task.Task.example_data"):
+        with trying("to make example data", see="task.Task.example_data"):
             data = self.task.example_data(self.folder("data"), pictures, seed)
-            splits = self.task.read(data)
-            return Example(data, splits, self.task.bind(splits.train))
+        with trying("to read the example data", see="task.Task.read"):
+            splits = read_splits(self.task, data, validation=0.2, seed=0)
+        with trying("to bind the task to the example data", see="task.Task.bind"):
+            return Example(data, splits, bound(self.task, splits.train))
 
     def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
         """Load batches as evaluation does: without augmentation, on the CPU."""
@@ -207,18 +221,41 @@ class TaskTrial:
         samples = self.example.splits.train
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index in range(len(samples)):
-            by_size.setdefault(samples.load(index).shape, []).append(index)
+            by_size.setdefault(samples.load(index, self.channels).shape, []).append(index)
         return max(by_size.values(), key=len)
 
+    def together(self, count: int | None = None) -> tuple[Network, Batch]:
+        """Give a new network, and the first training pictures as one batch; all if ``None``."""
+        available = len(self.example.splits.train)
+        count = available if count is None else count
+        if available < count:
+            raise Fault(
+                f"to make example data of {PICTURES} pictures",
+                f"{available} training pictures",
+                "most of them",
+                "task.Task.example_data",
+            )
+        network = self.network()
+        with trying("to load a batch of the example data", see="task.Task.collate"):
+            return network, self.batch(network, range(count))
+
     # ---- networks ----
+
+    @property
+    def channels(self) -> int:
+        """Channels of the pictures."""
+        return int(self.settings.get("in_channels", 3))
 
     def network(self, size: tuple[int, int] | None = None) -> Network:
         """Build the task's network with random weights, always the same; in evaluation mode."""
         words = "to build head and loss on a backbone"
         with trying(words, see="task.Task.build_head"), seeded(0, "network"):
-            backbone = load_backbone(self.backbone, weights=None, size=size or self.size)
-            if self.task.resize is not None:
-                preprocess = replace(backbone.info.preprocess, resize=self.task.resize)
+            backbone = load_backbone(
+                self.backbone, weights=None, in_channels=self.channels, size=size or self.size
+            )
+            resize = self.settings.get("resize") or self.task.resize
+            if resize is not None:
+                preprocess = replace(backbone.info.preprocess, resize=resize)
                 backbone.info = replace(backbone.info, preprocess=preprocess)
             return Network(backbone, self.example.task).eval()
 
@@ -286,6 +323,15 @@ class TaskTrial:
             ),
         )
 
+    def by_heart(self) -> Network:
+        """Give the network as the last epoch of that run left it: its model is of the best one."""
+        folder = self.trained().folder
+        assert folder is not None
+        network = self.network()
+        last = Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+        network.load_state_dict(last.tensors["network"])
+        return network
+
     def short(self, name: str) -> Trained:
         """Train for two epochs, with augmentation if the schedule wants it; kept by its name."""
         return self.once(  # type: ignore[no-any-return]
@@ -342,7 +388,7 @@ def headline(task: Task, results: dict[str, Any]) -> float:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two values are equal, tensors and arrays in them element by element."""
+    """Say whether two values are equal, also if ``==`` cannot tell; NaN equals NaN here."""
     leaves, shape = pytree.tree_flatten(one)
     others, other_shape = pytree.tree_flatten(other)
     return shape == other_shape and all(map(_same_leaf, leaves, others))
@@ -351,7 +397,22 @@ def same(one: Any, other: Any) -> bool:
 def _same_leaf(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
-    with suppress(TypeError, ValueError, RuntimeError):
-        if hasattr(one, "shape"):
-            return bool(one.shape == other.shape and (one == other).all())
-    return bool(one == other)
+    if isinstance(one, Tensor):
+        one, other = one.detach().cpu().numpy(), other.detach().cpu().numpy()
+    if isinstance(one, np.ndarray):
+        nan = one.dtype.kind in "fc"
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=nan)
+    # Arrays within objects make `==` raise, and objects that do not define it are never equal.
+    if hasattr(one, "__dict__") and (is_dataclass(one) or "__eq__" not in _defined(one)):
+        return same(_state(one), _state(other))
+    return bool(one == other) or (isinstance(one, float) and isnan(one) and isnan(other))
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Give an object's attributes, without the fields that a dataclass does not compare."""
+    apart = {f.name for f in fields(value) if not f.compare} if is_dataclass(value) else set()
+    return {name: each for name, each in vars(value).items() if name not in apart}
+
+
+def _defined(value: Any) -> set[str]:
+    return {name for kind in type(value).__mro__[:-1] for name in vars(kind)}

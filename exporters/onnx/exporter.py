@@ -7,27 +7,29 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx
 
-from visiongraft.errors import ExportError, OptionError, VisiongraftError, near_matches
+from visiongraft.errors import ExportError, OptionError, VisiongraftError
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.onnx.graph import EXPORTER, check_model, trace
-from visiongraft.exporters.onnx.metadata import as_properties, describe, versions
+from visiongraft.exporters.onnx.content import KEY, certificate_field, content_sha256
+from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
+from visiongraft.exporters.onnx.metadata import as_properties, backbone_facts, describe, versions
+from visiongraft.exporters.onnx.options import ExportOptions, parse_options
+from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
+from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import TOLERANCE, Findings, verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
 from visiongraft.files import write_json
-from visiongraft.preprocess import as_size
 
 if TYPE_CHECKING:
     from visiongraft.data.samples import Samples
     from visiongraft.model import TransferModel
     from visiongraft.network import InferenceGraph
-    from visiongraft.task import Task
 
 log = logging.getLogger("visiongraft")
 
@@ -47,9 +49,9 @@ class OnnxExporter(Exporter):
             model: The trained model.
             path: Where the file goes; the certificate goes beside it, as
                 ``<file>.certificate.json``.
-            samples: Real pictures with targets to verify on, or ``None``.
-            options: ``size`` fixes height and width of the input, for a task that cannot be
-                exported for pictures of any size. A network that sees pictures at their own size
+            samples: Real pictures with targets to verify on, or ``None``; a lower precision needs
+                some.
+            options: Fields of ``ExportOptions``. A network that sees pictures at their own size
                 (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
                 training size unasked, with a warning in the certificate.
 
@@ -57,32 +59,74 @@ class OnnxExporter(Exporter):
             The certificate, also in the file's metadata.
 
         Raises:
-            ExportError: The file could not be made or disagrees with PyTorch; no file is left, and
-                an older one at ``path`` stays as it was.
+            ExportError: The file could not be made, disagrees with PyTorch, or costs more than its
+                budget; no file is left, and an older one at ``path`` stays as it was.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
-        size = _size_option(options)
         if path.is_dir():
             raise OptionError(f"{path} is a folder; name a file in it, such as {path / 'x.onnx'}")
+        graph = model.inference_graph()
+        chosen = parse_options(options).for_network(graph.preprocess.config)
+        if chosen.input == "float":
+            graph = FloatGraph(graph)
+        refuse_unprovable(graph, chosen, samples)
         with _written_aside(path) as temporary:
-            findings = _write_proved(temporary, model, samples, size)
-            certificate = _certificate(path, findings, model.task)
+            draft = _Draft(temporary, model, graph, samples, chosen)
+            findings, exact = _prove_exact(draft)
+            settings: dict[str, Any] = {}
+            if chosen.precision != "fp32":
+                lowered, settings = lower(draft, exact)
+                findings = replace(lowered, warnings=_merged(findings, lowered))
+            certificate = _certificate(path, draft, findings, settings)
             # Appending a field to a message leaves the bytes that were verified as they are.
-            addition = onnx.ModelProto()
-            properties = as_properties({"certificate": certificate.to_json()})
-            onnx.helper.set_model_props(addition, properties)
-            _append(temporary, addition)
+            _append(temporary, certificate_field(as_properties({KEY: certificate.to_json()})[KEY]))
             os.replace(temporary, path)
         write_json(path.with_name(f"{path.name}.certificate.json"), certificate.to_json())
         return certificate
 
 
-def _size_option(options: dict[str, Any]) -> tuple[int, int] | None:
-    for name in options:
-        if name != "size":
-            near = near_matches(name, ["size"])
-            raise OptionError(f"the onnx exporter has no option {name!r}{near}")
-    return as_size(options.get("size"))
+@dataclass
+class _Draft:
+    """A file in the making: what it is made of, and how it is written and proved."""
+
+    file: Path
+    model: TransferModel
+    graph: InferenceGraph
+    samples: Samples | None
+    options: ExportOptions
+
+    def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
+        """Write another content, and check it as it lies on the disk."""
+        self.file.write_bytes(b"")
+        described = describe(self.model, exported, self.options)
+        onnx.helper.set_model_props(exported, as_properties(described))
+        if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialised
+            raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
+        _append(self.file, exported.SerializeToString())
+        try:
+            onnx.checker.check_model(str(self.file), full_check=True)
+        except Exception as error:  # the checker's exceptions share no base
+            raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
+        config = None if isinstance(self.graph, FloatGraph) else self.graph.preprocess.config
+        fixed = self.options.size is not None or config is None
+        check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
+
+    def prove(self, budget: float | None = None) -> Findings:
+        """Compare the content with PyTorch."""
+        return verify(
+            self.file,
+            self.graph,
+            self.samples,
+            self.options.size,
+            batches=self.options.batches,
+            budget=budget,
+        )
+
+    def prove_exact(self) -> tuple[Findings, onnx.ModelProto]:
+        """Write the float32 file and prove it."""
+        exact = trace(self.graph, self.options.size)
+        self.write(exact)
+        return self.prove(), exact
 
 
 @contextmanager
@@ -105,66 +149,56 @@ def _written_aside(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _write_proved(
-    file: Path, model: TransferModel, samples: Samples | None, size: tuple[int, int] | None
-) -> Findings:
-    graph = model.inference_graph()
-    config = graph.preprocess.config
+def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
+    """Write and prove the float32 file, if need be for pictures of one size."""
+    config = draft.graph.preprocess.config
     try:
-        _write_graph(file, model, graph, size)
-        return verify(file, graph, samples, size)
+        return draft.prove_exact()
     except ExportError as error:
-        if size is not None or config.resize != "pad":
+        if draft.options.size is not None or config.resize != "pad":
             raise
-        file.write_bytes(b"")
-        _write_graph(file, model, graph, config.size)
-        findings = verify(file, graph, samples, config.size)
+        draft.options = replace(draft.options, size=config.size)
+        refuse_unprovable(draft.graph, draft.options, draft.samples)
+        findings, exact = draft.prove_exact()
         log.info("no file for pictures of any size: %s", error)  # it may name a picture's file
         height, width = config.size
         warning = (
             f"the input is fixed to {height}x{width} pixels (size= chooses), since no file for "
             "pictures of any size agrees with PyTorch"
         )
-        return replace(findings, warnings=(warning, *findings.warnings))
+        return replace(findings, warnings=(warning, *findings.warnings)), exact
 
 
-def _write_graph(
-    file: Path, model: TransferModel, graph: InferenceGraph, size: tuple[int, int] | None
-) -> None:
-    exported = trace(graph, size)
-    onnx.helper.set_model_props(exported, as_properties(describe(model, exported, size)))
-    _append(file, exported)
-    _check_file(file, graph, size)
+def _merged(*found: Findings) -> tuple[str, ...]:
+    """Give the warnings of several proofs, each once."""
+    return tuple(dict.fromkeys(warning for findings in found for warning in findings.warnings))
 
 
-def _append(file: Path, model: onnx.ModelProto) -> None:
-    if model.ByteSize() > MAX_BYTES:
-        raise ExportError(f"the model has {model.ByteSize()} bytes; one file can hold {MAX_BYTES}")
+def _append(file: Path, content: bytes) -> None:
     with open(file, "ab") as stream:
-        stream.write(model.SerializeToString())
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _check_file(file: Path, graph: InferenceGraph, size: tuple[int, int] | None) -> None:
-    """Check the file as it lies on the disk, not what is still in memory."""
-    try:
-        onnx.checker.check_model(str(file), full_check=True)
-    except Exception as error:  # the checker's exceptions share no base
-        raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
-    check_model(onnx.load(file), graph.preprocess.config, size_is_fixed=size is not None)
-
-
-def _certificate(path: Path, findings: Findings, task: Task) -> Certificate:
+def _certificate(
+    path: Path, draft: _Draft, findings: Findings, settings: dict[str, Any]
+) -> Certificate:
+    exact = draft.options.precision == "fp32"
     return Certificate(
         file=path.name,
         format=OnnxExporter.name,
         checks=findings.checks,
-        tolerance=TOLERANCE,
-        headline=task.headline,
+        tolerance=TOLERANCE if exact else None,
+        headline=draft.graph.task.headline,
         metric_torch=findings.metric_torch,
         metric_exported=findings.metric_exported,
         data_sha256=findings.data_sha256,
         versions=versions(),
         warnings=findings.warnings,
+        precision=draft.options.precision,
+        budget=None if exact else draft.options.budget,
+        settings=settings,
+        backbone=backbone_facts(draft.model),
+        content_sha256=content_sha256(draft.file),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -13,45 +13,56 @@ from torch import Tensor
 
 from visiongraft.errors import ExportError
 from visiongraft.exporters.capture import captured_output, one_line
+from visiongraft.exporters.onnx.variants import FloatGraph, feed
 from visiongraft.exporters.onnx_file import MAX_IR_VERSION
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
 
 EXPORTER = "onnx"
-INPUT = "images"
 OPSET = 18  # the widest support; the antialiased resize needs it
 _AXES = {0: "batch", 1: "height", 2: "width"}
 
 
-def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> onnx.ModelProto:
+def trace(
+    graph: InferenceGraph,
+    size: tuple[int, int] | None = None,
+    *,
+    outputs: Sequence[str] | None = None,
+    opset: int = OPSET,
+) -> onnx.ModelProto:
     """Trace an inference graph.
 
     Args:
-        graph: In evaluation mode, float32, on the CPU.
+        graph: In evaluation mode, on the CPU, of any form.
         size: Fixed height and width of the pictures in pixels; any size if ``None``.
+        outputs: Names of the outputs in their order; the graph is run to find them if ``None``.
+        opset: Version of the operator set.
 
     Returns:
-        A model with the input ``images``, uint8 (N, H, W, C), and one output for each of the
-        task's decoded results, in their order. It holds no stack traces and no paths.
+        A model with the input ``images``, uint8 (N, H, W, C), or of a ``FloatGraph`` float32 (N, C,
+        height, width) and, where the task's decoding reads them, ``sizes``. It has one output for
+        each of the task's decoded results, in their order, and holds no stack traces and no paths.
 
     Raises:
         ExportError: PyTorch cannot trace it, or made something else than was asked for.
     """
-    example = _example(graph.preprocess.config, size)
-    with torch.no_grad():
-        outputs = list(graph(example))  # the exporter keeps this order
-    axes = _AXES if size is None else {0: _AXES[0]}
+    inputs = feed(graph, _example(graph.preprocess.config, size))
+    if outputs is None:
+        with torch.no_grad():
+            outputs = list(graph(*inputs.values()))  # the exporter keeps this order
+    axes = {0: _AXES[0]}
+    raw = _AXES if size is None and not isinstance(graph, FloatGraph) else axes
     failure: Exception | None = None
     with _silence():
         try:
             program = torch.onnx.export(
                 graph,
-                (example,),
+                tuple(inputs.values()),
                 dynamo=True,
-                dynamic_shapes=(axes,),
-                input_names=[INPUT],
-                output_names=outputs,
-                opset_version=OPSET,
+                dynamic_shapes=(raw, axes)[: len(inputs)],
+                input_names=list(inputs),
+                output_names=list(outputs),
+                opset_version=opset,
                 custom_translation_table=dict(graph.task.operators(EXPORTER)),
                 verbose=False,
             )
@@ -65,30 +76,38 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> onnx.Mo
         if "data-dependent" in cause:
             remedy = "; head and decode may not depend on values, as .item() and 'if' on tensors do"
         raise ExportError(f"PyTorch cannot export this model: {cause}{remedy}")
+    _drop_unread_inputs(model)
     return _strip(model)
 
 
-def check_model(model: onnx.ModelProto, config: PreprocessConfig, size_is_fixed: bool) -> None:
+def check_model(
+    model: onnx.ModelProto,
+    config: PreprocessConfig | None,
+    size_is_fixed: bool,
+    opset: int = OPSET,
+) -> None:
     """Assert what a traced model must be, whatever the exporter was asked for.
 
     Args:
         model: The model.
-        config: The preprocessing that it must hold.
+        config: The preprocessing that it must hold, if any.
         size_is_fixed: Whether height and width may be constants.
+        opset: The version of the operator set that was asked for.
 
     Raises:
         ExportError: Something differs.
     """
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    if opsets != {"ai.onnx": OPSET} or model.functions:
-        raise ExportError(f"the exporter used the operator sets {opsets}, not only ONNX {OPSET}")
+    if opsets != {"ai.onnx": opset} or model.functions:
+        raise ExportError(f"the exporter used the operator sets {opsets}, not only ONNX {opset}")
     if model.ir_version > MAX_IR_VERSION:
         raise ExportError(f"the exporter wrote IR version {model.ir_version}, not {MAX_IR_VERSION}")
     dims = model.graph.input[0].type.tensor_type.shape.dim
     fixed = [name for axis, name in _AXES.items() if not dims[axis].dim_param]
     if fixed and (not size_is_fixed or "batch" in fixed):
         raise ExportError(f"the exporter fixed the input's {', '.join(fixed)}; none may be")
-    _check_resize(model, config)
+    if config is not None:
+        _check_resize(model, config)
 
 
 def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
@@ -117,11 +136,16 @@ def _example(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
+def _drop_unread_inputs(model: onnx.ModelProto) -> None:
+    """Leave out inputs that nothing reads, such as sizes that a task's decoding does without."""
+    read = {name for graph in _graphs(model) for node in graph.node for name in node.input}
+    for entry in [entry for entry in model.graph.input if entry.name not in read]:
+        model.graph.input.remove(entry)
+
+
 def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove what the exporter adds for debugging: stack traces name local files and code."""
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
+    for graph in _graphs(model):
         graph.doc_string = ""
         for message in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
             message.doc_string = ""
@@ -129,11 +153,19 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
         for tensor in graph.initializer:
             tensor.doc_string = ""
             tensor.ClearField("metadata_props")
-        for attribute in (a for node in graph.node for a in node.attribute):
-            graphs += [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
     model.doc_string = ""
     model.ClearField("metadata_props")
     return model
+
+
+def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """Give the graph and those inside its nodes."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        yield graph
+        for attribute in (a for node in graph.node for a in node.attribute):
+            graphs += [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
 
 
 def _cause(error: BaseException) -> str:

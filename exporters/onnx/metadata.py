@@ -15,9 +15,11 @@ import onnx
 import onnxruntime
 
 import visiongraft
-from visiongraft.exporters.onnx.graph import INPUT, OPSET
+from visiongraft.exporters.onnx.options import ExportOptions
+from visiongraft.exporters.onnx.variants import IMAGES, SIZES
 
 if TYPE_CHECKING:
+    from visiongraft.backbone import BackboneInfo
     from visiongraft.model import TransferModel
 
 FORMAT = 1  # version of the layout below
@@ -25,43 +27,69 @@ _FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:'\"]+[/\\])
 
 
 def describe(
-    model: TransferModel, exported: onnx.ModelProto, size: tuple[int, int] | None
+    model: TransferModel, exported: onnx.ModelProto, options: ExportOptions
 ) -> dict[str, Any]:
     """Collect what a deployer needs to know.
 
     Args:
         model: The model that was exported.
         exported: Its traced graph.
-        size: Fixed height and width of the input, or ``None``.
+        options: What the user chose.
 
     Returns:
         JSON values by key: ``format, task, task_options, task_metadata, preprocess, input,
-        outputs, versions, opset, backbone, training``. The certificate comes later. Paths in
-        ``backbone`` and ``training`` are cut to file names.
+        outputs, precision, versions, opset, backbone, training``. The certificate comes later.
+        Paths in ``backbone`` and ``training`` are cut to file names.
     """
     info = model.backbone_info
-    height, width = size or (None, None)
     return {
         "format": FORMAT,
         "task": model.task.name,
         "task_options": model.task.options(),
         "task_metadata": model.task.metadata(),
         "preprocess": asdict(info.preprocess),
-        "input": {
-            "name": INPUT,
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "channels": info.in_channels,
-            "colour": {1: "grey", 3: "RGB"}.get(info.in_channels, "as in the data"),
-            "height": height,
-            "width": width,
-        },
+        "input": _input(info, exported, options),
         "outputs": [_output(output) for output in exported.graph.output],
+        "precision": options.precision,
         "versions": versions(),
-        "opset": OPSET,
+        "opset": exported.opset_import[0].version,
         "backbone": {"name": info.name, "provenance": without_folders(info.provenance)},
         "training": without_folders(model.facts),
     }
+
+
+def backbone_facts(model: TransferModel) -> dict[str, str]:
+    """Tell where the pretrained weights came from, as far as that is known.
+
+    Args:
+        model: The model.
+
+    Returns:
+        ``name``, and of ``source``, ``weights``, ``license``, ``sha256`` what is known.
+    """
+    info = model.backbone_info
+    facts = {"name": info.name, **info.provenance}
+    known = {key: value for key, value in facts.items() if value != "unknown"}
+    return dict(without_folders(known))
+
+
+def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions) -> dict[str, Any]:
+    colour = {1: "grey", 3: "RGB"}.get(info.in_channels, "as in the data")
+    named = {"name": IMAGES, "kind": options.input, "channels": info.in_channels, "colour": colour}
+    if options.input == "float":
+        height, width = options.size or info.preprocess.size
+        sizes = any(entry.name == SIZES for entry in exported.graph.input)
+        kind = {"dtype": "float32", "layout": "NCHW", "values": "resized and normalised"}
+        return {
+            **named,
+            **kind,
+            "height": height,
+            "width": width,
+            "sizes": SIZES if sizes else None,
+        }
+    fixed_height, fixed_width = options.size or (None, None)
+    kind = {"dtype": "uint8", "layout": "NHWC"}
+    return {**named, **kind, "height": fixed_height, "width": fixed_width}
 
 
 def versions() -> dict[str, str]:

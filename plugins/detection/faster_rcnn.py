@@ -115,8 +115,10 @@ class FasterRcnnLayers(nn.Module):
 
     def _look(self, maps: Sequence[Tensor], boxes: Tensor, picture: Tensor) -> dict[str, Tensor]:
         """Predict for regions (R, 4) of the pictures with these positions (R,)."""
-        level = region_levels(boxes, self.strides)
-        rois = torch.cat([picture[:, None].to(boxes.dtype), boxes], 1)
+        # For places that are no numbers roi_align reads memory that is not its own.
+        sound = boxes.nan_to_num()
+        level = region_levels(sound, self.strides)
+        rois = torch.cat([picture[:, None].to(boxes.dtype), sound], 1)
         pooled = torch.zeros((), device=boxes.device)
         for i, (stride, x) in enumerate(zip(self.strides, maps[: len(self.strides)], strict=True)):
             # Regions of other levels shrink to nothing here, and are not counted.
@@ -129,6 +131,7 @@ class FasterRcnnLayers(nn.Module):
                 sampling_ratio=POINTS,
             )
             pooled = pooled + cells * mine[:, :, None, None]
+        pooled = pooled + (boxes - sound).sum(1)[:, None, None, None]  # 0, or still no number
         hidden = self.box_head(pooled)
         logits, codes = self.box_predictor(hidden)
         return {"class_logits": logits, "box_regression": codes}

@@ -24,13 +24,16 @@ from visiongraft.cli.failures import failure_of
 from visiongraft.cli.listings import _show
 from visiongraft.cli.options import describe_type, parse_bytes, parse_size, parse_value
 from visiongraft.cli.output import Answer, table, to_json
+from visiongraft.data.readers import DataReader
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugin_manager import PluginManager
+from visiongraft.transfer_losses import TransferLoss
 
 COMMANDS = ["fit", "evaluate", "predict", "export", "demo"]
-COMMANDS += ["tasks", "backbones", "schedules", "exporters", "plugins", "new-plugin"]
+COMMANDS += ["tasks", "backbones", "schedules", "exporters", "readers", "losses", "plugins"]
+COMMANDS += ["new-plugin", "check-plugin"]
 FIT = ["fit", "x", "--out", "y"]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -168,7 +171,38 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
         def build(self, *_: Any, **__: Any) -> Any:
             raise NotImplementedError
 
+    class Scrolls(DataReader):
+        """Reads scrolls."""
+
+        name = "scrolls"
+        targets = "labels"
+
+        def claims(self, data: Any) -> bool:
+            raise NotImplementedError
+
+        def read(self, data: Any) -> Any:
+            raise NotImplementedError
+
+    class Pull(TransferLoss):
+        """Pulls."""
+
+        name = "pull"
+
+        def __init__(self, backbone: Any, source: Any, *, force: float = 0.5, by: Any) -> None:
+            raise NotImplementedError
+
+        def forward(self, step: Any) -> Any:
+            raise NotImplementedError
+
     class Plugin:
+        @hookimpl
+        def register_readers(self) -> list[DataReader]:
+            return [Scrolls()]
+
+        @hookimpl
+        def register_losses(self) -> list[type[TransferLoss]]:
+            return [Pull]
+
         @hookimpl
         def register_exporters(self) -> list[type[Exporter]]:
             return [Echo]
@@ -188,6 +222,30 @@ def test_exporters_are_listed(run: Run) -> None:
     code, out, _ = run("exporters", "--json")
     found = [{"name": "echo", "suffix": ".echo", "description": "Repeats the model."}]
     assert (code, json.loads(out)) == (0, {"exporters": found})
+
+
+@pytest.mark.usefixtures("stranger")
+def test_readers_are_listed_with_their_targets(run: Run) -> None:
+    code, out, _ = run("readers", "--json")
+    found = [{"name": "scrolls", "targets": "labels", "description": "Reads scrolls."}]
+    assert (code, json.loads(out)) == (0, {"readers": found})
+    code, out, _ = run("readers")
+    assert (code, out.splitlines()[1].split()) == (0, ["scrolls", "labels", "Reads", "scrolls."])
+
+
+@pytest.mark.usefixtures("stranger")
+def test_transfer_losses_are_listed_with_their_options(run: Run) -> None:
+    code, out, _ = run("losses", "--json")
+    options = {"force": 0.5, "by": None}
+    found = [{"name": "pull", "description": "Pulls.", "options": options}]
+    assert (code, json.loads(out)) == (0, {"losses": found})
+    code, out, _ = run("losses")
+    assert (code, out.splitlines()[1].split()) == (0, ["pull", "force=0.5,", "by=none", "Pulls."])
+
+
+def test_the_built_in_transfer_loss_is_listed(run: Run) -> None:
+    (loss,) = json.loads(run("losses", "--json")[1])["losses"]
+    assert (loss["name"], loss["options"]) == ("l2_sp", {"alpha": 0.1, "beta": 0.01})
 
 
 @pytest.mark.usefixtures("stranger")
@@ -220,7 +278,10 @@ def test_sound_plugins_exit_with_0(run: Run) -> None:
     assert (code, err) == (0, "")
     heading, line = out.splitlines()
     assert heading.split() == ["plugin", "distribution", "version", "API", "provides"]
-    assert line.split(maxsplit=4)[3:] == ["-", "backbone nets; exporter echo"]
+    assert line.split(maxsplit=4)[3:] == [
+        "-",
+        "backbone nets; exporter echo; reader scrolls; loss pull",
+    ]
 
 
 def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,12 +87,16 @@ class Echo(Exporter):
     ) -> Certificate:
         if options.get("fail"):
             raise ExportError("the exported file disagrees with PyTorch")
-        path.write_text("echo")
+        path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
         check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "picture 0")
-        return Certificate(
+        certificate = Certificate(
             path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
+        if "precision" not in options:
+            return certificate
+        check = replace(check, flips=2, decisions=40)
+        return replace(certificate, checks=(check,), tolerance=None, **options)
 
 
 @pytest.fixture
@@ -368,6 +372,19 @@ def test_export_prints_what_was_proved(run: Run, trained: Path) -> None:
     assert lines[3] == "warning: a toy"
     assert lines[4].startswith("proved: differences at most 1.0e-06 (accepted: 1e-04)")
     assert Path("m.echo").is_file()
+
+
+def test_export_hands_precision_and_settings_on_and_says_what_was_held(
+    run: Run, trained: Path
+) -> None:
+    words = ["--precision", "fp16", "--set", "budget=0.02"]
+    code, out, _ = run("export", trained, "x.echo", *words)
+    assert code == 0
+    assert Path("x.echo").read_text() == 'echo {"budget": 0.02, "precision": "fp16"}'
+    assert out.splitlines()[-1] == (
+        "proved: fp16 within its budget of 0.02; decisions changed on real pictures: 2 of 40 (5.00%)"
+        "; wrote x.echo"
+    )
 
 
 def test_export_in_json_is_the_certificate(run: Run, trained: Path, pictures: Path) -> None:

@@ -221,7 +221,7 @@ def test_the_history_reaches_the_schedule(fit_toy, toy_data):
 
 def test_a_loss_that_is_not_finite_stops_the_run_in_words(fit_toy, toy_data):
     with pytest.raises(
-        TrainingError, match=r"loss is not finite.*epoch 1, step 1; .*lower the learning rate"
+        TrainingError, match=r"loss is not finite.*epoch 1, step 2; .*lower the learning rate"
     ):
         fit_toy(toy_data(30), schedule="full(learning_rate=1e20)", clip_norm=None, epochs=3)
 

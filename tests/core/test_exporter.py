@@ -58,15 +58,23 @@ def test_a_certificate_sums_up_its_worst_and_all_its_flips(made: list[Check]) ->
 def test_a_certificate_survives_its_file(made: list[Check]) -> None:
     certificate = replace(CERTIFICATE, checks=tuple(made), warnings=("no real picture",))
     read = json.loads(json.dumps(certificate.to_json()))
-    assert (read.pop("difference"), read.pop("flips")) == (
-        certificate.difference,
-        certificate.flips,
-    )
+    computed = ("difference", "flips", "changed")
+    assert [read.pop(name) for name in computed] == [
+        getattr(certificate, name) for name in computed
+    ]
     read["checks"] = tuple(
         Check(**{**check, "sizes": tuple(tuple(size) for size in check["sizes"])})
         for check in read["checks"]
     )
     assert Certificate(**{**read, "warnings": tuple(read["warnings"])}) == certificate
+
+
+def test_the_share_of_changed_decisions_is_that_of_real_pictures_one_by_one() -> None:
+    single = replace(CHECK, inputs="real", batch=1, flips=3, decisions=60)
+    others = (replace(CHECK, decisions=9, flips=9), replace(single, batch=3, flips=60))
+    assert replace(CERTIFICATE, checks=(*others, single)).changed == 0.05
+    assert replace(CERTIFICATE, checks=others).changed is None
+    assert replace(CERTIFICATE, checks=(replace(single, decisions=0, flips=0),)).changed is None
 
 
 def test_a_certificate_cannot_be_touched_up() -> None:

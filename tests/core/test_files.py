@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from visiongraft.errors import ArtifactError, VisiongraftError
-from visiongraft.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from visiongraft.files import (
+    numbered,
+    read_json,
+    read_tensors,
+    write_bytes,
+    write_json,
+    write_prediction_files,
+    write_tensors,
+)
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_remains(tmp_path, monkeypatch):
@@ -65,3 +73,15 @@ def test_json_keeps_letters_readable_and_damage_is_named(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_json(tmp_path / "b.json")
+
+
+def test_files_of_a_prediction_are_named_after_its_picture(tmp_path):
+    class Mask:
+        def files(self) -> dict[str, bytes]:
+            return {"mask.png": b"mask", "more.txt": b"more"}
+
+    name = numbered(3, "folder/a.b.jpg")
+    write_prediction_files(tmp_path, name, Mask())
+    write_prediction_files(tmp_path, numbered(4, "picture 4"), {"files": "of a plain dict"})
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"00003-a.b.mask.png": b"mask", "00003-a.b.more.txt": b"more"}

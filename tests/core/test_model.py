@@ -89,10 +89,10 @@ def test_an_unknown_export_format_is_refused(model, tmp_path):
 
 def test_a_run_proves_its_export_on_its_own_held_out_pictures(tmp_path, fit_toy, toy_data):
     model = fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
-    assert model._proof_samples(None) is model.validation
-    assert len(model._proof_samples(toy_data(9))) == 9
+    assert model.proof_samples(None) is model.validation
+    assert len(model.proof_samples(toy_data(9))) == 9
     model.validation = None
-    assert model._proof_samples(None) is None  # the data were in memory only
+    assert model.proof_samples(None) is None  # the data were in memory only
 
 
 def test_a_loaded_run_proves_its_export_on_the_pictures_it_held_out(
@@ -109,14 +109,14 @@ def test_a_loaded_run_proves_its_export_on_the_pictures_it_held_out(
     model = fit_toy(path, task=FromFile(augment=False), out=tmp_path / "run", epochs=1, seed=3)
     loaded = visiongraft.load(tmp_path / "run", task=FromFile)
     assert loaded.validation is None
-    found = loaded._proof_samples(None)
+    found = loaded.proof_samples(None)
     assert [found.name(i) for i in range(len(found))] == [
         model.validation.name(i) for i in range(len(model.validation))
     ]
     path.unlink()
-    assert loaded._proof_samples(None) is None
+    assert loaded.proof_samples(None) is None
     model.save(tmp_path / "saved")
-    assert visiongraft.load(tmp_path / "saved", task=FromFile)._proof_samples(None) is None
+    assert visiongraft.load(tmp_path / "saved", task=FromFile).proof_samples(None) is None
 
 
 def test_a_model_shows_itself_without_its_pictures(model: Any) -> None:

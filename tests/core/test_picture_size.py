@@ -19,7 +19,9 @@ from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.network import Network
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.testing import TASK_CHECKS, CheckError, TaskTrial
 
 SIZES = ((20, 24), (33, 17), (20, 24), (40, 60))
 
@@ -166,6 +168,20 @@ def test_padded_pictures_keep_their_size_and_learn_from_crops(fit_toy: Any) -> N
     assert model.evaluate(halves(12))["right"] > 0.9
 
 
+def test_augmentation_is_told_how_the_network_prepares_pictures(fit_toy: Any) -> None:
+    told: list[str] = []
+
+    class Told(Halves):
+        def transform_for(self, preprocess: PreprocessConfig) -> Crop:
+            told.append(preprocess.resize)
+            return Crop(preprocess.size)
+
+    for resize in ("pad", "stretch"):
+        settings = {"schedule": "full", "resize": resize, "backbone": "toys/toy32"}
+        fit_toy(halves(24), task=Told(), epochs=1, **settings)
+    assert set(told[: len(told) // 2]) == {"pad"} and set(told[len(told) // 2 :]) == {"stretch"}
+
+
 def test_padded_pictures_of_several_sizes_need_augmentation(fit_toy: Any) -> None:
     with pytest.raises(DataError, match=r"have several sizes.*resize='stretch'"):
         fit_toy(halves(48), task=Halves(), resize="pad", backbone="toys/toy32")
@@ -174,6 +190,26 @@ def test_padded_pictures_of_several_sizes_need_augmentation(fit_toy: Any) -> Non
 def test_cropped_pictures_are_refused(fit_toy: Any) -> None:
     with pytest.raises(OptionError, match="task 'halves' needs whole pictures"):
         fit_toy(halves(24), task=Halves(), resize="crop")
+
+
+def test_the_kit_lets_maps_of_no_pictures_have_any_size() -> None:
+    (check,) = [c for c in TASK_CHECKS if c.name == "no_picture_gives_no_result"]
+
+    class Example(Halves):
+        def example_data(self, folder: Any, pictures: int, seed: int) -> Any:
+            return halves(pictures)
+
+        def predictions(self, decoded: Arrays) -> list[Any]:
+            return list(decoded["labels"])
+
+    class Wrong(Example):
+        def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
+            values = outputs["logits"].argmax(1)
+            return {"labels": values if len(values) else values.float()}
+
+    check(TaskTrial(Example()))
+    with pytest.raises(CheckError, match="float32"):
+        check(TaskTrial(Wrong()))
 
 
 def test_no_picture_gives_no_result(trained: Any) -> None:

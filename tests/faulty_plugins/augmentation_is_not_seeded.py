@@ -10,7 +10,7 @@ from visiongraft import hookimpl
 class Unseeded(Flip):
     def __call__(self, image, target):
         image, target = super().__call__(image, target)
-        return image // SystemRandom().randint(2, 100), target
+        return image // SystemRandom().randint(1, 3), target
 
 
 class Faulty(Colour):

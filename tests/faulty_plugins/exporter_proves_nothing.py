@@ -1,5 +1,7 @@
 """The exporter writes a file and says that it agrees."""
 
+import numpy as np
+
 from visiongraft import Certificate, Exporter, hookimpl
 from visiongraft.errors import OptionError
 from visiongraft.exporter import Check
@@ -14,8 +16,10 @@ class Trusting(Exporter):
             raise OptionError(f"no option {min(options)!r}")
         path.write_bytes(b"weights")
         check = Check("real", 1, 1, ((32, 32),), 0.0, 0, "picture 0")
-        headline = model.task.headline
-        return Certificate(path.name, self.name, (check,), 1e-4, headline, 0.1, 0.1, None, {})
+        found = model.predict([samples.load(i) for i in range(len(samples))])
+        errors = [abs(one.brightness - samples.target(i)) for i, one in enumerate(found)]
+        error, headline = float(np.mean(errors)), model.task.headline
+        return Certificate(path.name, self.name, (check,), 1e-4, headline, error, error, None, {})
 
 
 @hookimpl

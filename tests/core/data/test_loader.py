@@ -47,6 +47,14 @@ def test_every_sample_comes_exactly_once_an_epoch(count, size, seed):
     assert all(len(b) > 1 or count == 1 or size == 1 for b in shuffled_batches(count, size, 0, 0))
 
 
+@given(count=st.integers(1, 200), size=st.integers(2, 20), processes=st.integers(1, 4))
+def test_no_process_is_left_with_a_single_sample(count, size, processes):
+    batches = shuffled_batches(count, size * processes, 0, 0, processes)
+    assert sorted(i for b in batches for i in b) == list(range(count))
+    parts = [shard(b, rank, processes) for b in batches for rank in range(processes)]
+    assert count < 2 * processes or min(map(len, parts)) > 1
+
+
 @given(size=st.integers(0, 30), processes=st.integers(1, 5))
 def test_processes_share_a_batch_without_overlap(size, processes):
     batch = list(range(size))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
 from visiongraft.backbone import BackboneSource
 from visiongraft.cli import main
-from visiongraft.data.readers import DataReader
+from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.readers import DataParts, DataReader
 from visiongraft.errors import BackboneError, PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugin_manager import PluginManager, plugins, using
@@ -22,16 +26,24 @@ from visiongraft.testing import (
     BackboneTrial,
     Check,
     CheckError,
+    NotTried,
     TaskTrial,
     check_backbone,
     check_exporter,
     check_plugin,
+    check_reader,
     check_schedule,
     check_task,
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_data import DATA_CHECKS
-from visiongraft.testing.task_forward import FORWARD_CHECKS
+from visiongraft.testing.task_export import names_are_the_same_at_every_stage
+from visiongraft.testing.task_training import (
+    another_process_predicts_the_same,
+    replay_changes_nothing,
+    two_processes_train_alike,
+)
+from visiongraft.testing.tasks import FORWARD_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TASKS = {
@@ -40,6 +52,7 @@ TASKS = {
     "multi-label": {"multi_label": True},
     "options": {"hidden": 8, "dropout": 0.2, "class_weights": "balanced", "mixup": 0.2},
 }
+TOGETHER = (two_processes_train_alike, another_process_predicts_the_same)
 TRAINED = ("specimen", "classification")  # through everything; the others through the quick part
 
 
@@ -56,9 +69,16 @@ def trials() -> dict[str, TaskTrial]:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS if check not in TOGETHER])
 def test_sound_tasks_pass(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
     check(trials[name])
+
+
+@pytest.mark.parametrize("check", [slow(check) for check in TOGETHER])
+def test_a_sound_task_trains_in_two_processes(
+    trials: dict[str, TaskTrial], check: Check[Any]
+) -> None:
+    check(trials["classification"])
 
 
 @pytest.mark.parametrize("name", sorted(TASKS.keys() - set(TRAINED)))
@@ -77,7 +97,7 @@ def backbone() -> BackboneTrial:
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(c, id=c.name, marks=pytest.mark.slow if i > 5 else ())
+        pytest.param(c, id=c.name, marks=pytest.mark.slow if i > 6 else ())
         for i, c in enumerate(BACKBONE_CHECKS)
     ],
 )
@@ -88,7 +108,7 @@ def test_a_sound_backbone_passes(backbone: BackboneTrial, check: Check[Any]) -> 
 @pytest.mark.parametrize("name", ["", "bundled", "timm", "torchvision"])
 def test_each_built_in_source_passes_what_trains_nothing(name: str) -> None:
     trial = BackboneTrial(plugins().get("backbone", name))
-    for check in BACKBONE_CHECKS[:5]:
+    for check in BACKBONE_CHECKS[:6]:
         check(trial)
 
 
@@ -114,6 +134,17 @@ def test_sound_schedules_plan_well(name: str, check: Check[Any]) -> None:
     check(name)
 
 
+@pytest.mark.parametrize("options", ["last_n(n=3)", "milestones(at={4: 'stage2'})"])
+def test_options_may_not_fit_every_backbone_and_length(options: str) -> None:
+    for check in SCHEDULE_CHECKS[:3]:
+        check(options)
+
+
+def test_options_that_never_fit_are_failed() -> None:
+    with pytest.raises(CheckError, match=r"only refusals with {'n': 99}; expected a plan for some"):
+        check_schedule("last_n(n=99)")
+
+
 @pytest.mark.slow
 def test_a_sound_schedule_passes() -> None:
     check_schedule("gradual(layer_decay=0.7)")
@@ -136,6 +167,17 @@ def test_all_at_once_names_the_first_failure() -> None:
         check_task(Nameless)
 
 
+def test_a_reader_is_checked_all_at_once() -> None:
+    class Silent(Reads):
+        example_data = DataReader.example_data  # type: ignore[assignment]
+
+    check_reader(Reads())
+    with pytest.raises(
+        CheckError, match=r"reader 'reads' has no example data.*Silent.example_data"
+    ):
+        check_reader(Silent())
+
+
 def test_what_is_not_there_cannot_be_checked() -> None:
     with pytest.raises(PluginError, match="did you mean 'schedules'"):
         list(check_plugin("schedule"))
@@ -143,15 +185,27 @@ def test_what_is_not_there_cannot_be_checked() -> None:
         check_backbone("timm/no_such_thing")
 
 
+@dataclass
+class Drawn:
+    """Data in memory."""
+
+    pictures: list[Any]
+
+
 class Reads(DataReader):
     name = "reads"
-    targets = "labels"
+    targets = "dots"
 
     def claims(self, data: Any) -> bool:
-        return False
+        return isinstance(data, Drawn)
 
-    def read(self, data: Any) -> Any:
-        raise NotImplementedError
+    def read(self, data: Any) -> DataParts:
+        return DataParts({"train": DatasetSamples.of(data.pictures)})
+
+    def example_data(self, folder: Path, pictures: int, seed: int) -> Drawn:
+        random = np.random.default_rng(seed)
+        sizes = random.integers(8, 16, (pictures, 2))
+        return Drawn([(random.integers(0, 256, (*s, 3), np.uint8), int(s[0])) for s in sizes])
 
 
 class Readers:
@@ -173,13 +227,14 @@ def test_the_command_prints_a_table_and_json(
     assert main(["check-plugin", "my-readers"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["provided", "check", "outcome", "seconds"]
-    assert lines[-2:] == [
-        "not tried: reader reads: there are no checks of a reader",
-        "2 passed, 0 failed, 1 not tried",
+    assert lines[-3:] == [
+        "not tried: reader reads: what 'dots' hold is for its task to say",
+        "not tried: reader reads: the example data are no files that could be damaged",
+        "8 passed, 0 failed, 2 not tried",
     ]
     assert main(["check-plugin", "my_readers", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 2, 1)
+    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 8, 2)
     assert answer["checks"][0]["check"] == "it_loads"
 
 
@@ -219,3 +274,37 @@ def test_a_listener_that_meddles_is_failed() -> None:
         failed = [r for r in check_plugin("meddling") if r.outcome == "failed"]
     assert [r.check for r in failed] == ["a_listener_changes_nothing"]
     assert "to train with and without listener 'meddles'" in failed[0].message
+
+
+class Twice(Specimen):
+    """Looks at each picture and at its mirror image."""
+
+    def inference_step(self, network: Any, images: torch.Tensor) -> torch.Tensor:
+        looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
+        return (looks[0] + looks[1]) / 2
+
+
+@pytest.mark.slow
+def test_replay_is_not_tried_where_a_second_look_makes_it_impossible() -> None:
+    with pytest.raises(NotTried, match=r"Twice\.inference_step: replay was asked for but is impos"):
+        replay_changes_nothing.run(TaskTrial(Twice()))
+    replay_changes_nothing.run(TaskTrial(Specimen()))
+
+
+@dataclass(frozen=True)
+class Learning(Specimen):
+    """Remembers its error, which is part of its metadata."""
+
+    error: float | None = None
+    name: ClassVar[str] = "learning"
+
+    def after_training(self, results: Any) -> Learning:
+        return replace(self, error=results["mean_error"])
+
+    def metadata(self) -> dict[str, Any]:
+        return {"error": self.error}
+
+
+@pytest.mark.slow
+def test_metadata_may_tell_what_training_has_shown() -> None:
+    names_are_the_same_at_every_stage.run(TaskTrial(Learning()))

@@ -16,6 +16,7 @@ from visiongraft.errors import DataError
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
+    READER_CHECKS,
     SCHEDULE_CHECKS,
     TASK_CHECKS,
     Check,
@@ -25,12 +26,15 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.plugins import LISTENER_CHECKS, RECORD_CHECKS
 from visiongraft.testing.report import checks_of, expect, require, trying
+from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.trial import TaskTrial
 
 ALL = (
     *TASK_CHECKS,
     *BACKBONE_CHECKS,
     *SCHEDULE_CHECKS,
     *EXPORTER_CHECKS,
+    *READER_CHECKS,
     *RECORD_CHECKS,
     *LISTENER_CHECKS,
 )
@@ -65,7 +69,7 @@ def test_a_failure_says_all_in_one_line() -> None:
         is_even(3)
     error = caught.value
     assert str(error) == (
-        "is_even: to halve it; got 3; expected an even\nnumber; "
+        "is_even: to halve it; got 3; expected an even number; "
         "read more: python -m pydoc visiongraft.task.Task.decode"
     )
     assert (error.check, error.tried, error.got) == ("is_even", "to halve it", "3")
@@ -139,7 +143,24 @@ def test_every_place_that_a_failure_points_to_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("checks", [TASK_CHECKS, BACKBONE_CHECKS, SCHEDULE_CHECKS, EXPORTER_CHECKS])
+@pytest.mark.parametrize(
+    "checks", [TASK_CHECKS, BACKBONE_CHECKS, SCHEDULE_CHECKS, EXPORTER_CHECKS, READER_CHECKS]
+)
 def test_checks_of_a_kind_have_names_of_their_own(checks: tuple[Check[Any], ...]) -> None:
     assert isinstance(checks, tuple)  # pytest parametrises by tuples
     assert len({check.name for check in checks}) == len(checks)
+
+
+def test_data_that_cannot_be_read_are_one_failure_and_no_more() -> None:
+    class Speechless(Specimen):
+        def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any:
+            return [], []
+
+    trial = TaskTrial(Speechless())
+    results = list(run_all("task speechless", trial, TASK_CHECKS))
+    failed = [result for result in results if result.outcome == "failed"]
+    assert [result.check for result in failed] == ["example_data_are_read"]
+    assert "Speechless.read() (test_report.py:" in failed[0].message
+    assert "returned tuple, not visiongraft.Splits(train, validation)" in failed[0].message
+    others = [result for result in results if result.outcome == "not tried"]
+    assert len(others) > 20 and all("there are no example data" in r.message for r in others[:5])

@@ -298,7 +298,7 @@ def test_a_network_trains_on_what_a_plugins_reader_reads(zipped: Path, tmp_path:
     assert model.task.labels == ("cat", "dog")
     assert model.evaluate(zipped)["pictures"] == 4
     # The run can prove an export on its held-out pictures, though its data are no plain path.
-    assert len(load(tmp_path / "run")._proof_samples(None)) == 4
+    assert len(load(tmp_path / "run").proof_samples(None)) == 4
 
 
 def test_what_can_be_read_without_a_reader_stays_as_it_was(

@@ -19,7 +19,7 @@ from visiongraft.plugins.detection.task import Detection
 from visiongraft.task import create_task
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.task_data import DATA_CHECKS
-from visiongraft.testing.task_forward import FORWARD_CHECKS
+from visiongraft.testing.tasks import FORWARD_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")

@@ -1,0 +1,48 @@
+"""Commands of other parts and of plugins, found through the entry points of one group.
+
+Each is a function as the built-in commands are: typer reads its parameters, and it returns an
+``Answer``. The module it lies in should import little, since ``--help`` loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+
+from visiongraft.cli.options import Json
+from visiongraft.cli.output import Answer
+from visiongraft.errors import PluginError, on_one_line
+
+GROUP = "visiongraft.commands"
+
+
+def add_found(app: typer.Typer) -> None:
+    """Add all commands that are found and that ``app`` has not yet.
+
+    Args:
+        app: Knows its own commands, which no other can replace.
+    """
+    known = {command.name for command in app.registered_commands}
+    known |= {c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback}
+    for point in sorted(entry_points(group=GROUP)):
+        if point.name not in known:
+            known.add(point.name)
+            app.command(point.name)(_loaded(point))
+
+
+def _loaded(point: EntryPoint) -> Callable[..., Answer]:
+    try:
+        command: Callable[..., Answer] = point.load()
+    except Exception as error:  # a stranger's module may raise anything
+        return _broken(point, on_one_line(f"{type(error).__name__}: {error}"))
+    return command
+
+
+def _broken(point: EntryPoint, cause: str) -> Callable[..., Answer]:
+    def command(as_json: Json = False) -> Answer:
+        raise PluginError(f"command {point.name!r} ({point.value}) cannot be loaded: {cause}")
+
+    command.__doc__ = f"Cannot be loaded: {cause}"
+    return command

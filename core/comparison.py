@@ -1,0 +1,60 @@
+"""How far two sets of results are apart; numpy only, so that exported files are compared anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """How far one set of decoded outputs is from another.
+
+    Attributes:
+        difference: Largest absolute difference of real-valued outputs, relative to the largest
+            absolute reference value of the same output.
+        flips: How many decisions (classes, counts, masks ...) differ.
+    """
+
+    difference: float
+    flips: int
+
+
+def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
+    """Compare two sets of named arrays: floats by relative difference, the rest exactly.
+
+    Args:
+        reference: The values to trust.
+        candidate: The values to judge.
+
+    Returns:
+        The worst relative difference of the real values, and how many other values differ.
+
+    Examples:
+        >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
+        >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
+        >>> compare_arrays(a, b)
+        Disagreement(difference=0.1, flips=1)
+    """
+    difference, flips = 0.0, 0
+    if reference.keys() != candidate.keys():
+        return Disagreement(float("inf"), 0)
+    for name, expected in reference.items():
+        got = candidate[name]
+        if expected.shape != got.shape:
+            return Disagreement(float("inf"), 0)
+        if not np.issubdtype(expected.dtype, np.floating):
+            flips += int((expected != got).sum())
+        elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            difference = float("inf")
+        elif expected.size:
+            scale = max(float(np.abs(expected).max()), 1e-12)
+            worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
+            difference = max(difference, round(worst, 12))
+    return Disagreement(difference, flips)

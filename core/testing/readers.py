@@ -1,0 +1,317 @@
+"""Checks of a data reader, on the example data that it makes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from visiongraft.data.pictures import picture_array
+from visiongraft.data.readers import PART_NAMES, DataParts, DataReader, checked_parts
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError
+from visiongraft.plugin_manager import plugins
+from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
+from visiongraft.testing.task_data import expect_picture, expect_same_samples
+from visiongraft.testing.trial import PICTURES, same
+
+NOISE = bytes(range(128, 256)) * 4  # no text, no archive, no table
+
+
+class ReaderTrial:
+    """One data reader under trial.
+
+    Args:
+        what: A reader, or the name of an installed one.
+    """
+
+    def __init__(self, what: str | DataReader) -> None:
+        self.reader: DataReader = plugins().get("reader", what) if isinstance(what, str) else what
+        self._folder = tempfile.TemporaryDirectory(prefix="visiongraft-check-")
+
+    @classmethod
+    def of(cls, subject: Any) -> ReaderTrial:
+        """Give the trial itself, or a new one."""
+        return subject if isinstance(subject, ReaderTrial) else cls(subject)
+
+    def folder(self, name: str) -> Path:
+        """Give a new folder."""
+        path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}-{name}"
+        path.mkdir()
+        return path
+
+    @cached_property
+    def example(self) -> Any:
+        """The example data."""
+        with trying("to make example data", see="data.readers.DataReader.example_data"):
+            return self.reader.example_data(self.folder("data"), PICTURES, 0)
+
+    @cached_property
+    def parts(self) -> DataParts:
+        """What the reader finds in them."""
+        return self.read(self.example, "to read the example data")
+
+    def read(self, data: Any, words: str) -> DataParts:
+        """Read as the tasks do."""
+        with trying(words, "DataParts", "data.readers.DataReader.read"):
+            return checked_parts(self.reader, self.reader.read(data), data)
+
+    def samples(self) -> Iterator[tuple[str, Samples]]:
+        """Give the parts that have samples."""
+        return ((part, samples) for part, samples in self.parts.parts.items() if len(samples))
+
+
+check = checks_of(ReaderTrial.of)
+
+
+@check("data.readers.DataReader")
+def declares_itself(trial: ReaderTrial) -> None:
+    """The reader says its name and what its targets are, each a plain word."""
+    for attribute in ("name", "targets"):
+        value = getattr(trial.reader, attribute, None)
+        plain = isinstance(value, str) and value.replace("-", "_").isidentifier()
+        expect(plain, f"to read its {attribute}", repr(value), "a plain word")
+
+
+@check("data.readers.DataReader.claims")
+def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
+    """It claims its example data and nothing strange, and neither raises nor decodes a picture."""
+    folder = trial.folder("strange")
+    (folder / "empty").mkdir()
+    (folder / "noise.bin").write_bytes(NOISE)
+    (folder / "notes.txt").write_text("neither data nor pictures\n", encoding="utf-8")
+    strange = {
+        "a path that does not exist": folder / "nowhere",
+        "such a path as text": str(folder / "nowhere"),
+        "an empty folder": folder / "empty",
+        "a file of noise": folder / "noise.bin",
+        "a text file": str(folder / "notes.txt"),
+        "an empty text": "",
+        "a text that is no path": "no\0path: " + 5000 * "x",
+        "a number": 7,
+        "None": None,
+        "an empty list": [],
+        "an empty dict": {},
+        "bytes": NOISE,
+        "an array": np.zeros((2, 2)),
+        "a pair": (folder / "nowhere", folder / "empty"),
+        "an object of another kind": object(),
+    }
+    words = "to ask whether it reads its example data"
+    with trying(words, "yes"), _no_decoding(words):
+        claimed = trial.reader.claims(trial.example)
+    expect(claimed is True, words, repr(claimed), "True")
+    for what, data in strange.items():
+        words = f"to ask whether it reads {what}"
+        with trying(words, "no"):
+            claimed = trial.reader.claims(data)
+        expect(claimed is False, words, repr(claimed), "False")
+
+
+@check("data.readers.DataParts")
+def parts_are_found(trial: ReaderTrial) -> None:
+    """Reading decodes no picture, and gives known parts, names and warnings."""
+    words = "to read the example data"
+    with _no_decoding(words):
+        found = trial.read(trial.example, words)
+    expect(
+        len(found.parts.get("train", ())) > 0,
+        words,
+        f"parts {', '.join(found.parts) or 'none'}",
+        f"samples to train on, in 'train'; further parts are {', '.join(PART_NAMES[1:])}",
+    )
+    for what, texts in (("names", found.names), ("warnings", found.warnings)):
+        plain = isinstance(texts, tuple) and all(isinstance(t, str) and t for t in texts)
+        expect(plain, words, f"{what} {texts!r}", f"a tuple of texts as {what}")
+    expect(len(set(found.names)) == len(found.names), words, found.names, "each name once")
+    lines = [text for text in found.warnings if "\n" in text]
+    expect(not lines, words, f"a warning {lines[:1]!r}", "one line each")
+
+
+@check("data.samples.Samples.load")
+def pictures_load(trial: ReaderTrial) -> None:
+    """Every sample has a name and loads, as its content says, if it gives one."""
+    for part, samples in trial.samples():
+        expect_picture(samples, part, 3)
+        for i in range(len(samples)):
+            words = f"to load number {i} of the {part} part"
+            with trying(words):
+                name, image, content = samples.name(i), samples.load(i), samples.content(i)
+            expect(isinstance(name, str) and bool(name), words, repr(name), "a name")
+            if content is None:
+                continue
+            with trying(f"{words} from its content", see="data.samples.Samples.content"):
+                decoded = picture_array(Image.open(io.BytesIO(content)), name)
+            expect(
+                same(decoded, image),
+                f"{words} from its content",
+                "another picture",
+                "what load gives",
+                "data.samples.Samples.content",
+            )
+
+
+@check("data.readers.DataParts")
+def targets_have_names(trial: ReaderTrial) -> None:
+    """Targets that are labels are names, or class ids in the order of the names."""
+    if trial.reader.targets != "labels":
+        raise NotTried(f"what {trial.reader.targets!r} hold is for its task to say")
+    names = trial.parts.names
+    for part, samples in trial.samples():
+        for i in range(len(samples)):
+            target = samples.target(i)
+            words = f"to read the target of {Path(samples.name(i)).name} in the {part} part"
+            for label in target if isinstance(target, (tuple, list, set)) else (target,):
+                plain = isinstance(label, (str, int)) and not isinstance(label, bool)
+                expect(plain, words, f"{target!r}", "a label name or a class id, or several")
+                if names:
+                    known = label in names if isinstance(label, str) else 0 <= label < len(names)
+                    expect(
+                        known, words, f"{label!r}", f"one of {', '.join(names)}, or its position"
+                    )
+
+
+@check("data.readers.DataReader.read")
+def reading_twice_gives_the_same(trial: ReaderTrial) -> None:
+    """The same data give the same parts, in the same order, each time."""
+    again, see = trial.read(trial.example, "to read the data again"), "data.readers.DataReader.read"
+    expect(
+        (again.parts.keys(), again.names) == (trial.parts.parts.keys(), trial.parts.names),
+        "to read the example data twice",
+        f"parts {', '.join(again.parts)} and names {again.names} the second time",
+        f"parts {', '.join(trial.parts.parts)} and names {trial.parts.names}",
+    )
+    for part, samples in trial.parts.parts.items():
+        expect_same_samples(samples, again.parts[part], part, see)
+
+
+@check("data.samples.Samples")
+def samples_travel_to_workers(trial: ReaderTrial) -> None:
+    """Samples can be sent to worker processes, and load the same there."""
+    for part, samples in trial.samples():
+        words = f"to pickle the samples of the {part} part for a worker process"
+        with trying(words, "something that pickles: no open file, no function"):
+            sent: Samples = pickle.loads(pickle.dumps(samples))
+            image = sent.load(0)
+        expect(same(image, samples.load(0)), words, "another picture", "the same")
+
+
+@check("data.readers.DataReader.read")
+def damaged_data_are_refused_in_words(trial: ReaderTrial) -> None:
+    """Data that are missing or damaged raise a DataError of one line, when read or loaded."""
+    data = trial.example
+    if not isinstance(data, (str, Path)):
+        raise NotTried("the example data are no files that could be damaged")
+    path = Path(data)
+    folder = trial.folder("damaged")
+    _expect_refusal(trial, data, folder / path.name, "data that do not exist", strict=True)
+    if path.is_dir():
+        (folder / "empty").mkdir()
+        _expect_refusal(trial, data, folder / "empty", "an empty folder", strict=True)
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        kinds = {file.suffix: file for file in files}.values()
+        damaged = [(folder / f"{i}" / path.name, file) for i, file in enumerate(kinds)]
+        for copy, file in damaged:
+            shutil.copytree(path, copy)
+            (copy / file.relative_to(path)).write_bytes(NOISE)
+            _expect_refusal(trial, data, copy, f"a folder in which {file.name} is noise")
+        return
+    beside = folder / "copy"
+    shutil.copytree(path.parent, beside)
+    copy, content = beside / path.name, path.read_bytes()
+    for what, other in (
+        ("an empty file", b""),
+        ("a file of noise", NOISE),
+        ("half of the file", content[: len(content) // 2]),
+        ("a file whose middle is noise", _spoilt(content)),
+    ):
+        copy.write_bytes(other)
+        _expect_refusal(trial, data, copy, what, strict=other in (b"", NOISE))
+
+
+def _spoilt(content: bytes) -> bytes:
+    third = len(content) // 3
+    return content[:third] + (NOISE * (third // len(NOISE) + 1))[:third] + content[2 * third :]
+
+
+def _expect_refusal(
+    trial: ReaderTrial, example: Any, path: Path, what: str, strict: bool = False
+) -> None:
+    """Read and load; a DataError of one line may end it, and has to if this is ``strict``."""
+    words, expected = f"to read {what}, and its pictures", "a DataError that says what is wrong"
+    try:
+        with trying(words, expected):
+            given = str(path) if isinstance(example, str) else path
+            found = checked_parts(trial.reader, trial.reader.read(given), given)
+    except Fault as fault:
+        _expect_words(fault, words)
+        return
+    if strict:
+        raise Fault(words, "no error", expected)
+    for part, samples in found.parts.items():
+        for i in range(len(samples)):
+            try:
+                with trying(f"{words} (number {i} of {part})", expected):
+                    samples.load(i)
+            except Fault as fault:
+                _expect_words(fault, words)
+
+
+def _expect_words(fault: Fault, words: str) -> None:
+    cause = fault.__cause__
+    if not isinstance(cause, DataError):
+        raise fault
+    text = str(cause)
+    expect(bool(text.strip()) and "\n" not in text, words, repr(text), "a message of one line")
+
+
+@contextmanager
+def _no_decoding(words: str) -> Iterator[None]:
+    """Raise a fault if pillow decodes a picture within the block."""
+    decoded: list[str] = []
+    load = ImageFile.ImageFile.load
+
+    def watched(image: ImageFile.ImageFile) -> Any:
+        if image.tile:  # else it is decoded already
+            decoded.append(image.format or "?")
+        return load(image)
+
+    ImageFile.ImageFile.load = watched  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        ImageFile.ImageFile.load = load  # type: ignore[method-assign]
+    expect(not decoded, words, f"{len(decoded)} pictures decoded", "none")
+
+
+READER_CHECKS: tuple[Check[Any], ...] = (
+    declares_itself,
+    only_its_own_data_are_claimed,
+    parts_are_found,
+    pictures_load,
+    targets_have_names,
+    reading_twice_gives_the_same,
+    samples_travel_to_workers,
+    damaged_data_are_refused_in_words,
+)
+
+
+def check_reader(what: str | DataReader) -> None:
+    """Try a data reader on everything that visiongraft asks of one.
+
+    Args:
+        what: The reader, or the name of an installed one.
+
+    Raises:
+        CheckError: A check failed.
+    """
+    require(ReaderTrial.of(what), READER_CHECKS)

@@ -1,0 +1,88 @@
+"""Commands on exported files: ``bench`` and ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from visiongraft.cli.options import Json
+from visiongraft.cli.output import Answer, table
+
+
+def doctor(
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Exit with 1 unless this one works: cpu, cuda or tensorrt."),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Show what lies between onnxruntime and a GPU: what is there, what is missing, what to do."""
+    from visiongraft.exporters.chain import examine
+    from visiongraft.exporters.machine import describe_machine
+    from visiongraft.exporters.providers import SHORT
+
+    machine = describe_machine()
+    links, verdicts = examine(list(dict.fromkeys([*SHORT, *([provider] if provider else [])])))
+    failed = [v for v in verdicts if v.provider == provider and not v.works]
+    values = {"machine": machine, "links": links, "providers": verdicts}
+    instructions = ", ".join(machine["instructions"])
+    parts: list[Any] = [
+        f"{machine['cpu']}, {machine['cores']} cores, {instructions}, {machine['system']}",
+        "",
+        table(["part", "state", "detail"], [[k.name, k.state, k.detail] for k in links]),
+        "",
+    ]
+    advices = dict.fromkeys((link.needed_for, link.remedy) for link in links if link.remedy)
+    parts += [f"to do for {name}: {advice}" for name, advice in advices]
+    parts += [f"{v.provider}: {'works' if v.works else v.cause}" for v in verdicts]
+    return Answer(values, parts, exit_code=1 if failed else 0)
+
+
+def bench(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Exported files to compare.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of pictures; drawn ones of 480x640 if unset.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Pictures a run; may be repeated; 1 and 8 if unset."),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to run: cpu, cuda or tensorrt; may be repeated; cpu if unset."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the CPU a run; all cores if unset.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run or model folder, to measure PyTorch eager and torch.compile too."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="Time for each row of the table after warm-up.")
+    ] = 3.0,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write, such as bench.png.")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Measure latency and throughput of exported files, side by side, on the same pictures."""
+    from visiongraft.exporters.bench import measure
+    from visiongraft.exporters.bench_plot import check_type, draw
+
+    if plot is not None:
+        check_type(plot)
+    report = measure(
+        files,
+        data=data,
+        batches=batch or (1, 8),
+        providers=provider or ("cpu",),
+        threads=threads,
+        model=model,
+        seconds=seconds,
+    )
+    if plot is not None:
+        draw(report, plot)
+    return Answer(report.to_json(), [*report.lines(), table(report.COLUMNS, report.rows())])

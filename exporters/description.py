@@ -1,0 +1,115 @@
+"""What an exported file says that it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from visiongraft.errors import ArtifactError
+
+_DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
+_LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input of an exported file.
+
+    Attributes:
+        name: Its name in the graph.
+        kind: ``"uint8"`` for raw pictures (N, H, W, C), or ``"float"`` for preprocessed ones
+            (N, C, H, W).
+        dtype: Type of its values.
+        channels: How many.
+        height: The only height that it takes, in pixels; ``None`` for any.
+        width: The only width, likewise.
+        sizes: Name of a second input, int64 (N, 2): original height and width of each preprocessed
+            picture in pixels; ``None`` if there is none.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    channels: int
+    height: int | None
+    width: int | None
+    sizes: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All inputs of the graph, in order."""
+        return [self.name] if self.sizes is None else [self.name, self.sizes]
+
+    def accepts(self, images: Any) -> bool:
+        """Say whether an object is an array that the file takes."""
+        if not isinstance(images, np.ndarray) or images.dtype != self.dtype or images.ndim != 4:
+            return False
+        wanted = self._shape(None, None, None)
+        return 0 not in images.shape and all(
+            size in (None, given) for size, given in zip(wanted, images.shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        shape = ", ".join(str(size) for size in self._shape("pictures", "any", "any"))
+        return f"{self.dtype} ({shape})"
+
+    def shape(self, count: int, height: int, width: int) -> tuple[int, ...]:
+        """Give the shape of a batch; a fixed height and width win over those that are given."""
+        return self._shape(count, height, width)
+
+    def _shape(self, count: Any, height: Any, width: Any) -> tuple[Any, ...]:
+        size = (self.height or height, self.width or width)
+        if self.kind == "float":
+            return (count, self.channels, *size)
+        return (count, *size, self.channels)
+
+
+def read_description(path: Path, properties: Mapping[str, str]) -> tuple[dict[str, Any], InputSpec]:
+    """Parse and check the part of the metadata that prediction relies on.
+
+    Args:
+        path: The file, for messages.
+        properties: Its metadata, as texts.
+
+    Returns:
+        All metadata as JSON values, and the input.
+
+    Raises:
+        ArtifactError: visiongraft did not write it.
+    """
+    metadata: dict[str, Any] = {}
+    with suppress(ValueError, RecursionError):  # another program's metadata need not be JSON
+        metadata = {key: json.loads(text) for key, text in properties.items()}
+    spec = _input(metadata.get("input"))
+    options, about = metadata.get("task_options"), metadata.get("task_metadata")
+    known = isinstance(metadata.get("task"), str) and isinstance(options, dict)
+    if spec is None or not known or not isinstance(about, dict):
+        raise ArtifactError(f"{path} does not say what it takes; was it exported by visiongraft?")
+    return metadata, spec
+
+
+def _input(entry: Any) -> InputSpec | None:
+    if not isinstance(entry, dict):
+        return None
+    name, channels, kind = entry.get("name"), entry.get("channels"), entry.get("kind", "uint8")
+    if not isinstance(name, str) or not isinstance(kind, str) or kind not in _DTYPES:
+        return None
+    dtype = entry.get("dtype", _DTYPES[kind][0])
+    layout = entry.get("layout", _LAYOUTS[kind])
+    sizes, second = (entry.get("height"), entry.get("width")), entry.get("sizes")
+    fits = dtype in _DTYPES[kind] and layout == _LAYOUTS[kind]
+    if not fits or not _is_size(channels) or not all(s is None or _is_size(s) for s in sizes):
+        return None
+    if second is not None and (kind == "uint8" or not isinstance(second, str)):
+        return None
+    return InputSpec(name, kind, dtype, channels, *sizes, second)
+
+
+def _is_size(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

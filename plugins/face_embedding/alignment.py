@@ -1,0 +1,203 @@
+"""Five-point alignment: turn, scale and move a face to where networks for faces expect it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as PillowImage
+
+from visiongraft.data.decode import printable, read_file
+from visiongraft.data.samples import Image, Samples, SampleSubset
+from visiongraft.errors import DataError
+
+SIDE = 112
+# Where eyes, nose and corners of the mouth belong in 112 x 112 pixels: the usual template of
+# ArcFace (Deng et al., 2019) and its predecessors.
+TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+COLUMNS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
+
+Landmarks = tuple[float, ...]  # x and y of the five points, in pixels
+
+
+def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+    """Find the rotation, scale and shift that fit points best in the least-squares sense.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+    1991. A mirror image is never taken.
+
+    Args:
+        source: (N, 2) points.
+        target: (N, 2) points they should come to.
+
+    Returns:
+        (2, 3) matrix ``[sR | t]``: a point p goes to ``matrix @ [*p, 1]``.
+
+    Raises:
+        DataError: The points are not finite, or all of them are one.
+
+    Examples:
+        >>> square = [[0, 0], [1, 0], [1, 1], [0, 1]]
+        >>> moved = [[3, 5], [5, 5], [5, 7], [3, 7]]
+        >>> similarity_transform(square, moved).round(6).tolist()
+        [[2.0, 0.0, 3.0], [0.0, 2.0, 5.0]]
+    """
+    points, wanted = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if not (np.isfinite(points).all() and np.isfinite(wanted).all()):
+        raise DataError("landmarks are not finite numbers")
+    centre, wanted_centre = points.mean(0), wanted.mean(0)
+    spread = float(((points - centre) ** 2).sum())
+    if spread < 1e-9:
+        raise DataError("landmarks are all in one place")
+    left, scales, right = np.linalg.svd((wanted - wanted_centre).T @ (points - centre))
+    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
+    rotation = left @ np.diag(signs) @ right
+    matrix = rotation * float((scales * signs).sum()) / spread
+    shift = wanted_centre - matrix @ centre
+    return np.concatenate([matrix, shift[:, None]], axis=1)
+
+
+def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
+    """Bring a face to the template.
+
+    Args:
+        image: uint8 (H, W, C).
+        landmarks: Five points (x, y) in pixels, of which (0, 0) is the centre of the first one: the
+            eye on the left side of the picture, that on the right, nose, and corners of the mouth
+            from left to right; (5, 2), or the ten numbers in a row.
+        side: Height and width to produce, in pixels.
+
+    Returns:
+        uint8 (side, side, C); black where the picture ends.
+
+    Raises:
+        DataError: The landmarks are not five points, not finite or all in one place.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.size != 2 * len(POINTS):
+        raise DataError(f"alignment takes five points, not an array of shape {points.shape}")
+    points = points.reshape(-1, 2)
+    template = (TEMPLATE + 0.5) * side / SIDE - 0.5
+    matrix = similarity_transform(points, template)
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale < 0.5:  # interpolation alone would skip pixels of a large face
+        factor = int(1 / scale)
+        image = np.asarray(_pillow(image).reduce(factor)).reshape(*_reduced(image, factor))
+        matrix = similarity_transform((points + 0.5) / factor - 0.5, template)
+    return _warped(image, matrix, side)
+
+
+@dataclass(frozen=True)
+class AlignedSamples(Samples):
+    """Pictures that are aligned as they are loaded.
+
+    Attributes:
+        base: The pictures.
+        landmarks: Ten numbers for each, see ``align``.
+    """
+
+    base: Samples
+    landmarks: tuple[Landmarks, ...]
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def name(self, index: int) -> str:
+        return self.base.name(index)
+
+    def target(self, index: int) -> Any:
+        return self.base.target(index)
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        try:
+            return align(self.base.load(index, channels), self.landmarks[index])
+        except DataError as error:
+            if str(error).startswith(self.name(index)):
+                raise
+            raise DataError(f"{self.name(index)}: {error}") from error
+
+    def subset(self, indices: Sequence[int]) -> AlignedSamples:
+        """Take some samples, in the given order."""
+        points = tuple(self.landmarks[i] for i in indices)
+        return AlignedSamples(SampleSubset(self.base, tuple(indices)), points)
+
+
+def read_landmarks(path: Path, needed: bool = True) -> dict[Path, Landmarks]:
+    """Read landmarks from a table.
+
+    Args:
+        path: A CSV with the columns ``path`` and ``left_eye_x``, ``left_eye_y``, ``right_eye_x``,
+            ..., ``mouth_right_y``, in pixels; relative paths start at its folder.
+        needed: Whether it is an error if it has none of these columns.
+
+    Returns:
+        Ten numbers for each picture.
+
+    Raises:
+        DataError: The table is damaged, or lacks some of the columns.
+    """
+    if path.suffix.lower() != ".csv":
+        return {}
+    shown = printable(path)
+    try:
+        reader = csv.DictReader(io.StringIO(read_file(path).decode("utf-8-sig"), newline=""))
+        columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{shown} is no valid CSV: {error}") from error
+    missing = [name for name in ("path", *COLUMNS) if name not in columns]
+    if not needed and all(name in missing for name in COLUMNS):
+        return {}
+    if missing:
+        raise DataError(f"{shown} lacks the column {missing[0]!r}; it takes {', '.join(COLUMNS)}")
+    found = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            found[path.parent / row["path"].strip()] = tuple(float(row[c]) for c in COLUMNS)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{shown}, row {number}: landmarks are ten numbers ({error})") from None
+    return found
+
+
+def _warped(image: Image, matrix: NDArray[np.float64], side: int) -> Image:
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    # Pillow measures from the corner of the first pixel, landmarks from its centre.
+    shift = inverse @ [-0.5, -0.5, 1] + 0.5
+    values = (*inverse[0, :2], shift[0], *inverse[1, :2], shift[1])
+    planes = [
+        np.asarray(
+            PillowImage.fromarray(np.ascontiguousarray(image[..., channel])).transform(
+                (side, side),
+                PillowImage.Transform.AFFINE,
+                values,
+                resample=PillowImage.Resampling.BILINEAR,
+            )
+        )
+        for channel in range(image.shape[2])
+    ]
+    return np.stack(planes, axis=2)
+
+
+def _pillow(image: Image) -> PillowImage.Image:
+    return PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def _reduced(image: Image, factor: int) -> tuple[int, int, int]:
+    height, width, channels = image.shape
+    return -(-height // factor), -(-width // factor), channels

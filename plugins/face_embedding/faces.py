@@ -1,0 +1,79 @@
+"""Pictures of known identities: what a sample's target is, and sets of such samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from visiongraft.data.samples import Image, Samples
+
+OUTSIDE = -1  # label of an identity that is not trained on
+
+
+@dataclass(frozen=True)
+class Face:
+    """Who a picture shows.
+
+    Attributes:
+        identity: Name of the identity.
+        number: Position of the picture in its data set, which orders pictures in metrics.
+        pairs: Number and fold of each pair that the picture is part of, where the data list pairs.
+        label: Class of the identity in training, from 0; -1 outside of training. It is no part of
+            what the picture shows, so it does not count when two targets are compared.
+    """
+
+    identity: str
+    number: int = field(repr=False)
+    pairs: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    label: int = field(default=OUTSIDE, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class FaceSamples(Samples):
+    """Pictures with the identities they show.
+
+    Attributes:
+        base: The pictures.
+        faces: One target per picture.
+        identities: Number of classes that the labels count, also those whose pictures are gone.
+        aligned: Whether the pictures are aligned by landmarks.
+    """
+
+    base: Samples
+    faces: tuple[Face, ...]
+    identities: int = 0
+    aligned: bool = False
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def name(self, index: int) -> str:
+        return self.base.name(index)
+
+    def target(self, index: int) -> Face:
+        return self.faces[index]
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        return self.base.load(index, channels)
+
+    def content(self, index: int) -> bytes | None:
+        return self.base.content(index)
+
+    def subset(self, indices: Sequence[int]) -> FaceSamples:
+        """Take some samples, in the given order; labels keep their meaning."""
+        faces = tuple(self.faces[i] for i in indices)
+        return replace(self, base=self.base.subset(indices), faces=faces)
+
+    def numbered(self) -> FaceSamples:
+        """Give each identity a class, in the order of the names."""
+        names = sorted({face.identity for face in self.faces})
+        labels = {name: label for label, name in enumerate(names)}
+        faces = tuple(replace(face, label=labels[face.identity]) for face in self.faces)
+        return replace(self, faces=faces, identities=len(names))
+
+    def counts(self) -> dict[str, int]:
+        """Count the pictures of each identity."""
+        found: dict[str, int] = {}
+        for face in self.faces:
+            found[face.identity] = found.get(face.identity, 0) + 1
+        return found

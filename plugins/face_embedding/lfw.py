@@ -1,0 +1,118 @@
+"""The text files of Labeled Faces in the Wild: pairs of pictures in folds, and lists of people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from visiongraft.data.decode import printable
+from visiongraft.errors import DataError
+
+PAIR_FILES = ("pairs.txt", "pairsDevTest.txt")
+PART_FILES = {
+    "train": ("people_train.txt", "peopleDevTrain.txt"),
+    "validation": ("people_val.txt", "peopleDevTest.txt"),
+    "test": ("people_test.txt",),
+}
+PEOPLE = "people.txt"
+
+Picture = tuple[str, int]  # name of the person, number of the picture from 1
+
+
+@dataclass(frozen=True)
+class NamedPair:
+    """Two pictures that are to be compared.
+
+    Attributes:
+        first: Person and number of one picture.
+        second: Those of the other.
+        fold: Which part of the protocol the pair belongs to, from 0.
+    """
+
+    first: Picture
+    second: Picture
+    fold: int
+
+
+def read_pairs(path: Path) -> list[NamedPair]:
+    """Read a list of pairs.
+
+    The first line holds the number of folds and of pairs of each kind in a fold, or that of pairs
+    alone. A line ``NAME 1 4`` names two pictures of one person, ``NAME 1 OTHER 2`` pictures of two.
+
+    Args:
+        path: A file in the form of LFW's ``pairs.txt``.
+
+    Returns:
+        The pairs; those of a fold follow each other in the file.
+
+    Raises:
+        DataError: The file is in another form, or holds more or fewer pairs than it says.
+    """
+    lines = list(_lines(path))
+    head = lines[0][1] if lines else []
+    if not 1 <= len(head) <= 2 or not all(word.isdecimal() for word in head):
+        raise DataError(
+            f"{printable(path)} does not begin with the numbers of folds and of pairs in a fold, "
+            "as LFW's pairs.txt does"
+        )
+    folds, each = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
+    if len(lines) - 1 != 2 * folds * each:
+        raise DataError(
+            f"{printable(path)} holds {len(lines) - 1} pairs, but its first line says {folds} folds "
+            f"of {each} pairs of one person and {each} of two"
+        )
+    return [
+        NamedPair(*_pair(path, number, words), fold=i // (2 * each))
+        for i, (number, words) in enumerate(lines[1:])
+    ]
+
+
+def read_people(path: Path, known: set[str]) -> list[str]:
+    """Read a list of people.
+
+    Args:
+        path: A file with one person a line, maybe followed by the number of pictures; lines that
+            hold a number alone say how many people follow, as in LFW's ``people.txt``.
+        known: The people there are pictures of.
+
+    Returns:
+        Their names.
+
+    Raises:
+        DataError: A person has no picture, or there is none.
+    """
+    names = [
+        words[0]
+        for _, words in _lines(path)
+        if words[0] in known or not (len(words) == 1 and words[0].isdecimal())
+    ]
+    missing = [name for name in names if name not in known]
+    if missing or not names:
+        what = f"{missing[0]!r}, of whom there is no picture" if missing else "nobody"
+        raise DataError(f"{printable(path)} names {what}; does it belong to these pictures?")
+    return names
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{printable(path)} cannot be read as text: {error}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split("\t") if "\t" in line else line.split()
+        words = [word.strip() for word in words if word.strip()]
+        if words:
+            yield number, words
+
+
+def _pair(path: Path, number: int, words: list[str]) -> tuple[Picture, Picture]:
+    if len(words) == 3:
+        words = [words[0], words[1], words[0], words[2]]
+    if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
+        raise DataError(
+            f"{printable(path)}, line {number}: a pair is NAME 1 2, or NAME 1 OTHER 2, with the "
+            "numbers of the pictures"
+        )
+    return (words[0], int(words[1])), (words[2], int(words[3]))

@@ -1,0 +1,186 @@
+"""Pairs of pictures to compare: drawn with a seed, as many of one identity as of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.seeds import mix_seed
+
+FOLDS = 10
+PEOPLE = 5  # in a fold, at least: fewer would be told from very few others
+EACH = 300  # pairs of each kind in a fold, as in LFW
+ALL_PAIRS = 2_000_000  # more pairs than this are not all looked at, but drawn
+LARGE = 1_000_000  # of each kind that are drawn then
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of positions.
+
+    Attributes:
+        first: (P,) position of one picture of each pair.
+        second: (P,) position of the other.
+        same: (P,) whether both show one identity.
+        folds: (P,) number of the fold that each pair is in.
+        given: Whether the data list the pairs.
+    """
+
+    first: Indices
+    second: Indices
+    same: NDArray[np.bool_]
+    folds: Indices
+    given: bool = False
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def folds_share_no_identity(self, identities: Sequence[str]) -> bool:
+        """Say whether no identity is in two folds, given the identity of each picture."""
+        codes = _codes(identities)
+        both = np.concatenate([codes[self.first], codes[self.second]])
+        seen = np.unique(np.stack([both, np.tile(self.folds, 2)]), axis=1)
+        return bool(len(np.unique(seen[0])) == seen.shape[1])
+
+    def balanced(self) -> bool:
+        """Say whether there are pairs of both kinds."""
+        return bool(self.same.any() and not self.same.all())
+
+
+def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
+    """Draw pairs for the protocol: ten folds, in each as many pairs of one identity as of two.
+
+    No identity is in two folds if there are fifty identities or more with two pictures, five for
+    each fold; else the pairs are dealt to the folds at random.
+
+    Args:
+        identities: Name of the identity of each picture.
+        seed: Fixes the choice.
+
+    Returns:
+        At most 300 pairs of each kind in a fold; none if there are no two pictures of one identity,
+        or no two identities.
+    """
+    random = np.random.Generator(np.random.PCG64(mix_seed(seed, "pairs")))
+    codes = _codes(identities)
+    groups = _groups_by_fold(codes, identities, seed)
+    if groups is not None:
+        parts = [_balanced(random, codes, group, EACH) for group in groups]
+        if all(len(first) for first, _ in parts):
+            folds = np.repeat(np.arange(FOLDS), [len(first) for first, _ in parts])
+            first, second = (np.concatenate(side) for side in zip(*parts, strict=True))
+            return Pairs(first, second, codes[first] == codes[second], folds)
+    first, second = _balanced(random, codes, np.arange(len(codes)), FOLDS * EACH)
+    half = len(first) // 2
+    count = max(min(FOLDS, half), 1)
+    folds = np.tile(np.arange(half) % count, 2)
+    return Pairs(first, second, codes[first] == codes[second], folds)
+
+
+def all_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
+    """Take every pair of two pictures; where there are too many, a million of each kind.
+
+    Args:
+        identities: Name of the identity of each picture.
+        seed: Fixes the choice.
+
+    Returns:
+        The pairs, in one fold.
+    """
+    codes = _codes(identities)
+    count = len(codes)
+    if count * (count - 1) // 2 <= ALL_PAIRS:
+        first, second = (side.astype(np.int64) for side in np.triu_indices(count, 1))
+    else:
+        random = np.random.Generator(np.random.PCG64(mix_seed(seed, "all pairs")))
+        everything = np.arange(count)
+        kinds = [
+            _same(random, codes, everything, LARGE),
+            _different(random, codes, everything, LARGE),
+        ]
+        first, second = (np.concatenate(side) for side in zip(*kinds, strict=True))
+    return Pairs(first, second, codes[first] == codes[second], np.zeros(len(first), np.int64))
+
+
+def _codes(identities: Sequence[str]) -> Indices:
+    return np.unique(np.asarray(identities, dtype=object).astype(str), return_inverse=True)[1]
+
+
+def _groups_by_fold(codes: Indices, identities: Sequence[str], seed: int) -> list[Indices] | None:
+    """Deal identities to folds, those with several pictures first; ``None`` if too few have."""
+    counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
+    if (counts > 1).sum() < PEOPLE * FOLDS:
+        return None
+    names = dict(zip(codes.tolist(), identities, strict=True))
+    order = sorted(
+        range(len(counts)), key=lambda c: (counts[c] == 1, mix_seed(seed, "fold", names[c]))
+    )
+    fold_of = np.empty(len(counts), np.int64)
+    fold_of[order] = np.arange(len(order)) % FOLDS
+    return [np.flatnonzero(fold_of[codes] == fold) for fold in range(FOLDS)]
+
+
+def _balanced(
+    random: np.random.Generator, codes: Indices, group: Indices, most: int
+) -> tuple[Indices, Indices]:
+    """Draw as many pairs of one identity as of two; those of one come first."""
+    same = _same(random, codes, group, most)
+    different = _different(random, codes, group, most)
+    count = min(len(same[0]), len(different[0]))
+    return (
+        np.concatenate([same[0][:count], different[0][:count]]),
+        np.concatenate([same[1][:count], different[1][:count]]),
+    )
+
+
+def _same(
+    random: np.random.Generator, codes: Indices, group: Indices, most: int
+) -> tuple[Indices, Indices]:
+    """Draw different pairs of one identity, in random order."""
+    order = group[np.argsort(codes[group], kind="stable")]
+    sizes = np.unique(codes[order], return_counts=True)[1]
+    starts = np.cumsum(sizes) - sizes
+    possible = sizes * (sizes - 1) // 2
+    total = int(possible.sum())
+    if total <= 2 * most:
+        pieces = [np.triu_indices(size, 1) for size in sizes]
+        first = np.concatenate([s + p[0] for s, p in zip(starts, pieces, strict=True)] or [[]])
+        second = np.concatenate([s + p[1] for s, p in zip(starts, pieces, strict=True)] or [[]])
+        chosen = random.permutation(len(first))[:most]
+        return order[first[chosen].astype(np.int64)], order[second[chosen].astype(np.int64)]
+    # By number of the pair among all, so that each is as likely as any other.
+    numbers = random.choice(total, size=most, replace=False)
+    which = np.searchsorted(np.cumsum(possible), numbers, side="right")
+    rest = numbers - (np.cumsum(possible) - possible)[which]
+    first, second = _unrank(rest)
+    return order[starts[which] + first], order[starts[which] + second]
+
+
+def _unrank(numbers: Indices) -> tuple[Indices, Indices]:
+    """Give the pair (a, b), a < b, of each number b (b - 1) / 2 + a."""
+    second = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
+    second -= (second * (second - 1) // 2 > numbers).astype(np.int64)  # rounding of large roots
+    second += (second * (second + 1) // 2 <= numbers).astype(np.int64)
+    return numbers - second * (second - 1) // 2, second
+
+
+def _different(
+    random: np.random.Generator, codes: Indices, group: Indices, most: int
+) -> tuple[Indices, Indices]:
+    """Draw different pairs of two identities, in random order."""
+    count = len(group)
+    total = count * (count - 1) // 2
+    numbers = (
+        random.permutation(total)
+        if total <= 20 * most
+        else random.choice(total, size=min(8 * most, total), replace=False)
+    )
+    first, second = _unrank(numbers)
+    first, second = group[first], group[second]
+    apart = np.flatnonzero(codes[first] != codes[second])[:most]
+    return first[apart], second[apart]

@@ -1,0 +1,46 @@
+"""Typed predictions: the embedding; numpy only, so that a deployed model needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from visiongraft.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What one picture was turned into.
+
+    Attributes:
+        dimension: Length of the embedding.
+        embedding: A unit vector; the scalar product of two is their cosine similarity.
+    """
+
+    dimension: int
+    embedding: tuple[float, ...]
+
+
+def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Embedded]:
+    """Make typed predictions of a batch of decoded outputs.
+
+    Args:
+        arrays: ``embedding``, float (N, D).
+        metadata: ``dimension``, which is D.
+
+    Returns:
+        One prediction per picture.
+
+    Raises:
+        ArtifactError: The array has another shape.
+    """
+    embeddings, dimension = arrays["embedding"], int(metadata["dimension"])
+    if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
+        raise ArtifactError(
+            f"the model gives embeddings {embeddings.shape} of dimension {dimension}; its file or "
+            "folder is damaged"
+        )
+    return [Embedded(dimension, tuple(row)) for row in embeddings.tolist()]

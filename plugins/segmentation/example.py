@@ -1,0 +1,82 @@
+"""Example data of segmentation: a disc and a square on a noisy ground, in pictures of many sizes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from visiongraft.files import write_bytes
+
+SHAPES = ("disc", "square")
+COLOURS = ("red", "blue")
+SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
+
+
+def write_example(
+    folder: Path, labels: tuple[str, ...], kind: str | None, pictures: int, seed: int
+) -> Path:
+    """Write pictures and masks.
+
+    Args:
+        folder: Where to.
+        labels: Class names; those of the shapes if empty.
+        kind: See ``Segmentation``; multi-class if ``None``.
+        pictures: How many; every fifth shows no shape.
+        seed: Another seed gives other pictures, of the same classes.
+
+    Returns:
+        What ``Segmentation.read`` takes.
+    """
+    random = np.random.default_rng(seed)
+    names = labels or (SHAPES if kind == "multi_label" else ("background", *SHAPES))
+    if kind == "binary":
+        names = labels or ("background", "disc")
+    shapes = len(names) if kind == "multi_label" else len(names) - 1
+    for i in range(pictures):
+        height, width = SIZES[i % 7 % len(SIZES)]
+        pixels = random.integers(60, 140, (height, width, 3)).astype(np.uint8)
+        layers = np.zeros((shapes, height, width), np.uint8)
+        if i % 5 != 4:
+            pixels, layers = _drawn(random, pixels, shapes)
+        write_bytes(folder / "images" / f"{i:03d}.png", _png(pixels))
+        if kind == "multi_label":
+            for name, layer in zip(names, layers, strict=True):
+                write_bytes(folder / "masks" / name / f"{i:03d}.png", _png(layer * 255))
+        else:
+            mask = np.zeros((height, width), np.uint8)
+            for value, layer in enumerate(layers, 1):
+                mask[layer == 1] = value
+            write_bytes(folder / "masks" / f"{i:03d}.png", _png(mask))
+    if kind != "multi_label":
+        write_bytes(folder / "classes.txt", "\n".join(names).encode())
+    return folder
+
+
+def _drawn(
+    random: np.random.Generator, pixels: NDArray[np.uint8], shapes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw one shape of each class, on one side of the picture each."""
+    height, width = pixels.shape[:2]
+    picture = Image.fromarray(pixels)
+    layers = []
+    for i in range(shapes):
+        side = int(min(height, width / shapes) * random.uniform(0.6, 0.95))
+        left = int(i * width / shapes + random.uniform(0, width / shapes - side))
+        top = int(random.uniform(0, height - side))
+        layer = Image.new("L", (width, height))
+        for canvas, fill in ((picture, COLOURS[i % 2]), (layer, 1)):
+            brush = ImageDraw.Draw(canvas)
+            draw = brush.ellipse if i % 2 == 0 else brush.rectangle
+            draw((left, top, left + side - 1, top + side - 1), fill=fill)
+        layers.append(np.asarray(layer))
+    return np.asarray(picture), np.stack(layers)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()

@@ -1,0 +1,155 @@
+"""Losses per pixel and per region, their sums, and the auxiliary one.
+
+Every part is computed for each picture by itself and then averaged over the pictures. Of Dice and
+Lovász, which are statistics of a whole batch in other programs, this matters: only so do
+accumulated gradients and several processes give what one large batch gives. A picture without a
+pixel that counts adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from segmentation_models_pytorch import losses as smp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visiongraft.plugins.segmentation.geometry import resize_logits
+
+PerPicture = Callable[[Tensor, Tensor], Tensor]
+
+
+class SegmentationLoss(nn.Module):
+    """A weighted sum of losses.
+
+    Args:
+        parts: Weight of each loss by name: ``"cross_entropy"``, ``"dice"``, ``"focal"`` or
+            ``"lovasz"``.
+        kind: ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
+        ignored: Target value of pixels that do not count.
+        weights: Factor for each class; none if empty.
+        auxiliary: Weight of the same losses on the auxiliary logits.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, float],
+        kind: str,
+        ignored: int,
+        weights: Sequence[float] = (),
+        auxiliary: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.factors = dict(parts)
+        self.ignored = ignored
+        self.auxiliary = auxiliary
+        self.losses = nn.ModuleDict({n: _made(n, kind, ignored, weights) for n in parts})
+
+    def forward(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """Compute the parts.
+
+        Args:
+            outputs: ``logits``, (N, C, h, w), and in training maybe ``auxiliary``, likewise; both
+                are brought to the targets' size.
+            targets: int64 (N, H, W) class ids; of multi-label data (N, C, H, W) of 0 and 1.
+
+        Returns:
+            Each loss by name, times its weight, and ``auxiliary``.
+        """
+        results = self._parts(outputs["logits"], targets)
+        if "auxiliary" in outputs:
+            parts = self._parts(outputs["auxiliary"], targets)
+            results["auxiliary"] = self.auxiliary * torch.stack([*parts.values()]).sum()
+        return results
+
+    def _parts(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        height, width = targets.shape[-2:]
+        logits = resize_logits(logits.float(), (height, width))
+        pairs = [
+            (logits[i : i + 1], targets[i : i + 1])
+            for i in range(len(logits))
+            if bool((targets[i] != self.ignored).any())
+        ]
+        results = {}
+        for name, loss in self.losses.items():
+            # The zero keeps every parameter in the graph, even where no pixel counts.
+            total = 0.0 * logits.sum()
+            for one, target in pairs:
+                total = total + loss(one, target)
+            results[name] = self.factors[name] * total / max(len(logits), 1)
+        return results
+
+
+class PixelCrossEntropy(nn.Module):
+    """Cross-entropy of one picture, the mean over its pixels that count.
+
+    Weighted terms are divided by the number of pixels, not by the sum of their weights.
+
+    Args:
+        kind: See ``SegmentationLoss``; binary and multi-label pixels have binary cross-entropy.
+        ignored: Target value of pixels that do not count.
+        weights: Factor for each class's terms; of multi-label data for all terms of a class.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, kind: str, ignored: int, weights: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.kind, self.ignored = kind, ignored
+        self.register_buffer(
+            "weights", torch.tensor(weights, dtype=torch.float32) if weights else None
+        )
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss of logits (1, C, H, W) and targets (1, H, W) or (1, C, H, W)."""
+        counted = targets != self.ignored
+        if self.kind == "multi_class":
+            terms = F.cross_entropy(
+                logits, targets, self.weights, ignore_index=self.ignored, reduction="none"
+            )
+            return terms.sum() / counted.sum()
+        if self.kind == "binary":
+            logits = logits[:, 0]
+        marks = (targets == 1).to(logits.dtype)
+        terms = F.binary_cross_entropy_with_logits(logits, marks, reduction="none") * counted
+        if self.weights is not None:
+            by_class = self.weights[:, None, None]
+            terms = terms * (by_class if self.kind == "multi_label" else self.weights[marks.long()])
+        return terms.sum() / counted.sum()
+
+
+class _ByClass(nn.Module):
+    """A loss of binary masks over the classes of multi-label data, each by itself, then averaged.
+
+    Where pixels of one class are ignored, those of the others still count.
+    """
+
+    weights: Tensor
+
+    def __init__(self, loss: nn.Module, weights: Sequence[float], ignored: int) -> None:
+        super().__init__()
+        self.loss, self.ignored = loss, ignored
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        total, given = 0.0 * logits.sum(), 0.0
+        for i, weight in enumerate(self.weights.tolist() or [1.0] * logits.shape[1]):
+            if bool((targets[:, i] != self.ignored).any()):
+                total = total + weight * self.loss(logits[:, i : i + 1], targets[:, i : i + 1])
+                given += weight
+        return total / max(given, 1e-12)
+
+
+def _made(name: str, kind: str, ignored: int, weights: Sequence[float]) -> nn.Module:
+    if name == "cross_entropy":
+        return PixelCrossEntropy(kind, ignored, weights)
+    if kind == "multi_label":
+        return _ByClass(_made(name, "binary", ignored, ()), weights, ignored)
+    mode = "binary" if kind == "binary" else "multiclass"
+    by_class = list(weights) if weights and kind == "multi_class" else None
+    if name == "dice":
+        return smp.DiceLoss(mode, ignore_index=ignored, class_weights=by_class)  # type: ignore[no-any-return]
+    if name == "focal":
+        return smp.FocalLoss(mode, ignore_index=ignored, class_weights=by_class)  # type: ignore[no-any-return]
+    return smp.LovaszLoss(mode, per_image=True, ignore_index=ignored)  # type: ignore[no-any-return]

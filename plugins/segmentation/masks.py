@@ -1,0 +1,228 @@
+"""From mask files and arrays to class ids: one lookup for all pixels, and words for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from visiongraft.data.decode import open_picture, printable, read_file
+from visiongraft.errors import DataError, name_some
+
+Mask = NDArray[Any]
+Colour = tuple[int, int, int]
+
+IGNORED = -1
+UNKNOWN = -2
+IGNORED_VALUE = 255  # what nearly all data sets write where nothing is labelled
+LARGEST_BYTE_COUNT = 255  # classes whose ids fit into a byte beside that of ignored pixels
+SHOWN = 5
+
+
+def ignored_id(classes: int) -> int:
+    """Give the id of ignored pixels.
+
+    Args:
+        classes: Number of classes.
+
+    Returns:
+        255, or 65535 where more than 255 classes leave no byte for it.
+    """
+    return IGNORED_VALUE if classes <= LARGEST_BYTE_COUNT else 65_535
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """Reads the masks of one data set as ids of one label map.
+
+    Attributes:
+        classes: Number of classes in the label map.
+        ids: For each value in the masks the class id, ``IGNORED`` or ``UNKNOWN``; values beyond
+            are unknown too. With ``colours``, for the position of each colour.
+        colours: The colours of colour masks; empty where values are written as they are.
+        several: Whether a picture has one mask per class; then each of them is read by itself.
+    """
+
+    classes: int
+    ids: tuple[int, ...]
+    colours: tuple[Colour, ...] = ()
+    several: bool = False
+
+    def read(self, raw: Any, picture: str) -> Mask:
+        """Read the mask of one picture.
+
+        Args:
+            raw: A path, an array (H, W), a tensor, a ``tv_tensors.Mask`` or a PIL image. Where
+                ``several``, one for each class, or an array (C, H, W).
+            picture: Name of the picture, for messages.
+
+        Returns:
+            Class ids (H, W), uint8 with 255 for ignored pixels, or int32 with 65535 where there
+            are more than 255 classes. Where ``several``, uint8 (C, H, W) of 0, 1 and 255.
+
+        Raises:
+            DataError: The mask is missing or cannot be read, or holds other values.
+        """
+        if not self.several:
+            return self._one(raw, picture)
+        layers = _layers(raw, picture)
+        if len(layers) != self.classes:
+            raise DataError(f"{picture}: has {len(layers)} masks for {self.classes} classes")
+        masks = [self._one(layer, picture) for layer in layers]
+        if len({mask.shape for mask in masks}) > 1:
+            sizes = name_some(sorted({_size(mask) for mask in masks}))
+            raise DataError(f"{picture}: its masks have different sizes: {sizes}")
+        return np.stack(masks)
+
+    def _one(self, raw: Any, picture: str) -> Mask:
+        name = place(raw, picture)
+        values = load_values(raw, picture, self.colours)
+        top = int(values.max(initial=0))
+        if values.min(initial=0) < 0 or top >= len(self._table):
+            raise DataError(self._strange(np.unique(values), name))
+        found = np.flatnonzero(np.bincount(values.ravel(), minlength=top + 1))
+        if (self._table[found] == UNKNOWN).any():
+            raise DataError(self._strange(found, name))
+        if self.several and (self._table[found] == 1).sum() > 1:
+            raise DataError(
+                f"{name}: holds both 1 and 255; say ignore=255 if those pixels do not count"
+            )
+        ids: Mask = self._lookup[values]
+        return ids
+
+    def _strange(self, found: Mask, name: str) -> str:
+        known = {value for value, id in enumerate(self.ids) if id != UNKNOWN}
+        strange = name_some([str(value) for value in found if value not in known], SHOWN)
+        expected = name_some([str(value) for value in sorted(known)], 12)
+        return f"{name}: holds values that are no classes: {strange}; known are {expected}"
+
+    @cached_property
+    def _table(self) -> Mask:
+        table = np.full(max(256, len(self.ids)), UNKNOWN, np.int32)
+        table[: len(self.ids)] = self.ids
+        return table
+
+    @cached_property
+    def _lookup(self) -> Mask:
+        ignored = ignored_id(2 if self.several else self.classes)
+        ids = np.where(self._table < 0, ignored, self._table)
+        return ids.astype(np.uint8 if ignored == IGNORED_VALUE else np.int32)
+
+
+def place(raw: Any, picture: str) -> str:
+    """Say which mask is meant: its file, and its picture."""
+    return f"{printable(raw)} (mask of {picture})" if isinstance(raw, Path) else f"{picture}, mask"
+
+
+def load_values(raw: Any, picture: str, colours: Sequence[Colour] = ()) -> Mask:
+    """Get the values of one mask, whatever they mean.
+
+    Args:
+        raw: See ``MaskReader.read``.
+        picture: Name of the picture, for messages.
+        colours: Colours that mean something, in the order of their values.
+
+    Returns:
+        Whole numbers (H, W); of a colour mask the positions of its colours.
+
+    Raises:
+        DataError: There is no mask, it cannot be read, or it has a colour that means nothing.
+    """
+    name = place(raw, picture)
+    if isinstance(raw, str | Path):
+        if not Path(raw).is_file():
+            raise DataError(f"{picture}: has no mask; {printable(raw)} does not exist")
+        with open_picture(read_file(Path(raw)), name) as opened:
+            return _from_pillow(opened, name, colours)
+    if isinstance(raw, PillowImage.Image):
+        return _from_pillow(raw, name, colours)
+    if hasattr(raw, "detach"):
+        raw = raw.detach().cpu().numpy()
+    if not isinstance(raw, np.ndarray):
+        kind = type(raw).__name__
+        raise DataError(f"{name}: is a path, array, tensor or PIL image, not {kind}")
+    return _from_array(np.asarray(raw), name)
+
+
+def _from_pillow(picture: PillowImage.Image, name: str, colours: Sequence[Colour]) -> Mask:
+    """Take values as they are written: of a palette the indices, not what they look like."""
+    mode = picture.mode
+    if colours and mode == "P":
+        listed = picture.getpalette("RGB") or []
+        palette = np.array([*listed, *[0] * (768 - len(listed))], np.uint8).reshape(-1, 3)
+        indices = np.array(picture)
+        used = np.unique(indices)
+        meant: Mask = np.zeros(256, np.int64)
+        meant[used] = _positions(palette[used], colours, name)
+        looked_up: Mask = meant[indices]
+        return looked_up
+    if mode in ("1", "L", "P") or mode.startswith("I"):
+        values: Mask = np.array(picture)
+        return values.astype(np.uint8) if mode == "1" else values
+    if mode not in ("RGB", "RGBA", "LA"):
+        raise DataError(f"{name}: a mask has whole numbers or colours, not Pillow's mode {mode}")
+    pixels = np.array(picture.convert("RGB"))
+    if colours:
+        return _positions(pixels, colours, name)
+    if (pixels == pixels[..., :1]).all():
+        grey: Mask = pixels[..., 0]
+        return grey
+    raise DataError(
+        f"{name}: is a colour picture; say what its colours mean in a file label_colors.txt with "
+        "lines like: 128 64 128 road"
+    )
+
+
+def _positions(pixels: NDArray[np.uint8], colours: Sequence[Colour], name: str) -> Mask:
+    """Look up colours (..., 3) by their place in a sorted list of all that mean something."""
+    keys = _keys(np.array(colours, np.uint8).reshape(-1, 3))
+    order = np.argsort(keys)
+    wanted = _keys(pixels)
+    found = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
+    strange = wanted[keys[found] != wanted]
+    if strange.size:
+        shown = [str((int(k) >> 16, int(k) >> 8 & 255, int(k) & 255)) for k in np.unique(strange)]
+        raise DataError(
+            f"{name}: holds colours that are no classes: {name_some(shown, SHOWN)}; add them to "
+            "the colour map, or save masks without loss (PNG)"
+        )
+    positions: Mask = found
+    return positions
+
+
+def _keys(colours: NDArray[np.uint8]) -> Mask:
+    wide = colours.astype(np.int64)
+    keys: Mask = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return keys
+
+
+def _from_array(array: Mask, name: str) -> Mask:
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
+        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"{name}: has height and width, not the shape {array.shape}")
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8)
+    if array.dtype.kind == "f" and (array == np.floor(array)).all():
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name}: holds whole numbers, not {array.dtype} with fractions")
+    return array if array.dtype == np.uint8 else array.astype(np.int64)
+
+
+def _layers(raw: Any, picture: str) -> list[Any]:
+    if isinstance(raw, list | tuple):
+        return list(raw)
+    if getattr(raw, "ndim", 0) == 3:
+        return list(raw)
+    raise DataError(f"{picture}: needs one mask per class, such as an array (classes, H, W)")
+
+
+def _size(mask: Mask) -> str:
+    return f"{mask.shape[-2]}x{mask.shape[-1]}"

@@ -1,0 +1,103 @@
+"""Random changes of training pictures, their masks moved alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from visiongraft.plugins.segmentation.geometry import resize_mask
+
+AUGMENTATIONS = ("none", "light", "strong")
+ZOOM = {"light": (0.8, 1.5), "strong": (0.5, 2.0)}
+ASPECT = 1.15  # how much a region may be stretched, at most
+
+
+class TrainTransform:
+    """Show a random region larger or smaller, flip it, and change its colours.
+
+    ``"light"`` zooms by a factor of 0.8 to 1.5 and changes brightness, contrast and saturation by
+    up to 20 %. ``"strong"`` zooms by 0.5 to 2, changes colours by up to 40 %, hue too, and blurs
+    some pictures. What lies beyond a picture has its mean colour, and does not count. Where
+    pictures have other than 1 or 3 channels, colours are not defined and stay.
+
+    Args:
+        size: Height and width to produce, in pixels.
+        strength: ``"light"`` or ``"strong"``.
+        flip: Mirror half of the pictures, left to right.
+        ignored: Value of mask pixels that do not count.
+        whole: Whether zoom 1 is the whole picture, squeezed into ``size``; else it is a part of
+            that size, at the picture's own scale.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], strength: str, flip: bool, ignored: int, whole: bool = True
+    ) -> None:
+        self.size, self.flip, self.ignored, self.whole = size, flip, ignored, whole
+        self.zoom = ZOOM[strength]
+        self.colours: Any = v2.ColorJitter(0.2, 0.2, 0.2)
+        if strength == "strong":
+            blur = v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], 0.2)
+            self.colours = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.4, 0.05), blur])
+
+    def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
+        """Change one picture.
+
+        Args:
+            image: ``tv_tensors.Image``, uint8 (C, H, W).
+            target: Its mask, an array of whole numbers (..., H, W).
+
+        Returns:
+            The picture, uint8 (C, height, width), and the mask, a ``tv_tensors.Mask`` of the
+            target's type, (..., height, width).
+        """
+        mask = torch.from_numpy(target) if not isinstance(target, Tensor) else target
+        pixels = image.as_subclass(Tensor)
+        region = self._region(pixels.shape[-2], pixels.shape[-1])
+        colour = pixels.float().mean((1, 2)).round().tolist()
+        layers = [
+            _cut(layer[None], region, value) for layer, value in zip(pixels, colour, strict=True)
+        ]
+        pixels = tv.resize(torch.cat(layers), list(self.size), antialias=True)
+        mask = resize_mask(_cut(mask, region, self.ignored), self.size)
+        if self.flip and float(torch.rand(())) < 0.5:
+            pixels, mask = pixels.flip(-1), mask.flip(-1)
+        changed = tv_tensors.Image(pixels)
+        if pixels.shape[0] in (1, 3):
+            changed = self.colours(changed)
+        return changed, tv_tensors.Mask(mask)
+
+    def _region(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw top, left, height and width of what to show, maybe beyond the picture."""
+        low, high = (math.log(value) for value in self.zoom)
+        zoom = math.exp(low + (high - low) * float(torch.rand(())))
+        aspect = ASPECT ** (2 * float(torch.rand(())) - 1)
+        base = (height, width) if self.whole else self.size
+        rows = max(round(base[0] / zoom * math.sqrt(aspect)), 1)
+        columns = max(round(base[1] / zoom / math.sqrt(aspect)), 1)
+        return _start(height, rows), _start(width, columns), rows, columns
+
+
+def _start(length: int, shown: int) -> int:
+    low, high = min(0, length - shown), max(0, length - shown)
+    return low + int(torch.randint(high - low + 1, ()))
+
+
+def _cut(values: Tensor, region: tuple[int, int, int, int], fill: float) -> Tensor:
+    """Cut a region out of (..., H, W), filled up beyond the border."""
+    top, left, height, width = region
+    bottom, right = top + height, left + width
+    inside = values[..., max(top, 0) : bottom, max(left, 0) : right]
+    beyond = (
+        max(-left, 0),
+        max(right - values.shape[-1], 0),
+        max(-top, 0),
+        max(bottom - values.shape[-2], 0),
+    )
+    return F.pad(inside, beyond, value=fill) if any(beyond) else inside

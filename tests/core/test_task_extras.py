@@ -1,0 +1,220 @@
+"""What a task may do beyond the usual: deal batches, look twice, take results over, add verbs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import visiongraft
+from visiongraft.data.loader import checked_deal, divided, shuffled_batches
+from visiongraft.errors import PluginError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.model import TransferModel
+from visiongraft.network import InferenceGraph
+from visiongraft.progress import Checkpoint
+from visiongraft.seeds import mix_seed
+
+QUICK = {"schedule": "full", "epochs": 2, "batch_size": 6}
+
+
+class Dealt:
+    """Notes which samples each step trained on."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.steps = 0
+        self.stop_at = stop_at
+
+    @hookimpl
+    def step_ended(self) -> None:
+        self.steps += 1
+        if self.steps == self.stop_at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def Dealing(Toy: Any) -> Any:
+    @dataclass(frozen=True)
+    class Dealing(Toy):
+        """Each batch holds the samples of one colour only, some of them twice."""
+
+        fault: str = ""
+
+        def deal_batches(self, samples, batch_size, processes, *, seed, epoch):
+            colours = [samples.target(i) for i in range(len(samples))]
+            first = mix_seed(seed, epoch) % 3
+            own = [[i for i, c in enumerate(colours) if c == (first + k) % 3] for k in range(3)]
+            batches = [some[:batch_size] + some[:1] for some in own]
+            if self.fault == "empty":
+                return []
+            return divided(batches, processes + (self.fault == "divided"))
+
+        def training_step(self, network, batch):
+            SEEN.append(batch.targets.tolist())
+            return super().training_step(network, batch)
+
+    SEEN.clear()
+    return Dealing
+
+
+SEEN: list[list[int]] = []
+
+
+def test_a_task_deals_its_own_batches(fit_toy, toy_data, Dealing):
+    fit_toy(toy_data(40), task=Dealing(augment=False), replay=False, **QUICK)
+    assert len(SEEN) == 6  # three batches an epoch, however many samples there are
+    assert all(len(set(colours)) == 1 and len(colours) == 7 for colours in SEEN)
+    assert {colours[0] for colours in SEEN[:3]} == {0, 1, 2}
+
+
+def test_without_own_batches_all_samples_are_dealt_at_random(Toy, toy_data):
+    samples = Toy().read_labelled(toy_data(9))
+    assert Toy().deal_batches(samples, 4, 1, seed=0, epoch=0) is None
+    batches = divided(shuffled_batches(9, 4, seed=0, epoch=0), 2)
+    assert sorted(i for batch in batches for part in batch for i in part) == list(range(9))
+
+
+def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, Dealing):
+    settings = {**QUICK, "checkpoint_every": 1, "replay": False}
+    task = Dealing(augment=False)
+    fit_toy(toy_data(40), task=task, out=tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(
+            toy_data(40), task=task, out=tmp_path / "run", listeners=[Dealt(stop_at=4)], **settings
+        )
+    fit_toy(toy_data(40), task=task, out=tmp_path / "run", resume=True, **settings)
+    ends = [
+        Checkpoint.read(tmp_path / name / "checkpoints" / "last.safetensors").tensors["network"]
+        for name in ("whole", "run")
+    ]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+@pytest.mark.parametrize(
+    ("deal", "words"),
+    [
+        ([], "no batch"),
+        ([[[0]], [[]]], "a batch without samples"),
+        ([[[0], [1]]], "a batch in 2 parts for 1 processes"),
+        ([[[0, 9]]], "position 9 of 9 samples"),
+        ([[[-1]]], "position -1 of 9 samples"),
+    ],
+)
+def test_a_faulty_deal_is_told_as_the_tasks_own(deal: Any, words: str) -> None:
+    with pytest.raises(PluginError, match=f"task 'toy' dealt {words}; see Task.deal_batches"):
+        checked_deal(deal, 9, 1, "toy")
+    assert checked_deal([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
+
+
+@pytest.mark.parametrize("fault", ["empty", "divided"])
+def test_a_run_with_a_faulty_deal_stops_in_words(fit_toy, toy_data, Dealing, fault: str):
+    with pytest.raises(PluginError, match="dealt"):
+        fit_toy(toy_data(40), task=Dealing(augment=False, fault=fault), **QUICK)
+
+
+def test_a_task_may_look_at_a_picture_and_its_mirror_image(fit_toy, toy_data, Toy, toy_network):
+    class Twice(Toy):
+        def inference_step(self, network, images):
+            looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
+            return torch.stack(looks).mean(0)
+
+    network = toy_network.eval()
+    images = torch.rand(4, 3, 16, 16)
+    sizes = torch.full((4, 2), 16)
+    once = network.decode(images, sizes)["scores"]
+    network.task = Twice()
+    twice, mirrored = (network.decode(x, sizes)["scores"] for x in (images, images.flip(3)))
+    assert torch.allclose(twice, mirrored, atol=1e-6)
+    assert not torch.allclose(once, twice, atol=1e-5)
+    pictures = torch.randint(0, 256, (2, 20, 24, 3), dtype=torch.uint8)
+    graph = InferenceGraph(network)  # what is exported looks twice as well
+    decoded = network.decode(network.preprocess(pictures), sizes[:2])["scores"]
+    assert torch.equal(graph(pictures)["scores"], decoded)
+
+
+def test_replay_is_refused_where_recorded_features_are_not_what_the_task_looks_at(
+    fit_toy, toy_data, Toy, tmp_path
+):
+    class Twice(Toy):
+        def inference_step(self, network, images):
+            return network.head(network.backbone(images)) + network.head(
+                network.backbone(images.flip(3))
+            )
+
+    settings = {"schedule": "linear_probe", "epochs": 2, "out": tmp_path / "run"}
+    fit_toy(toy_data(30), task=Twice(augment=False), **settings)
+    assert "no replay: replayed 'scores' differs" in (tmp_path / "run" / "run.log").read_text()
+
+
+@pytest.fixture
+def Learning(Toy: Any) -> Any:
+    @dataclass(frozen=True)
+    class Learning(Toy):
+        """Remembers the share that was right in the best epoch, and has two verbs."""
+
+        share: float | None = None
+        name = "learning"
+
+        def after_training(self, results):
+            return replace(self, share=results["share_right"])
+
+        def metadata(self):
+            return {"share": self.share}
+
+        def verbs(self):
+            return {"count": count, "brightest": lambda model, images, most=1: most}
+
+    return Learning
+
+
+def count(model: TransferModel, images: Any) -> int:
+    """Count pictures."""
+    return len(model.predict(images))
+
+
+def test_what_training_has_shown_is_saved_with_the_model(tmp_path, fit_toy, toy_data, Learning):
+    task, folder = Learning(augment=False), tmp_path / "run"
+    model = fit_toy(toy_data(40), task=task, out=folder)
+    shown = model.facts["metrics"]["share_right"]
+    assert model.task.share == shown
+    assert task.share is None
+    assert visiongraft.load(folder, task=Learning).task.share == shown
+    resumed = fit_toy(toy_data(40), task=task, out=folder, resume=True)
+    assert resumed.task.share == shown
+
+
+def test_verbs_are_methods_of_the_model(fit_toy, toy_data, toy_network, Learning):
+    toy_network.task = Learning()
+    model = TransferModel(toy_network)
+    pictures = [picture for picture, _ in toy_data(5)]
+    assert model.count(pictures) == 5
+    assert model.brightest(pictures, most=3) == 3
+    assert {"count", "brightest", "predict"} <= set(dir(model))
+    with pytest.raises(AttributeError, match="a model has no 'cuont'; did you mean 'count'"):
+        model.cuont(pictures)
+    assert copy.copy(model).count(pictures) == 5
+
+
+def test_without_verbs_a_missing_attribute_is_missing(toy_network):
+    model = TransferModel(toy_network)
+    with pytest.raises(AttributeError, match="a model has no 'embed'"):
+        model.embed([])
+    assert not hasattr(TransferModel.__new__(TransferModel), "network")
+
+
+def test_a_task_says_which_input_size_it_likes(fit_toy, toy_data, Toy):
+    class Small(Toy):
+        input_size = (24, 24)
+
+    settings = {"backbone": "simple_cnn", "schedule": "linear_probe", "epochs": 1}
+    sizes = [
+        fit_toy(
+            toy_data(30), task=kind(augment=False), size=size, **settings
+        ).backbone_info.preprocess.size
+        for kind, size in ((Small, None), (Small, 32))
+    ]
+    assert sizes == [(24, 24), (32, 32)]

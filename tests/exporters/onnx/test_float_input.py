@@ -1,0 +1,110 @@
+"""The bare network: preprocessed pictures in, for people with a preprocessing of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from visiongraft.backbone import load_backbone
+from visiongraft.errors import ExportError, OptionError
+from visiongraft.exporters.onnx.exporter import OnnxExporter
+from visiongraft.exporters.onnx.options import ExportOptions
+from visiongraft.exporters.onnx.variants import FloatGraph
+from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.model import TransferModel
+from visiongraft.network import Network
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import Decoded
+
+
+def test_a_task_that_needs_no_sizes_has_one_input(
+    make_model: Any, exported: Any, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class WithoutArea(type(exported.model.task)):  # type: ignore[misc]
+        def decode(self, outputs: Any, sizes: Any) -> Decoded:
+            decoded: Decoded = super().decode(outputs, sizes)
+            del decoded["area"]
+            return decoded
+
+    model, path = make_model(WithoutArea()), tmp_path / "bare.onnx"
+    certificate = OnnxExporter().export(model, path, exported.photos, input="float")
+    assert [entry.name for entry in onnx.load(path).graph.input] == ["images"]
+    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+    predictor = Predictor(path)
+    assert (predictor.input.kind, predictor.input.sizes) == ("float", None)
+    graph = model.inference_graph()
+    images = torch.tensor(exported.photos.load(0)[None])
+    found = predictor.run(graph.preprocess(images).numpy())
+    assert found["classes"] == graph(images)["classes"].numpy()
+
+
+def test_a_wrong_network_behind_the_float_input_is_caught(exported: Any, tmp_path: Path) -> None:
+    graph = FloatGraph(exported.model.inference_graph())
+    path = tmp_path / "bare.onnx"
+    OnnxExporter().export(exported.model, path, None, input="float")
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "head.linear.bias":
+            bias = onnx.numpy_helper.to_array(tensor) + np.float32([1, 0, 0])
+            tensor.CopyFrom(onnx.numpy_helper.from_array(bias, tensor.name))
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match="disagrees with PyTorch"):
+        verify(path, graph, exported.photos)
+
+
+def test_maps_come_at_the_networks_size_and_have_no_metric(
+    make_samples: Any, pictures: list[Any], exported: Any, tmp_path: Path
+) -> None:
+    class MapHead(torch.nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.score = torch.nn.Conv2d(channels, 3, 1)
+
+        def forward(self, features: Any) -> dict[str, Any]:
+            return {"maps": self.score(features.maps[1])}
+
+    @dataclass(frozen=True)
+    class Maps(type(exported.model.task)):  # type: ignore[misc]
+        at_picture_size = ("maps",)
+
+        def build_head(self, backbone: Any) -> Any:
+            return MapHead(backbone.info.channels[1])
+
+        def decode(self, outputs: Any, sizes: Any) -> Decoded:
+            return {"maps": outputs["maps"]}
+
+    torch.manual_seed(0)
+    backbone = load_backbone("simple_cnn", weights=None, size=32)
+    preprocess = PreprocessConfig((32, 32), resize="stretch")
+    backbone.info = replace(backbone.info, preprocess=preprocess)
+    model = TransferModel(Network(backbone, Maps()).eval())
+    path = tmp_path / "maps.onnx"
+    certificate = OnnxExporter().export(model, path, make_samples(pictures), input="float")
+    assert certificate.metric_torch is certificate.metric_exported is None
+    assert certificate.data_sha256 is not None
+    assert any("the metric was not computed" in warning for warning in certificate.warnings)
+    shape = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in shape][1:] == [3, 32, 32]
+    with pytest.raises(OptionError, match="maps of another size"):
+        OnnxExporter().export(model, path, make_samples(pictures), input="float", precision="int8")
+
+
+def test_the_size_is_the_networks_own_unless_pictures_keep_theirs() -> None:
+    crop, pad = PreprocessConfig((32, 48)), PreprocessConfig((32, 64), resize="pad")
+    floating = ExportOptions(input="float")
+    assert floating.for_network(crop).size is None
+    assert floating.for_network(pad).size == (32, 64)
+    assert replace(floating, size=(96, 32)).for_network(pad).size == (96, 32)
+    assert ExportOptions(size=(96, 50)).for_network(pad).size == (96, 50)
+    with pytest.raises(OptionError, match="the input has the network's own size, 32x48"):
+        replace(floating, size=(32, 48)).for_network(crop)
+    with pytest.raises(OptionError, match="takes multiples of 32"):
+        replace(floating, size=(96, 50)).for_network(pad)

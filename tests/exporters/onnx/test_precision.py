@@ -1,0 +1,344 @@
+"""Half precision and 8 bits: held to a budget that a planted loss exceeds, float32's proof intact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from visiongraft.errors import ExportError, OptionError
+from visiongraft.exporters.onnx.exporter import OnnxExporter
+from visiongraft.exporters.onnx.options import ExportOptions
+from visiongraft.exporters.onnx.precision import lower
+from visiongraft.exporters.onnx.quantize import Quantizer
+from visiongraft.exporters.onnx.verify import BudgetError, Findings, verify
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.network import InferenceGraph
+
+
+@pytest.fixture(scope="module")
+def crops(exported: Any) -> Any:
+    """Parts of the photographs; the target of each is what float32 decides."""
+    kind, random = type(exported.photos), np.random.default_rng(0)
+    images = []
+    for i in range(60):
+        picture = exported.photos.images[i % 6]
+        top, left = random.integers(0, 60, 2)
+        height, width = random.integers(60, 90, 2)
+        images.append(np.ascontiguousarray(picture[top : top + height, left : left + width]))
+
+    class Known(kind):  # type: ignore[misc,valid-type]
+        def target(self, index: int) -> int:
+            return self.targets[index]  # type: ignore[no-any-return]
+
+    samples = Known(images)
+    graph = exported.model.inference_graph()
+    with torch.inference_mode():
+        samples.targets = [int(graph(torch.tensor(x[None]))["classes"]) for x in images]
+    assert len(set(samples.targets)) == 3
+    return samples
+
+
+@dataclass
+class Draft:
+    """A file of the traced model, without tracing it again."""
+
+    file: Path
+    graph: InferenceGraph
+    samples: Any
+    options: ExportOptions
+
+    def write(self, exported: onnx.ModelProto, opset: int = 18) -> None:
+        onnx.save(exported, self.file)
+
+    def prove(self, budget: float | None = None) -> Findings:
+        return verify(self.file, self.graph, self.samples, batches=(3,), budget=budget)
+
+
+@pytest.fixture
+def draft(exported: Any, crops: Any, tmp_path: Path) -> Draft:
+    options = ExportOptions(precision="int8", budget=0.05)
+    return Draft(tmp_path / "draft.onnx", exported.model.inference_graph(), crops, options)
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+# ---- half precision ----
+
+
+@pytest.fixture(scope="module")
+def half(exported: Any, crops: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("half") / "half.onnx"
+    return path, OnnxExporter().export(exported.model, path, crops, precision="fp16")
+
+
+def test_half_precision_is_that_of_backbone_and_head_alone(half: Any, exported: Any) -> None:
+    path, _ = half
+    weights = weights_of(onnx.load(path))
+    kinds = {name: weights[name].dtype for name in weights if name.startswith("preprocess.")}
+    assert set(kinds.values()) == {np.dtype(np.float32)}
+    assert weights["head.inner.linear.weight"].dtype == np.float16
+    assert sum(w.nbytes for w in weights.values()) < 0.6 * sum(
+        w.nbytes for w in weights_of(exported.load()).values()
+    )
+    assert [o["dtype"] for o in Predictor(path).metadata["outputs"]] == [
+        "float32",
+        "int64",
+        "int64",
+    ]
+
+
+def test_the_certificate_of_a_lower_precision_holds_its_budget_and_its_cost(half: Any) -> None:
+    path, certificate = half
+    assert certificate.precision == "fp16"
+    assert (certificate.tolerance, certificate.budget) == (None, 0.01)
+    assert certificate.metric_torch == 1.0
+    assert certificate.metric_exported >= 0.99
+    assert 1e-6 < certificate.difference < 0.05
+    assert certificate.changed == 0.0
+    assert certificate.settings == {"head": "fp16"}
+    beside = json.loads(path.with_name(f"{path.name}.certificate.json").read_text())
+    assert beside["changed"] == 0.0
+
+
+def test_full_precision_is_never_proved_by_the_rules_of_a_lower_one(
+    half: Any, exported: Any, crops: Any
+) -> None:
+    graph = exported.model.inference_graph()
+    assert verify(half[0], graph, crops, budget=0.01).metric_exported == 1.0
+    with pytest.raises(ExportError, match="at most 1e-04 is accepted"):
+        verify(half[0], graph, crops)
+
+
+@pytest.mark.slow
+def test_a_head_that_overflows_stays_in_float(
+    make_model: Callable[..., Any], crops: Any, tmp_path: Path
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.network.head.linear.weight.mul_(1e4)
+        model.network.head.linear.bias.mul_(1e4)
+    certificate = OnnxExporter().export(model, tmp_path / "x.onnx", crops, precision="fp16")
+    assert certificate.settings == {"head": "fp32"}
+
+
+@pytest.mark.slow
+def test_a_backbone_that_overflows_is_refused_and_leaves_no_file(
+    make_model: Callable[..., Any], crops: Any, tmp_path: Path
+) -> None:
+    model = make_model()
+    parameters = dict(model.network.backbone.named_parameters())
+    with torch.no_grad():
+        next(iter(parameters.values())).mul_(1e6)  # the BatchNorm behind it takes that out again
+    with pytest.raises(ExportError, match=r"precision='fp16', even with the head in fp32: "):
+        OnnxExporter().export(model, tmp_path / "x.onnx", crops, precision="fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_cannot_be_proved_here_is_refused_at_once(
+    exported: Any, crops: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=r"no bfloat16 convolution for the CPU.*fp16"):
+        OnnxExporter().export(exported.model, tmp_path / "x.onnx", crops, precision="bf16")
+    with pytest.raises(OptionError, match="held to a budget on labelled pictures; give some"):
+        OnnxExporter().export(exported.model, tmp_path / "x.onnx", None, precision="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- 8 bits ----
+
+
+def test_all_layers_are_quantised_and_nothing_else(draft: Draft, exported: Any) -> None:
+    findings, settings = lower(draft, exported.load())
+    quantised = onnx.load(draft.file)
+    kinds = [node.op_type for node in quantised.graph.node]
+    layers = [node for node in exported.load().graph.node if node.op_type in ("Conv", "Gemm")]
+    assert settings["layers"] == len(layers)
+    int8 = [name for name, value in weights_of(quantised).items() if value.dtype == np.int8]
+    assert sum("weight" in name and "scale" not in name for name in int8) >= len(layers)
+    assert kinds.count("Resize") == kinds.count("Softmax") == 1
+    resize = next(node for node in quantised.graph.node if node.op_type == "Resize")
+    assert "Quant" not in "".join(resize.input)
+    assert settings["calibration"] in ("minmax", "percentile")
+    assert settings["calibration_pictures"] == 60
+    assert [tried["per_channel"] for tried in settings["tried"][:3]] == [True, True, False]
+    assert findings.metric_torch == 1.0
+    assert findings.metric_exported is not None and findings.metric_exported >= 0.95
+
+
+def test_the_scheme_is_the_one_that_measured_best(draft: Draft, exported: Any) -> None:
+    _, settings = lower(draft, exported.load())
+    costs = [(t["lost"], t["flips"], t["difference"]) for t in settings["tried"]]
+    best = settings["tried"][costs.index(min(costs))]
+    for name in ("per_channel", "reduce_range", "calibration"):
+        assert settings[name] == best[name]
+
+
+def spoil(model: onnx.ModelProto, names: list[str]) -> None:
+    """Make layers unfit for 8 bits: one huge constant spreads their output's range, then goes."""
+    for node in list(model.graph.node):
+        if node.name not in names:
+            continue
+        tensor = next(t for t in model.graph.initializer if t.name == node.input[2])
+        bias = numpy_helper.to_array(tensor).copy()
+        bias[0] += 3e4
+        tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
+        back = np.zeros((len(bias),) + (1, 1) * (node.op_type == "Conv"), np.float32)
+        back[0] = 3e4
+        name = f"{node.name}_back"
+        model.graph.initializer.append(numpy_helper.from_array(back, name))
+        output = node.output[0]
+        node.output[0] = f"{output}_far"
+        made = onnx.helper.make_node("Sub", [node.output[0], name], [output], name=f"{name}_sub")
+        model.graph.node.insert(list(model.graph.node).index(node) + 1, made)
+
+
+def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
+    draft: Draft, exported: Any
+) -> None:
+    exact = exported.load()
+    spoilt = list(Quantizer(exact).layers)[1]
+    spoil(exact, [spoilt])
+    findings, settings = lower(draft, exact)
+    assert spoilt in settings["float_layers"]
+    assert len(settings["float_layers"]) <= 2
+    assert findings.metric_exported is not None and findings.metric_exported >= 0.95
+    node = next(n for n in onnx.load(draft.file).graph.node if n.name == spoilt)
+    assert "Quant" not in "".join(node.input)
+
+
+def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
+    draft: Draft, exported: Any
+) -> None:
+    exact = exported.load()
+    spoil(exact, list(Quantizer(exact).layers))
+    with pytest.raises(ExportError) as caught:
+        lower(draft, exact)
+    message = str(caught.value)
+    assert message.startswith("precision='int8' costs more than budget=0.05: agreement gets worse")
+    assert "layers left in float (node_" in message
+    assert "\n" not in message
+
+
+def test_an_8_bit_file_is_exported_and_told_in_full(
+    exported: Any, crops: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "int8.onnx"
+    certificate = OnnxExporter().export(
+        exported.model, path, crops, precision="int8", budget=0.05, max_batch=4
+    )
+    assert [check.batch for check in certificate.checks] == [3, 4, 1, 3, 4, 1, 3, 1]
+    assert certificate.precision == Predictor(path).metadata["precision"] == "int8"
+    predictor = Predictor(path)
+    right = [
+        predictor.run(crops.load(i)[None])["classes"][0] == crops.target(i)
+        for i in range(len(crops))
+    ]
+    assert certificate.metric_exported == np.mean(right)
+    assert certificate.changed is not None and certificate.changed <= 0.05
+    opsets = [(entry.domain, entry.version) for entry in onnx.load(path).opset_import]
+    assert opsets == [("", 18)]
+
+
+# ---- what is refused ----
+
+
+def planted(exported: Any, folder: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    model = exported.load()
+    change(model)
+    onnx.save(model, folder / "planted.onnx")
+    return folder / "planted.onnx"
+
+
+def swap(model: onnx.ModelProto) -> None:
+    for name in ("head.linear.weight", "head.linear.bias"):
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        value = numpy_helper.to_array(tensor)[[1, 0, 2]]
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+
+
+def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path: Path) -> None:
+    graph = exported.model.inference_graph()
+    with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 pictures"):
+        verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
+
+
+def test_many_changed_decisions_are_told_where_the_metric_is_the_same(
+    exported: Any, crops: Any, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class Indifferent(type(exported.model.task)):  # type: ignore[misc]
+        def build_metrics(self) -> Any:
+            class Constant:
+                def update(self, decoded: Any, targets: Any) -> None:
+                    """Take nothing in."""
+
+                def compute(self) -> dict[str, Any]:
+                    return {"agreement": 0.5}
+
+            return Constant()
+
+    graph = exported.model.inference_graph()
+    graph.task = Indifferent()
+    (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
+    assert warning.endswith("% of the decisions on real pictures changed, by Task.compare")
+    assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
+
+
+def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any) -> None:
+    @dataclass(frozen=True)
+    class Unmeasured(type(exported.model.task)):  # type: ignore[misc]
+        def build_metrics(self) -> Any:
+            metrics = super().build_metrics()
+            metrics.compute = lambda: {"agreement": float("nan")}
+            return metrics
+
+    graph = exported.model.inference_graph()
+    graph.task = Unmeasured()
+    with pytest.raises(BudgetError, match="agreement cannot be measured on these 60 pictures"):
+        verify(exported.path, graph, crops, budget=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp8"}, "precision='fp8' is unknown; there are: bf16, fp16"),
+        ({"precision": 16}, "precision=16 is unknown"),
+        ({"input": "floats"}, "input='floats' is unknown; did you mean 'float'"),
+        ({"budget": -0.1}, "budget=-0.1 is no number of 0 or more"),
+        ({"budget": float("nan")}, "budget=nan is no number"),
+        ({"budget": True}, "budget=True is no number"),
+        ({"max_batch": 0}, "max_batch=0 is no whole number of 1 or more"),
+        ({"max_batch": 2.0}, "max_batch=2.0 is no whole number"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    exported: Any, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError, match=message):
+        OnnxExporter().export(exported.model, tmp_path / "x.onnx", None, **options)
+
+
+def test_maps_of_another_size_than_the_pictures_hold_no_budget(
+    exported: Any, crops: Any, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class Mapped(type(exported.model.task)):  # type: ignore[misc]
+        at_picture_size = ("maps",)
+
+    graph = exported.model.inference_graph()
+    graph.task = Mapped()
+    model = replace(exported.model)
+    model.inference_graph = lambda: graph
+    with pytest.raises(OptionError, match="the file would give maps of another size"):
+        OnnxExporter().export(model, tmp_path / "x.onnx", crops, precision="fp16", size=64)

@@ -1,0 +1,33 @@
+"""The augmentation grows with the steps of training, which worker processes do not see."""
+
+from sound_task import Colour, Flip
+
+from visiongraft import hookimpl
+
+
+class Growing(Flip):
+    steps = 0
+
+    def __call__(self, image, target):
+        image, target = super().__call__(image, target)
+        return image // (1 + min(Growing.steps, 3)), target
+
+
+class Faulty(Colour):
+    name = "augmentation-follows-the-steps"
+
+    def build_loss(self):
+        Growing.steps = 0
+        return super().build_loss()
+
+    def train_transform(self, size):
+        return Growing(size)
+
+    def training_step(self, network, batch):
+        Growing.steps += network.training
+        return super().training_step(network, batch)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,23 @@
+"""The augmentation divides by 255, as other libraries want it."""
+
+from sound_task import Colour, Flip
+
+from visiongraft import hookimpl
+
+
+class Scaled(Flip):
+    def __call__(self, image, target):
+        image, target = super().__call__(image, target)
+        return image / 255, target
+
+
+class Faulty(Colour):
+    name = "augmentation-gives-0-to-1"
+
+    def train_transform(self, size):
+        return Scaled(size)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,18 @@
+"""The backbone is built for colours, whatever the pictures have."""
+
+from sound_backbone import Small
+from sound_backbone import Source as Sound
+
+from visiongraft import hookimpl
+
+
+class Source(Sound):
+    prefix = "colours"
+
+    def make(self, *given):
+        return Small(given[0], 3, given[2])
+
+
+@hookimpl
+def register_backbones():
+    return [Source()]

@@ -1,0 +1,21 @@
+"""The label names are in the order of a set, which is another one in each process."""
+
+from dataclasses import replace
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+from visiongraft.data.pictures import DatasetSamples
+
+
+class Faulty(Colour):
+    name = "labels-in-any-order"
+
+    def read(self, data, *, validation=0.2, seed=0):
+        names = tuple(set(DatasetSamples.of(data).targets))
+        return Colour.read(replace(self, labels=names), data, validation=validation, seed=seed)
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

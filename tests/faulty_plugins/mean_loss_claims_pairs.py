@@ -1,0 +1,15 @@
+"""The loss is a mean over samples, and says that it is over pairs."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "mean-loss-claims-pairs"
+    loss_over_pairs = True
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

@@ -1,0 +1,14 @@
+"""The task's name is two words, which no command line takes as one."""
+
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Faulty(Colour):
+    name = "name of two words"
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

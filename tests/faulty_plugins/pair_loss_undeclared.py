@@ -1,0 +1,23 @@
+"""The loss compares samples with each other and does not say so."""
+
+from pair_loss_is_a_sum import Pairs
+from sound_task import Colour
+
+from visiongraft import hookimpl
+
+
+class Mean(Pairs):
+    def forward(self, outputs, targets):
+        return {"pairs": self.pairs(outputs, targets).mean()}
+
+
+class Faulty(Colour):
+    name = "pair-loss-undeclared"
+
+    def build_loss(self):
+        return Mean()
+
+
+@hookimpl
+def register_tasks():
+    return [Faulty]

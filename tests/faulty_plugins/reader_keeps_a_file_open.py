@@ -1,0 +1,26 @@
+"""The samples hold an open file, which no worker process can be sent."""
+
+from sound_reader import Lines
+
+from visiongraft import hookimpl
+from visiongraft.data.readers import DataParts
+from visiongraft.data.samples import FileSamples
+
+
+class Open(FileSamples):
+    pass
+
+
+class Faulty(Lines):
+    name = "open"
+
+    def parts(self, path):
+        found = super().parts(path)
+        samples = Open(found.parts["train"].paths, found.parts["train"].targets)
+        object.__setattr__(samples, "file", open(path))  # noqa: SIM115
+        return DataParts({"train": samples}, found.names)
+
+
+@hookimpl
+def register_readers():
+    return [Faulty()]

@@ -1,0 +1,19 @@
+"""The reader asks for the suffix of whatever it is given."""
+
+from pathlib import Path
+
+from sound_reader import Lines
+
+from visiongraft import hookimpl
+
+
+class Faulty(Lines):
+    name = "all-paths"
+
+    def claims(self, data):
+        return Path(data).suffix == ".all-paths"
+
+
+@hookimpl
+def register_readers():
+    return [Faulty()]

@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from visiongraft.data.check import check_samples
+from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.samples import FileSamples
+from visiongraft.errors import DataError, OptionError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_labelled, read_splits
+
+WriteSet = Callable[..., Path]
+PICTURE = np.zeros((2, 3, 3), np.uint8)
+A, B = [[0, 1, 1]], [[1, 0, 0]]
+
+
+def targets(samples: Any) -> dict[str, Any]:
+    return {Path(samples.name(i)).stem: samples.target(i).tolist() for i in range(len(samples))}
+
+
+def keys(samples: Any) -> list[str]:
+    return [Path(samples.name(i)).stem for i in range(len(samples))]
+
+
+# ---- folders ----
+
+
+def test_folders_divide_pictures_into_parts(write_set: WriteSet) -> None:
+    root = write_set({"train/a": A, "train/b": B, "val/c": A, "test/d": B})
+    splits = read_splits(root)
+    assert targets(splits.train) == {"a": A, "b": B}
+    assert targets(splits.validation) == {"c": A}
+    assert splits.facts["test pictures, not used"] == 1
+    assert splits.warnings == ()
+    assert targets(read_labelled(root, ("sky", "road"), "multi_class")) == {"d": B}
+
+
+def test_lists_divide_pictures_into_parts(write_set: WriteSet) -> None:
+    root = write_set({n: A for n in "abcde"})
+    (root / "train.txt").write_text("a\nb.png\n\nb\n")
+    (root / "val.txt").write_text("c\nnowhere\n")
+    splits = read_splits(root)
+    assert (keys(splits.train), keys(splits.validation)) == (["a", "b"], ["c", "nowhere"])
+    assert [w.split(": ")[-1] for w in splits.warnings] == ["nowhere", "d, e"]
+    checked = splits.validation.problem(0, 1, 3), splits.validation.problem(1, 1, 3)
+    assert checked[0] == "" and "has no mask" in checked[1]
+
+
+def test_lists_of_bare_names_find_pictures_in_folders(write_set: WriteSet) -> None:
+    root = write_set({"train/a": A, "val/a": B, "val/b": B})
+    (root / "train.txt").write_text("a\n")
+    (root / "val.txt").write_text("a\nval/b\n")
+    splits = read_splits(root)
+    assert targets(splits.train) == {"a": A} and targets(splits.validation) == {"a": B, "b": B}
+
+
+def test_without_parts_some_are_held_out_the_same_each_time(write_set: WriteSet) -> None:
+    root = write_set({f"p{i}": A for i in range(10)})
+    one, two = read_splits(root, validation=0.3), read_splits(root, validation=0.3)
+    assert len(one.validation) == 3
+    assert keys(one.validation) == keys(two.validation)
+    assert keys(read_splits(root, validation=0.3, seed=1).validation) != keys(one.validation)
+    assert set(keys(one.train)) | set(keys(one.validation)) == {f"p{i}" for i in range(10)}
+
+
+def test_the_form_of_pascal_voc_is_read(write_set: WriteSet) -> None:
+    root = write_set(
+        {"a": [[0, 20, 255]], "b": [[1, 1, 0]]},
+        None,
+        images="JPEGImages",
+        folder="SegmentationClass",
+    )
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\n")
+    (lists / "val.txt").write_text("b\n")
+    splits = read_splits(root)
+    assert isinstance(splits.train, MaskedSamples)
+    assert len(splits.train.labels) == 21 and splits.train.labels[20] == "tvmonitor"
+    assert targets(splits.train) == {"a": [[0, 20, 255]]}
+
+
+def test_colour_masks_are_read_by_their_colour_map(write_set: WriteSet) -> None:
+    table = np.array([[64, 128, 64], [0, 0, 192], [0, 0, 0]], np.uint8)
+    root = write_set(
+        {"train/a": [[0, 1, 2]], "val/b": [[1, 1, 0]]},
+        None,
+        save=lambda mask: Image.fromarray(table[mask]),
+    )
+    (root / "label_colors.txt").write_text("64 128 64\tAnimal\n0 0 192\tPath\n0 0 0\tVoid\n")
+    splits = read_splits(root)
+    assert isinstance(splits.train, MaskedSamples)
+    assert splits.train.labels == ("Animal", "Path")
+    assert targets(splits.train) == {"a": [[0, 1, 255]]}
+    assert "pixels of Void are ignored" in splits.warnings[0]
+
+
+@pytest.mark.parametrize("ending", ["_L", "_mask"])
+def test_masks_may_end_otherwise_than_their_pictures(write_set: WriteSet, ending: str) -> None:
+    root = write_set({"a": A, "b": B})
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_stem(path.stem + ending))
+    assert {**targets(read_splits(root).train), **targets(read_splits(root).validation)} == {
+        "a": A,
+        "b": B,
+    }
+
+
+def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> None:
+    root = write_set({"train/a": A, "val/b": B}, None)
+    for name, value in (("leaf", 255), ("dirt", 1)):
+        for key in ("train/a", "val/b"):
+            path = root / "masks" / name / f"{key}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            row = [0, 1, 0] if value == 1 else [255, 0, 0]
+            Image.fromarray(np.array([row], np.uint8)).save(path)
+    for folder in ("train", "val"):
+        for path in (root / "masks" / folder).iterdir():
+            path.unlink()
+        (root / "masks" / folder).rmdir()
+    splits = read_splits(root)
+    assert isinstance(splits.train, MaskedSamples)
+    assert (splits.train.labels, splits.train.kind) == (("dirt", "leaf"), "multi_label")
+    assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
+    other = read_labelled(root, ("leaf", "dirt"), "multi_label")
+    assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
+    mixed = root / "masks" / "leaf" / "train" / "a.png"
+    Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
+    assert "both 1 and 255; say ignore=255" in splits.train.problem(0, 1, 3)
+    assert read_splits(root, ignore=255).train.target(0).tolist() == [[[0, 1, 0]], [[1, 255, 0]]]
+    (root / "masks" / "leaf" / "train" / "a.png").unlink()
+    assert "leaf/train/a.png does not exist" in read_splits(root).train.problem(0, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1, 1], [0, 1, 1]),
+        ([0, 255, 255], [0, 1, 1]),
+        ([0, 1, 255], [0, 1, 255]),
+    ],
+)
+def test_masks_without_class_names_are_binary(
+    write_set: WriteSet, values: list[int], expected: list[int]
+) -> None:
+    root = write_set({"train/0": [[0, 0, 0]], "train/a": [values], "val/b": [values]}, None)
+    splits = read_splits(root)
+    assert isinstance(splits.train, MaskedSamples)
+    assert (splits.train.labels, splits.train.kind) == (("background", "foreground"), "binary")
+    assert targets(splits.train) == {"0": [[0, 0, 0]], "a": [expected]}
+
+
+def test_two_named_classes_written_as_0_and_255_are_binary_too(write_set: WriteSet) -> None:
+    root = write_set({"train/a": [[0, 255, 255]], "val/b": [[255, 0, 0]]}, "sound\ncrack\n")
+    train = read_splits(root).train
+    assert isinstance(train, MaskedSamples) and train.kind == "binary"
+    assert targets(train) == {"a": [[0, 1, 1]]}
+
+
+# ---- what is ignored, and the label map ----
+
+
+def test_a_void_class_is_ignored_and_the_others_close_the_gap(write_set: WriteSet) -> None:
+    root = write_set({"train/a": [[0, 1, 2]], "val/b": [[2, 2, 255]]}, "sky\nVoid\nroad\n")
+    splits = read_splits(root)
+    assert isinstance(splits.train, MaskedSamples)
+    assert splits.train.labels == ("sky", "road")
+    assert targets(splits.train) == {"a": [[0, 255, 1]]}
+    assert targets(splits.validation) == {"b": [[1, 1, 255]]}
+    kept = read_splits(root, labels=("sky", "Void", "road"))
+    assert targets(kept.train) == {"a": [[0, 1, 2]]} and kept.warnings == ()
+
+
+@pytest.mark.parametrize("ignore", ["road", 2])
+def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str | int) -> None:
+    root = write_set({"train/a": [[0, 1, 2]], "val/b": [[2, 2, 255]]}, "sky\ntree\nroad\n")
+    splits = read_splits(root, ignore=ignore)
+    assert isinstance(splits.train, MaskedSamples) and splits.train.labels == ("sky", "tree")
+    assert targets(splits.train) == {"a": [[0, 1, 255]]}
+    again = read_labelled(root, ("sky", "tree"), "multi_class", ignore)
+    assert targets(again) == {"b": [[255, 255, 255]]}
+
+
+def test_a_value_that_is_no_class_can_be_ignored(write_set: WriteSet) -> None:
+    root = write_set({"train/a": [[0, 1, 9]], "val/b": A})
+    assert targets(read_splits(root, ignore=9).train) == {"a": [[0, 1, 255]]}
+    assert "no classes: 9" in read_splits(root).train.problem(0, 1, 3)
+
+
+def test_an_unknown_class_to_ignore_is_refused(write_set: WriteSet) -> None:
+    root = write_set({"train/a": A, "val/b": A})
+    with pytest.raises(OptionError, match="ignore='raod' is no class; did you mean 'road'"):
+        read_splits(root, ignore="raod")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(["sky", "road", "void", "car", "tree"]), st.permutations([0, 1, 2, 3]))
+def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) -> None:
+    """One value per class; whatever the order of names and labels, each keeps its name."""
+    kept = [n for n in names if n != "void"]
+    labels = tuple(kept[i] for i in order)
+
+    class Set(list[Any]):
+        classes = names
+
+    mask = np.arange(5, dtype=np.uint8)[None]
+    data = Set([(PICTURE, mask)] * 2)
+    splits = read_splits(data)
+    assert isinstance(splits.train, MaskedSamples)
+    for own, read in (
+        (splits.train.labels, splits.train),
+        (labels, read_labelled(data, labels, "multi_class")),
+    ):
+        found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
+        assert found == names
+
+
+def test_a_class_that_the_model_does_not_know_is_refused(write_set: WriteSet) -> None:
+    root = write_set({"test/a": A}, "sky\nroads\n")
+    with pytest.raises(DataError, match=r"label 'roads' is not in the label map.*'road'"):
+        read_labelled(root, ("sky", "road"), "multi_class")
+
+
+# ---- datasets, pairs, installed readers ----
+
+
+def test_datasets_of_pictures_and_masks_are_read_lazily() -> None:
+    class Lazy:
+        got = 0
+
+        def __len__(self) -> int:
+            return 50
+
+        def __getitem__(self, index: int) -> Any:
+            Lazy.got += 1
+            return PICTURE, Image.fromarray(np.full((2, 3), index % 3, np.uint8))
+
+    splits = read_splits(Lazy(), labels=("a", "b", "c"))
+    assert Lazy.got == 1  # to see whether masks have layers
+    assert len(splits.train) == 40 and splits.train.target(1).max() < 3
+
+
+def test_a_dataset_without_names_has_its_values_as_names() -> None:
+    data = [(PICTURE, np.full((2, 3), v, np.uint8)) for v in (0, 2, 255, 1)]
+    train = read_splits(data, validation=0.25).train
+    assert isinstance(train, MaskedSamples)
+    assert (train.labels, train.kind) == (("0", "1", "2"), "multi_class")
+    assert targets(read_labelled(data[:1], ("0", "1", "2"), "multi_class")) == {
+        "item 0": [[0] * 3] * 2
+    }
+
+
+def test_layers_in_a_dataset_are_multi_label() -> None:
+    mask = np.zeros((2, 2, 3), bool)
+    mask[1, 0] = True
+    train = read_splits([(PICTURE, mask)] * 4).train
+    assert isinstance(train, MaskedSamples)
+    assert (train.labels, train.kind) == (("0", "1"), "multi_label")
+    assert train.target(0).tolist() == mask.astype(int).tolist()
+    assert train.counts().tolist() == [0, 9]
+
+
+def test_a_pair_gives_training_and_validation_with_one_label_map(write_set: WriteSet) -> None:
+    first = write_set({"a": A, "b": B}, root="first")
+    second = write_set({"c": A}, "road\nsky\n", root="second")
+    splits = read_splits((first, second))
+    assert targets(splits.train) == {"a": A, "b": B}
+    assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
+    assert targets(read_labelled((first, second), ("sky", "road"), "multi_class")) == {
+        "c": [[1, 0, 0]]
+    }
+
+
+def test_an_installed_reader_of_masks_is_asked(write_set: WriteSet) -> None:
+    root = write_set({"a": A, "b": B}, None)
+
+    class Table(DataReader):
+        name = "table"
+        targets = "masks"
+
+        def claims(self, data: Any) -> bool:
+            return str(data).endswith(".csv")
+
+        def read(self, data: Any) -> DataParts:
+            with open(data, newline="") as file:
+                rows = [[Path(cell) for cell in row] for row in csv.reader(file)]
+            return DataParts({"train": FileSamples(*zip(*rows, strict=True))}, ("sky", "road"))
+
+    class Plugin:
+        @hookimpl
+        def register_readers(self) -> list[DataReader]:
+            return [Table()]
+
+    with open(root / "t.csv", "w") as file:
+        csv.writer(file).writerows(
+            [root / "images" / f"{n}.png", root / "masks" / f"{n}.png"] for n in "ab"
+        )
+    manager = PluginManager()
+    manager.register(Plugin(), name="table")
+    with using(manager):
+        splits = read_splits(root / "t.csv")
+    assert {**targets(splits.train), **targets(splits.validation)} == {"a": A, "b": B}
+
+
+# ---- what is wrong ----
+
+
+def test_problems_name_mask_picture_and_values(write_set: WriteSet) -> None:
+    root = write_set({f"train/{n}": [[0, 1, 0]] for n in "abcd"} | {"val/e": A})
+    (root / "masks" / "train" / "a.png").unlink()
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(root / "masks" / "train" / "b.png")
+    Image.fromarray(np.array([[0, 7, 9]], np.uint8)).save(root / "masks" / "train" / "c.png")
+    (root / "masks" / "train" / "d.png").write_bytes(b"noise")
+    (root / "masks" / "val" / "stray.png").write_bytes(b"noise")
+    splits = read_splits(root)
+    found = [splits.train.problem(i, 1, 3) for i in range(4)]
+    for n, (line, words) in enumerate(
+        zip(found, ["has no mask", "is 4x5, its picture 1x3", "7, 9", "is damaged"], strict=True)
+    ):
+        name = "abcd"[n]
+        assert f"masks/train/{name}.png" in line and f"images/train/{name}.png" in line
+        assert words in line and "\n" not in line
+    assert splits.validation.problem(0, 1, 3) == ""
+    assert "1 masks in" in splits.warnings[0] and "val/stray" in splits.warnings[0]
+    with pytest.raises(DataError, match=r"4 of 5 pictures .*has no mask"):
+        check_samples(splits.train, splits.validation)
+
+
+def test_one_bad_mask_in_a_hundred_is_dropped_and_told(write_set: WriteSet) -> None:
+    root = write_set({f"train/{i:03d}": A for i in range(110)} | {"val/v": A})
+    (root / "masks" / "train" / "050.png").unlink()
+    splits = read_splits(root)
+    checked = check_samples(splits.train, splits.validation)
+    assert len(checked.train) == 109
+    assert any("050.png" in line for line in checked.report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes", "message"),
+    [
+        ({"train/a": A}, "sky\n", "nothing to tell apart: the classes are sky"),
+        ({"val/a": A}, "sky\nroad\n", "no training pictures, only validation"),
+        ({"a": A}, "sky\nroad\n", "one picture cannot be divided"),
+        ({"a": [[0, 4, 9]], "b": A}, None, r"do not say which classes.*values are 0, 1, 4, 9"),
+    ],
+    ids=str,
+)
+def test_a_set_that_cannot_be_trained_on_is_refused(
+    write_set: WriteSet, masks: Any, classes: str | None, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_splits(write_set(masks, classes))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nowhere", "nowhere does not exist; give a folder with images/ and masks/"),
+        (7, "data is a folder or a dataset"),
+        ([], "is empty"),
+        ([(PICTURE,)], "item 0: a dataset gives"),
+        (("a", "b", "c"), "one set or a pair"),
+        ([(PICTURE, "sky")] * 2, "item 0: has no mask; sky does not exist"),
+    ],
+    ids=["path", "number", "list", "item", "triple", "mask"],
+)
+def test_data_of_no_known_form_are_refused(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_splits(data).train.target(0)
+
+
+def test_kinds_that_do_not_fit_the_data_are_refused(write_set: WriteSet) -> None:
+    root = write_set({"train/a": A, "val/b": A}, "sky\nroad\ncar\n")
+    with pytest.raises(DataError, match="does not fit kind='multi_label'"):
+        read_splits(root, kind="multi_label")
+    with pytest.raises(DataError, match="binary masks have two classes"):
+        read_splits(root, kind="binary")

@@ -1,0 +1,60 @@
+"""The conformance kit on every kind of mask, and what trains nothing on every decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from visiongraft.plugins.segmentation.task import DECODER_NAMES, Segmentation
+from visiongraft.testing import TASK_CHECKS, Check, CheckError, TaskTrial
+from visiongraft.testing.task_data import DATA_CHECKS
+from visiongraft.testing.tasks import FORWARD_CHECKS
+
+QUICK = (*DATA_CHECKS, *FORWARD_CHECKS)
+KINDS: dict[str, dict[str, Any]] = {
+    "multi_class": {"loss": "cross_entropy+0.5*dice", "auxiliary": 0.4},
+    "binary": {"kind": "binary", "loss": "focal+lovasz", "probabilities": True},
+    "multi_label": {"kind": "multi_label", "class_weights": "balanced", "probabilities": True},
+}
+WIDTHS = {"fpn": 128, "fcn": 0, "deeplabv3": 0}
+
+
+def slow(check: Check[Any]) -> Any:
+    mark = () if check in QUICK else pytest.mark.slow
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, TaskTrial]:
+    return {name: TaskTrial(Segmentation(**options)) for name, options in KINDS.items()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+def test_every_kind_passes(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
+    check(trials[name])
+
+
+@pytest.mark.parametrize("decoder", DECODER_NAMES)
+def test_every_decoder_passes_what_trains_nothing(decoder: str) -> None:
+    options: dict[str, Any] = {"decoder": decoder, "channels": WIDTHS.get(decoder, 16)}
+    trial = TaskTrial(Segmentation(**options))
+    for check in FORWARD_CHECKS:
+        check(trial)
+
+
+def test_a_batch_statistic_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: Dice of the whole batch, as smp has it."""
+    from segmentation_models_pytorch import losses as smp
+    from torch import Tensor, nn
+
+    class Whole(nn.Module):
+        def forward(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
+            logits = nn.functional.interpolate(outputs["logits"], targets.shape[-2:])
+            return {"dice": smp.DiceLoss("multiclass")(logits, targets)}
+
+    monkeypatch.setattr(Segmentation, "build_loss", lambda self: Whole())
+    (check,) = [c for c in FORWARD_CHECKS if c.name == "loss_parts_are_means"]
+    with pytest.raises(CheckError, match="a mean over samples"):
+        check(TaskTrial(Segmentation(augment="none")))

@@ -1,0 +1,280 @@
+"""Real trainings, from files to the exported model and back to files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import visiongraft
+from visiongraft.cli import main
+from visiongraft.data.decode import decode_file
+from visiongraft.evaluation import to_arrays
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.model import TransferModel
+
+pytestmark = pytest.mark.slow
+
+LABELS = ["ground", "disc", "square"]
+FAST: dict[str, Any] = {
+    "task": "segmentation",
+    "backbone": "simple_cnn",
+    "weights": None,
+    "schedule": "full(learning_rate=0.005, layer_decay=1.0)",
+    "epochs": 10,
+    "size": 64,
+    "batch_size": 10,
+    "workers": 0,
+    "device": "cpu",
+    "listeners": (),
+}
+
+
+@pytest.fixture(scope="module")
+def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
+    return visiongraft.fit(shapes, out=tmp_path_factory.mktemp("runs") / "stretch", **FAST)
+
+
+@pytest.fixture(scope="module")
+def padded(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
+    folder = tmp_path_factory.mktemp("runs") / "pad"
+    return visiongraft.fit(shapes, out=folder, resize="pad", **FAST)
+
+
+@pytest.fixture(scope="module")
+def exported(model: TransferModel) -> Path:
+    assert model.run_folder is not None
+    path = model.run_folder / "model.onnx"
+    model.export(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported_padded(padded: TransferModel) -> Path:
+    assert padded.run_folder is not None
+    path = padded.run_folder / "model.onnx"
+    padded.export(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(shapes: Path) -> list[Path]:
+    return sorted((shapes / "images" / "test").iterdir())[:6]
+
+
+# ---- learning ----
+
+
+@pytest.mark.parametrize("name", ["model", "padded"])
+def test_shapes_on_held_out_photographs_are_found(
+    name: str, shapes: Path, request: pytest.FixtureRequest
+) -> None:
+    results = request.getfixturevalue(name).evaluate(shapes)
+    assert results["pictures"] == 20
+    assert results["mean_iou"] > 0.8 and results["mean_dice"] > results["mean_iou"]
+    assert list(results["per_class"]) == LABELS
+    counted = sum(row["pixels"] for row in results["per_class"].values())
+    assert counted == sum(map(sum, results["confusion_matrix"])) < 20 * 64 * 80
+
+
+def test_masks_that_lie_beside_their_objects_are_not_found_so_well(
+    shapes: Path, tmp_path: Path
+) -> None:
+    """The planted fault: masks of training pictures moved by a few pixels."""
+    root = tmp_path / "moved"
+    shutil.copytree(shapes, root)
+    for part in ("train", "val"):
+        for path in (root / "masks" / part).iterdir():
+            with Image.open(path) as mask:
+                moved = Image.fromarray(np.roll(np.asarray(mask), 8, 1))
+            moved.save(path)
+    # Not flipped, or the moves to either side would cancel out.
+    model = visiongraft.fit(root, task_options={"augment": "none"}, **FAST)
+    assert model.evaluate(shapes)["mean_iou"] < 0.7
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "binary", "loss": "dice+focal"},
+        {"kind": "multi_label", "loss": "lovasz+cross_entropy", "class_weights": "balanced"},
+    ],
+    ids=lambda options: options["kind"],
+)
+def test_other_kinds_of_masks_are_learnt(
+    options: dict[str, Any], shapes: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(shapes / "images", root / "images")
+    for path in (shapes / "masks").rglob("*.png"):
+        with Image.open(path) as opened:
+            mask = np.asarray(opened)
+        for value, name in enumerate(LABELS[1:], 1):
+            if options["kind"] == "binary" and value == 2:
+                continue
+            folder = root / "masks" / ("." if options["kind"] == "binary" else name)
+            target = folder / path.relative_to(shapes / "masks")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.where(mask == value, 255, 0).astype(np.uint8)).save(target)
+    model = visiongraft.fit(root, task_options={"augment": "none", **options}, **FAST)
+    assert model.evaluate(root)["mean_iou"] > 0.8
+    assert model.task.kind == options["kind"]  # type: ignore[attr-defined]
+
+
+def test_a_frozen_pretrained_backbone_is_replayed_and_learns(shapes: Path, tmp_path: Path) -> None:
+    settings = {
+        **FAST,
+        "backbone": "bundled/efficientnet_lite0",
+        "weights": "pretrained",
+        "schedule": "linear_probe",
+        "epochs": 8,
+        "replay": True,
+        "out": tmp_path / "run",
+    }
+    model = visiongraft.fit(shapes, task_options={"decoder": "fpn", "channels": 128}, **settings)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["replayed"] for line in lines)
+    assert model.evaluate(shapes)["mean_iou"] > 0.7
+
+
+# ---- one label map ----
+
+
+def test_the_class_names_are_the_same_at_every_stage(
+    model: TransferModel, exported: Path, shapes: Path, pictures: list[Path]
+) -> None:
+    assert model.run_folder is not None
+    saved = json.loads((model.run_folder / "model" / "config.json").read_text())
+    predictor = Predictor(exported)
+    stages: dict[str, Callable[[], Any]] = {
+        "task": lambda: model.task.labels,  # type: ignore[attr-defined]
+        "metrics": lambda: model.facts["metrics"]["per_class"],
+        "evaluation": lambda: model.evaluate(shapes)["per_class"],
+        "prediction": lambda: model.predict(pictures[0])[0].shares,
+        "saved": lambda: saved["task_options"]["labels"],
+        "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
+        "exported": lambda: predictor.metadata["task_metadata"]["labels"],
+        "predictor": lambda: predictor.labels,
+        "prediction of the file": lambda: predictor.predict(pictures[0])[0].shares,
+    }
+    assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, LABELS)
+    assert "pixels of void are ignored" in (model.run_folder / "run.log").read_text()
+
+
+# ---- the exported file ----
+
+
+@pytest.mark.parametrize("name", ["exported", "exported_padded"])
+def test_the_exported_file_draws_the_same_masks_at_every_size(
+    name: str, request: pytest.FixtureRequest, pictures: list[Path]
+) -> None:
+    path: Path = request.getfixturevalue(name)
+    model: TransferModel = request.getfixturevalue({"exported": "model"}.get(name, "padded"))
+    predictor, graph = Predictor(path), model.inference_graph()
+    photo = decode_file(pictures[1])
+    large = np.tile(photo, (2, 3, 1))
+    for picture in (photo, photo[:37, :53], large[:101, :159], large):
+        images = np.stack([picture, picture[::-1]])
+        with torch.inference_mode():
+            reference = to_arrays(graph(torch.tensor(images)))
+        candidate = predictor.run(images)
+        assert candidate["labels"].shape == images.shape[:3]
+        assert candidate["labels"].dtype == np.uint8
+        assert (candidate["labels"] == reference["labels"]).mean() >= 0.999
+        found = model.task.compare(reference, candidate)
+        assert found.flips == 0 and found.difference < 1e-4
+
+
+@pytest.mark.parametrize("name", ["exported", "exported_padded"])
+def test_the_exported_file_alone_has_the_same_score(
+    name: str,
+    request: pytest.FixtureRequest,
+    shapes: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path: Path = request.getfixturevalue(name)
+    model: TransferModel = request.getfixturevalue({"exported": "model"}.get(name, "padded"))
+    assert main(["evaluate", str(path), str(shapes), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["mean_iou"] == pytest.approx(model.evaluate(shapes)["mean_iou"], abs=5e-4)
+    assert results["pictures"] == 20
+
+
+def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> None:
+    predictor = Predictor(exported_padded)
+    assert predictor.metadata["input"]["height"] is None
+    assert not [w for w in predictor.metadata["certificate"]["warnings"] if "fixed" in w]
+
+
+@pytest.mark.parametrize(("resize", "fixed"), [("stretch", False), ("pad", True)])
+def test_decoders_that_pool_whole_pictures_export_in_one_way_or_another(
+    resize: str, fixed: bool, shapes: Path, tmp_path: Path
+) -> None:
+    """With free sizes UPerNet's pooling cannot be traced; then the file has one size and says so."""
+    settings = {**FAST, "epochs": 1, "resize": resize}
+    options = {"decoder": "upernet", "channels": 16}
+    model = visiongraft.fit(shapes, task_options=options, **settings)
+    certificate = model.export(tmp_path / "model.onnx")
+    assert certificate.flips == 0
+    assert any("fixed to 64x64" in line for line in certificate.warnings) == fixed
+    if fixed:  # masks of another size than their pictures measure nothing
+        assert certificate.metric_torch is None
+        assert any("the metric was not computed" in line for line in certificate.warnings)
+    else:
+        assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
+
+
+# ---- predictions as files ----
+
+
+@pytest.mark.parametrize("source", ["run", "file"])
+def test_prediction_writes_masks_and_overlays(
+    source: str,
+    model: TransferModel,
+    exported: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = str(model.run_folder if source == "run" else exported)
+    words = ["predict", where, *map(str, pictures), "--out", str(tmp_path), "--json"]
+    assert main(words) == 0
+    answer = json.loads(capsys.readouterr().out)["predictions"]
+    assert answer == json.loads((tmp_path / "predictions.json").read_text())
+    assert [one["picture"] for one in answer] == list(map(str, pictures))
+    assert sum(answer[0]["shares"].values()) == pytest.approx(1)
+    wanted = model.predict(pictures)
+    for i, (picture, prediction) in enumerate(zip(pictures, wanted, strict=True)):
+        with Image.open(tmp_path / f"{i:05d}-{picture.stem}.mask.png") as mask:
+            assert (np.asarray(mask) == prediction.mask).mean() > 0.999
+        overlay = tmp_path / f"{i:05d}-{picture.stem}.jpg"
+        assert overlay.is_file()
+
+
+def test_windows_of_a_big_picture_give_the_masks_of_the_whole(
+    padded: TransferModel, pictures: list[Path]
+) -> None:
+    big = np.tile(decode_file(pictures[0]), (3, 4, 1))
+    (whole,), (tiled,) = padded.predict(big), padded.predict(big, tile=96)
+    assert tiled.mask.shape == big.shape[:2]
+    assert (whole.mask == tiled.mask).mean() > 0.97
+
+
+def test_a_saved_model_goes_on_with_other_classes(
+    model: TransferModel, shapes: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "renamed"
+    shutil.copytree(shapes, root)
+    (root / "classes.txt").write_text("void\nring\nbox\nignore\n")
+    settings = {**FAST, "backbone": model.run_folder, "weights": "pretrained", "epochs": 2}
+    settings["schedule"] = "linear_probe"
+    after = visiongraft.fit(root, **settings)
+    assert after.task.labels == ("ring", "box")  # type: ignore[attr-defined]
+    assert after.evaluate(root)["mean_iou"] > 0.8
