@@ -23,9 +23,13 @@ from PIL import Image, ImageDraw
 
 import visiongraft
 
-# By hand, on the validation part of each; a random backbone gets its best settings too.
-EPOCHS = {"raccoon": 16, "coco256": 40}
-TUNING = "full(learning_rate=1e-3)"
+# By hand, on the validation part of each. With 128 pictures of 80 labels, training everything from
+# the start learns nothing in this time; the head on frozen features does.
+EPOCHS = {"raccoon": 16, "coco256": 20}
+TUNING = {
+    "raccoon": "full(learning_rate=1e-3)",
+    "coco256": "lp_ft(probe_epochs=8, probe_learning_rate=3e-3, learning_rate=3e-4)",
+}
 FROM_NOTHING = "full(learning_rate=2e-3, layer_decay=1.0, batch_norm='train')"
 
 
@@ -135,10 +139,11 @@ def main() -> None:
             "device": "cpu",
         }
         lite = "bundled/efficientnet_lite0"
-        starts: list[dict[str, Any]] = [{"backbone": lite, "schedule": TUNING}]
+        tuning = TUNING.get(given.set, TUNING["raccoon"])
+        starts: list[dict[str, Any]] = [{"backbone": lite, "schedule": tuning}]
         if given.weights is not None:
             mobile = "torchvision/mobilenet_v2"
-            starts += [{"backbone": mobile, "weights": given.weights, "schedule": TUNING}]
+            starts += [{"backbone": mobile, "weights": given.weights, "schedule": tuning}]
         starts += [{"backbone": lite, "weights": None, "schedule": FROM_NOTHING}]
         rows = []
         for start in starts:

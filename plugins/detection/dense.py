@@ -28,7 +28,7 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.anchors import Anchors, by_anchor, level_anchors
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.plugins.detection.pyramid import Pyramid
-from visiongraft.plugins.detection.selection import Limits, clip, results, select
+from visiongraft.plugins.detection.selection import Limits, clip, results, select, strongest
 from visiongraft.task import Decoded
 
 STRIDE = 8
@@ -227,7 +227,7 @@ def _decode(
     for anchors in level_anchors(outputs):
         end = start + len(anchors)
         level = scores[:, start:end].flatten(1)
-        top, index = level.topk(min(CANDIDATES, level.shape[1]), dim=1)
+        top, index = strongest(level, CANDIDATES)
         cell = torch.div(index, labels, rounding_mode="floor")
         chosen = codes[:, start:end].gather(1, cell[:, :, None].expand(-1, -1, 4))
         boxes.append(decode(chosen, anchors[cell]))

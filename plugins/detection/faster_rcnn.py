@@ -155,7 +155,10 @@ class FasterRcnnLayers(nn.Module):
         self, own: Sequence[Mapping[str, Tensor]], proposals: Tensor, scores: Tensor
     ) -> dict[str, Tensor]:
         """Choose the regions that train, objects among them: their labels and codes."""
-        real = [boxes[score > 0] for boxes, score in zip(proposals, scores, strict=True)]
+        real = []
+        for boxes, score in zip(proposals, scores, strict=True):
+            order = score.argsort(descending=True, stable=True)
+            real.append(boxes[order[score[order] > 0]])
         targets = [{"boxes": o["boxes"], "labels": o["labels"] + 1} for o in own]
         chosen, _, labels, codes = self.regions.select_training_samples(real, targets)
         picture = [torch.full_like(each, i) for i, each in enumerate(labels)]

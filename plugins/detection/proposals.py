@@ -12,7 +12,7 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 
 from visiongraft.plugins.detection.anchors import level_anchors
 from visiongraft.plugins.detection.nms import nms_keep
-from visiongraft.plugins.detection.selection import clip
+from visiongraft.plugins.detection.selection import clip, strongest
 
 CANDIDATES = 1000  # per level, before suppression
 PROPOSALS = 300  # per picture; torchvision has 1000, which only large pictures need
@@ -39,11 +39,11 @@ def propose(
     start = 0
     for i, anchors in enumerate(level_anchors(outputs)):
         end = start + len(anchors)
-        top, index = objectness[:, start:end].topk(min(CANDIDATES, len(anchors)), dim=1)
+        top, index = strongest(objectness[:, start:end], CANDIDATES)
         chosen = codes[:, start:end].gather(1, index[:, :, None].expand(-1, -1, 4))
         flat = CODER.decode_single(chosen.reshape(-1, 4), anchors[index].reshape(-1, 4))
         boxes.append(flat.reshape(chosen.shape))
-        best.append(top.sigmoid())
+        best.append(above_zero(top))
         level_of.append(torch.full_like(index, i))
         start = end
     everything = clip(torch.cat(boxes, 1), outputs["size"])
@@ -51,9 +51,18 @@ def propose(
     scores = torch.cat(best, 1) * broad
     marks = F.one_hot(torch.cat(level_of, 1), len(boxes)).to(scores.dtype)
     kept = nms_keep(everything, (marks * scores[:, :, None]).transpose(1, 2), OVERLAP, 0.0).amax(1)
-    scores, place = kept.topk(min(PROPOSALS, kept.shape[1]), dim=1)
+    scores, place = strongest(kept, PROPOSALS)
     proposals = everything.gather(1, place[:, :, None].expand(-1, -1, 4))
     return proposals * (scores > 0)[:, :, None], scores
+
+
+def above_zero(logits: Tensor) -> Tensor:
+    """Bring logits to 0..1 in their order.
+
+    A sigmoid would do, but it ends at 0, which stands for nothing here, and where it does is not
+    the same in two runtimes.
+    """
+    return 0.5 + 0.5 * logits / (1 + logits.abs())
 
 
 def region_levels(boxes: Tensor, strides: Sequence[float]) -> Tensor:

@@ -78,6 +78,24 @@ def take_best(
     return chosen, best, labels
 
 
+def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Find the best candidates, in the order they came in.
+
+    Suppression takes the first of equal scores first. Runtimes sort equal ones in orders of their
+    own, so these are put back.
+
+    Args:
+        scores: float32 (N, M).
+        count: How many to find, at most M.
+
+    Returns:
+        Scores and positions, (N, min(count, M)).
+    """
+    _, found = scores.topk(min(count, scores.shape[1]), dim=1)
+    index, _ = found.sort(dim=1)
+    return scores.gather(1, index), index
+
+
 def results(
     boxes: Tensor, scores: Tensor, labels: Tensor, network: Tensor, sizes: Tensor
 ) -> Decoded:
