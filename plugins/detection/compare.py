@@ -19,6 +19,7 @@ from visiongraft.plugins.detection.selection import NOTHING, Limits
 from visiongraft.task import Disagreement
 
 NEAR = 1e-3  # of scores, and of an overlap
+PER_PIXEL = 1e-3  # what a pixel counts in small pictures: a tenth of one is 1e-4
 PIXELS = 0.5  # farther apart, two boxes are not the same
 ALIKE = 0.5  # overlap from which two boxes may be two choices out of one crowd of candidates
 FEW = 0.1  # share of a picture's detections that may be such choices
@@ -63,8 +64,8 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
     """Match the detections of two sides, and judge what is left over.
 
     Detections match if they have the same label and no corner is more than half a pixel off; then
-    their corners count into the difference, relative to the farthest corner in the picture, and
-    their scores. A detection without a match is forgiven if
+    their corners count into the difference, relative to the farthest corner in the picture or by a
+    thousandth a pixel, whichever is less, and their scores. A detection without a match is forgiven if
 
     - its score is within 1e-3 of the least score there is;
     - the other side has no place left, and its score is at most 1e-3 above the weakest there; at
@@ -120,7 +121,8 @@ def compare_picture(one: Side, other: Side, limits: Limits) -> Verdict:
     for i, j in _same(one, other):
         left.discard(i)
         right.discard(j)
-        apart = float(np.abs(one.boxes[i] - other.boxes[j]).max()) / extent
+        pixels = float(np.abs(one.boxes[i] - other.boxes[j]).max())
+        apart = min(pixels / extent, pixels * PER_PIXEL)
         score = abs(float(one.scores[i] - other.scores[j]))
         verdict.difference = max(verdict.difference, apart, score)
     forgiven = _forgiven(one, other, left, right, limits)

@@ -72,7 +72,7 @@ def test_detections_agree_with_themselves_in_any_order_of_equals(seed: int, coun
 
 def test_rounding_agrees_and_counts_into_the_difference() -> None:
     rows = scene(0)
-    moved = [(s + 2e-6, label, tuple(v + 0.004 for v in box)) for s, label, box in rows]
+    moved = [(s + 2e-6, label, tuple(v + 0.01 for v in box)) for s, label, box in rows]
     difference, flips = verdict(decoded(rows), decoded(moved))  # type: ignore[arg-type]
     assert flips == 0 and 5e-6 < difference < 5e-5
 
@@ -259,3 +259,16 @@ def test_other_names_and_shapes_are_infinitely_far() -> None:
     one = decoded(scene(0))
     assert verdict(one, {name: v for name, v in one.items() if name != "count"})[0] == math.inf
     assert verdict(one, decoded(scene(0), places=PLACES + 1))[0] == math.inf
+
+
+@pytest.mark.parametrize("size", [40.0, 400.0])
+def test_corners_may_be_a_tenth_of_a_pixel_apart_and_no_more(size: float) -> None:
+    box = (1.0, 2.0, size, size)
+    near, far = (tuple(v + d for v in box) for d in (0.09, 0.2))
+    reference = decoded([(0.9, 0, box)])  # type: ignore[list-item]
+    close, off = (
+        compare_detections(reference, decoded([(0.9, 0, moved)]), LIMITS)  # type: ignore[list-item]
+        for moved in (near, far)
+    )
+    assert close.difference <= 1e-4 < off.difference
+    assert close.flips == off.flips == 0
