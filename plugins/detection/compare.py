@@ -60,12 +60,14 @@ class Verdict:
     forgiven: list[tuple[str, int]] = field(default_factory=list)
 
 
-def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> Disagreement:
+def compare_detections(
+    reference: Arrays, candidate: Arrays, limits: Limits, noise: float = 1.0
+) -> Disagreement:
     """Match the detections of two sides, and judge what is left over.
 
     Detections match if they have the same label and no corner is more than half a pixel off; then
     their corners count into the difference, relative to the farthest corner in the picture or by a
-    thousandth a pixel, whichever is less, and their scores. A detection without a match is forgiven if
+    thousandth a pixel, whichever is less, and their scores, divided by ``noise``. A detection without a match is forgiven if
 
     - its score is within 1e-3 of the least score there is;
     - the other side has no place left, and its score is at most 1e-3 above the weakest there; at
@@ -83,6 +85,7 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
         reference: PyTorch's ``boxes``, ``scores``, ``labels`` and ``count``.
         candidate: The exported file's.
         limits: What both sides cut at.
+        noise: See ``heads.Detector``.
 
     Returns:
         The disagreement; infinite if names or shapes differ, or results are not well formed.
@@ -107,13 +110,13 @@ def compare_detections(reference: Arrays, candidate: Arrays, limits: Limits) -> 
         one, other = _side(reference, picture), _side(candidate, picture)
         if one is None or other is None:
             return Disagreement(math.inf, 0)
-        verdict = compare_picture(one, other, limits)
+        verdict = compare_picture(one, other, limits, noise)
         difference = max(difference, verdict.difference)
         flips += verdict.flips
     return Disagreement(round(difference, 12), flips)
 
 
-def compare_picture(one: Side, other: Side, limits: Limits) -> Verdict:
+def compare_picture(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> Verdict:
     """Compare the detections of one picture; see ``compare_detections``."""
     verdict = Verdict()
     extent = max(float(np.abs(one.boxes).max()) if one.boxes.size else 0.0, 1.0)
@@ -123,7 +126,7 @@ def compare_picture(one: Side, other: Side, limits: Limits) -> Verdict:
         right.discard(j)
         pixels = float(np.abs(one.boxes[i] - other.boxes[j]).max())
         apart = min(pixels / extent, pixels * PER_PIXEL)
-        score = abs(float(one.scores[i] - other.scores[j]))
+        score = abs(float(one.scores[i] - other.scores[j])) / noise
         verdict.difference = max(verdict.difference, apart, score)
     forgiven = _forgiven(one, other, left, right, limits)
     verdict.forgiven = sorted(forgiven)

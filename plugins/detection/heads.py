@@ -37,6 +37,8 @@ class Detector:
         decode: Turns outputs into detections.
         iou: Overlap above which the weaker detection goes, as torchvision has it.
         samples: Whether the head must see the targets to train, since it chooses what to look at.
+        noise: How many times farther apart than those of a single look the scores of two runtimes
+            may be: a second look goes to boxes that rounding has moved already.
     """
 
     build: Callable[[Backbone, int, int], nn.Module]
@@ -44,6 +46,7 @@ class Detector:
     decode: Callable[[Mapping[str, Tensor], Tensor, Limits], Decoded]
     iou: float
     samples: bool = False
+    noise: float = 1.0
 
 
 def _ssd(backbone: Backbone, labels: int, width: int, *, lite: bool) -> nn.Module:
@@ -55,5 +58,7 @@ HEADS: dict[str, Detector] = {
     "ssd": Detector(partial(_ssd, lite=False), SsdLoss, decode_ssd, 0.45),
     "retinanet": Detector(RetinaNetLayers, RetinaNetLoss, decode_retinanet, 0.5),
     "fcos": Detector(FcosLayers, FcosLoss, decode_fcos, 0.6),
-    "faster_rcnn": Detector(FasterRcnnLayers, FasterRcnnLoss, decode_faster_rcnn, 0.5, True),
+    "faster_rcnn": Detector(
+        FasterRcnnLayers, FasterRcnnLoss, decode_faster_rcnn, 0.5, samples=True, noise=10.0
+    ),
 }

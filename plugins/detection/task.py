@@ -181,7 +181,7 @@ class Detection(Task):
         return draw_boxes(image, prediction)
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        return compare_detections(reference, candidate, self.limits)
+        return compare_detections(reference, candidate, self.limits, HEADS[self.head].noise)
 
     def metadata(self) -> dict[str, Any]:
         return {"labels": list(self.labels)}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from visiongraft.plugins.detection.compare import compare_detections
 from visiongraft.plugins.detection.selection import Limits
+from visiongraft.plugins.detection.task import Detection
 
 PLACES = 45
 LIMITS = Limits(0.05, 0.5, PLACES)
@@ -272,3 +273,12 @@ def test_corners_may_be_a_tenth_of_a_pixel_apart_and_no_more(size: float) -> Non
     )
     assert close.difference <= 1e-4 < off.difference
     assert close.flips == off.flips == 0
+
+
+def test_scores_of_a_second_look_may_be_ten_times_farther_apart_and_no_more() -> None:
+    reference = decoded([(0.9, 0, (1.0, 2.0, 40.0, 40.0))])
+    near, far = (decoded([(0.9 + d, 0, (1.0, 2.0, 40.0, 40.0))]) for d in (5e-4, 2e-3))
+    for head, accepted in (("ssdlite", 0), ("faster_rcnn", 1)):
+        task = Detection(labels=("a",), head=head, score_threshold=0.05)  # type: ignore[arg-type]
+        compared = [task.compare(reference, other).difference <= 1e-4 for other in (near, far)]
+        assert compared == [bool(accepted), False]
