@@ -25,9 +25,9 @@ import visiongraft
 
 # By hand, on the validation part of each. With 128 pictures of 80 labels, training everything from
 # the start learns nothing in this time; the head on frozen features does.
-EPOCHS = {"raccoon": 16, "coco256": 20}
+EPOCHS = {"raccoon": 10, "coco256": 10}
 TUNING = {
-    "raccoon": "full(learning_rate=1e-3)",
+    "raccoon": "lp_ft(probe_epochs=5, probe_learning_rate=2e-3, learning_rate=3e-4)",
     "coco256": "lp_ft(probe_epochs=8, probe_learning_rate=3e-3, learning_rate=3e-4)",
 }
 FROM_NOTHING = "full(learning_rate=2e-3, layer_decay=1.0, batch_norm='train')"
