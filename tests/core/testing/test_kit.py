@@ -228,8 +228,11 @@ def test_the_command_prints_a_table_and_json(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["provided", "check", "outcome", "seconds"]
     assert lines[-3:] == [
-        "not tried: reader reads: what 'dots' hold is for its task to say",
-        "not tried: reader reads: the example data are no files that could be damaged",
+        "not tried: reader reads: targets_have_names: what 'dots' hold is for its task to say",
+        (
+            "not tried: reader reads: damaged_data_are_refused_in_words: the example data are no "
+            "files that could be damaged"
+        ),
         "8 passed, 0 failed, 2 not tried",
     ]
     assert main(["check-plugin", "my_readers", "--json"]) == 0
