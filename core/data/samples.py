@@ -132,6 +132,42 @@ class FileSamples(Samples):
 
 
 @dataclass(frozen=True)
+class WrappedSamples(Samples):
+    """The samples of another set, of which a subclass gives targets or facts of its own.
+
+    A subclass that carries more than the set must also take it along in ``subset``.
+
+    Attributes:
+        base: The set.
+    """
+
+    base: Samples
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def name(self, index: int) -> str:
+        """Give the name in the base set."""
+        return self.base.name(index)
+
+    def target(self, index: int) -> Any:
+        """Give the target in the base set."""
+        return self.base.target(index)
+
+    def load(self, index: int, channels: int = 3) -> Image:
+        """Decode from the base set."""
+        return self.base.load(index, channels)
+
+    def content(self, index: int) -> bytes | None:
+        """Give the bytes in the base set."""
+        return self.base.content(index)
+
+    def problem(self, index: int, height: int, width: int) -> str:
+        """Ask the base set."""
+        return self.base.problem(index, height, width)
+
+
+@dataclass(frozen=True)
 class SampleSubset(Samples):
     """Some samples of another set.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.classification.sources import Part, Source, find_source
@@ -21,7 +21,7 @@ Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LabelledSamples(Samples):
+class LabelledSamples(WrappedSamples):
     """Pictures whose targets are class ids, with the label map that the ids belong to.
 
     Attributes:
@@ -31,25 +31,12 @@ class LabelledSamples(Samples):
         multi_label: Whether pictures have any number of labels.
     """
 
-    base: Samples
     targets: tuple[Target, ...]
     labels: tuple[str, ...]
     multi_label: bool
 
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
     def target(self, index: int) -> Target:
         return self.targets[index]
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        return self.base.load(index, channels)
-
-    def content(self, index: int) -> bytes | None:
-        return self.base.content(index)
 
     def subset(self, indices: Sequence[int]) -> LabelledSamples:
         """Take some samples, in the given order; they keep the label map."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.found import Part
@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class DetectionSamples(Samples):
+class DetectionSamples(WrappedSamples):
     """Pictures whose targets are ``Objects``, with the label map that their class ids belong to.
 
     Attributes:
@@ -28,24 +28,11 @@ class DetectionSamples(Samples):
         labels: The label map.
     """
 
-    base: Samples
     targets: tuple[Objects, ...]
     labels: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
     def target(self, index: int) -> Objects:
         return self.targets[index]
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        return self.base.load(index, channels)
-
-    def content(self, index: int) -> bytes | None:
-        return self.base.content(index)
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Say whether boxes and picture belong together.

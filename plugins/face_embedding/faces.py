@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from visiongraft.data.samples import Image, Samples
+from visiongraft.data.samples import WrappedSamples
 
 OUTSIDE = -1  # label of an identity that is not trained on
 
@@ -29,7 +29,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class FaceSamples(Samples):
+class FaceSamples(WrappedSamples):
     """Pictures with the identities they show.
 
     Attributes:
@@ -39,25 +39,12 @@ class FaceSamples(Samples):
         aligned: Whether the pictures are aligned by landmarks.
     """
 
-    base: Samples
     faces: tuple[Face, ...]
     identities: int = 0
     aligned: bool = False
 
-    def __len__(self) -> int:
-        return len(self.faces)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
     def target(self, index: int) -> Face:
         return self.faces[index]
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        return self.base.load(index, channels)
-
-    def content(self, index: int) -> bytes | None:
-        return self.base.content(index)
 
     def subset(self, indices: Sequence[int]) -> FaceSamples:
         """Take some samples, in the given order; labels keep their meaning."""

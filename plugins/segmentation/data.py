@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Image, Samples, Splits
+from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
 from visiongraft.plugins.segmentation.masks import Mask, MaskReader, place
@@ -28,7 +28,7 @@ from visiongraft.plugins.segmentation.values import (
 
 
 @dataclass(frozen=True)
-class MaskedSamples(Samples):
+class MaskedSamples(WrappedSamples):
     """Pictures whose targets are class ids per pixel, read when asked for.
 
     Attributes:
@@ -38,26 +38,13 @@ class MaskedSamples(Samples):
         kind: ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
     """
 
-    base: Samples
     reader: MaskReader
     labels: tuple[str, ...]
     kind: str
 
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
     def target(self, index: int) -> Mask:
         """Read the mask: see ``MaskReader.read``."""
         return self.reader.read(self.base.target(index), self.base.name(index))
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        return self.base.load(index, channels)
-
-    def content(self, index: int) -> bytes | None:
-        return self.base.content(index)
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Say what is wrong with a mask.
@@ -244,27 +231,14 @@ def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> S
 
 
 @dataclass(frozen=True)
-class _Reordered(Samples):
+class _Reordered(WrappedSamples):
     """Pictures whose masks come in another order."""
 
-    base: Samples
     order: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
 
     def target(self, index: int) -> Any:
         masks = self.base.target(index)
         return tuple(masks[i] for i in self.order)
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        return self.base.load(index, channels)
-
-    def content(self, index: int) -> bytes | None:
-        return self.base.content(index)
 
     def subset(self, indices: Sequence[int]) -> Samples:
         return _Reordered(self.base.subset(indices), self.order)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.pictures import PictureSamples
-from visiongraft.data.samples import FileSamples, Splits
+from visiongraft.data.samples import FileSamples, Splits, WrappedSamples
 from visiongraft.errors import DataError
 
 
@@ -68,3 +68,19 @@ def test_parts_need_neither_facts_nor_warnings():
     splits = Splits(samples, samples)
     assert splits.facts == {} and splits.warnings == ()
     assert splits.facts is not Splits(samples, samples).facts
+
+
+def test_a_set_around_another_passes_everything_on() -> None:
+    class Spoilt(PictureSamples):
+        def problem(self, index: int, height: int, width: int) -> str:
+            return f"{index} is not {height}x{width}"
+
+    inner = Spoilt([np.full((2, 3, 3), i, np.uint8) for i in range(3)])
+    outer = WrappedSamples(inner)
+    assert len(outer) == 3
+    for index in range(3):
+        assert outer.name(index) == inner.name(index)
+        assert outer.target(index) == inner.target(index)
+        assert (outer.load(index) == inner.load(index)).all()
+        assert outer.content(index) == inner.content(index)
+        assert outer.problem(index, 4, 5) == f"{index} is not 4x5"
