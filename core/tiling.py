@@ -92,7 +92,7 @@ def _blended(
     for start in range(0, len(places), batch_size):
         some = places[start : start + batch_size]
         images = torch.stack([picture[y : y + h, x : x + w] for y, x in some])
-        outputs = network.head(network.backbone(network.preprocess(images)))
+        outputs = network.task.inference_step(network, network.preprocess(images))
         outputs = restored(outputs, network.task, network.preprocess, h, w)
         for name in network.task.at_picture_size:
             if name not in sums:

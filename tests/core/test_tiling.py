@@ -81,3 +81,18 @@ def test_a_task_without_maps_is_refused(toy_network: Any) -> None:
     samples = PictureSamples.of(np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(OptionError, match="task 'toy' gives no maps to blend"):
         list(decode_tiled(toy_network, samples, (16, 16), batch_size=2))
+
+
+def test_windows_take_the_same_forward_path_as_whole_pictures(
+    identity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upside_down(self: Any, network: Any, images: Tensor) -> Any:
+        return network.head(network.backbone(images.flip(1)))
+
+    monkeypatch.setattr(type(identity.task), "inference_step", upside_down)
+    picture = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    (tiled,) = decode_tiled(identity, PictureSamples.of(picture), (512, 512), batch_size=1)
+    with torch.no_grad():
+        images = identity.preprocess(torch.from_numpy(picture)[None])
+        whole = identity.decode(images, torch.tensor([[20, 30]]))
+    np.testing.assert_allclose(tiled["maps"], whole["maps"].numpy(), atol=1e-6)
