@@ -97,9 +97,8 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
     backbone = network.backbone
     training = network.training
     if network.one_size:  # pictures of any sizes are compared at the network's own
-        batch = replace(
-            batch, sizes=torch.tensor([network.preprocess.config.size] * len(batch.images))
-        )
+        sizes = batch.sizes.new_tensor([network.preprocess.config.size] * len(batch.images))
+        batch = replace(batch, sizes=sizes)
     with preserved():
         try:
             network.train()
