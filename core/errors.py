@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 _OURS = Path(__file__).resolve().parent
+_PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class VisiongraftError(Exception):
@@ -155,8 +157,8 @@ def place_of(error: BaseException) -> str:
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        library = "site-packages" in path.parts or "lib" in path.parts or "<" in frame.filename
-        if not library and _OURS not in path.resolve().parents:
+        library = "site-packages" in path.parts or "<" in frame.filename
+        if not library and not {_OURS, _PYTHONS}.intersection(path.resolve().parents):
             return f"{path.name}:{frame.lineno}"
     return ""
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sysconfig
 import time
-import traceback
 import unittest
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from visiongraft.errors import VisiongraftError, on_one_line
+from visiongraft.errors import VisiongraftError, on_one_line, place_of
 from visiongraft.seeds import seeded
 
 Subject = TypeVar("Subject")
 
 NO_ERROR = "no error"
 LONGEST = 400  # characters of each part of a message
-_OURS = Path(__file__).resolve().parents[1]
-_PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class Fault(Exception):
@@ -166,7 +161,9 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
     except VisiongraftError as error:
         raise Fault(what, str(error), expected, see) from error
     except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-        got = f"{type(error).__name__}{_place(error)}: {error}"
+        place = place_of(error)
+        where = f" at {place}" if place else ""
+        got = f"{type(error).__name__}{where}: {error}"
         raise Fault(what, got, expected, see) from error
 
 
@@ -220,13 +217,3 @@ def run_all(subject: str, item: Any, checks: Iterable[Check[Any]]) -> Iterator[R
         except CheckError as error:
             outcome, message = "failed", str(error)
         yield Result(subject, check.name, outcome, message, round(time.monotonic() - start, 2))
-
-
-def _place(error: BaseException) -> str:
-    """Name the innermost line of code that is neither ours nor an installed library's."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        library = "site-packages" in path.parts or "<" in frame.filename
-        if not library and not {_OURS, _PYTHONS}.intersection(path.resolve().parents):
-            return f" at {path.name}:{frame.lineno}"
-    return ""
