@@ -27,6 +27,8 @@ class Check:
         worst: Which picture differs most, by its position: an exported file must not tell the names
             of the files it was tried on.
         decisions: How many decisions were compared: the values of all integer results.
+        undecided: Pictures on which PyTorch itself decides otherwise, and as the file does, if their
+            values change by at most 0.02 of 255; their decisions are no flips.
     """
 
     inputs: str
@@ -37,6 +39,7 @@ class Check:
     flips: int
     worst: str
     decisions: int = 0
+    undecided: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class Certificate:
         return sum(check.flips for check in self.checks)
 
     @property
+    def undecided(self) -> int:
+        """Pictures, over all checks, that PyTorch itself leaves undecided."""
+        return sum(check.undecided for check in self.checks)
+
+    @property
     def changed(self) -> float | None:
         """Share of decisions that changed on real pictures given one by one, if there were any."""
         single = [check for check in self.checks if (check.inputs, check.batch) == ("real", 1)]
@@ -101,8 +109,8 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """Give all fields, and what is computed of them, as JSON values."""
-        totals = {"difference": self.difference, "flips": self.flips, "changed": self.changed}
-        return {**asdict(self), **totals}
+        totals = ("difference", "flips", "undecided", "changed")
+        return {**asdict(self), **{name: getattr(self, name) for name in totals}}
 
 
 class Exporter(ABC):

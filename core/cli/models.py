@@ -133,9 +133,11 @@ def export(
 def _proof(certificate: Certificate) -> str:
     """Say what an exported file was held to."""
     if certificate.tolerance is not None:
+        count = certificate.undecided
+        undecided = f"; pictures that PyTorch itself leaves undecided: {count}" if count else ""
         return (
             f"differences at most {certificate.difference:.1e} (accepted: "
-            f"{certificate.tolerance:.0e}), no changed decision"
+            f"{certificate.tolerance:.0e}), no changed decision{undecided}"
         )
     share = "there are none"
     if certificate.changed is not None:

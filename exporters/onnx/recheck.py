@@ -433,4 +433,7 @@ def _against_pytorch(
     worst = max(check.difference for check in findings.checks)
     flips = sum(check.flips for check in findings.checks)
     words = f"differences at most {worst:.1e}, {flips} changed decisions"
+    undecided = sum(check.undecided for check in findings.checks)
+    if undecided:
+        words += f" ({undecided} pictures undecided in PyTorch itself)"
     yield Point("PyTorch", True, f"{words} in {len(findings.checks)} comparisons")

@@ -56,7 +56,7 @@ def test_every_head_passes_what_trains_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["ssd", "retinanet", "fcos"])
+@pytest.mark.parametrize("head", OTHERS)
 @pytest.mark.parametrize(
     "check", [c for c in TASK_CHECKS if c.name in TRAINING], ids=lambda check: check.name
 )
