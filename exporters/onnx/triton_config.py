@@ -140,12 +140,14 @@ def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:
         what = kind if tensor.HasField("shape") else "no tensor of known rank"
         raise ArtifactError(f"{path}: {entry.name} is {what}, which Triton cannot serve")
     axes = [axis.dim_value or axis.dim_param for axis in tensor.shape.dim]
+    if not axes:
+        raise ArtifactError(f"{path}: {entry.name} has no axis, which Triton cannot serve")
     return _Tensor(entry.name, _TYPES[kind], tuple(axes))
 
 
 def _have_batch_axis(tensors: Sequence[_Tensor]) -> bool:
     """Say whether the first axis of all is one and the same free one."""
-    first = {tensor.axes[0] if tensor.axes else 1 for tensor in tensors}
+    first = {tensor.axes[0] for tensor in tensors}
     return len(first) == 1 and all(isinstance(axis, str) and axis for axis in first)
 
 
