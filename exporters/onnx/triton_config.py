@@ -114,15 +114,17 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
 
 def _proved_batch(path: Path, texts: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
     """Give the largest batch that the certificate proves, if it is the one of these bytes."""
-    certificate = metadata.get(KEY)
-    checks = certificate.get("checks") if isinstance(certificate, dict) else None
-    sizes = [c.get("batch") for c in checks if isinstance(c, dict)] if checks else []
-    batches = [size for size in sizes if type(size) is int and size > 0]
-    if not isinstance(certificate, dict) or not batches:
-        raise ArtifactError(f"{path} has no certificate; export it again")
-    if content_sha256(path, texts[KEY]) != certificate.get("content_sha256"):
+    try:
+        certificate = metadata[KEY]
+        largest, hashed = (
+            max(c["batch"] for c in certificate["checks"]),
+            certificate["content_sha256"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} has no certificate; export it again") from error
+    if type(largest) is not int or content_sha256(path, texts[KEY]) != hashed:
         raise ArtifactError(f"{path} is not as it was certified; export it again")
-    return max(batches)
+    return largest
 
 
 def _read_graph(path: Path) -> onnx.GraphProto:
@@ -136,12 +138,13 @@ def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:
     tensor = entry.type.tensor_type
     known = {value: name for name, value in onnx.TensorProto.DataType.items()}
     kind = known.get(tensor.elem_type, "UNDEFINED")
-    if kind not in _TYPES or not tensor.HasField("shape"):
-        what = kind if tensor.HasField("shape") else "no tensor of known rank"
-        raise ArtifactError(f"{path}: {entry.name} is {what}, which Triton cannot serve")
-    axes = [axis.dim_value or axis.dim_param for axis in tensor.shape.dim]
-    if not axes:
-        raise ArtifactError(f"{path}: {entry.name} has no axis, which Triton cannot serve")
+    if not tensor.HasField("shape"):
+        raise ArtifactError(f"{path}: Triton cannot serve {entry.name}: no tensor of known rank")
+    if not tensor.shape.dim:
+        raise ArtifactError(f"{path}: Triton cannot serve {entry.name}: it has no axis")
+    if kind not in _TYPES:
+        raise ArtifactError(f"{path}: Triton cannot serve {entry.name}: its type is {kind}")
+    axes = (axis.dim_value or axis.dim_param for axis in tensor.shape.dim)
     return _Tensor(entry.name, _TYPES[kind], tuple(axes))
 
 

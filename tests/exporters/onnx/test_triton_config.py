@@ -20,6 +20,7 @@ from tritonclient.utils import triton_to_np_dtype
 
 from visiongraft.backbone import load_backbone
 from visiongraft.errors import ArtifactError
+from visiongraft.exporters.onnx.content import certificate_field
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.triton_config import describe_for_triton
 from visiongraft.model import TransferModel
@@ -221,6 +222,11 @@ def _stripped(path: Path) -> None:
     onnx.save(model, path)
 
 
+def _strange(path: Path) -> None:
+    _stripped(path)
+    path.write_bytes(path.read_bytes() + certificate_field('{"checks": [3], "content_sha256": 0}'))
+
+
 def _foreign(path: Path) -> None:
     model = onnx.load(path)
     model.ClearField("metadata_props")
@@ -236,9 +242,10 @@ def _foreign(path: Path) -> None:
         (_altered, "is not as it was certified; export it again"),
         (_rewritten, "is not as it was certified; export it again"),
         (_stripped, "has no certificate; export it again"),
+        (_strange, "has no certificate; export it again"),
         (_foreign, "was it exported by visiongraft"),
     ],
-    ids=["missing", "text", "cut", "altered", "rewritten", "stripped", "foreign"],
+    ids=["missing", "text", "cut", "altered", "rewritten", "stripped", "strange", "foreign"],
 )
 def test_what_is_no_sound_file_of_visiongraft_is_refused_in_one_line(
     spoil: Callable[[Path], Any], said: str, shades: Path
@@ -251,11 +258,11 @@ def test_what_is_no_sound_file_of_visiongraft_is_refused_in_one_line(
 
 def test_a_type_that_triton_cannot_serve_is_refused(tmp_path: Path, handmade: Any) -> None:
     path = handmade(tmp_path / "b.onnx", {"half": (TensorProto.BFLOAT16, ["n", 2])})
-    with pytest.raises(ArtifactError, match="half_in is BFLOAT16, which Triton cannot serve"):
+    with pytest.raises(ArtifactError, match="Triton cannot serve half_in: its type is BFLOAT16"):
         describe_for_triton(path, path.stem)
     path = handmade(tmp_path / "s.onnx", {"scalar": (TensorProto.FLOAT, [])})
-    with pytest.raises(ArtifactError, match="scalar_in has no axis, which Triton cannot serve"):
+    with pytest.raises(ArtifactError, match="Triton cannot serve scalar_in: it has no axis"):
         describe_for_triton(path, path.stem)
     path = handmade(tmp_path / "r.onnx", {"rankless": (TensorProto.FLOAT, None)})  # type: ignore[dict-item]
-    with pytest.raises(ArtifactError, match="is no tensor of known rank, which Triton cannot"):
+    with pytest.raises(ArtifactError, match="cannot serve rankless_in: no tensor of known rank"):
         describe_for_triton(path, path.stem)
