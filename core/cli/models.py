@@ -107,7 +107,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Write MODEL into one file that is proved to agree with PyTorch."""
+    """Write MODEL into one file that is proved to agree with PyTorch.
+
+    Any other --NAME VALUE is an option of the exporter, as NAME=VALUE behind --set is.
+    """
     from visiongraft.cli.options import parse_pairs
     from visiongraft.model import load
 

@@ -1,7 +1,8 @@
-"""The command ``verify``."""
+"""Commands on exported files: ``verify`` and ``triton``."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,3 +42,19 @@ def verify(
     failed = [point.name for point in verdict.points if point.passed is False]
     end = f"{file}: {', '.join(failed)} failed" if failed else f"{file}: nothing is wrong"
     return Answer(values, [table(["check", "result", "found"], rows), end], 1 if failed else 0)
+
+
+def triton(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Exported file, such as m.onnx.")],
+    repository: Annotated[
+        Path, typer.Argument(metavar="REPO", help="Model repository; made if needed.")
+    ],
+    as_json: Json = False,
+) -> Answer:
+    """Put an exported FILE into a model repository of Triton Inference Server."""
+    from visiongraft.exporters.onnx.triton import write_repository
+
+    found = write_repository(file, repository)
+    what = "is" if found.added else "was already"
+    line = f"{found.path} {what} the latest version of model {found.model}"
+    return Answer(asdict(found), [line])

@@ -21,6 +21,7 @@ from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import as_properties, backbone_facts, describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions, parse_options
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
+from visiongraft.exporters.onnx.triton import model_folder, write_repository
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import TOLERANCE, Findings, verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
@@ -61,12 +62,17 @@ class OnnxExporter(Exporter):
         Raises:
             ExportError: The file could not be made, disagrees with PyTorch, or costs more than its
                 budget; no file is left, and an older one at ``path`` stays as it was.
+            ArtifactError: The file is there, but the Triton repository holds another model of its
+                name.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
         if path.is_dir():
             raise OptionError(f"{path} is a folder; name a file in it, such as {path / 'x.onnx'}")
+        chosen = parse_options(options)
+        if chosen.triton is not None:
+            model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
         graph = model.inference_graph()
-        chosen = parse_options(options).for_network(graph.preprocess.config)
+        chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = FloatGraph(graph)
         refuse_unprovable(graph, chosen, samples)
@@ -82,6 +88,8 @@ class OnnxExporter(Exporter):
             _append(temporary, certificate_field(as_properties({KEY: certificate.to_json()})[KEY]))
             os.replace(temporary, path)
         write_json(path.with_name(f"{path.name}.certificate.json"), certificate.to_json())
+        if chosen.triton is not None:
+            write_repository(path, chosen.triton)
         return certificate
 
 
