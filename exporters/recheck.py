@@ -252,7 +252,9 @@ def _content(file: _File) -> Point:
     """See whether the bytes are those that were certified."""
     content_sha256 = getattr(file.opened, "content_sha256", None)
     if content_sha256 is None:
-        return Point("content", None, f"not compared: the opener of {file.path.suffix} files hashes none")
+        return Point(
+            "content", None, f"not compared: the opener of {file.path.suffix} files hashes none"
+        )
     found = content_sha256()
     if found is None:
         return Point("content", False, "another program has written the file again or added to it")
@@ -407,7 +409,8 @@ def _against_pytorch(
     expected = json.loads(json.dumps(trained.task.options()))
     same = file.metadata["task"] == trained.task.name and file.metadata["task_options"] == expected
     yield Point("task", same, "that of the model" if same else "the model has another, or options")
-    graph, more = trained.inference_graph(), {}
+    graph = trained.inference_graph()
+    more: dict[str, Any] = {}
     if file.input.kind == "float":
         from visiongraft.exporters.onnx.variants import FloatGraph
         from visiongraft.exporters.onnx.verify import measurable, reference_of

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from visiongraft.errors import DataError, ExportError
-from visiongraft.exporters.onnx.graph import check_model, trace
 from visiongraft.exporters.comparing import TOLERANCE
+from visiongraft.exporters.onnx.graph import check_model, trace
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
