@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 
 from visiongraft.errors import on_one_line
@@ -42,6 +44,19 @@ def captured_output() -> Iterator[Callable[[], str]]:
                 os.close(original)
             sink.seek(0)
             text += [sink.read().decode(errors="replace"), spoken.getvalue()]
+
+
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep warnings and logs off the user's terminal."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(level)
 
 
 def one_line(message: object, limit: int = 300) -> str:

@@ -1,4 +1,4 @@
-"""Commands on exported files: ``bench`` and ``doctor``."""
+"""Commands on exported files: ``bench``, ``doctor`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
+
+_WORDS = {True: "passed", False: "FAILED", None: "-"}
 
 
 def doctor(
@@ -86,3 +88,33 @@ def bench(
     if plot is not None:
         draw(report, plot)
     return Answer(report.to_json(), [*report.lines(), table(report.COLUMNS, report.rows())])
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Exported file, such as m.onnx.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled pictures; best those that the certificate was made on."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run or model folder that FILE was made of, to compare with PyTorch."),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Check an exported FILE again: its bytes, its certificate, its results; exit with 1 on a breach."""
+    from visiongraft.exporters.recheck import recheck
+
+    verdict = recheck(file, data, model)
+    rows = [[point.name, _WORDS[point.passed], point.detail] for point in verdict.points]
+    values: dict[str, Any] = {
+        "file": file,
+        "passed": verdict.passed,
+        "points": verdict.points,
+        "headline": verdict.headline,
+        "certified": verdict.certified,
+        "metric": verdict.metric,
+    }
+    failed = [point.name for point in verdict.points if point.passed is False]
+    end = f"{file}: {', '.join(failed)} failed" if failed else f"{file}: nothing is wrong"
+    return Answer(values, [table(["check", "result", "found"], rows), end], 1 if failed else 0)

@@ -13,6 +13,7 @@ import numpy as np
 
 from visiongraft.errors import ArtifactError
 
+CERTIFICATE = "certificate"  # its key in the metadata
 _DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
 _LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
 
@@ -86,12 +87,28 @@ def read_description(path: Path, properties: Mapping[str, str]) -> tuple[dict[st
     metadata: dict[str, Any] = {}
     with suppress(ValueError, RecursionError):  # another program's metadata need not be JSON
         metadata = {key: json.loads(text) for key, text in properties.items()}
+    return metadata, described_input(path, metadata)
+
+
+def described_input(path: Path, metadata: Mapping[str, Any]) -> InputSpec:
+    """Check the part of the metadata that prediction relies on.
+
+    Args:
+        path: The file, for messages.
+        metadata: What it says about itself, as JSON values.
+
+    Returns:
+        The input.
+
+    Raises:
+        ArtifactError: visiongraft did not write it.
+    """
     spec = _input(metadata.get("input"))
     options, about = metadata.get("task_options"), metadata.get("task_metadata")
     known = isinstance(metadata.get("task"), str) and isinstance(options, dict)
     if spec is None or not known or not isinstance(about, dict):
         raise ArtifactError(f"{path} does not say what it takes; was it exported by visiongraft?")
-    return metadata, spec
+    return spec
 
 
 def _input(entry: Any) -> InputSpec | None:

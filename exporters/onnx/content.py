@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-KEY = "certificate"
+from visiongraft.exporters.description import CERTIFICATE
+
 _METADATA, _NAME, _VALUE = 14, 1, 2  # fields of ModelProto and of its metadata's entries
 
 
@@ -22,7 +23,7 @@ def certificate_field(text: str) -> bytes:
     Returns:
         What the file ends with.
     """
-    entry = _field(_NAME, KEY.encode()) + _field(_VALUE, text.encode())
+    entry = _field(_NAME, CERTIFICATE.encode()) + _field(_VALUE, text.encode())
     return _field(_METADATA, entry)
 
 

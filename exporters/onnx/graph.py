@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import onnx
 import torch
-from torch import Tensor
 
 from visiongraft.errors import ExportError
-from visiongraft.exporters.capture import captured_output, one_line
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
 from visiongraft.exporters.onnx_file import MAX_IR_VERSION
+from visiongraft.exporters.tracing import example_pictures, silenced, untraceable
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
 
@@ -46,14 +42,14 @@ def trace(
     Raises:
         ExportError: PyTorch cannot trace it, or made something else than was asked for.
     """
-    inputs = feed(graph, _example(graph.preprocess.config, size))
+    inputs = feed(graph, example_pictures(graph.preprocess.config, size))
     if outputs is None:
         with torch.no_grad():
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
     axes = {0: _AXES[0]}
     raw = _AXES if size is None and not isinstance(graph, FloatGraph) else axes
     failure: Exception | None = None
-    with _silence():
+    with silenced():
         try:
             program = torch.onnx.export(
                 graph,
@@ -71,11 +67,7 @@ def trace(
         except Exception as error:  # whatever any operator's tracing raises
             failure = error
     if failure is not None:
-        cause = _cause(failure)
-        remedy = "" if size else "; if its size cannot vary, export with size=(height, width)"
-        if "data-dependent" in cause:
-            remedy = "; head and decode may not depend on values, as .item() and 'if' on tensors do"
-        raise ExportError(f"PyTorch cannot export this model: {cause}{remedy}")
+        raise untraceable(failure, size)
     _drop_unread_inputs(model)
     return _strip(model)
 
@@ -128,14 +120,6 @@ def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
         )
 
 
-def _example(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
-    """Make two pictures of a size that none of the later comparisons has, unless it is fixed."""
-    height, width = size or (config.size[0] + 13, config.size[1] + 29)
-    generator = torch.Generator().manual_seed(0)
-    shape = (2, height, width, len(config.mean))
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-
-
 def _drop_unread_inputs(model: onnx.ModelProto) -> None:
     """Leave out inputs that nothing reads, such as sizes that a task's decoding does without."""
     read = {name for graph in _graphs(model) for node in graph.node for name in node.input}
@@ -166,23 +150,3 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
         yield graph
         for attribute in (a for node in graph.node for a in node.attribute):
             graphs += [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-
-
-def _cause(error: BaseException) -> str:
-    """Find the innermost cause of the exporter's many-page messages."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {one_line(error)}"
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's progress, warnings and logs off the user's terminal."""
-    level = logging.root.manager.disable
-    with warnings.catch_warnings(), captured_output():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.disable(level)

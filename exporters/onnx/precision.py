@@ -23,16 +23,11 @@ from visiongraft.errors import ExportError, OptionError, name_some
 from visiongraft.exporters.capture import captured_output
 from visiongraft.exporters.onnx.graph import OPSET, trace
 from visiongraft.exporters.onnx.options import ExportOptions
-from visiongraft.exporters.onnx.pictures import RealPictures
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
 from visiongraft.exporters.onnx.variants import DTYPES, feed, lowered
-from visiongraft.exporters.onnx.verify import (
-    BudgetError,
-    Findings,
-    headline_of,
-    measurable,
-    worsening,
-)
+from visiongraft.exporters.onnx.verify import measurable
+from visiongraft.exporters.trial_pictures import RealPictures
+from visiongraft.exporters.verify import BudgetError, Findings, headline_of, worsening
 from visiongraft.network import InferenceGraph
 
 log = logging.getLogger("visiongraft")

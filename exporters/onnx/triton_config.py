@@ -16,8 +16,8 @@ import onnx
 
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.description import read_description
-from visiongraft.exporters.onnx.content import KEY, content_sha256
+from visiongraft.exporters.description import CERTIFICATE, read_description
+from visiongraft.exporters.onnx.content import content_sha256
 from visiongraft.exporters.onnx_file import refuse_unsafe
 
 LABELS = "labels.txt"
@@ -115,14 +115,14 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
 def _proved_batch(path: Path, texts: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
     """Give the largest batch that the certificate proves, if it is the one of these bytes."""
     try:
-        certificate = metadata[KEY]
+        certificate = metadata[CERTIFICATE]
         largest, hashed = (
             max(c["batch"] for c in certificate["checks"]),
             certificate["content_sha256"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} has no certificate; export it again") from error
-    if type(largest) is not int or content_sha256(path, texts[KEY]) != hashed:
+    if type(largest) is not int or content_sha256(path, texts[CERTIFICATE]) != hashed:
         raise ArtifactError(f"{path} is not as it was certified; export it again")
     return largest
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from visiongraft.exporters.metadata import IMAGES
 from visiongraft.network import InferenceGraph, restored
 from visiongraft.task import Decoded
 
-IMAGES, SIZES = "images", "sizes"
+SIZES = "sizes"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -2,7 +2,7 @@
 
 torchvision's own gives as many boxes as are left, which no exporter can follow through a batch.
 This one sets the scores of suppressed boxes to 0 instead. In PyTorch it runs torchvision's, in ONNX
-it is the native ``NonMaxSuppression``.
+it is the native ``NonMaxSuppression``, and in an exported program a loop around torchvision's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops import while_loop
 from torchvision.ops import nms
 
 UNLIMITED = 2**31 - 1  # boxes per class; ONNX takes 0 for none at all
@@ -62,3 +63,37 @@ def onnx_operators() -> dict[Any, Callable[..., Any]]:
         return op.ScatterND(nothing, selected, op.GatherND(scores, selected))
 
     return {torch.ops.visiongraft_detection.nms_keep.default: nms_keep_onnx}
+
+
+def torch_operators() -> dict[Any, Callable[..., Any]]:
+    """Give ``nms_keep`` in operators of PyTorch and torchvision, for ``run_decompositions``."""
+    return {torch.ops.visiongraft_detection.nms_keep.default: _nms_keep_traced}
+
+
+def _nms_keep_traced(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Tensor:
+    """Do what ``nms_keep`` does, one picture and label after the other, so that it can be traced.
+
+    torchvision tells tracing that at least two boxes are left. So each time two more take part, of
+    no size and no score, which overlap nothing; they are dropped at the end.
+    """
+    labels, places = scores.shape[1], scores.shape[2]
+    flat = scores.reshape(-1)
+    index = (flat > threshold).nonzero()[:, 0]
+    group = index // places  # picture and label
+    box = boxes.reshape(-1, 4)[group // labels * places + index % places]
+    box = torch.cat([box, boxes.new_zeros(2, 4)])
+    score = torch.cat([flat[index], scores.new_zeros(2)])
+    group = torch.cat([group, group.new_full((2,), -1)])
+    groups = (scores > threshold).any(2).reshape(-1).nonzero()[:, 0]
+
+    def more(step: Tensor, kept: Tensor) -> Tensor:
+        return (step < groups.shape[0]).all()
+
+    def suppress(step: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        own = ((group == groups.index_select(0, step)) | (group < 0)).nonzero()[:, 0]
+        left = nms(box.index_select(0, own), score.index_select(0, own), iou)
+        return step + 1, kept.scatter(0, own.index_select(0, left), 1.0)
+
+    start = torch.zeros(1, dtype=torch.int64, device=boxes.device)
+    _, kept = while_loop(more, suppress, (start, torch.zeros_like(score)))
+    return torch.zeros_like(flat).scatter(0, index, (score * kept)[:-2]).reshape(scores.shape)

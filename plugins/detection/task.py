@@ -164,9 +164,10 @@ class Detection(Task):
         return HEADS[self.head].decode(outputs, sizes, self.limits)
 
     def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
-        from visiongraft.plugins.detection.nms import onnx_operators
+        from visiongraft.plugins.detection.nms import onnx_operators, torch_operators
 
-        return onnx_operators() if exporter == "onnx" else {}
+        forms = {"onnx": onnx_operators, "pt2": torch_operators}
+        return forms[exporter]() if exporter in forms else {}
 
     def build_metrics(self) -> DetectionMetrics:
         # pycocotools takes a while to import, and prediction needs none of it.

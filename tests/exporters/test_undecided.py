@@ -13,8 +13,9 @@ import torch
 from onnx import numpy_helper
 
 from visiongraft.errors import ExportError
+from visiongraft.exporters.comparing import TOLERANCE
 from visiongraft.exporters.onnx.graph import trace
-from visiongraft.exporters.onnx.verify import TOLERANCE, verify
+from visiongraft.exporters.onnx.verify import verify
 from visiongraft.network import InferenceGraph
 from visiongraft.undecided import DRAWS, LEVELS, decode_nearby
 

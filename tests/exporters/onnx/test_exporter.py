@@ -18,8 +18,8 @@ import torch
 import visiongraft.exporters.onnx as package
 from visiongraft.backbone import load_backbone
 from visiongraft.errors import ExportError, OptionError, VisiongraftError
+from visiongraft.exporters.metadata import without_folders
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.metadata import without_folders
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
 from visiongraft.network import Network

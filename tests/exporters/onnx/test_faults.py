@@ -27,8 +27,8 @@ from visiongraft.errors import ExportError
 from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.recheck import recheck
 from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.recheck import recheck
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

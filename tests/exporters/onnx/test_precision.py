@@ -19,8 +19,9 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower
 from visiongraft.exporters.onnx.quantize import Quantizer
-from visiongraft.exporters.onnx.verify import BudgetError, Findings, verify
+from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime import Predictor
+from visiongraft.exporters.verify import BudgetError, Findings
 from visiongraft.network import InferenceGraph
 
 

@@ -19,7 +19,7 @@ from visiongraft.cli import main
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.recheck import recheck
+from visiongraft.exporters.recheck import recheck
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugin_manager import PluginManager, using
 

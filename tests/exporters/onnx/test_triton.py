@@ -17,8 +17,8 @@ from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.exporters.onnx import triton
 from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.recheck import recheck
 from visiongraft.exporters.onnx.triton import write_repository
+from visiongraft.exporters.recheck import recheck
 
 
 def tree(folder: Path) -> dict[str, bytes]:

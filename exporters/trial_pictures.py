@@ -1,4 +1,4 @@
-"""The pictures that a file is tried on: real ones, random ones, and plain ones."""
+"""The pictures that exported files are tried on: real ones, random ones, and plain ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Check an exported file again, wherever it has come to.
 
-Most of it needs onnxruntime and numpy alone. The metric needs the task's plugin, which may need
-PyTorch; the whole comparison needs PyTorch and the model that the file was made of.
+Most of it needs what opens the file, and numpy: for ONNX onnxruntime. The metric needs the task's
+plugin, which may need PyTorch; the whole comparison needs PyTorch and the model that the file was
+made of.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from visiongraft.comparison import Disagreement, compare_arrays
+from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.folder import list_pictures
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
+from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.description import read_description
-from visiongraft.exporters.onnx.content import KEY, content_sha256
-from visiongraft.exporters.onnx.pictures import (
+from visiongraft.exporters.description import CERTIFICATE, described_input
+from visiongraft.exporters.trial_pictures import (
     MAX_SINGLE,
     PLAIN,
     PictureHash,
@@ -34,7 +34,6 @@ from visiongraft.exporters.onnx.pictures import (
     sizes_around,
     stack_common,
 )
-from visiongraft.exporters.onnx_file import refuse_unsafe
 
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
@@ -45,8 +44,7 @@ IN_BATCHES = 24  # real pictures that are given alone and in batches
 METRIC_TOLERANCE = 1e-3  # by which float32's metric may differ on another machine
 CHANGED = 0.01  # share of a lower precision's decisions that may depend on the batch
 
-Arrays = dict[str, NDArray[Any]]
-Compare = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], Disagreement]
+Compare = Callable[[Arrays, Arrays], Disagreement]
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> V
     """Check a file again.
 
     Args:
-        path: The ONNX file.
+        path: The file.
         data: Labelled pictures, in any form that its task reads; a folder of pictures where the
             task's plugin is not at hand.
         model: Run or model folder that the file was made of, to compare with PyTorch. Its held-out
@@ -125,21 +123,14 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> V
 
 
 class _File:
-    """A file, opened after what it declares was found safe."""
+    """A file, opened by what is installed for its suffix."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = refuse_unsafe(path).metadata
-        self.metadata, self.input = read_description(path, self.text)
+        self.opened: ExportedModel = open_exported(path)
+        self.metadata = self.opened.metadata
+        self.input = described_input(path, self.metadata)
         self.certificate = _certificate(path, self.metadata)
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base
-            raise ArtifactError(f"{path} cannot be loaded: {one_line(error)}") from error
-        self.inputs = {entry.name for entry in self.session.get_inputs()}
-        self.outputs = [output.name for output in self.session.get_outputs()]
         self.exact = not _is_lower(self.certificate)
 
     @property
@@ -159,19 +150,15 @@ class _File:
     def run(self, images: NDArray[np.uint8]) -> Arrays:
         """Give its results for raw pictures (N, H, W, C)."""
         try:
-            values = self.session.run(self.outputs, self._feed(images))
-        except VisiongraftError:
+            if self.input.kind == "uint8":
+                return self.opened.run(images)
+            return self._run_prepared(images)
+        except OptionError:
             raise
-        except Exception as error:  # onnxruntime's exceptions share no base
-            count, height, width, _ = images.shape
-            raise ExportError(
-                f"it fails on {count} pictures of {height}x{width} pixels: {one_line(error)}"
-            ) from error
-        return dict(zip(self.outputs, values, strict=True))
+        except VisiongraftError as error:
+            raise ExportError(str(error)) from error
 
-    def _feed(self, images: NDArray[np.uint8]) -> Arrays:
-        if self.input.kind == "uint8":
-            return {self.input.name: images}
+    def _run_prepared(self, images: NDArray[np.uint8]) -> Arrays:
         try:
             import torch
 
@@ -184,14 +171,16 @@ class _File:
         config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
         with torch.inference_mode():
             prepared = Preprocess(PreprocessConfig(**config))(torch.tensor(images)).numpy()
+        if self.input.sizes is None:
+            return self.opened.run(prepared)
         sizes = np.tile(np.array([images.shape[1:3]], dtype=np.int64), (len(images), 1))
-        feed = {self.input.name: prepared, str(self.metadata["input"].get("sizes")): sizes}
-        return {name: value for name, value in feed.items() if name in self.inputs}
+        opened: Any = self.opened  # of such files it takes the sizes too
+        return dict(opened.run(prepared, sizes))
 
 
 def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Give the certificate, if it holds what is checked here."""
-    certificate = metadata.get(KEY)
+    certificate = metadata.get(CERTIFICATE)
     number, nothing = (int, float), type(None)
     needed: dict[str, Any] = {
         "checks": list,
@@ -261,7 +250,12 @@ def _samples(
 
 def _content(file: _File) -> Point:
     """See whether the bytes are those that were certified."""
-    found = content_sha256(file.path, file.text[KEY])
+    content_sha256 = getattr(file.opened, "content_sha256", None)
+    if content_sha256 is None:
+        return Point(
+            "content", None, f"not compared: the opener of {file.path.suffix} files hashes none"
+        )
+    found = content_sha256()
     if found is None:
         return Point("content", False, "another program has written the file again or added to it")
     if found != file.certificate["content_sha256"]:
@@ -333,7 +327,7 @@ def _same_alone(
     try:
         for images in stacks:
             alone = [file.run(images[i : i + 1]) for i in range(len(images))]
-            joined = {key: np.concatenate([one[key] for one in alone]) for key in file.outputs}
+            joined = {key: np.concatenate([one[key] for one in alone]) for key in alone[0]}
             found = compare(joined, file.run(images))
             difference, flips = max(difference, found.difference), flips + found.flips
             decisions += sum(v.size for v in joined.values() if v.dtype.kind in "iub")
@@ -410,23 +404,22 @@ def _against_pytorch(
     file: _File, trained: TransferModel, samples: Samples | None
 ) -> Iterator[Point]:
     """Repeat the exporter's own proof."""
-    from visiongraft.exporters.onnx.variants import FloatGraph
-    from visiongraft.exporters.onnx.verify import verify
+    from visiongraft.exporters.verify import verify
 
     expected = json.loads(json.dumps(trained.task.options()))
     same = file.metadata["task"] == trained.task.name and file.metadata["task_options"] == expected
     yield Point("task", same, "that of the model" if same else "the model has another, or options")
     graph = trained.inference_graph()
+    more: dict[str, Any] = {}
     if file.input.kind == "float":
+        from visiongraft.exporters.onnx.variants import FloatGraph
+        from visiongraft.exporters.onnx.verify import measurable, reference_of
+
         graph = FloatGraph(graph)
+        more = {"reference": reference_of(graph), "measured": measurable(graph, file.size)}
+    budget = None if file.exact else float(file.certificate["budget"])
     try:
-        findings = verify(
-            file.path,
-            graph,
-            samples,
-            file.size,
-            budget=None if file.exact else float(file.certificate["budget"]),
-        )
+        findings = verify(file.run, graph, samples, file.size, budget=budget, **more)
     except ExportError as error:
         yield Point("PyTorch", False, str(error))
         return

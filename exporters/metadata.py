@@ -1,0 +1,131 @@
+"""What exported files say about themselves, whatever their format."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+import visiongraft
+
+if TYPE_CHECKING:
+    from visiongraft.backbone import BackboneInfo
+    from visiongraft.model import TransferModel
+
+FORMAT = 1  # version of the layout below
+IMAGES = "images"  # the input of every file
+_FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:'\"]+[/\\])+")
+
+
+def describe_model(
+    model: TransferModel,
+    taken: Mapping[str, Any],
+    outputs: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+    precision: str = "fp32",
+) -> dict[str, Any]:
+    """Collect what a deployer needs to know.
+
+    Args:
+        model: The model that was exported.
+        taken: What the file takes; see ``picture_input``.
+        outputs: Name, dtype and shape of each of its results.
+        versions: Of the libraries that made it.
+        precision: What its network computes in.
+
+    Returns:
+        JSON values by key: ``format, task, task_options, task_metadata, preprocess, input,
+        outputs, precision, versions, backbone, training``. The certificate comes later. Paths in
+        ``backbone`` and ``training`` are cut to file names.
+    """
+    info = model.backbone_info
+    return {
+        "format": FORMAT,
+        "task": model.task.name,
+        "task_options": model.task.options(),
+        "task_metadata": model.task.metadata(),
+        "preprocess": asdict(info.preprocess),
+        "input": dict(taken),
+        "outputs": [dict(output) for output in outputs],
+        "precision": precision,
+        "versions": dict(versions),
+        "backbone": {"name": info.name, "provenance": without_folders(info.provenance)},
+        "training": without_folders(model.facts),
+    }
+
+
+def picture_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Describe an input of raw pictures.
+
+    Args:
+        info: The backbone's facts.
+        size: Fixed height and width of the pictures, or ``None``.
+
+    Returns:
+        JSON values by key.
+    """
+    height, width = size or (None, None)
+    kind = {"dtype": "uint8", "layout": "NHWC", "height": height, "width": width}
+    return {**named_input(info), "kind": "uint8", **kind}
+
+
+def named_input(info: BackboneInfo) -> dict[str, Any]:
+    """Give name, channels and colour of an input."""
+    colour = {1: "grey", 3: "RGB"}.get(info.in_channels, "as in the data")
+    return {"name": IMAGES, "channels": info.in_channels, "colour": colour}
+
+
+def backbone_facts(model: TransferModel) -> dict[str, str]:
+    """Tell where the pretrained weights came from, as far as that is known.
+
+    Args:
+        model: The model.
+
+    Returns:
+        ``name``, and of ``source``, ``weights``, ``license``, ``sha256`` what is known.
+    """
+    info = model.backbone_info
+    facts = {"name": info.name, **info.provenance}
+    known = {key: value for key, value in facts.items() if value != "unknown"}
+    return dict(without_folders(known))
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Give the versions of visiongraft, Python and further packages."""
+    found = {"visiongraft": visiongraft.__version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in packages}
+
+
+def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Write values as the JSON texts that a file's metadata can hold."""
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def without_folders(value: Any) -> Any:
+    """Cut absolute paths in JSON values to file names: a shipped file must not tell about a disk.
+
+    Args:
+        value: Any JSON value.
+
+    Returns:
+        The same with shorter texts.
+
+    Examples:
+        >>> without_folders({"weights": "/home/me/resnet.safetensors", "lr": 0.1})
+        {'weights': 'resnet.safetensors', 'lr': 0.1}
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(v) for v in value]
+    if not isinstance(value, str):
+        return value
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(value).is_absolute():
+            return kind(value).name
+    return _FOLDERS.sub("", value)

@@ -1,0 +1,99 @@
+"""The exporter: trace, write aside, prove, then move into place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from visiongraft.errors import ArtifactError, ExportError
+from visiongraft.exporter import Certificate, Exporter
+from visiongraft.exporters.capture import one_line
+from visiongraft.exporters.metadata import (
+    backbone_facts,
+    describe_model,
+    picture_input,
+    versions_of,
+)
+from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
+from visiongraft.exporters.pt2.options import parse_options
+from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
+from visiongraft.exporters.pt2.runtime import Pt2Predictor
+from visiongraft.exporters.verify import Findings, verify
+from visiongraft.exporters.writing import (
+    append,
+    at_any_size_if_possible,
+    move_into_place,
+    written_aside,
+)
+
+if TYPE_CHECKING:
+    from visiongraft.data.samples import Samples
+    from visiongraft.model import TransferModel
+
+
+class Pt2Exporter(Exporter):
+    """Writes one file of ``torch.export`` with preprocessing and final predictions inside."""
+
+    name: ClassVar[str] = EXPORTER
+    suffix: ClassVar[str] = ".pt2"
+
+    def export(
+        self, model: TransferModel, path: Path, samples: Samples | None, **options: Any
+    ) -> Certificate:
+        """Export and verify.
+
+        Args:
+            model: The trained model.
+            path: Where the file goes; the certificate goes beside it, as
+                ``<file>.certificate.json``.
+            samples: Real pictures with targets to verify on, or ``None``.
+            options: Fields of ``Pt2Options``. A network that sees pictures at their own size
+                (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
+                training size unasked, with a warning in the certificate.
+
+        Returns:
+            The certificate, also among the file's extra files.
+
+        Raises:
+            ExportError: The file could not be made, or disagrees with PyTorch; no file is left, and
+                an older one at ``path`` stays as it was.
+            OptionError: An option is unknown, or ``path`` is a folder.
+        """
+        chosen = parse_options(options)
+        graph = model.inference_graph()
+        versions = versions_of("torch", "torchvision")
+        with written_aside(path) as temporary:
+
+            def attempt(size: tuple[int, int] | None) -> Findings:
+                program = trace(graph, size)
+                taken = picture_input(model.backbone_info, size)
+                described = describe_model(model, taken, outputs_of(program), versions)
+                temporary.write_bytes(b"")
+                append(temporary, serialized(program, described))
+                run = _opened(temporary).run
+                return verify(run, graph, samples, size, batches=chosen.batches)
+
+            findings, warnings = at_any_size_if_possible(
+                attempt, graph.preprocess.config, chosen.size
+            )
+            certificate = replace(findings, warnings=(*warnings, *findings.warnings)).certificate(
+                path.name,
+                EXPORTER,
+                graph.task,
+                versions,
+                backbone=backbone_facts(model),
+                content_sha256=content_sha256(temporary),
+            )
+            add_certificate(temporary, certificate.to_json())
+            move_into_place(temporary, path, certificate)
+        return certificate
+
+
+def _opened(file: Path) -> Pt2Predictor:
+    """Open the file as everybody will."""
+    try:
+        return Pt2Predictor(file)
+    except ArtifactError as error:
+        cause = one_line(error.__cause__ or error)
+        raise ExportError(f"the file could not be opened again: {cause}") from error

@@ -1,0 +1,122 @@
+"""Trace the graph that PyTorch evaluates into one exported program."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as fx_config
+from torch.fx.experimental.symbolic_shapes import free_symbols
+
+from visiongraft.errors import ExportError, name_some
+from visiongraft.exporters.pt2.safety import LIBRARIES
+from visiongraft.exporters.tracing import example_pictures, silenced, untraceable
+from visiongraft.network import InferenceGraph
+
+EXPORTER = "pt2"
+_AXES = ("batch", "height", "width")
+
+
+def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> ExportedProgram:
+    """Trace an inference graph.
+
+    Args:
+        graph: In evaluation mode, on the CPU.
+        size: Fixed height and width of the pictures in pixels; any size if ``None``.
+
+    Returns:
+        A program that takes ``images``, uint8 (N, H, W, C), and gives the task's decoded results by
+        name. It holds no example, no stack traces, and no conditions that tracing found: those are
+        Python code, and stricter than the program, which is proved at many sizes anyway.
+
+    Raises:
+        ExportError: PyTorch cannot trace it, or it has operators of its own.
+    """
+    images = example_pictures(graph.preprocess.config, size)
+    free = (0, 1, 2) if size is None else (0,)
+    failure: Exception | None = None
+    with silenced(), torch.no_grad(), _sizes_of_one():
+        for strict in (False, True):  # len() of a tensor fixes the batch for the first alone
+            try:
+                program = torch.export.export(
+                    graph,
+                    (images,),
+                    dynamic_shapes=({axis: Dim.DYNAMIC for axis in free},),
+                    strict=strict,
+                )
+                operators = dict(graph.task.operators(EXPORTER))
+                program = program.run_decompositions(operators) if operators else program
+                break
+            except Exception as error:  # whatever any operator's tracing raises
+                failure = failure or error
+        else:
+            assert failure is not None
+            raise untraceable(failure, size)
+    _refuse_own_operators(program)
+    return _strip(program)
+
+
+def outputs_of(program: ExportedProgram) -> list[dict[str, Any]]:
+    """Describe the results of a program: name, dtype, shape.
+
+    Args:
+        program: What ``trace`` gave.
+
+    Returns:
+        One entry each, in order; sizes that vary as texts.
+    """
+    signature = program.graph_signature
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    axes = zip(values[signature.user_inputs[0]].shape, _AXES, strict=False)
+    known = {str(side): name for side, name in axes}
+    names = program.call_spec.out_spec.context
+    found = []
+    for name, node in zip(names, signature.user_outputs, strict=True):
+        shape = [s if isinstance(s, int) else known.get(str(s), str(s)) for s in values[node].shape]
+        dtype = str(values[node].dtype).removeprefix("torch.")
+        found.append({"name": name, "dtype": dtype, "shape": shape})
+    return found
+
+
+def _sizes_of_one() -> AbstractContextManager[None]:
+    """Let tracing take sizes of 0 and 1 for sizes like all others."""
+    config: Any = fx_config  # its types do not know that it can be patched
+    patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
+    return patched
+
+
+def _refuse_own_operators(program: ExportedProgram) -> None:
+    """Stop where the file could be loaded only next to the plugin's code."""
+    used = {
+        node.target.name()
+        for module in _graph_modules(program)
+        for node in module.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload)
+    }
+    own = sorted(name for name in used if name.partition("::")[0] not in LIBRARIES)
+    if own:
+        raise ExportError(
+            f"{name_some(own)} would be needed wherever the file is loaded; let the task give its "
+            f"form in PyTorch's own operators, by Task.operators({EXPORTER!r})"
+        )
+
+
+def _strip(program: ExportedProgram) -> ExportedProgram:
+    """Remove what tracing adds: conditions, the example, and notes that name local files."""
+    program._guards_code = []
+    program.example_inputs = None
+    used: set[Any] = set()
+    for module in _graph_modules(program):
+        for node in module.graph.nodes:
+            node.meta = {key: value for key, value in node.meta.items() if key == "val"}
+            used |= free_symbols(node.meta.get("val"))
+    for symbol in set(program.range_constraints) - used:  # of what was replaced
+        del program.range_constraints[symbol]
+    return program
+
+
+def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
+    modules = program.graph_module.modules()
+    return [module for module in modules if isinstance(module, torch.fx.GraphModule)]

@@ -1,0 +1,114 @@
+"""Predict with an exported .pt2 file: PyTorch, but none of the model's code.
+
+Example::
+
+    from visiongraft.exporters.pt2.runtime import Pt2Predictor
+
+    predictor = Pt2Predictor("flowers.pt2")
+    predictor.predict(["a.jpg", array, picture])   # one typed prediction per picture
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.errors import (
+    DataError,
+    OptionError,
+    RuntimeProviderError,
+    VisiongraftError,
+    near_matches,
+)
+from visiongraft.exporters.capture import one_line
+from visiongraft.exporters.description import described_input
+from visiongraft.exporters.pictures import described
+from visiongraft.exporters.predicting import Arrays, FilePredictor
+
+DEVICES = ("cpu", "cuda")
+
+
+class Pt2Predictor(FilePredictor):
+    """An exported program, ready to predict.
+
+    The file is checked before it is loaded: it may hold nothing but tensors and operators of
+    PyTorch and torchvision.
+
+    Args:
+        path: The .pt2 file.
+        device: Where to run: ``"cpu"`` or ``"cuda"``; ``None`` is the CPU, which the certificate was
+            made on.
+        max_bytes: Largest file that is loaded; 8 GiB if ``None``.
+
+    Attributes:
+        path: The .pt2 file.
+        metadata: All that the file says about itself, as JSON values.
+        input: What the program takes.
+
+    Raises:
+        ArtifactError: The file is missing, unsafe, damaged or not visiongraft's.
+        OptionError: There is no such device.
+        RuntimeProviderError: The device, or PyTorch itself, cannot be used here.
+    """
+
+    def __init__(
+        self, path: str | Path, device: str | None = None, *, max_bytes: int | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.device = device or DEVICES[0]
+        if self.device not in DEVICES:
+            hint = near_matches(self.device, DEVICES)
+            raise OptionError(f"{self.path} runs on {' or '.join(DEVICES)}, not {device!r}{hint}")
+        try:
+            import torch
+        except ImportError as error:
+            raise RuntimeProviderError(
+                f"{self.path} needs PyTorch ({error}); an .onnx file does without"
+            ) from error
+        from visiongraft.exporters.pt2.archive import MAX_BYTES, load_program
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeProviderError(
+                f"PyTorch {torch.__version__} finds no GPU to run {self.path} on; leave out 'cuda'"
+            )
+        program, self.metadata = load_program(self.path, max_bytes or MAX_BYTES)
+        self.input = described_input(self.path, self.metadata)
+        if self.device != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, self.device)
+        self._module: Any = program.module()
+
+    def run(self, images: NDArray[Any]) -> Arrays:
+        """Run the program once.
+
+        Args:
+            images: uint8 (N, H, W, C) in 0..255, RGB if C is 3.
+
+        Returns:
+            The task's decoded results by name, the batch as first dimension.
+
+        Raises:
+            DataError: The array has another type or shape.
+        """
+        import torch
+
+        if not self.input.accepts(images):
+            raise DataError(f"{self.path} takes {self.input}, not {described(images)}")
+        try:
+            with torch.inference_mode():
+                decoded = self._module(torch.tensor(images, device=self.device))
+            return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
+        except Exception as error:  # torch's exceptions share no base
+            raise VisiongraftError(
+                f"{self.path} failed on {described(images)}: {one_line(error)}"
+            ) from error
+
+    def content_sha256(self) -> str | None:
+        """Hash names and contents of the file's records, all but the certificate."""
+        from visiongraft.exporters.pt2.archive import content_sha256
+
+        return content_sha256(self.path)

@@ -1,0 +1,55 @@
+"""What exporters that trace a graph share: the example, quiet, and the cause of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from visiongraft.errors import ExportError
+from visiongraft.exporters.capture import captured_output, one_line, unlogged
+from visiongraft.preprocess import PreprocessConfig
+
+
+def example_pictures(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
+    """Make two pictures of a size that none of the later comparisons has, unless it is fixed.
+
+    Args:
+        config: The network's preprocessing.
+        size: Fixed height and width of the pictures, or ``None``.
+
+    Returns:
+        uint8 (2, H, W, C).
+    """
+    height, width = size or (config.size[0] + 13, config.size[1] + 29)
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, height, width, len(config.mean))
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def untraceable(error: BaseException, size: tuple[int, int] | None) -> ExportError:
+    """Make one line of the many pages that tracing raises.
+
+    Args:
+        error: What it raised.
+        size: Fixed height and width of the pictures, or ``None``.
+
+    Returns:
+        The innermost cause, with what to do about it.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    cause = f"{type(error).__name__}: {one_line(error)}"
+    remedy = "" if size else "; if its size cannot vary, export with size=(height, width)"
+    if "data-dependent" in cause:
+        remedy = "; head and decode may not depend on values, as .item() and 'if' on tensors do"
+    return ExportError(f"PyTorch cannot export this model: {cause}{remedy}")
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep progress, warnings and logs of tracing off the user's terminal."""
+    with captured_output(), unlogged():
+        yield

@@ -1,0 +1,107 @@
+"""How exporters write: aside, for pictures of any size if that can be proved, then into place."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from visiongraft.errors import ExportError, OptionError, VisiongraftError
+from visiongraft.exporter import Certificate
+from visiongraft.files import write_json
+from visiongraft.preprocess import PreprocessConfig
+
+Result = TypeVar("Result")
+log = logging.getLogger("visiongraft")
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give an empty temporary file in the target's folder; it never outlives the block.
+
+    Args:
+        path: The target. What the block leaves there stays; see ``move_into_place``.
+
+    Yields:
+        The temporary file.
+
+    Raises:
+        OptionError: ``path`` is a folder.
+        VisiongraftError: The folder cannot be written to.
+    """
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name a file in it, such as {path / 'model'}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            left_over.unlink()  # of an export that was killed
+        temporary.touch()
+        yield temporary
+    except OSError as error:
+        raise VisiongraftError(
+            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
+            "another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def append(file: Path, content: bytes) -> None:
+    """Add to the end of a file, and wait until it is on the disk."""
+    with open(file, "ab") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def move_into_place(temporary: Path, path: Path, certificate: Certificate) -> None:
+    """Put a proved file where it belongs, and its certificate beside it.
+
+    Args:
+        temporary: The file.
+        path: The target.
+        certificate: Goes to ``<file>.certificate.json``.
+    """
+    os.replace(temporary, path)
+    write_json(path.with_name(f"{path.name}.certificate.json"), certificate.to_json())
+
+
+def at_any_size_if_possible(
+    attempt: Callable[[tuple[int, int] | None], Result],
+    config: PreprocessConfig,
+    size: tuple[int, int] | None,
+) -> tuple[Result, tuple[str, ...]]:
+    """Make and prove a file, if need be for pictures of one size.
+
+    Only a network that sees pictures at their own size (``resize="pad"``) may be bound to one.
+
+    Args:
+        attempt: Makes and proves the file for a height and width of its pictures, or for any.
+        config: The network's preprocessing.
+        size: What the user asked for.
+
+    Returns:
+        What the attempt gave, and a warning if the size had to be fixed unasked.
+
+    Raises:
+        ExportError: No file agrees with PyTorch.
+    """
+    try:
+        return attempt(size), ()
+    except ExportError as error:
+        if size is not None or config.resize != "pad":
+            raise
+        result = attempt(config.size)
+        log.info("no file for pictures of any size: %s", error)  # it may name a picture's file
+        height, width = config.size
+        warning = (
+            f"the input is fixed to {height}x{width} pixels (size= chooses), since no file for "
+            "pictures of any size agrees with PyTorch"
+        )
+        return result, (warning,)

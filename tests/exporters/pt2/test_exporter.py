@@ -1,0 +1,366 @@
+"""Exporting .pt2 files as a user does: what is written, what is left, what the file says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import visiongraft.exporters.pt2 as package
+from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.cli import main
+from visiongraft.errors import ExportError, OptionError
+from visiongraft.exported import open_exported
+from visiongraft.exporters.pt2.exporter import Pt2Exporter
+from visiongraft.exporters.pt2.runtime import Pt2Predictor
+from visiongraft.model import TransferModel
+from visiongraft.network import Network
+from visiongraft.plugin_manager import plugins
+from visiongraft.task import Decoded, create_task
+from visiongraft.testing import check_exporter
+
+
+def test_the_exporter_is_found_as_a_plugin() -> None:
+    assert package.register_exporters() == [Pt2Exporter]
+    assert plugins().exporters()["pt2"] is Pt2Exporter
+
+
+@pytest.mark.slow
+def test_the_exporter_passes_the_kit() -> None:
+    check_exporter("pt2")
+
+
+def test_the_file_and_its_certificate_are_all_that_is_written(program_file: Any) -> None:
+    names = sorted(path.name for path in program_file.path.parent.iterdir())
+    assert names == ["shades.pt2", "shades.pt2.certificate.json"]
+    beside = json.loads((program_file.path.parent / names[1]).read_text())
+    inside = Pt2Predictor(program_file.path).metadata["certificate"]
+    assert beside == inside == json.loads(json.dumps(program_file.certificate.to_json()))
+
+
+def test_the_proof_is_that_of_the_onnx_exporter(program_file: Any, exported: Any) -> None:
+    tried, other = (
+        [(c.inputs, c.batch, c.pictures, c.sizes, c.decisions) for c in certificate.checks]
+        for certificate in (program_file.certificate, exported.certificate)
+    )
+    assert tried == other
+    one, two = program_file.certificate, exported.certificate
+    assert (one.data_sha256, one.metric_torch) == (two.data_sha256, two.metric_torch)
+    assert one.metric_exported == one.metric_torch and one.flips == 0
+    assert one.difference < 1e-6 and one.backbone == two.backbone
+    assert set(one.versions) == {"visiongraft", "python", "torch", "torchvision"}
+
+
+def test_plain_torch_loads_the_file(program_file: Any) -> None:
+    extra = {"metadata.json": "", "certificate.json": ""}
+    program = torch.export.load(program_file.path, extra_files=extra)
+    images = np.stack([program_file.photos.load(1)] * 2)
+    with torch.inference_mode():
+        found = program.module()(torch.tensor(images))
+        expected = program_file.model.inference_graph()(torch.tensor(images))
+    assert list(found) == ["probabilities", "classes", "area"]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert json.loads(extra["metadata.json"])["task"] == "shades"
+    assert json.loads(extra["certificate.json"])["flips"] == 0
+
+
+def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
+    metadata = Pt2Predictor(program_file.path).metadata
+    task = program_file.model.task
+    assert metadata["task_metadata"] == {"labels": ["dark", "middle", "/m/01bright"]}
+    assert create_task(type(task), metadata["task_options"]) == task
+    assert metadata["training"] == {"data": "flowers", "epochs": 3, "schedule": "lp_ft"}
+    assert metadata["outputs"][1] == {"name": "classes", "dtype": "int64", "shape": ["batch"]}
+    entry = metadata["input"]
+    assert (entry["dtype"], entry["layout"], entry["colour"]) == ("uint8", "NHWC", "RGB")
+    assert (entry["height"], entry["width"]) == (None, None)
+
+
+def test_no_path_of_this_machine_and_no_code_is_in_the_file(program_file: Any) -> None:
+    content = program_file.path.read_bytes()
+    forbidden = [str(Path.cwd()), str(Path.home()), str(program_file.path.parent), "site-packages"]
+    forbidden += ["/home/someone", "patient-", ".py", "conftest", "NormalizedHead", "stack_trace"]
+    for text in forbidden:
+        assert text.encode() not in content, text
+    assert b"head.linear.weight" in content  # the search would see a name
+
+
+def test_exporting_twice_gives_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
+    path = tmp_path / "shades.pt2"
+    Pt2Exporter().export(program_file.model, path, program_file.photos)
+    assert path.read_bytes() == program_file.path.read_bytes()
+
+
+@pytest.fixture
+def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
+    """A model that gives other results while it is traced."""
+
+    @dataclass(frozen=True)
+    class Deceiver(type(exported.model.task)):  # type: ignore[misc]
+        def decode(self, outputs: Any, sizes: Any) -> Any:
+            turned = outputs.flip(1) if torch.compiler.is_exporting() else outputs
+            return super().decode(turned, sizes)
+
+    return make_model(Deceiver())
+
+
+def test_a_breach_leaves_an_older_file_as_it_was(
+    faulty: Any, exported: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pt2"
+    path.write_bytes(b"older and good")
+    (tmp_path / ".x.pt2.123.tmp").write_bytes(b"left by an export that was killed")
+    with pytest.raises(ExportError, match=r"disagrees with PyTorch.*patient-"):
+        Pt2Exporter().export(faulty, path, exported.photos)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pt2"]
+    assert path.read_bytes() == b"older and good"
+
+
+def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
+    make_model: Callable[..., Any],
+    exported: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    @dataclass(frozen=True)
+    class Untraceable(type(exported.model.task)):  # type: ignore[misc]
+        def decode(self, outputs: Any, sizes: Any) -> Any:
+            if outputs.sum() > 0:  # depends on values
+                outputs = outputs + 1
+            return super().decode(outputs, sizes)
+
+    model = make_model(Untraceable())
+    capfd.readouterr()
+    with pytest.raises(ExportError, match=r"cannot export this model: .*data-dep.*'if'") as caught:
+        Pt2Exporter().export(model, tmp_path / "x.pt2", None)
+    assert not re.search(r"\n|\x1b", str(caught.value))
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_asks_for_the_length_of_a_batch_is_exported(
+    make_model: Callable[..., Any], exported: Any, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class Lengthy(type(exported.model.task)):  # type: ignore[misc]
+        def decode(self, outputs: Any, sizes: Any) -> Any:
+            return {**super().decode(outputs, sizes), "zeros": outputs.new_zeros(len(outputs), 2)}
+
+    certificate = Pt2Exporter().export(make_model(Lengthy()), tmp_path / "x.pt2", None)
+    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+
+
+def test_a_fixed_size_is_explicit_in_metadata_and_certificate(
+    exported: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "fixed.pt2"
+    certificate = Pt2Exporter().export(exported.model, path, exported.photos, size=(40, 56))
+    predictor = Pt2Predictor(path)
+    assert (predictor.input.height, predictor.input.width) == (40, 56)
+    assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
+    assert "all pictures were resized to 40x56 first" in certificate.warnings
+
+
+def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
+    def export(path: Path, **options: Any) -> None:
+        Pt2Exporter().export(exported.model, path, None, **options)
+
+    with pytest.raises(OptionError, match="has no option 'sise'; did you mean 'size'"):
+        export(tmp_path / "x.pt2", sise=32)
+    with pytest.raises(OptionError, match="the pt2 exporter has no option 'precision'"):
+        export(tmp_path / "x.pt2", precision="fp16")
+    with pytest.raises(OptionError, match="max_batch=0 is no whole number"):
+        export(tmp_path / "x.pt2", max_batch=0)
+    with pytest.raises(OptionError, match="is a folder; name a file in it"):
+        export(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path) -> None:
+    certificate = Pt2Exporter().export(exported.model, tmp_path / "x.pt2", None, max_batch=5)
+    assert {check.batch for check in certificate.checks} == {1, 3, 5}
+
+
+# ---- pictures at their own size, and a task's own operators ----
+
+
+@torch.library.custom_op("visiongraft_pt2_tests::mirrored", mutates_args=())
+def mirrored(maps: Tensor) -> Tensor:
+    """Turn maps left to right, with numpy, which no exporter can trace."""
+    return torch.from_numpy(maps.numpy()[..., ::-1].copy())
+
+
+@mirrored.register_fake
+def _(maps: Tensor) -> Tensor:
+    return torch.empty_like(maps)
+
+
+class WideHead(nn.Module):
+    """Decides by the size of a map, which tracing makes a constant of."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, 3)
+
+    def forward(self, features: Features) -> Tensor:
+        maps = features.maps[1]
+        logits: Tensor = self.linear(maps.mean((2, 3)) * (2.0 if maps.shape[-1] > 11 else 1.0))
+        return logits
+
+
+@pytest.fixture
+def padded(exported: Any) -> Callable[..., TransferModel]:
+    """Give a function that builds a model of pictures at their own size."""
+
+    def build(operators: Mapping[Any, Callable[..., Any]] | None) -> TransferModel:
+        @dataclass(frozen=True)
+        class Own(type(exported.model.task)):  # type: ignore[misc]
+            name: ClassVar[str] = "own"
+
+            def build_head(self, backbone: Backbone) -> nn.Module:
+                return WideHead(backbone.info.channels[1])
+
+            def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+                decoded: Decoded = super().decode(outputs, sizes)
+                if operators is None:
+                    return decoded
+                return {**decoded, "turned": mirrored(decoded["probabilities"])}
+
+            def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
+                assert exporter == "pt2"
+                return operators or {}
+
+        torch.manual_seed(0)
+        backbone = load_backbone("simple_cnn", weights=None, size=32)
+        config = replace(backbone.info.preprocess, resize="pad")
+        backbone.info = replace(backbone.info, preprocess=config)
+        return TransferModel(Network(backbone, Own()).eval())
+
+    return build
+
+
+def test_a_network_that_cannot_vary_is_fixed_to_its_size_with_a_warning(
+    padded: Any, tmp_path: Path
+) -> None:
+    certificate = Pt2Exporter().export(padded(None), tmp_path / "x.pt2", None)
+    assert certificate.warnings[0].startswith("the input is fixed to 32x32 pixels (size= chooses)")
+    assert Pt2Predictor(tmp_path / "x.pt2").input.height == 32
+
+
+def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"visiongraft_pt2_tests::mirrored.*Task.operators\('pt2'"
+    ):
+        Pt2Exporter().export(padded({}), tmp_path / "x.pt2", None)
+    operator = torch.ops.visiongraft_pt2_tests.mirrored.default
+    Pt2Exporter().export(padded({operator: lambda maps: maps.flip(-1)}), tmp_path / "x.pt2", None)
+    with pytest.raises(ExportError, match="disagrees with PyTorch"):
+        wrong = {operator: lambda maps: maps.clone()}
+        Pt2Exporter().export(padded(wrong), tmp_path / "y.pt2", None)
+
+
+# ---- opening, and checking again ----
+
+
+def test_the_suffix_opens_the_file(program_file: Any, pictures: list[Any]) -> None:
+    opened = open_exported(program_file.path)
+    assert isinstance(opened, Pt2Predictor)
+    assert (opened.task, opened.labels[0], opened.precision) == ("shades", "dark", "fp32")
+    found = opened.predict([pictures[0], pictures[1]])
+    expected = program_file.model.inference_graph()(torch.tensor(pictures[0][None]))
+    np.testing.assert_allclose(
+        found[0]["probabilities"], expected["probabilities"][0].detach().numpy(), rtol=1e-5
+    )
+
+
+LOADED = """
+import sys
+from visiongraft.exporters.pt2.runtime import Pt2Predictor
+predictor = Pt2Predictor(sys.argv[1])
+import numpy as np
+predictor.run(np.zeros((1, 20, 20, 3), np.uint8))
+assert "torch" in sys.modules
+print([name for name in sys.modules if name.startswith(("timm", "visiongraft.plugins", "onnx"))])
+print([name for name in ("visiongraft.network", "visiongraft.preprocess") if name in sys.modules])
+"""
+
+
+def test_the_file_needs_none_of_the_models_code(program_file: Any) -> None:
+    command = [sys.executable, "-c", LOADED, str(program_file.path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
+
+
+def test_without_torch_the_file_is_refused_in_one_line(program_file: Any) -> None:
+    code = "import sys; sys.modules['torch'] = None; from visiongraft.cli import main; "
+    words = [sys.executable, "-c", f"{code}sys.exit(main(sys.argv[1:]))", "predict"]
+    words += [str(program_file.path), "a.png"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs PyTorch" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_arrays_that_do_not_fit_and_unknown_devices_are_one_line(program_file: Any) -> None:
+    with pytest.raises(Exception, match=r"takes uint8 \(pictures, any, any, 3\), not float64"):
+        Pt2Predictor(program_file.path).run(np.zeros((1, 20, 20, 3)))
+    with pytest.raises(OptionError, match="runs on cpu or cuda, not 'cude'; did you mean 'cuda'"):
+        Pt2Predictor(program_file.path, "cude")
+
+
+@pytest.fixture
+def copied(program_file: Any, tmp_path: Path) -> Path:
+    """A copy of the file and its certificate."""
+    for path in program_file.path.parent.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    return tmp_path / "shades.pt2"
+
+
+def test_the_file_is_checked_again_by_the_command(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(copied), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    points = {point["name"]: point["passed"] for point in answer["points"]}
+    assert points["content"] and points["certificate"] and points["random pictures"]
+    beside = copied.with_name("shades.pt2.certificate.json")
+    beside.write_text(beside.read_text().replace('"flips": 0', '"flips": 1', 1))
+    assert main(["verify", str(copied)]) == 1
+    assert "is the certificate of another file" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_flipped_or_missing_byte_is_one_line_or_seen_by_verify(copied: Path) -> None:
+    from visiongraft.errors import ArtifactError
+    from visiongraft.exporters.recheck import recheck
+
+    content = copied.read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for position in random.integers(0, len(content), 60):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(random.integers(0, 8))
+        copied.write_bytes(damaged)
+        try:
+            content_point = recheck(copied).points[0]
+        except ArtifactError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:  # only what fills the gaps between records is not looked at
+            assert content_point.passed is True, position
+            assert content[position] in (0, ord("Z")) or content_point.passed is False
+    assert refused > 30
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        copied.write_bytes(content[:length])
+        with pytest.raises(ArtifactError, match="cannot be loaded"):
+            Pt2Predictor(copied)
