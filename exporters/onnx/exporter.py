@@ -69,7 +69,7 @@ class OnnxExporter(Exporter):
         chosen = parse_options(options).for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = FloatGraph(graph)
-        refuse_unprovable(graph, chosen, samples)
+        refuse_unprovable(chosen, samples)
         with _written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
             findings, exact = _prove_exact(draft)
@@ -158,7 +158,6 @@ def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
         if draft.options.size is not None or config.resize != "pad":
             raise
         draft.options = replace(draft.options, size=config.size)
-        refuse_unprovable(draft.graph, draft.options, draft.samples)
         findings, exact = draft.prove_exact()
         log.info("no file for pictures of any size: %s", error)  # it may name a picture's file
         height, width = config.size

@@ -30,6 +30,8 @@ from visiongraft.exporters.onnx.pictures import (
     stack_common,
 )
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
+from visiongraft.exporters.originals import for_targets
+from visiongraft.nearest import Size
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Metrics, Task
 from visiongraft.undecided import MOST, settle
@@ -121,28 +123,29 @@ def verify(
     checks += [_compare_plain(pair, size or config.size, batch) for batch in (1, len(PLAIN))]
     if real is None:
         return Findings(tuple(checks), None, None, None, (_NO_PICTURES,))
-    measured = measurable(graph, size)
-    single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, measured)
+    bare = bare_size(graph, size)
+    single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, bare)
     checks.append(single)
-    warnings = real.warnings() if measured else (*real.warnings(), _NOT_MEASURED)
+    warnings = real.warnings()
+    if graph.task.at_picture_size and (bare or size):
+        warnings += (_BROUGHT_BACK,)
     if budget is not None:
         _hold(pair.task, budget, single, metric_torch, metric_exported)
         warnings += _many_changed(budget, single)
     return Findings(tuple(checks), metric_torch, metric_exported, sha256, warnings)
 
 
-def measurable(graph: InferenceGraph, size: tuple[int, int] | None) -> bool:
-    """Say whether the task can measure what a file gives for pictures with targets.
+def bare_size(graph: InferenceGraph, size: Size | None) -> Size | None:
+    """Give height and width of the network's input where the file is the bare network.
 
     Args:
         graph: The graph that the file is made of.
         size: Fixed size of its pictures.
 
     Returns:
-        Not where maps belong to the pictures' own size and the file gives them at another.
+        The size at which its maps come; ``None`` for a file that takes raw pictures.
     """
-    at_another_size = size is not None or isinstance(graph, FloatGraph)
-    return not (graph.task.at_picture_size and at_another_size)
+    return (size or graph.preprocess.config.size) if isinstance(graph, FloatGraph) else None
 
 
 def worsening(task: Task, reference: float, candidate: float) -> float:
@@ -181,8 +184,8 @@ def _many_changed(budget: float, single: Check) -> tuple[str, ...]:
 
 
 _NO_PICTURES = "no real picture was tried; export with data to compare on what the model will see"
-_NOT_MEASURED = (
-    "the metric was not computed, since the file gives maps of another size than the pictures"
+_BROUGHT_BACK = (
+    "for the metric, maps of both sides were brought to the pictures' own size by the nearest pixel"
 )
 
 
@@ -348,7 +351,7 @@ def _compare_batches(pair: _Pair, real: RealPictures, batch: int) -> Check:
 
 
 def _compare_single(
-    pair: _Pair, real: RealPictures, measured: bool
+    pair: _Pair, real: RealPictures, bare: Size | None
 ) -> tuple[Check, float | None, float | None, str]:
     tally = _Tally(pair, "real", 1)
     metrics = pair.task.build_metrics(), pair.task.build_metrics()
@@ -358,12 +361,10 @@ def _compare_single(
         digest.add(original)
         results = pair.run(image[None])
         tally.add(image[None], results, [_place(index)], [real.samples.name(index)])
-        if measured:
-            for metric, decoded in zip(metrics, results, strict=True):
-                metric.update(decoded, pair.task.collate([real.samples.target(index)]))
+        for metric, decoded in zip(metrics, results, strict=True):
+            shown = for_targets(pair.task, decoded, bare, image.shape[:2], original.shape[:2])
+            metric.update(shown, pair.task.collate([real.samples.target(index)]))
     check = tally.result()
-    if not measured:
-        return check, None, None, digest.hexdigest()
     torch_value, exported_value = (headline_of(pair.task, m) for m in metrics)
     return check, torch_value, exported_value, digest.hexdigest()
 
