@@ -74,6 +74,7 @@ class OnnxExporter(Exporter):
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = FloatGraph(graph)
+        refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
             findings, exact = _prove_exact(draft)
@@ -140,7 +141,6 @@ def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
 
     def attempt(size: tuple[int, int] | None) -> tuple[Findings, onnx.ModelProto]:
         draft.options = replace(draft.options, size=size)
-        refuse_unprovable(draft.graph, draft.options, draft.samples)
         return draft.prove_exact()
 
     config = draft.graph.preprocess.config
