@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import PARTS, LabelledFiles, LabelledParts
+from visiongraft.data.folder import LabelledFiles, LabelledParts
+from visiongraft.data.listing import PARTS
 from visiongraft.errors import DataError, name_some, near_matches, on_one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")

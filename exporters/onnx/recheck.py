@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from visiongraft.comparison import Disagreement, compare_arrays
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
 from visiongraft.exporters.capture import one_line

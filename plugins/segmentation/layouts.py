@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.folder import PARTS, list_pictures
+from visiongraft.data.listing import PARTS, list_pictures
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.class_files import read_classes, read_lines
 from visiongraft.plugins.segmentation.masks import Colour

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.data.decode import IMAGE_SUFFIXES
-from visiongraft.data.folder import list_pictures, read_folder
+from visiongraft.data.folder import read_folder
+from visiongraft.data.listing import list_pictures
 from visiongraft.errors import DataError
 
 Touch = Callable[..., Path]
