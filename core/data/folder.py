@@ -8,6 +8,7 @@ from pathlib import Path
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
     PARTS,
+    PICTURE_FOLDERS,
     entries,
     files_below,
     is_picture,
@@ -78,6 +79,22 @@ def read_folder(root: Path) -> LabelledParts:
     if not any(len(files) for files in parts.values()):
         raise DataError(_nothing_found(root))
     return LabelledParts(parts, tuple(sorted(names)), tuple(warnings))
+
+
+def has_label_folders(root: Path) -> bool:
+    """Say whether the folders in a folder are labels, or parts that hold labels.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        False if pictures lie in it itself, or in folders whose names only say that they are
+        pictures or which part they are.
+    """
+    if _parts(root, []) != {"train": root}:
+        return True
+    words = {*PICTURE_FOLDERS, *(word for names in PARTS.values() for word in names)}
+    return any(f.name.lower() not in words for f in subfolders(root) if list_pictures(f))
 
 
 def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:

@@ -14,6 +14,8 @@ PARTS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+# Names of folders in small letters that say no more than that pictures are in them.
+PICTURE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 # What systems leave behind in folders and archives.
 LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 
