@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.listing import files_in
+from visiongraft.data.listing import files_in, folders_named
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.found import PASSED_OVER, Part, Source, in_order, is_background
@@ -132,9 +132,10 @@ def _labels_folder(pictures: Path) -> Path:
     parts = list(pictures.parts)
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].lower() == "images":
-            alike = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}
-            folder = Path(*parts[:i], alike.get(parts[i], "labels"), *parts[i + 1 :])
-            return folder if folder.is_dir() else pictures
+            above = Path(*parts[:i])
+            labels = folders_named(above, ("labels",)) if above.is_dir() else []
+            folder = Path(*labels[:1], *parts[i + 1 :])
+            return folder if labels and folder.is_dir() else pictures
     return pictures
 
 

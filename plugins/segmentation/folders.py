@@ -96,19 +96,22 @@ def split_flat(folder: Path) -> tuple[list[Path], list[Path]]:
     """
     files = files_in(folder, *IMAGE_SUFFIXES)
     stems = {path.stem for path in files}
-    masks = [
-        path
-        for path in files
-        if any(path.stem.endswith(e) and path.stem.removesuffix(e) in stems for e in ENDINGS[1:])
-    ]
-    return [path for path in files if path not in set(masks)], masks
+    pictures: list[Path] = []
+    masks: list[Path] = []
+    for path in files:
+        ends = [end for end in ENDINGS[1:] if path.stem.endswith(end)]
+        is_mask = any(path.stem.removesuffix(end) in stems for end in ends)
+        (masks if is_mask else pictures).append(path)
+    return pictures, masks
 
 
 def _whole(root: Path, warnings: list[str]) -> list[Piece]:
-    if (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir():
-        images, masks = [root / "JPEGImages"], [root / "SegmentationClass"]
-        return [Piece(root, images[0], masks[0], voc=True)]
     images, masks = _holding(root, PICTURES), _holding(root, MASKS)
+    own = root / "JPEGImages", root / "SegmentationClass"
+    voc = own[0].is_dir() and own[1].is_dir()
+    if voc:  # whatever else is there
+        images = [own[0], *(path for path in images if path != own[0])]
+        masks = [own[1], *(path for path in masks if path != own[1])]
     if not images or not masks:
         return []
     left = [printable(path.name) for path in (*images[1:], *masks[1:])]
@@ -117,7 +120,7 @@ def _whole(root: Path, warnings: list[str]) -> list[Piece]:
             f"{printable(root)} is read by {images[0].name} and {masks[0].name}; passed over: "
             f"{name_some(left)}"
         )
-    return [Piece(root, images[0], masks[0])]
+    return [Piece(root, images[0], masks[0], voc=voc)]
 
 
 def _holding(root: Path, names: Sequence[str]) -> list[Path]:

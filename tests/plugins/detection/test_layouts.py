@@ -207,6 +207,7 @@ def test_other_voc_files_that_could_be_meant_are_named(tmp_path: Path) -> None:
     [
         ("images/{part}/{name}", "labels/{part}/{name}.txt", "classes.txt"),
         ("Images/{part}/{name}", "Labels/{part}/{name}.TXT", "Labels/classes.txt"),
+        ("images/{part}/{name}", "LABELS/{part}/{name}.txt", "classes.txt"),
         ("{part}/images/{name}", "{part}/labels/{name}.txt", "classes.txt"),
         ("{part}/{name}", "{part}/{name}.txt", "train/_darknet.labels"),
         ("{part}/{name}", "{part}/{name}.txt", "obj.names"),

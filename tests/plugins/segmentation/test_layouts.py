@@ -212,6 +212,17 @@ def test_folders_that_could_be_meant_too_are_named(tmp_path: Path) -> None:
     ]
 
 
+def test_pascal_vocs_own_folders_come_first(tmp_path: Path) -> None:
+    write(tmp_path, ALL, "JPEGImages/{name}", "SegmentationClass/{name}")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").write_text("<annotation/>")
+    assert read_folder(tmp_path).warnings == ()
+    write(tmp_path, {"": {"z": 1}}, "images/{name}", "masks/{name}")
+    found = read_folder(tmp_path)
+    assert seen(found) == ALL and len(found.names) == 21
+    assert found.warnings[0].endswith("passed over: images, masks")
+
+
 def test_a_part_without_masks_and_lists_beside_the_parts_are_named(tmp_path: Path) -> None:
     scenes = {"train": SCENES["train"], "val": SCENES["val"]}
     write(tmp_path, scenes, "{part}/{name}", "{part}_labels/{name}")
