@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
 from visiongraft.exported import ExportedModel, open_exported

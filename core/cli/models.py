@@ -201,7 +201,7 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
 
 def _pictures(words: Sequence[Path]) -> Iterator[Path]:
     """Give files as they are, and the pictures in folders in order of their names."""
-    from visiongraft.data.folder import list_pictures
+    from visiongraft.data.listing import list_pictures
 
     for word in words:
         if not word.is_dir():
