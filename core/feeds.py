@@ -25,7 +25,8 @@ from visiongraft.data.loader import (
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ReplayError
 from visiongraft.network import Batch, Network
-from visiongraft.replay import PROBE_BATCH, Replay, ReplayPlan, Store, plan_replay
+from visiongraft.replay import Replay, Store
+from visiongraft.replay_plan import PROBE_BATCH, ReplayPlan, plan_replay
 from visiongraft.schedules import Phase
 from visiongraft.task import Transform
 

@@ -34,6 +34,7 @@ from torch.utils.data import default_collate
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import OptionError, PluginError, near_matches
+from visiongraft.nearest import at_size
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
@@ -371,6 +372,23 @@ class Task(ABC):
             The disagreement; infinite where names, shapes or finiteness differ.
         """
         return compare_arrays(reference, candidate)
+
+    def rescaled(self, decoded: Arrays, size: tuple[int, int], wanted: tuple[int, int]) -> Arrays:
+        """Bring results for pictures of one size to another size of the same pictures.
+
+        A file that takes pictures of one size only is measured this way, since targets belong to
+        the pictures at their own. Override it where results are places in pixels.
+
+        Args:
+            decoded: What ``decode`` gave, as arrays.
+            size: Height and width that the pictures had for it.
+            wanted: Height and width to bring them to.
+
+        Returns:
+            The results. The default changes maps alone, of tasks with ``at_picture_size``, by the
+            nearest pixel.
+        """
+        return at_size(decoded, size, wanted) if self.at_picture_size else decoded
 
     def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
         """Give an exporter its form of operators that the task made with ``torch.library``.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.errors import DataError
 from visiongraft.exporters.description import InputSpec
 

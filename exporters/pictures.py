@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable, to_array
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.errors import DataError
 from visiongraft.exporters.capture import one_line
 

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.description import CERTIFICATE, described_input
+from visiongraft.exporters.originals import for_targets
 from visiongraft.exporters.trial_pictures import (
     MAX_SINGLE,
     PLAIN,
@@ -146,6 +147,11 @@ class _File:
         if height is None or width is None or (self.input.kind == "float" and not padded):
             return None
         return height, width
+
+    @property
+    def bare_size(self) -> tuple[int, int] | None:
+        """The size of the network's input if that is what it takes."""
+        return (self.size or self.network_size) if self.input.kind == "float" else None
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
         """Give its results for raw pictures (N, H, W, C)."""
@@ -362,16 +368,15 @@ def _random_stacks(file: _File) -> Iterator[NDArray[np.uint8]]:
 
 def _metric(file: _File, task: Task, samples: Samples) -> tuple[Point, float | None]:
     """Measure the file, and judge it if the pictures are those of the certificate."""
-    moved = task.at_picture_size and (file.size is not None or file.input.kind == "float")
-    if moved:
-        return Point("metric", None, "not computed: maps are of another size than pictures"), None
     real = RealPictures(samples, file.input.channels, file.size)
     digest, metrics, pictures = PictureHash(), task.build_metrics(), 0
     try:
         for index, original, image in real.load(real.indices(MAX_SINGLE)):
             digest.add(original)
             pictures += 1
-            metrics.update(file.run(image[None]), task.collate([samples.target(index)]))
+            taken, was = image.shape[:2], original.shape[:2]
+            found = for_targets(task, file.run(image[None]), file.bare_size, taken, was)
+            metrics.update(found, task.collate([samples.target(index)]))
         value = metrics.compute()[task.headline]
     except ExportError as error:
         return Point("metric", False, str(error)), None
@@ -413,10 +418,10 @@ def _against_pytorch(
     more: dict[str, Any] = {}
     if file.input.kind == "float":
         from visiongraft.exporters.onnx.variants import FloatGraph
-        from visiongraft.exporters.onnx.verify import measurable, reference_of
+        from visiongraft.exporters.onnx.verify import reference_of
 
         graph = FloatGraph(graph)
-        more = {"reference": reference_of(graph), "measured": measurable(graph, file.size)}
+        more = {"reference": reference_of(graph), "bare": file.bare_size}
     budget = None if file.exact else float(file.certificate["budget"])
     try:
         findings = verify(file.run, graph, samples, file.size, budget=budget, **more)

@@ -24,6 +24,7 @@ from visiongraft.exporters.comparing import (
     Tally,
     equal_but_for_ties,
 )
+from visiongraft.exporters.originals import for_targets
 from visiongraft.exporters.trial_pictures import (
     MAX_SINGLE,
     PLAIN,
@@ -34,6 +35,7 @@ from visiongraft.exporters.trial_pictures import (
     sizes_around,
     stack_common,
 )
+from visiongraft.nearest import Size
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Metrics, Task
 
@@ -98,12 +100,12 @@ def verify(
     run: Run,
     graph: InferenceGraph,
     samples: Samples | None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     *,
     batches: Sequence[int] = BATCHES,
     budget: float | None = None,
     reference: Reference | None = None,
-    measured: bool = True,
+    bare: Size | None = None,
 ) -> Findings:
     """Run a file next to PyTorch, and compare through the task.
 
@@ -130,7 +132,8 @@ def verify(
         batches: Sizes of the batches.
         budget: By how much a lower precision may worsen the headline; ``None`` for full precision.
         reference: Gives PyTorch's results for raw pictures; those of ``graph`` if ``None``.
-        measured: Whether to compute the task's metric; never where ``measurable`` says no.
+        bare: Height and width of the network's input where the file is the bare network, which
+            gives maps at that size.
 
     Returns:
         What was found.
@@ -155,27 +158,15 @@ def verify(
     checks += [_compare_plain(pair, size or config.size, batch) for batch in (1, len(PLAIN))]
     if real is None:
         return Findings(tuple(checks), None, None, None, (_NO_PICTURES,))
-    measured = measured and measurable(pair.task, size)
-    single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, measured)
+    single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, bare)
     checks.append(single)
-    warnings = real.warnings() if measured else (*real.warnings(), _NOT_MEASURED)
+    warnings = real.warnings()
+    if pair.task.at_picture_size and (bare or size):
+        warnings += (_BROUGHT_BACK,)
     if budget is not None:
         _hold(pair.task, budget, single, metric_torch, metric_exported)
         warnings += _many_changed(budget, single)
     return Findings(tuple(checks), metric_torch, metric_exported, sha256, warnings)
-
-
-def measurable(task: Task, size: tuple[int, int] | None) -> bool:
-    """Say whether a task can measure what a file gives for pictures with targets.
-
-    Args:
-        task: The task.
-        size: Fixed size of the file's pictures.
-
-    Returns:
-        Not where maps belong to the pictures' own size and the file gives them at another.
-    """
-    return not (task.at_picture_size and size is not None)
 
 
 def worsening(task: Task, reference: float, candidate: float) -> float:
@@ -214,8 +205,8 @@ def _many_changed(budget: float, single: Check) -> tuple[str, ...]:
 
 
 _NO_PICTURES = "no real picture was tried; export with data to compare on what the model will see"
-_NOT_MEASURED = (
-    "the metric was not computed, since the file gives maps of another size than the pictures"
+_BROUGHT_BACK = (
+    "for the metric, maps of both sides were brought to the pictures' own size by the nearest pixel"
 )
 
 
@@ -245,7 +236,7 @@ def _compare_batches(pair: Pair, real: RealPictures, batch: int) -> Check:
 
 
 def _compare_single(
-    pair: Pair, real: RealPictures, measured: bool
+    pair: Pair, real: RealPictures, bare: Size | None
 ) -> tuple[Check, float | None, float | None, str]:
     tally = Tally(pair, "real", 1)
     metrics = pair.task.build_metrics(), pair.task.build_metrics()
@@ -255,12 +246,10 @@ def _compare_single(
         digest.add(original)
         results = pair.run(image[None])
         tally.add(image[None], results, [_place(index)], [real.samples.name(index)])
-        if measured:
-            for metric, decoded in zip(metrics, results, strict=True):
-                metric.update(decoded, pair.task.collate([real.samples.target(index)]))
+        for metric, decoded in zip(metrics, results, strict=True):
+            shown = for_targets(pair.task, decoded, bare, image.shape[:2], original.shape[:2])
+            metric.update(shown, pair.task.collate([real.samples.target(index)]))
     check = tally.result()
-    if not measured:
-        return check, None, None, digest.hexdigest()
     torch_value, exported_value = (headline_of(pair.task, m) for m in metrics)
     return check, torch_value, exported_value, digest.hexdigest()
 

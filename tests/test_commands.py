@@ -99,6 +99,27 @@ def test_model_folder_and_onnx_file_predict_alike(run: Run, exported: Path, tmp_
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
 
 
+def test_a_file_is_put_into_a_triton_repository_when_exported_and_later(
+    run: Run, exported: Path, tmp_path: Path
+) -> None:
+    models, file = tmp_path / "models", tmp_path / "photos.onnx"
+    assert run("export", exported / "run", file, "--triton", models)[0] == 0
+    assert (models / "photos" / "1" / "model.onnx").read_bytes() == file.read_bytes()
+    assert 'name: "photos"' in (models / "photos" / "config.pbtxt").read_text()
+    served = models / "photos" / "1" / "model.onnx"
+    said = f"{served} was already the latest version of model photos\n"
+    assert run("triton", file, models) == (0, said, "")
+    code, out, _ = run("triton", exported / "model.onnx", models, "--json")
+    assert code == 0
+    path = str(models / "model" / "1" / "model.onnx")
+    assert json.loads(out) == {"model": "model", "version": 1, "path": path, "added": True}
+    code, out, err = run("triton", exported / "photos", models)
+    assert (code, out, err) == (2, "", f"error: {exported / 'photos'} is a folder\n")
+    code, _, err = run("export", exported / "run", file, "--tritn", models)
+    assert code == 2
+    assert "the onnx exporter has no option 'tritn'; did you mean 'triton'?" in err
+
+
 def test_predicting_with_the_file_loads_no_torch(exported: Path) -> None:
     code = (
         "import sys; from visiongraft.cli import main\n"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import authoring, listings, models, training
+from visiongraft.cli.handed_on import HandsOn
 
 app = typer.Typer(
     add_completion=False,
@@ -62,4 +63,4 @@ for command in (
     authoring.new_plugin,
     authoring.check_plugin,
 ):
-    app.command()(command)
+    app.command(cls=HandsOn if command is models.export else None)(command)

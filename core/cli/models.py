@@ -107,7 +107,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Write MODEL into one file that is proved to agree with PyTorch."""
+    """Write MODEL into one file that is proved to agree with PyTorch.
+
+    Any other --NAME VALUE is an option of the exporter, as NAME=VALUE behind --set is.
+    """
     from visiongraft.cli.options import parse_pairs
     from visiongraft.model import load
 
@@ -198,7 +201,7 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
 
 def _pictures(words: Sequence[Path]) -> Iterator[Path]:
     """Give files as they are, and the pictures in folders in order of their names."""
-    from visiongraft.data.folder import list_pictures
+    from visiongraft.data.listing import list_pictures
 
     for word in words:
         if not word.is_dir():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.listing import (
+    PARTS,
+    PICTURE_FOLDERS,
+    entries,
+    files_below,
+    is_picture,
+    list_pictures,
+    subfolders,
+)
 from visiongraft.errors import DataError, name_some
-
-PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_folder(root: Path) -> LabelledParts:
 
     Args:
         root: Holds a folder per label, or ``train``, ``val`` and ``test`` folders that do. Folders
-            below a label's folder belong to it. Names that begin with a dot are passed over.
+            below a label's folder belong to it. What is hidden is passed over.
 
     Returns:
         Files by part, sorted by path, so that they do not depend on the file system's order.
@@ -72,7 +73,7 @@ def read_folder(root: Path) -> LabelledParts:
     parts: dict[str, LabelledFiles] = {}
     names: set[str] = set()
     for part, folder in _parts(root, warnings).items():
-        labels = _subfolders(folder)
+        labels = subfolders(folder)
         names.update(_label(label) for label in labels)
         parts[part] = _read_part(folder, labels, warnings)
     if not any(len(files) for files in parts.values()):
@@ -80,30 +81,31 @@ def read_folder(root: Path) -> LabelledParts:
     return LabelledParts(parts, tuple(sorted(names)), tuple(warnings))
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """List the picture files in a folder and below, sorted, without hidden ones.
+def has_label_folders(root: Path) -> bool:
+    """Say whether the folders in a folder are labels, or parts that hold labels.
 
     Args:
-        folder: Where to look; links to other folders are followed.
+        root: The folder.
 
     Returns:
-        Their paths.
-
-    Raises:
-        DataError: A folder cannot be read.
+        False if pictures lie in it itself, or in folders whose names only say that they are
+        pictures or which part they are.
     """
-    return [path for path in _files_below(folder) if _is_picture(path)]
+    if _parts(root, []) != {"train": root}:
+        return True
+    words = {*PICTURE_FOLDERS, *(word for names in PARTS.values() for word in names)}
+    return any(f.name.lower() not in words for f in subfolders(root) if list_pictures(f))
 
 
 def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
     """Find the folders of the parts; a set that is not divided is all training."""
-    folders = {folder.name.lower(): folder for folder in _subfolders(root)}
+    folders = {folder.name.lower(): folder for folder in subfolders(root)}
     found: dict[str, Path] = {}
     for part, words in PARTS.items():
         folder = next((folders[word] for word in words if word in folders), None)
-        if folder is not None and _subfolders(folder):
+        if folder is not None and subfolders(folder):
             found[part] = folder
-    others = [folder for folder in _subfolders(root) if folder not in found.values()]
+    others = [folder for folder in subfolders(root) if folder not in found.values()]
     if not found or (len(found) == 1 and any(list_pictures(folder) for folder in others)):
         return {"train": root}  # a label may happen to be called like a part
     if others:
@@ -119,14 +121,14 @@ def _read_part(part: Path, labels: list[Path], warnings: list[str]) -> LabelledF
     names: list[tuple[str, ...]] = []
     others: list[Path] = []
     for folder in labels:
-        files = list(_files_below(folder))
-        pictures = [path for path in files if _is_picture(path)]
+        files = list(files_below(folder))
+        pictures = [path for path in files if is_picture(path)]
         paths += pictures
         names += [(_label(folder),)] * len(pictures)
-        others += [path for path in files if not _is_picture(path)]
+        others += [path for path in files if not is_picture(path)]
         if not pictures:
             warnings.append(f"label {_label(folder)!r} has no pictures in {printable(part)}")
-    loose = [path for path in _entries(part) if path.is_file()]
+    loose = [path for path in entries(part) if path.is_file()]
     for files, reason in ((others, "are no pictures by their suffix"), (loose, "have no label")):
         if files:
             named = name_some(printable(path.name) for path in files)
@@ -140,51 +142,15 @@ def _label(folder: Path) -> str:
     return printable(folder.name)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_dir()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk in sorted order, through links to folders too, but into each folder once."""
-    seen: set[str] = set()
-    for here, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        seen.add(os.path.realpath(here))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(os.path.join(here, name)) not in seen
-        )
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _raise(error: OSError) -> None:
-    raise _unreadable(error) from error
-
-
-def _unreadable(error: OSError) -> DataError:
-    return DataError(f"{printable(error.filename)}: cannot be read: {error.strerror}")
-
-
 def _nothing_found(root: Path) -> str:
     name = printable(root)
-    loose = [path for path in _entries(root) if _is_picture(path)]
+    loose = [path for path in entries(root) if is_picture(path)]
     if loose:
         return (
             f"{name} holds {len(loose)} pictures but no folder per label; sort them into "
             "LABEL/picture.jpg, or give a CSV with the columns path and label"
         )
-    suffixes = sorted({path.suffix.lower() or path.name for path in _files_below(root)})
+    suffixes = sorted({path.suffix.lower() or path.name for path in files_below(root)})
     if suffixes:
         return (
             f"{name} holds no pictures, only {name_some(map(printable, suffixes))}; known are "

@@ -7,15 +7,24 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import PARTS, LabelledFiles, LabelledParts
+from visiongraft.data.folder import LabelledFiles, LabelledParts
+from visiongraft.data.listing import PARTS, PICTURE_FOLDERS, folders_named
 from visiongraft.errors import DataError, name_some, near_matches, on_one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
+# fmt: off
+PATHS = (
+    "path", "filename", "file_name", "file", "filepath", "file_path", "image", "img", "image_path",
+    "img_path", "image_name",
+)
+# fmt: on
+LABELS = ("label", "labels", "class", "category", "class_name", "label_name", "target")
+SPLITS = ("set", "subset", "part", "partition", "fold")
 _SEPARATORS = re.compile(r"[|;]")
 
 Row = tuple[int, dict[str, Any]]
@@ -30,8 +39,9 @@ def read_manifest(path: Path) -> LabelledParts:
     Args:
         path: A CSV, TSV or Parquet file with the columns ``path``, ``label`` (or ``labels``: names
             separated by ``|`` or ``;``, or a list in Parquet, maybe none) and, if the set is
-            divided, ``split`` (train, val, validation, test; empty means train). Relative paths
-            start at the table's folder.
+            divided, ``split`` (train, val, validation, test; empty means train). The first two may
+            have one of the other names in ``PATHS`` and ``LABELS``. Relative paths start at the
+            table's folder, or see ``find_base``.
 
     Returns:
         Files by part, in the table's order.
@@ -46,16 +56,18 @@ def read_manifest(path: Path) -> LabelledParts:
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     if not rows:
         raise DataError(f"{shown} has no rows")
-    column = _label_column(shown, rows[0][1])
+    first = rows[0][1]
+    path_column, column = _column(shown, first, PATHS), _column(shown, first, LABELS)
+    base = find_base(path, [_text(row[path_column]) for _, row in rows])
     listed: dict[tuple[str, str], tuple[str, ...]] = {}
     repeated: list[str] = []
     for number, row in rows:
         place = f"{shown}, row {number}"
-        name, labels = _text(row["path"]), _labels(row[column], several=column == "labels")
+        name, labels = _text(row[path_column]), _labels(row[column], several=column == "labels")
         if not name or not (labels or column == "labels"):
             empty = column if name else "path"
             raise DataError(f"{place}: {empty} is empty; fill it in or drop the row")
-        key = _part(place, row.get("split")), os.path.normpath(path.parent / name)
+        key = _part(place, row.get("split")), os.path.normpath(base / name)
         if key in listed:
             repeated.append(printable(name))
         if listed.setdefault(key, labels) != labels:
@@ -63,9 +75,14 @@ def read_manifest(path: Path) -> LabelledParts:
                 f"{place}: {printable(name)} is listed twice, labelled otherwise; give one row per "
                 "picture (several labels go into a column 'labels', separated by |)"
             )
-    warnings = _missing(shown, path.parent, [file for _, file in listed])
+    warnings = missing_files(shown, base, [file for _, file in listed])
     if repeated:
         warnings.append(f"{shown} lists {len(repeated)} pictures twice: {name_some(repeated)}")
+    warnings += [
+        f"{shown}: column {name!r} is not read; call it 'split' if it holds parts"
+        for name in SPLITS
+        if name in first and "split" not in first
+    ]
     unlabelled = [printable(file) for (_, file), labels in listed.items() if not labels]
     if unlabelled:
         warnings.append(
@@ -126,13 +143,40 @@ def _parquet_rows(path: Path) -> list[Row]:
     ]
 
 
-def _label_column(shown: str, row: dict[str, Any]) -> str:
-    if "path" not in row:
-        raise DataError(f"{shown} has no column 'path'{near_matches('path', row)}")
-    for name in ("label", "labels"):
+def find_base(table: Path, names: Sequence[str]) -> Path:
+    """Find the folder that the paths in a table are relative to.
+
+    Args:
+        table: The file.
+        names: The paths.
+
+    Returns:
+        The table's folder; only if none of some pictures lies there, the first of a folder of the
+        table's own name, or of one for pictures beside it, in which some do.
+    """
+    probes = names[:: max(len(names) // 20, 1)]
+    beside = folders_named(table.parent, (table.stem.lower(), *PICTURE_FOLDERS))
+    for folder in (table.parent, *beside):
+        if any(name and os.path.isfile(folder / name) for name in probes):
+            return folder
+    return table.parent
+
+
+def _column(shown: str, row: dict[str, Any], names: Sequence[str]) -> str:
+    """Find a column: by its own name, the first one, else by the only other one."""
+    own = names[:2] if names is LABELS else names[:1]
+    for name in own:
         if name in row:
             return name
-    raise DataError(f"{shown} has no column 'label' or 'labels'{near_matches('label', row)}")
+    others = [name for name in names if name in row]
+    if len(others) > 1:
+        raise DataError(
+            f"{shown} has the columns {' and '.join(others)}; call the right one {names[0]!r}"
+        )
+    if not others:
+        wanted = " or ".join(map(repr, own))
+        raise DataError(f"{shown} has no column {wanted}{near_matches(names[0], row)}")
+    return others[0]
 
 
 def _text(value: Any) -> str:
@@ -160,7 +204,20 @@ def _part(place: str, value: Any) -> str:
     raise DataError(f"{place}: split {word!r} is none of train, val, test")
 
 
-def _missing(shown: str, folder: Path, files: list[str]) -> list[str]:
+def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
+    """Say which pictures of a table do not exist.
+
+    Args:
+        shown: The table.
+        folder: Where relative paths start.
+        files: The pictures.
+
+    Returns:
+        A warning, or none.
+
+    Raises:
+        DataError: None of them exists.
+    """
     missing = [file for file in files if not os.path.isfile(file)]
     if not missing:
         return []

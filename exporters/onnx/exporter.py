@@ -18,6 +18,7 @@ from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions, parse_options
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
+from visiongraft.exporters.onnx.triton import model_folder, write_repository
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
@@ -62,12 +63,18 @@ class OnnxExporter(Exporter):
         Raises:
             ExportError: The file could not be made, disagrees with PyTorch, or costs more than its
                 budget; no file is left, and an older one at ``path`` stays as it was.
+            ArtifactError: The file is there, but the Triton repository holds another model of its
+                name.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
+        chosen = parse_options(options)
+        if chosen.triton is not None:
+            model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
         graph = model.inference_graph()
-        chosen = parse_options(options).for_network(graph.preprocess.config)
+        chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = FloatGraph(graph)
+        refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
             findings, exact = _prove_exact(draft)
@@ -80,6 +87,8 @@ class OnnxExporter(Exporter):
             text = as_texts({CERTIFICATE: certificate.to_json()})[CERTIFICATE]
             append(temporary, certificate_field(text))
             move_into_place(temporary, path, certificate)
+        if chosen.triton is not None:
+            write_repository(path, chosen.triton)
         return certificate
 
 
@@ -132,7 +141,6 @@ def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
 
     def attempt(size: tuple[int, int] | None) -> tuple[Findings, onnx.ModelProto]:
         draft.options = replace(draft.options, size=size)
-        refuse_unprovable(draft.graph, draft.options, draft.samples)
         return draft.prove_exact()
 
     config = draft.graph.preprocess.config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError, near_matches
@@ -25,6 +26,7 @@ class ExportOptions:
         precision: What backbone and head compute in. Preprocessing and decoding are always float32.
         budget: By how much a lower precision may worsen the task's headline, in its own unit.
         max_batch: The largest batch to prove.
+        triton: A model repository of Triton Inference Server that the file is put into as well.
     """
 
     size: tuple[int, int] | None = None
@@ -32,6 +34,7 @@ class ExportOptions:
     precision: str = "fp32"
     budget: float = 0.01
     max_batch: int = 8
+    triton: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("input", INPUTS), ("precision", PRECISIONS)):
@@ -42,6 +45,8 @@ class ExportOptions:
             raise OptionError(f"budget={self.budget!r} is no number of 0 or more")
         if type(self.max_batch) is not int or self.max_batch < 1:
             raise OptionError(f"max_batch={self.max_batch!r} is no whole number of 1 or more")
+        if self.triton is not None and not (self.triton and isinstance(self.triton, (str, Path))):
+            raise OptionError(f"triton={self.triton!r} is no folder; write it as ./NAME")
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -25,10 +25,13 @@ from visiongraft.exporters.onnx.graph import OPSET, trace
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
 from visiongraft.exporters.onnx.variants import DTYPES, feed, lowered
-from visiongraft.exporters.onnx.verify import measurable
+from visiongraft.exporters.onnx.verify import bare_size
+from visiongraft.exporters.originals import for_targets
 from visiongraft.exporters.trial_pictures import RealPictures
 from visiongraft.exporters.verify import BudgetError, Findings, headline_of, worsening
+from visiongraft.nearest import Size
 from visiongraft.network import InferenceGraph
+from visiongraft.task import Metrics
 
 log = logging.getLogger("visiongraft")
 
@@ -66,13 +69,10 @@ class Draft(Protocol):
         """Compare the content with PyTorch."""
 
 
-def refuse_unprovable(
-    graph: InferenceGraph, options: ExportOptions, samples: Samples | None
-) -> None:
+def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
     """Stop before any work where a lower precision could not be held to its budget.
 
     Args:
-        graph: What is exported.
         options: What the user chose.
         samples: Real pictures with targets, or ``None``.
 
@@ -86,11 +86,6 @@ def refuse_unprovable(
     if samples is None or not len(samples):
         raise OptionError(
             f"precision={precision!r} is held to a budget on labelled pictures; give some, data="
-        )
-    if not measurable(graph, options.size):
-        raise OptionError(
-            f"precision={precision!r} cannot be held to a budget, since the file would give maps of "
-            "another size than the pictures; leave out size= and input="
         )
     if precision == "bf16" and not _runs_bfloat16():
         raise ExportError(
@@ -253,6 +248,8 @@ class _Trial:
         self.inputs = {entry.name for entry in exact.graph.input}
         self.exact = exact
         self.calibrated = 0
+        self.bare = bare_size(self.graph, draft.options.size)
+        self._metric: float | None = None
 
     def calibration(self) -> Iterator[Arrays]:
         """Give the pictures that activations' ranges come from."""
@@ -267,9 +264,9 @@ class _Trial:
         metrics = self.task.build_metrics()
         differences, flips = [], 0
         for index, reference in list(self._reference.items())[:pictures]:
-            _, _, image = next(self.real.load([index]))
+            _, original, image = next(self.real.load([index]))
             decoded = _run(session, self._feed(image))
-            metrics.update(decoded, self.task.collate([self.real.samples.target(index)]))
+            self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
             found = self.task.compare(reference, decoded)
             differences.append(found.difference)
             flips += found.flips
@@ -283,19 +280,21 @@ class _Trial:
     def _reference(self) -> dict[int, Arrays]:
         """Results of the float32 file, by position of the picture."""
         session, held, results = _session(self.exact), 0, {}
-        for index, _, image in self.real.load(self.real.indices(SELECTION)):
-            results[index] = _run(session, self._feed(image))
-            held += sum(value.nbytes for value in results[index].values())
+        metrics = self.task.build_metrics()
+        for index, original, image in self.real.load(self.real.indices(SELECTION)):
+            decoded = results[index] = _run(session, self._feed(image))
+            self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
+            held += sum(value.nbytes for value in decoded.values())
             if held > _HELD_BYTES and len(results) > SENSITIVITY:
                 break
+        self._metric = headline_of(self.task, metrics)
         return results
 
-    @cached_property
-    def _metric(self) -> float | None:
-        metrics = self.task.build_metrics()
-        for index, decoded in self._reference.items():
-            metrics.update(decoded, self.task.collate([self.real.samples.target(index)]))
-        return headline_of(self.task, metrics)
+    def _measure(
+        self, metrics: Metrics, index: int, decoded: Arrays, taken: Size, was: Size
+    ) -> None:
+        found = for_targets(self.task, decoded, self.bare, taken, was)
+        metrics.update(found, self.task.collate([self.real.samples.target(index)]))
 
     def _feed(self, image: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():

@@ -19,6 +19,7 @@ from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.comparing import Reference, Run
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
 from visiongraft.exporters.verify import BATCHES, Findings
+from visiongraft.nearest import Size
 from visiongraft.network import InferenceGraph
 
 
@@ -26,7 +27,7 @@ def verify(
     file: Path,
     graph: InferenceGraph,
     samples: Samples | None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     *,
     batches: Sequence[int] = BATCHES,
     budget: float | None = None,
@@ -55,22 +56,21 @@ def verify(
         batches=batches,
         budget=budget,
         reference=reference_of(graph),
-        measured=measurable(graph, size),
+        bare=bare_size(graph, size),
     )
 
 
-def measurable(graph: InferenceGraph, size: tuple[int, int] | None) -> bool:
-    """Say whether the task can measure what a file gives for pictures with targets.
+def bare_size(graph: InferenceGraph, size: Size | None) -> Size | None:
+    """Give height and width of the network's input where the file is the bare network.
 
     Args:
         graph: The graph that the file is made of.
         size: Fixed size of its pictures.
 
     Returns:
-        Not where maps belong to the pictures' own size and the file gives them at another.
+        The size at which its maps come; ``None`` for a file that takes raw pictures.
     """
-    moved = isinstance(graph, FloatGraph) and graph.task.at_picture_size
-    return shared.measurable(graph.task, size) and not moved
+    return (size or graph.preprocess.config.size) if isinstance(graph, FloatGraph) else None
 
 
 def reference_of(graph: InferenceGraph) -> Reference:

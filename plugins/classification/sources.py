@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.folder import LabelledParts, read_folder
+from visiongraft.data.indexed import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.readers import read_data
@@ -49,8 +50,8 @@ def find_source(data: Any, labels: Sequence[str] = ()) -> Source:
     """Find pictures and label names.
 
     Args:
-        data: A folder with one folder per label, a CSV, TSV or Parquet table, a map-style dataset
-            of (image, target), what an installed reader of labels reads, or a pair (training,
+        data: A folder with one folder per label, a CSV, TSV or Parquet table, a text list, a folder
+            with these beside its pictures, a map-style dataset of (image, target), what an installed reader of labels reads, or a pair (training,
             validation) of these. A dataset's target is a label name or class id, a list, tuple or
             set of them, or an array of 0 and 1 per label.
         labels: The label map, if it is fixed already; class ids of a dataset that has no class
@@ -96,12 +97,14 @@ def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> Source:
 def _read_path(path: Path) -> Source:
     if path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir():
         return _from_files(read_manifest(path))
+    if path.is_file() and path.suffix.lower() == ".txt":
+        return _from_files(read_list(path))
     if path.is_file():
         raise DataError(
             f"{path} is a file of no known format; give a folder with one folder per label, or a "
             "table (.csv, .tsv, .parquet) with the columns path and label"
         )
-    return _from_files(read_folder(path))
+    return _from_files(read_indexed(path) or read_folder(path))
 
 
 def _from_files(found: LabelledParts) -> Source:

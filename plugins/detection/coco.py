@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
+from visiongraft.data.listing import files_in, folders_named, subfolders
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.found import PASSED_OVER, Part, Source, in_order, is_background
 from visiongraft.plugins.detection.objects import Annotation, Tally
-from visiongraft.plugins.detection.pictures import find_root, part_of, picture_size
+from visiongraft.plugins.detection.pictures import (
+    find_root,
+    one_of_each,
+    part_of_name,
+    picture_size,
+)
 
+FOLDERS = ("annotations", "annotation")
 SHAPE = "a COCO file holds the lists images, annotations and categories"
 
 
@@ -28,19 +34,22 @@ def find_files(folder: Path) -> dict[str, Path]:
 
     Returns:
         Files by part; a single file that names no part is ``"train"``. None if there are none.
+        Files of captions and the like beside those called ``instances`` are passed over.
 
     Raises:
         DataError: Two files are of the same part.
     """
-    for place in (folder, folder / "annotations"):
-        files = sorted(place.glob("*.json"))
+    for place in (folder, *folders_named(folder, FOLDERS)):
+        files = files_in(place, ".json")
         own = [f for f in files if f.stem.startswith("instances")]
-        found = _by_part(own or [f for f in files if part_of(_words(f.stem))], lambda f: f.stem)
+        named = own or [f for f in files if part_of_name(f.stem)]
+        found = one_of_each((part_of_name(f.stem), f) for f in named)
         if found:
             return found
-        if len(files) == 1 and _looks_right(files[0]):
-            return {"train": files[0]}
-    return _by_part(sorted(folder.glob("*/*.json")), lambda f: f.parent.name)
+        if len(own or files) == 1 and _looks_right((own or files)[0]):
+            return {"train": (own or files)[0]}
+    below = [f for p in subfolders(folder) for f in files_in(p, ".json")]
+    return one_of_each((part_of_name(f.parent.name), f) for f in below)
 
 
 def read_coco(files: Mapping[str, Path]) -> Source:
@@ -59,35 +68,35 @@ def read_coco(files: Mapping[str, Path]) -> Source:
     warnings: list[str] = []
     parts: dict[str, Part] = {}
     names: list[tuple[str, ...]] = []
+    groups: list[set[str]] = []
     for part, file in files.items():
         content = _load(file)
         categories = _categories(content, file)
         names.append(tuple(categories[i] for i in sorted(categories)))
+        groups.append(_group(content, categories))
         found = _read_part(content, categories, (part, file), tally, warnings)
         if len(found.annotations):
             parts[part] = found
     if not parts:
         raise DataError(f"{name_some(map(printable, files.values()))}: no picture is listed")
+    used = {n for part in parts.values() for each in part.annotations for n in each.names}
+    for group in set.union(*groups) - used:
+        if all(
+            group in own or group not in listed for own, listed in zip(groups, names, strict=True)
+        ):
+            names = [tuple(n for n in listed if n != group) for listed in names]
+            warnings.append(
+                f"category 0, {group!r}, has no box and is the supercategory of the others, so it "
+                "is no label; the option labels can make it one"
+            )
     return Source(parts, in_order(*names), tuple(warnings), tally)
 
 
-def _by_part(files: Iterable[Path], name: Any) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in files:
-        part = part_of(_words(name(file)))
-        if part is None:
-            continue
-        if part in found:
-            raise DataError(
-                f"{printable(found[part])} and {printable(file)} are both of the {part} part; give "
-                "one of the files, or a pair (training, validation)"
-            )
-        found[part] = file
-    return found
-
-
-def _words(stem: str) -> list[str]:
-    return re.split(r"[^A-Za-z0-9]+", stem)
+def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
+    """Find an entry that names all others as a whole, as Roboflow writes it; maybe none."""
+    above = {row.get("supercategory") for row in content["categories"] if row["id"] != 0}
+    name, others = categories.get(0), [n for key, n in categories.items() if key != 0]
+    return {name} if name is not None and above == {name} and name not in others else set()
 
 
 def _looks_right(file: Path) -> bool:
@@ -149,7 +158,8 @@ def _read_part(
             f"{printable(file)}: {strays.total()} boxes of pictures that are not listed were left "
             f"out: image ids {name_some(map(str, strays))}"
         )
-    names = [row["file_name"] for row in images.values()]
+    # Tools on Windows write backslashes, which are no separators elsewhere.
+    names = [row["file_name"].replace("\\", "/") for row in images.values()]
     root = find_root(names, file.parent, part)
     paths = [root / name for name in names]
     annotations = [

@@ -120,9 +120,15 @@ def read_labelled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
         The samples.
 
     Raises:
-        DataError: There are none, or a label is not in the label map.
+        DataError: There are none but training pictures because the others are missing, or a label
+            is not in the label map.
     """
     source = find_source(data)
+    if source.absent and source.parts.keys() == {"train"}:
+        raise DataError(
+            f"the data have only training pictures; the {' and '.join(source.absent)} pictures "
+            "that they name are not there"
+        )
     part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
     return _labelled(part, labels, source.tally)
 

@@ -32,12 +32,14 @@ class Source:
         names: All label names, those without boxes too, in the order of their ids.
         warnings: One line on each thing that was passed over.
         tally: What was odd about single boxes.
+        absent: Parts that the data name, and that are not there.
     """
 
     parts: dict[str, Part]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     tally: Tally = field(default_factory=Tally)
+    absent: tuple[str, ...] = ()
 
 
 BACKGROUND = frozenset({"background", "__background__", "_background_"})

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from visiongraft.data.decode import FORMATS, IMAGE_SUFFIXES
+from visiongraft.data.decode import FORMATS, printable
+from visiongraft.data.listing import subfolders
+from visiongraft.errors import DataError
 
 _ORIENTATION = 0x0112
 _PROBES = 20
@@ -37,11 +39,6 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def is_picture(path: Path) -> bool:
-    """Say whether a file is a picture by its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
 def part_of(words: Iterable[str]) -> str | None:
     """Say which part of a data set a file or folder is by the words in its name.
 
@@ -57,6 +54,36 @@ def part_of(words: Iterable[str]) -> str | None:
             if letters in names:
                 return part
     return None
+
+
+def part_of_name(name: str) -> str | None:
+    """Say which part a file or folder is by its name, such as ``"instances_train2017"``."""
+    return part_of(re.split(r"[^A-Za-z0-9]+", name))
+
+
+def one_of_each(found: Iterable[tuple[str | None, Path]]) -> dict[str, Path]:
+    """Collect the file or folder of each part.
+
+    Args:
+        found: Parts with their files; those of no part are left out.
+
+    Returns:
+        Files by part.
+
+    Raises:
+        DataError: Two are of the same part.
+    """
+    parts: dict[str, Path] = {}
+    for part, path in found:
+        if part is None:
+            continue
+        if part in parts:
+            raise DataError(
+                f"{printable(parts[part])} and {printable(path)} are both of the {part} part; give "
+                "one of them, or a pair (training, validation)"
+            )
+        parts[part] = path
+    return parts
 
 
 def find_root(names: Sequence[str], near: Path, part: str) -> Path:
@@ -79,7 +106,7 @@ def find_root(names: Sequence[str], near: Path, part: str) -> Path:
         return sum((root / probe).is_file() for probe in probes)
 
     def fits(root: Path, start: Path) -> int:
-        named = part_of(re.split(r"[^A-Za-z0-9]+", str(root.relative_to(start))))
+        named = part_of_name(str(root.relative_to(start)))
         return 0 if named is None else 1 if named == part else -1
 
     # Where any of them lie near, the others are missing: they are not to be had from elsewhere.
@@ -98,6 +125,6 @@ def _below(start: Path) -> list[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError:
+        return subfolders(folder)
+    except DataError:
         return []

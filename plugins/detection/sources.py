@@ -8,21 +8,14 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable
 from visiongraft.data.pictures import DatasetSamples, picture_array
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, on_one_line
-from visiongraft.plugins.detection.coco import find_files, read_coco
 from visiongraft.plugins.detection.found import PASSED_OVER, Part, Source, in_order, is_background
+from visiongraft.plugins.detection.layouts import read_path
 from visiongraft.plugins.detection.objects import Annotation, Box, Tally
-from visiongraft.plugins.detection.voc import is_voc, read_voc
-from visiongraft.plugins.detection.yolo import find_config, is_yolo, read_config, read_folders
 
-KNOWN = (
-    "a COCO file (.json) or a folder of them, a Pascal VOC folder (Annotations, JPEGImages), or a "
-    "YOLO folder (data.yaml, or images and labels with classes.txt)"
-)
 TARGET = "a target is {'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
 
 
@@ -46,7 +39,7 @@ def find_source(data: Any) -> Source:
         return _read_pair(data[0], data[1])
     try:
         if isinstance(data, (str, Path)):
-            return _read_path(Path(data))
+            return read_path(Path(data))
         return _read_dataset(data)
     except DataError:
         found = read_data(data, "boxes")  # asked last: installing a reader changes no data set
@@ -73,29 +66,6 @@ def _read_pair(training: Any, validation: Any) -> Source:
         (*first.warnings, *second.warnings),
         tally,
     )
-
-
-def _read_path(path: Path) -> Source:
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix == ".json":
-        return read_coco({"train": path})
-    if path.is_file() and suffix in (".yaml", ".yml"):
-        return read_config(path)
-    if path.is_file():
-        raise DataError(f"{printable(path)} is a file of no known format; give {KNOWN}")
-    if not path.is_dir():
-        raise DataError(f"{printable(path)} does not exist; give {KNOWN}")
-    if is_voc(path):
-        return read_voc(path)
-    config = find_config(path)
-    if config is not None:
-        return read_config(config)
-    files = find_files(path)
-    if files:
-        return read_coco(files)
-    if is_yolo(path):
-        return read_folders(path)
-    raise DataError(f"{printable(path)} holds no boxes; give {KNOWN}")
 
 
 # ---- datasets ----

@@ -184,6 +184,10 @@ class Detection(Task):
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
         return compare_detections(reference, candidate, self.limits, HEADS[self.head].noise)
 
+    def rescaled(self, decoded: Arrays, size: tuple[int, int], wanted: tuple[int, int]) -> Arrays:
+        factors = np.divide(wanted, size, dtype=np.float32)
+        return {**decoded, "boxes": decoded["boxes"] * np.tile(factors[::-1], 2)}
+
     def metadata(self) -> dict[str, Any]:
         return {"labels": list(self.labels)}
 

@@ -2,99 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.decode import printable, read_file
+from visiongraft.data.listing import files_in, folders_named
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.found import PASSED_OVER, Part, Source, in_order, is_background
 from visiongraft.plugins.detection.objects import Annotation, Box, Tally
-from visiongraft.plugins.detection.pictures import part_of, picture_size
+from visiongraft.plugins.detection.pictures import picture_size
 
-CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-KEYS = (("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
+NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 LINE = "a line takes class id, centre x, centre y, width and height, the last four in 0..1"
 
 
-def find_config(folder: Path) -> Path | None:
-    """Find ``data.yaml`` in a folder."""
-    return next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
-
-
-def is_yolo(folder: Path) -> bool:
-    """Say whether a folder has ``images`` and ``labels`` in it."""
-    return (folder / "images").is_dir() and (folder / "labels").is_dir()
-
-
-def read_config(file: Path) -> Source:
-    """Read a data set by its ``data.yaml``.
+def read_pictures(
+    pictures: Mapping[str, list[Path]],
+    names: Mapping[int, str],
+    file: Path,
+    warnings: Sequence[str] = (),
+    absent: Sequence[str] = (),
+) -> Source:
+    """Read the label files of pictures.
 
     Args:
-        file: Names ``train``, ``val`` and ``test`` folders or lists of pictures, relative to
-            ``path`` or to itself, and the ``names`` of the classes as a list or by class id.
+        pictures: By part.
+        names: Label names by class id.
+        file: Where those are from.
+        warnings: What was passed over before.
+        absent: Parts that should be there and are not.
 
     Returns:
         Pictures with boxes; label names in the order of their class ids.
 
     Raises:
-        DataError: Something is missing or damaged.
+        DataError: There are no pictures, or a label file is damaged.
     """
-    config = _load(file)
-    names = _names(config.get("names"), file)
-    pictures: dict[str, list[Path]] = {}
-    for key, part in KEYS:
-        places = config.get(key) or []
-        for place in [places] if isinstance(places, str) else places:
-            pictures.setdefault(part, []).extend(_pictures(str(place), config, file))
-    return _read(pictures, names, file)
-
-
-def read_folders(folder: Path) -> Source:
-    """Read ``images/`` and ``labels/`` with ``classes.txt``, each with or without part folders.
-
-    Args:
-        folder: Holds them; ``classes.txt``, one name a line, lies beside or in ``labels/``.
-
-    Returns:
-        Pictures with boxes; label names in the order of their class ids.
-
-    Raises:
-        DataError: Something is missing or damaged.
-    """
-    places = [folder / "classes.txt", folder / "labels" / "classes.txt"]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        raise DataError(
-            f"{printable(folder)} has no classes.txt; write one with a class name on each line"
+    tally, labels = Tally(), _LabelFiles()
+    parts = {
+        part: Part(
+            FileSamples(paths, [()] * len(paths)),
+            [_annotation(path, labels.find(path), names, file, tally) for path in paths],
         )
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = _names([line.strip() for line in lines if line.strip()], file)
-    folders = [p for p in sorted((folder / "images").iterdir()) if p.is_dir()]
-    parts = {part: p for p in folders if (part := part_of([p.name]))}
-    pictures = {part: list_pictures(place) for part, place in parts.items()}
-    return _read(pictures or {"train": list_pictures(folder / "images")}, names, file)
+        for part, paths in pictures.items()
+        if paths
+    }
+    if not parts:
+        raise DataError(f"{printable(file)}: there are no pictures")
+    said = list(warnings)
+    lost = labels.unused()
+    if lost:
+        said.append(
+            f"{len(lost)} label files without a picture are passed over: "
+            f"{name_some(printable(path) for path in lost)}"
+        )
+    order = in_order([names[i] for i in sorted(names)])
+    return Source(parts, order, tuple(said), tally, tuple(absent))
 
 
-def _load(file: Path) -> dict[str, Any]:
-    import yaml
+def names_by_id(names: Any, file: Path) -> dict[int, str]:
+    """Give the names of classes by their ids.
 
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise DataError(f"{printable(file)} is no YAML: {cause}") from error
-    if not isinstance(config, dict) or "names" not in config:
-        raise DataError(f"{printable(file)} has no names; it takes train, val and names")
-    return config
+    Args:
+        names: A list, or a dict by class id.
+        file: Where they are from.
 
+    Returns:
+        The names.
 
-def _names(names: Any, file: Path) -> dict[int, str]:
-    """Give the names by class id."""
+    Raises:
+        DataError: They are neither, or none.
+    """
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
@@ -105,69 +86,65 @@ def _names(names: Any, file: Path) -> dict[int, str]:
     return found
 
 
-def _pictures(place: str, config: dict[str, Any], file: Path) -> list[Path]:
-    """List the pictures of a folder, or those in a list file."""
-    base = file.parent / str(config.get("path") or "")
-    options = [base / place, file.parent / place]
-    # Some tools write paths as seen from a folder beside the file's own.
-    options += [file.parent / place.removeprefix("../")]
-    found = next((option for option in options if option.exists()), None)
-    if found is None:
-        raise DataError(f"{printable(file)} names {place}, which does not exist")
-    if found.is_dir():
-        return list_pictures(found)
-    lines = found.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [
-        next((p for p in (found.parent / line, base / line) if p.exists()), found.parent / line)
-        for line in map(str.strip, lines)
-        if line
-    ]
+def text_lines(file: Path) -> list[str]:
+    """Read the lines of a text file that are not empty, without spaces around them.
+
+    Args:
+        file: Of class names, or of paths.
+
+    Returns:
+        The lines.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    text = read_file(file).decode("utf-8-sig", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _read(pictures: dict[str, list[Path]], names: dict[int, str], file: Path) -> Source:
-    tally = Tally()
-    parts = {
-        part: Part(
-            FileSamples(paths, [()] * len(paths)),
-            [_annotation(path, names, file, tally) for path in paths],
-        )
-        for part, paths in pictures.items()
-        if paths
-    }
-    if not parts:
-        raise DataError(f"{printable(file)}: there are no pictures")
-    known = [path for paths in pictures.values() for path in paths]
-    lost = _without_picture({_labels_of(path) for path in known})
-    warnings = []
-    if lost:
-        warnings.append(
-            f"{len(lost)} label files without a picture are passed over: "
-            f"{name_some(printable(path) for path in lost)}"
-        )
-    return Source(parts, in_order([names[i] for i in sorted(names)]), tuple(warnings), tally)
+@dataclass
+class _LabelFiles:
+    """Finds the label files of pictures, listing each folder once."""
+
+    folders: dict[Path, Path] = field(default_factory=dict)
+    files: dict[Path, dict[str, Path]] = field(default_factory=dict)
+    used: set[Path] = field(default_factory=set)
+
+    def find(self, picture: Path) -> Path | None:
+        folder = self.folders.setdefault(picture.parent, _labels_folder(picture.parent))
+        if folder not in self.files:
+            self.files[folder] = {path.stem: path for path in files_in(folder, ".txt")}
+        found = self.files[folder].get(picture.stem)
+        if found is not None:
+            self.used.add(found)
+        return found
+
+    def unused(self) -> list[Path]:
+        files = {path for each in self.files.values() for path in each.values()}
+        return sorted(path for path in files - self.used if path.name not in NAME_FILES)
 
 
-def _without_picture(known: set[Path]) -> list[Path]:
-    folders = {path.parent for path in known}
-    files = (f for folder in folders for f in folder.glob("*.txt") if f.name != "classes.txt")
-    return sorted(f for f in files if f not in known)
+def _labels_folder(pictures: Path) -> Path:
+    """Give the folder of the labels: ``images`` becomes ``labels`` where it comes last.
+
+    Where there is none, they lie beside the pictures.
+    """
+    parts = list(pictures.parts)
+    for i in range(len(parts) - 1, -1, -1):
+        if parts[i].lower() == "images":
+            above = Path(*parts[:i])
+            labels = folders_named(above, ("labels",)) if above.is_dir() else []
+            folder = Path(*labels[:1], *parts[i + 1 :])
+            return folder if labels and folder.is_dir() else pictures
+    return pictures
 
 
-def _labels_of(picture: Path) -> Path:
-    """Give the label file of a picture: ``images`` becomes ``labels`` where it comes last."""
-    parts = list(picture.parts)
-    for i in range(len(parts) - 2, -1, -1):
-        if parts[i] == "images":
-            parts[i] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-def _annotation(picture: Path, names: dict[int, str], file: Path, tally: Tally) -> Annotation:
+def _annotation(
+    picture: Path, labels: Path | None, names: Mapping[int, str], file: Path, tally: Tally
+) -> Annotation:
     """Read the boxes of one picture; no label file means no boxes."""
     size = picture_size(picture)
-    labels = _labels_of(picture)
-    if size is None or not labels.is_file():
+    if size is None or labels is None:
         return Annotation((), (), size)
     boxes: list[Box] = []
     found = []
@@ -189,7 +166,9 @@ def _annotation(picture: Path, names: dict[int, str], file: Path, tally: Tally) 
 
 def _lines(labels: Path) -> Iterable[str]:
     try:
-        return [line for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [
+            line for line in labels.read_text(encoding="utf-8-sig").splitlines() if line.strip()
+        ]
     except (OSError, ValueError) as error:
         raise DataError(f"{printable(labels)}: cannot be read: {error}") from error
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable
-from visiongraft.data.folder import list_pictures
+from visiongraft.data.listing import list_pictures
 from visiongraft.data.samples import Image
 from visiongraft.errors import DataError, PluginError, near_matches, on_one_line
 from visiongraft.plugins.face_embedding.alignment import SIDE, align

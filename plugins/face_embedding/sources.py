@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.folder import LabelledParts, list_pictures, read_folder
+from visiongraft.data.folder import LabelledParts, read_folder
+from visiongraft.data.listing import list_pictures
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.readers import PART_NAMES, DataParts, read_data

@@ -12,6 +12,7 @@ from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.masks import Colour
 
 CLASSES = "classes.txt"
+VALUES = "_classes.csv"  # as Roboflow writes it
 COLOURS = (
     "label_colors.txt",
     "label_colours.txt",
@@ -28,7 +29,8 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
 
     Args:
         root: The data set's folder. It may hold ``classes.txt``, one name a line in the order of
-            the values, or a colour map: lines ``R G B name``, or CSV with the columns name, r, g, b.
+            the values, ``_classes.csv`` with the columns pixel value and class, or a colour map:
+            lines ``R G B name``, or CSV with the columns name, r, g, b.
 
     Returns:
         Names in the order of their values, and one colour each or none at all; no names where
@@ -41,6 +43,8 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     colours: tuple[Colour, ...] = ()
     if (root / CLASSES).is_file():
         names = _checked(root / CLASSES, [line.strip() for line in _lines(root / CLASSES)])
+    elif (root / VALUES).is_file():
+        names = _checked(root / VALUES, _names_by_value(root / VALUES))
     found = [root / name for name in COLOURS if (root / name).is_file()]
     if len(found) > 1:
         both = " and ".join(printable(path) for path in found[:2])
@@ -85,6 +89,14 @@ def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
         return LabelMap(tuple(names)).names
     except DataError as error:
         raise DataError(f"{printable(path)}: {error}") from None
+
+
+def _names_by_value(path: Path) -> list[str]:
+    rows = csv.reader(io.StringIO("\n".join(_lines(path)[1:])), skipinitialspace=True)
+    names: dict[str, str] = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    if list(names) != [str(i) for i in range(len(names))]:
+        raise DataError(f"{printable(path)}: its lines are value and name, from 0 without a gap")
+    return list(names.values())
 
 
 def _read_colours(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.folder import PARTS, list_pictures
+from visiongraft.data.listing import PARTS, list_pictures, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.class_files import read_classes, read_lines
+from visiongraft.plugins.segmentation.folders import ENDINGS, Piece, find_pieces, split_flat
 from visiongraft.plugins.segmentation.masks import Colour
 
 # fmt: off
@@ -19,7 +20,8 @@ VOC_CLASSES = (
     "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
-ENDINGS = ("", "_L", "_mask")  # what some data sets add to the names of masks
+
+OF_CLASSES = ("masks", "SegmentationClass")  # folders that may hold a single class
 
 Pair = tuple[Path, Path | tuple[Path, ...]]
 
@@ -45,10 +47,10 @@ class MaskedFiles:
 
 
 def read_folder(root: Path) -> MaskedFiles:
-    """Read a folder with ``images`` and ``masks``, or one in the form of Pascal VOC.
+    """Read a folder of pictures and masks.
 
     Args:
-        root: The folder.
+        root: The folder; see ``folders.find_pieces`` for where they may lie in it.
 
     Returns:
         What was found, without opening any picture or mask.
@@ -57,19 +59,19 @@ def read_folder(root: Path) -> MaskedFiles:
         DataError: It is missing, in no known form, or without pictures.
     """
     if not root.is_dir():
-        raise DataError(
-            f"{printable(root)} {'is no folder' if root.exists() else _MISSING}; {_HOW}"
-        )
-    if (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir():
-        lists, names = root / "ImageSets" / "Segmentation", VOC_CLASSES
-        return _read(root, root / "JPEGImages", root / "SegmentationClass", lists, names)
-    if (root / "images").is_dir() and (root / "masks").is_dir():
-        return _read(root, root / "images", root / "masks", root, ())
-    raise DataError(f"{printable(root)} holds no folders images and masks; {_HOW}")
+        problem = "is no folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {problem}; {_HOW}")
+    warnings: list[str] = []
+    pieces = find_pieces(root, warnings)
+    if not pieces:
+        raise DataError(f"{printable(root)} holds no folders images and masks; {_HOW}")
+    return _read(root, pieces, warnings)
 
 
-_MISSING = "does not exist"
-_HOW = "give a folder with images/ and masks/, or in the form of Pascal VOC"
+_HOW = (
+    "give a folder with images/ and masks/, with train/ and train_labels/, or in the form of "
+    "Pascal VOC"
+)
 
 
 @dataclass
@@ -77,11 +79,12 @@ class _Finder:
     """Finds files by their names without suffix, below one folder."""
 
     folder: Path
+    listed: Sequence[Path]
     files: dict[str, Path] = field(default_factory=dict)
     by_stem: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for path in list_pictures(self.folder):
+        for path in self.listed:
             key = path.relative_to(self.folder).with_suffix("").as_posix()
             if key in self.files:
                 one, other = (printable(p.name) for p in (self.files[key], path))
@@ -100,46 +103,89 @@ class _Finder:
         return None
 
 
-def _read(
-    root: Path, images: Path, masks: Path, lists: Path, names: tuple[str, ...]
-) -> MaskedFiles:
-    pictures = _Finder(images)
-    if not pictures.files:
-        raise DataError(f"{printable(images)} holds no pictures")
-    own, colours = read_classes(root)
-    warnings: list[str] = []
-    keys = _parts(pictures, lists, warnings)
-    folders = _class_folders(masks, images)
-    if folders:
-        if own and set(own) != {folder.name for folder in folders}:
+def _read(root: Path, pieces: Sequence[Piece], warnings: list[str]) -> MaskedFiles:
+    own, colours = _classes(root, pieces)
+    classes = sorted({folder.name for piece in pieces for folder in _class_folders(piece)})
+    if classes and own and set(own) != set(classes):
+        raise DataError(
+            f"classes.txt names {name_some(own)}, the folders in {printable(pieces[0].masks)} are "
+            f"{name_some(classes)}"
+        )
+    own = own or tuple(classes)
+    parts: dict[str, list[Pair]] = {}
+    for piece in pieces:
+        pictures, masks = _files(piece)
+        finders = _by_class(piece, own) if classes else [masks]
+        if not any(finder.files for finder in finders):
+            raise DataError(f"{printable(piece.masks)} holds no masks")
+        parts.update(_pairs(piece, pictures, finders, bool(classes), warnings))
+    names = own or (VOC_CLASSES if pieces[0].voc else ())
+    return MaskedFiles(parts, names, colours, bool(classes), tuple(warnings))
+
+
+def _classes(root: Path, pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Read what says the classes: files in the data set's folder, else in those of the parts."""
+    found = read_classes(root)
+    if found[0]:
+        return found
+    by_folder = {piece.root: read_classes(piece.root) for piece in pieces}
+    for folder, classes in by_folder.items():
+        if classes != by_folder[pieces[0].root]:
             raise DataError(
-                f"classes.txt names {name_some(own)}, the folders in {printable(masks)} are "
-                f"{name_some(folder.name for folder in folders)}"
+                f"{printable(pieces[0].root)} and {printable(folder)} name different classes; keep "
+                f"one of the files, in {printable(root)}"
             )
-        by_name = {folder.name: _Finder(folder) for folder in folders}
-        own = own or tuple(sorted(by_name))
-        finders = [by_name[name] for name in own]
+    return by_folder[pieces[0].root]
+
+
+def _by_class(piece: Piece, names: Sequence[str]) -> list[_Finder]:
+    below = {folder.name: list_pictures(folder) for folder in _class_folders(piece)}
+    return [_Finder(piece.masks / name, below.get(name, [])) for name in names]
+
+
+def _files(piece: Piece) -> tuple[_Finder, _Finder]:
+    if piece.flat:
+        pictures, masks = split_flat(piece.images)
+        return _Finder(piece.images, pictures), _Finder(piece.masks, masks)
+    pictures = list_pictures(piece.images)
+    if not pictures:
+        raise DataError(f"{printable(piece.images)} holds no pictures")
+    return _Finder(piece.images, pictures), _Finder(piece.masks, list_pictures(piece.masks))
+
+
+def _pairs(
+    piece: Piece,
+    pictures: _Finder,
+    finders: Sequence[_Finder],
+    several: bool,
+    warnings: list[str],
+) -> dict[str, list[Pair]]:
+    """Give each picture its mask, by part."""
+    lists = piece.root / "ImageSets" / "Segmentation" if piece.voc else piece.root
+    if piece.part is None:
+        keys = _parts(pictures, lists, warnings)
     else:
-        finders = [_Finder(masks)]
-    if not any(finder.files for finder in finders):
-        raise DataError(f"{printable(masks)} holds no masks")
+        keys = {piece.part: list(pictures.files)}
+    ending = ""
+    if piece.flat:  # a missing mask is called as the others are
+        ending = next(e for e in ENDINGS[1:] if any(key.endswith(e) for key in finders[0].files))
     parts: dict[str, list[Pair]] = {}
     used: list[set[str]] = [set() for _ in finders]
     for part, listed in keys.items():
         parts[part] = []
         for key in listed:
-            found = tuple(_mask(f, key, u) for f, u in zip(finders, used, strict=True))
-            picture = pictures.files.get(key, images / key)
-            parts[part].append((picture, found if folders else found[0]))
+            found = tuple(_mask(f, key, u, ending) for f, u in zip(finders, used, strict=True))
+            picture = pictures.files.get(key, piece.images / key)
+            parts[part].append((picture, found if several else found[0]))
     _warn_of_unused(finders, used, pictures, keys, warnings)
-    return MaskedFiles(parts, own or names, colours, bool(folders), tuple(warnings))
+    return parts
 
 
-def _mask(finder: _Finder, key: str, used: set[str]) -> Path:
+def _mask(finder: _Finder, key: str, used: set[str], ending: str) -> Path:
     """Find a picture's mask; where there is none, give the name it should have."""
     found = finder.find(key, ENDINGS)
     if found is None:
-        return finder.folder / f"{key}.png"
+        return finder.folder / f"{key}{ending}.png"
     used.add(found)
     return finder.files[found]
 
@@ -167,9 +213,9 @@ def _parts(pictures: _Finder, lists: Path, warnings: list[str]) -> dict[str, lis
 def _listed(path: Path, pictures: _Finder, warnings: list[str]) -> list[str]:
     keys, missing = [], []
     for line in read_lines(path):
-        name = Path(line)
-        stem = name.with_suffix("") if name.suffix.lower() in IMAGE_SUFFIXES else name
-        key = pictures.find(f"{path.stem}/{stem.as_posix()}") or pictures.find(stem.as_posix())
+        # Some lists are from Windows, and some name the mask behind the picture.
+        spellings = dict.fromkeys((line, line.replace("\\", "/"), line.split()[0]))
+        key = next(filter(None, (_key(text, path.stem, pictures) for text in spellings)), None)
         if key is None:
             missing.append(line)
         keys.append(key or line)
@@ -185,12 +231,27 @@ def _listed(path: Path, pictures: _Finder, warnings: list[str]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def _class_folders(masks: Path, images: Path) -> list[Path]:
+def _key(line: str, part: str, pictures: _Finder) -> str | None:
+    name = Path(line)
+    stem = name.with_suffix("") if name.suffix.lower() in IMAGE_SUFFIXES else name
+    return pictures.find(f"{part}/{stem.as_posix()}") or pictures.find(stem.as_posix())
+
+
+def _class_folders(piece: Piece) -> list[Path]:
     """Find one folder of masks per class: those that neither mirror the pictures nor are parts."""
+    if piece.flat:
+        return []
     words = {word for names in PARTS.values() for word in names}
-    mirrored = {path.name for path in images.iterdir() if path.is_dir()}
-    folders = [p for p in masks.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    return sorted(p for p in folders if p.name.lower() not in words and p.name not in mirrored)
+    mirrored = {path.name for path in subfolders(piece.images)}
+    found = [
+        path
+        for path in subfolders(piece.masks)
+        if path.name.lower() not in words and path.name not in mirrored
+    ]
+    if piece.masks.name in OF_CLASSES:
+        return found
+    holding = [path for path in found if list_pictures(path)]
+    return holding if len(holding) > 1 else []  # a single one says no more than its folder
 
 
 def _warn_of_unused(

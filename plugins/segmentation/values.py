@@ -50,7 +50,8 @@ def kind_of(source: Source, labels: tuple[str, ...]) -> str:
     if source.files:
         raise DataError(
             "the data do not say which classes the values in the masks mean; add classes.txt with "
-            f"one name a line (values are {name_some(map(str, sorted(values)), 8)})"
+            "one name a line, or give the names as the option labels, in the order of the values "
+            f"(values are {name_some(map(str, sorted(values)), 8)})"
         )
     return "multi_class"
 

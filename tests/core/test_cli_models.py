@@ -387,6 +387,32 @@ def test_export_hands_precision_and_settings_on_and_says_what_was_held(
     )
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_export_takes_an_exporters_options_for_its_own_wherever_they_stand(
+    place: int, run: Run, trained: Path
+) -> None:
+    words: list[object] = [trained, "x.echo"]
+    words[place:place] = ["--shelf", "top", "--most-rows=3"]
+    assert run("export", *words, "--set", "precise=true")[0] == 0
+    options = json.loads(Path("x.echo").read_text().removeprefix("echo "))
+    assert options == {"shelf": "top", "most_rows": 3, "precise": True}
+
+
+@pytest.mark.parametrize("words", [["--shelf"], ["--shelf", "--json"], ["--shelf="]], ids=str)
+def test_an_exporters_option_without_a_value_is_wrong_input(
+    words: list[str], run: Run, trained: Path
+) -> None:
+    code, _, err = run("export", trained, "x.echo", *words)
+    assert code == 2
+    assert err == "error: --shelf takes a value, as in --shelf NAME\n"
+    assert not Path("x.echo").exists()
+
+
+def test_what_stands_behind_two_dashes_is_no_option(run: Run, trained: Path) -> None:
+    assert run("export", "--", trained, "--x.echo")[0] == 0
+    assert Path("--x.echo").read_text() == "echo {}"
+
+
 def test_export_in_json_is_the_certificate(run: Run, trained: Path, pictures: Path) -> None:
     code, out, _ = run("export", trained, "m.x", "--format", "echo", "--data", pictures, "--json")
     values = json.loads(out)

@@ -19,7 +19,8 @@ from visiongraft import folding
 from visiongraft.folding import folded_copy
 from visiongraft.freezing import apply_phase
 from visiongraft.network import Batch, Network
-from visiongraft.replay import Replay, plan_replay
+from visiongraft.replay import Replay
+from visiongraft.replay_plan import plan_replay
 from visiongraft.schedules import Phase
 
 

@@ -17,7 +17,8 @@ from visiongraft.errors import ReplayError
 from visiongraft.freezing import apply_phase
 from visiongraft.network import Batch, Network
 from visiongraft.progress import Checkpoint
-from visiongraft.replay import Replay, ReplayPlan, plan_replay
+from visiongraft.replay import Replay
+from visiongraft.replay_plan import ReplayPlan, plan_replay
 from visiongraft.schedules import Phase
 
 

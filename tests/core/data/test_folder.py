@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.data.decode import IMAGE_SUFFIXES
-from visiongraft.data.folder import list_pictures, read_folder
+from visiongraft.data.folder import read_folder
+from visiongraft.data.listing import list_pictures
 from visiongraft.errors import DataError
 
 Touch = Callable[..., Path]
@@ -240,3 +241,11 @@ def test_every_file_is_a_labelled_picture_or_counted_as_none(tmp_path_factory, f
     counted = [line for line in read.warnings if "are no pictures by their suffix" in line]
     others = len(files) - len(pictures)
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
+
+
+def test_what_systems_leave_behind_is_no_label(tmp_path):
+    for name in ("cat/a.jpg", "dog/b.jpg", "__MACOSX/cat/a.jpg", "cat/@eaDir/a.jpg", "Thumbs.db"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    read = read_folder(tmp_path)
+    assert read.names == ("cat", "dog") and len(read.parts["train"]) == 2 and read.warnings == ()

@@ -88,6 +88,36 @@ def test_tables_are_read_as_programs_write_them(write, lines, options):
     assert found(write(*lines, **options)) == {"train": [("0.jpg", ("a",))]}
 
 
+@pytest.mark.parametrize("name", ["filename", "File_Name", "image", "filepath", "img"])
+@pytest.mark.parametrize("label", ["class", "Category", "class_name", "target"])
+def test_columns_may_be_called_otherwise(write, name, label):
+    assert found(write(f"{name},{label}", "0.jpg,a")) == {"train": [("0.jpg", ("a",))]}
+
+
+def test_the_columns_own_names_come_first(write):
+    lines = ("image,path,class,label", "1.jpg,0.jpg,b,a")
+    assert found(write(*lines)) == {"train": [("0.jpg", ("a",))]}
+
+
+def test_a_column_of_parts_by_another_name_is_told(write):
+    read = read_manifest(write("path,label,subset", "0.jpg,a,val"))
+    assert list(read.parts) == ["train"]
+    assert read.warnings[0].endswith(
+        "column 'subset' is not read; call it 'split' if it holds parts"
+    )
+
+
+@pytest.mark.parametrize("folder", ["images", "IMG", "table"])
+def test_pictures_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "x.jpg").touch()
+    path = write("filename,label", "x.jpg,a", "gone.jpg,b", name="table.csv")
+    read = read_manifest(path)
+    assert read.parts["train"].paths[0] == tmp_path / folder / "x.jpg"
+    (tmp_path / "gone.jpg").touch()  # where any of them lie beside the table, the others do too
+    assert read_manifest(path).parts["train"].paths[0] == tmp_path / "x.jpg"
+
+
 def test_quoted_names_may_hold_the_separator_quotes_and_spaces(write, tmp_path):
     names = ["a,b.jpg", 'say "cheese".jpg', "a  b.jpg", "ä/ö.jpg", "a;b\tc.jpg"]
     (tmp_path / "ä").mkdir()
@@ -182,7 +212,7 @@ def test_parquet_labels_may_be_text_numbers_or_categories(write, tmp_path, label
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"file": ["0.jpg"], "label": ["a"]}, "has no column 'path'"),
+        ({"photo": ["0.jpg"], "label": ["a"]}, "has no column 'path'"),
         ({"path": ["0.jpg"], "lable": ["a"]}, "has no column 'label' or 'labels'; did you mean"),
         ({"path": [None], "label": ["a"]}, "row 1: path is empty"),
         ({"path": ["0.jpg", "1.jpg"], "label": ["a", None]}, "row 2: label is empty"),
@@ -245,7 +275,12 @@ def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
         ([], "has no rows"),
         (["path,label"], "has no rows"),
         (["path,label", "", " , "], "has no rows"),
-        (["file,label", "0.jpg,a"], "has no column 'path'"),
+        (["photo,label", "0.jpg,a"], "has no column 'path'"),
+        (
+            ["file,image,label", "0.jpg,1.jpg,a"],
+            "columns file and image; call the right one 'path'",
+        ),
+        (["path,class,category", "0.jpg,a,b"], "columns class and category; call the right"),
         (["path,lable", "0.jpg,a"], "has no column 'label' or 'labels'; did you mean 'lable'"),
         (["path,label", ",a"], "row 2: path is empty"),
         (["path,label", "0.jpg,"], "row 2: label is empty"),

@@ -11,15 +11,12 @@ import onnx
 import pytest
 import torch
 
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime import Predictor
-from visiongraft.model import TransferModel
-from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Decoded
 
@@ -58,43 +55,6 @@ def test_a_wrong_network_behind_the_float_input_is_caught(exported: Any, tmp_pat
     onnx.save(model, path)
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
         verify(path, graph, exported.photos)
-
-
-def test_maps_come_at_the_networks_size_and_have_no_metric(
-    make_samples: Any, pictures: list[Any], exported: Any, tmp_path: Path
-) -> None:
-    class MapHead(torch.nn.Module):
-        def __init__(self, channels: int) -> None:
-            super().__init__()
-            self.score = torch.nn.Conv2d(channels, 3, 1)
-
-        def forward(self, features: Any) -> dict[str, Any]:
-            return {"maps": self.score(features.maps[1])}
-
-    @dataclass(frozen=True)
-    class Maps(type(exported.model.task)):  # type: ignore[misc]
-        at_picture_size = ("maps",)
-
-        def build_head(self, backbone: Any) -> Any:
-            return MapHead(backbone.info.channels[1])
-
-        def decode(self, outputs: Any, sizes: Any) -> Decoded:
-            return {"maps": outputs["maps"]}
-
-    torch.manual_seed(0)
-    backbone = load_backbone("simple_cnn", weights=None, size=32)
-    preprocess = PreprocessConfig((32, 32), resize="stretch")
-    backbone.info = replace(backbone.info, preprocess=preprocess)
-    model = TransferModel(Network(backbone, Maps()).eval())
-    path = tmp_path / "maps.onnx"
-    certificate = OnnxExporter().export(model, path, make_samples(pictures), input="float")
-    assert certificate.metric_torch is certificate.metric_exported is None
-    assert certificate.data_sha256 is not None
-    assert any("the metric was not computed" in warning for warning in certificate.warnings)
-    shape = onnx.load(path).graph.output[0].type.tensor_type.shape.dim
-    assert [dim.dim_value for dim in shape][1:] == [3, 32, 32]
-    with pytest.raises(OptionError, match="maps of another size"):
-        OnnxExporter().export(model, path, make_samples(pictures), input="float", precision="int8")
 
 
 def test_the_size_is_the_networks_own_unless_pictures_keep_theirs() -> None:

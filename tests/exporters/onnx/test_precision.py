@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -328,18 +328,3 @@ def test_wrong_options_are_one_line(
 ) -> None:
     with pytest.raises(OptionError, match=message):
         OnnxExporter().export(exported.model, tmp_path / "x.onnx", None, **options)
-
-
-def test_maps_of_another_size_than_the_pictures_hold_no_budget(
-    exported: Any, crops: Any, tmp_path: Path
-) -> None:
-    @dataclass(frozen=True)
-    class Mapped(type(exported.model.task)):  # type: ignore[misc]
-        at_picture_size = ("maps",)
-
-    graph = exported.model.inference_graph()
-    graph.task = Mapped()
-    model = replace(exported.model)
-    model.inference_graph = lambda: graph
-    with pytest.raises(OptionError, match="the file would give maps of another size"):
-        OnnxExporter().export(model, tmp_path / "x.onnx", crops, precision="fp16", size=64)

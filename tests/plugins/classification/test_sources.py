@@ -211,9 +211,9 @@ def test_arrays_of_another_length_than_the_class_names_are_refused() -> None:
 
 
 def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("a.png cat")
-    with pytest.raises(DataError, match=r"labels.txt is a file of no known format; give a folder"):
-        find_source(tmp_path / "labels.txt")
+    (tmp_path / "labels.md").write_text("a.png cat")
+    with pytest.raises(DataError, match=r"labels.md is a file of no known format; give a folder"):
+        find_source(tmp_path / "labels.md")
 
 
 # ---- readers that plugins add ----

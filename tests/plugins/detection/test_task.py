@@ -113,6 +113,14 @@ def test_a_task_without_labels_or_with_other_samples_says_so() -> None:
         Detection().bind(DatasetSamples([(1, 2)], [3]))
 
 
+def test_boxes_follow_their_picture_to_another_size() -> None:
+    found = {"boxes": np.array([[[10, 20, 30, 60]]], np.float32), "labels": np.array([[0]])}
+    moved = Detection().rescaled(found, (100, 50), (50, 200))
+    assert moved["boxes"].tolist() == [[[40, 10, 120, 30]]]
+    assert moved["boxes"].dtype == np.float32
+    assert moved["labels"] is found["labels"]
+
+
 FOUND = Detected(
     (
         DetectedObject("cat", 0.9, (20.0, 30.0, 120.0, 130.0)),
