@@ -107,14 +107,14 @@ class RegistrationHooks:
 
         Returns:
             Subclasses of ``Exporter``, each found by its ``name`` or by its file ``suffix``:
-            ``model.export("model.pt2")``.
+            ``model.export("model.gz")``.
 
         Example:
             ::
 
                 @hookimpl
                 def register_exporters():
-                    return [Pt2Exporter]
+                    return [PackedExporter]
         """
 
     @hookspec

@@ -112,6 +112,10 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         with open(path, "rb") as stream:
+            with zipfile.ZipFile(stream) as archive:  # torch's reader looks at no checksum
+                if (damaged := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {damaged} is wrong")
+            stream.seek(0)
             reader = PT2ArchiveReader(stream)
             sizes = map(reader.archive_file.get_record_size, reader.get_file_names())
             if max(path.stat().st_size, sum(sizes)) > max_bytes:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Pt2Exporter(Exporter):
-    """Writes one file of ``torch.export`` with preprocessing and final predictions inside."""
+    """Writes one file of torch.export with preprocessing and final predictions inside."""
 
     name: ClassVar[str] = EXPORTER
     suffix: ClassVar[str] = ".pt2"

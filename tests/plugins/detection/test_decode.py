@@ -16,7 +16,7 @@ from torchvision.ops import batched_nms
 
 from visiongraft.backbone import load_backbone
 from visiongraft.errors import OptionError
-from visiongraft.plugins.detection.nms import nms_keep, onnx_operators
+from visiongraft.plugins.detection.nms import nms_keep, onnx_operators, torch_operators
 from visiongraft.plugins.detection.selection import Limits, results, select
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.seeds import seeded
@@ -109,9 +109,30 @@ def test_nothing_above_the_threshold_leaves_nothing(exported: Any) -> None:
     assert not found.any() and not nms_keep(boxes, 0.1 * scores, 0.5, 0.35).any()
 
 
-def test_only_the_onnx_exporter_gets_the_operators() -> None:
+@pytest.fixture(scope="module")
+def traced() -> Any:
+    """The suppression in an exported program, in operators of PyTorch and torchvision."""
+    free = {0: torch.export.Dim.DYNAMIC}
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        program = torch.export.export(Suppress(), candidates(0), dynamic_shapes=(free, free))
+        program = program.run_decompositions(torch_operators())
+    assert "visiongraft" not in str(program.graph)
+    return program.module(check_guards=False)
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2, 5])
+def test_an_exported_program_keeps_the_same_scores(traced: Any, pictures: int) -> None:
+    boxes, scores = candidates(7, pictures)
+    alone = scores * (scores == scores.amax()) if pictures else scores  # one candidate in all
+    for values in (scores, (scores > 0) * 0.5, 0.1 * scores, alone):
+        assert torch.equal(traced(boxes, values), nms_keep(boxes, values, 0.5, 0.35))
+
+
+def test_each_exporter_gets_its_own_form_of_the_operators() -> None:
     task = Detection()
-    assert list(task.operators("onnx")) == [torch.ops.visiongraft_detection.nms_keep.default]
+    for exporter in ("onnx", "pt2"):
+        operators = task.operators(exporter)
+        assert list(operators) == [torch.ops.visiongraft_detection.nms_keep.default]
     assert task.operators("other") == {}
 
 
