@@ -29,7 +29,8 @@ TASKS: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 def test_a_trained_model_of_every_task_is_exported(task: Any, tmp_path: Path) -> None:
-    model = TaskTrial(task).trained().model
+    trial = TaskTrial(task)  # its data are there as long as it is
+    model = trial.trained().model
     assert model.validation is not None
     path = tmp_path / "model.pt2"
     certificate = model.export(path, max_batch=3)
