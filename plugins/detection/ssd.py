@@ -174,7 +174,7 @@ def decode_ssd(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Limits) -> 
     anchors = torch.cat(level_anchors(outputs))
     codes = outputs["bbox_regression"].float()
     boxes = CODER.decode_single(
-        codes.reshape(-1, 4), anchors.expand(len(codes), -1, -1).reshape(-1, 4)
+        codes.reshape(-1, 4), anchors.expand(codes.shape[0], -1, -1).reshape(-1, 4)
     ).reshape(codes.shape)
     scores = outputs["cls_logits"].float().softmax(2)[:, :, 1:].transpose(1, 2)
     found = select(clip(boxes, outputs["size"]), scores, limits)
