@@ -11,7 +11,7 @@ import typer
 
 from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, table, to_json
-from visiongraft.errors import DataError, OptionError
+from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.files import write_json
 
@@ -128,9 +128,22 @@ def export(
             f"{certificate.headline}: {certificate.metric_torch:.4f} in PyTorch, "
             f"{certificate.metric_exported:.4f} in the file"
         )
+    if certificate.settings:
+        parts.append(f"made with {_made(certificate.settings)}")
     parts += [f"warning: {warning}" for warning in certificate.warnings]
     parts.append(f"proved: {_proof(certificate)}; wrote {file}")
     return Answer({"path": str(file), **certificate.to_json()}, parts)
+
+
+def _made(settings: Mapping[str, Any]) -> str:
+    """Say how a lower precision was made; tables are for ``--json``."""
+    words = []
+    for name, value in to_json(settings).items():
+        if not isinstance(value, list | dict):
+            words.append(f"{name} {_number(value)}")
+        elif all(isinstance(one, str) for one in value):
+            words.append(f"{name} {len(value)}" + (f" ({name_some(value)})" if value else ""))
+    return ", ".join(words)
 
 
 def _proof(certificate: Certificate) -> str:
@@ -142,15 +155,13 @@ def _proof(certificate: Certificate) -> str:
             f"differences at most {certificate.difference:.1e} (accepted: "
             f"{certificate.tolerance:.0e}), no changed decision{undecided}"
         )
-    share = "there are none"
-    if certificate.changed is not None:
-        single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
-        flips, decisions = (sum(getattr(c, n) for c in single) for n in ("flips", "decisions"))
-        share = f"{flips} of {decisions} ({certificate.changed:.2%})"
-    return (
-        f"{certificate.precision} within its budget of {certificate.budget}; decisions changed on "
-        f"real pictures: {share}"
-    )
+    kept = f"{certificate.precision} within its budget of {certificate.budget}"
+    if certificate.changed is None:
+        return f"{kept}; the task makes no decisions that could change"
+    single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
+    flips, decisions = (sum(getattr(c, n) for c in single) for n in ("flips", "decisions"))
+    share = f"{flips} of {decisions} ({certificate.changed:.2%})"
+    return f"{kept}; decisions changed on real pictures: {share}"
 
 
 def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:

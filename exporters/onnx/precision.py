@@ -178,22 +178,24 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
             **asdict(scheme),
             "calibration_pictures": trial.calibrated,
             "layers": len(layers),
-            "float_layers": left,
+            "float_layers": quantizer.modules(left),
             "tried": [{**asdict(one), **asdict(its)} for one, its in costs.items()],
         }
         return findings, settings
+    named = name_some(quantizer.modules(sensitive[:count]))
     raise ExportError(
         f"precision='int8' costs more than budget={budget}: {failure}, even with "
-        f"{len(sensitive[:count])} of {len(layers)} layers left in float ({name_some(sensitive)})"
+        f"{count} of {len(layers)} layers left in float ({named})"
     )
 
 
 def _steps(layers: int) -> Iterator[int]:
     """Give how many layers to leave in float: none, then ever more, up to half of them."""
     count, more = 0, 1
-    while count <= layers // 2:
+    while count < layers // 2:
         yield count
         count, more = count + more, max(1, count)
+    yield layers // 2
 
 
 @dataclass(frozen=True, order=True)
@@ -229,12 +231,16 @@ def _try_schemes(quantizer: Quantizer, trial: _Trial) -> dict[Scheme, _Cost]:
 
 
 def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list[str]:
-    """Order the layers by what each alone costs, the dearest first."""
+    """Order the layers by what each alone costs, the dearest first.
+
+    Changed decisions come before differences: where those are of matched boxes, a layer that leaves
+    none to match has no difference.
+    """
     costs = {
-        name: trial.cost(quantizer.quantized(scheme, [name]), SENSITIVITY).difference
+        name: trial.cost(quantizer.quantized(scheme, [name]), SENSITIVITY)
         for name in quantizer.layers
     }
-    return sorted(costs, key=lambda name: -costs[name])
+    return sorted(costs, key=lambda name: costs[name], reverse=True)
 
 
 class _Trial:

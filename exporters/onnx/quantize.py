@@ -97,6 +97,19 @@ class Quantizer:
                 calibrator.collect_data(_Reader(chunk))
             self._ranges[method] = calibrator.compute_data()
 
+    def modules(self, layers: Iterable[str]) -> list[str]:
+        """Name layers as the model does, as far as their weights still tell.
+
+        Args:
+            layers: Some of ``self.layers``.
+
+        Returns:
+            Names such as ``"backbone.model.conv_stem"``, else those of the graph.
+        """
+        weights = {node.name: node.input[1] for node in self.model.graph.node if node.input[1:]}
+        end = ".weight"
+        return [w.removesuffix(end) if (w := weights[n]).endswith(end) else n for n in layers]
+
     def quantized(self, scheme: Scheme, layers: Iterable[str]) -> onnx.ModelProto:
         """Quantise some layers.
 

@@ -258,12 +258,14 @@ class Segmentation(Task):
         """
         logits = outputs["logits"].to(torch.float32)
         if self._known_kind() == "multi_class":
-            chances = logits.softmax(dim=1)
             labels = logits.argmax(dim=1)
-            first = chances.amax(dim=1)
+            # Softmax in steps: over classes onnxruntime's own takes longer than the whole network.
+            powers = (logits - logits.amax(dim=1, keepdim=True)).exp()  # of the first: 1
+            total = powers.sum(dim=1)
             # The second best: the best one once the first is out of the way.
-            second = chances.scatter(1, labels[:, None], -1.0).amax(dim=1)
-            margins = first - second
+            second = powers.scatter(1, labels[:, None], 0.0).amax(dim=1)
+            margins = (1 - second) / total
+            chances = powers / total[:, None]
             small = logits.shape[1] <= LARGEST_BYTE_COUNT
             labels = labels.to(torch.uint8 if small else torch.int32)
         else:

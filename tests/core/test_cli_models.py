@@ -96,7 +96,9 @@ class Echo(Exporter):
         if "precision" not in options:
             return certificate
         check = replace(check, flips=2, decisions=40)
-        return replace(certificate, checks=(check,), tolerance=None, **options)
+        left = ["stem", "first", "second", "third"]
+        settings = {"head": "fp32", "tried": [{"lost": 0.1}], "scale": 0.25, "left": left}
+        return replace(certificate, checks=(check,), tolerance=None, settings=settings, **options)
 
 
 @pytest.fixture
@@ -381,6 +383,8 @@ def test_export_hands_precision_and_settings_on_and_says_what_was_held(
     code, out, _ = run("export", trained, "x.echo", *words)
     assert code == 0
     assert Path("x.echo").read_text() == 'echo {"budget": 0.02, "precision": "fp16"}'
+    made = "made with head fp32, scale 0.2500, left 4 (stem, first, second and 1 more)"
+    assert out.splitlines()[-3] == made
     assert out.splitlines()[-1] == (
         "proved: fp16 within its budget of 0.02; decisions changed on real pictures: 2 of 40 (5.00%)"
         "; wrote x.echo"

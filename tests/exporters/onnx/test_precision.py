@@ -17,12 +17,13 @@ from onnx import numpy_helper
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
-from visiongraft.exporters.onnx.precision import lower
+from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.exporters.verify import BudgetError, Findings
 from visiongraft.network import InferenceGraph
+from visiongraft.task import Disagreement
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +212,45 @@ def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
     spoilt = list(Quantizer(exact).layers)[1]
     spoil(exact, [spoilt])
     findings, settings = lower(draft, exact)
-    assert spoilt in settings["float_layers"]
+    assert Quantizer(exact).modules([spoilt])[0] in settings["float_layers"]
     assert len(settings["float_layers"]) <= 2
     assert findings.metric_exported is not None and findings.metric_exported >= 0.95
     node = next(n for n in onnx.load(draft.file).graph.node if n.name == spoilt)
     assert "Quant" not in "".join(node.input)
+
+
+def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
+    draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with boxes: where none match, no matched ones differ, and all decisions have changed."""
+    plain = type(exported.model.task).compare
+
+    def compare(self: Any, reference: Any, candidate: Any) -> Disagreement:
+        found = plain(self, reference, candidate)
+        far = found.difference > 0.1
+        return Disagreement(0.0 if far else found.difference, found.flips + far)
+
+    monkeypatch.setattr(type(exported.model.task), "compare", compare)
+    exact = exported.load()
+    spoilt = list(Quantizer(exact).layers)[1]
+    spoil(exact, [spoilt])
+    trial, quantizer = _Trial(draft, exact), Quantizer(exact)
+    quantizer.calibrate("minmax", trial.calibration())
+    assert _by_sensitivity(quantizer, SCHEMES[0], trial)[0] == spoilt
+
+
+def test_layers_are_named_as_in_the_model(exported: Any) -> None:
+    quantizer = Quantizer(exported.load())
+    assert quantizer.modules(quantizer.layers)[-1] == "head.linear"
+
+
+def test_the_last_that_is_tried_is_half_of_the_layers() -> None:
+    assert [list(_steps(n)) for n in (1, 2, 7, 50)] == [
+        [0],
+        [0, 1],
+        [0, 1, 2, 3],
+        [0, 1, 2, 3, 5, 8, 13, 21, 25],
+    ]
 
 
 def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
@@ -227,7 +262,7 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
         lower(draft, exact)
     message = str(caught.value)
     assert message.startswith("precision='int8' costs more than budget=0.05: agreement gets worse")
-    assert "layers left in float (node_" in message
+    assert "layers left in float (" in message
     assert "\n" not in message
 
 
