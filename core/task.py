@@ -331,7 +331,8 @@ class Task(ABC):
             One object per picture that ``dataclasses.asdict`` can turn into JSON values. What is
             too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
             contents (bytes) by what their names end with; prediction writes them into the folder
-            that its pictures go to.
+            that its pictures go to. What it says in one line it may offer by a method ``summary()``;
+            else the command line shows its fields that are texts and numbers.
         """
 
     def after_training(self, results: Mapping[str, Any]) -> Self:

@@ -80,7 +80,7 @@ def predict(
     named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
-    lines = [f"{one['picture']}: {_summary(one)}" for one in named]
+    lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
     return Answer({"predictions": named}, lines)
 
 
@@ -230,10 +230,13 @@ def _values(prediction: Any) -> Mapping[str, Any]:
     return prediction if isinstance(prediction, Mapping) else {"prediction": prediction}
 
 
-def _summary(prediction: Mapping[str, Any]) -> str:
-    """Write the plain values of a prediction; lists and tables are for ``--json``."""
-    plain = {k: v for k, v in to_json(prediction).items() if isinstance(v, (str, int, float))}
-    plain.pop("picture")
+def _summary(prediction: Any) -> str:
+    """Write what a prediction says of itself, or its plain values; all is for ``--json``."""
+    own = getattr(prediction, "summary", None)
+    if callable(own):
+        return str(own())
+    values = to_json(_values(prediction))
+    plain = {k: v for k, v in values.items() if isinstance(v, (str, int, float))}
     return ", ".join(f"{name} {_number(value)}" for name, value in plain.items())
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from visiongraft.errors import ArtifactError
+from visiongraft.errors import ArtifactError, name_some
+
+SHOWN = 5  # things in one line
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Detected:
     """
 
     objects: tuple[DetectedObject, ...]
+
+    def summary(self) -> str:
+        """Name the surest things.
+
+        Examples:
+            >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 9.0)),)).summary()
+            'dog 0.91'
+        """
+        named = [f"{found.label} {found.score:.2f}" for found in self.objects]
+        return name_some(named, SHOWN) or "nothing found"
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Detected]:

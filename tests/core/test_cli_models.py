@@ -325,6 +325,17 @@ def test_predict_gives_one_line_a_picture(run: Run, trained: Path, pictures: Pat
     assert "scores" not in lines[0]
 
 
+def test_predict_shows_what_a_prediction_says_of_itself(
+    run: Run, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Colour, "summary", lambda self: f"mostly {self.colour}", raising=False)
+    first = pictures / "red" / "0.png"
+    code, out, _ = run("predict", trained, first)
+    assert code == 0
+    assert out.startswith(f"{first}: mostly ")
+    assert "mostly" not in run("predict", trained, first, "--json")[1]
+
+
 def test_predict_in_json_is_what_the_model_predicts(
     run: Run, trained: Path, pictures: Path
 ) -> None:

@@ -140,6 +140,12 @@ def test_predictions_have_names_scores_and_boxes_in_order() -> None:
     json.dumps(asdict(FOUND))
 
 
+def test_a_prediction_names_the_surest_things_in_one_line() -> None:
+    assert FOUND.summary() == "cat 0.90, dog 0.10"
+    assert Detected(FOUND.objects * 4).summary().endswith(", cat 0.90 and 3 more")
+    assert Detected(()).summary() == "nothing found"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
