@@ -13,6 +13,7 @@ from visiongraft.data.listing import (
     files_below,
     is_picture,
     list_pictures,
+    only_folder,
     subfolders,
 )
 from visiongraft.errors import DataError, name_some
@@ -54,8 +55,9 @@ def read_folder(root: Path) -> LabelledParts:
     """Read folders of pictures, one folder per label.
 
     Args:
-        root: Holds a folder per label, or ``train``, ``val`` and ``test`` folders that do. Folders
-            below a label's folder belong to it. What is hidden is passed over.
+        root: Holds a folder per label, or ``train``, ``val`` and ``test`` folders that do, or
+            nothing but a folder with these in it. Folders below a label's folder belong to it. What
+            is hidden is passed over.
 
     Returns:
         Files by part, sorted by path, so that they do not depend on the file system's order.
@@ -69,6 +71,9 @@ def read_folder(root: Path) -> LabelledParts:
         )
     if not root.is_dir():
         raise DataError(f"{printable(root)} is no folder; give a folder with one folder per label")
+    inner = only_folder(root)
+    if inner is not None and _parts(inner, []) != {"train": inner}:
+        return read_folder(inner)
     warnings: list[str] = []
     parts: dict[str, LabelledFiles] = {}
     names: set[str] = set()

@@ -83,6 +83,22 @@ def subfolders(folder: Path) -> list[Path]:
     return [path for path in entries(folder) if path.is_dir()]
 
 
+def only_folder(folder: Path) -> Path | None:
+    """Find the one folder in a folder that holds nothing else, as unpacking often leaves it.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        Its path, or ``None``.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    found = entries(folder)
+    return found[0] if len(found) == 1 and found[0].is_dir() else None
+
+
 def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:
     """Find the folders in a folder that have one of some names, in capitals or not.
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from visiongraft.data.decode import printable
+from visiongraft.data.listing import only_folder
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.coco import find_files, read_coco
 from visiongraft.plugins.detection.found import Source
@@ -31,7 +32,8 @@ def read_path(path: Path) -> Source:
         path: Where it is.
 
     Returns:
-        What was found. Where a folder is in several forms, the first in the order of ``FORMS``
+        What was found; of a folder with nothing but another one in it what is in that. Where a
+        folder is in several forms, the first in the order of ``FORMS``
         counts, and a warning names the others.
 
     Raises:
@@ -59,6 +61,9 @@ def read_path(path: Path) -> Source:
                 f"{' and '.join(left)} is passed over"
             )
             return replace(source, warnings=(*source.warnings, line))
+    inner = only_folder(path)
+    if inner is not None:
+        return read_path(inner)
     refuse_nameless(path)
     raise DataError(f"{printable(path)} holds no boxes; give {KNOWN}")
 

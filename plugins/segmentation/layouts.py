@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import PARTS, list_pictures, subfolders
+from visiongraft.data.listing import PARTS, list_pictures, only_folder, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.class_files import read_classes, read_lines
 from visiongraft.plugins.segmentation.folders import ENDINGS, Piece, find_pieces, split_flat
@@ -50,7 +50,8 @@ def read_folder(root: Path) -> MaskedFiles:
     """Read a folder of pictures and masks.
 
     Args:
-        root: The folder; see ``folders.find_pieces`` for where they may lie in it.
+        root: The folder, or one with nothing but that in it; see ``folders.find_pieces`` for where
+            they may lie.
 
     Returns:
         What was found, without opening any picture or mask.
@@ -63,6 +64,9 @@ def read_folder(root: Path) -> MaskedFiles:
         raise DataError(f"{printable(root)} {problem}; {_HOW}")
     warnings: list[str] = []
     pieces = find_pieces(root, warnings)
+    inner = None if pieces else only_folder(root)
+    if inner is not None:
+        return read_folder(inner)
     if not pieces:
         raise DataError(f"{printable(root)} holds no folders images and masks; {_HOW}")
     return _read(root, pieces, warnings)

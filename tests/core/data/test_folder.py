@@ -62,6 +62,17 @@ def test_parts_are_found_by_their_usual_names(touch, train, validation, test):
     assert read_folder(root).names == ("a", "b") and read_folder(root).warnings == ()
 
 
+def test_parts_may_lie_in_the_only_folder_but_a_single_label_is_a_label(touch, tmp_path):
+    root = touch("train/a/1.jpg", "val/b/2.jpg", ".DS_Store")
+    assert root.parent == tmp_path
+    assert found(tmp_path) == {
+        "train": [("set/train/a/1.jpg", "a")],
+        "validation": [("set/val/b/2.jpg", "b")],
+    }
+    (tmp_path / "note.jpg").touch()
+    assert read_folder(tmp_path).names == ("set",)
+
+
 def test_a_part_may_be_all_there_is(touch):
     assert found(touch("val/a/1.jpg", "val/b/2.jpg")) == {
         "validation": [("val/a/1.jpg", "a"), ("val/b/2.jpg", "b")]

@@ -113,6 +113,14 @@ def seen(source: Source) -> dict[str, dict[str, str | None]]:
     return found
 
 
+def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None:
+    write(tmp_path / "cats" / "v2", SCENES, "{part}/{name}", "{part}/{name}.xml")
+    assert seen(find_source(tmp_path)) == SCENES
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match="holds no boxes"):
+        find_source(tmp_path)
+
+
 # ---- Pascal VOC ----
 
 

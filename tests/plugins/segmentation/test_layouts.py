@@ -94,6 +94,14 @@ def test_parts_are_folders(tmp_path: Path, pictures: str, masks: str) -> None:
     assert (len(splits.train), len(splits.validation)) == (3, 2)
 
 
+def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None:
+    write(tmp_path / "camvid" / "v2", SCENES, "images/{part}/{name}", "masks/{part}/{name}")
+    assert seen(read_folder(tmp_path)) == SCENES
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match="holds no folders images and masks"):
+        read_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("pictures", "masks"),
     [
