@@ -72,7 +72,7 @@ class Suppress(nn.Module):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
     file = tmp_path_factory.mktemp("onnx") / "nms.onnx"
     torch.onnx.export(
-        Suppress(),
+        Suppress().eval(),
         candidates(0),
         str(file),
         dynamo=True,

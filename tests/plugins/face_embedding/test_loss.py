@@ -59,14 +59,14 @@ def test_a_loss_is_what_its_paper_says(name: str, batch: Any) -> None:
     (value,) = loss(*batch).values()
     weights = loss.classes.W
     expected = by_hand(name, batch[0], batch[1]["labels"], weights)
-    assert float(value) == pytest.approx(float(expected), rel=1e-4)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_another_margin_or_scale_gives_another_loss(batch: Any) -> None:
     values = set()
     for options in ({}, {"margin": 0.3}, {"scale": 16.0}):
         torch.manual_seed(1)
-        values.add(round(float(build("arcface", **options)(*batch)["arcface"]), 4))
+        values.add(round(build("arcface", **options)(*batch)["arcface"].item(), 4))
     assert len(values) == 3
 
 
@@ -95,7 +95,7 @@ def test_long_vectors_in_half_precision_give_the_loss_of_float32(name: str, batc
         (value,) = loss(half, targets).values()
     (expected,) = loss(half.float(), targets).values()
     assert value.dtype == torch.float32
-    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
     assert {n: p.dtype for n, p in loss.named_parameters()} == weights  # not cast to half
 
 
@@ -161,7 +161,7 @@ def test_supervised_contrast_is_what_its_paper_says(batch: Any) -> None:
     same = (labels[:, None] == labels) & others
     each = -(logits.log_softmax(1).masked_fill(~same, 0)).sum(1) / same.sum(1)
     value = build("contrastive")(embeddings, targets)["contrastive"]
-    assert float(value) == pytest.approx(float(each.mean()), rel=1e-4)
+    assert value.item() == pytest.approx(each.mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["triplet", "contrastive"])
@@ -170,7 +170,7 @@ def test_without_pairs_the_loss_is_nought_with_a_gradient(name: str, labels: lis
     embeddings = torch.randn(len(labels), DIMENSION, requires_grad=True)
     value = build(name)(embeddings, {"labels": torch.tensor(labels)})[name]
     value.backward()
-    assert float(value) == 0
+    assert value.item() == 0
     assert embeddings.grad is not None
 
 
@@ -210,7 +210,7 @@ def test_a_sampled_loss_is_the_loss_among_those_classes(name: str, batch: Any) -
     with torch.no_grad():
         alone.classes.W.copy_(loss.classes.W[:, chosen])
     (expected,) = alone(batch[0], {"labels": positions}).values()
-    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
     value.backward()
     touched = loss.classes.W.grad.abs().sum(0).nonzero()[:, 0].tolist()
     assert touched == chosen.tolist()
@@ -221,8 +221,8 @@ def test_evaluation_compares_with_all_classes(batch: Any) -> None:
     some = build("arcface", identities=50, sampled=10).eval()
     torch.manual_seed(1)
     whole = build("arcface", identities=50)
-    assert float(some(*batch)["arcface"]) == float(whole(*batch)["arcface"])
-    assert float(some.train()(*batch)["arcface"]) != float(whole(*batch)["arcface"])
+    assert some(*batch)["arcface"].item() == whole(*batch)["arcface"].item()
+    assert some.train()(*batch)["arcface"].item() != whole(*batch)["arcface"].item()
     assert some.classes.num_classes == 50  # put back
 
 
