@@ -68,7 +68,7 @@ def predict(
     as_json: Json = False,
 ) -> Answer:
     """Predict pictures, one line each."""
-    paths = list(_pictures(images))
+    paths, unreadable = _readable(images)
     predictor = _exported(model, provider, tile)
     if predictor is None:
         from visiongraft.model import load
@@ -81,7 +81,10 @@ def predict(
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
     lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
-    return Answer({"predictions": named}, lines)
+    if unreadable:
+        count, problems = len(unreadable), name_some(unreadable)
+        lines.append(f"warning: unreadable pictures that were passed over: {count} ({problems})")
+    return Answer({"predictions": named, "unreadable": unreadable}, lines)
 
 
 def export(
@@ -210,18 +213,33 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         yield np.stack(images), targets
 
 
-def _pictures(words: Sequence[Path]) -> Iterator[Path]:
-    """Give files as they are, and the pictures in folders in order of their names."""
-    from visiongraft.data.listing import list_pictures
+def _readable(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Give files as they are, and the readable pictures in folders in order of their names.
 
+    What is wrong with the others comes with them: one damaged file among thousands is no reason to
+    predict none, while a file that is asked for by name is.
+    """
+    from visiongraft.data.check import find_unreadable
+    from visiongraft.data.listing import list_pictures
+    from visiongraft.data.samples import FileSamples
+
+    paths: list[Path] = []
+    unreadable: list[str] = []
     for word in words:
         if not word.is_dir():
-            yield word
+            paths.append(word)
             continue
         found = list_pictures(word)
-        if not found:
-            raise DataError(f"{word} holds no pictures; it takes files or folders with pictures")
-        yield from found
+        problems = find_unreadable(FileSamples(found, [None] * len(found)))
+        readable = [path for i, path in enumerate(found) if i not in problems]
+        if not readable:
+            why = (
+                f"no readable pictures: {name_some(problems.values())}" if found else "no pictures"
+            )
+            raise DataError(f"{word} holds {why}; it takes files or folders with pictures")
+        paths += readable
+        unreadable += problems.values()
+    return paths, unreadable
 
 
 def _values(prediction: Any) -> Mapping[str, Any]:

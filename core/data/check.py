@@ -187,6 +187,20 @@ def check_samples(
     return checked
 
 
+def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
+    """Decode every picture once, and say what is wrong with those that cannot be used.
+
+    Args:
+        samples: The pictures.
+        channels: Channels to decode to.
+
+    Returns:
+        One line by position, for the unreadable ones alone.
+    """
+    findings = _findings(samples, channels, _Cache(None))
+    return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
+
+
 def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     """Drop the unreadable pictures of a set that is to be evaluated.
 

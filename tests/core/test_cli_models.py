@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -353,6 +354,27 @@ def test_predict_writes_pictures_and_predictions(run: Run, trained: Path, pictur
     assert code == 0
     assert json.loads(Path("shown/predictions.json").read_text()) == json.loads(out)["predictions"]
     assert len(list(Path("shown").glob("*.jpg"))) == 8
+
+
+def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
+    run: Run, trained: Path, pictures: Path
+) -> None:
+    mixed = Path("mixed")
+    shutil.copytree(pictures / "red", mixed)
+    (mixed / "00.png").write_bytes(b"no picture")
+    code, out, _ = run("predict", trained, mixed)
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 8 + 1
+    assert lines[-1].startswith("warning: unreadable pictures that were passed over: 1 (mixed/00.png")
+    found = json.loads(run("predict", trained, mixed, "--json")[1])
+    assert len(found["predictions"]) == 8 and len(found["unreadable"]) == 1
+
+    code, out, err = run("predict", trained, mixed, mixed / "00.png")  # this one is asked for
+    assert (code, out) == (2, "") and "mixed/00.png" in err
+    for good in (path for path in mixed.iterdir() if path.name != "00.png"):
+        good.unlink()
+    code, out, err = run("predict", trained, mixed)
+    assert (code, out) == (2, "") and "mixed holds no readable pictures: mixed/00.png" in err
 
 
 def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
