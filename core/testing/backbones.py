@@ -20,10 +20,10 @@ from visiongraft.seeds import seeded
 from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_export import the_exported_file_agrees
+from visiongraft.testing.task_saving import a_saved_model_predicts_the_same
 from visiongraft.testing.task_training import (
     a_few_pictures_are_learned,
     a_killed_run_resumes_exactly,
-    a_saved_model_predicts_the_same,
     expect_frozen,
     replay_changes_nothing,
 )

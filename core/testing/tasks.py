@@ -11,6 +11,8 @@ from visiongraft.testing.task_export import EXPORT_CHECKS
 from visiongraft.testing.task_forward import DECODE_CHECKS
 from visiongraft.testing.task_loss import LOSS_CHECKS
 from visiongraft.testing.task_metrics import METRIC_CHECKS
+from visiongraft.testing.task_processes import PROCESS_CHECKS
+from visiongraft.testing.task_saving import SAVING_CHECKS
 from visiongraft.testing.task_training import TRAINING_CHECKS
 from visiongraft.testing.trial import TaskTrial
 
@@ -19,6 +21,8 @@ TASK_CHECKS: tuple[Check[Any], ...] = (
     *DATA_CHECKS,
     *FORWARD_CHECKS,
     *TRAINING_CHECKS,
+    *SAVING_CHECKS,
+    *PROCESS_CHECKS,
     *EXPORT_CHECKS,
 )
 

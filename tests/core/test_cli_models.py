@@ -365,7 +365,9 @@ def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
     code, out, _ = run("predict", trained, mixed)
     lines = out.splitlines()
     assert code == 0 and len(lines) == 8 + 1
-    assert lines[-1].startswith("warning: unreadable pictures that were passed over: 1 (mixed/00.png")
+    assert lines[-1].startswith(
+        "warning: unreadable pictures that were passed over: 1 (mixed/00.png"
+    )
     found = json.loads(run("predict", trained, mixed, "--json")[1])
     assert len(found["predictions"]) == 8 and len(found["unreadable"]) == 1
 

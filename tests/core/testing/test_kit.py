@@ -38,11 +38,11 @@ from visiongraft.testing import (
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.task_export import names_are_the_same_at_every_stage
-from visiongraft.testing.task_training import (
+from visiongraft.testing.task_processes import (
     another_process_predicts_the_same,
-    replay_changes_nothing,
     two_processes_train_alike,
 )
+from visiongraft.testing.task_training import replay_changes_nothing
 from visiongraft.testing.tasks import FORWARD_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.loader import shuffled_batches
-from visiongraft.testing.task_training import _evenly
+from visiongraft.testing.task_processes import _evenly
 from visiongraft.testing.trial import same
 
 NAN = float("nan")
