@@ -17,7 +17,7 @@ from visiongraft.exporters.comparing import TOLERANCE
 from visiongraft.exporters.onnx.graph import trace
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.network import InferenceGraph
-from visiongraft.undecided import DRAWS, LEVELS, decode_nearby
+from visiongraft.undecided import DRAWS, LEVELS, decode_nearby, settle
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,13 @@ def test_more_undecided_pictures_than_a_few_are_refused(
     assert verify(path, graph, make_samples([picture] * 3), batches=()).checks[-1].undecided == 3
     with pytest.raises(ExportError, match="1 changed decisions in 4 pictures"):
         verify(path, graph, make_samples([picture] * 4), batches=())
+
+
+def test_results_that_belong_to_no_single_picture_are_left_as_they_are(exported: Any) -> None:
+    graph, images = exported.model.inference_graph(), torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    results = {"count": np.array(3)}, {"count": np.array(4)}
+    settled, count = settle(graph, decoder(graph), images, results, TOLERANCE)
+    assert (settled, count) == ({"count": 3}, 0)
 
 
 def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
