@@ -36,10 +36,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise VisiongraftError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
-            "another folder"
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> VisiongraftError:
+    """Say that a file cannot be written, and what to do."""
+    return VisiongraftError(
+        f"{path} cannot be written: {error.strerror or error}; free some space or choose "
+        "another folder"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

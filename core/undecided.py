@@ -55,8 +55,8 @@ def settle(
     if any(value.shape[:1] != (len(images),) for value in settled.values()):
         return settled, count  # results of no single picture
     for i in range(len(images)):
-        other = _picture(candidate, i)
-        if not graph.task.compare(_picture(reference, i), other).flips:
+        other = of_picture(candidate, i)
+        if not graph.task.compare(of_picture(reference, i), other).flips:
             continue
         nearby = None
         if count < most:
@@ -99,10 +99,11 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
             yield decoded
 
 
+def of_picture(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
+    """Take the results of one picture out of a batch's; a batch of one is left."""
+    return {name: np.atleast_1d(value)[index : index + 1] for name, value in arrays.items()}
+
+
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:
     found = graph.task.compare(nearby, other)
     return found.difference <= tolerance and not found.flips
-
-
-def _picture(arrays: Arrays, index: int) -> Arrays:
-    return {name: value[index : index + 1] for name, value in arrays.items()}

@@ -17,7 +17,7 @@ from visiongraft.exporter import Check
 from visiongraft.exporters.capture import one_line
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Task
-from visiongraft.undecided import MOST, settle
+from visiongraft.undecided import MOST, of_picture, settle
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
 UNDECIDED_SHARE = 10  # one in so many pictures of a check may be undecided, or ``MOST``
@@ -118,7 +118,9 @@ class Tally:
         if (found.flips, found.difference) <= self.worst:
             return
         self.worst = (found.flips, found.difference)
-        each = [compare(_one(reference, i), _one(candidate, i)) for i in range(len(names))]
+        each = [
+            compare(of_picture(reference, i), of_picture(candidate, i)) for i in range(len(names))
+        ]
         index = max(range(len(names)), key=lambda i: (each[i].flips, each[i].difference))
         self.place, self.name = places[index], f"{names[index]} ({size[0]}x{size[1]})"
 
@@ -158,10 +160,6 @@ class Tally:
             f"{counted}; the network magnifies rounding: train it at a lower rate, for fewer "
             "epochs, or with smoothed labels"
         )
-
-
-def _one(arrays: Arrays, index: int) -> Arrays:
-    return {name: np.atleast_1d(value)[index : index + 1] for name, value in arrays.items()}
 
 
 def equal_but_for_ties(reference: Arrays, candidate: Arrays) -> bool:

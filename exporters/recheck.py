@@ -26,6 +26,7 @@ from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.description import CERTIFICATE, described_input
 from visiongraft.exporters.originals import for_targets
 from visiongraft.exporters.trial_pictures import (
+    BATCHES,
     MAX_SINGLE,
     PLAIN,
     PictureHash,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.task import Task
 
-BATCHES = (3, 8)
 IN_BATCHES = 24  # real pictures that are given alone and in batches
 METRIC_TOLERANCE = 1e-3  # by which float32's metric may differ on another machine
 CHANGED = 0.01  # share of a lower precision's decisions that may depend on the batch

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
 
+BATCHES = (3, 8)  # pictures of the batches that are tried
 MAX_SINGLE = 1000
 PLAIN = {"black": 0, "white": 255, "grey": 128}
 

@@ -26,6 +26,7 @@ from visiongraft.exporters.comparing import (
 )
 from visiongraft.exporters.originals import for_targets
 from visiongraft.exporters.trial_pictures import (
+    BATCHES,
     MAX_SINGLE,
     PLAIN,
     PictureHash,
@@ -41,7 +42,6 @@ from visiongraft.task import Metrics, Task
 
 MANY_CHANGED = 10  # times the budget: a share of changed decisions that is worth a warning
 MAX_IN_BATCHES = 64
-BATCHES = (3, 8)
 
 
 @dataclass(frozen=True)

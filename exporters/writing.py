@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from visiongraft.errors import ExportError, OptionError, VisiongraftError
+from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporter import Certificate
-from visiongraft.files import write_json
+from visiongraft.files import unwritable, write_json
 from visiongraft.preprocess import PreprocessConfig
 
 Result = TypeVar("Result")
@@ -43,10 +43,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         temporary.touch()
         yield temporary
     except OSError as error:
-        raise VisiongraftError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
-            "another folder"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -97,6 +98,28 @@ def only_folder(folder: Path) -> Path | None:
     """
     found = entries(folder)
     return found[0] if len(found) == 1 and found[0].is_dir() else None
+
+
+def year_folder(folder: Path) -> Path | None:
+    """Find the folder of a year of Pascal VOC, such as ``VOC2012``, in ``VOCdevkit`` or its parent.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        The only one, or ``None``.
+
+    Raises:
+        DataError: There are several.
+    """
+    years = [p for p in subfolders(folder) if re.fullmatch(r"VOC\d{4}", p.name, re.IGNORECASE)]
+    if len(years) > 1:
+        raise DataError(
+            f"{printable(folder)} holds {' and '.join(p.name for p in years)}; give one of them, "
+            "or a pair (training, validation)"
+        )
+    kit = folder / "VOCdevkit"
+    return years[0] if years else year_folder(kit) if kit.is_dir() else None
 
 
 def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -16,12 +16,13 @@ from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
-from visiongraft.exporters.onnx.options import ExportOptions, parse_options
+from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.triton import model_folder, write_repository
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.onnx_file import MAX_BYTES
+from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.verify import Findings
 from visiongraft.exporters.writing import (
     append,
@@ -67,7 +68,7 @@ class OnnxExporter(Exporter):
                 name.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
-        chosen = parse_options(options)
+        chosen = parse_options(ExportOptions, EXPORTER, options)
         if chosen.triton is not None:
             model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
         graph = model.inference_graph()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError, near_matches
-from visiongraft.preprocess import MULTIPLE, PreprocessConfig, as_size
+from visiongraft.exporters.options import batches_up_to
+from visiongraft.exporters.trial_pictures import BATCHES
+from visiongraft.preprocess import MULTIPLE, PreprocessConfig
 
 INPUTS = ("uint8", "float")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-MIXED_BATCH = 3  # pictures of the batches in which every file is tried
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ExportOptions:
     input: str = "uint8"
     precision: str = "fp32"
     budget: float = 0.01
-    max_batch: int = 8
+    max_batch: int = BATCHES[-1]
     triton: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -43,15 +43,14 @@ class ExportOptions:
                 raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
         if not _is_number(self.budget) or not 0 <= self.budget < float("inf"):
             raise OptionError(f"budget={self.budget!r} is no number of 0 or more")
-        if type(self.max_batch) is not int or self.max_batch < 1:
-            raise OptionError(f"max_batch={self.max_batch!r} is no whole number of 1 or more")
+        batches_up_to(self.max_batch)  # refuses what is no size
         if self.triton is not None and not (self.triton and isinstance(self.triton, (str, Path))):
             raise OptionError(f"triton={self.triton!r} is no folder; write it as ./NAME")
 
     @property
     def batches(self) -> tuple[int, ...]:
         """Sizes of the batches to try, above one picture."""
-        return tuple(sorted({MIXED_BATCH, self.max_batch} - {1}))
+        return batches_up_to(self.max_batch)
 
     def for_network(self, config: PreprocessConfig) -> ExportOptions:
         """Fix the input's size where the bare network of pictures at their own size asks for it.
@@ -78,27 +77,6 @@ class ExportOptions:
         if any(side % MULTIPLE for side in size):
             raise OptionError(f"size={size} with input='float' takes multiples of {MULTIPLE}")
         return ExportOptions(**{**vars(self), "size": size})
-
-
-def parse_options(options: Mapping[str, Any]) -> ExportOptions:
-    """Read what a user gave.
-
-    Args:
-        options: Values by name.
-
-    Returns:
-        The options.
-
-    Raises:
-        OptionError: One is unknown, or its value is refused.
-    """
-    known = [field.name for field in fields(ExportOptions)]
-    for name in options:
-        if name not in known:
-            raise OptionError(
-                f"the onnx exporter has no option {name!r}{near_matches(name, known)}"
-            )
-    return ExportOptions(**{**options, "size": as_size(options.get("size"))})
 
 
 def _is_number(value: Any) -> bool:

@@ -17,9 +17,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
+from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.exporters.onnx.triton_config import LABELS, TritonConfig, describe_for_triton
-from visiongraft.files import write_bytes
+from visiongraft.files import unwritable, write_bytes
 
 CONFIG, MODEL = "config.pbtxt", "model.onnx"  # names that Triton looks for
 
@@ -151,9 +151,6 @@ def _copy(file: Path, path: Path) -> None:
             os.fsync(copied.fileno())
         os.rename(temporary, path.parent)
     except OSError as error:
-        raise VisiongraftError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
-            "another folder"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -18,7 +18,8 @@ from visiongraft.exporters import verify as shared
 from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.comparing import Reference, Run
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
-from visiongraft.exporters.verify import BATCHES, Findings
+from visiongraft.exporters.trial_pictures import BATCHES
+from visiongraft.exporters.verify import Findings
 from visiongraft.nearest import Size
 from visiongraft.network import InferenceGraph
 

@@ -15,8 +15,9 @@ from visiongraft.exporters.metadata import (
     picture_input,
     versions_of,
 )
+from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
-from visiongraft.exporters.pt2.options import parse_options
+from visiongraft.exporters.pt2.options import Pt2Options
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verify import Findings, verify
@@ -60,7 +61,7 @@ class Pt2Exporter(Exporter):
                 an older one at ``path`` stays as it was.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
-        chosen = parse_options(options)
+        chosen = parse_options(Pt2Options, EXPORTER, options)
         graph = model.inference_graph()
         versions = versions_of("torch", "torchvision")
         with written_aside(path) as temporary:

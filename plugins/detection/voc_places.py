@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import files_below, files_in, folders_named, list_pictures, subfolders
-from visiongraft.errors import DataError, name_some
+from visiongraft.data.listing import (
+    files_below,
+    files_in,
+    folders_named,
+    list_pictures,
+    subfolders,
+    year_folder,
+)
+from visiongraft.errors import name_some
 from visiongraft.plugins.detection.pictures import one_of_each, part_of_name
 
 # Names of folders in small letters; of two that are there the first one counts.
@@ -109,28 +115,6 @@ def find_places(folder: Path, warnings: list[str]) -> list[Place]:
 def _divided(folder: Path, warnings: list[str]) -> list[Place]:
     parts = [(part, p) for p in subfolders(folder) if (part := part_of_name(p.name))]
     return [place for part, p in parts if (place := _place(p, part, warnings))]
-
-
-def year_folder(folder: Path) -> Path | None:
-    """Find the folder of a year, such as ``VOC2012``, in ``VOCdevkit`` or its parent.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        The only one, or ``None``.
-
-    Raises:
-        DataError: There are several.
-    """
-    years = [p for p in subfolders(folder) if re.fullmatch(r"VOC\d{4}", p.name, re.IGNORECASE)]
-    if len(years) > 1:
-        raise DataError(
-            f"{printable(folder)} holds {' and '.join(p.name for p in years)}; give one of them, "
-            "or a pair (training, validation)"
-        )
-    kit = folder / "VOCdevkit"
-    return years[0] if years else year_folder(kit) if kit.is_dir() else None
 
 
 def _place(folder: Path, part: str | None, warnings: list[str]) -> Place | None:

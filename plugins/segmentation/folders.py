@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from visiongraft.data.listing import (
     folders_named,
     is_picture,
     subfolders,
+    year_folder,
 )
 from visiongraft.errors import DataError, name_some
 
@@ -81,7 +81,7 @@ def find_pieces(root: Path, warnings: list[str]) -> list[Piece]:
         return chosen
     if split_flat(root)[1]:
         return [Piece(root, root, root)]
-    year = _year_folder(root)
+    year = year_folder(root)
     return [] if year is None else find_pieces(year, warnings)
 
 
@@ -204,15 +204,3 @@ def _refuse_twice(pieces: Sequence[Piece]) -> None:
                 f"{one} and {two} are both of the {piece.part} part; give one of them, or a pair "
                 "(training, validation)"
             )
-
-
-def _year_folder(folder: Path) -> Path | None:
-    """Find the only folder such as ``VOC2012``, in ``VOCdevkit`` or its parent."""
-    years = [p for p in subfolders(folder) if re.fullmatch(r"VOC\d{4}", p.name, re.IGNORECASE)]
-    if len(years) > 1:
-        raise DataError(
-            f"{printable(folder)} holds {' and '.join(p.name for p in years)}; give one of them, "
-            "or a pair (training, validation)"
-        )
-    kit = folder / "VOCdevkit"
-    return years[0] if years else _year_folder(kit) if kit.is_dir() else None
