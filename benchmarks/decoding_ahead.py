@@ -20,7 +20,7 @@ from PIL import Image
 
 from visiongraft.backbone import load_backbone
 from visiongraft.data.decode import decode_file
-from visiongraft.exporters.machine import describe_machine
+from visiongraft.exporters.doctor.machine import describe_machine
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel

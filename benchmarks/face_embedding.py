@@ -24,9 +24,9 @@ import visiongraft
 from visiongraft.backbone import load_backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples
+from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
+from visiongraft.plugins.face_embedding.evaluation.plotting import plot_results
 from visiongraft.plugins.face_embedding.example import write_folder
-from visiongraft.plugins.face_embedding.metrics import FaceMetrics
-from visiongraft.plugins.face_embedding.plotting import plot_results
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 from visiongraft.preprocess import Preprocess
 

@@ -178,8 +178,8 @@ def load_backbone(
         >>> backbone.stages, backbone.info.channels, backbone.info.embedding_dim
         (('stem', 'stage1', 'stage2'), (32, 64), 128)
     """
-    from visiongraft.artifact import is_saved_model, load_saved_backbone
-    from visiongraft.weights import load_weights
+    from visiongraft.saving.saved_model import is_saved_model, load_saved_backbone
+    from visiongraft.saving.weights import load_weights
 
     if in_channels < 1:
         raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
@@ -211,7 +211,7 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     Raises:
         BackboneError: Nobody or more than one provides it.
     """
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     prefix, _, short = name.rpartition("/")
     owner, colon, rest = name.partition(":")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import ArtifactError, OptionError
-from visiongraft.files import read_json, write_json
+from visiongraft.saving.files import read_json, write_json
 
 FORMAT = 1
 PRECISIONS = ("no", "fp16", "bf16")

@@ -14,27 +14,27 @@ from typing import Any
 
 import torch
 
-from visiongraft.artifact import find_task
 from visiongraft.backbone import load_backbone
 from visiongraft.config import FitConfig, differences
-from visiongraft.contracts import bound, check_task_class, read_splits
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
-from visiongraft.devices import make_accelerator
-from visiongraft.engine import Engine, Run
 from visiongraft.errors import CheckpointError, OptionError, ScheduleError
-from visiongraft.freezing import trainable_stages
-from visiongraft.listening import listen
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.optimizers import check_optimizer_name
-from visiongraft.plugin_manager import plugins
 from visiongraft.preprocess import as_size
-from visiongraft.progress import Checkpoint
+from visiongraft.registry.callbacks import listen
+from visiongraft.registry.contracts import bound, check_task_class, read_splits
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import find_task
 from visiongraft.schedules import Schedule, find_schedule
 from visiongraft.seeds import seed_everything
 from visiongraft.task import Task, create_task
-from visiongraft.transfer_losses import Transfer, find_transfer_loss
+from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.devices import make_accelerator
+from visiongraft.training.engine import Engine, Run
+from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.optimizers import check_optimizer_name
+from visiongraft.training.transfer_losses import Transfer, find_transfer_loss
 
 log = logging.getLogger("visiongraft")
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from visiongraft.backbone import BackboneSource
     from visiongraft.data.readers import DataReader
-    from visiongraft.engine import Run
     from visiongraft.exporter import Certificate, Exporter
-    from visiongraft.freezing import Receipt
     from visiongraft.model import TransferModel
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task
-    from visiongraft.transfer_losses import TransferLoss
+    from visiongraft.training.engine import Run
+    from visiongraft.training.freezing import Receipt
+    from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
 API_VERSION = (1, 0)

@@ -12,25 +12,25 @@ import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.artifact import load_network, model_folder, save_model
 from visiongraft.backbone import BackboneInfo
 from visiongraft.config import FitConfig
-from visiongraft.contracts import read_labelled, read_splits
 from visiongraft.data.check import drop_unreadable
+from visiongraft.data.images import PictureSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
-from visiongraft.data.pictures import PictureSamples
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.evaluation import decode_batches, measure
 from visiongraft.exporter import Certificate
-from visiongraft.files import numbered, write_prediction_files
-from visiongraft.listening import listen
 from visiongraft.network import InferenceGraph, Network
-from visiongraft.plugin_manager import plugins
 from visiongraft.preprocess import as_size
+from visiongraft.registry.callbacks import listen
+from visiongraft.registry.contracts import read_labelled, read_splits
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.files import numbered, write_prediction_files
+from visiongraft.saving.saved_model import load_network, model_folder, save_model
 from visiongraft.task import Task
 from visiongraft.tiling import decode_tiled
+from visiongraft.training.evaluation import decode_batches, measure
 
 
 @dataclass

@@ -15,7 +15,7 @@ from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, Task
 
 if TYPE_CHECKING:
-    from visiongraft.transfer_losses import Transfer
+    from visiongraft.training.transfer_losses import Transfer
 
 
 SAVED = ("backbone.", "head.", "preprocess.")  # the parts that inference needs

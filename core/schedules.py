@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
-from visiongraft.calls import read_call
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
+from visiongraft.registry.calls import read_call
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -287,7 +287,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
         >>> find_schedule("last_n(n=2)").options
         {'n': 2}
     """
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     if isinstance(what, Schedule):
         return what

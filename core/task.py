@@ -32,9 +32,9 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
+from visiongraft.data.nearest import at_size
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import OptionError, PluginError, near_matches
-from visiongraft.nearest import at_size
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError
-from visiongraft.evaluation import to_arrays
 from visiongraft.network import Network, restored
+from visiongraft.training.evaluation import to_arrays
 
 OVERLAP = 0.25  # least share of a window's sides that its neighbour sees too
 

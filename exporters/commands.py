@@ -21,9 +21,9 @@ def doctor(
     as_json: Json = False,
 ) -> Answer:
     """Show what lies between onnxruntime and a GPU: what is there, what is missing, what to do."""
-    from visiongraft.exporters.chain import examine
-    from visiongraft.exporters.machine import describe_machine
-    from visiongraft.exporters.providers import SHORT
+    from visiongraft.exporters.doctor.chain import examine
+    from visiongraft.exporters.doctor.machine import describe_machine
+    from visiongraft.exporters.runtime.providers import SHORT
 
     machine = describe_machine()
     links, verdicts = examine(list(dict.fromkeys([*SHORT, *([provider] if provider else [])])))
@@ -71,8 +71,8 @@ def bench(
     as_json: Json = False,
 ) -> Answer:
     """Measure latency and throughput of exported files, side by side, on the same pictures."""
-    from visiongraft.exporters.bench import measure
-    from visiongraft.exporters.bench_plot import check_type, draw
+    from visiongraft.exporters.bench.measure import measure
+    from visiongraft.exporters.bench.plot import check_type, draw
 
     if plot is not None:
         check_type(plot)
@@ -103,7 +103,7 @@ def verify(
     as_json: Json = False,
 ) -> Answer:
     """Check an exported FILE again: its bytes, its certificate, its results; exit with 1 on a breach."""
-    from visiongraft.exporters.recheck import recheck
+    from visiongraft.exporters.verification.recheck import recheck
 
     verdict = recheck(file, data, model)
     rows = [[point.name, _WORDS[point.passed], point.detail] for point in verdict.points]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.errors import ExportError
-from visiongraft.exporters.capture import captured_output, one_line, unlogged
+from visiongraft.exporters.runtime.capture import captured_output, one_line, unlogged
 from visiongraft.preprocess import PreprocessConfig
 
 

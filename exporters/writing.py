@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporter import Certificate
-from visiongraft.files import unwritable, write_json
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.saving.files import unwritable, write_json
 
 Result = TypeVar("Result")
 log = logging.getLogger("visiongraft")

@@ -24,7 +24,7 @@ from PIL import Image
 from skimage import data
 
 from visiongraft.hookspecs import RegistrationHooks, RunHooks
-from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.registry.manager import PluginManager, using
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "docs" / "plugins"  # run by test_plugin_docs.py

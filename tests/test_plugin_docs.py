@@ -27,7 +27,7 @@ from skimage import data
 
 from visiongraft.cli import main
 from visiongraft.hookspecs import RegistrationHooks
-from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,

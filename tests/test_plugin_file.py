@@ -15,7 +15,7 @@ from skimage import data
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, PluginError
-from visiongraft.plugin_manager import PluginManager
+from visiongraft.registry.manager import PluginManager
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from visiongraft.cli.app import app
-from visiongraft.cli.choosing import take_choice
+from visiongraft.cli.entry_points import add_found
 from visiongraft.cli.failures import Failure, failure_of
-from visiongraft.cli.found import add_found
 from visiongraft.cli.output import Answer, reserved_stdout
+from visiongraft.cli.plugin_options import take_choice
 
 __all__ = ["main"]
 

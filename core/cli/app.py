@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import authoring, listings, models, training
-from visiongraft.cli.handed_on import HandsOn
+from visiongraft.cli.extra_options import HandsOn
 
 app = typer.Typer(
     add_completion=False,

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.choosing import choose_too
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
+from visiongraft.cli.plugin_options import choose_too
 
 
 def new_plugin(

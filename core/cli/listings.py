@@ -15,7 +15,7 @@ from visiongraft.cli.output import Answer, table
 
 def tasks(as_json: Json = False) -> Answer:
     """List the tasks and their options."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = [
         {
@@ -48,7 +48,7 @@ def backbones(
     """List the backbones, all or those whose name fits."""
     from visiongraft.backbone import backbone_names
     from visiongraft.errors import BackboneError
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     names = backbone_names(plugins().backbone_sources().values())
     wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
@@ -60,7 +60,7 @@ def backbones(
 
 def schedules(as_json: Json = False) -> Answer:
     """List the schedules and their options."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = []
     for name, schedule in plugins().schedules().items():
@@ -74,7 +74,7 @@ def schedules(as_json: Json = False) -> Answer:
 
 def exporters(as_json: Json = False) -> Answer:
     """List the exporters."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found = [
         {"name": name, "suffix": kind.suffix, "description": _summary(kind)}
@@ -86,7 +86,7 @@ def exporters(as_json: Json = False) -> Answer:
 
 def readers(as_json: Json = False) -> Answer:
     """List the data readers that plugins add, and what their targets are."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found = [
         {"name": name, "targets": reader.targets, "description": _summary(type(reader))}
@@ -98,7 +98,7 @@ def readers(as_json: Json = False) -> Answer:
 
 def losses(as_json: Json = False) -> Answer:
     """List the transfer losses and their options."""
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = []
     for name, kind in plugins().losses().items():
@@ -116,7 +116,7 @@ def losses(as_json: Json = False) -> Answer:
 def plugins(as_json: Json = False) -> Answer:
     """List the plugins, what they provide and what is wrong with them; exit with 1 if anything."""
     from visiongraft.hookspecs import API_VERSION
-    from visiongraft.plugin_manager import plugins as manager
+    from visiongraft.registry.manager import plugins as manager
 
     records = manager().records
     found = [

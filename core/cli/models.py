@@ -13,7 +13,7 @@ from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.files import write_json
+from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.exporter import Certificate
@@ -180,11 +180,11 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
-    from visiongraft.artifact import find_task
-    from visiongraft.contracts import read_labelled
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.evaluation import measure
+    from visiongraft.registry.contracts import read_labelled
+    from visiongraft.saving.saved_model import find_task
     from visiongraft.task import create_task
+    from visiongraft.training.evaluation import measure
 
     metadata = predictor.metadata
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.choosing import chosen_words
 from visiongraft.cli.failures import Interrupted
 from visiongraft.cli.options import (
     Json,
@@ -18,6 +17,7 @@ from visiongraft.cli.options import (
     parse_task_options,
 )
 from visiongraft.cli.output import Answer, table
+from visiongraft.cli.plugin_options import chosen_words
 from visiongraft.errors import OptionError, PluginError, near_matches
 
 DEMOS = "visiongraft.demos"  # entry points: name -> function(folder), which gives a report
@@ -208,7 +208,7 @@ def _task_options(task: str | None, settings: list[str] | None) -> dict[str, Any
         return None
     if task is None:
         raise OptionError("--set sets options of a task; say which with --task NAME")
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     return parse_task_options(plugins().get("task", task), settings)
 

@@ -16,7 +16,7 @@ import numpy as np
 from visiongraft.data.decode import decode_bytes
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
-from visiongraft.files import read_json, write_json
+from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
 

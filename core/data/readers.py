@@ -161,7 +161,7 @@ def named_reader(data: Any) -> tuple[DataReader | None, Any]:
     Raises:
         PluginError: Two plugins provide it.
     """
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     if not isinstance(data, str) or os.path.exists(data):
         return None, data
@@ -173,7 +173,7 @@ def named_reader(data: Any) -> tuple[DataReader | None, Any]:
 
 
 def _claiming(data: Any, targets: str) -> list[DataReader]:
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     found = []
     for name, reader in plugins().readers().items():

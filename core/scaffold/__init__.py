@@ -8,8 +8,8 @@ from pathlib import Path
 
 import visiongraft
 from visiongraft.errors import OptionError
-from visiongraft.files import write_bytes
 from visiongraft.hookspecs import API_VERSION
+from visiongraft.saving.files import write_bytes
 from visiongraft.scaffold.templates import FILES
 
 PREFIX = "visiongraft-"
@@ -49,7 +49,7 @@ def new_plugin(name: str, folder: Path | None = None) -> list[Path]:
 
 
 def _task_name(name: str) -> str:
-    from visiongraft.plugin_manager import plugins
+    from visiongraft.registry.manager import plugins
 
     task = name.removeprefix(PREFIX).replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", task) or keyword.iskeyword(task):

@@ -244,7 +244,7 @@ TESTS = '''\
 
 import pytest
 from visiongraft import fit
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 from visiongraft.testing import TASK_CHECKS, TaskTrial
 
 from @MODULE@.task import @CLASS@

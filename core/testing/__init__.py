@@ -22,7 +22,7 @@ from visiongraft.testing.readers import READER_CHECKS, ReaderTrial, check_reader
 from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_schedule
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
-from visiongraft.testing.trial import TaskTrial
+from visiongraft.testing.tasks.trial import TaskTrial
 
 __all__ = [
     "BACKBONE_CHECKS",

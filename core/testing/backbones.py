@@ -14,20 +14,20 @@ from torch import Tensor
 from visiongraft.backbone import Backbone, BackboneSource, Features, find_source
 from visiongraft.errors import BackboneError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugin_manager import PluginManager, plugins, using
+from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.schedules import find_schedule
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.task_export import the_exported_file_agrees
-from visiongraft.testing.task_saving import a_saved_model_predicts_the_same
-from visiongraft.testing.task_training import (
+from visiongraft.testing.tasks.export import the_exported_file_agrees
+from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
+from visiongraft.testing.tasks.training import (
     a_few_pictures_are_learned,
     a_killed_run_resumes_exactly,
     expect_frozen,
     replay_changes_nothing,
 )
-from visiongraft.testing.trial import SIZE, TaskTrial, same
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
@@ -260,7 +260,7 @@ def gradients_reach_every_stage(trial: BackboneTrial) -> None:
     expect(not idle, words, f"none in {', '.join(idle)}", "some in each stage with parameters")
 
 
-@check("freezing.Receipt")
+@check("training.freezing.Receipt")
 def frozen_stages_stay_frozen(trial: BackboneTrial) -> None:
     """A run leaves alone what it freezes: the whole backbone, and all but the last stage."""
     with trial.found():

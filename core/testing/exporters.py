@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from visiongraft.errors import ExportError, OptionError
-from visiongraft.evaluation import to_arrays
 from visiongraft.exported import open_exported, openers
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.model import TransferModel
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded
 from visiongraft.testing.report import (
     Check,
@@ -30,8 +29,9 @@ from visiongraft.testing.report import (
     trying,
 )
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.task_forward import expect_agreement
-from visiongraft.testing.trial import TaskTrial
+from visiongraft.testing.tasks.forward import expect_agreement
+from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.training.evaluation import to_arrays
 
 
 @dataclass(frozen=True)

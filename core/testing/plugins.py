@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from visiongraft.errors import PluginError, near_matches, on_one_line
-from visiongraft.plugin_manager import PluginRecord, plugins
-from visiongraft.plugin_records import normalized
+from visiongraft.registry.manager import PluginRecord, plugins
+from visiongraft.registry.records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
 from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.task_training import (
+from visiongraft.testing.tasks import TASK_CHECKS
+from visiongraft.testing.tasks.training import (
     a_killed_run_resumes_exactly,
     equal_runs_are_equal,
     expect_same_runs,
 )
-from visiongraft.testing.tasks import TASK_CHECKS
-from visiongraft.testing.trial import TaskTrial
+from visiongraft.testing.tasks.trial import TaskTrial
 
 Checks = tuple[Check[Any], ...]
 
@@ -45,7 +45,7 @@ def it_loads(record: PluginRecord) -> None:
     )
 
 
-@check_record("plugin_manager.PluginManager.get")
+@check_record("registry.manager.PluginManager.get")
 def its_names_are_its_own(record: PluginRecord) -> None:
     """No other plugin provides anything under the same name."""
     expect(

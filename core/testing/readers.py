@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from visiongraft.data.pictures import picture_array
+from visiongraft.data.images import picture_array
 from visiongraft.data.readers import PART_NAMES, DataParts, DataReader, checked_parts
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
-from visiongraft.testing.task_data import expect_picture, expect_same_samples
-from visiongraft.testing.trial import PICTURES, same
+from visiongraft.testing.tasks.data import expect_picture, expect_same_samples
+from visiongraft.testing.tasks.trial import PICTURES, same
 
 NOISE = bytes(range(128, 256)) * 4  # no text, no archive, no table
 

@@ -9,12 +9,12 @@ from itertools import product
 from typing import Any
 
 from visiongraft.errors import OptionError, ScheduleError
-from visiongraft.freezing import trainable_stages
 from visiongraft.schedules import Phase, Schedule, find_schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.task_training import a_killed_run_resumes_exactly, expect_frozen
-from visiongraft.testing.trial import NORMALISED, TaskTrial
+from visiongraft.testing.tasks.training import a_killed_run_resumes_exactly, expect_frozen
+from visiongraft.testing.tasks.trial import NORMALISED, TaskTrial
+from visiongraft.training.freezing import trainable_stages
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
 EPOCHS = (1, 2, 3, 5, 12)
@@ -127,7 +127,7 @@ def plans_repeat(trial: ScheduleTrial) -> None:
         expect(one == other, "to plan twice with equal results", other, f"the same phases: {one}")
 
 
-@check("freezing.Receipt")
+@check("training.freezing.Receipt")
 def frozen_stays_frozen(trial: ScheduleTrial) -> None:
     """A run by the schedule leaves alone what it freezes."""
     # With a folder, where the run writes down what the schedule asked for.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.task import Arrays, Decoded, Task, Transform
 

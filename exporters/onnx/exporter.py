@@ -10,20 +10,20 @@ import onnx
 
 from visiongraft.errors import ExportError
 from visiongraft.exporter import Certificate, Exporter
-from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.description import CERTIFICATE
 from visiongraft.exporters.metadata import as_texts, backbone_facts
-from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
-from visiongraft.exporters.onnx.triton import model_folder, write_repository
+from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.onnx_file import MAX_BYTES
 from visiongraft.exporters.options import parse_options
-from visiongraft.exporters.verify import Findings
+from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.exporters.runtime.description import CERTIFICATE
+from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
+from visiongraft.exporters.runtime.onnx_file import MAX_BYTES
+from visiongraft.exporters.verification.proof import Findings
 from visiongraft.exporters.writing import (
     append,
     at_any_size_if_possible,

@@ -9,7 +9,7 @@ import torch
 
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
-from visiongraft.exporters.onnx_file import MAX_IR_VERSION
+from visiongraft.exporters.runtime.onnx_file import MAX_IR_VERSION
 from visiongraft.exporters.tracing import example_pictures, silenced, untraceable
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig

@@ -18,18 +18,18 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError, name_some
-from visiongraft.exporters.capture import captured_output
 from visiongraft.exporters.onnx.graph import OPSET, trace
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
 from visiongraft.exporters.onnx.variants import DTYPES, feed, lowered
 from visiongraft.exporters.onnx.verify import bare_size
-from visiongraft.exporters.originals import for_targets
-from visiongraft.exporters.trial_pictures import RealPictures
-from visiongraft.exporters.verify import BudgetError, Findings, headline_of, worsening
-from visiongraft.nearest import Size
+from visiongraft.exporters.runtime.capture import captured_output
+from visiongraft.exporters.verification.images import RealPictures
+from visiongraft.exporters.verification.originals import for_targets
+from visiongraft.exporters.verification.proof import BudgetError, Findings, headline_of, worsening
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Metrics
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.comparison import Arrays
+from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError
-from visiongraft.exporters import verify as shared
-from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.comparing import Reference, Run
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
-from visiongraft.exporters.trial_pictures import BATCHES
-from visiongraft.exporters.verify import Findings
-from visiongraft.nearest import Size
+from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.exporters.verification import proof as shared
+from visiongraft.exporters.verification.comparing import Reference, Run
+from visiongraft.exporters.verification.images import BATCHES
+from visiongraft.exporters.verification.proof import Findings
 from visiongraft.network import InferenceGraph
 
 
@@ -33,7 +33,7 @@ def verify(
     batches: Sequence[int] = BATCHES,
     budget: float | None = None,
 ) -> Findings:
-    """Compare a file with PyTorch; see ``visiongraft.exporters.verify.verify``.
+    """Compare a file with PyTorch; see ``visiongraft.exporters.verification.proof.verify``.
 
     Args:
         file: The ONNX file.

@@ -17,14 +17,14 @@ from torch.export.pt2_archive import PT2ArchiveReader
 from torch.export.pt2_archive._package import load_pt2
 
 from visiongraft.errors import ArtifactError
-from visiongraft.exporters.capture import one_line, unlogged
-from visiongraft.exporters.description import CERTIFICATE
 from visiongraft.exporters.pt2.safety import (
     check_program,
     check_records,
     check_tensors,
     libraries_of,
 )
+from visiongraft.exporters.runtime.capture import one_line, unlogged
+from visiongraft.exporters.runtime.description import CERTIFICATE
 
 MAX_BYTES = 2**33
 METADATA_FILE, CERTIFICATE_FILE = "metadata.json", "certificate.json"  # among the extra files

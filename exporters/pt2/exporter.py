@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visiongraft.errors import ArtifactError, ExportError
 from visiongraft.exporter import Certificate, Exporter
-from visiongraft.exporters.capture import one_line
 from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
@@ -20,7 +19,8 @@ from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, s
 from visiongraft.exporters.pt2.options import Pt2Options
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
-from visiongraft.exporters.verify import Findings, verify
+from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
     at_any_size_if_possible,

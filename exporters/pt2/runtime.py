@@ -23,10 +23,10 @@ from visiongraft.errors import (
     VisiongraftError,
     near_matches,
 )
-from visiongraft.exporters.capture import one_line
-from visiongraft.exporters.description import described_input
-from visiongraft.exporters.pictures import described
-from visiongraft.exporters.predicting import Arrays, FilePredictor
+from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.exporters.runtime.description import described_input
+from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
+from visiongraft.exporters.runtime.images import described
 
 DEVICES = ("cpu", "cuda")
 

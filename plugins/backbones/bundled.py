@@ -15,7 +15,7 @@ from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import WeightsError
 from visiongraft.plugins.backbones.timm_source import TimmBackbone, create_timm_model
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.weights import file_sha256, fit_weights, read_weights
+from visiongraft.saving.weights import file_sha256, fit_weights, read_weights
 
 NAME = "efficientnet_lite0"
 ARCHITECTURE = "tf_efficientnet_lite0"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Features
 from visiongraft.plugins.backbones.refusals import refused
-from visiongraft.weights import one_line
+from visiongraft.saving.weights import one_line
 
 
 @dataclass(frozen=True)

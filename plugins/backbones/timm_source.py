@@ -17,7 +17,7 @@ from visiongraft.plugins.backbones.probing import probe
 from visiongraft.plugins.backbones.refusals import refused, unavailable
 from visiongraft.plugins.backbones.stages import in_stages, timm_stages
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.weights import one_line
+from visiongraft.saving.weights import one_line
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
 

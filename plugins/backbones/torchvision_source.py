@@ -16,7 +16,7 @@ from visiongraft.plugins.backbones.refusals import refused, unavailable
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
 from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.weights import fit_weights, one_line
+from visiongraft.saving.weights import fit_weights, one_line
 
 Size = tuple[int, int]
 

@@ -11,7 +11,7 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.classification.sources import Part, Source, find_source
+from visiongraft.plugins.classification.reading import Part, Source, find_source
 
 FEW_PICTURES = 5
 IMBALANCE = 10

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.files import write_bytes, write_json
+from visiongraft.saving.files import write_bytes, write_json
 
 LABELS = ("global", "local", "nominal")
 PICTURES = {"train": 180, "val": 40, "test": 100}  # per label

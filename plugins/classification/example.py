@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiongraft.files import write_bytes
+from visiongraft.saving.files import write_bytes
 
 COLOURS = ("blue", "green", "red")
 

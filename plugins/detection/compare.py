@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.plugins.detection.selection import NOTHING, Limits
+from visiongraft.plugins.detection.models.selection import NOTHING, Limits
 from visiongraft.task import Disagreement
 
 NEAR = 1e-3  # of scores, and of an overlap

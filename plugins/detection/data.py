@@ -11,9 +11,9 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.found import Part
+from visiongraft.plugins.detection.formats.dataset import Part
+from visiongraft.plugins.detection.formats.reading import find_source
 from visiongraft.plugins.detection.objects import Objects, Tally, to_objects
-from visiongraft.plugins.detection.sources import find_source
 
 SHOWN = 5
 

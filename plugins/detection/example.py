@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visiongraft.files import write_bytes
+from visiongraft.saving.files import write_bytes
 
 COLOURS = ("blue", "green", "red")
 EMPTY = 6  # every sixth picture has no object

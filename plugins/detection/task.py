@@ -24,11 +24,11 @@ from visiongraft.plugins.detection.data import (
 )
 from visiongraft.plugins.detection.drawing import draw_boxes
 from visiongraft.plugins.detection.example import write_coco
-from visiongraft.plugins.detection.heads import HEADS
-from visiongraft.plugins.detection.maps import refuse_crops
+from visiongraft.plugins.detection.models.heads import HEADS
+from visiongraft.plugins.detection.models.maps import refuse_crops
+from visiongraft.plugins.detection.models.selection import NOTHING, Limits
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
-from visiongraft.plugins.detection.selection import NOTHING, Limits
 from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
 
@@ -164,7 +164,7 @@ class Detection(Task):
         return HEADS[self.head].decode(outputs, sizes, self.limits)
 
     def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
-        from visiongraft.plugins.detection.nms import onnx_operators, torch_operators
+        from visiongraft.plugins.detection.models.nms import onnx_operators, torch_operators
 
         forms = {"onnx": onnx_operators, "pt2": torch_operators}
         return forms[exporter]() if exporter in forms else {}

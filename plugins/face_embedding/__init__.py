@@ -22,6 +22,6 @@ def register_tasks() -> list[type[Task]]:
 @hookimpl
 def register_readers() -> list[DataReader]:
     """Provide CelebA's attributes as labels, for tasks that learn labels."""
-    from visiongraft.plugins.face_embedding.celeba import CelebaAttributes
+    from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
 
     return [CelebaAttributes()]

@@ -7,7 +7,7 @@ from typing import Any
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.sources import Part, Source, find_source
+from visiongraft.plugins.face_embedding.formats.reading import Part, Source, find_source
 from visiongraft.seeds import mix_seed
 
 SHOWN = 5

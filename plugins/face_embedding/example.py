@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visiongraft.files import write_bytes
+from visiongraft.saving.files import write_bytes
 
 EACH = 3  # pictures of an identity
 

@@ -21,16 +21,16 @@ from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_labelled, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.gallery import Gallery
+from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
+from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
 from visiongraft.plugins.face_embedding.head import EmbeddingHead
 from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
-from visiongraft.plugins.face_embedding.verification import embed, verify
 from visiongraft.task import Arrays, Decoded, Task, Transform
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
-    from visiongraft.plugins.face_embedding.metrics import FaceMetrics
+    from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 
 LOSS_NAMES = ("softmax", "arcface", "cosface", "sphereface", "triplet", "contrastive")
 OVER_PAIRS = ("triplet", "contrastive")
@@ -246,7 +246,7 @@ class FaceEmbedding(Task):
         return {"embedding": _unit(outputs)}
 
     def build_metrics(self) -> FaceMetrics:
-        from visiongraft.plugins.face_embedding.metrics import FaceMetrics
+        from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 
         return FaceMetrics()
 

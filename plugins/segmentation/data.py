@@ -13,9 +13,9 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
-from visiongraft.plugins.segmentation.masks import Mask, MaskReader, place
-from visiongraft.plugins.segmentation.sources import Source, find_source
-from visiongraft.plugins.segmentation.values import (
+from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, place
+from visiongraft.plugins.segmentation.formats.reading import Source, find_source
+from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,
     ids_of,

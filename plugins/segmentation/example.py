@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from visiongraft.files import write_bytes
+from visiongraft.saving.files import write_bytes
 
 SHAPES = ("disc", "square")
 COLOURS = ("red", "blue")

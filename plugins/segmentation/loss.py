@@ -15,7 +15,7 @@ from segmentation_models_pytorch import losses as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.plugins.segmentation.geometry import resize_logits
+from visiongraft.plugins.segmentation.models.geometry import resize_logits
 
 PerPicture = Callable[[Tensor, Tensor], Tensor]
 

@@ -23,9 +23,13 @@ from visiongraft.plugins.segmentation.data import (
 )
 from visiongraft.plugins.segmentation.drawing import draw_overlay
 from visiongraft.plugins.segmentation.example import write_example
-from visiongraft.plugins.segmentation.geometry import on_input
-from visiongraft.plugins.segmentation.masks import IGNORED_VALUE, LARGEST_BYTE_COUNT, ignored_id
+from visiongraft.plugins.segmentation.formats.masks import (
+    IGNORED_VALUE,
+    LARGEST_BYTE_COUNT,
+    ignored_id,
+)
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
+from visiongraft.plugins.segmentation.models.geometry import on_input
 from visiongraft.plugins.segmentation.options import (
     balanced_weights,
     is_count,
@@ -213,7 +217,7 @@ class Segmentation(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         # Its libraries take seconds to import, and listing tasks needs none of them.
-        from visiongraft.plugins.segmentation.head import SegmentationNetwork
+        from visiongraft.plugins.segmentation.models.decoders import SegmentationNetwork
 
         _check_size(backbone)
         outputs = 1 if self._known_kind() == "binary" else len(self._known_labels())

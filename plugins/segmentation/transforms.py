@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from visiongraft.plugins.segmentation.geometry import resize_mask
+from visiongraft.plugins.segmentation.models.geometry import resize_mask
 
 AUGMENTATIONS = ("none", "light", "strong")
 ZOOM = {"light": (0.8, 1.5), "strong": (0.5, 2.0)}

@@ -17,13 +17,13 @@ from torchvision.transforms import v2
 import visiongraft
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.config import FitConfig
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import Network
-from visiongraft.plugin_manager import plugins
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.registry.manager import plugins
 from visiongraft.task import Arrays, Decoded, Task
 
 SIZE = 16

@@ -14,8 +14,8 @@ import torch
 from conftest import Toy, fit_toy, register_toys, toy_data
 from torch import nn
 
-from visiongraft.engine import Engine
 from visiongraft.schedules import Phase, schedule
+from visiongraft.training.engine import Engine
 
 
 @schedule

@@ -19,8 +19,8 @@ from visiongraft.backbone import (
 )
 from visiongraft.errors import BackboneError, OptionError, WeightsError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugin_manager import PluginManager
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.registry.manager import PluginManager
 
 
 class Toy(Backbone):
@@ -76,7 +76,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> list[BackboneSource]:
     manager = PluginManager(discover=False)
     plugin = SimpleNamespace(hook=hookimpl(lambda: sources, specname="register_backbones"))
     manager.register(plugin, "toys")
-    monkeypatch.setattr("visiongraft.plugin_manager.plugins", lambda: manager)
+    monkeypatch.setattr("visiongraft.registry.manager.plugins", lambda: manager)
     return sources
 
 

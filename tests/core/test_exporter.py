@@ -17,7 +17,7 @@ from visiongraft.exporter import Certificate, Check, Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.plugin_manager import PluginManager
+from visiongraft.registry.manager import PluginManager
 
 CHECK = Check("random", 2, 4, ((8, 8), (9, 16)), 1e-7, 0, "picture 3 of 4")
 CERTIFICATE = Certificate(

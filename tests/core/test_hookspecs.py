@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from visiongraft.engine import Run
 from visiongraft.errors import TrainingError
-from visiongraft.freezing import Receipt
 from visiongraft.hookspecs import RegistrationHooks, RunHooks, hookimpl
-from visiongraft.plugin_manager import KINDS
+from visiongraft.registry.manager import KINDS
 from visiongraft.schedules import Phase
+from visiongraft.training.engine import Run
+from visiongraft.training.freezing import Receipt
 
 RUN_HOOKS = {
     name: tuple(inspect.signature(hook).parameters)[1:]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visiongraft.backbone import load_backbone
-from visiongraft.freezing import apply_phase, check_modes
 from visiongraft.model import TransferModel
 from visiongraft.network import Batch, InferenceGraph, Network
 from visiongraft.preprocess import Preprocess
 from visiongraft.schedules import Phase
+from visiongraft.training.freezing import apply_phase, check_modes
 
 CPU = torch.device("cpu")
 

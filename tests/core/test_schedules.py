@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.errors import OptionError, PluginError, ScheduleError
-from visiongraft.freezing import trainable_stages
 from visiongraft.schedules import (
     Phase,
     Schedule,
@@ -22,6 +21,7 @@ from visiongraft.schedules import (
     register_schedules,
     schedule,
 )
+from visiongraft.training.freezing import trainable_stages
 
 BUILT_IN = {s.name: s for s in register_schedules()}
 

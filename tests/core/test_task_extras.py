@@ -16,8 +16,8 @@ from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph
-from visiongraft.progress import Checkpoint
 from visiongraft.seeds import mix_seed
+from visiongraft.training.checkpoint import Checkpoint
 
 QUICK = {"schedule": "full", "epochs": 2, "batch_size": 6}
 

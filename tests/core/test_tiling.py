@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from visiongraft.data.pictures import PictureSamples
+from visiongraft.data.images import PictureSamples
 from visiongraft.errors import OptionError
 from visiongraft.tiling import OVERLAP, decode_tiled, windows
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from sound_task import Colour
 
 from visiongraft import hookimpl
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 
 
 class Faulty(Colour):

@@ -6,8 +6,8 @@ import torch
 
 from visiongraft import Certificate, Exporter, hookimpl
 from visiongraft.errors import ExportError, OptionError
-from visiongraft.evaluation import to_arrays
 from visiongraft.exporter import Check
+from visiongraft.training.evaluation import to_arrays
 
 
 class Traced(Exporter):

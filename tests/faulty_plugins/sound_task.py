@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from visiongraft import hookimpl
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.pictures import DatasetSamples
 from visiongraft.data.samples import Samples, SampleSubset, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.task import Task

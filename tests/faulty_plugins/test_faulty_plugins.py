@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
@@ -33,8 +33,8 @@ from visiongraft.testing import (
     run_all,
 )
 from visiongraft.testing.plugins import check_plugin
-from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("test_"))

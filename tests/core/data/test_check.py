@@ -15,7 +15,7 @@ from skimage import data
 from visiongraft.data import check
 from visiongraft.data.check import check_samples, drop_unreadable
 from visiongraft.data.decode import decode_file
-from visiongraft.data.pictures import DatasetSamples, PictureSamples
+from visiongraft.data.images import DatasetSamples, PictureSamples
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 

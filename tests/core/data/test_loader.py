@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import default_collate
 
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import (
     BatchLoader,
     SampleDataset,
@@ -19,7 +20,6 @@ from visiongraft.data.loader import (
     shard,
     shuffled_batches,
 )
-from visiongraft.data.pictures import DatasetSamples
 from visiongraft.errors import DataError
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 

@@ -13,7 +13,7 @@ from visiongraft.data.readers import DataParts, DataReader, named_reader, read_d
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugin_manager import PluginManager, using
+from visiongraft.registry.manager import PluginManager, using
 
 
 class Lines(DataReader):

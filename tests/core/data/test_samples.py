@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiongraft.data.pictures import PictureSamples
+from visiongraft.data.images import PictureSamples
 from visiongraft.data.samples import FileSamples, Splits, WrappedSamples
 from visiongraft.errors import DataError
 

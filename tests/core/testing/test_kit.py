@@ -14,11 +14,11 @@ import torch
 
 from visiongraft.backbone import BackboneSource
 from visiongraft.cli import main
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.readers import DataParts, DataReader
 from visiongraft.errors import BackboneError, PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugin_manager import PluginManager, plugins, using
+from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
     SCHEDULE_CHECKS,
@@ -36,14 +36,14 @@ from visiongraft.testing import (
     check_task,
 )
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.task_data import DATA_CHECKS
-from visiongraft.testing.task_export import names_are_the_same_at_every_stage
-from visiongraft.testing.task_processes import (
+from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.export import names_are_the_same_at_every_stage
+from visiongraft.testing.tasks.processes import (
     another_process_predicts_the_same,
     two_processes_train_alike,
 )
-from visiongraft.testing.task_training import replay_changes_nothing
-from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.training import replay_changes_nothing
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TASKS = {

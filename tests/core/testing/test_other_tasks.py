@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, compare_arrays
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
-from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
 
 Generator = np.random.Generator
 GRID = 8  # cells a side

@@ -27,7 +27,7 @@ from visiongraft.testing import (
 from visiongraft.testing.plugins import LISTENER_CHECKS, RECORD_CHECKS
 from visiongraft.testing.report import checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.trial import TaskTrial
+from visiongraft.testing.tasks.trial import TaskTrial
 
 ALL = (
     *TASK_CHECKS,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from onnx import helper
 
-from visiongraft.exporters.onnx.content import certificate_field, content_sha256
+from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 
 
 @pytest.fixture

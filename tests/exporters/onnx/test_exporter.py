@@ -20,10 +20,10 @@ from visiongraft.backbone import load_backbone
 from visiongraft.errors import ExportError, OptionError, VisiongraftError
 from visiongraft.exporters.metadata import without_folders
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.runtime import Predictor
+from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 

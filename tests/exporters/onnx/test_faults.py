@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, Features, load_backbone
 from visiongraft.errors import ExportError
 from visiongraft.exporter import Certificate
-from visiongraft.exporters.onnx.content import certificate_field, content_sha256
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.recheck import recheck
+from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
+from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
-from visiongraft.plugins.detection.nms import nms_keep, onnx_operators
+from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task
 

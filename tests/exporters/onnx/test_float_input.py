@@ -16,7 +16,7 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.runtime import Predictor
+from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Decoded
 

@@ -17,7 +17,7 @@ from visiongraft.backbone import Backbone, Features, load_backbone
 from visiongraft.data.samples import Image
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.runtime import Predictor
+from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Arrays, Decoded, Task

@@ -20,8 +20,8 @@ from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.runtime import Predictor
-from visiongraft.exporters.verify import BudgetError, Findings
+from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.exporters.verification.proof import BudgetError, Findings
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement
 

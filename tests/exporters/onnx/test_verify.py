@@ -14,9 +14,9 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from visiongraft.errors import DataError, ExportError
-from visiongraft.exporters.comparing import TOLERANCE
 from visiongraft.exporters.onnx.graph import check_model, trace
 from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.verification.comparing import TOLERANCE
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.task import Disagreement, Task
@@ -267,9 +267,9 @@ def test_many_pictures_are_thinned_out_evenly_and_it_is_said(
     pictures: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("visiongraft.exporters.verify.MAX_SINGLE", 5)
-    monkeypatch.setattr("visiongraft.exporters.trial_pictures.MAX_SINGLE", 5)
-    monkeypatch.setattr("visiongraft.exporters.verify.MAX_IN_BATCHES", 4)
+    monkeypatch.setattr("visiongraft.exporters.verification.proof.MAX_SINGLE", 5)
+    monkeypatch.setattr("visiongraft.exporters.verification.images.MAX_SINGLE", 5)
+    monkeypatch.setattr("visiongraft.exporters.verification.proof.MAX_IN_BATCHES", 4)
 
     class Watched(make_samples):  # type: ignore[valid-type,misc]
         def load(self, index: int, channels: int = 3) -> Any:

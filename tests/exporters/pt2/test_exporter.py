@@ -25,10 +25,10 @@ from visiongraft.errors import ArtifactError, ExportError, OptionError
 from visiongraft.exported import open_exported
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
-from visiongraft.exporters.recheck import recheck
+from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded, create_task
 from visiongraft.testing import check_exporter
 

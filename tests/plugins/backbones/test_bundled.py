@@ -14,7 +14,7 @@ from visiongraft.backbone import Backbone, load_backbone
 from visiongraft.errors import WeightsError
 from visiongraft.plugins.backbones.bundled import bundled_file, timm_name
 from visiongraft.preprocess import Preprocess
-from visiongraft.weights import read_weights
+from visiongraft.saving.weights import read_weights
 
 Check = Callable[[Backbone], None]
 NAME = "bundled/efficientnet_lite0"

@@ -8,7 +8,7 @@ import torch
 
 from visiongraft.backbone import Backbone, load_backbone
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.plugin_manager import plugins
+from visiongraft.registry.manager import plugins
 
 Check = Callable[[Backbone], None]
 

@@ -13,9 +13,9 @@ import torchvision.models as zoo
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.caching.folding import folded_copy
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.folding import folded_copy
-from visiongraft.weights import fit_weights
+from visiongraft.saving.weights import fit_weights
 
 Check = Callable[[Backbone], None]
 

@@ -15,16 +15,16 @@ from scipy.special import expit, softmax
 from torch import Tensor
 
 from visiongraft.backbone import load_backbone
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.network import Batch, Network
-from visiongraft.plugin_manager import plugins
 from visiongraft.plugins.classification.data import LabelledSamples
 from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 from visiongraft.plugins.classification.task import Classification
+from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
 from visiongraft.task import create_task, with_options
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from visiongraft.plugins.detection.compare import compare_detections
-from visiongraft.plugins.detection.selection import Limits
+from visiongraft.plugins.detection.models.selection import Limits
 from visiongraft.plugins.detection.task import Detection
 
 PLACES = 45

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visiongraft.data.pictures import DatasetSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.plugin_manager import plugins
 from visiongraft.plugins.detection.drawing import draw_boxes, label_colour
 from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
 from visiongraft.plugins.detection.task import Detection
+from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
-from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")

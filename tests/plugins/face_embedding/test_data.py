@@ -13,7 +13,7 @@ from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.plugins.face_embedding.data import read_labelled, read_splits
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.sources import find_source
+from visiongraft.plugins.face_embedding.formats.reading import find_source
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
 WriteFolder = Callable[..., Path]

@@ -19,15 +19,15 @@ from visiongraft.exporters.runtime import Predictor
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.plugins.face_embedding.data import read_labelled
+from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.example import EACH, draw_head, write_folder
-from visiongraft.plugins.face_embedding.gallery import Gallery
-from visiongraft.plugins.face_embedding.metrics import FaceMetrics
+from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
+from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
-from visiongraft.plugins.face_embedding.verification import embed, verify
-from visiongraft.progress import Checkpoint
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
-from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiongraft.evaluation import to_arrays
 from visiongraft.plugins.segmentation.compare import compare_masks
 from visiongraft.plugins.segmentation.task import Segmentation
 from visiongraft.task import Arrays, Disagreement
+from visiongraft.training.evaluation import to_arrays
 
 TOLERANCE = 1e-4  # what exporters accept
 KINDS = ("multi_class", "binary", "multi_label")

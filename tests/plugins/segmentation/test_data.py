@@ -16,8 +16,8 @@ from visiongraft.data.readers import DataParts, DataReader
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugin_manager import PluginManager, using
 from visiongraft.plugins.segmentation.data import MaskedSamples, read_labelled, read_splits
+from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
 PICTURE = np.zeros((2, 3, 3), np.uint8)

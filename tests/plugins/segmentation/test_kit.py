@@ -8,8 +8,8 @@ import pytest
 
 from visiongraft.plugins.segmentation.task import DECODER_NAMES, Segmentation
 from visiongraft.testing import TASK_CHECKS, Check, CheckError, TaskTrial
-from visiongraft.testing.task_data import DATA_CHECKS
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.data import DATA_CHECKS
 
 QUICK = (*DATA_CHECKS, *FORWARD_CHECKS)
 KINDS: dict[str, dict[str, Any]] = {

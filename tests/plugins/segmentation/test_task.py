@@ -16,12 +16,12 @@ from torch import Tensor
 from visiongraft.backbone import load_backbone
 from visiongraft.errors import DataError, OptionError
 from visiongraft.network import Batch, Network
-from visiongraft.plugin_manager import plugins
 from visiongraft.plugins.segmentation.options import LOSSES, read_loss
 from visiongraft.plugins.segmentation.prediction import Segmented
 from visiongraft.plugins.segmentation.task import KINDS, Segmentation
 from visiongraft.plugins.segmentation.transforms import TrainTransform
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 PICTURE = np.zeros((8, 12, 3), np.uint8)

@@ -16,9 +16,9 @@ from PIL import Image
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.data.decode import decode_file
-from visiongraft.evaluation import to_arrays
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
+from visiongraft.training.evaluation import to_arrays
 
 pytestmark = pytest.mark.slow
 

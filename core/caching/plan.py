@@ -1,0 +1,248 @@
+"""What of a frozen prefix is to be replayed: found by trial runs, without knowing the task.
+
+Autograd says which module calls depend on nothing trainable. Which of their values the rest of the
+network reads is found out by putting NaN in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from visiongraft.caching.units import (
+    Unit,
+    Value,
+    recording,
+    replaced,
+    set_outputs,
+    stored_values,
+)
+from visiongraft.network import Batch, Network
+from visiongraft.seeds import preserved
+
+DTYPES = {"float32": np.float32, "float16": np.float16}  # that floats are stored in
+PROBE_BATCH = 3
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """What a phase would store.
+
+    Attributes:
+        units: The frozen module calls, in order.
+        bytes_per_picture: Size of what is stored for one picture.
+        input_bytes: Size of one network input, for comparison.
+        reason: Why nothing can be replayed, or empty.
+    """
+
+    units: tuple[Unit, ...] = ()
+    bytes_per_picture: int = 0
+    input_bytes: int = 0
+    reason: str = ""
+
+
+def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> ReplayPlan:
+    """Find out what a prepared network's frozen prefix is, and what of it must be stored.
+
+    Args:
+        network: A network that ``freezing.apply_phase`` has prepared; it is left as it was.
+        batch: A few training samples, at least 3, on the network's device.
+        dtype: Type to store, ``"float32"`` or ``"float16"``.
+
+    Returns:
+        The plan; its ``reason`` says so if nothing can be replayed.
+    """
+    backbone = network.backbone
+    training = network.training
+    if network.one_size:  # pictures of any sizes are compared at the network's own
+        sizes = batch.sizes.new_tensor([network.preprocess.config.size] * len(batch.images))
+        batch = replace(batch, sizes=sizes)
+    with preserved():
+        try:
+            network.train()
+            with _buffers_kept(network):
+                units = _frozen_units(backbone, batch.images)
+            if not units:
+                return ReplayPlan(reason="no stage is frozen from the input on")
+            _mark_needed(network, batch, units)
+            problem = _disagreement(network, batch, units)
+        finally:
+            network.train(training)
+    if problem:
+        return ReplayPlan(reason=problem)
+    size = np.dtype(DTYPES[dtype]).itemsize
+    stored = sum(
+        prod(v.shape) * (size if v.dtype.is_floating_point else v.dtype.itemsize)
+        for v in stored_values(units)
+    )
+    return ReplayPlan(tuple(units), stored, batch.images[0].numel() * 4)
+
+
+@dataclass
+class _Call:
+    name: str
+    call: int
+    module: nn.Module
+    inner: list[_Call] = field(default_factory=list)
+    output: Any = None
+    frozen: bool = False
+
+
+def _frozen_units(backbone: nn.Module, images: Tensor) -> list[Unit]:
+    """Run the backbone once and keep the largest module calls that depend on nothing trainable.
+
+    Autograd itself is the judge: what depends on a trainable parameter requires a gradient.
+    """
+    root = _trace_calls(backbone, images)
+    other = {(c.name, c.call): c for c in _walk(_trace_calls(backbone, images.roll(1, 0) * 0.5))}
+    units: list[Unit] = []
+
+    def visit(call: _Call) -> None:
+        unit = _as_unit(call, other.get((call.name, call.call)), len(images))
+        if unit is not None:
+            units.append(unit)
+            return
+        for inner in call.inner:
+            visit(inner)
+
+    visit(root)
+    return units
+
+
+def _trace_calls(backbone: nn.Module, images: Tensor) -> _Call:
+    counts: dict[str, int] = {}
+    stack: list[_Call] = []
+    top: list[_Call] = []
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = _Call(name, counts.get(name, 0), module)
+            counts[name] = call.call + 1
+            call.frozen = not _requires_grad((args, kwargs))
+            (stack[-1].inner if stack else top).append(call)
+            stack.append(call)
+
+        return hook
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        call = stack.pop()
+        call.output = output
+        call.frozen = call.frozen and not _requires_grad(output)
+
+    with ExitStack() as hooks, torch.enable_grad():
+        for name, module in backbone.named_modules():
+            hooks.callback(module.register_forward_pre_hook(before(name), with_kwargs=True).remove)
+            hooks.callback(module.register_forward_hook(after).remove)
+        backbone(images)
+    return top[0]
+
+
+def _walk(call: _Call) -> Iterator[_Call]:
+    yield call
+    for inner in call.inner:
+        yield from _walk(inner)
+
+
+def _as_unit(call: _Call, other: _Call | None, pictures: int) -> Unit | None:
+    """Make a unit of a call, or ``None`` if its output cannot be replayed row by row."""
+    if not call.frozen or any(m.training for m in call.module.modules()):
+        return None
+    leaves, structure = pytree.tree_flatten(call.output)
+    twins = pytree.tree_leaves(other.output) if other is not None else []
+    if len(leaves) != len(twins) or not leaves:
+        return None
+    values = []
+    for leaf, twin in zip(leaves, twins, strict=True):
+        if not isinstance(leaf, Tensor):
+            return None
+        if leaf.shape == twin.shape and torch.equal(leaf, twin):
+            values.append(Value(tuple(leaf.shape), leaf.dtype, constant=leaf.detach().clone()))
+        elif leaf.ndim and leaf.shape[0] == pictures:
+            values.append(Value(tuple(leaf.shape[1:]), leaf.dtype))
+        else:
+            return None
+    return Unit(call.name, call.call, structure, values)
+
+
+def _requires_grad(tree: Any) -> bool:
+    return any(isinstance(x, Tensor) and x.requires_grad for x in pytree.tree_leaves(tree))
+
+
+def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
+    """Mark the values that the rest of the network reads: NaN in their place reaches a result."""
+    with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
+        recorded = prefix(batch.images)
+    values = [v for u in units for v in u.values if v.constant is None]
+    for i, value in enumerate(values):
+        poisoned = list(recorded)
+        if value.dtype.is_floating_point:
+            poisoned[i] = torch.full_like(recorded[i], float("nan"))
+            value.needed = not _finite(lambda p=poisoned: _results(network, batch, units, p))  # type: ignore[misc]
+        else:
+            value.needed = True
+
+
+def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
+    """Compare replayed with computed results, everything unneeded being NaN."""
+    values = [v for u in units for v in u.values if v.constant is None]
+    network.eval()
+    with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
+        recorded = prefix(batch.images)
+        fewer = prefix(batch.images[1:])
+        expected = network.decode(batch.images, batch.sizes)
+    if any(_mixed(*v) for v in zip(recorded, fewer, strict=True)):
+        return "what is frozen mixes the pictures of a batch"
+    kept = [
+        r if v.needed else torch.full_like(r, float("nan"))
+        for r, v in zip(recorded, values, strict=True)
+    ]
+    current: dict[tuple[str, int], Any] = {}
+    set_outputs(current, units, iter(kept), len(batch.images), batch.images.device, every=True)
+    with replaced(network.backbone, units, current), torch.no_grad():
+        got = network.decode(torch.zeros_like(batch.images), batch.sizes)
+    for name, value in expected.items():
+        if not torch.allclose(value.double(), got[name].double(), rtol=1e-3, atol=1e-5):
+            return f"replayed {name!r} differs from computed"
+    return ""
+
+
+def _mixed(values: Tensor, fewer: Tensor) -> bool:
+    """Say whether values of pictures change when the first picture is left out of the batch."""
+    values, fewer = values[1:].double(), fewer.double()
+    # Wide, since kernels for another batch size round otherwise, on GPUs by a thousandth.
+    return bool((values - fewer).abs().max() > 0.01 * values.abs().max())
+
+
+def _results(network: Network, batch: Batch, units: list[Unit], values: list[Tensor]) -> list[Any]:
+    current: dict[tuple[str, int], Any] = {}
+    set_outputs(current, units, iter(values), len(batch.images), batch.images.device, every=True)
+    with replaced(network.backbone, units, current), _buffers_kept(network), torch.no_grad():
+        losses = network(batch)
+        decoded = network.decode(batch.images, batch.sizes)
+    return [*losses.values(), *decoded.values()]
+
+
+def _finite(compute: Callable[[], list[Tensor]]) -> bool:
+    try:
+        return all(bool(torch.isfinite(t).all()) for t in compute() if t.is_floating_point())
+    except Exception:  # a head may refuse NaN in any way it likes: then it reads the value
+        return False
+
+
+@contextmanager
+def _buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Undo what trial runs write to buffers, such as running statistics."""
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(kept[name])

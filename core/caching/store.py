@@ -1,0 +1,160 @@
+"""Replay: what a frozen prefix computes is computed once, stored, and played back.
+
+While stages are frozen and the pictures that enter them repeat, the outputs of the frozen modules
+repeat too. They are recorded in one pass and returned by those very modules afterwards, so that
+only the trainable rest of the network does any work. Nothing here knows a task; what is stored,
+``replay_plan`` finds out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visiongraft.caching.folding import folded_copy
+from visiongraft.caching.plan import DTYPES, ReplayPlan
+from visiongraft.caching.units import Value, recording, replaced, set_outputs, stored_values
+from visiongraft.errors import ReplayError
+from visiongraft.network import Batch, Network
+
+
+@dataclass
+class Store:
+    """Recorded values of one sample set, memory-mapped on disk.
+
+    Attributes:
+        arrays: One array (rows, *shape) per stored value, in plan order.
+        targets: Target of each row, as the loader gave it.
+        sizes: Original height and width of each row.
+    """
+
+    arrays: list[NDArray[Any]]
+    targets: list[Any]
+    sizes: NDArray[np.int64]
+
+
+@dataclass
+class Replay:
+    """Records and plays back for one phase; use it as a context manager.
+
+    Inside the context the frozen modules return recorded values. ``load`` sets which rows.
+
+    Attributes:
+        network: The prepared network.
+        plan: From ``plan_replay``, with units.
+        folder: Where the store goes; a temporary folder in it is removed at the end.
+        dtype: Type to store.
+    """
+
+    network: Network
+    plan: ReplayPlan
+    folder: Path
+    dtype: str = "float32"
+    _current: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _scratch: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._scratch = Path(tempfile.mkdtemp(prefix="replay-", dir=self.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def record(self, name: str, rows: int, batches: Iterator[Batch]) -> Store:
+        """Run the frozen prefix over a sample set once, in order.
+
+        Args:
+            name: Name of the set, for the files.
+            rows: Samples in it.
+            batches: All of them, in row order, on the CPU, each with a list of targets.
+
+        Returns:
+            The store.
+
+        Raises:
+            ReplayError: The disk is full.
+        """
+        assert self._scratch is not None
+        stored = list(stored_values(self.plan.units))
+        try:
+            arrays = [
+                np.lib.format.open_memmap(
+                    self._scratch / f"{name}-{i}.npy", "w+", self._stored_dtype(v), (rows, *v.shape)
+                )
+                for i, v in enumerate(stored)
+            ]
+        except OSError as error:
+            raise ReplayError(
+                f"cannot store replay in {self.folder}: {error}; say replay=False"
+            ) from error
+        store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64))
+        row = 0
+        with ExitStack() as stack:
+            prefix = None
+            for batch in batches:
+                if prefix is None:
+                    prefix = stack.enter_context(self._recorder(batch.images))
+                values = prefix(batch.images)
+                end = row + len(batch.images)
+                for array, value in zip(store.arrays, values, strict=True):
+                    array[row:end] = value.to("cpu").numpy()
+                store.sizes[row:end] = batch.sizes.numpy()
+                store.targets += batch.targets
+                row = end
+        return store
+
+    @contextmanager
+    def _recorder(self, images: Tensor) -> Iterator[Callable[[Tensor], list[Tensor]]]:
+        """Give the fastest function from images to stored values that is right on these images."""
+        backbone, units = self.network.backbone, self.plan.units
+        device = next(backbone.parameters()).device
+        with ExitStack() as stack, torch.no_grad():
+            folded = folded_copy(backbone, images.to(device))
+            fast = stack.enter_context(recording(folded, units))
+            exact = stack.enter_context(recording(backbone, units))
+            pairs = zip(exact(images), fast(images), strict=True)
+            yield fast if all(torch.allclose(a, b, 1e-3, 1e-4) for a, b in pairs) else exact
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """Let the frozen modules return what ``load`` has set."""
+        with replaced(self.network.backbone, self.plan.units, self._current):
+            yield
+
+    def load(self, store: Store, rows: Sequence[int], device: torch.device) -> Tensor:
+        """Set what the frozen modules return in the next forward pass.
+
+        Args:
+            store: From ``record``.
+            rows: Which rows make up the batch.
+            device: Where to put them.
+
+        Returns:
+            A stand-in for the batch's images, of the right shape and without content.
+        """
+        index = np.asarray(rows)
+        stored = [
+            torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
+            for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
+        ]
+        set_outputs(self._current, self.plan.units, iter(stored), len(index), device)
+        config = self.network.preprocess.config
+        shape = (len(index), len(config.mean), *config.size)
+        return torch.zeros((1, 1, 1, 1), device=device).expand(shape)
+
+    def _stored_dtype(self, value: Value) -> Any:
+        if value.dtype.is_floating_point:
+            return DTYPES[self.dtype]
+        return torch.empty(0, dtype=value.dtype).numpy().dtype

@@ -1,0 +1,1 @@
+"""Finding plugins, holding them to their contracts, and looking up what they provide."""

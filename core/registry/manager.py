@@ -1,0 +1,344 @@
+"""Finds plugins, keeps their failures apart, and looks up what they provide."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from visiongraft.errors import PluginError, near_matches
+from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
+from visiongraft.registry.records import (
+    KINDS,
+    Owned,
+    PluginRecord,
+    normalized,
+    one_line,
+    owned_by,
+    selectors,
+)
+from visiongraft.registry.sources import api_of, distributions, import_file
+
+if TYPE_CHECKING:
+    from visiongraft.backbone import BackboneSource
+    from visiongraft.data.readers import DataReader
+    from visiongraft.exporter import Exporter
+    from visiongraft.schedules import Schedule
+    from visiongraft.task import Task
+    from visiongraft.training.transfer_losses import TransferLoss
+
+__all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
+
+DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
+
+
+class PluginManager:
+    """Holds plugins and what they provide.
+
+    A plugin that cannot be imported, was written for another API, has an unknown or ill-formed
+    hook, or raises while it registers is kept with its problem and never stops another one. A name
+    that two plugins provide belongs to neither; ``"distribution:name"`` selects one.
+
+    Args:
+        discover: Load every entry point of the group ``visiongraft``.
+        blocked: Plugins or distributions to leave out, besides those that the environment names.
+
+    Raises:
+        PluginError: There is nothing of a name in ``blocked``.
+
+    Examples:
+        >>> manager = PluginManager(discover=False)
+        >>> manager.records
+        []
+    """
+
+    def __init__(self, discover: bool = True, blocked: Iterable[str] = ()) -> None:
+        self.records: list[PluginRecord] = []
+        self._pluggy = pluggy.PluginManager(PROJECT)
+        self._pluggy.add_hookspecs(RegistrationHooks)
+        self._items: dict[str, dict[str, list[Owned]]] = {k: {} for k in KINDS}
+        if discover:
+            self._discover(list(blocked))
+
+    def register(
+        self, plugin: object, name: str, distribution: metadata.Distribution | None = None
+    ) -> PluginRecord:
+        """Add a plugin; what is wrong with it is kept in its record.
+
+        Args:
+            plugin: A module or object with hook implementations.
+            name: What to call it.
+            distribution: Who ships it.
+
+        Returns:
+            Its record.
+        """
+        record = self._record(name, distribution)
+        try:
+            record.api = api_of(plugin)
+            self._check_hooks(plugin)
+            self._pluggy.register(plugin, name=f"{record.distribution}:{name}")
+        except Exception as error:  # a stranger's object may raise anything
+            record.failures.append(one_line(error))
+            return record
+        for kind, items in self._provided_by(plugin, record):
+            self._add(kind, items, record)
+        return record
+
+    def register_file(self, path: str | Path) -> PluginRecord:
+        """Add one Python file as a plugin, named like the file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its record.
+
+        Raises:
+            PluginError: The file cannot be used; the user has asked for this very plugin.
+        """
+        record = self.register(import_file(Path(path)), Path(path).stem)
+        if record.failures:
+            raise PluginError(f"plugin file {path}: {record.failures[0]}")
+        return record
+
+    def tasks(self) -> dict[str, type[Task]]:
+        """Give all tasks by name, those whose name is not ambiguous."""
+        return self._unambiguous("task")
+
+    def backbone_sources(self) -> dict[str, BackboneSource]:
+        """Give all backbone sources by prefix."""
+        return self._unambiguous("backbone")
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Give all schedules by name."""
+        return self._unambiguous("schedule")
+
+    def exporters(self) -> dict[str, type[Exporter]]:
+        """Give all exporters by name."""
+        return self._unambiguous("exporter")
+
+    def readers(self) -> dict[str, DataReader]:
+        """Give all data readers by name."""
+        return self._unambiguous("reader")
+
+    def losses(self) -> dict[str, type[TransferLoss]]:
+        """Give all transfer losses by name."""
+        return self._unambiguous("loss")
+
+    def listeners(self) -> dict[str, type[Any]]:
+        """Give all listeners by name."""
+        return self._unambiguous("listener")
+
+    def provides(self, kind: str, name: str) -> bool:
+        """Say whether ``get`` knows a name, be it ambiguous or not."""
+        return bool(self._owners(kind, name))
+
+    def get(self, kind: str, name: str) -> Any:
+        """Look one item up.
+
+        Args:
+            kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"exporter"``, ``"reader"``,
+                ``"loss"`` or ``"listener"``.
+            name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
+                provide it.
+
+        Returns:
+            What the plugin registered.
+
+        Raises:
+            PluginError: There is none, its plugin failed, or two plugins provide it.
+        """
+        owners = self._owners(kind, name)
+        if len(owners) == 1:
+            return owners[0][1]
+        raise PluginError(self.missing(kind, name, self._items[kind]))
+
+    def name_of(self, kind: str, item: Any) -> str:
+        """Give the name that finds an item again, also where another plugin provides that name.
+
+        Args:
+            kind: What it is.
+            item: What a plugin registered, or something that none did.
+
+        Returns:
+            Its name, or ``"distribution:name"`` where the name alone is ambiguous.
+        """
+        name: str = getattr(item, KINDS[kind].key)
+        owners = self._items[kind].get(name, [])
+        if len(owners) > 1:
+            for word in selectors(owners, name):
+                if self._owners(kind, word)[0][1] is item:
+                    return word
+        return name
+
+    def missing(self, kind: str, name: str, known: Iterable[str]) -> str:
+        """Say why something cannot be had: two plugins provide it, or none, or a broken one would.
+
+        Args:
+            kind: What was looked for.
+            name: Its name; for a backbone with or without its prefix.
+            known: Names that exist.
+
+        Returns:
+            One line.
+        """
+        for key in (name, name.rpartition("/")[0]):
+            owners = self._items[kind].get(key, [])
+            if len(owners) > 1:
+                names = " and ".join(record.owner for record, _ in owners)
+                words = " or ".join(repr(word) for word in selectors(owners, key))
+                say = f"say {words}, or " if words else ""
+                return (
+                    f"{kind} {key!r} is provided by {names}; {say}disable one with --no-plugin "
+                    f"NAME or {DISABLE_VARIABLE}=NAME"
+                )
+        text = f"no {kind} {name!r}{near_matches(name, known)}"
+        for record in self.records:
+            if record.blocked:
+                text += f" / {record.owner} is disabled"
+            for failure in record.failures:
+                text += f" / {record.owner} failed: {failure}"
+        return text
+
+    def _owners(self, kind: str, name: str) -> list[Owned]:
+        items = self._items[kind]
+        owner, colon, short = name.partition(":")
+        if not colon or name in items:
+            return items.get(name, [])
+        return owned_by(items.get(short, []), owner)
+
+    # ---- loading ----
+
+    def _discover(self, unwanted: list[str]) -> None:
+        named = [name for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name]
+        blocked = {normalized(name) for name in [*named, *unwanted]}
+        names = set()
+        for distribution in distributions():
+            whole = normalized(distribution.name) in blocked
+            names.add(distribution.name)
+            try:
+                points = sorted(distribution.entry_points.select(group=PROJECT))
+            except Exception as error:  # it raises whatever its parser trips over
+                record = self._record(distribution.name, distribution)
+                record.blocked = whole
+                if not whole:
+                    record.failures.append(one_line(error, "its entry points cannot be read: "))
+                continue
+            for point in points:
+                names.add(point.name)
+                if whole or normalized(point.name) in blocked:
+                    self._record(point.name, distribution).blocked = True
+                else:
+                    self._load(point, distribution)
+        for name in unwanted:
+            if normalized(name) not in {normalized(known) for known in names}:
+                raise PluginError(f"no plugin {name!r} to disable{near_matches(name, names)}")
+
+    def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
+        try:
+            plugin = point.load()
+        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+            self._record(point.name, distribution).failures.append(one_line(error))
+        else:
+            self.register(plugin, point.name, distribution)
+
+    def _record(self, name: str, distribution: metadata.Distribution | None) -> PluginRecord:
+        record = PluginRecord(name)
+        if distribution is not None:
+            record.distribution, record.version = distribution.name, distribution.version
+        self.records.append(record)
+        return record
+
+    def _check_hooks(self, plugin: object) -> None:
+        """Refuse unknown hooks and arguments: pluggy ignores the one and is terse on the other."""
+        known = {kind.hook for kind in KINDS.values()}
+        found = False
+        for name in dir(plugin):
+            options = self._pluggy.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                continue
+            found = True
+            hook = options.get("specname") or name
+            if hook in vars(RunHooks):
+                raise PluginError(
+                    f"hook {hook!r} is for listeners: make it a method of a class, and return that "
+                    "class from register_listeners"
+                )
+            if hook not in known:
+                raise PluginError(f"unknown hook {hook!r}{near_matches(hook, known)}")
+            required = [
+                p.name
+                for p in inspect.signature(getattr(plugin, name)).parameters.values()
+                if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            ]
+            if required:
+                raise PluginError(
+                    f"hook {hook!r} takes no arguments, but {name}({', '.join(required)}) does"
+                )
+        if not found:
+            raise PluginError("it has no hook; mark its functions with visiongraft.hookimpl")
+
+    def _provided_by(
+        self, plugin: object, record: PluginRecord
+    ) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+        """Call each hook of one plugin; a hook that fails gives nothing and is recorded."""
+        for kind, rules in KINDS.items():
+            for implementation in getattr(self._pluggy.hook, rules.hook).get_hookimpls():
+                if implementation.plugin is not plugin:
+                    continue
+                try:
+                    yield kind, rules.named(implementation.function)
+                except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
+                    record.failures.append(one_line(error, f"{rules.hook}() raised "))
+
+    def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
+        for name, item in items:
+            record.provides.setdefault(kind, []).append(name)
+            owners = self._items[kind].setdefault(name, [])
+            for other, _ in owners:
+                record.clashes.append(f"{kind} {name!r} is also provided by {other.owner}")
+                if other is not record:
+                    other.clashes.append(f"{kind} {name!r} is also provided by {record.owner}")
+            owners.append((record, item))
+
+    def _unambiguous(self, kind: str) -> dict[str, Any]:
+        return {n: o[0][1] for n, o in sorted(self._items[kind].items()) if len(o) == 1}
+
+
+_in_use: list[PluginManager] = []
+
+
+def plugins() -> PluginManager:
+    """Give the manager in use: the process-wide one, unless ``using`` has put another first."""
+    return _in_use[-1] if _in_use else _installed()
+
+
+@contextmanager
+def using(manager: PluginManager) -> Iterator[PluginManager]:
+    """Let everything look up plugins in another manager for the length of a block.
+
+    Args:
+        manager: The manager to use.
+
+    Yields:
+        That manager.
+    """
+    _in_use.append(manager)
+    try:
+        yield manager
+    finally:
+        _in_use.pop()
+
+
+@lru_cache(maxsize=1)
+def _installed() -> PluginManager:
+    """Discover installed plugins, on first use."""
+    return PluginManager()

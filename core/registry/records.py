@@ -1,0 +1,199 @@
+"""What plugins may provide, and what is known of each plugin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from visiongraft.errors import PluginError, on_one_line
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of thing that plugins provide.
+
+    Attributes:
+        hook: The hook that provides it.
+        key: The attribute of an item that users ask for it by.
+        base: What an item must be, as ``module:class``; a subclass if ``is_class``, else an
+            instance. ``None`` where any object will do.
+        is_class: Whether items are classes.
+        needs: Further attributes that lookups read of every item.
+        check: What else holds an item to its contract, as ``module:function``.
+    """
+
+    hook: str
+    key: str = "name"
+    base: str | None = None
+    is_class: bool = True
+    needs: tuple[str, ...] = ()
+    check: str | None = None
+
+    def named(self, hook: Callable[[], Iterable[Any]]) -> list[tuple[str, Any]]:
+        """Call a registration hook and check what it gives.
+
+        Args:
+            hook: The plugin's function.
+
+        Returns:
+            Its items, each with its name.
+
+        Raises:
+            PluginError: It gives something else.
+        """
+        items = hook()
+        if not isinstance(items, Iterable):
+            raise PluginError(f"{self.hook}() returned {items!r}, not a list")
+        named = []
+        for item in items:
+            name = getattr(item, self.key, None)
+            if not isinstance(name, str):
+                raise PluginError(f"{self.hook}() gave {item!r}, which has no {self.key}")
+            if ":" in name:
+                raise PluginError(
+                    f"{self.hook}() gave {name!r}; a colon in a name stands between distribution "
+                    "and name"
+                )
+            self._check_base(item)
+            for attribute in self.needs:
+                if not isinstance(getattr(item, attribute, None), str):
+                    raise PluginError(f"{self.hook}() gave {item!r}, which has no {attribute}")
+            if self.check is not None:
+                _attribute(self.check)(item)
+            named.append((name, item))
+        return named
+
+    def _check_base(self, item: Any) -> None:
+        if self.base is None:
+            return
+        base = _attribute(self.base)
+        fits = isinstance(item, type) and issubclass(item, base)
+        if not (fits if self.is_class else isinstance(item, base)):
+            noun = "subclass" if self.is_class else "instance"
+            raise PluginError(f"{self.hook}() gave {item!r}, which is no {noun} of {base.__name__}")
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+KINDS = {
+    "task": Kind(
+        "register_tasks",
+        base="visiongraft.task:Task",
+        needs=("headline",),
+        check="visiongraft.registry.contracts:check_task_class",
+    ),
+    "backbone": Kind(
+        "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False
+    ),
+    "schedule": Kind("register_schedules", base="visiongraft.schedules:Schedule", is_class=False),
+    "exporter": Kind("register_exporters", base="visiongraft.exporter:Exporter", needs=("suffix",)),
+    "reader": Kind(
+        "register_readers",
+        base="visiongraft.data.readers:DataReader",
+        is_class=False,
+        needs=("targets",),
+    ),
+    "loss": Kind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
+    "listener": Kind("register_listeners"),
+}
+
+
+@dataclass
+class PluginRecord:
+    """One plugin, loaded or not.
+
+    Attributes:
+        name: Entry-point name, or the name it was registered under.
+        distribution: The distribution that ships it, or ``"-"``.
+        version: That distribution's version, or ``"-"``.
+        api: The API version it says it was written for, or ``"-"``.
+        blocked: Whether the user has left it out; it is not even imported then.
+        provides: Names of what it registers, by kind.
+        failures: What kept it, or one of its hooks, from being used, one line each.
+        clashes: What it provides under a name that another plugin provides too, one line each.
+    """
+
+    name: str
+    distribution: str = "-"
+    version: str = "-"
+    api: str = "-"
+    blocked: bool = False
+    provides: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    clashes: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong with it."""
+        return self.failures + self.clashes
+
+    @property
+    def owner(self) -> str:
+        """The plugin as error messages name it."""
+        if self.distribution == "-":
+            return f"plugin {self.name}"
+        return f"plugin {self.name} ({self.distribution} {self.version})"
+
+
+Owned = tuple[PluginRecord, Any]
+
+
+def owned_by(owners: Iterable[Owned], name: str) -> list[Owned]:
+    """Choose among those who provide one name.
+
+    Args:
+        owners: The plugins and what each provides.
+        name: A distribution, or a plugin's name, which tells plugins of one distribution apart.
+
+    Returns:
+        Those that the name fits.
+    """
+    found = list(owners)
+    for by in ("distribution", "name"):
+        fitting = [(r, i) for r, i in found if normalized(getattr(r, by)) == normalized(name)]
+        if len(fitting) == 1:
+            return fitting
+    return []
+
+
+def selectors(owners: Iterable[Owned], name: str) -> list[str]:
+    """Give the words that choose each of those who provide one name.
+
+    Args:
+        owners: The plugins and what each provides.
+        name: What they provide.
+
+    Returns:
+        One ``owner:name`` each, as far as they can be told apart.
+    """
+    records = [record for record, _ in owners]
+    distributions = [record.distribution for record in records]
+    words = []
+    for record in records:
+        alone = record.distribution != "-" and distributions.count(record.distribution) == 1
+        words.append(f"{record.distribution if alone else record.name}:{name}")
+    return [word for word in words if words.count(word) == 1]
+
+
+def normalized(name: str) -> str:
+    """Write a distribution's name as package indexes compare them.
+
+    Example:
+        >>> normalized(" Grafted.Extras")
+        'grafted-extras'
+    """
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def one_line(error: BaseException, prefix: str = "") -> str:
+    """Write what a plugin raised as one line; errors on purpose speak for themselves."""
+    message = on_one_line(str(error))
+    if isinstance(error, PluginError):
+        return message
+    return f"{prefix}{type(error).__name__}: {message}"

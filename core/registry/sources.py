@@ -1,0 +1,98 @@
+"""Where plugins come from: installed distributions, and single files."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from visiongraft.errors import PluginError, place_of
+from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
+from visiongraft.registry.records import normalized, one_line
+
+
+def distributions() -> list[metadata.Distribution]:
+    """List the installed distributions that name plugins, by name; the first on the path counts."""
+    found: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions():
+        if f"[{PROJECT}]" not in (distribution.read_text("entry_points.txt") or ""):
+            continue
+        # Without either file it is what a broken removal left behind.
+        if distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"):
+            found.setdefault(normalized(distribution.name), distribution)
+    return [distribution for _, distribution in sorted(found.items())]
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import one Python file as a module of its own name.
+
+    Its folder joins the end of the import path, so that worker processes can import it too.
+
+    Args:
+        path: A file such as ``my_task.py``.
+
+    Returns:
+        The module.
+
+    Raises:
+        PluginError: There is no such file, its name is taken, or it cannot be imported.
+    """
+    path = path.absolute()
+    name = path.stem
+    if not path.is_file():
+        raise PluginError(f"plugin file {path} does not exist")
+    if path.suffix != ".py" or not name.isidentifier():
+        raise PluginError(
+            f"plugin file {path} cannot be imported by its name; call it like my_task.py"
+        )
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    importlib.invalidate_caches()
+    try:
+        known = sys.modules.get(name)
+        origin = known.__file__ if known is not None else getattr(find_spec(name), "origin", None)
+        if origin is None or not path.samefile(origin):
+            raise PluginError(
+                f"plugin file {path} has the name of another module ({origin or name}); rename it"
+            )
+        return importlib.import_module(name)
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+        place = place_of(error)
+        where = f" (at {place})" if place else ""
+        raise PluginError(
+            f"plugin file {path} cannot be imported{where}: {one_line(error)}"
+        ) from error
+
+
+def api_of(plugin: object) -> str:
+    """Read which API version a plugin was written for, and refuse one that does not fit.
+
+    Args:
+        plugin: The module or object.
+
+    Returns:
+        The version as the plugin says it, or ``"-"``.
+
+    Raises:
+        PluginError: It was written for another API, or says something else than a version.
+    """
+    declared = getattr(plugin, API_ATTRIBUTE, None)
+    if declared is None:
+        return "-"
+    if not isinstance(declared, str) or not re.fullmatch(r"\d+\.\d+", declared):
+        raise PluginError(f"{API_ATTRIBUTE} = {declared!r} reads not like '1.0'")
+    major, minor = (int(number) for number in declared.split("."))
+    if major == API_VERSION[0] and minor <= API_VERSION[1]:
+        return declared
+    if (major, minor) > API_VERSION:
+        remedy = "install a newer visiongraft or an older version of the plugin"
+    else:
+        remedy = "install a newer version of the plugin or an older visiongraft"
+    host = ".".join(map(str, API_VERSION))
+    raise PluginError(f"written for plugin API {declared}; this visiongraft has {host}; {remedy}")

@@ -1,0 +1,1 @@
+"""Saved models, model cards and weights files; every file is written atomically and nothing is unpickled."""

@@ -1,0 +1,334 @@
+"""Checks of what a task says of itself, reads and hands on; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import fields
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torchvision import tv_tensors
+
+from visiongraft.data.loader import SampleDataset, Unreadable
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError
+from visiongraft.model import TransferModel
+from visiongraft.seeds import seeded
+from visiongraft.task import Task, create_task
+from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
+
+check = checks_of(TaskTrial.of)
+
+
+@check("task.Task")
+def declares_itself(trial: TaskTrial) -> None:
+    """The task says its name, headline, what is better and its verbs; it is a frozen dataclass."""
+    kind = type(trial.task)
+    expect(
+        isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
+        "to read the task's name",
+        repr(kind.name),
+        "a plain word",
+    )
+    headline = getattr(trial.task, "headline", None)
+    expect(
+        isinstance(headline, str) and bool(headline),
+        "to read the task's headline",
+        repr(headline),
+        "the name of the metric that picks the best epoch",
+    )
+    known = {field.name for field in fields(kind)}
+    own = [k for k in kind.__mro__ if issubclass(k, Task) and k is not Task]
+    lost = [n for k in own for n, a in get_annotations(k).items() if "ClassVar" not in str(a)]
+    lost = [name for name in lost if name not in known]
+    expect(
+        not lost,
+        "to look at the task's options",
+        f"{', '.join(lost)}, which no option is made of",
+        f"@dataclass(frozen=True) on {kind.__name__}",
+    )
+    word = trial.task.better
+    expect(word in ("higher", "lower"), "to read 'better'", repr(word), "'higher' or 'lower'")
+    for verb, function in trial.task.verbs().items():
+        expect(
+            callable(function) and verb.isidentifier() and not hasattr(TransferModel, verb),
+            "to read the task's verbs",
+            f"{verb!r}: {function!r}",
+            "functions under names that no model has already",
+            "task.Task.verbs",
+        )
+
+
+@check("task.Task.example_data")
+def example_data_are_read(trial: TaskTrial) -> None:
+    """The example data are read, twice alike, into training and other, held-out pictures."""
+    splits, again = trial.example.splits, trial.task.read(trial.example.data)
+    for part in ("train", "validation"):
+        samples: Samples = getattr(splits, part)
+        expect(len(samples) > 0, f"to read the {part} part", "no picture", "at least one")
+        expect_same_samples(samples, getattr(again, part), part, "task.Task.read")
+        expect_picture(samples, part, trial.channels)
+    expect_held_out(splits.train, splits.validation, trial.channels)
+    with trying("to write the facts of the data as JSON", see="data.samples.Splits"):
+        json.dumps(splits.facts, allow_nan=False)
+
+
+@check("task.Task.options")
+def options_survive_json(trial: TaskTrial) -> None:
+    """A bound task written as JSON and read again is the same task."""
+    bound = trial.example.task
+    expect(
+        type(bound) is type(trial.task),
+        "to bind the task to its training pictures",
+        type(bound).__name__,
+        type(trial.task).__name__,
+        "task.Task.bind",
+    )
+    with trying("to write the bound task's options as JSON"):
+        text = json.dumps(bound.options(), allow_nan=False)
+    with trying("to make the task again of its options", see="task.create_task"):
+        again = create_task(type(bound), json.loads(text))
+    expect(again == bound, "to make the task again of its options", again, repr(bound))
+    metadata = bound.metadata()
+    with trying("to write the task's metadata as JSON", see="task.Task.metadata"):
+        written = json.loads(json.dumps(metadata, allow_nan=False))
+    expect(
+        written == metadata,
+        "to write the task's metadata as JSON",
+        written,
+        f"the same after reading: {metadata}",
+        "task.Task.metadata",
+    )
+
+
+@check("task.Task.read_labelled")
+def targets_keep_their_meaning(trial: TaskTrial) -> None:
+    """A picture has the same target for training and for evaluation of the bound task."""
+    example = trial.example
+    for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
+        read: dict[str, list[Any]] = {}
+        for name, target in named_targets(task.read_labelled(example.data)):
+            read.setdefault(name, []).append(target)  # several samples may be of one picture
+        trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
+        shared = [(name, target) for name, target in trained if name in read]
+        if not shared:
+            raise NotTried("read and read_labelled share no picture of the example data")
+        for name, target in shared:
+            expect(
+                any(same(target, other) for other in read[name]),
+                f"to read the example data with read_labelled of the {when}",
+                f"target {read[name][0]!r} for {Path(name).name}",
+                f"{target!r}, as when it was read to train on",
+            )
+
+
+@check("task.Task.read")
+def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
+    """Data that are missing or of no known form raise a DataError of one line."""
+    folder = trial.folder("bad")
+    (folder / "empty").mkdir()
+    (folder / "noise.bin").write_bytes(bytes(range(256)))
+    (folder / "noise.csv").write_text("neither,this\nnor,that\n", encoding="utf-8")
+    bad = {
+        "a path that does not exist": folder / "nowhere",
+        "an empty folder": folder / "empty",
+        "a file of noise": folder / "noise.bin",
+        "a table with other columns": folder / "noise.csv",
+        "a number": 7,
+        "None": None,
+        "an empty list": [],
+    }
+    for method in (trial.task.read, trial.example.task.read_labelled):
+        for what, data in bad.items():
+            _expect_refusal(method, data, f"{method.__name__} of {what}")
+
+
+def _expect_refusal(method: Any, data: Any, what: str) -> None:
+    expected = "a DataError that says what is wrong"
+    try:
+        with trying(what, expected):
+            method(data)
+    except Fault as fault:
+        cause = fault.__cause__
+        if not isinstance(cause, DataError):
+            raise
+        text = str(cause)
+        expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a message of one line")
+        return
+    raise Fault(what, "no error", expected)
+
+
+@check("task.Task.train_transform")
+def data_travel_to_workers(trial: TaskTrial) -> None:
+    """Samples, augmentation and collate can be sent to worker processes."""
+    task = trial.example.task
+    parts = {
+        "the training samples": (trial.example.splits.train, "data.samples.Samples"),
+        "the validation samples": (trial.example.splits.validation, "data.samples.Samples"),
+        "what train_transform gives": (task.train_transform((SIZE, SIZE)), None),
+        "collate": (task.collate, "task.Task.collate"),
+        "a target": (trial.example.splits.train.target(0), "task.Task.read"),
+    }
+    for what, (value, see) in parts.items():
+        expected = "something that pickles, such as an object of a class at the top of a module"
+        with trying(f"to pickle {what} for a worker process", expected, see):
+            pickle.loads(pickle.dumps(value))
+
+
+@check("task.Task.train_transform")
+def augmentation_is_seeded(trial: TaskTrial) -> None:
+    """Augmentation gives the size that was asked for, and the same again for the same seed."""
+    task, size = trial.example.task, (SIZE, SIZE + 16)
+    transform = task.train_transform(size)
+    if transform is None:
+        raise NotTried("the task does not augment")
+    preprocess = trial.network(size).preprocess_on_cpu()
+    dataset = SampleDataset(trial.example.splits.train, preprocess, transform)
+    for index in range(len(dataset)):  # of few pictures chance could make all alike
+        item, again = dataset[index, 1], dataset[index, 1]
+        for one in (item, again):
+            if isinstance(one, Unreadable):
+                raise Fault(
+                    f"to augment a picture to {size[0]}x{size[1]} pixels",
+                    one.reason,
+                    "an image of that size and its target",
+                )
+        expect(
+            same(item, again),
+            "to augment one picture twice with one seed",
+            "two different results",
+            "equal ones: randomness from torch, numpy or random only",
+        )
+
+
+@check("task.Task.train_transform")
+def augmentation_keeps_the_range(trial: TaskTrial) -> None:
+    """Augmented pictures have values in 0..255, like those that are only read."""
+    transform = trial.example.task.train_transform((SIZE, SIZE))
+    if transform is None:
+        raise NotTried("the task does not augment")
+    samples, before, after = trial.example.splits.train, [], []
+    for index in range(len(samples)):
+        pixels = torch.from_numpy(samples.load(index, trial.channels)).permute(2, 0, 1)
+        with seeded(0, index), trying("to augment a picture"):
+            image, _ = transform(tv_tensors.Image(pixels), samples.target(index))
+        before.append(pixels.float().flatten())
+        after.append(torch.as_tensor(image).as_subclass(torch.Tensor).float().flatten())
+    given, found = torch.cat(before), torch.cat(after)
+    # Smooth resizing overshoots; normalising, or dividing by 255, changes the mean by far more.
+    expect(
+        bool(-64 <= found.min() and found.max() <= 319 and found.mean() >= 0.1 * given.mean()),
+        f"to augment {len(samples)} pictures",
+        f"values from {found.min():.4g} to {found.max():.4g} of mean {found.mean():.4g}",
+        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalises afterwards",
+    )
+
+
+@check("task.Task.collate")
+def targets_of_any_number_collate(trial: TaskTrial) -> None:
+    """Targets of one picture and of several make a batch, alike each time."""
+    task, samples = trial.example.task, trial.example.splits.train
+    targets = [samples.target(i) for i in range(len(samples))]
+    for count in (len(targets), 1):
+        with trying(f"to collate {count} targets"):
+            one, other = task.collate(targets[:count]), task.collate(targets[:count])
+        expect(
+            same(one, other), f"to collate {count} targets twice", "different results", "equal ones"
+        )
+        hidden = [leaf for leaf in pytree.tree_leaves(one) if _holds_tensors(leaf)]
+        expect(
+            not hidden,
+            f"to look for the tensors in a batch of {count} targets",
+            f"some in a {type(hidden[0]).__name__ if hidden else ''}, where nothing finds them",
+            "tensors, or tuples, lists and dicts of them: others stay behind when the images are "
+            "moved to a graphics card",
+        )
+
+
+def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> None:
+    """Raise a fault unless one part of the data, read twice, holds the same in the same order."""
+    first, second = named_targets(one), named_targets(other)
+    expect(
+        [name for name, _ in first] == [name for name, _ in second],
+        f"to read the {part} part twice",
+        "other pictures, or another order, the second time",
+        "the same pictures in the same order, which a resumed run goes on with",
+        see,
+    )
+    for (name, target), (_, again) in zip(first, second, strict=True):
+        expect(
+            same(target, again),
+            f"to read the {part} part twice",
+            f"target {again!r} for {Path(name).name}",
+            f"{target!r}, as the first time",
+            see,
+        )
+
+
+def expect_picture(samples: Samples, part: str, channels: int) -> None:
+    """Raise a fault unless the first picture of a part can be loaded; grey too, where it is RGB."""
+    for wanted in (channels, 1) if channels == 3 else (channels,):
+        words = f"to load a picture of the {part} part with {wanted} channels"
+        with trying(words, see="data.samples.Samples.load"):
+            image = samples.load(0, wanted)
+        expect(
+            isinstance(image, np.ndarray)
+            and image.ndim == 3
+            and image.shape[2] == wanted
+            and image.dtype == np.uint8,
+            words,
+            f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}",
+            f"a numpy array uint8 (height, width, {wanted})",
+            "data.samples.Samples.load",
+        )
+
+
+def expect_held_out(train: Samples, validation: Samples, channels: int) -> None:
+    """Raise a fault if a training picture is among those that are held out."""
+    places = {train.name(i): i for i in range(len(train))}
+    for i in range(len(validation)):
+        place = places.get(validation.name(i))
+        if place is None or not same(train.target(place), validation.target(i)):
+            continue  # names may be positions, which two parts may share
+        expect(
+            not same(train.load(place, channels), validation.load(i, channels)),
+            "to read the example data",
+            f"{Path(validation.name(i)).name} in both the training and the validation part",
+            "pictures for validation that nothing is trained on",
+            "task.Task.read",
+        )
+
+
+def named_targets(samples: Samples) -> list[tuple[str, Any]]:
+    """Give name and target of each sample."""
+    return [(samples.name(i), samples.target(i)) for i in range(len(samples))]
+
+
+def _holds_tensors(leaf: Any) -> bool:
+    return not isinstance(leaf, torch.Tensor) and any(
+        isinstance(value, torch.Tensor)
+        for value in pytree.tree_leaves(dict(getattr(leaf, "__dict__", {})))
+    )
+
+
+def _reloaded(task: Task) -> Task:
+    return create_task(type(task), json.loads(json.dumps(task.options())))
+
+
+DATA_CHECKS = (
+    declares_itself,
+    example_data_are_read,
+    options_survive_json,
+    targets_keep_their_meaning,
+    bad_data_are_refused_in_words,
+    data_travel_to_workers,
+    augmentation_is_seeded,
+    augmentation_keeps_the_range,
+    targets_of_any_number_collate,
+)

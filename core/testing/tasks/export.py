@@ -1,0 +1,118 @@
+"""Checks of a task's exported file; the model is trained and exported once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visiongraft.model import load
+from visiongraft.near_ties import settle
+from visiongraft.testing.report import checks_of, expect, trying
+from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
+from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.training.evaluation import to_arrays
+
+check = checks_of(TaskTrial.of)
+
+BATCHES = (1, 2, 5)
+OTHER_SEED = 1  # of pictures that neither training nor the exporter's own proof has seen
+
+
+@check("task.Task.decode")
+def the_exported_file_agrees(trial: TaskTrial) -> None:
+    """The exported file is proved by its exporter, and agrees on new pictures in other batches."""
+    exported = trial.exported()
+    graph = trial.trained().model.inference_graph()
+    expect(
+        exported.path.is_file() and bool(exported.certificate.checks),
+        "to export the trained model",
+        "no file, or a certificate without checks",
+        "a file and its certificate",
+        "exporter.Exporter.export",
+    )
+    for images in _stacks(trial):
+        words = f"to run the exported file on {len(images)} new pictures of {images.shape[1:3]}"
+        with trying(words), torch.inference_mode():
+            reference = to_arrays(graph(torch.tensor(images)))
+            candidate = exported.opened.run(images)
+            reference, _ = settle(
+                graph,
+                lambda some: to_arrays(graph(some)),
+                torch.tensor(images),
+                (reference, candidate),
+                TOLERANCE,
+            )
+        expect_agreement(
+            trial.example.task, reference, candidate, words, "what PyTorch gives, in any batch"
+        )
+
+
+@check("task.Task.metadata")
+def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
+    """Metadata, and the names and numbers in predictions, are the same after training and export."""
+    trained, exported = trial.trained(), trial.exported()
+    assert trained.folder is not None
+    with trying("to load the run's model", see="model.load"):
+        loaded = load(trained.folder, task=type(trial.task))
+    results = trained.model.facts["metrics"]
+    with trying("to tell the bound task the results", see="task.Task.after_training"):
+        bound = _as_json(trial.example.task.after_training(results).metadata())
+    stages = {
+        "the trained model": trained.model.task.metadata(),
+        "the loaded model": loaded.task.metadata(),
+        "the exported file": exported.opened.metadata.get("task_metadata"),
+    }
+    for stage, metadata in stages.items():
+        expect(
+            _as_json(metadata) == bound,
+            f"to read the metadata of {stage}",
+            _as_json(metadata),
+            f"the metadata of the task that knows its data and results: {bound}",
+        )
+    pictures = [trial.example.splits.train.load(i) for i in range(6)]
+    with trying("to predict with the trained, the loaded and the exported model"):
+        found = [m.predict(pictures) for m in (trained.model, loaded, exported.opened)]
+    for position, (one, other, third) in enumerate(zip(*found, strict=True)):
+        words = f"to predict picture {position} with the trained, the loaded and the exported model"
+        kinds = [one, other, third] if is_dataclass(third) else [one, other]
+        values = [_without_floats(asdict(kind)) for kind in kinds]
+        expect(
+            all(value == values[0] for value in values),
+            words,
+            values,
+            "the same decisions and names",
+            "task.Task.predictions",
+        )
+
+
+def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:
+    """Cut new pictures to common sizes, one stack for each batch size."""
+    samples = trial.read(12, OTHER_SEED).splits.train
+    position = 0
+    for count in BATCHES:
+        some = [samples.load((position + i) % len(samples)) for i in range(count)]
+        position += count
+        height, width = (min(image.shape[axis] for image in some) for axis in (0, 1))
+        yield np.stack([image[:height, :width] for image in some])
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _without_floats(value: Any) -> Any:
+    """Keep what does not depend on rounding."""
+    if isinstance(value, dict):
+        return {key: _without_floats(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_floats(each) for each in value]
+    return None if isinstance(value, float) else value
+
+
+EXPORT_CHECKS = (the_exported_file_agrees, names_are_the_same_at_every_stage)

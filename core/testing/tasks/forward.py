@@ -1,0 +1,196 @@
+"""Checks of one forward pass: features, decoded results and predictions; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+
+import numpy as np
+import torch
+
+from visiongraft.backbone import Features
+from visiongraft.errors import BackboneError
+from visiongraft.model import TransferModel
+from visiongraft.network import Batch
+from visiongraft.seeds import seeded
+from visiongraft.task import Arrays, Task
+from visiongraft.testing.report import Fault, checks_of, expect, trying
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
+
+check = checks_of(TaskTrial.of)
+
+TOLERANCE = 1e-4
+ODD_SIZES = ((17, 41), (40, 23), (33, 33), (1, 9))
+
+
+@check("task.Task.build_head")
+def features_stay_untouched(trial: TaskTrial) -> None:
+    """The head changes none of the features in place, which replay and other heads share."""
+    network, batch = trial.together(TOGETHER)
+    with torch.no_grad():
+        shapes = network.backbone(batch.images)
+        # Real features may be positive throughout, and would not show an activation in place.
+        features = Features(
+            tuple(map(torch.randn_like, shapes.maps)), torch.randn_like(shapes.pooled)
+        )
+        before = [t.clone() for t in (*features.maps, features.pooled)]
+        for mode in (False, True):
+            network.head.train(mode)
+            network.head(features)
+    names = [*(f"maps[{i}]" for i in range(len(features.maps))), "pooled"]
+    after = (*features.maps, features.pooled)
+    changed = [n for n, a, b in zip(names, after, before, strict=True) if not torch.equal(a, b)]
+    expect(
+        not changed,
+        "to run the head on features",
+        f"other values in {', '.join(changed)} afterwards",
+        "the features as they were: no relu_(), mul_() or inplace=True on them",
+    )
+
+
+@check("task.Task.decode")
+def decode_is_repeatable(trial: TaskTrial) -> None:
+    """Head and decode give equal results when asked twice."""
+    network, batch = trial.together(TOGETHER)
+    with seeded(1), trying("to decode a batch of pictures"):
+        first = trial.decode(network, batch)
+    with seeded(2), trying("to decode the same pictures again"):
+        second = trial.decode(network, batch)
+    expect_agreement(
+        network.task, first, second, "to decode the same pictures twice", "equal results"
+    )
+
+
+@check("task.Task.decode")
+def batch_size_does_not_matter(trial: TaskTrial) -> None:
+    """A picture gives the same alone as among others."""
+    network, batch = trial.together(TOGETHER)
+    together = trial.decode(network, batch)
+    for name, values in together.items():
+        expect(
+            len(values.shape) > 0 and len(values) == TOGETHER,
+            f"to decode {TOGETHER} pictures",
+            f"{name!r} of shape {values.shape}",
+            "the batch as first dimension",
+        )
+    for parts in (list(_single(TOGETHER)), [range(2), range(2, TOGETHER)]):
+        words = f"to decode {TOGETHER} pictures in batches of {[len(p) for p in parts]}"
+        with trying(words, "what all together give"):
+            each = [trial.decode(network, trial.batch(network, list(p))) for p in parts]
+        joined = _joined(each, words)
+        expect_agreement(network.task, together, joined, words, "what all together give")
+
+
+@check("task.Task.decode")
+def no_picture_gives_no_result(trial: TaskTrial) -> None:
+    """A batch without pictures is decoded to results of length 0."""
+    network, batch = trial.together(2)
+    empty = Batch(batch.images[:0], None, batch.sizes[:0], batch.indices[:0])
+    words = "to decode a batch without pictures, as the last part of a shared set may be"
+    some = trial.decode(network, batch)
+    with trying(words, "results of length 0"):
+        none = trial.decode(network, empty)
+        predictions = network.task.predictions(none)
+    # Pictures that are not there have no size, so maps of theirs may have any.
+    axes = slice(0) if network.task.at_picture_size else slice(1, None)
+    expect(
+        {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in none.items()}
+        == {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in some.items()}
+        and all(len(v) == 0 for v in none.values()),
+        words,
+        {n: (str(v.dtype), v.shape) for n, v in none.items()},
+        f"length 0, else as { ({n: (str(v.dtype), v.shape) for n, v in some.items()}) }",
+    )
+    expect(
+        list(predictions) == [],
+        words,
+        f"predictions {predictions}",
+        "none",
+        "task.Task.predictions",
+    )
+
+
+@check("task.Task.build_head")
+def any_picture_size_works(trial: TaskTrial) -> None:
+    """Odd and non-square pictures are predicted, by networks of square and other input."""
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (*s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
+    for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
+        words = f"to predict pictures of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
+        try:
+            network = trial.network(size)
+        except Fault as fault:
+            if size[0] != size[1] and isinstance(fault.__cause__, BackboneError):
+                continue  # the backbone takes no such input, whatever the task
+            raise
+        with trying(words, "one prediction each"):
+            found = TransferModel(network).predict(pictures)
+        expect(len(found) == len(pictures), words, f"{len(found)} predictions", "one each")
+
+
+@check("task.Task.predictions")
+def predictions_are_plain(trial: TaskTrial) -> None:
+    """Each picture gives one dataclass whose fields are JSON values."""
+    network, batch = trial.together(TOGETHER)
+    decoded = trial.decode(network, batch)
+    _expect_plain(network.task, decoded, "what an untrained network gives")
+    ideal = network.task.ideal(batch.targets)
+    if (
+        ideal is not None and ideal.keys() == decoded.keys()
+    ):  # an untrained network may find nothing, and show nothing
+        like = {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
+        _expect_plain(network.task, like, "ideal results")
+
+
+def expect_agreement(
+    task: Task, reference: Arrays, candidate: Arrays, tried: str, expected: str
+) -> None:
+    """Raise a fault unless two sets of decoded results agree, by the task's own comparison."""
+    with trying(f"{tried}, and compare", see="task.Task.compare"):
+        found = task.compare(reference, candidate)
+    expect(
+        found.difference <= TOLERANCE and not found.flips,
+        tried,
+        f"a relative difference of {found.difference:.1e} and {found.flips} changed decisions",
+        expected,
+    )
+
+
+def _expect_plain(task: Task, decoded: Arrays, what: str) -> None:
+    words = f"to make predictions of {what} for {TOGETHER} pictures"
+    with trying(words):
+        found = list(task.predictions(decoded))
+    expect(len(found) == TOGETHER, words, f"{len(found)} of them", "one per picture")
+    for one in found:
+        expect(
+            is_dataclass(one) and not isinstance(one, type),
+            words,
+            f"a {type(one).__name__}",
+            "dataclass objects",
+        )
+        with trying("to write a prediction as JSON", "plain numbers, texts and lists"):
+            json.dumps(asdict(one))
+
+
+def _joined(parts: Sequence[Arrays], tried: str) -> Arrays:
+    with trying(tried, "results that can be joined along the batch"):
+        return {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+
+
+def _single(count: int) -> list[range]:
+    return [range(i, i + 1) for i in range(count)]
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{height}x{width}" for height, width in sizes)
+
+
+DECODE_CHECKS = (
+    features_stay_untouched,
+    decode_is_repeatable,
+    batch_size_does_not_matter,
+    no_picture_gives_no_result,
+    any_picture_size_works,
+    predictions_are_plain,
+)

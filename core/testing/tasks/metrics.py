@@ -1,0 +1,212 @@
+"""Checks of how a task measures results and compares them; nothing is trained, or little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from visiongraft.network import Batch, Network
+from visiongraft.task import Arrays, Task
+from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
+from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
+from visiongraft.training.evaluation import scalars
+
+check = checks_of(TaskTrial.of)
+
+
+@check("task.Metrics.compute")
+def metrics_do_not_depend_on_batches(trial: TaskTrial) -> None:
+    """Metrics are the same however the pictures came in batches, and are JSON values."""
+    network, batch = trial.together()
+    count = len(batch.sizes)
+    everything, single = [range(count)], [range(i, i + 1) for i in range(count)]
+    whole = _measured(trial, network, everything)
+    for parts, words in (
+        ([range(1), range(1, count)], f"{count} pictures in batches of 1 and {count - 1}"),
+        (single, f"{count} pictures one by one"),
+    ):
+        difference = _difference(whole, _measured(trial, network, parts))
+        expect(not difference, f"to measure {words}", difference, "the same as all together")
+    # Two processes take turns with the pictures. Tables may be in their order, numbers may not.
+    turned = scalars(_measured(trial, network, [range(0, count, 2), range(1, count, 2)]))
+    difference = _difference(scalars(whole), turned)
+    words = f"to measure {count} pictures in another order, as two processes do"
+    expect(not difference, words, difference, "the same as in their own order")
+
+
+@check("task.Task")
+def headline_stays_in_bounds(trial: TaskTrial) -> None:
+    """The headline lies within its bounds, for random, constant and ideal predictions."""
+    network, batch = trial.together()
+    low, high = bounds_of(network.task)
+    for what, decoded in _all_kinds(trial, network, batch):
+        value = _score(network.task, decoded, batch.targets, what)
+        expect(
+            low - 1e-6 <= value <= high + 1e-6,
+            f"to measure {what}",
+            f"{network.task.headline} {value:.6g}",
+            f"a value from {low:g} to {high:g}; other bounds are set by 'bounds'",
+        )
+
+
+@check("task.Task.ideal")
+def ideal_predictions_score_best(trial: TaskTrial) -> None:
+    """Predictions that are all right score the best headline there can be."""
+    network, batch = trial.together()
+    ideal = network.task.ideal(batch.targets)
+    if ideal is None:
+        raise NotTried(f"{type(network.task).__name__}.ideal(targets) gives nothing to measure")
+    real = trial.decode(network, batch)
+    expect(
+        {n: np.asarray(v).shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()},
+        "to make ideal results",
+        {n: np.asarray(v).shape for n, v in ideal.items()},
+        f"names and shapes as decode gives: { ({n: v.shape for n, v in real.items()}) }",
+    )
+    value = _score(network.task, ideal, batch.targets, "ideal predictions")
+    best = best_of(network.task)
+    expect(
+        value == best or abs(value - best) <= 1e-5,
+        "to measure ideal predictions",
+        f"{network.task.headline} {value:.6g}",
+        f"{best:g}",
+        "task.Metrics.compute",
+    )
+
+
+@check("task.Task.compare")
+def compare_sees_differences(trial: TaskTrial) -> None:
+    """Results compared with themselves agree; those changed in one picture or one name do not."""
+    network, batch = trial.together(TOGETHER)
+    decoded = trial.decode(network, batch)
+    expect_agreement(network.task, decoded, decoded, "to compare results with themselves", "none")
+    for name, values in decoded.items():
+        _expect_seen(trial, batch, (name,), slice(None), f"in which {name!r} is changed")
+        if values.dtype.kind == "f":
+            _expect_seen(trial, batch, (name,), slice(None), f"in which {name!r} is NaN", np.nan)
+    for i in range(TOGETHER):
+        words = f"of {TOGETHER} pictures, of which number {i} is changed"
+        _expect_seen(trial, batch, tuple(decoded), slice(i, i + 1), words)
+
+
+def bounds_of(task: Task) -> tuple[float, float]:
+    """Give the least and the greatest headline of a task."""
+    if task.bounds is not None:
+        return task.bounds
+    return (0.0, 1.0) if task.better == "higher" else (0.0, float("inf"))
+
+
+def best_of(task: Task) -> float:
+    """Give the best headline that a task can have."""
+    return bounds_of(task)[1 if task.better == "higher" else 0]
+
+
+def _measured(trial: TaskTrial, network: Network, parts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    metrics = network.task.build_metrics()
+    for part in parts:
+        one = trial.batch(network, list(part))
+        metrics.update(trial.decode(network, one), one.targets)
+    results = metrics.compute()
+    with trying("to write the metrics as JSON", "numbers, texts, lists and dicts"):
+        json.dumps(results)
+    headline(network.task, results)
+    return results
+
+
+def _difference(one: Any, other: Any, where: str = "") -> str:
+    """Say where two results differ by more than rounding; nothing if they do not."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        pairs = [(f"{where} {key}".strip(), one[key], other[key]) for key in one]
+    elif isinstance(one, (list, tuple)) and isinstance(other, type(one)) and len(one) == len(other):
+        pairs = [(where, *pair) for pair in zip(one, other, strict=True)]
+    else:
+        near = one == other
+        if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+            near = near or np.isclose(other, one, TOLERANCE, TOLERANCE, equal_nan=True)
+        return "" if near else f"{where} {other!r}, not {one!r}"
+    return next(filter(None, (_difference(a, b, name) for name, a, b in pairs)), "")
+
+
+def _expect_seen(
+    trial: TaskTrial,
+    batch: Batch,
+    names: tuple[str, ...],
+    rows: slice,
+    what: str,
+    value: float | None = None,
+) -> None:
+    """Raise a fault unless a change is seen in some results: empty ones need not show it."""
+    task, tried = trial.example.task, f"to compare results {what}"
+    for reference in _references(trial, batch):
+        changed = {name: np.array(values) for name, values in reference.items()}
+        for name in names:
+            changed[name][rows] = _other(changed[name], value)[rows]
+        with trying(tried):
+            found = task.compare(reference, changed)
+        if found.flips > 0 or not found.difference <= TOLERANCE:
+            return
+    raise Fault(
+        tried,
+        "agreement",
+        "a difference or flips; else the exported file would be proved against nothing",
+    )
+
+
+def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
+    """Give results of an untrained network, ideal ones, and those of a trained network."""
+    network = trial.network()
+    decoded = trial.decode(network, batch)
+    yield decoded
+    ideal = network.task.ideal(batch.targets)
+    if ideal is not None and ideal.keys() == decoded.keys():
+        yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
+    with suppress(Fault):  # other checks tell of it
+        yield trial.decode(trial.by_heart(), batch)
+
+
+def _other(values: NDArray[Any], value: float | None) -> NDArray[Any]:
+    """Change every value: real ones by much, whole ones to others that occur, if there are any."""
+    if value is not None:
+        return np.full_like(values, value)
+    if values.dtype.kind == "f":
+        return values * 1.5 + 0.5
+    if values.dtype.kind == "b" or not values.size:
+        return ~values
+    low, high = values.min(), values.max()
+    high = high if high > low else low - 1 if low > 0 else low + 1
+    changed: NDArray[Any] = np.where(values == low, high, low).astype(values.dtype)
+    return changed
+
+
+def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[str, Arrays]]:
+    kinds = [("an untrained network", trial.decode(network, batch))]
+    with torch.no_grad():
+        for module in network.head.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.weight.mul_(-50)  # certain, and otherwise than before
+    kinds.append(("a network that is sure without reason", trial.decode(network, batch)))
+    ideal = network.task.ideal(batch.targets)
+    return kinds if ideal is None else [*kinds, ("ideal predictions", ideal)]
+
+
+def _score(task: Task, decoded: Arrays, targets: Any, what: str) -> float:
+    with trying(f"to measure {what}", see="task.Metrics.compute"):
+        metrics = task.build_metrics()
+        metrics.update(decoded, targets)
+        return headline(task, metrics.compute())
+
+
+METRIC_CHECKS = (
+    metrics_do_not_depend_on_batches,
+    headline_stays_in_bounds,
+    ideal_predictions_score_best,
+    compare_sees_differences,
+)

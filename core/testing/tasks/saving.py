@@ -1,0 +1,70 @@
+"""Checks of a task's saved model: it predicts the same, and holds plain data only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from visiongraft.model import load
+from visiongraft.testing.pickles import pickle_in
+from visiongraft.testing.report import checks_of, expect, trying
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
+
+check = checks_of(TaskTrial.of)
+
+PLAIN_SUFFIXES = {".json", ".jsonl", ".safetensors", ".md", ".log", ".png"}
+
+
+@check("model.TransferModel.save")
+def a_saved_model_predicts_the_same(trial: TaskTrial) -> None:
+    """A model that is saved and loaded predicts exactly what it did before."""
+    model = trial.trained().model
+    folder = trial.folder("saved") / "model"
+    with trying("to save the model"):
+        model.save(folder)
+    with trying("to load the saved model", see="model.load"):
+        loaded = load(folder, task=type(trial.task))
+    expect(
+        loaded.task == model.task,
+        "to load a saved model",
+        f"the task {loaded.task}",
+        repr(model.task),
+        "task.Task.bind",
+    )
+    before, after = (as_texts(m.predict(some_pictures(trial))) for m in (model, loaded))
+    for one, other in zip(before, after, strict=True):
+        expect(
+            one == other,
+            "to save a model, load it and predict a picture",
+            other,
+            f"the same as before: {one}",
+            "task.Task.build_head",
+        )
+
+
+@check("model.TransferModel.save")
+def nothing_is_pickled(trial: TaskTrial) -> None:
+    """Run folder and saved model hold plain data only."""
+    folder = trial.trained().folder
+    assert folder is not None
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name, words = path.relative_to(folder), "to look for pickles in a run folder"
+        expected = f"files of {', '.join(sorted(PLAIN_SUFFIXES))} without code in them"
+        expect(path.suffix in PLAIN_SUFFIXES, words, str(name), expected)
+        found = pickle_in(path)
+        expect(not found, words, f"{name} with {found}", expected)
+
+
+def some_pictures(trial: TaskTrial) -> list[Any]:
+    """Load a few pictures to predict."""
+    samples = trial.example.splits.train
+    return [samples.load(i, trial.channels) for i in range(TOGETHER)]
+
+
+def as_texts(predictions: list[Any]) -> list[str]:
+    """Write predictions as JSON, to compare them."""
+    return [json.dumps(asdict(one)) for one in predictions]
+
+
+SAVING_CHECKS = (a_saved_model_predicts_the_same, nothing_is_pickled)

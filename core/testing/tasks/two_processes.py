@@ -1,0 +1,209 @@
+"""Two processes that train one task together.
+
+``python -m visiongraft.testing.tasks.two_processes REQUEST`` is one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.task import Task, create_task
+from visiongraft.testing.report import Fault
+
+PROCESSES = 2
+SECONDS = 240
+PICTURES_FILE = "pictures.npz"
+
+
+@dataclass(frozen=True)
+class Together:
+    """What came out of a run of several processes.
+
+    Attributes:
+        settings: Those of an equal run in one process.
+        losses: The mean loss of each epoch.
+        options: The bound task's options, as each process made them.
+        metrics: The best epoch's metrics, as each process saw them.
+        weights: A digest of each process's parameters at the end.
+        predictions: One JSON text for each saved picture, as the first process predicted them with
+            the saved model before it trained; or the error.
+    """
+
+    settings: dict[str, Any]
+    losses: list[float]
+    options: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    weights: list[str]
+    predictions: list[str] | str
+
+
+def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: str) -> Together:
+    """Train a task in two processes, each of which makes the example data by itself.
+
+    The two hash texts differently, so that the order of a set is another one in each.
+
+    Args:
+        task: The task; its class is imported again, by name or from its file.
+        settings: Those of ``fit`` in one process, JSON values; ``batch_size`` is of both together.
+        folder: Where to write; holds a saved ``model`` and what ``save_pictures`` saved.
+        tried: What this is, for faults.
+
+    Returns:
+        What came out.
+
+    Raises:
+        Fault: A process failed, or none ended in time.
+    """
+    kind = type(task)
+    request = {
+        "module": kind.__module__,
+        "file": getattr(sys.modules.get(kind.__module__), "__file__", None),
+        "class": kind.__qualname__,
+        "options": task.options(),
+        "settings": {**settings, "batch_size": settings["batch_size"] // PROCESSES},
+        "folder": str(folder),
+    }
+    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        found = f"{kind.__qualname__} in {kind.__module__}"
+        raise Fault(tried, found, "a class at the top of a module, which can be imported")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [_start(json.dumps(request), rank, port, folder) for rank in range(PROCESSES)]
+    try:
+        codes = _wait_for(started, tried)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    for rank, code in enumerate(codes):
+        if code:
+            said = (folder / f"{rank}.err").read_text("utf-8", "replace").strip() or "no word"
+            raise Fault(tried, f"exit code {code}: {said.splitlines()[-1]}", "no error")
+    answers = [json.loads((folder / f"{r}.json").read_text("utf-8")) for r in range(PROCESSES)]
+    lines = (folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    return Together(
+        settings=settings,
+        losses=[json.loads(line)["train"]["loss"] for line in lines],
+        options=[answer["options"] for answer in answers],
+        metrics=[answer["metrics"] for answer in answers],
+        weights=[answer["weights"] for answer in answers],
+        predictions=answers[0]["predictions"],
+    )
+
+
+def save_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """Save pictures for the first process to predict."""
+    np.savez(folder / PICTURES_FILE, *pictures)
+
+
+def _start(request: str, rank: int, port: int, folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(PROCESSES),
+        "LOCAL_WORLD_SIZE": str(PROCESSES),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": str(rank + 1),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    words = [sys.executable, "-m", "visiongraft.testing.tasks.two_processes", request]
+    with open(folder / f"{rank}.err", "wb") as said:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+        )
+
+
+def _wait_for(started: list[subprocess.Popen[bytes]], tried: str) -> list[int | None]:
+    """Wait until all have ended, or one has failed: the others would wait for it."""
+    end = time.monotonic() + SECONDS
+    while True:
+        codes = [process.poll() for process in started]
+        if None not in codes or any(codes):
+            return codes
+        if time.monotonic() > end:
+            raise Fault(tried, f"no end after {SECONDS} seconds", "an end")
+        time.sleep(0.05)
+
+
+def _import(name: str, file: str | None) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        if file is None:
+            raise
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _train(request: dict[str, Any]) -> None:
+    from visiongraft.fitting import fit
+    from visiongraft.testing.tasks.trial import PICTURES
+    from visiongraft.training.freezing import digest
+
+    kind: Any = _import(request["module"], request["file"])
+    for name in request["class"].split("."):
+        kind = getattr(kind, name)
+    task = create_task(kind, request["options"])
+    rank = int(os.environ["RANK"])
+    folder = Path(request["folder"])
+    predictions = (
+        _predict(kind, folder) if rank == 0 else None
+    )  # while nothing is known of the data
+    data = folder / f"data-{rank}"
+    data.mkdir()
+    model = fit(
+        task.example_data(data, PICTURES, 0),
+        task=task,
+        weights=None,
+        workers=0,
+        device="cpu",
+        replay=False,
+        listeners=[],
+        out=folder / "run",
+        **request["settings"],
+    )
+    answer = {
+        "options": model.task.options(),
+        "metrics": model.facts["metrics"],
+        "weights": " ".join(digest(p.detach()) for p in model.network.parameters()),
+        "predictions": predictions,
+    }
+    (folder / f"{rank}.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _predict(kind: type[Task], folder: Path) -> list[str] | str:
+    from visiongraft.model import load
+
+    with np.load(folder / PICTURES_FILE) as saved:
+        pictures = list(saved.values())
+    try:
+        found = load(folder / "model", task=kind).predict(pictures)
+        return [json.dumps(asdict(one)) for one in found]
+    except Exception as error:  # a stranger's task may raise anything
+        return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    _train(json.loads(sys.argv[1]))

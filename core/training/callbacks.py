@@ -1,0 +1,192 @@
+"""Built-in listeners of a run: progress on the terminal, curves, TensorBoard."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from visiongraft.errors import PluginError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.saving.files import write_bytes
+
+if TYPE_CHECKING:
+    from visiongraft.schedules import Phase
+    from visiongraft.training.engine import Run
+    from visiongraft.training.freezing import Receipt
+
+log = logging.getLogger("visiongraft")
+
+
+class Progress:
+    """Shows a bar per epoch and a line per result on standard error."""
+
+    name = "progress"
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.bar: Any = None
+        self.handler = _ConsoleLog(self.console)
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Start the display."""
+        log.addHandler(self.handler)
+        self.console.print(
+            f"{run.network.backbone.info.name} for {run.network.task.name}: "
+            f"{len(run.training)} training, {len(run.held_out)} validation pictures"
+        )
+        if run.progress.epoch or run.progress.step:
+            self.console.print(
+                f"goes on with epoch {run.progress.epoch + 1}, step {run.progress.step + 1}"
+            )
+        self.bars.start()
+
+    @hookimpl
+    def phase_started(self, run: Run, phase: Phase, index: int) -> None:
+        """Say what trains."""
+        parameters = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+        self.console.print(
+            f"phase {index + 1}: {phase.trainable}, {phase.epochs} epochs, "
+            f"{parameters:,} trainable parameters"
+        )
+
+    @hookimpl
+    def step_ended(self, run: Run, step: int, steps: int, losses: dict[str, float]) -> None:
+        """Move the bar."""
+        if self.bars.disable:
+            return
+        loss = f"{losses['loss']:.4f}"
+        if self.bar is None:
+            label = f"epoch {run.progress.epoch + 1}/{run.config.epochs}"
+            self.bar = self.bars.add_task(label, total=steps, loss=loss)
+        self.bars.update(self.bar, completed=step, loss=loss)
+
+    @hookimpl
+    def epoch_ended(self, run: Run, record: dict[str, Any]) -> None:
+        """Print the results."""
+        if self.bar is not None:
+            self.bars.remove_task(self.bar)
+            self.bar = None
+        headline = run.network.task.headline
+        mark = " *" if record["best"] else ""
+        replayed = " (replayed)" if record["replayed"] else ""
+        self.console.print(
+            f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
+            f"{headline} {record['validation'][headline]:.4f}{mark}{replayed}"
+        )
+
+    @hookimpl
+    def phase_ended(self, receipt: Receipt) -> None:
+        """Print the receipt."""
+        if receipt.frozen:
+            self.console.print(f"receipt: {len(receipt.frozen)} frozen tensors unchanged")
+
+    @hookimpl
+    def run_finished(self) -> None:
+        """End the display."""
+        self.bars.stop()
+        log.removeHandler(self.handler)
+
+    @hookimpl
+    def run_failed(self) -> None:
+        """End the display."""
+        self.run_finished()
+
+
+class _ConsoleLog(logging.Handler):
+    def __init__(self, console: Any) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        label = "warning: " if record.levelno >= logging.WARNING else ""
+        self.console.print(label + record.getMessage(), markup=False)
+
+
+class Curves:
+    """Draws loss and headline metric over the epochs into ``curves.png`` of the run folder."""
+
+    name = "curves"
+
+    @hookimpl
+    def run_finished(self, run: Run) -> None:
+        """Draw."""
+        if run.folder is None:
+            return
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        loss, metric = figure.subplots(1, 2)
+        headline = run.network.task.headline
+        epochs = [record["epoch"] + 1 for record in run.history]
+        loss.plot(epochs, [r["train"]["loss"] for r in run.history], marker="o", color="C0")
+        loss.set(title="training loss", xlabel="epoch")
+        values = [r["validation"][headline] for r in run.history]
+        metric.plot(epochs, values, marker="o", color="C1")
+        metric.set(title=f"validation {headline}", xlabel="epoch")
+        for axes in (loss, metric):
+            axes.grid(alpha=0.3)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            for before, after in zip(run.history, run.history[1:], strict=False):
+                if before["phase"] != after["phase"]:
+                    axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=120)
+        write_bytes(run.folder / "curves.png", picture.getvalue())
+
+
+class TensorBoard:
+    """Writes losses and metrics as TensorBoard event files into the run folder."""
+
+    name = "tensorboard"
+
+    def __init__(self) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise PluginError(
+                'listener tensorboard: tensorboard is missing; pip install "visiongraft[tensorboard]"'
+            ) from error
+        self.make_writer = SummaryWriter
+        self.writer: Any = None
+
+    @hookimpl
+    def run_started(self, run: Run) -> None:
+        """Open the event file."""
+        if run.folder is None:
+            raise PluginError("listener tensorboard needs out=FOLDER to write to")
+        self.writer = self.make_writer(str(run.folder / "tensorboard"))
+
+    @hookimpl
+    def epoch_ended(self, record: dict[str, Any]) -> None:
+        """Write one point a value."""
+        for part in ("train", "validation"):
+            for name, value in record[part].items():
+                self.writer.add_scalar(f"{part}/{name}", value, record["epoch"])
+
+    @hookimpl
+    def run_finished(self) -> None:
+        """Close the event file."""
+        self.writer.close()
+
+
+@hookimpl
+def register_listeners() -> list[type[Any]]:
+    """Provide the built-in listeners."""
+    return [Progress, Curves, TensorBoard]

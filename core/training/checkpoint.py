@@ -1,0 +1,118 @@
+"""Where a run stands, and the checkpoint that brings it back there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from visiongraft.errors import ArtifactError, CheckpointError
+from visiongraft.saving.files import read_tensors, write_tensors
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """Position and results of a run; JSON values only.
+
+    Attributes:
+        phase: Position in the schedule.
+        phase_epoch: Finished epochs of this phase.
+        step: Finished optimiser steps of the present epoch.
+        epoch: Finished epochs of the run.
+        sums: Sums of loss parts over the samples of the present epoch, and their number.
+        history: One record per finished epoch.
+        receipts: One receipt per finished phase.
+        best: Record number and value of the best epoch so far, and the file that holds it.
+        stale: Epochs of this phase since the last improvement.
+        seal: Digests of what this phase must leave alone; empty before it starts.
+        replayed: Whether this phase is replayed; ``None`` before that is decided.
+    """
+
+    phase: int = 0
+    phase_epoch: int = 0
+    step: int = 0
+    epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    stale: int = 0
+    seal: dict[str, str] = field(default_factory=dict)
+    replayed: bool | None = None
+
+
+@dataclass
+class Checkpoint:
+    """All that a run needs to go on as if it had never stopped.
+
+    Attributes:
+        progress: Where the run stands.
+        tensors: By group (``network``, ``optimizer``, ``average``, ``random``) and name.
+        values: What else belongs to the groups, as JSON values.
+    """
+
+    progress: Progress
+    tensors: dict[str, dict[str, Tensor]]
+    values: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write one file, atomically."""
+        flat = {f"{g}:{n}": t for g, tensors in self.tensors.items() for n, t in tensors.items()}
+        metadata = {"format": FORMAT, "progress": asdict(self.progress), "values": self.values}
+        write_tensors(path, flat, metadata)
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read what ``write`` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            CheckpointError: The file is missing, damaged or of another version.
+        """
+        try:
+            flat, metadata = read_tensors(path)
+        except ArtifactError as error:
+            raise CheckpointError(f"cannot resume: {error}") from error
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"cannot resume: {path} is no checkpoint of format {FORMAT}")
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in flat.items():
+            group, _, name = key.partition(":")
+            tensors.setdefault(group, {})[name] = tensor
+        try:
+            return cls(Progress(**metadata["progress"]), tensors, metadata["values"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"cannot resume: {path} is no checkpoint ({error})") from error
+
+
+def read_best(path: Path) -> dict[str, Tensor]:
+    """Read the best weights that a checkpoint refers to.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by names of the network's state.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    try:
+        return read_tensors(path)[0]
+    except ArtifactError as error:
+        raise CheckpointError(f"cannot resume: {error}") from error
+
+
+def group(checkpoint: Checkpoint, name: str) -> Mapping[str, Tensor]:
+    """Give one group of a checkpoint's tensors, empty if it holds none."""
+    return checkpoint.tensors.get(name, {})

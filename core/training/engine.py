@@ -1,0 +1,481 @@
+"""The loop: phases, epochs, steps; it knows schedules and receipts, and no task."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pluggy
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from visiongraft.config import FitConfig
+from visiongraft.data.loader import (
+    Deal,
+    checked_deal,
+    divided,
+    ordered_batches,
+    shard,
+    shuffled_batches,
+)
+from visiongraft.data.samples import Samples
+from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
+from visiongraft.network import Batch, Network
+from visiongraft.saving.files import write_bytes, write_json, write_tensors
+from visiongraft.schedules import Phase, Schedule
+from visiongraft.seeds import mix_seed, random_state, restore_random_state, seed_everything, seeded
+from visiongraft.training.batches import Feed, Pictures, choose_feed
+from visiongraft.training.checkpoint import Checkpoint, Progress, group, read_best
+from visiongraft.training.ema import Average
+from visiongraft.training.evaluation import decode_batches, measure, scalars
+from visiongraft.training.freezing import (
+    Seal,
+    apply_phase,
+    check_moments,
+    check_optimizer,
+    frozen_tensors,
+    parameter_groups,
+)
+from visiongraft.training.optimizers import (
+    build_optimizer,
+    learning_rate_factor,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+
+log = logging.getLogger("visiongraft")
+
+# A checkpoint at the end of an epoch is skipped while the last one is younger than this: resume is
+# exact from any checkpoint, so this only bounds the work that a crash can cost.
+CHECKPOINT_SECONDS = 10.0
+
+
+@dataclass
+class Run:
+    """One training run, as listeners see it.
+
+    Attributes:
+        config: Its settings.
+        network: What trains.
+        schedule: Yields the phases.
+        training: Training samples.
+        held_out: Validation samples.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+        progress: Position and results so far.
+        warnings: One line each on what a user should know as the run begins.
+    """
+
+    config: FitConfig
+    network: Network
+    schedule: Schedule
+    training: Samples
+    held_out: Samples
+    folder: Path | None
+    scratch: Path
+    progress: Progress = field(default_factory=Progress)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per finished epoch."""
+        return self.progress.history
+
+
+class Engine:
+    """Runs a schedule from its start, or from a checkpoint.
+
+    Args:
+        run: What to train.
+        listeners: A pluggy manager with the run's listeners.
+        accelerator: From ``devices.make_accelerator``.
+    """
+
+    def __init__(self, run: Run, listeners: pluggy.PluginManager, accelerator: Accelerator) -> None:
+        self.run = run
+        self.tell = listeners.hook
+        self.accelerator = accelerator
+        self.device: torch.device = self.accelerator.device
+        run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = Average(run.network, run.config.ema) if run.config.ema else None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.pictures = Pictures(run.network, run.config, self.device, run.training, run.held_out)
+        transfer = run.network.transfer
+        self.source = transfer.digest() if transfer is not None else None
+        self.best: dict[str, Tensor] = {}
+        self.best_written = True
+        self.last_checkpoint = time.monotonic()
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks to listeners."""
+        return bool(self.accelerator.is_main_process)
+
+    def train(self, checkpoint: Checkpoint | None = None) -> None:
+        """Run all phases; the network ends with the weights of the best epoch.
+
+        Args:
+            checkpoint: Where to go on, or ``None`` to begin.
+
+        Raises:
+            ReceiptError: Something frozen changed.
+            TrainingError: The loss is not finite.
+            CheckpointError: The backbone to start from is not the one that the run began with.
+        """
+        run = self.run
+        seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
+        if checkpoint is not None:
+            self._restore_network(checkpoint)
+        self._write_history()
+        if self.main:
+            self.tell.run_started(run=run)
+            for line in run.warnings:  # now that listeners show what is logged
+                log.warning("%s", line)
+        phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
+        index = 0
+        phase: Phase | None = next(phases, None)
+        while phase is not None:
+            if index == run.progress.phase:
+                self._run_phase(index, phase, checkpoint)
+                checkpoint = None
+            past = [r for r in run.history if r["phase"] <= index]
+            index += 1
+            try:
+                phase = phases.send(past)
+            except StopIteration:
+                phase = None
+        self._finish()
+
+    # ---- phases ----
+
+    def _run_phase(self, index: int, phase: Phase, checkpoint: Checkpoint | None) -> None:
+        run, progress = self.run, self.run.progress
+        network = run.network
+        apply_phase(network, phase)
+        if not any(p.requires_grad for p in network.parameters()):
+            raise TrainingError("nothing trains in this phase: the head has no parameters")
+        groups = parameter_groups(network, phase, run.config.weight_decay)
+        before, where = self.optimizer, f"at the start of phase {index}"
+        self.optimizer = build_optimizer(run.config.optimizer, groups, before)
+        check_optimizer(network, self.optimizer, where)
+        check_moments(before, self.optimizer, where)
+        if self.average and not progress.seal:
+            self.average.adopt(network, frozen_tensors(network))
+        seal = Seal(progress.seal) if progress.seal else Seal.take(network)
+        progress.seal = seal.digests
+        if self.main:
+            self.tell.phase_started(run=run, phase=phase, index=index)
+        with ExitStack() as stack:
+            feed, progress.replayed = choose_feed(
+                self.pictures,
+                phase,
+                stack,
+                folder=run.scratch,
+                processes=self.accelerator.num_processes,
+                decided=progress.replayed,
+            )
+            model, optimizer = self._prepare(network, self.optimizer)
+            if checkpoint is not None:
+                self._restore_training(checkpoint)
+            while progress.phase_epoch < phase.epochs and not self._exhausted():
+                self._train_epoch(model, optimizer, feed, phase)
+                self._finish_epoch(feed, phase)
+            self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            self.accelerator.free_memory()
+        ema = self.average.tensors if self.average else None
+        receipt = seal.check(network, self.optimizer, phase=phase, index=index, ema=ema)
+        if network.transfer is not None and self.source is not None:
+            network.transfer.check(self.source, f"in phase {index}")
+        progress.receipts.append(receipt.to_json())
+        progress.phase, progress.phase_epoch, progress.stale = index + 1, 0, 0
+        progress.seal, progress.replayed = {}, None
+        if self.main:
+            if run.folder:
+                write_json(run.folder / "receipts.json", progress.receipts)
+            self.tell.phase_ended(run=run, receipt=receipt)
+
+    def _prepare(
+        self, network: Network, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Wrap for this phase: processes hook the gradients of what trains now, and only that."""
+        model = self.accelerator.prepare_model(network)
+        return model, self.accelerator.prepare_optimizer(optimizer)
+
+    def _exhausted(self) -> bool:
+        patience = self.run.config.patience
+        return patience is not None and self.run.progress.stale >= patience
+
+    # ---- epochs ----
+
+    def _train_epoch(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, phase: Phase
+    ) -> None:
+        run, progress, config = self.run, self.run.progress, self.run.config
+        rank = self.accelerator.process_index
+        plan = self._deal()
+        steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
+        # A process without a share runs along with any sample, which counts for nothing.
+        mine = [
+            batch[rank] or next(part for part in batch if part)[:1]
+            for step in steps[progress.step :]
+            for batch in step
+        ]
+        batches = feed.train(mine, progress.epoch)
+        frozen = set(frozen_tensors(run.network)) if self.average else set()
+        model.train()
+        for step in range(progress.step, len(steps)):
+            done = progress.phase_epoch * len(steps) + step
+            set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
+            losses = self._step(model, optimizer, steps[step], batches, feed.mixes)
+            if self.average:
+                self.average.update(run.network, frozen)
+            progress.step = step + 1
+            if self.main:
+                self.tell.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
+            if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
+                self._write_checkpoint()
+
+    def _deal(self) -> Deal:
+        """Deal the epoch's batches, by the task or at random."""
+        run, config, epoch = self.run, self.run.config, self.run.progress.epoch
+        task, processes, count = (
+            run.network.task,
+            self.accelerator.num_processes,
+            len(run.training),
+        )
+        own = task.deal_batches(
+            run.training, config.batch_size, processes, seed=config.seed, epoch=epoch
+        )
+        if own is not None:
+            return checked_deal(own, count, processes, task.name)
+        size = config.batch_size * processes
+        batches = shuffled_batches(count, size, config.seed, epoch, processes)
+        return divided(batches, processes)
+
+    def _step(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: Deal,
+        batches: Iterator[Batch],
+        mixes: bool,
+    ) -> dict[str, float]:
+        """Accumulate the gradients of one step's batches, each weighted by its share of samples."""
+        run, progress = self.run, self.run.progress
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        total = sum(len(part) for batch in step for part in batch)
+        sums: dict[str, float] = {}
+        for position, whole in enumerate(step):
+            count = len(whole[rank])
+            batch = next(batches).to(self.device)
+            if mixes:
+                with seeded(run.config.seed, "mix", progress.epoch, progress.step, position, rank):
+                    batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
+            with self._synchronised(model, position == len(step) - 1):
+                with self.accelerator.autocast():
+                    losses: dict[str, Tensor] = model(batch)
+                loss = torch.stack([part.float() for part in losses.values()]).sum()
+                # Processes average their gradients, so each counts by its share times their number.
+                self.accelerator.backward(loss * (count * processes / total))
+            for name, part in [("loss", loss), *losses.items()]:
+                sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
+        if not all(abs(s) < float("inf") for s in sums.values()):
+            raise TrainingError(
+                f"the loss is not finite ({sums}) in phase {progress.phase + 1}, epoch "
+                f"{progress.epoch + 1}, step {progress.step + 1}; look for targets that are not "
+                "finite, or lower the learning rate"
+            )
+        if run.config.clip_norm:
+            trainable = [p for p in model.parameters() if p.requires_grad]
+            self.accelerator.clip_grad_norm_(trainable, run.config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        mine = sum(len(batch[rank]) for batch in step)
+        for name, value in {**sums, "samples": float(mine)}.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + value
+        return {name: value / max(mine, 1) for name, value in sums.items()}
+
+    def _synchronised(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self.accelerator.no_sync(model)
+
+    def _finish_epoch(self, feed: Feed, phase: Phase) -> None:
+        run, progress = self.run, self.run.progress
+        applied = self.average.applied(run.network) if self.average else nullcontext()
+        with applied:
+            results = self._validate(feed)
+            better = self._note_best(results)
+        record = {
+            "epoch": progress.epoch,
+            "phase": progress.phase,
+            "trainable": phase.trainable,
+            "learning_rate": phase.learning_rate,
+            "replayed": bool(progress.replayed),
+            "train": self._mean_losses(),
+            "validation": scalars(results),
+            "best": better,
+        }
+        progress.history.append(record)
+        progress.epoch += 1
+        progress.phase_epoch += 1
+        progress.step, progress.sums = 0, {}
+        ended = progress.phase_epoch == phase.epochs or self._exhausted()
+        self._append_history(record)
+        if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
+            self._write_checkpoint()
+        if self.main:
+            self.tell.epoch_ended(run=run, record=record)
+
+    def _validate(self, feed: Feed) -> dict[str, Any]:
+        """Evaluate on all processes together; each gets all results, in the same order."""
+        run = self.run
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        plan = ordered_batches(len(run.held_out), run.config.batch_size * processes)
+        mine = [part for b in plan if (part := shard(b, rank, processes))]
+        decoded = ((d, b.targets) for d, b in decode_batches(run.network, feed.validation(mine)))
+        everyones = decoded if processes == 1 else gather_object(list(decoded))
+        return measure(run.network.task, everyones)
+
+    def _mean_losses(self) -> dict[str, float]:
+        names = sorted(self.run.progress.sums)
+        sums = torch.tensor([self.run.progress.sums[n] for n in names], dtype=torch.float64)
+        if self.accelerator.num_processes > 1:
+            sums = cast(Tensor, self.accelerator.reduce(sums.to(self.device))).cpu()
+        total = dict(zip(names, sums.tolist(), strict=True))
+        samples = total.pop("samples")
+        return {name: value / samples for name, value in total.items()}
+
+    def _note_best(self, results: dict[str, Any]) -> bool:
+        task, progress = self.run.network.task, self.run.progress
+        value = results.get(task.headline)
+        if not isinstance(value, (int, float)):
+            raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
+        sign = 1.0 if task.better == "higher" else -1.0
+        if progress.best is not None and not _is_better(
+            sign * value, sign * progress.best["value"]
+        ):
+            progress.stale += 1
+            return False
+        file = f"best-{progress.epoch}.safetensors"
+        progress.best = {"epoch": progress.epoch, "value": value, "file": file, "results": results}
+        progress.stale = 0
+        self.best = {
+            n: t.detach().to("cpu", copy=True) for n, t in self.run.network.state_dict().items()
+        }
+        self.best_written = False
+        return True
+
+    # ---- files ----
+
+    def _write_history(self) -> None:
+        if self.main and self.run.folder:
+            lines = "".join(json.dumps(record) + "\n" for record in self.run.history)
+            write_bytes(self.run.folder / "metrics.jsonl", lines.encode())
+
+    def _append_history(self, record: dict[str, Any]) -> None:
+        if self.main and self.run.folder:
+            with open(self.run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def _write_checkpoint(self) -> None:
+        """Write the best weights first, so that a checkpoint never names a file that is not there."""
+        run = self.run
+        if run.folder is None:
+            return
+        tensors, values = random_state()
+        ranks = gather_object([(tensors, values)])
+        self.last_checkpoint = time.monotonic()
+        if not self.main:
+            return
+        folder = run.folder / "checkpoints"
+        best = run.progress.best
+        if not self.best_written and best is not None:
+            write_tensors(folder / best["file"], self.best, {"epoch": best["epoch"]})
+            self.best_written = True
+        self._checkpoint(ranks).write(folder / "last.safetensors")
+        for old in folder.glob("best-*.safetensors"):
+            if best is None or old.name != best["file"]:
+                old.unlink()
+        self.tell.checkpoint_saved(run=run, path=folder / "last.safetensors")
+
+    def _checkpoint(self, ranks: list[tuple[dict[str, Tensor], dict[str, Any]]]) -> Checkpoint:
+        assert self.optimizer is not None
+        optimizer, optimizer_values = optimizer_tensors(self.optimizer)
+        groups = {
+            "network": dict(self.run.network.state_dict()),
+            "optimizer": optimizer,
+            "average": self.average.tensors if self.average else {},
+        }
+        for rank, (tensors, _) in enumerate(ranks):
+            groups[f"random{rank}"] = tensors
+        scaler = self.accelerator.scaler
+        values = {
+            "optimizer": optimizer_values,
+            "random": [v for _, v in ranks],
+            "average_updates": self.average.updates if self.average else 0,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "source": self.source,
+        }
+        return Checkpoint(self.run.progress, groups, values)
+
+    def _restore_network(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.values.get("source") != self.source:
+            raise CheckpointError(
+                f"cannot resume: backbone {self.run.config.backbone!r} has other weights now than "
+                "when the run began, and its transfer loss measures the distance from them"
+            )
+        self.run.progress = checkpoint.progress
+        try:
+            self.run.network.load_state_dict(dict(group(checkpoint, "network")))
+        except RuntimeError as error:
+            raise CheckpointError(
+                "cannot resume: the checkpoint does not fit the network; with other data or another "
+                "version of a plugin start another run"
+            ) from error
+        if self.average:
+            for name, tensor in group(checkpoint, "average").items():
+                self.average.tensors[name].copy_(tensor)
+            self.average.updates = checkpoint.values["average_updates"]
+        best = self.run.progress.best
+        if best is not None and self.run.folder:
+            saved = self.run.folder / "checkpoints" / best["file"]
+            self.best = read_best(saved)
+
+    def _restore_training(self, checkpoint: Checkpoint) -> None:
+        """Put optimiser and random states back, as the last thing before the first step."""
+        assert self.optimizer is not None
+        restore_optimizer(
+            self.optimizer, group(checkpoint, "optimizer"), checkpoint.values["optimizer"]
+        )
+        scaler = self.accelerator.scaler
+        if scaler is not None and checkpoint.values["scaler"]:
+            scaler.load_state_dict(checkpoint.values["scaler"])
+        rank = self.accelerator.process_index
+        states = checkpoint.values["random"]
+        if rank < len(states):
+            restore_random_state(dict(group(checkpoint, f"random{rank}")), states[rank])
+
+    def _finish(self) -> None:
+        run = self.run
+        if not self.best:
+            raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
+        run.network.load_state_dict(self.best)
+        assert run.progress.best is not None
+        run.network.task = run.network.task.after_training(run.progress.best["results"])
+        run.network.held_in_eval = ()
+        run.network.eval()
+        self.accelerator.wait_for_everyone()
+
+
+def _is_better(value: float, best: float) -> bool:
+    """Compare two headlines; one that is not a number is worse than any other."""
+    return value > best or (math.isnan(best) and not math.isnan(value))

@@ -1,0 +1,1 @@
+"""Measure the latency and throughput of exported files."""

@@ -1,0 +1,1 @@
+"""Serve an exported ONNX file with Triton Inference Server."""

@@ -1,0 +1,17 @@
+"""Predict with exported files: onnxruntime, numpy and pillow, never PyTorch.
+
+Nothing in this folder imports torch; a test holds it to that.
+
+Example::
+
+    from visiongraft.exporters.runtime import Predictor
+
+    predictor = Predictor("flowers.onnx")
+    predictor.predict(["a.jpg", array, image])     # one typed prediction per image
+    predictor.predict("photos", save="drawn")      # a folder; draws the predictions too
+    predictor.providers                            # ("CPUExecutionProvider",)
+"""
+
+from visiongraft.exporters.runtime.predictor import Predictor
+
+__all__ = ["Predictor"]

@@ -1,0 +1,196 @@
+"""Predict with an exported file of any format: decode, batch, draw; without PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from visiongraft.errors import DataError, OptionError, PluginError
+from visiongraft.exporters.runtime.description import InputSpec
+from visiongraft.exporters.runtime.images import Picture, as_array, each_picture, name_of
+from visiongraft.exporters.runtime.prefetch import decoded_ahead
+from visiongraft.exporters.runtime.task_functions import DRAWINGS, PREDICTIONS, task_function
+from visiongraft.saving.files import numbered, write_prediction_files
+
+Arrays = dict[str, NDArray[Any]]
+
+_SIZE = (224, 224)  # of pictures to warm up with, where the file says nothing of sizes
+log = logging.getLogger("visiongraft")
+
+
+class FilePredictor(ABC):
+    """An exported model, ready to predict.
+
+    Attributes:
+        path: The file.
+        metadata: All that it says about itself, as JSON values.
+        input: What it takes.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    input: InputSpec
+
+    @abstractmethod
+    def run(self, images: NDArray[Any]) -> Arrays:
+        """Run the file once.
+
+        Args:
+            images: What ``input`` accepts.
+
+        Returns:
+            The task's decoded results by name, the batch as first dimension.
+        """
+
+    @abstractmethod
+    def content_sha256(self) -> str | None:
+        """Hash the file without its certificate; ``None`` if it was changed after certification."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return str(self.metadata["task"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Label names by class id; empty for a task without labels."""
+        return tuple(self.metadata["task_metadata"].get("labels", ()))
+
+    @property
+    def precision(self) -> str:
+        """Precision of the network: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``."""
+        return str(self.metadata.get("precision") or "fp32")
+
+    def predict(
+        self,
+        pictures: Picture | Iterable[Picture],
+        batch_size: int = 16,
+        save: str | Path | None = None,
+    ) -> list[Any]:
+        """Predict pictures.
+
+        Of each ``batch_size`` pictures in a row, those of one size run together. A thread decodes
+        the next batch meanwhile.
+
+        Args:
+            pictures: Paths, uint8 arrays (H, W, C) or (H, W), or PIL images, also mixed; or one; or
+                a folder, whose pictures are taken in the order of their paths.
+            batch_size: Most pictures that run at a time; at most twice as many are held.
+            save: Folder for pictures with the predictions drawn on them, as
+                ``00000-name.jpg``. A task whose plugin draws nothing writes none, with a warning.
+
+        Returns:
+            One prediction per picture, in order, also if there is only one: what the task's
+            plugin makes of it, or a dict of arrays if no such plugin is installed.
+
+        Raises:
+            DataError: A picture cannot be read or has the wrong type, size or channels.
+            OptionError: The file takes preprocessed pictures, which only ``run`` can give it.
+        """
+        if batch_size < 1:
+            raise OptionError(f"batch_size={batch_size} is not at least 1")
+        if self.input.kind != "uint8":
+            raise OptionError(
+                f"{self.path} holds the bare network, which takes preprocessed {self.input}; give "
+                "run() such arrays, or export with input='uint8' to predict pictures"
+            )
+        draw = None if save is None else self._drawing(Path(save))
+        results: list[Any] = []
+        decoded = decoded_ahead(enumerate(each_picture(pictures)), self._read, batch_size)
+        try:
+            while chunk := list(islice(decoded, batch_size)):
+                found = self._predict_chunk([image for _, image in chunk])
+                if draw is not None:
+                    for i, ((name, image), one) in enumerate(zip(chunk, found, strict=True)):
+                        draw(len(results) + i, name, image, one)
+                results += found
+        finally:
+            decoded.close()
+        return results
+
+    def warm_up(
+        self, batch_sizes: Sequence[int] = (1,), size: tuple[int, int] | None = None, runs: int = 2
+    ) -> None:
+        """Run black pictures, so that the first real ones need not wait for memory and kernels.
+
+        Args:
+            batch_sizes: Each that will be used.
+            size: Height and width of the pictures in pixels; that of the network if ``None``. A
+                GPU warms up for each size anew.
+            runs: How often each.
+        """
+        known = self.metadata.get("preprocess")
+        height, width = size or tuple((known or {}).get("size", _SIZE))
+        for count in batch_sizes:
+            images = np.zeros(self.input.shape(count, height, width), self.input.dtype)
+            for _ in range(runs):
+                self.run(images)
+
+    def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[np.uint8]]:
+        """Give the name of one picture, and itself as uint8 (H, W, channels)."""
+        position, picture = numbered
+        name = name_of(picture, position)
+        image = as_array(picture, name, self.input.channels)
+        if not self.input.accepts(image[None]):
+            height, width = image.shape[:2]
+            raise DataError(
+                f"{name} has {height}x{width} pixels, but {self.path} takes "
+                f"{self.input.height}x{self.input.width} only; resize it before, or export "
+                "without a fixed size"
+            )
+        return name, image
+
+    def _predict_chunk(self, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
+        """Run pictures of equal size together and give the results in the pictures' order."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_shape.setdefault(image.shape, []).append(i)
+        results: list[Any] = [None] * len(images)
+        for positions in by_shape.values():
+            decoded = self.run(np.stack([images[i] for i in positions]))
+            for i, prediction in zip(positions, self._typed(decoded, len(positions)), strict=True):
+                results[i] = prediction
+        return results
+
+    def _typed(self, decoded: Arrays, count: int) -> list[Any]:
+        if self._to_predictions is None:
+            return [{name: values[i] for name, values in decoded.items()} for i in range(count)]
+        predictions: list[Any] = self._to_predictions(decoded, self.metadata["task_metadata"])
+        if len(predictions) != count:
+            raise PluginError(
+                f"the prediction function of task {self.task!r} gave {len(predictions)} results "
+                f"for {count} pictures"
+            )
+        return predictions
+
+    @cached_property
+    def _to_predictions(self) -> Callable[..., Any] | None:
+        return task_function(PREDICTIONS, self.task)
+
+    def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[np.uint8], Any], None] | None:
+        """Give a function that draws one prediction and writes it into a folder."""
+        draw = task_function(DRAWINGS, self.task)
+        if draw is None or self._to_predictions is None:
+            log.warning("no plugin that draws predictions of task %r is installed", self.task)
+            return None
+        if self.input.channels not in (1, 3, 4):
+            raise OptionError(f"pictures of {self.input.channels} channels cannot be drawn on")
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def write(position: int, name: str, image: NDArray[np.uint8], prediction: Any) -> None:
+            picture = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+            name = numbered(position, name)
+            drawn = draw(picture.convert("RGB"), prediction).convert("RGB")
+            drawn.save(folder / f"{name}.jpg", quality=90)
+            write_prediction_files(folder, name, prediction)
+
+        return write

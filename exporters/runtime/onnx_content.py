@@ -1,0 +1,60 @@
+"""Where a file's certificate lies, and the hash of all other bytes.
+
+The certificate is one entry of the file's metadata, behind everything else. So it can be added
+without touching what was proved, and taken away to hash that again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from visiongraft.exporters.runtime.description import CERTIFICATE
+
+_METADATA, _NAME, _VALUE = 14, 1, 2  # fields of ModelProto and of its metadata's entries
+
+
+def certificate_field(text: str) -> bytes:
+    """Write a certificate as the last field of a serialised model.
+
+    Args:
+        text: The certificate, in JSON.
+
+    Returns:
+        What the file ends with.
+    """
+    entry = _field(_NAME, CERTIFICATE.encode()) + _field(_VALUE, text.encode())
+    return _field(_METADATA, entry)
+
+
+def content_sha256(path: Path, text: str | None = None) -> str | None:
+    """Hash a file without its certificate.
+
+    Args:
+        path: The file.
+        text: Its certificate, in JSON; ``None`` if it has none yet.
+
+    Returns:
+        SHA-256 in hexadecimal digits; ``None`` if the file does not end with this certificate.
+    """
+    tail = b"" if text is None else certificate_field(text)
+    digest, left = hashlib.sha256(), path.stat().st_size - len(tail)
+    with open(path, "rb") as file:
+        while left > 0 and (part := file.read(min(left, 2**20))):
+            digest.update(part)
+            left -= len(part)
+        return digest.hexdigest() if left == 0 and file.read() == tail else None
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Serialise a field that has a length."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Serialise a whole number, seven bits at a time."""
+    parts = []
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])

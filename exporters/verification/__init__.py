@@ -1,0 +1,1 @@
+"""Compare an exported file with PyTorch, or with what its certificate states."""

@@ -1,0 +1,1 @@
+"""Detection datasets on disk: COCO, Pascal VOC and YOLO."""

@@ -1,0 +1,250 @@
+"""COCO's JSON files of boxes: https://cocodataset.org/#format-data."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visiongraft.data.decode import printable
+from visiongraft.data.listing import files_in, folders_named, subfolders
+from visiongraft.data.samples import FileSamples
+from visiongraft.errors import DataError, name_some
+from visiongraft.plugins.detection.formats.dataset import (
+    PASSED_OVER,
+    Part,
+    Source,
+    in_order,
+    is_background,
+)
+from visiongraft.plugins.detection.formats.image_files import (
+    find_root,
+    one_of_each,
+    part_of_name,
+    picture_size,
+)
+from visiongraft.plugins.detection.objects import Annotation, Tally
+
+FOLDERS = ("annotations", "annotation")
+SHAPE = "a COCO file holds the lists images, annotations and categories"
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """Find the annotation files of a folder.
+
+    Args:
+        folder: Holds ``instances_train.json`` and the like, in itself, in ``annotations/``, or one
+            file in each of ``train/``, ``valid/`` and ``test/``.
+
+    Returns:
+        Files by part; a single file that names no part is ``"train"``. None if there are none.
+        Files of captions and the like beside those called ``instances`` are passed over.
+
+    Raises:
+        DataError: Two files are of the same part.
+    """
+    for place in (folder, *folders_named(folder, FOLDERS)):
+        files = files_in(place, ".json")
+        own = [f for f in files if f.stem.startswith("instances")]
+        named = own or [f for f in files if part_of_name(f.stem)]
+        found = one_of_each((part_of_name(f.stem), f) for f in named)
+        if found:
+            return found
+        if len(own or files) == 1 and _looks_right((own or files)[0]):
+            return {"train": (own or files)[0]}
+    below = [f for p in subfolders(folder) for f in files_in(p, ".json")]
+    return one_of_each((part_of_name(f.parent.name), f) for f in below)
+
+
+def read_coco(files: Mapping[str, Path]) -> Source:
+    """Read annotation files.
+
+    Args:
+        files: By part.
+
+    Returns:
+        Pictures with boxes; label names in the order of the first file's category ids.
+
+    Raises:
+        DataError: A file is damaged or contradicts itself.
+    """
+    tally = Tally()
+    warnings: list[str] = []
+    parts: dict[str, Part] = {}
+    names: list[tuple[str, ...]] = []
+    groups: list[set[str]] = []
+    for part, file in files.items():
+        content = _load(file)
+        categories = _categories(content, file)
+        names.append(tuple(categories[i] for i in sorted(categories)))
+        groups.append(_group(content, categories))
+        found = _read_part(content, categories, (part, file), tally, warnings)
+        if len(found.annotations):
+            parts[part] = found
+    if not parts:
+        raise DataError(f"{name_some(map(printable, files.values()))}: no picture is listed")
+    used = {n for part in parts.values() for each in part.annotations for n in each.names}
+    for group in set.union(*groups) - used:
+        if all(
+            group in own or group not in listed for own, listed in zip(groups, names, strict=True)
+        ):
+            names = [tuple(n for n in listed if n != group) for listed in names]
+            warnings.append(
+                f"category 0, {group!r}, has no box and is the supercategory of the others, so it "
+                "is no label; the option labels can make it one"
+            )
+    return Source(parts, in_order(*names), tuple(warnings), tally)
+
+
+def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
+    """Find an entry that names all others as a whole, as Roboflow writes it; maybe none."""
+    above = {row.get("supercategory") for row in content["categories"] if row["id"] != 0}
+    name, others = categories.get(0), [n for key, n in categories.items() if key != 0]
+    return {name} if name is not None and above == {name} and name not in others else set()
+
+
+def _looks_right(file: Path) -> bool:
+    try:
+        return {"images", "annotations"} <= _load(file).keys()
+    except DataError:
+        return False
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{printable(file)} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{printable(file)} is no COCO file; {SHAPE}")
+    for name in ("images", "annotations", "categories"):
+        rows = content.get(name)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"{printable(file)} has no list {name!r}; {SHAPE}")
+    return content
+
+
+def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
+    found: dict[Any, str] = {}
+    for row in content["categories"]:
+        key, name = _integer(row, "id", file, "a category"), row.get("name")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{printable(file)}: category {key} has no name")
+        if found.setdefault(key, name) != name:
+            raise DataError(
+                f"{printable(file)}: category id {key} is {found[key]!r} and {name!r}; give each "
+                "its own id"
+            )
+    return found
+
+
+def _read_part(
+    content: dict[str, Any],
+    categories: Mapping[int, str],
+    origin: tuple[str, Path],
+    tally: Tally,
+    warnings: list[str],
+) -> Part:
+    part, file = origin
+    images = _images(content, file, warnings)
+    rows = defaultdict(list)
+    strays: Counter[int] = Counter()
+    for row in content["annotations"]:
+        key = _integer(row, "image_id", file, "an annotation")
+        if key not in images:
+            strays[key] += 1
+        else:
+            rows[key].append(row)
+    if strays:
+        warnings.append(
+            f"{printable(file)}: {strays.total()} boxes of pictures that are not listed were left "
+            f"out: image ids {name_some(map(str, strays))}"
+        )
+    # Tools on Windows write backslashes, which are no separators elsewhere.
+    names = [row["file_name"].replace("\\", "/") for row in images.values()]
+    root = find_root(names, file.parent, part)
+    paths = [root / name for name in names]
+    annotations = [
+        _annotation(rows[key], image, path, categories, file, tally)
+        for (key, image), path in zip(images.items(), paths, strict=True)
+    ]
+    return Part(FileSamples(paths, [()] * len(paths)), annotations)
+
+
+def _images(content: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, dict[str, Any]]:
+    images: dict[int, dict[str, Any]] = {}
+    again = []
+    for row in content["images"]:
+        key, name = _integer(row, "id", file, "a picture"), row.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{printable(file)}: picture {key} has no file_name")
+        if key in images and images[key]["file_name"] != name:
+            raise DataError(
+                f"{printable(file)}: image id {key} is {images[key]['file_name']!r} and {name!r}; "
+                "give each picture its own id"
+            )
+        if key in images:
+            again.append(name)
+        images.setdefault(key, row)
+    if again:
+        warnings.append(
+            f"{printable(file)}: {len(again)} pictures that are listed twice were taken once: "
+            f"{name_some(again)}"
+        )
+    return images
+
+
+def _annotation(
+    rows: list[dict[str, Any]],
+    image: dict[str, Any],
+    path: Path,
+    categories: Mapping[int, str],
+    file: Path,
+    tally: Tally,
+) -> Annotation:
+    boxes, names, crowd, areas = [], [], [], []
+    for row in rows:
+        category = _integer(row, "category_id", file, "an annotation")
+        if category not in categories:
+            raise DataError(
+                f"{printable(file)}: a box in {image['file_name']} has category id {category}, "
+                "which is not listed"
+            )
+        if is_background(categories[category]):
+            tally.add(PASSED_OVER, printable(path))
+            continue
+        x, y, width, height = _numbers(row.get("bbox"), file, image["file_name"])
+        boxes.append((x, y, x + width, y + height))
+        names.append(categories[category])
+        crowd.append(bool(row.get("iscrowd", 0)))
+        area = row.get("area")
+        areas.append(float(area) if isinstance(area, (int, float)) else None)
+    return Annotation(boxes, names, _size(image) or picture_size(path), crowd, areas)
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    height, width = image.get("height"), image.get("width")
+    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+        return height, width
+    return None
+
+
+def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DataError(f"{printable(file)}: {what} has {name}={value!r}, which is no whole number")
+    return value
+
+
+def _numbers(values: Any, file: Path, picture: str) -> list[float]:
+    good = isinstance(values, list) and len(values) == 4
+    if not good or not all(isinstance(v, (int, float)) for v in values):
+        raise DataError(
+            f"{printable(file)}: a box in {picture} has bbox={values!r}; it takes x, y, width and "
+            "height in pixels"
+        )
+    return [float(value) for value in values]

@@ -1,0 +1,127 @@
+"""YOLO's ``data.yaml``: where the pictures of each part are, and the names of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from visiongraft.data.decode import printable
+from visiongraft.data.listing import list_pictures
+from visiongraft.errors import DataError
+from visiongraft.plugins.detection.formats.dataset import Source
+from visiongraft.plugins.detection.formats.yolo import names_by_id, read_pictures, text_lines
+
+CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+KEYS = (("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
+
+
+def find_config(folder: Path) -> Path | None:
+    """Find ``data.yaml`` in a folder."""
+    return next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
+
+
+def read_config(file: Path) -> Source:
+    """Read a data set by its ``data.yaml``.
+
+    Args:
+        file: Names ``train``, ``val`` and ``test`` folders or lists of pictures, relative to
+            ``path`` or to itself, and the ``names`` of the classes as a list or by class id, or
+            only their number ``nc``.
+
+    Returns:
+        Pictures with boxes; label names in the order of their class ids. Parts but the training
+        part may be missing, which is said.
+
+    Raises:
+        DataError: Something is missing or damaged.
+    """
+    config = _load(file)
+    warnings: list[str] = []
+    names = _names(config, file, warnings)
+    pictures: dict[str, list[Path]] = {}
+    absent: list[str] = []
+    for key, part in KEYS:
+        for place in _places(config, key, file):
+            found = _find(place, config, file)
+            listed = [] if found is None else _pictures(found, _base(config, file))
+            if not listed:
+                problem = "does not exist" if found is None else "holds no pictures"
+                line = f"{printable(file)} names {place}, which {problem}"
+                if part == "train":
+                    raise DataError(f"{line}; give the training pictures")
+                absent.append(part)
+                warnings.append(f"{line}; for the {part} part it is passed over")
+            pictures.setdefault(part, []).extend(listed)
+    absent = [part for part in dict.fromkeys(absent) if not pictures[part]]
+    if "validation" in absent:
+        warnings.append("training pictures are held out instead of the validation part")
+    return read_pictures(pictures, names, file, warnings, absent)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise DataError(f"{printable(file)} is no YAML: {cause}") from error
+    if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
+        raise DataError(f"{printable(file)} has no names; it takes train, val and names")
+    return config
+
+
+def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, str]:
+    count = config.get("nc")
+    if "names" not in config:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise DataError(f"{printable(file)}: nc={count!r} is no number of classes; add names")
+        warnings.append(f"{printable(file)} has no names; class ids are taken for names")
+        return {i: str(i) for i in range(count)}
+    names = names_by_id(config["names"], file)
+    if count is not None and count != len(names):
+        warnings.append(f"{printable(file)} says nc: {count}, but names {len(names)} classes")
+    return names
+
+
+def _places(config: dict[str, Any], key: str, file: Path) -> list[str]:
+    places = config.get(key) or []
+    listed = [places] if isinstance(places, str) else places
+    if not isinstance(listed, list) or not all(isinstance(place, str) for place in listed):
+        raise DataError(f"{printable(file)}: {key}={places!r} is no folder or list of folders")
+    return listed
+
+
+def _base(config: dict[str, Any], file: Path) -> Path:
+    return file.parent / str(config.get("path") or "")
+
+
+def _find(place: str, config: dict[str, Any], file: Path) -> Path | None:
+    base = _base(config, file)
+    for written in dict.fromkeys((place, place.replace("\\", "/"))):
+        # Some tools write paths as seen from a folder beside the file's own.
+        options = [base / written, file.parent / written]
+        options.append(file.parent / written.removeprefix("../"))
+        for option in options:
+            if option.exists():
+                return option
+    return None
+
+
+def _pictures(found: Path, base: Path) -> list[Path]:
+    """List the pictures of a folder, or those in a list file."""
+    if found.is_dir():
+        return list_pictures(found)
+    return [_listed(line, found, base) for line in text_lines(found)]
+
+
+def _listed(line: str, file: Path, base: Path) -> Path:
+    options = [folder / each for each in _spellings(line) for folder in (file.parent, base)]
+    return next((path for path in options if path.exists()), options[0])
+
+
+def _spellings(line: str) -> Iterable[str]:
+    return dict.fromkeys((line, line.replace("\\", "/")))

@@ -1,0 +1,1 @@
+"""Detection heads: layers, losses and decoding."""

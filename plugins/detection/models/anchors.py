@@ -1,0 +1,85 @@
+"""Anchors of the network's fixed input size: boxes that predictions are told relative to.
+
+They depend on nothing but sizes, so they are computed once, by torchvision's generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+
+from visiongraft.plugins.detection.models.maps import Level
+
+_NAME = "anchors_"
+
+
+class Anchors(nn.Module):
+    """Holds the anchors of each feature map, and puts them among a head's outputs.
+
+    Args:
+        generator: torchvision's.
+        levels: The feature maps.
+        size: Height and width of the network input in pixels.
+    """
+
+    size: Tensor
+
+    def __init__(
+        self,
+        generator: AnchorGenerator | DefaultBoxGenerator,
+        levels: Sequence[Level],
+        size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        for i, anchors in enumerate(_generate(generator, levels, size)):
+            self.register_buffer(f"{_NAME}{i}", anchors.clone(), persistent=False)
+        self.register_buffer("size", torch.tensor(size), persistent=False)
+
+    def outputs(self) -> dict[str, Tensor]:
+        """Give them by level, float32 (n, 4) in network pixels, and ``size``, int64 (2,)."""
+        return dict(self.named_buffers())
+
+
+def _generate(
+    generator: AnchorGenerator | DefaultBoxGenerator,
+    levels: Sequence[Level],
+    size: tuple[int, int],
+) -> Sequence[Tensor]:
+    grids = [level.grid for level in levels]
+    if isinstance(generator, AnchorGenerator):
+        # By themselves these take the input's size divided by the map's, rounded down, for its
+        # stride: squeezed where the one is no multiple of the other.
+        strides = [[int(level.stride)] * 2 for level in levels]
+        anchors: Sequence[Tensor] = generator.grid_anchors(grids, strides)
+        return anchors
+    images = ImageList(torch.zeros(1, 3, *size), [size])
+    per_cell = generator.num_anchors_per_location()
+    counts = [n * h * w for n, (h, w) in zip(per_cell, grids, strict=True)]
+    maps = [torch.zeros(1, 1, *grid) for grid in grids]
+    split: Sequence[Tensor] = generator(images, maps)[0].split(counts)
+    return split
+
+
+def level_anchors(outputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """Take the anchors of each level out of a head's outputs."""
+    count = sum(name.startswith(_NAME) for name in outputs)
+    return [outputs[f"{_NAME}{i}"] for i in range(count)]
+
+
+def by_anchor(values: Tensor, columns: int) -> Tensor:
+    """Sort what a convolution gives by anchor.
+
+    Args:
+        values: (N, anchors of a cell * columns, H, W).
+        columns: Numbers per anchor.
+
+    Returns:
+        (N, H * W * anchors of a cell, columns), in the order of the anchors.
+    """
+    pictures, channels, height, width = values.shape
+    count = height * width * (channels // columns)
+    return values.permute(0, 2, 3, 1).reshape(pictures, count, columns)

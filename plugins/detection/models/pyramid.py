@@ -1,0 +1,56 @@
+"""The feature pyramid that RetinaNet, FCOS and Faster R-CNN look at, by torchvision."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from visiongraft.backbone import Backbone, Features
+from visiongraft.plugins.detection.models.maps import Level, Maps
+
+Further = Literal["pooled", "last", "deepest"]
+
+
+class Pyramid(nn.Module):
+    """Maps of one width, the coarser ones added to the finer ones, and further ones below.
+
+    Lin et al., 2017, "Feature pyramid networks for object detection".
+
+    Args:
+        backbone: Gives the maps.
+        width: Channels of each map of the pyramid.
+        stride: Least stride of a map to look at, in pixels.
+        further: What comes below: ``"pooled"`` is one map by subsampling, ``"last"`` two by
+            convolutions from the pyramid's last map, ``"deepest"`` two from the backbone's.
+
+    Attributes:
+        levels: The maps that ``forward`` gives.
+    """
+
+    def __init__(self, backbone: Backbone, width: int, stride: int, further: Further) -> None:
+        super().__init__()
+        self.maps = Maps(backbone, stride)
+        channels = [level.channels for level in self.maps.levels]
+        pooled = further == "pooled"
+        # These take the pyramid's last map if their widths are equal, else the backbone's.
+        source = width if further == "last" else channels[-1]
+        blocks = LastLevelMaxPool() if pooled else LastLevelP6P7(source, width)
+        self.pyramid = FeaturePyramidNetwork(
+            channels,
+            width,
+            extra_blocks=blocks,
+        )
+        self.levels = [Level(width, level.stride, level.grid) for level in self.maps.levels]
+        for _ in range(1 if pooled else 2):
+            last = self.levels[-1]
+            height, width_ = ((n + 1) // 2 for n in last.grid)
+            self.levels.append(Level(width, last.stride * 2, (height, width_)))
+
+    def forward(self, features: Features) -> list[Tensor]:
+        """Give the maps from fine to coarse."""
+        named = OrderedDict((str(i), x) for i, x in enumerate(self.maps(features)))
+        return list(self.pyramid(named).values())

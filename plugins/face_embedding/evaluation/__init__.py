@@ -1,0 +1,1 @@
+"""Verification, identification and retrieval metrics of face embeddings."""

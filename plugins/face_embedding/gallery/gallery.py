@@ -1,0 +1,262 @@
+"""Who is it? A gallery of known people, for a trained model or an exported file; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.errors import ArtifactError, DataError, OptionError, near_matches
+from visiongraft.plugins.face_embedding.gallery.search import Index, Vectors
+from visiongraft.plugins.face_embedding.gallery.verification import (
+    Embedder,
+    embed,
+    fingerprint_of,
+    metadata_of,
+    one_embedding,
+    threshold_of,
+)
+from visiongraft.saving.files import read_json, write_bytes, write_json
+
+UNKNOWN = "unknown"
+FORMAT = 1
+TENSORS, NAMES = "gallery.safetensors", "gallery.json"
+SAME_MODEL = 0.999  # least cosine between what two forms of one model make of a picture
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who a picture shows.
+
+    Attributes:
+        name: The most similar person of the gallery, or ``"unknown"`` below the threshold.
+        similarity: Cosine similarity to the most similar picture of that person, in -1..1.
+        threshold: From which similarity on a person counts as recognised.
+        candidates: The most similar people with their similarities, also those below the threshold.
+    """
+
+    name: str
+    similarity: float
+    threshold: float
+    candidates: tuple[tuple[str, float], ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether the person is recognised."""
+        return self.name != UNKNOWN
+
+
+class Gallery:
+    """Known people and their pictures' embeddings.
+
+    Args:
+        model: A trained model or an exported file.
+        threshold: From which similarity on a person counts as recognised; the model's own if
+            ``None``. That one was chosen on pairs: a gallery compares with everybody in it, so
+            that more people call for a higher one.
+
+    Attributes:
+        threshold: That similarity.
+    """
+
+    def __init__(self, model: Embedder, threshold: float | None = None) -> None:
+        self._model = model
+        self.threshold = threshold_of(model, threshold)
+        self._names: list[str] = []
+        self._vectors: list[Vectors] = []
+        self._index: Index | None = None
+
+    def __len__(self) -> int:
+        """Give the number of pictures."""
+        return len(self._names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The people, in the order in which they were added."""
+        return tuple(dict.fromkeys(self._names))
+
+    def add(self, name: str, images: Any) -> None:
+        """Add pictures of a person, new or known.
+
+        Args:
+            name: Who it is.
+            images: What the model's ``predict`` takes: one picture or several.
+
+        Raises:
+            OptionError: The name is empty or ``"unknown"``.
+            DataError: There is no picture, or one cannot be read.
+        """
+        if not isinstance(name, str) or not name.strip() or name == UNKNOWN:
+            raise OptionError(
+                f"{name!r} is no name of a person; it may be any text but {UNKNOWN!r}"
+            )
+        vectors = embed(self._model, images)
+        if not len(vectors):
+            raise DataError(f"there is no picture of {name!r} to add")
+        self.add_embeddings([name] * len(vectors), vectors)
+
+    def add_embeddings(self, names: Iterable[str], vectors: NDArray[Any]) -> None:
+        """Add embeddings that are at hand already.
+
+        Args:
+            names: Who each of them shows.
+            vectors: (N, D), unit vectors of this very model.
+
+        Raises:
+            OptionError: There are other names than embeddings, or of another length.
+        """
+        names, vectors = list(names), np.asarray(vectors, dtype=np.float32)
+        dimension = int(metadata_of(self._model)["dimension"])
+        if vectors.shape != (len(names), dimension):
+            raise OptionError(
+                f"{len(names)} names and embeddings {vectors.shape} do not go together; it takes "
+                f"({len(names)}, {dimension})"
+            )
+        self._names += names
+        self._vectors.append(vectors)
+        self._index = None
+
+    def remove(self, name: str) -> None:
+        """Forget a person and all embeddings of them.
+
+        Args:
+            name: Who it is.
+
+        Raises:
+            OptionError: There is no such person.
+        """
+        if name not in self._names:
+            raise OptionError(f"nobody is called {name!r}{near_matches(name, self._names)}")
+        kept = [i for i, other in enumerate(self._names) if other != name]
+        self._vectors = [self.embeddings[kept]]
+        self._names = [self._names[i] for i in kept]
+        self._index = None
+
+    @property
+    def embeddings(self) -> Vectors:
+        """The embeddings, float32 (N, D), in the order in which they were added."""
+        if not self._vectors:
+            dimension = int(metadata_of(self._model)["dimension"])
+            return np.zeros((0, dimension), dtype=np.float32)
+        if len(self._vectors) > 1:
+            self._vectors = [np.concatenate(self._vectors)]
+        return self._vectors[0]
+
+    def identify(self, image: Any, *, candidates: int = 3) -> Identification:
+        """Say who a picture shows.
+
+        Args:
+            image: One picture, as the model's ``predict`` takes it.
+            candidates: How many people to name at most.
+
+        Returns:
+            The person, or ``"unknown"``.
+
+        Raises:
+            DataError: The picture cannot be read, or the gallery is empty.
+        """
+        return self.identify_embeddings(
+            one_embedding(self._model, image)[None], candidates=candidates
+        )[0]
+
+    def identify_embeddings(
+        self, vectors: NDArray[Any], *, candidates: int = 3
+    ) -> list[Identification]:
+        """Say who embeddings belong to, of many pictures at once.
+
+        Args:
+            vectors: (N, D), unit vectors of this very model.
+            candidates: How many people to name at most.
+
+        Returns:
+            One answer for each.
+
+        Raises:
+            DataError: The gallery is empty.
+        """
+        if not self._names:
+            raise DataError("the gallery is empty; add people first")
+        if self._index is None:
+            self._index = Index(self.embeddings)
+            self._most = max(np.unique(self._names, return_counts=True)[1])
+        depth = max(candidates, 1) * int(self._most)
+        similarities, positions = self._index.nearest(np.asarray(vectors, np.float32), depth)
+        return [
+            self._answer(values, rows, candidates)
+            for values, rows in zip(similarities.tolist(), positions.tolist(), strict=True)
+        ]
+
+    def _answer(self, values: list[float], rows: list[int], candidates: int) -> Identification:
+        best: dict[str, float] = {}
+        for value, row in zip(values, rows, strict=True):
+            best.setdefault(self._names[row], value)  # the nearest picture comes first
+        name, similarity = next(iter(best.items()))
+        recognised = name if similarity >= self.threshold else UNKNOWN
+        return Identification(
+            recognised, similarity, self.threshold, tuple(list(best.items())[:candidates])
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the gallery as ``gallery.safetensors`` and ``gallery.json``; no picture is kept.
+
+        Args:
+            folder: Where to.
+        """
+        from safetensors.numpy import save
+
+        folder = Path(folder)
+        tensors = {"embeddings": np.ascontiguousarray(self.embeddings)}
+        tensors["fingerprint"] = fingerprint_of(self._model)
+        write_bytes(folder / TENSORS, save(tensors))
+        write_json(
+            folder / NAMES, {"format": FORMAT, "threshold": self.threshold, "names": self._names}
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, model: Embedder) -> Gallery:
+        """Read a gallery.
+
+        Args:
+            folder: What ``save`` wrote.
+            model: The model that it was made with, as a model or as an exported file.
+
+        Returns:
+            The gallery.
+
+        Raises:
+            ArtifactError: It is damaged, or was made with another model.
+        """
+        folder = Path(folder)
+        values, tensors = read_json(folder / NAMES), _tensors(folder / TENSORS)
+        names = values.get("names") if isinstance(values, dict) else None
+        if not isinstance(names, list) or values.get("format") != FORMAT:
+            raise ArtifactError(f"{folder / NAMES} is no gallery of format {FORMAT}")
+        fingerprint = fingerprint_of(model)
+        made_with = tensors["fingerprint"]
+        if made_with.shape != fingerprint.shape or made_with @ fingerprint < SAME_MODEL:
+            raise ArtifactError(
+                f"{folder} was made with another model: embeddings of two models cannot be "
+                "compared; add the pictures again"
+            )
+        gallery = cls(model, values.get("threshold"))
+        if len(names) != len(tensors["embeddings"]):
+            raise ArtifactError(f"{folder}: names and embeddings differ in number; it is damaged")
+        gallery.add_embeddings(names, tensors["embeddings"])
+        return gallery
+
+
+def _tensors(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        tensors: dict[str, NDArray[Any]] = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is missing or damaged: {error}") from error
+    if set(tensors) != {"embeddings", "fingerprint"}:
+        raise ArtifactError(f"{path} holds no gallery")
+    return tensors

@@ -1,0 +1,1 @@
+"""Segmentation datasets on disk: folders of images and masks, and files that name the classes."""

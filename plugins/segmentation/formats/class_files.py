@@ -1,0 +1,130 @@
+"""Files that say what the values or colours in masks mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from visiongraft.data.decode import printable, read_file
+from visiongraft.data.labels import LabelMap
+from visiongraft.errors import DataError
+from visiongraft.plugins.segmentation.formats.masks import Colour
+
+CLASSES = "classes.txt"
+VALUES = "_classes.csv"  # as Roboflow writes it
+COLOURS = (
+    "label_colors.txt",
+    "label_colours.txt",
+    "colormap.txt",
+    "label_colors.csv",
+    "label_colours.csv",
+    "colormap.csv",
+    "class_dict.csv",
+)
+
+
+def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Read class names, and their colours if the masks are in colour.
+
+    Args:
+        root: The data set's folder. It may hold ``classes.txt``, one name a line in the order of
+            the values, ``_classes.csv`` with the columns pixel value and class, or a colour map:
+            lines ``R G B name``, or CSV with the columns name, r, g, b.
+
+    Returns:
+        Names in the order of their values, and one colour each or none at all; no names where
+        there is neither file.
+
+    Raises:
+        DataError: A file cannot be read, is empty, or names a class or colour twice.
+    """
+    names: tuple[str, ...] = ()
+    colours: tuple[Colour, ...] = ()
+    if (root / CLASSES).is_file():
+        names = _checked(root / CLASSES, [line.strip() for line in _lines(root / CLASSES)])
+    elif (root / VALUES).is_file():
+        names = _checked(root / VALUES, _names_by_value(root / VALUES))
+    found = [root / name for name in COLOURS if (root / name).is_file()]
+    if len(found) > 1:
+        both = " and ".join(printable(path) for path in found[:2])
+        raise DataError(f"{both} are both colour maps; keep one of them")
+    if found:
+        listed, colours = _read_colours(found[0])
+        if names and set(names) != set(listed):
+            raise DataError(
+                f"{printable(found[0])} and {CLASSES} beside it name different classes; remove one"
+            )
+        names = listed
+    return names, colours
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a list that are not empty, without spaces around them.
+
+    Args:
+        path: A text file.
+
+    Returns:
+        The lines.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return [line.strip() for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{printable(path)} is no UTF-8 text; save it as UTF-8") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
+    if not names:
+        raise DataError(f"{printable(path)} names no class")
+    try:
+        return LabelMap(tuple(names)).names
+    except DataError as error:
+        raise DataError(f"{printable(path)}: {error}") from None
+
+
+def _names_by_value(path: Path) -> list[str]:
+    rows = csv.reader(io.StringIO("\n".join(_lines(path)[1:])), skipinitialspace=True)
+    names: dict[str, str] = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
+    if list(names) != [str(i) for i in range(len(names))]:
+        raise DataError(f"{printable(path)}: its lines are value and name, from 0 without a gap")
+    return list(names.values())
+
+
+def _read_colours(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    lines = _lines(path)
+    if path.suffix.lower() == ".csv":
+        rows = list(csv.reader(io.StringIO("\n".join(lines))))
+        header = [cell.strip().lower() for cell in rows[0]] if rows else []
+        if not {"name", "r", "g", "b"} <= set(header):
+            raise DataError(f"{printable(path)} needs the columns name, r, g, b")
+        order = [header.index(column) for column in ("r", "g", "b", "name")]
+        entries = [[row[i] if i < len(row) else "" for i in order] for row in rows[1:]]
+    else:
+        entries = [line.split(maxsplit=3) for line in lines]
+    names, colours = [], []
+    for number, entry in enumerate(entries, 1):
+        colour = _colour(entry[:3])
+        if len(entry) < 4 or colour is None or not entry[3].strip():
+            wanted = "three numbers of 0 to 255 and a name"
+            raise DataError(f"{printable(path)}, entry {number}: {entry} is not {wanted}")
+        colours.append(colour)
+        names.append(entry[3].strip())
+    if len(set(colours)) < len(colours):
+        raise DataError(f"{printable(path)} names a colour twice")
+    return _checked(path, names), tuple(colours)
+
+
+def _colour(cells: list[str]) -> Colour | None:
+    values = [int(cell) if cell.strip().isdecimal() else 256 for cell in cells]
+    if len(values) != 3 or max(values) > 255:
+        return None
+    return values[0], values[1], values[2]

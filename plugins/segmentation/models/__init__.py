@@ -1,0 +1,1 @@
+"""Segmentation decoders on any backbone's feature maps."""

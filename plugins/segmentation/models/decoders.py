@@ -1,0 +1,243 @@
+"""Decoders of segmentation-models-pytorch and torchvision on any backbone's maps.
+
+The decoders themselves are used as they are; here they only get the levels that they expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from segmentation_models_pytorch.base import SegmentationHead
+from segmentation_models_pytorch.base.initialization import initialize_decoder, initialize_head
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+from torchvision.models.segmentation.fcn import FCNHead
+
+from visiongraft.backbone import BackboneInfo, Features
+from visiongraft.errors import OptionError
+from visiongraft.plugins.segmentation.models.pyramid import COARSEST, Pyramid, resized
+
+UNET_WIDTH = 256
+NARROWEST = 8  # of U-Net's blocks, which halve from one to the next
+WIDTH = 256
+FOUR = 4  # levels that FPN, UPerNet and SegFormer work on
+DILATED = 3  # the level of torchvision's dilated backbones, stride 8
+ATROUS = (12, 24, 36)
+
+
+class SegmentationNetwork(nn.Module):
+    """A decoder, the layer that gives logits, and in training an auxiliary one.
+
+    Args:
+        info: Facts about the backbone.
+        decoder: One of ``DECODERS``.
+        outputs: Number of logits per pixel.
+        channels: Width of the decoder; 0 for its own default.
+        auxiliary: Whether a second, plain FCN head learns on the level before the deepest, as in
+            torchvision's models; it is not used after training.
+    """
+
+    def __init__(
+        self, info: BackboneInfo, decoder: str, outputs: int, channels: int, auxiliary: bool
+    ) -> None:
+        super().__init__()
+        self.pyramid = Pyramid(info)
+        self.decoder: nn.Module = DECODERS[decoder](self.pyramid, outputs, channels)
+        self.auxiliary: nn.Module | None = None
+        if auxiliary:
+            self.auxiliary_level = max(self.pyramid.deepest - 1, 1)
+            self.auxiliary = FCNHead(self.pyramid.width(self.auxiliary_level), outputs)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Compute logits.
+
+        Args:
+            features: Their maps are used.
+
+        Returns:
+            ``logits``, (N, outputs, h, w), over the whole network input at the decoder's own
+            resolution; in training also ``auxiliary``, likewise.
+        """
+        if not torch.compiler.is_compiling() and len(features.maps[0]) == 0:
+            # Some decoders cannot reshape nothing; what they give for one picture is cut to none.
+            one = Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
+            return {name: values[:0] for name, values in self(one).items()}
+        outputs = {"logits": self.decoder(self.pyramid, features)}
+        if self.auxiliary is not None and self.training:
+            (level,) = self.pyramid(features, [self.auxiliary_level])
+            outputs["auxiliary"] = self.auxiliary(level)
+        return outputs
+
+
+class _Decoder(nn.Module):
+    """A decoder of segmentation-models-pytorch, and its last layer."""
+
+    def __init__(self, decoder: nn.Module, width: int, outputs: int, kernel: int = 1) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.output = SegmentationHead(width, outputs, kernel_size=kernel)
+        initialize_decoder(self.decoder)
+        initialize_head(self.output)
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+        """Give the list of maps that the decoder takes."""
+        raise NotImplementedError
+
+    def forward(self, pyramid: Pyramid, features: Features) -> Tensor:
+        logits: Tensor = self.output(self.decoder(self.levels(pyramid, features)))
+        return logits
+
+
+class _Unet(_Decoder):
+    """U-Net up to the input's own resolution, with skips from stride 2 on where there are maps."""
+
+    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+        depth = max(pyramid.deepest, 1)
+        first = 1 if depth == 1 or 1 in pyramid.index else 2
+        # A shallow backbone gets the finest of the blocks, as in smp's own models.
+        widest = channels or UNET_WIDTH >> (COARSEST - depth)
+        widths = [max(widest >> i, NARROWEST) for i in range(depth)]
+        skips = [pyramid.width(k) if k >= first else 0 for k in range(1, depth + 1)]
+        decoder = UnetDecoder([0, *skips], widths, n_blocks=depth)
+        super().__init__(decoder, widths[-1], outputs, kernel=3)
+        self.depth, self.first = depth, first
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Tensor]:
+        found = pyramid(features, range(self.first, self.depth + 1))
+        return [*_empty_levels(found[-1], self.depth, self.first), *found]
+
+
+class _Fpn(_Decoder):
+    """Feature pyramid network (Kirillov et al., 2019, "Panoptic Feature Pyramid Networks")."""
+
+    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+        chosen = four_levels(pyramid)
+        width = channels or WIDTH
+        if width % 128:  # it normalises groups of channels, which need some to compare
+            raise OptionError(f"channels={channels}: the fpn decoder takes multiples of 128")
+        decoder = FPNDecoder(
+            [pyramid.width(k) for k in chosen],
+            encoder_depth=FOUR,
+            pyramid_channels=width,
+            segmentation_channels=width // 2,
+        )
+        super().__init__(decoder, width // 2, outputs)
+        self.chosen = chosen
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+        return [*pyramid(features, self.chosen)]
+
+
+class _DeepLabV3Plus(_Decoder):
+    """Atrous pooling of the deepest map at stride 16, and detail from stride 4."""
+
+    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+        width = channels or WIDTH
+        decoder = DeepLabV3PlusDecoder(
+            [0, 0, pyramid.width(2), pyramid.width(pyramid.deepest)],
+            encoder_depth=FOUR,
+            out_channels=width,
+            atrous_rates=ATROUS,
+            output_stride=16,
+            aspp_separable=True,
+            aspp_dropout=0.5,
+        )
+        super().__init__(decoder, width, outputs)
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+        fine, deepest = pyramid(features, [2, max(4, pyramid.deepest)])
+        return [None, None, fine, resized(deepest, (fine.shape[-2] // 4, fine.shape[-1] // 4))]
+
+
+class _UperNet(_Decoder):
+    """UPerNet (Xiao et al., 2018, "Unified Perceptual Parsing")."""
+
+    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+        chosen = four_levels(pyramid)
+        width = channels or WIDTH
+        widths = [0, 0, *(pyramid.width(k) for k in chosen)]
+        super().__init__(UPerNetDecoder(widths, FOUR, width), width, outputs)
+        self.chosen = chosen
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+        return [None, None, *pyramid(features, self.chosen)]
+
+
+class _Segformer(_Decoder):
+    """The all-MLP decoder of SegFormer (Xie et al., 2021)."""
+
+    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+        chosen = four_levels(pyramid)
+        width = channels or WIDTH
+        widths = [0, 0, *(pyramid.width(k) for k in chosen)]
+        super().__init__(SegformerDecoder(widths, FOUR, width), width, outputs)
+        self.chosen = chosen
+
+    def levels(self, pyramid: Pyramid, features: Features) -> list[Tensor]:
+        found = pyramid(features, self.chosen)
+        fine, n = found[0], found[0].shape[0]
+        whole = fine.new_empty(n, 0, 4 * fine.shape[-2], 4 * fine.shape[-1])
+        return [whole, fine.new_empty(n, 0, 1, 1), *found]
+
+
+class _OnDeepest(nn.Module):
+    """A head of torchvision on the deepest map, at the resolution it is made for."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, pyramid: Pyramid, features: Features) -> Tensor:
+        (values,) = pyramid(features, [pyramid.deepest])
+        finer = max(pyramid.deepest - DILATED, 0)
+        logits: Tensor = self.head(
+            resized(values, (values.shape[-2] << finer, values.shape[-1] << finer))
+        )
+        return logits
+
+
+def _fcn(pyramid: Pyramid, outputs: int, channels: int) -> nn.Module:
+    _refuse_width("fcn", channels)
+    return _OnDeepest(FCNHead(pyramid.width(pyramid.deepest), outputs))
+
+
+def _deeplabv3(pyramid: Pyramid, outputs: int, channels: int) -> nn.Module:
+    _refuse_width("deeplabv3", channels)
+    return _OnDeepest(DeepLabHead(pyramid.width(pyramid.deepest), outputs, ATROUS))
+
+
+def _refuse_width(decoder: str, channels: int) -> None:
+    if channels:
+        raise OptionError(f"channels={channels}: the width of decoder {decoder!r} is fixed")
+
+
+DECODERS: dict[str, Callable[[Pyramid, int, int], nn.Module]] = {
+    "unet": _Unet,
+    "fpn": _Fpn,
+    "deeplabv3plus": _DeepLabV3Plus,
+    "upernet": _UperNet,
+    "segformer": _Segformer,
+    "fcn": _fcn,
+    "deeplabv3": _deeplabv3,
+}
+
+
+def four_levels(pyramid: Pyramid) -> tuple[int, ...]:
+    """Choose four levels: strides 4 to 32, or 2 to 16 where the backbone is shallow."""
+    first = 2 if pyramid.deepest >= FOUR else 1
+    return tuple(range(first, first + FOUR))
+
+
+def _empty_levels(deepest: Tensor, depth: int, first: int) -> list[Tensor]:
+    """Give levels without channels: decoders read their sizes, and find nothing to join."""
+    n, _, height, width = deepest.shape
+    return [
+        deepest.new_empty(n, 0, height << (depth - k), width << (depth - k)) for k in range(first)
+    ]

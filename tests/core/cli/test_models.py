@@ -1,0 +1,550 @@
+"""The commands that train and use models, with a task, a backbone and an exporter of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visiongraft
+from visiongraft.cli import main, models
+from visiongraft.data.folder import read_folder
+from visiongraft.data.samples import FileSamples, Samples, Splits
+from visiongraft.data.splits import stratified_split
+from visiongraft.errors import ExportError
+from visiongraft.exporter import Certificate, Check, Exporter
+from visiongraft.hookspecs import hookimpl
+from visiongraft.registry.manager import PluginManager, plugins
+
+Run = Callable[..., tuple[int, str, str]]
+FAST = ["--backbone", "toys/toy", "--weights", "none", "--device", "cpu", "--batch-size", "8"]
+
+
+@dataclass(frozen=True)
+class Colour:
+    colour: str
+    scores: tuple[float, ...]
+
+
+@pytest.fixture(autouse=True)
+def installed(Toy: type[Any], toys_are_registered: None) -> None:
+    """Register a task that reads folders, and an exporter that proves nothing."""
+    if "colours" in plugins().tasks():
+        return
+
+    @dataclass(frozen=True)
+    class Colours(Toy):  # type: ignore[misc]
+        """Tells which colour dominates."""
+
+        name = "colours"
+
+        def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+            samples = self.read_labelled(data)
+            keys = [samples.target(i) for i in range(len(samples))]
+            kept, out = stratified_split(keys, validation, seed)
+            return Splits(samples.subset(kept), samples.subset(out))
+
+        def read_labelled(self, data: Any) -> Samples:
+            found = read_folder(Path(data))
+            files = found.parts["train"]
+            targets = [found.names.index(labels[0]) for labels in files.labels]
+            return FileSamples(files.paths, targets)
+
+        def predictions(self, decoded: Any) -> list[Any]:
+            names = ("blue", "green", "red")
+            pairs = zip(decoded["label"], decoded["scores"], strict=True)
+            return [Colour(names[label], tuple(scores.tolist())) for label, scores in pairs]
+
+    class Plugin:
+        @hookimpl
+        def register_tasks(self) -> list[type[Any]]:
+            return [Colours]
+
+        @hookimpl
+        def register_exporters(self) -> list[type[Exporter]]:
+            return [Echo]
+
+    plugins().register(Plugin(), "colours")
+
+
+class Echo(Exporter):
+    """Writes that it was asked."""
+
+    name = "echo"
+    suffix = ".echo"
+
+    def export(
+        self, model: Any, path: Path, samples: Samples | None, **options: Any
+    ) -> Certificate:
+        if options.get("fail"):
+            raise ExportError("the exported file disagrees with PyTorch")
+        path.write_text(f"echo {json.dumps(options)}")
+        count = 0 if samples is None else len(samples)
+        check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "picture 0")
+        certificate = Certificate(
+            path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
+        )
+        if "precision" not in options:
+            return certificate
+        check = replace(check, flips=2, decisions=40)
+        left = ["stem", "first", "second", "third"]
+        settings = {"head": "fp32", "tried": [{"lost": 0.1}], "scale": 0.25, "left": left}
+        return replace(certificate, checks=(check,), tolerance=None, settings=settings, **options)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write 24 pictures in three folders; the first channel is that of the last name."""
+    monkeypatch.chdir(tmp_path)
+    for index, (picture, target) in enumerate(toy_data(24)):
+        folder = tmp_path / "pictures" / ("red", "green", "blue")[target]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{index}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def trained(run: Run, pictures: Path) -> Path:
+    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run", "--epochs", 2, *FAST)
+    assert code == 0, err
+    return Path("run")
+
+
+def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, pictures: Path) -> None:
+    words = ["fit", pictures, "--task", "colours", "--out", "run", "--epochs", 3, *FAST]
+    code, out, err = run(*words, "--schedule", "lp_ft(probe_epochs=1)")
+    assert code == 0
+    assert Path("run/model/model.safetensors").is_file()
+    lines = out.splitlines()
+    assert lines[0].split() == ["phase", "trained", "epochs", "best", "share_right"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["1", "head", "1"], ["2", "all", "2"]]
+    assert lines[3].endswith("the model is in run/model")
+    assert "epoch 3/3" in err  # progress goes to standard error
+    assert "\x1b" not in out + err
+
+
+def test_fit_answers_in_json_with_the_best_epoch(run: Run, pictures: Path) -> None:
+    words = ["fit", pictures, "--task", "colours", "--out", "run", "--epochs", 2, *FAST, "--json"]
+    code, out, _ = run(*words)
+    values = json.loads(out)
+    history = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    best = max(record["validation"]["share_right"] for record in history)
+    assert code == 0
+    assert values["run"] == "run"
+    assert values["model"] == "run/model"
+    assert values["epochs"] == 2
+    assert values["headline"] == "share_right"
+    assert values["validation"]["share_right"] == best
+    assert history[values["best_epoch"]]["validation"] == values["validation"]
+
+
+def test_every_word_of_fit_reaches_the_run(run: Run, pictures: Path) -> None:
+    words = ["--set", "classes=4", "--set", "augment=false", "--schedule", "full", "--epochs", 1]
+    words += ["--validation", 0.25, "--size", "16x16", "--resize", "stretch", "--accumulate", 2]
+    words += ["--learning-rate", 0.01, "--optimizer", "sgd", "--weight-decay", 0.1, "--views", 2]
+    words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
+    words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
+    words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
+    words += ["--listener", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
+    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run", *FAST, *words)
+    assert code == 0, err
+    config = json.loads(Path("run/config.json").read_text())
+    expected = {
+        "data": str(pictures),
+        "task": "colours",
+        "task_options": {"classes": 4, "augment": False, "maps": False},
+        "backbone": "toys/toy",
+        "weights": None,
+        "transfer_loss": {"name": "l2_sp", "options": {"alpha": 0.5}},
+        "epochs": 1,
+        "validation": 0.25,
+        "size": [16, 16],
+        "resize": "stretch",
+        "in_channels": 3,
+        "batch_size": 8,
+        "optimizer": "sgd",
+        "weight_decay": 0.1,
+        "views": 2,
+        "replay": "off",
+        "replay_dtype": "float16",
+        "replay_budget": 2_000_000,
+        "precision": "no",
+        "accumulate": 2,
+        "clip_norm": None,
+        "ema": 0.9,
+        "patience": 3,
+        "checkpoint_every": 2,
+        "workers": 0,
+        "device": "cpu",
+        "seed": 5,
+    }
+    assert {name: config[name] for name in expected} == expected
+    assert set(config) - set(expected) <= {"schedule", "format", "learning_rate"}
+    assert config["schedule"] == {"name": "full", "options": {"learning_rate": 0.01}}
+    assert Path("run/tensorboard").is_dir()
+    assert Path("run/curves.png").is_file()
+
+
+def test_the_words_of_fit_are_those_of_the_python_interface() -> None:
+    from inspect import signature
+
+    from visiongraft.cli.training import fit
+
+    words = set(signature(fit).parameters) - {"as_json"}
+    renamed = {"settings": "task_options", "listener": "listeners"}
+    assert {renamed.get(word, word) for word in words} == set(signature(visiongraft.fit).parameters)
+
+
+def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop:
+        @hookimpl
+        def epoch_ended(self, record: dict[str, Any]) -> None:
+            if record["epoch"] == 1:
+                raise KeyboardInterrupt
+
+    class Plugin:
+        @hookimpl
+        def register_listeners(self) -> list[type[Any]]:
+            return [type("Named", (Stop,), {"name": "stop"})]
+
+    if "stop" not in plugins().listeners():
+        plugins().register(Plugin(), "stop")
+    words = ["--epochs", 4, "--schedule", "gradual", "--checkpoint-every", 1, *FAST]
+    code, out, err = run(
+        "fit", pictures, "--task", "colours", "--out", "a run", *words, "--listener", "stop"
+    )
+    assert (code, out) == (130, "")
+    last = err.splitlines()[-1]
+    assert last.startswith("error: interrupted; go on with: visiongraft fit ")
+    program, *resume = shlex.split(last.partition("go on with: ")[2])
+    assert program == "visiongraft"
+    code, out, err = run(*resume)
+    assert code == 0, err
+    assert Path("a run/model/model.safetensors").is_file()
+    assert len(Path("a run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_an_interrupt_before_the_first_checkpoint_says_so(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visiongraft.fitting.fit", interrupted)
+    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run")
+    assert (code, err) == (
+        130,
+        "error: interrupted before the first checkpoint; nothing to resume\n",
+    )
+
+
+def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, pictures: Path) -> None:
+    before = (trained / "metrics.jsonl").read_bytes()
+    code, out, err = run("fit", pictures, "--task", "colours", "--out", trained, *FAST)
+    assert (code, out) == (2, "")
+    assert "run already holds a run" in err
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "nowhere", "--out", "r", "--task", "colours", *FAST], "nowhere"),
+        (["fit", "pictures", "--out", "r", "--task", "colour"], "did you mean 'colours'?"),
+        (
+            ["fit", "pictures", "--out", "r", "--task", "colours", "--backbone", "toys/tox"],
+            "toys/toy",
+        ),
+        (
+            ["fit", "pictures", "--out", "r", "--task", "colours", *FAST, "--schedule", "ful"],
+            "'full'",
+        ),
+        (
+            ["fit", "pictures", "--out", "r", "--task", "colours", *FAST, "--epochs", "0"],
+            "epochs=0",
+        ),
+        (["fit", "pictures", "--out", "r", "--resume"], "r holds no run to resume"),
+        (["evaluate", "nowhere", "pictures"], "nowhere does not exist"),
+        (["evaluate", "pictures", "pictures"], "pictures"),
+        (["predict", "nowhere", "pictures"], "nowhere does not exist"),
+        (["export", "nowhere", "x.echo"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_and_leaves_no_run(
+    run: Run, pictures: Path, words: list[str], message: str
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("r/config.json").exists()
+
+
+def test_evaluate_measures_a_run_and_a_saved_model_alike(
+    run: Run, trained: Path, pictures: Path
+) -> None:
+    code, out, err = run("evaluate", trained, pictures, "--json")
+    values = json.loads(out)
+    assert (code, err) == (0, "")
+    assert values["pictures"] == values["seen"] == 24
+    assert json.loads(run("evaluate", trained / "model", pictures, "--json")[1]) == values
+    code, out, _ = run("evaluate", trained, pictures)
+    assert ["share_right", f"{values['share_right']:.4f}"] in [x.split() for x in out.splitlines()]
+
+
+def test_predict_gives_one_line_a_picture(run: Run, trained: Path, pictures: Path) -> None:
+    first = pictures / "red" / "0.png"
+    code, out, err = run("predict", trained, first, pictures / "blue")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert len(lines) == 1 + 8
+    assert lines[0].startswith(f"{first}: colour ")
+    assert "scores" not in lines[0]
+
+
+def test_predict_shows_what_a_prediction_says_of_itself(
+    run: Run, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Colour, "summary", lambda self: f"mostly {self.colour}", raising=False)
+    first = pictures / "red" / "0.png"
+    code, out, _ = run("predict", trained, first)
+    assert code == 0
+    assert out.startswith(f"{first}: mostly ")
+    assert "mostly" not in run("predict", trained, first, "--json")[1]
+
+
+def test_predict_in_json_is_what_the_model_predicts(
+    run: Run, trained: Path, pictures: Path
+) -> None:
+    code, out, _ = run("predict", trained, pictures, "--json", "--batch-size", 5)
+    found = json.loads(out)["predictions"]
+    expected = visiongraft.load(trained).predict([one["picture"] for one in found])
+    assert code == 0
+    assert [one["colour"] for one in found] == [one.colour for one in expected]
+    scores = [one["scores"] for one in found]
+    np.testing.assert_allclose(scores, [one.scores for one in expected], rtol=1e-5)
+
+
+def test_predict_writes_pictures_and_predictions(run: Run, trained: Path, pictures: Path) -> None:
+    code, out, _ = run("predict", trained, pictures / "red", "--out", "shown", "--json")
+    assert code == 0
+    assert json.loads(Path("shown/predictions.json").read_text()) == json.loads(out)["predictions"]
+    assert len(list(Path("shown").glob("*.jpg"))) == 8
+
+
+def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
+    run: Run, trained: Path, pictures: Path
+) -> None:
+    mixed = Path("mixed")
+    shutil.copytree(pictures / "red", mixed)
+    (mixed / "00.png").write_bytes(b"no picture")
+    code, out, _ = run("predict", trained, mixed)
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 8 + 1
+    assert lines[-1].startswith(
+        "warning: unreadable pictures that were passed over: 1 (mixed/00.png"
+    )
+    found = json.loads(run("predict", trained, mixed, "--json")[1])
+    assert len(found["predictions"]) == 8 and len(found["unreadable"]) == 1
+
+    code, out, err = run("predict", trained, mixed, mixed / "00.png")  # this one is asked for
+    assert (code, out) == (2, "") and "mixed/00.png" in err
+    for good in (path for path in mixed.iterdir() if path.name != "00.png"):
+        good.unlink()
+    code, out, err = run("predict", trained, mixed)
+    assert (code, out) == (2, "") and "mixed holds no readable pictures: mixed/00.png" in err
+
+
+def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
+    Path("empty").mkdir()
+    code, out, err = run("predict", trained, "empty")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: empty holds no pictures")
+
+
+def test_a_file_that_is_no_model_is_refused(run: Run, pictures: Path) -> None:
+    Path("notes.txt").write_text("no model")
+    code, _, err = run("predict", "notes.txt", pictures)
+    assert code == 2
+    assert err.startswith("error: notes.txt is no exported model")
+
+
+def test_a_provider_is_for_exported_files(run: Run, trained: Path, pictures: Path) -> None:
+    code, _, err = run("predict", trained, pictures, "--provider", "cuda")
+    assert code == 2
+    assert "--provider is for exported files" in err
+
+
+def test_export_prints_what_was_proved(run: Run, trained: Path) -> None:
+    code, out, err = run("export", trained, "m.echo")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["inputs", "batch", "pictures", "difference", "flips"]
+    assert lines[1].split()[0::3] == ["real", "1.0e-06"]
+    assert lines[2] == "share_right: 0.5000 in PyTorch, 0.5000 in the file"
+    assert lines[3] == "warning: a toy"
+    assert lines[4].startswith("proved: differences at most 1.0e-06 (accepted: 1e-04)")
+    assert Path("m.echo").is_file()
+
+
+def test_export_hands_precision_and_settings_on_and_says_what_was_held(
+    run: Run, trained: Path
+) -> None:
+    words = ["--precision", "fp16", "--set", "budget=0.02"]
+    code, out, _ = run("export", trained, "x.echo", *words)
+    assert code == 0
+    assert Path("x.echo").read_text() == 'echo {"budget": 0.02, "precision": "fp16"}'
+    made = "made with head fp32, scale 0.2500, left 4 (stem, first, second and 1 more)"
+    assert out.splitlines()[-3] == made
+    assert out.splitlines()[-1] == (
+        "proved: fp16 within its budget of 0.02; decisions changed on real pictures: 2 of 40 (5.00%)"
+        "; wrote x.echo"
+    )
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_export_takes_an_exporters_options_for_its_own_wherever_they_stand(
+    place: int, run: Run, trained: Path
+) -> None:
+    words: list[object] = [trained, "x.echo"]
+    words[place:place] = ["--shelf", "top", "--most-rows=3"]
+    assert run("export", *words, "--set", "precise=true")[0] == 0
+    options = json.loads(Path("x.echo").read_text().removeprefix("echo "))
+    assert options == {"shelf": "top", "most_rows": 3, "precise": True}
+
+
+@pytest.mark.parametrize("words", [["--shelf"], ["--shelf", "--json"], ["--shelf="]], ids=str)
+def test_an_exporters_option_without_a_value_is_wrong_input(
+    words: list[str], run: Run, trained: Path
+) -> None:
+    code, _, err = run("export", trained, "x.echo", *words)
+    assert code == 2
+    assert err == "error: --shelf takes a value, as in --shelf NAME\n"
+    assert not Path("x.echo").exists()
+
+
+def test_what_stands_behind_two_dashes_is_no_option(run: Run, trained: Path) -> None:
+    assert run("export", "--", trained, "--x.echo")[0] == 0
+    assert Path("--x.echo").read_text() == "echo {}"
+
+
+def test_export_in_json_is_the_certificate(run: Run, trained: Path, pictures: Path) -> None:
+    code, out, _ = run("export", trained, "m.x", "--format", "echo", "--data", pictures, "--json")
+    values = json.loads(out)
+    assert code == 0
+    assert (values["path"], values["difference"], values["flips"]) == ("m.x", 1e-6, 0)
+    assert values["checks"][0]["pictures"] == 24
+
+
+def test_a_failed_proof_exits_with_1(run: Run, trained: Path) -> None:
+    code, out, err = run("export", trained, "m.echo", "--set", "fail=true")
+    assert (code, out) == (1, "")
+    assert err == "error: the exported file disagrees with PyTorch\n"
+
+
+def test_an_unknown_format_names_those_that_exist(run: Run, trained: Path) -> None:
+    code, _, err = run("export", trained, "m.echo", "--format", "ecko")
+    assert code == 2
+    assert "did you mean 'echo'?" in err
+
+
+def test_no_space_left_is_one_line(
+    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("os.replace", full)
+    code, out, err = run("fit", pictures, "--task", "colours", "--out", "r", *FAST)
+    assert (code, out) == (2, "")
+    assert "No space left on device" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
+    run: Run, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Predictor:
+        """Stands for any runtime; the built-in one is tested with its exporter."""
+
+        metadata = {  # noqa: RUF012
+            "task": "colours",
+            "task_options": {"classes": 3},
+            "input": {"channels": 3},
+        }
+
+        def __init__(self, path: Path, provider: str | None, tile: int | None) -> None:
+            self.model = visiongraft.load(trained)
+
+        def run(self, images: Any) -> dict[str, Any]:
+            assert images.ndim == 4
+            found = self.model.predict(list(images))
+            names = ("blue", "green", "red")
+            return {"label": np.array([names.index(one.colour) for one in found])}
+
+    large = Image.open(pictures / "red" / "0.png").resize((40, 30))
+    large.save(pictures / "red" / "1.png")
+    direct = visiongraft.load(trained).evaluate(pictures)
+    monkeypatch.setattr(models, "_exported", Predictor)
+    code, out, _ = run("evaluate", "m.file", pictures, "--json", "--batch-size", 5)
+    values = json.loads(out)
+    assert code == 0
+    assert values["share_right"] == direct["share_right"]
+    assert values["seen"] == values["pictures"] == 25
+    assert values["unreadable"] == 0
+
+
+def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = PluginManager(discover=False)
+    monkeypatch.setattr("visiongraft.registry.manager.plugins", lambda: empty)
+    assert json.loads(run("tasks", "--json")[1]) == {"tasks": []}
+    assert json.loads(run("exporters", "--json")[1]) == {"exporters": []}
+
+
+class Points(dict[str, Any]):
+    """Stands for installed demos."""
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        points = [SimpleNamespace(name=n, load=lambda f=f: f) for n, f in self.items()]
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+
+
+def test_demo_runs_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def report(name: str) -> Callable[[Path], dict[str, Any]]:
+        return lambda out: {"out": out, "summary": [f"{name} in {out}"]}
+
+    Points(second=report("second"), first=report("first")).install(monkeypatch)
+    assert run("demo") == (0, "first in demo\n", "")
+    assert run("demo", "second", "--out", "x") == (0, "second in x\n", "")
+    values = json.loads(run("demo", "--json")[1])
+    assert values == {"out": "demo", "summary": ["first in demo"]}
+    assert run("demo", "secnod")[2] == "error: no demo 'secnod'; did you mean 'second'?\n"
+
+
+def test_without_any_demo_the_command_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Points().install(monkeypatch)
+    assert run("demo") == (2, "", "error: no plugin with a demo is installed\n")

@@ -1,0 +1,127 @@
+"""Tables and lists beside pictures, where no folder says the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from visiongraft.data.folder import LabelledParts
+from visiongraft.data.label_files import read_indexed, read_list
+from visiongraft.errors import DataError
+
+Lay = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture
+def lay(tmp_path: Path) -> Lay:
+    """Write text files; pictures are empty, since reading opens none."""
+
+    def write(files: Mapping[str, str]) -> Path:
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content.encode())
+        return tmp_path
+
+    return write
+
+
+def seen(root: Path, read: LabelledParts | None) -> dict[str, dict[str, str]]:
+    assert read is not None
+    return {
+        part: {
+            path.relative_to(root).as_posix(): label
+            for path, (label,) in zip(files.paths, files.labels, strict=True)
+        }
+        for part, files in read.parts.items()
+    }
+
+
+PICTURES = {"images/a.jpg": "", "images/b c.JPG": ""}
+LABELS = {"images/a.jpg": "cat", "images/b c.JPG": "dog"}
+
+
+@pytest.mark.parametrize("prefix", ["", "images/"])
+def test_a_folder_of_pictures_has_its_labels_in_a_table_beside_it(lay: Lay, prefix: str) -> None:
+    table = f"filename,label\r\n{prefix}a.jpg,cat\r\n{prefix}b c.JPG,dog\r\n"
+    root = lay({**PICTURES, "labels.csv": table, ".DS_Store": "", "__MACOSX/x.jpg": ""})
+    assert seen(root, read_indexed(root)) == {"train": LABELS}
+
+
+def test_a_table_may_lie_among_its_pictures(lay: Lay) -> None:
+    root = lay({"a.jpg": "", "b.jpg": "", "labels.csv": "image,class\na.jpg,cat\nb.jpg,dog\n"})
+    assert seen(root, read_indexed(root)) == {"train": {"a.jpg": "cat", "b.jpg": "dog"}}
+
+
+def test_each_part_may_have_a_table_and_a_folder(lay: Lay) -> None:
+    rows = "image,label\na.jpg,{}\n"
+    pictures = {f"{part}/a.jpg": "" for part in ("train", "valid", "test")}
+    tables = {"train.csv": rows.format("cat"), "valid.csv": rows.format("dog")}
+    root = lay({**pictures, **tables, "test.csv": "image\na.jpg\n"})
+    read = read_indexed(root)
+    assert seen(root, read) == {
+        "train": {"train/a.jpg": "cat"},
+        "validation": {"valid/a.jpg": "dog"},
+    }
+    assert read is not None and read.names == ("cat", "dog")
+    assert "the test part is passed over" in read.warnings[0]
+
+
+@pytest.mark.parametrize("space", [" ", "\t"])
+def test_lists_name_the_place_of_a_label_in_classes_txt(lay: Lay, space: str) -> None:
+    lists = {
+        "train.txt": f"\ufeffimages/a.jpg{space}1\r\n",
+        "val.txt": f"b c.JPG{space}0\n",
+        "classes.txt": "dog\ncat\n",
+    }
+    root = lay({**PICTURES, **lists})
+    read = read_indexed(root)
+    assert seen(root, read) == {
+        "train": {"images/a.jpg": "cat"},
+        "validation": {"images/b c.JPG": "dog"},
+    }
+    assert read is not None and read.names == ("dog", "cat")
+    assert seen(root, read_list(root / "train.txt")) == {"train": {"images/a.jpg": "cat"}}
+
+
+def test_without_classes_txt_labels_are_what_the_list_says(lay: Lay) -> None:
+    root = lay({**PICTURES, "all.txt": "images/a.jpg cat\nimages/b c.JPG 7\n"})
+    read = read_list(root / "all.txt")
+    assert [*seen(root, read)["train"].values()] == ["cat", "7"] and read.names == ("7", "cat")
+
+
+def test_folders_that_say_labels_are_read_as_such(lay: Lay) -> None:
+    table = {"labels.csv": "path,label\ncat/a.jpg,dog\n", "train.txt": "cat/a.jpg dog"}
+    assert read_indexed(lay({"cat/a.jpg": "", "dog/b.jpg": "", **table})) is None
+
+
+def test_parts_that_hold_labels_are_read_as_such(lay: Lay) -> None:
+    files = {"train/cat/a.jpg": "", "val/cat/b.jpg": "", "train.txt": "train/cat/a.jpg 0"}
+    assert read_indexed(lay(files)) is None
+
+
+def test_without_tables_nothing_is_found(lay: Lay) -> None:
+    assert read_indexed(lay({**PICTURES, "README.txt": "words"})) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.csv": "", "b.csv": ""}, "holds the tables a.csv, b.csv; give one of them"),
+        ({"train.csv": "", "train.tsv": ""}, "are both of the train part"),
+        ({"train.csv": "path,label,split\nimages/a.jpg,b,val"}, "has parts of its own"),
+        ({"train.txt": "images/a.jpg 2", "classes.txt": "b\nc"}, "entry 1: label '2' is none of"),
+        ({"train.txt": "images/a.jpg"}, "entry 1: 'images/a.jpg' is no picture with its label"),
+        ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, labelled otherwise"),
+        ({"train.txt": ""}, "lists no pictures"),
+        ({"train.txt": "gone.jpg 1"}, "none of its 1 pictures exists"),
+    ],
+    ids=str,
+)
+def test_what_could_mean_two_things_or_nothing_is_refused(
+    lay: Lay, files: dict[str, str], words: str
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        read_indexed(lay({**PICTURES, **files}))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,115 @@
+"""The model card tells a stranger what the model is, whatever is in the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+import visiongraft
+from visiongraft.network import Network
+from visiongraft.saving.model_card import model_card
+
+Rows = list[list[str]]
+
+
+def tables(card: str) -> dict[str, Rows]:
+    """Read the tables of a card as a Markdown program does, by their headings."""
+    found: dict[str, Rows] = {}
+    title, inside = "", ""
+    for token in MarkdownIt("commonmark").enable("table").parse(card):
+        if token.type in ("heading_open", "td_open", "tr_open"):
+            inside = token.type
+            if inside == "tr_open":
+                found.setdefault(title, []).append([])
+        elif token.type == "inline" and inside == "heading_open":
+            title = token.content
+        elif token.type == "inline" and inside == "td_open":
+            found[title][-1].append("".join(c.content for c in token.children or ()))
+    return {title: [row for row in rows if row] for title, rows in found.items()}
+
+
+def facts_of(card: str) -> dict[str, str]:
+    """Give the rows under the heading Facts."""
+    return {name: value for name, value in tables(card)["Facts"]}
+
+
+def test_a_card_tells_task_backbone_and_every_table_of_facts(toy_network: Network) -> None:
+    facts = {"data": {"kind": "toy"}, "metrics": {"share_right": 0.123456}, "note": "no table"}
+    card = model_card(toy_network, facts)
+    assert list(tables(card)) == ["Task", "Backbone", "Data", "Metrics"]
+    assert card.startswith("# toy on toys/toy\n")
+    assert card.endswith("\n") and not card.endswith("\n\n")
+    assert tables(card)["Task"] == [["task", "toy"]]
+    assert tables(card)["Data"] == [["kind", "toy"]]
+    assert tables(card)["Metrics"] == [["share_right", "0.1235"]]
+    assert f"visiongraft {visiongraft.__version__}" in card
+
+
+def test_the_number_of_parameters_is_that_of_the_network(toy_network: Network) -> None:
+    count = sum(p.numel() for p in toy_network.parameters())
+    assert f"{count:,} parameters" in model_card(toy_network, {})
+
+
+def test_where_the_weights_come_from_is_told(toy_network: Network) -> None:
+    provenance = {"source": "file", "license": "Apache-2.0"}
+    toy_network.backbone.info = replace(toy_network.backbone.info, provenance=provenance)
+    rows = tables(model_card(toy_network, {}))["Backbone"]
+    assert rows == [
+        ["name", "toys/toy"],
+        ["input", "16 x 16 pixels, 3 channels, crop"],
+        ["source", "file"],
+        ["license", "Apache-2.0"],
+    ]
+
+
+def test_what_a_deployer_must_know_of_the_task_is_told(toy_network: Network, Toy: Any) -> None:
+    @dataclass(frozen=True)
+    class Labelled(Toy):
+        def metadata(self) -> dict[str, Any]:
+            return {"labels": ["red", "Grün"], "threshold": 0.5}
+
+    toy_network.task = Labelled()
+    rows = tables(model_card(toy_network, {}))["Task"]
+    assert rows == [["task", "toy"], ["labels", '["red", "Grün"]'], ["threshold", "0.5"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00012345678, "0.0001235"),
+        (float("nan"), "nan"),
+        (3, "3"),
+        (True, "true"),
+        (None, "null"),
+        ({"a": [1, 2.5]}, '{"a": [1, 2.5]}'),
+        ("two\nlines\r\nand a third", "two lines and a third"),
+        ("x" * 400, "x" * 400),
+        ("x" * 401, "x" * 397 + "..."),
+        ("a|b", "a|b"),
+        ("a\\|b", "a\\|b"),
+        ("|" * 400, "|" * 400),
+    ],
+)
+def test_values_are_shown_short_and_on_one_line(
+    toy_network: Network, value: Any, shown: str
+) -> None:
+    assert facts_of(model_card(toy_network, {"facts": {"value": value}}))["value"] == shown
+
+
+texts = st.text(st.sampled_from("|\\ab`*_<>&[]#-\n\r\x0b\x85\u2028 "), max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(values=st.dictionaries(texts, texts | st.lists(texts, max_size=3), min_size=1, max_size=3))
+def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, Any]) -> None:
+    read = tables(model_card(toy_network, {"facts": values}))
+    assert list(read) == ["Task", "Backbone", "Facts"]
+    assert [len(row) for row in read["Facts"]] == [2] * len(values)
+    for row, (name, value) in zip(read["Facts"], values.items(), strict=True):
+        assert row[0].count("|") == name.count("|")
+        assert row[1].count("|") == str(value).count("|")

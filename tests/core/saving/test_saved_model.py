@@ -1,0 +1,232 @@
+"""The saved model: complete, checked, never pickled, and a backbone for the next task."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import visiongraft
+from visiongraft.backbone import load_backbone
+from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.saving.files import read_json, write_json, write_tensors
+from visiongraft.saving.saved_model import is_saved_model, read_config
+
+AUDITED = Path(__file__).with_name("run_audited.py")
+
+
+@pytest.fixture(scope="module")
+def model(fit_toy, toy_data):
+    return fit_toy(toy_data(30), epochs=2)
+
+
+@pytest.fixture
+def saved(model, tmp_path) -> Path:
+    model.save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(model, saved, toy_data):
+    pictures = [picture for picture, _ in toy_data(9, seed=3)]
+    loaded = visiongraft.load(saved)
+    assert loaded.predict(pictures) == model.predict(pictures)
+    assert loaded.evaluate(toy_data(9)) == model.evaluate(toy_data(9))
+    for name, tensor in loaded.network.state_dict().items():
+        if not name.startswith("loss."):
+            assert torch.equal(tensor, model.network.state_dict()[name])
+    assert not loaded.network.training
+
+
+def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
+    # A map of 1x1 cells has both orders at once, so there the weights' order chooses the kernel.
+    strides = [
+        {n: t.stride() for n, t in m.network.inference_state().items()}
+        for m in (model, visiongraft.load(saved))
+    ]
+    assert strides[0] == strides[1]
+    assert any(len(s) == 4 and s[1] == 1 and s[0] > 1 for s in strides[0].values())
+
+
+def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
+    assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    config = read_json(saved / "config.json")
+    assert (config["format"], config["task"]) == (1, "toy")
+    assert config["backbone"]["name"] == "toys/toy"
+    from safetensors import safe_open
+
+    with safe_open(saved / "model.safetensors", framework="pt") as file:
+        assert {n.split(".")[0] for n in file.keys()} == {"backbone", "head"}  # noqa: SIM118
+
+
+def test_the_card_tells_data_schedule_metrics_and_receipts(saved):
+    card = (saved / "README.md").read_text()
+    for words in ("toys/toy", "training pictures | 24", "gradual", "share_right", "frozen tensors"):
+        assert words in card
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.mark, "unpickled"))
+
+
+@pytest.fixture
+def stopped(fit_toy: Any, toy_data: Any, tmp_path: Path) -> Path:
+    """A run that was stopped before its second phase, and weights files beside it."""
+
+    class Stop:
+        @hookimpl
+        def phase_started(self, run: Any, index: int) -> None:
+            if index == 1:
+                raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(20), out=run, schedule="lp_ft", epochs=2, listeners=[Stop()])
+    tensors = load_backbone("toys/toy", None).state_dict()
+    torch.save(tensors, run / "backbone.pth")
+    write_tensors(run / "backbone.safetensors", tensors, {})
+    return run
+
+
+@pytest.mark.slow
+def test_loading_and_resuming_unpickle_nothing_and_run_nothing(
+    saved: Path, stopped: Path, tmp_path: Path
+) -> None:
+    torch.save(Payload(tmp_path / "mark"), tmp_path / "bad.pth")
+    words = [sys.executable, AUDITED, saved, stopped, tmp_path / "bad.pth"]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert done.stdout == "loaded\n", done.stderr
+    assert done.returncode == 1
+    assert "forbidden: pickle.find_class" in done.stderr  # the hook does see pickles
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
+)
+def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
+    saved: Path, tmp_path: Path, place: str
+) -> None:
+    payload = Payload(tmp_path / "mark")
+    torch.save(payload, saved / place)
+    for content in (None, pickle.dumps(payload)):
+        if content is not None:
+            (saved / place).write_bytes(content)
+        with pytest.raises(VisiongraftError) as caught:
+            if place.startswith("backbone"):
+                load_backbone("toys/toy", saved / place)
+            else:
+                visiongraft.load(saved)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "mark").exists()
+    pickle.loads(pickle.dumps(payload))
+    assert (tmp_path / "mark").exists()  # the payload does work
+
+
+@pytest.mark.parametrize("place", ["last.safetensors", "best-0.safetensors"])
+def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_run(
+    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, place: str
+) -> None:
+    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / place)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        fit_toy(toy_data(20), out=stopped, schedule="lp_ft", epochs=2, resume=True)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_saved_model_is_the_backbone_of_the_next_fit(model, saved, fit_toy, toy_data):
+    assert is_saved_model(saved)
+    backbone = load_backbone(saved)
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, model.network.backbone.state_dict()[name])
+    assert backbone.info.provenance["source"] == "saved model saved"
+    run = saved.parent / "run"
+    shutil.copytree(saved, run / "model", dirs_exist_ok=True)
+    assert load_backbone(run).info.provenance["source"] == "saved model run"
+    random = load_backbone(saved, weights=None)
+    assert not torch.equal(
+        random.blocks["stem"][0].weight, model.network.backbone.blocks["stem"][0].weight
+    )
+    onward = fit_toy(
+        toy_data(30), backbone=saved, weights="pretrained", schedule="linear_probe", epochs=1
+    )
+    for name, tensor in onward.network.backbone.state_dict().items():
+        assert torch.equal(tensor, backbone.state_dict()[name])
+
+
+def spoil_json(folder: Path, **changes: object) -> None:
+    values = read_json(folder / "config.json")
+    values.update(changes)
+    write_json(folder / "config.json", {k: v for k, v in values.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), "config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors does not exist"),
+        (lambda f: (f / "config.json").write_text("{"), "no valid JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "not the config of a saved model"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
+        (lambda f: spoil_json(f, format=99), "another format"),
+        (lambda f: spoil_json(f, task=None), "'task' is missing"),
+        (lambda f: spoil_json(f, surplus=1), "unknown entries"),
+        (lambda f: spoil_json(f, task="nothing"), "no task 'nothing'"),
+        (lambda f: spoil_json(f, task_options={"classes": 5}), "does not fit"),
+        (lambda f: spoil_json(f, task_options={"clases": 5}), "did you mean 'classes'"),
+        (lambda f: spoil_json(f, backbone={}), "does not describe a model"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
+    spoil(saved)
+    with pytest.raises(VisiongraftError, match=words) as caught:
+        visiongraft.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_and_an_unfinished_run_are_told_apart(tmp_path, fit_toy, toy_data):
+    with pytest.raises(ArtifactError, match="is no folder"):
+        visiongraft.load(tmp_path / "nothing")
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
+    assert visiongraft.load(tmp_path / "run").run_folder == tmp_path / "run"
+    (tmp_path / "run" / "model" / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="no finished model yet"):
+        visiongraft.load(tmp_path / "run")
+
+
+def test_metadata_survives_as_json(saved):
+    assert json.loads((saved / "config.json").read_text())["facts"]["data"]["kind"] == "toy"
+
+
+def test_a_model_is_not_loaded_for_another_task(saved: Path, Toy: Any) -> None:
+    class Other(Toy):
+        name = "other"
+
+    with pytest.raises(ArtifactError, match="holds a model for task 'toy', not 'other'"):
+        visiongraft.load(saved, task=Other)
+    assert visiongraft.load(saved, task=Toy).task == visiongraft.load(saved).task
+
+
+def test_the_backbone_of_a_saved_model_takes_weights_of_a_file(saved: Path, tmp_path: Path) -> None:
+    tensors = {n: t + 1 for n, t in load_backbone(saved).state_dict().items()}
+    write_tensors(tmp_path / "file.safetensors", tensors, {})
+    backbone = load_backbone(saved, tmp_path / "file.safetensors")
+    assert all(torch.equal(t, tensors[n]) for n, t in backbone.state_dict().items())
+    assert backbone.info.provenance["weights"] == "file.safetensors"
+
+
+def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is no folder"):
+        read_config(tmp_path / "nowhere")

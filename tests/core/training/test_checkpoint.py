@@ -1,0 +1,202 @@
+"""Checkpoints come back bit for bit, and a damaged one is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from visiongraft.errors import CheckpointError
+from visiongraft.saving.files import read_tensors, write_tensors
+from visiongraft.training.checkpoint import Checkpoint, Progress, group, read_best
+
+PROGRESS = Progress(
+    phase=1,
+    phase_epoch=2,
+    step=3,
+    epoch=4,
+    sums={"loss": 0.1 + 0.2, "samples": 16.0},
+    history=[{"epoch": 0, "phase": 0, "validation": {"good": 1 / 3}, "best": True}],
+    receipts=[{"phase": 0, "frozen": {"backbone.stem": "ab" * 32}}],
+    best={"epoch": 0, "value": 1 / 3, "file": "best-0.safetensors", "results": {"table": [[1]]}},
+    stale=1,
+    seal={"backbone.stem": "cd" * 32},
+    replayed=True,
+)
+TENSORS = {
+    "network": {"head.weight": torch.tensor([[1.0, -0.0, float("nan"), 1e-45]])},
+    "optimizer": {"head.weight/exp_avg": torch.randn(3, 1), "head.weight/step": torch.tensor(7.0)},
+    "average": {"head.weight": torch.randn(2).bfloat16()},
+    "random0": {"torch": torch.get_rng_state()},
+}
+CHECKPOINT = Checkpoint(PROGRESS, TENSORS, {"scaler": None, "random": [{"numpy": [1, 2]}]})
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return bytes(tensor.contiguous().flatten().view(torch.uint8).numpy())
+
+
+def assert_same(one: Checkpoint, other: Checkpoint) -> None:
+    assert one.progress == other.progress
+    assert one.values == other.values
+    assert one.tensors.keys() == other.tensors.keys()
+    for name, tensors in one.tensors.items():
+        assert tensors.keys() == other.tensors[name].keys()
+        for key, tensor in tensors.items():
+            got = other.tensors[name][key]
+            assert (got.dtype, got.shape, bits(got)) == (tensor.dtype, tensor.shape, bits(tensor))
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    CHECKPOINT.write(tmp_path / "last.safetensors")
+    assert_same(CHECKPOINT, Checkpoint.read(tmp_path / "last.safetensors"))
+
+
+def test_a_changed_bit_would_be_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    CHECKPOINT.write(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(AssertionError):
+        assert_same(CHECKPOINT, Checkpoint.read(path))
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    sums=st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
+    history=st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3),
+    replayed=st.none() | st.booleans(),
+    names=st.sets(st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=3),
+)
+def test_any_position_and_any_names_come_back(
+    tmp_path: Path,
+    sums: dict[str, float],
+    history: list[dict[str, Any]],
+    replayed: bool | None,
+    names: set[str],
+) -> None:
+    progress = replace(PROGRESS, sums=sums, history=history, replayed=replayed)
+    tensors = {"network": {name: torch.randn(2) for name in names}} if names else {}
+    checkpoint = Checkpoint(progress, tensors, {"history": history})
+    checkpoint.write(tmp_path / "last.safetensors")
+    assert_same(checkpoint, Checkpoint.read(tmp_path / "last.safetensors"))
+
+
+def test_a_group_that_is_not_there_is_empty() -> None:
+    assert group(CHECKPOINT, "random1") == {}
+    assert group(CHECKPOINT, "network") is CHECKPOINT.tensors["network"]
+
+
+def test_a_new_run_stands_at_its_beginning() -> None:
+    fresh = Progress()
+    assert (fresh.phase, fresh.phase_epoch, fresh.step, fresh.epoch) == (0, 0, 0, 0)
+    assert fresh.best is None and fresh.replayed is None
+    assert not (fresh.history or fresh.receipts or fresh.seal or fresh.sums)
+    fresh.history.append({})
+    assert Progress().history == []
+
+
+# ---- damage ----
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    CHECKPOINT.write(tmp_path / "last.safetensors")
+    return tmp_path / "last.safetensors"
+
+
+def rewrite(path: Path, change: Any) -> None:
+    tensors, metadata = read_tensors(path)
+    change(metadata)
+    write_tensors(path, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda p: p.unlink(), "does not exist"),
+        (lambda p: p.write_bytes(b""), "is damaged"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "is damaged"),
+        (lambda p: p.write_bytes(p.read_bytes()[:40]), "is damaged"),
+        (lambda p: p.write_bytes(p.read_bytes() + b"x"), "is damaged"),
+        (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "is damaged"),
+        (lambda p: rewrite(p, lambda m: m.update(format=2)), "no checkpoint of format 1"),
+        (lambda p: rewrite(p, lambda m: m.clear()), "no checkpoint of format 1"),
+        (lambda p: rewrite(p, lambda m: m.pop("progress")), "is no checkpoint .*progress"),
+        (lambda p: rewrite(p, lambda m: m.pop("values")), "is no checkpoint .*values"),
+        (lambda p: rewrite(p, lambda m: m["progress"].update(more=1)), "is no checkpoint .*more"),
+        (lambda p: rewrite(p, lambda m: m.update(progress=[1])), "is no checkpoint"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(path: Path, spoil: Any, words: str) -> None:
+    spoil(path)
+    with pytest.raises(CheckpointError, match=f"cannot resume: .*{words}") as caught:
+        Checkpoint.read(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data())
+def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "last.safetensors"
+    CHECKPOINT.write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Checkpoint.read(path)
+
+
+def test_a_saved_model_is_no_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    """It has a format of the same number, and nothing else in common."""
+    fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        Checkpoint.read(tmp_path / "run" / "model" / "model.safetensors")
+
+
+def test_best_weights_that_are_gone_or_damaged_are_named(tmp_path: Path) -> None:
+    best = tmp_path / "best-3.safetensors"
+    with pytest.raises(
+        CheckpointError, match=r"cannot resume: .*best-3\.safetensors does not exist"
+    ):
+        read_best(best)
+    write_tensors(best, {"head.weight": torch.ones(2)}, {"epoch": 3})
+    assert torch.equal(read_best(best)["head.weight"], torch.ones(2))
+    best.write_bytes(best.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match=r"best-3\.safetensors is damaged"):
+        read_best(best)
+
+
+def test_a_run_whose_best_weights_are_gone_says_so(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1, "out": tmp_path / "run"}
+    fit_toy(toy_data(20), **settings)
+    (tmp_path / "run" / "checkpoints" / "best-0.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best-0\.safetensors does not exist"):
+        fit_toy(toy_data(20), resume=True, **settings)
+
+
+def test_a_checkpoints_metadata_are_json_alone(path: Path) -> None:
+    _, metadata = read_tensors(path)
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata.keys() == {"format", "progress", "values"}

@@ -1,0 +1,253 @@
+"""The loop: equal runs are equal, processes and accumulation add up, and failures speak."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from visiongraft.errors import ScheduleError, TrainingError
+from visiongraft.schedules import Phase, milestones, schedule
+from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.freezing import digest
+
+PLAIN = {"schedule": "full", "epochs": 2, "replay": False}
+
+
+def last_checkpoint(folder: Path) -> Checkpoint:
+    return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return last_checkpoint(folder).tensors["network"]
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    return max(float((one[n].double() - other[n].double()).abs().max()) for n in one)
+
+
+def test_a_small_problem_is_learned(fit_toy, toy_data):
+    model = fit_toy(toy_data(150), epochs=12)
+    assert model.evaluate(toy_data(60, seed=5))["share_right"] > 0.9
+
+
+def test_two_equal_runs_give_identical_weights_and_metrics(tmp_path, fit_toy, toy_data, Toy):
+    for name in ("a", "b"):
+        torch.rand(3)  # what came before does not matter
+        fit_toy(toy_data(40), task=Toy(), out=tmp_path / name, views=2)
+    assert largest_difference(final_weights(tmp_path / "a"), final_weights(tmp_path / "b")) == 0
+    lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("a", "b")]
+    assert lines[0] == lines[1]
+
+
+def test_worker_processes_change_nothing(tmp_path, fit_toy, toy_data, Toy):
+    for name, workers in (("none", 0), ("two", 2)):
+        fit_toy(toy_data(40), task=Toy(), out=tmp_path / name, workers=workers, epochs=2)
+    one, other = final_weights(tmp_path / "none"), final_weights(tmp_path / "two")
+    assert largest_difference(one, other) == 0
+
+
+def test_another_seed_gives_another_run(tmp_path, fit_toy, toy_data):
+    for seed in (0, 1):
+        fit_toy(toy_data(40), out=tmp_path / str(seed), seed=seed, epochs=1)
+    assert largest_difference(final_weights(tmp_path / "0"), final_weights(tmp_path / "1")) > 1e-3
+
+
+@schedule
+def one_stage(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs, "all", 1e-2, batch_norm="frozen")
+
+
+def test_accumulated_batches_train_like_one_large_batch(tmp_path, fit_toy, toy_data, Toy):
+    # The head's batch norm and dropout see each batch by itself, so a task without them is used.
+    class Plain(Toy):
+        def build_head(self, backbone):
+            return Mean(backbone.info.embedding_dim)
+
+    for name, size, accumulate in (("large", 16, 1), ("small", 4, 4)):
+        fit_toy(
+            toy_data(43),
+            task=Plain(augment=False),
+            out=tmp_path / name,
+            schedule=quiet,
+            batch_size=size,
+            accumulate=accumulate,
+            epochs=2,
+        )
+    one, other = final_weights(tmp_path / "large"), final_weights(tmp_path / "small")
+    assert largest_difference(one, other) < 1e-5
+
+
+class Mean(torch.nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(dim, 3)
+
+    def forward(self, features):
+        return self.linear(features.pooled)
+
+
+@schedule
+def quiet(stages: Any, epochs: int) -> Any:
+    """No random layer is in training mode while only the head trains."""
+    yield Phase(epochs, "head", 1e-2)
+
+
+PROCESSES = Path(__file__).with_name("run_processes.py")
+
+
+def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> list[str]:
+    """Train in this many processes and give what each says: how many joined, and its weights."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words = [*(several if processes > 1 else []), PROCESSES, folder, batch_size, *fault]
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(folder / f"rank{rank}").read_text() for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes") / "alone"
+    (said,) = launch(folder, 16)
+    assert said.startswith("1 ")
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone: Path) -> None:
+    first, second = launch(tmp_path / "two", 8, processes=2)
+    assert first.startswith("2 ")  # they did join
+    assert first == second  # and hold the same weights
+    for name in ("network", "average"):
+        points = [last_checkpoint(folder).tensors[name] for folder in (alone, tmp_path / "two")]
+        assert largest_difference(*points) < 1e-6
+    frozen = last_checkpoint(alone).progress.receipts[0]["frozen"]
+    moved = {n for n, t in final_weights(alone).items() if frozen.get(n) not in (None, digest(t))}
+    assert "backbone.blocks.stem.0.weight" in moved  # what was unfrozen did train
+    records = [records_of(folder) for folder in (alone, tmp_path / "two")]
+    assert [r["trainable"] for r in records[0]] == ["head", "all", "all"]
+    for one, two in zip(*records, strict=True):
+        assert one["validation"] == two["validation"]
+        assert one["train"]["loss"] == pytest.approx(two["train"]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_processes_that_hook_gradients_only_once_would_be_noticed(
+    tmp_path: Path, alone: Path
+) -> None:
+    first, second = launch(tmp_path / "two", 8, "wrap-once", processes=2)
+    assert first != second  # what was unfrozen is not synchronised
+    one, two = final_weights(alone), final_weights(tmp_path / "two")
+    assert largest_difference(one, two) > 1e-6
+
+
+def test_the_best_epoch_is_kept_not_the_last(fit_toy, toy_data, tmp_path):
+    model = fit_toy(toy_data(60), out=tmp_path / "run", epochs=10)
+    values = [r["validation"]["share_right"] for r in records_of(tmp_path / "run")]
+    assert model.facts["metrics"]["epoch"] == values.index(max(values))
+    assert model.facts["metrics"]["share_right"] == max(values)
+    (best,) = (tmp_path / "run" / "checkpoints").glob("best-*.safetensors")
+    assert best.name == f"best-{values.index(max(values))}.safetensors"
+
+
+def test_patience_ends_the_phase_not_the_run(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(30), out=tmp_path / "run", schedule="lp_ft", epochs=20, patience=1)
+    records = records_of(tmp_path / "run")
+    assert len(records) < 20
+    assert {r["phase"] for r in records} == {0, 1}
+
+
+def test_a_schedule_that_does_not_fit_leaves_no_run_behind(fit_toy, toy_data, tmp_path):
+    with pytest.raises(ScheduleError, match="stage9"):
+        fit_toy(toy_data(20), schedule=milestones(at={1: "stage9"}), out=tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
+
+
+def test_a_phase_in_which_nothing_trains_is_refused_in_words(
+    fit_toy: Any, toy_data: Any, Toy: Any
+) -> None:
+    class Bare(Toy):
+        """Neither its head nor its loss has a parameter."""
+
+        def build_head(self, backbone: Any) -> torch.nn.Module:
+            return FirstThree()
+
+        def build_loss(self) -> torch.nn.Module:
+            return Entropy()
+
+    task = Bare(augment=False)
+    with pytest.raises(TrainingError, match="nothing trains in this phase: the head has no param"):
+        fit_toy(toy_data(20), task=task, schedule="linear_probe", epochs=1)
+    fit_toy(toy_data(20), task=task, schedule="full", epochs=1)
+
+
+class FirstThree(torch.nn.Module):
+    def forward(self, features: Any) -> torch.Tensor:
+        return features.pooled[:, :3]
+
+
+class Entropy(torch.nn.Module):
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"entropy": torch.nn.functional.cross_entropy(outputs, targets)}
+
+
+def test_the_history_reaches_the_schedule(fit_toy, toy_data):
+    heard = []
+
+    @schedule
+    def listening(stages, epochs):
+        heard.append((yield Phase(2, "head")))
+        heard.append((yield Phase(1, "all")))
+
+    fit_toy(toy_data(30), schedule=listening, epochs=3)
+    assert [[r["phase"] for r in past] for past in heard] == [[0, 0], [0, 0, 1]]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_in_words(fit_toy, toy_data):
+    with pytest.raises(
+        TrainingError, match=r"loss is not finite.*epoch 1, step 2; .*lower the learning rate"
+    ):
+        fit_toy(toy_data(30), schedule="full(learning_rate=1e20)", clip_norm=None, epochs=3)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_trains_and_leaves_float32_weights(fit_toy, toy_data, precision):
+    model = fit_toy(toy_data(60), precision=precision, epochs=6)
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    assert model.evaluate(toy_data(30, seed=3))["share_right"] > 0.5
+
+
+def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp_path):
+    model = fit_toy(toy_data(40), out=tmp_path / "run", ema=0.95, epochs=4)
+    point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    if point.progress.best["epoch"] == 3:
+        saved = model.network.state_dict()["head.linear.weight"]
+        assert torch.equal(saved, point.tensors["average"]["head.linear.weight"])
+    assert largest_difference(point.tensors["average"], point.tensors["network"]) > 0
+
+
+def test_a_run_folder_holds_what_the_documentation_says(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, listeners=["curves", "tensorboard"])
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {
+        *("config.json", "metrics.jsonl", "receipts.json", "checkpoints", "model"),
+        *("curves.png", "run.log", "data-check.json", "tensorboard"),
+    } == names
+    receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    assert all(len(value) == 64 for value in receipts[0]["frozen"].values())

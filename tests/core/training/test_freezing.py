@@ -1,0 +1,432 @@
+"""Frozen means frozen: each silent failure known from other tools is planted and caught."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from visiongraft.errors import ReceiptError, ScheduleError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.network import Batch, Network
+from visiongraft.schedules import Phase
+from visiongraft.training import engine
+from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.ema import Average
+from visiongraft.training.freezing import (
+    Seal,
+    apply_phase,
+    check_moments,
+    check_optimizer,
+    digest,
+    frozen_tensors,
+    parameter_groups,
+    trainable_stages,
+)
+from visiongraft.training.optimizers import build_optimizer
+
+
+def batch_of(count: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(
+        torch.randn(count, 3, 16, 16, generator=generator),
+        torch.arange(count) % 3,
+        torch.full((count, 2), 16),
+        torch.arange(count),
+    )
+
+
+def train_a_little(network, phase, steps=3, optimizer="adamw"):
+    """Train honestly and give seal and optimiser, ready to be checked."""
+    apply_phase(network, phase)
+    made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
+    seal = Seal.take(network)
+    for _ in range(steps):
+        network.train()
+        sum(network(batch_of()).values()).backward()
+        made.step()
+        made.zero_grad()
+    return seal, made
+
+
+@pytest.mark.parametrize("trainable", ["head", "stage2", "stage1", "stem", "all"])
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_honest_training_gets_its_receipt(toy_network, trainable, batch_norm, optimizer):
+    phase = Phase(1, trainable, 0.1, batch_norm=batch_norm)
+    seal, made = train_a_little(toy_network, phase, optimizer=optimizer)
+    receipt = seal.check(toy_network, made, phase=phase, index=0)
+    chosen = trainable_stages(toy_network.backbone.stages, trainable)
+    frozen = {n.split(".")[2] for n in receipt.frozen if "running" not in n and "num_" not in n}
+    assert frozen == set(toy_network.backbone.stages) - set(chosen)
+    assert receipt.optimizer_parameters == sum(p.requires_grad for p in toy_network.parameters())
+
+
+def test_what_trains_does_change_and_what_is_frozen_does_not(toy_network):
+    before = {n: t.clone() for n, t in toy_network.state_dict().items()}
+    train_a_little(toy_network, Phase(1, "stage1", 0.1, batch_norm="train"))
+    changed = {n for n, t in toy_network.state_dict().items() if not torch.equal(t, before[n])}
+    assert not {n for n in changed if ".stem." in n}
+    assert {"backbone.blocks.stage1.0.weight", "backbone.blocks.stage1.1.running_mean"} <= changed
+    assert {"head.linear.weight", "head.norm.running_mean", "loss.scale"} <= changed
+
+
+def test_frozen_batch_norm_in_a_trainable_stage_keeps_its_statistics_but_trains_its_scale(
+    toy_network,
+):
+    before = {n: t.clone() for n, t in toy_network.state_dict().items()}
+    train_a_little(toy_network, Phase(1, "all", 0.1, batch_norm="frozen"))
+    norm = "backbone.blocks.stage2.1"
+    after = toy_network.state_dict()
+    assert torch.equal(after[f"{norm}.running_mean"], before[f"{norm}.running_mean"])
+    assert not torch.equal(after[f"{norm}.weight"], before[f"{norm}.weight"])
+
+
+def test_a_frozen_stage_stays_in_evaluation_mode_through_every_train_call(toy_network):
+    apply_phase(toy_network, Phase(1, "stage2"))
+    for call in (toy_network.train, toy_network.eval, lambda: toy_network.train(True)):
+        call()
+        stem, stage2 = toy_network.backbone.blocks["stem"], toy_network.backbone.blocks["stage2"]
+        assert not any(m.training for m in stem.modules())
+    assert stage2[3].training  # dropout of a trainable stage
+    assert not stage2[1].training  # its batch norm, as the phase says
+
+
+def test_frozen_batch_norm_normalises_alike_in_training_and_evaluation(toy_network):
+    apply_phase(toy_network, Phase(1, "head"))
+    images = batch_of().images
+    toy_network.train()
+    in_training = toy_network.backbone(images).pooled
+    toy_network.eval()
+    assert torch.equal(in_training, toy_network.backbone(images).pooled)
+
+
+def test_unfreezing_keeps_parameter_objects_and_the_moments_of_what_trained_before(toy_network):
+    first = Phase(1, "head", 0.1)
+    _, before = train_a_little(toy_network, first)
+    identities = [id(p) for p in toy_network.parameters()]
+    moment = before.state[toy_network.head.linear.weight]["exp_avg"].clone()
+    second = Phase(1, "all", 0.1)
+    apply_phase(toy_network, second)
+    after = build_optimizer("adamw", parameter_groups(toy_network, second, 0.1), before)
+    assert [id(p) for p in toy_network.parameters()] == identities
+    assert torch.equal(after.state[toy_network.head.linear.weight]["exp_avg"], moment)
+    assert check_optimizer(toy_network, after, "here") == len(identities)
+
+
+def test_moments_lost_at_unfreezing_are_caught(toy_network):
+    _, before = train_a_little(toy_network, Phase(1, "head", 0.1))
+    phase = Phase(1, "all", 0.1)
+    apply_phase(toy_network, phase)
+    groups = parameter_groups(toy_network, phase, 0.1)
+    check_moments(before, build_optimizer("adamw", groups, before), "here")
+    with pytest.raises(ReceiptError, match="lost the moments of 'head"):
+        check_moments(before, build_optimizer("adamw", groups), "here")
+
+
+def test_freezing_again_drops_the_optimizer_state_of_what_is_frozen(toy_network):
+    _, before = train_a_little(toy_network, Phase(1, "all", 0.1))
+    phase = Phase(1, "head", 0.1)
+    apply_phase(toy_network, phase)
+    after = build_optimizer("adamw", parameter_groups(toy_network, phase, 0.1), before)
+    held = set(after.state)
+    assert held == set(toy_network.head.parameters()) | set(toy_network.loss.parameters())
+    assert all(p.grad is None for p in toy_network.backbone.parameters())
+
+
+def test_parameters_of_equal_value_are_told_apart(toy_network):
+    with torch.no_grad():
+        for parameter in toy_network.parameters():
+            parameter.fill_(0.5)
+    phase = Phase(1, "all")
+    apply_phase(toy_network, phase)
+    made = build_optimizer("adamw", parameter_groups(toy_network, phase, 0.1))
+    assert check_optimizer(toy_network, made, "") == len(list(toy_network.parameters()))
+
+
+def test_vectors_and_scalars_get_no_weight_decay_and_deeper_stages_learn_faster(toy_network):
+    phase = Phase(1, "all", 1.0, layer_decay=0.5)
+    apply_phase(toy_network, phase)
+    found = {}
+    for group in parameter_groups(toy_network, phase, 0.1):
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            assert (group["weight_decay"] > 0) == (parameter.ndim > 1)
+            found[name] = group["peak_lr"]
+    assert found["head.linear.weight"] == found["loss.scale"] == 1.0
+    assert found["backbone.blocks.stage2.0.weight"] == 0.5
+    assert found["backbone.blocks.stage1.0.weight"] == 0.25
+    assert found["backbone.blocks.stem.0.weight"] == 0.125
+
+
+def test_an_unknown_stage_is_refused_with_near_matches(toy_network):
+    with pytest.raises(ScheduleError, match="did you mean 'stage1'"):
+        apply_phase(toy_network, Phase(1, "stag1"))
+
+
+# ---- planted faults ----
+
+
+def drift(network, optimizer):
+    """fastai with train_bn=False: the weights are frozen, the running statistics are not."""
+    network.backbone.blocks["stem"][1].training = True
+    network.backbone(batch_of().images)
+    network.backbone.blocks["stem"][1].training = False
+
+
+def decay(network, optimizer):
+    """fastai after freezing again: zero gradients instead of none, so weight decay moves them."""
+    weight = network.backbone.blocks["stem"][0].weight
+    weight.grad = torch.zeros_like(weight)
+    torch.optim.AdamW([weight], lr=0.1, weight_decay=0.1).step()
+
+
+def write_by_hand(network, optimizer):
+    with torch.no_grad():
+        network.backbone.blocks["stage1"][0].weight[0, 0, 0, 0] += 1e-7
+
+
+def replace_parameter(network, optimizer):
+    """timm's unfreeze: new Parameter objects that the optimiser never sees."""
+    head = network.head.linear
+    head.weight = nn.Parameter(head.weight.detach().clone())
+
+
+def drop_one(network, optimizer):
+    optimizer.param_groups[0]["params"].pop()
+
+
+def hold_frozen(network, optimizer):
+    optimizer.add_param_group({"params": [network.backbone.blocks["stem"][0].weight]})
+
+
+def hold_twice(network, optimizer):
+    optimizer.param_groups[0]["params"].append(optimizer.param_groups[0]["params"][0])
+
+
+def forget_statistics(network, optimizer):
+    """Lightning's freezing: batch statistics in training, running ones in evaluation."""
+    norm = network.backbone.blocks["stem"][1]
+    norm.track_running_stats = False
+    norm.running_mean = None
+    norm.running_var = None
+
+
+def stop_tracking(network, optimizer):
+    network.backbone.blocks["stem"][1].track_running_stats = False
+
+
+def leave_in_training(network, optimizer):
+    network.backbone.blocks["stem"].train()
+
+
+def replace_module(network, optimizer):
+    """timm's freeze: batch norms are replaced by other modules."""
+    old = network.backbone.blocks["stem"][1]
+    new = nn.BatchNorm2d(4)
+    new.load_state_dict(old.state_dict())
+    for parameter in new.parameters():
+        parameter.requires_grad_(False)
+    network.backbone.blocks["stem"][1] = new
+
+
+FAULTS = {
+    drift: "running_mean.*changed",
+    decay: "stem.0.weight.*changed",
+    write_by_hand: "stage1.0.weight.*changed",
+    replace_parameter: "head.linear.weight.*not in the optimiser",
+    drop_one: "not in the optimiser",
+    hold_frozen: "stem.0.weight.*frozen",
+    hold_twice: "twice",
+    forget_statistics: "running statistics",
+    stop_tracking: "running statistics",
+    leave_in_training: "training mode",
+    replace_module: "was replaced",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+def test_a_planted_fault_is_caught_and_named(toy_network, fault):
+    phase = Phase(1, "stage2", 0.1)
+    seal, optimizer = train_a_little(toy_network, phase)
+    seal.check(toy_network, optimizer, phase=phase, index=3)
+    fault(toy_network, optimizer)
+    with pytest.raises(ReceiptError, match=FAULTS[fault]):
+        seal.check(toy_network, optimizer, phase=phase, index=3)
+
+
+def test_an_averaged_copy_that_moved_is_caught(toy_network):
+    phase = Phase(1, "stage2", 0.1)
+    average = Average(toy_network, 0.9)
+    seal, optimizer = train_a_little(toy_network, phase)
+    average.update(toy_network, set(frozen_tensors(toy_network)))
+    seal.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+    average.tensors["backbone.blocks.stem.0.weight"] += 1e-6
+    with pytest.raises(ReceiptError, match="the averaged copy of"):
+        seal.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+
+
+@pytest.mark.parametrize("fault", [drift, decay, write_by_hand], ids=lambda f: f.__name__)
+def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
+    tmp_path, fit_toy, toy_data, fault
+):
+    class Fault:
+        @hookimpl
+        def epoch_ended(self, run, record):
+            fault(run.network, None)
+
+    with pytest.raises(ReceiptError, match="phase 0"):
+        fit_toy(
+            toy_data(30),
+            schedule="linear_probe",
+            replay=False,
+            out=tmp_path / "run",
+            listeners=[Fault()],
+        )
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# ---- the faults of other tools, planted where a real run would have them ----
+
+
+def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new optimiser at each unfreeze."""
+    monkeypatch.setattr(
+        engine, "build_optimizer", lambda name, groups, _: build_optimizer(name, groups)
+    )
+
+
+def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One optimiser for the whole run: what is frozen again stays in it, and decays."""
+    monkeypatch.setattr(
+        engine,
+        "build_optimizer",
+        lambda name, groups, before: before or build_optimizer(name, groups),
+    )
+
+
+def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's filter: parameters that equal others in value are left out."""
+
+    def groups(*given: Any) -> Any:
+        kept: list[torch.Tensor] = []
+        made = parameter_groups(*given)
+        for group in made:
+            new = []
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                if not any(torch.equal(parameter, other) for other in kept):
+                    kept.append(parameter)
+                    new.append((name, parameter))
+            group["names"], group["params"] = (list(part) for part in zip(*new, strict=True))
+        return made
+
+    monkeypatch.setattr(engine, "parameter_groups", groups)
+
+
+def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm's unfreeze: new Parameter objects, of which the optimiser knows nothing."""
+
+    def apply(network: Network, phase: Phase) -> None:
+        apply_phase(network, phase)
+        head: Any = network.head
+        head.linear.weight = nn.Parameter(head.linear.weight.detach().clone())
+
+    monkeypatch.setattr(engine, "apply_phase", apply)
+
+
+def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual one: ``train()`` puts frozen batch norms into training mode."""
+    monkeypatch.setattr(Network, "train", nn.Module.train)
+
+
+def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averages of what is frozen again stay behind, and are what is saved."""
+    monkeypatch.setattr(Average, "adopt", lambda *_: None)
+
+
+GROWING = "milestones(at={1: 'all'}, learning_rate=0.01)"
+SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
+
+
+@pytest.mark.parametrize(
+    ("plant", "schedule", "words"),
+    [
+        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
+        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimiser at the start of phase 1"),
+        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
+        (fill_by_value, SHRINKING, "is not in the optimiser at the start of phase 0"),
+        (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
+        (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
+        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
+        (average_on, SHRINKING, "the averaged copy of .* changed in phase 1"),
+    ],
+    ids=lambda v: v.__name__ if callable(v) else "",
+)
+def test_a_fault_of_other_tools_ends_a_real_run(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fit_toy: Any,
+    toy_data: Any,
+    plant: Any,
+    schedule: str,
+    words: str,
+) -> None:
+    settings = {"epochs": 2, "replay": False, "ema": 0.9}
+    fit_toy(toy_data(30), schedule=schedule, out=tmp_path / "good", **settings)
+    plant(monkeypatch)
+    with pytest.raises(ReceiptError, match=words) as caught:
+        fit_toy(toy_data(30), schedule=schedule, out=tmp_path / "bad", **settings)
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "bad" / "model").exists()
+
+
+@pytest.mark.parametrize("hook", ["phase_started", "step_ended"])
+def test_parameters_replaced_after_the_phase_began_are_caught(
+    fit_toy: Any, toy_data: Any, hook: str
+) -> None:
+    """The optimiser would train tensors that nobody uses."""
+
+    class Replace:
+        @hookimpl(specname=hook)
+        def replace(self, run: Any) -> None:
+            weight = run.network.backbone.blocks["stem"][0].weight
+            run.network.backbone.blocks["stem"][0].weight = nn.Parameter(weight.detach().clone())
+
+    with pytest.raises(
+        ReceiptError, match=r"'backbone.*stem\.0\.weight' is not in the optimiser in"
+    ):
+        fit_toy(toy_data(30), schedule="full", epochs=1, listeners=[Replace()])
+
+
+def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
+    tmp_path: Path, fit_toy: Any, toy_data: Any
+) -> None:
+    fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")
+    point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    network, average = point.tensors["network"], point.tensors["average"]
+    for name, tensor in average.items():
+        assert torch.equal(tensor, network[name]) is name.startswith("backbone."), name
+    assert [receipt["ema_checked"] for receipt in point.progress.receipts] == [True]
+
+
+def test_weights_frozen_again_do_not_decay(tmp_path: Path, fit_toy: Any, toy_data: Any) -> None:
+    fit_toy(toy_data(30), schedule=SHRINKING, epochs=4, weight_decay=5.0, out=tmp_path / "run")
+    _, receipt = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    after = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    backbone = {n: t for n, t in after.tensors["network"].items() if n.startswith("backbone.")}
+    assert {n: digest(t) for n, t in backbone.items()} == receipt["frozen"]
+    assert not [n for n in after.tensors["optimizer"] if n.startswith("backbone.")]
+
+
+def test_a_digest_sees_every_bit_the_shape_and_the_type():
+    base = torch.zeros(4)
+    changed = base.clone()
+    changed[0] = 1e-45
+    others = [changed, base.view(2, 2), base.to(torch.float16), torch.zeros(4, dtype=torch.int32)]
+    assert len({digest(t) for t in [base, *others]}) == 5
+    assert digest(torch.zeros(0)) != digest(torch.zeros(0, 1))
+    assert digest(torch.ones((), dtype=torch.bfloat16)) == digest(torch.ones(()).bfloat16())

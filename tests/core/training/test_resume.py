@@ -1,0 +1,221 @@
+"""A run that is killed and resumed ends exactly as one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from visiongraft.errors import CheckpointError
+from visiongraft.training.checkpoint import Checkpoint
+
+RUN = Path(__file__).with_name("run_toy.py")
+AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
+REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
+SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "augmented": AUGMENTED,
+    "replayed": REPLAYED,
+    "shrinking": SHRINKING,
+}
+
+
+class Server:
+    """A process that starts runs; ``hash_seed`` orders its sets unlike those of others."""
+
+    def __init__(self, hash_seed: int, log: Path) -> None:
+        self.log = log
+        with open(log, "w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(RUN)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+            )
+
+    def run(self, folder: Path, settings: dict[str, Any], *moments: str) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps([str(folder), settings, *moments]) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, self.log.read_text()
+        return int(answer)
+
+    def close(self) -> None:
+        self.process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
+    """Run in a process of its own and give its exit code: 0, or -9 if it was killed.
+
+    Neighbouring runs come from different servers, so that what is killed is resumed elsewhere.
+    """
+    folder = tmp_path_factory.mktemp("servers")
+    servers = [Server(seed, folder / f"{seed}.log") for seed in (1, 2)]
+    turns = cycle(servers)
+
+    def run(folder: Path, settings: dict[str, Any], *moments: str) -> int:
+        server = next(turns)
+        code = server.run(folder, settings, *moments)
+        assert code in (0, -9), server.log.read_text()
+        return code
+
+    yield run
+    for server in servers:
+        server.close()
+
+
+def last(folder: Path) -> Checkpoint:
+    return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = last(one), last(other)
+    assert a.tensors.keys() == b.tensors.keys()
+    for group, tensors in a.tensors.items():
+        assert tensors.keys() == b.tensors[group].keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, b.tensors[group][name]), f"{group} {name}"
+    assert a.progress == b.progress
+    assert a.values == b.values
+    for file in ("metrics.jsonl", "receipts.json", "model/model.safetensors", "model/config.json"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+
+
+@pytest.fixture(scope="module")
+def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that were never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name, settings in SETTINGS.items():
+        assert run(folder / name, settings) == 0
+    return {name: folder / name for name in SETTINGS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("augmented", "step 1"),  # in the middle of the first epoch
+        ("augmented", "step 2"),  # its last step, before its evaluation
+        ("augmented", "phase 2"),  # just before the first step after an unfreeze
+        ("augmented", "step 5"),  # just after it
+        ("augmented", "write 4"),  # the first best weights are written but not in their place
+        ("augmented", "write 5"),  # the checkpoint that names them, likewise
+        ("replayed", "step 3"),
+        ("replayed", "phase 3"),
+        ("replayed", "step 14"),
+        ("shrinking", "step 3"),  # before a stage is frozen again
+        ("shrinking", "phase 2"),
+        ("shrinking", "step 6"),  # after it
+    ],
+)
+def test_kill_and_resume_is_bit_exact(
+    tmp_path: Path, run: Callable[..., int], whole: dict[str, Path], name: str, moment: str
+) -> None:
+    folder = tmp_path / "run"
+    assert run(folder, SETTINGS[name], moment) == -9
+    assert run(folder, {"resume": True, **SETTINGS[name]}) == 0
+    assert_same_run(folder, whole[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_kills_at_random_moments_change_nothing(
+    tmp_path: Path, run: Callable[..., int], whole: dict[str, Path], seed: int
+) -> None:
+    chance = random.Random(seed)
+    name = chance.choice(sorted(SETTINGS))
+    folder = tmp_path / "run"
+    kills = 0
+    for _ in range(3):
+        kind = chance.choice(["step", "step", "write"])
+        resume = (folder / "config.json").is_file()  # before it is there nothing has begun
+        moment = f"{kind} {chance.randint(1, 6)}"
+        kills += run(folder, {"resume": resume, **SETTINGS[name]}, moment) == -9
+    assert kills
+    run(folder, {"resume": True, **SETTINGS[name]})
+    assert_same_run(folder, whole[name])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_that_differs_would_be_noticed(
+    tmp_path: Path, run: Callable[..., int], whole: dict[str, Path]
+) -> None:
+    """Here the optimiser's moments are lost on the way."""
+    folder = tmp_path / "run"
+    assert run(folder, SETTINGS["augmented"], "step 3") == -9
+    path = folder / "checkpoints" / "last.safetensors"
+    point = Checkpoint.read(path)
+    for tensor in point.tensors["optimizer"].values():
+        tensor.zero_()
+    point.write(path)
+    assert run(folder, {"resume": True, **SETTINGS["augmented"]}) == 0
+    with pytest.raises(AssertionError):
+        assert_same_run(folder, whole["augmented"])
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path, fit_toy, toy_data):
+    folder = tmp_path / "run"
+    first = fit_toy(toy_data(30), out=folder, epochs=1)
+    for file in (folder / "checkpoints").iterdir():
+        file.unlink()
+    again = fit_toy(toy_data(30), out=folder, epochs=1, resume=True)
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path, fit_toy, toy_data):
+    folder = tmp_path / "run"
+    first = fit_toy(toy_data(30), out=folder, epochs=2)
+    again = fit_toy(toy_data(30), out=folder, epochs=2, resume=True)
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+
+
+def test_a_task_object_with_a_tuple_among_its_options_resumes(tmp_path, fit_toy, toy_data, Toy):
+    @dataclass(frozen=True)
+    class Named(Toy):
+        names: tuple[str, ...] = ("red", "green", "blue")
+
+    for resume in (False, True):
+        task = Named(augment=False)
+        fit_toy(toy_data(30), task=task, out=tmp_path / "run", epochs=1, resume=resume)
+    with pytest.raises(CheckpointError, match="task_options="):
+        task = Named(augment=False, names=("a", "b", "c"))
+        fit_toy(toy_data(30), task=task, out=tmp_path / "run", epochs=1, resume=True)
+
+
+def test_there_must_be_a_run_to_resume(tmp_path, fit_toy, toy_data):
+    with pytest.raises(CheckpointError, match="holds no run to resume"):
+        fit_toy(toy_data(30), out=tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="needs out=FOLDER"):
+        fit_toy(toy_data(30), resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, fit_toy, toy_data):
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
+    file = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"last\.safetensors is damaged"):
+        fit_toy(toy_data(30), out=tmp_path / "run", epochs=1, resume=True)
+
+
+def test_a_checkpoint_holds_nothing_pickled(tmp_path, fit_toy, toy_data):
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
+    files = [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".md", ".log", ".png"}
+    # Pickles begin with a protocol mark, zip archives (torch.save) with PK.
+    assert not [p for p in files if p.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x04")]

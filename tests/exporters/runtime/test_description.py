@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from visiongraft.errors import ArtifactError
+from visiongraft.exporters.runtime.description import InputSpec, read_description
+
+INPUT = {"name": "images", "channels": 3, "height": None, "width": None}
+PATH = Path("m.onnx")
+
+
+def texts(**changes: Any) -> dict[str, str]:
+    values = {"task": "t", "task_options": {}, "task_metadata": {}, "input": INPUT, **changes}
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def test_raw_pictures_are_the_default() -> None:
+    metadata, spec = read_description(PATH, texts(extra=[1]))
+    assert spec == InputSpec("images", "uint8", "uint8", 3, None, None)
+    assert metadata["extra"] == [1]
+    assert str(spec) == "uint8 (pictures, any, any, 3)"
+    assert spec.shape(2, 5, 7) == (2, 5, 7, 3)
+
+
+def test_preprocessed_input_has_its_channels_first() -> None:
+    entry = {**INPUT, "kind": "float", "height": 32, "width": 40}
+    _, spec = read_description(PATH, texts(input=entry))
+    assert str(spec) == "float32 (pictures, 3, 32, 40)"
+    assert spec.shape(2, 5, 7) == (2, 3, 32, 40)
+    assert spec.accepts(np.zeros((1, 3, 32, 40), np.float32))
+    assert not spec.accepts(np.zeros((1, 3, 32, 41), np.float32))
+    assert not spec.accepts(np.zeros((1, 32, 40, 3), np.float32))
+    assert not spec.accepts(np.zeros((1, 3, 32, 40)))
+    _, spec = read_description(PATH, texts(input={**entry, "dtype": "float16"}))
+    assert spec.accepts(np.zeros((1, 3, 32, 40), np.float16))
+    assert spec.names == ["images"]
+    _, spec = read_description(PATH, texts(input={**entry, "sizes": "sizes"}))
+    assert spec.names == ["images", "sizes"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**INPUT, "name": 3},
+        {**INPUT, "channels": "3"},
+        {**INPUT, "channels": True},
+        {**INPUT, "channels": 0},
+        {**INPUT, "height": 2.5},
+        {**INPUT, "width": -1},
+        {**INPUT, "kind": "int4"},
+        {**INPUT, "kind": ["uint8"]},
+        {**INPUT, "dtype": "float32"},
+        {**INPUT, "dtype": {}},
+        {**INPUT, "layout": "NCHW"},
+        {**INPUT, "sizes": "sizes"},
+        {**INPUT, "kind": "float", "sizes": 2},
+        [],
+        None,
+    ],
+)
+def test_an_input_that_makes_no_sense_is_refused(entry: Any) -> None:
+    with pytest.raises(ArtifactError, match="does not say what it takes; was it exported by"):
+        read_description(PATH, texts(input=entry))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"task": 1}, {"task_options": None}, {"task_metadata": []}], ids=str
+)
+def test_a_task_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ArtifactError, match="does not say what it takes"):
+        read_description(PATH, texts(**changes))
+
+
+def test_what_is_no_json_is_refused() -> None:
+    for text in ("{", "[" * 100_000):
+        with pytest.raises(ArtifactError, match="does not say what it takes"):
+            read_description(PATH, {**texts(), "other": text})

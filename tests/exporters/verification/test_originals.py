@@ -1,0 +1,189 @@
+"""Files that take or give another size than the pictures have are measured at the pictures' own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from visiongraft.backbone import load_backbone
+from visiongraft.data.nearest import at_size
+from visiongraft.exporters.onnx.exporter import OnnxExporter
+from visiongraft.exporters.onnx.variants import FloatGraph
+from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.verification.proof import BudgetError
+from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.model import TransferModel
+from visiongraft.network import Network
+from visiongraft.task import Decoded
+
+FIXED = {"size": (40, 56)}
+BARE = {"input": "float"}
+
+
+def test_each_pixel_is_that_which_covers_its_centre() -> None:
+    maps = np.arange(12).reshape(1, 3, 4)
+    pillow = torch.nn.functional.interpolate(
+        torch.tensor(maps[:, None]).double(), (7, 9), mode="nearest-exact"
+    )
+    found = at_size({"labels": maps, "count": np.arange(4)}, (3, 4), (7, 9))
+    assert found["labels"].tolist() == pillow[:, 0].long().tolist()
+    assert found["count"].shape == (4,)
+    back = at_size(found, (7, 9), (3, 4))
+    assert back["labels"].tolist() == maps.tolist()
+
+
+class MapHead(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(channels, 3, 1)
+
+    def forward(self, features: Any) -> dict[str, Tensor]:
+        return {"maps": self.score(features.maps[1])}
+
+
+class PixelAgreement:
+    """Share of pixels whose class is the target's; maps of another size cannot be compared."""
+
+    def __init__(self) -> None:
+        self.right: list[float] = []
+
+    def update(self, decoded: Any, targets: Sequence[Any]) -> None:
+        for labels, target in zip(decoded["labels"], targets, strict=True):
+            assert labels.shape == target.shape
+            self.right.append(float((labels == target).mean()))
+
+    def compute(self) -> dict[str, Any]:
+        return {"agreement": float(np.mean(self.right))}
+
+
+@pytest.fixture(scope="module")
+def mapped(exported: Any) -> tuple[TransferModel, Any]:
+    """A model whose results are maps, and pictures whose targets are what it says itself."""
+
+    @dataclass(frozen=True)
+    class Maps(type(exported.model.task)):  # type: ignore[misc]
+        at_picture_size = ("maps",)
+
+        def build_head(self, backbone: Any) -> nn.Module:
+            return MapHead(backbone.info.channels[1])
+
+        def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
+            scores = outputs["maps"].softmax(1)
+            return {"labels": scores.argmax(1), "scores": scores}
+
+        def build_metrics(self) -> Any:
+            return PixelAgreement()
+
+        def collate(self, targets: list[Any]) -> Any:
+            return targets
+
+    torch.manual_seed(0)
+    backbone = load_backbone("simple_cnn", weights=None, size=32)
+    backbone.info = replace(
+        backbone.info, preprocess=replace(backbone.info.preprocess, resize="stretch")
+    )
+    model = TransferModel(Network(backbone, Maps()).eval())
+    graph = model.inference_graph()
+
+    class Known(type(exported.photos)):  # type: ignore[misc]
+        def target(self, index: int) -> Any:
+            with torch.inference_mode():
+                return graph(torch.tensor(self.images[index][None]))["labels"][0].numpy()
+
+    return model, Known(exported.photos.images)
+
+
+@pytest.mark.parametrize("options", [FIXED, BARE])
+def test_maps_of_another_size_are_measured_and_verified_at_the_pictures_own(
+    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    model, samples = mapped
+    path = tmp_path / "maps.onnx"
+    certificate = OnnxExporter().export(model, path, samples, **options)
+    assert certificate.metric_torch == certificate.metric_exported
+    assert certificate.metric_torch is not None
+    assert 0.8 < certificate.metric_torch < 1.0  # a pixel at a border may fall to either side
+    assert any("brought to the pictures' own size" in line for line in certificate.warnings)
+    verdict = recheck_with(path, model, samples)
+    assert verdict.metric == certificate.metric_exported and verdict.passed
+
+
+def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
+    """Check a file with a task and pictures that no plugin and no folder gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "visiongraft.exporters.verification.recheck._task_of", lambda file: (model.task, "")
+        )
+        patch.setattr("visiongraft.exporters.verification.recheck._samples", lambda *given: samples)
+        return recheck(path)
+
+
+@pytest.mark.parametrize("options", [FIXED, BARE])
+def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
+    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    model, samples = mapped
+    path = tmp_path / "maps.onnx"
+    certificate = OnnxExporter().export(
+        model, path, samples, precision="int8", budget=0.2, **options
+    )
+    assert certificate.metric_torch is not None and certificate.metric_exported is not None
+    assert certificate.metric_torch - certificate.metric_exported <= 0.2
+
+
+@pytest.mark.parametrize("options", [FIXED, BARE])
+def test_classes_that_changed_places_cost_more_than_a_budget(
+    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    model, samples = mapped
+    path = tmp_path / "maps.onnx"
+    OnnxExporter().export(model, path, None, **options)
+    content = onnx.load(path)
+    for tensor in content.graph.initializer:
+        if tensor.name.startswith("head.score."):
+            turned = np.ascontiguousarray(numpy_helper.to_array(tensor)[[1, 2, 0]])
+            tensor.CopyFrom(numpy_helper.from_array(turned, tensor.name))
+    onnx.save(content, path)
+    graph = model.inference_graph()
+    graph = FloatGraph(graph) if options == BARE else graph
+    with pytest.raises(BudgetError, match="agreement is"):
+        verify(path, graph, samples, options.get("size"), budget=0.2)
+
+
+def test_a_task_of_places_brings_them_back_itself(
+    exported: Any, make_model: Any, tmp_path: Path
+) -> None:
+    @dataclass(frozen=True)
+    class Areas(type(exported.model.task)):  # type: ignore[misc]
+        """The area of a picture is a result in pixels; right is that of the picture as it was."""
+
+        def build_metrics(self) -> Any:
+            metrics = super().build_metrics()
+            metrics.update = lambda decoded, targets: metrics.right.extend(
+                decoded["area"] == [image.shape[0] * image.shape[1] for image in targets]
+            )
+            return metrics
+
+        def collate(self, targets: list[Any]) -> Any:
+            return targets
+
+        def rescaled(self, decoded: Any, size: Any, wanted: Any) -> Any:
+            return {**decoded, "area": decoded["area"] * np.prod(wanted) // np.prod(size)}
+
+    class Known(type(exported.photos)):  # type: ignore[misc]
+        def target(self, index: int) -> Any:
+            return self.images[index]
+
+    samples = Known(exported.photos.images)
+    path = tmp_path / "areas.onnx"
+    certificate = OnnxExporter().export(make_model(Areas()), path, samples, **FIXED)
+    assert certificate.metric_torch == certificate.metric_exported == 1.0

@@ -1,0 +1,550 @@
+"""COCO, Pascal VOC, YOLO and datasets: the same objects out of each, and odd ones told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from visiongraft.data.samples import FileSamples
+from visiongraft.errors import DataError, VisiongraftError
+from visiongraft.plugins.detection.data import read_labelled, read_splits
+from visiongraft.plugins.detection.formats.reading import find_source
+from visiongraft.plugins.detection.objects import Objects
+
+Rows = Sequence[tuple[str, tuple[float, float, float, float]]]
+
+SIZE = (40, 60)  # height and width
+SCENES: dict[str, Rows] = {
+    "a": [("cat", (5, 4, 25, 24)), ("dog", (30, 10, 55, 38))],
+    "b": [("dog", (0, 0, 60, 40))],
+    "c": [],
+    "d": [("cat", (12.5, 8, 20, 30))],
+}
+
+
+def write_pictures(folder: Path, names: Sequence[str], suffix: str = ".jpg") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", SIZE[::-1], "gray").save(folder / f"{name}{suffix}")
+
+
+def coco(
+    scenes: dict[str, Rows], ids: dict[str, int], *, first: int = 1, **more: Any
+) -> dict[str, Any]:
+    images = [
+        {"id": first + i, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]}
+        for i, name in enumerate(scenes)
+    ]
+    annotations = [
+        {"image_id": first + i, "category_id": ids[name], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for i, rows in enumerate(scenes.values())
+        for name, (x1, y1, x2, y2) in rows
+    ]
+    for number, row in enumerate(annotations):
+        row["id"] = number
+    categories = [{"id": key, "name": name} for name, key in ids.items()]
+    return {"images": images, "annotations": annotations, "categories": categories, **more}
+
+
+def write_coco(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
+    write_pictures(root / "pictures", list(scenes))
+    (root / "boxes.json").write_text(json.dumps(coco(scenes, {"cat": 7, "dog": 3})))
+    return root / "boxes.json"
+
+
+def write_voc(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
+    write_pictures(root / "JPEGImages", list(scenes))
+    (root / "Annotations").mkdir()
+    for name, rows in scenes.items():
+        (root / "Annotations" / f"{name}.xml").write_text(voc_file(f"{name}.jpg", rows))
+    return root
+
+
+def voc_file(picture: str, rows: Rows, size: bool = True, more: str = "") -> str:
+    objects = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
+        f"<ymax>{y2}</ymax></bndbox>{more}</object>"
+        for name, (x1, y1, x2, y2) in rows
+    )
+    told = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>" if size else ""
+    return f"<annotation><filename>{picture}</filename>{told}{objects}</annotation>"
+
+
+def write_yolo(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
+    write_pictures(root / "images", list(scenes))
+    write_labels(root / "labels", scenes)
+    (root / "labels" / "classes.txt").write_text("dog\ncat\n")
+    return root
+
+
+def write_labels(folder: Path, scenes: dict[str, Rows]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = SIZE
+    for name, rows in scenes.items():
+        lines = [
+            f"{['dog', 'cat'].index(label)} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} "
+            f"{(x2 - x1) / width} {(y2 - y1) / height}"
+            for label, (x1, y1, x2, y2) in rows
+        ]
+        if lines:  # no file means no boxes
+            (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_yaml(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
+    write_pictures(root / "train" / "images", list(scenes))
+    write_labels(root / "train" / "labels", scenes)
+    (root / "data.yaml").write_text("train: ../train/images\nnames: {0: dog, 1: cat}\n")
+    return root
+
+
+def dataset(root: Path, scenes: dict[str, Rows] = SCENES) -> list[Any]:
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    return [
+        (picture, {"boxes": torch.tensor([b for _, b in rows]), "labels": [n for n, _ in rows]})
+        for rows in scenes.values()
+    ]
+
+
+WRITERS: list[Callable[[Path], Any]] = [write_coco, write_voc, write_yolo, write_yaml, dataset]
+
+
+def objects(data: Any, labels: tuple[str, ...] = ("cat", "dog")) -> list[Objects]:
+    samples = read_labelled(data, labels)
+    return [samples.target(i) for i in range(len(samples))]
+
+
+def by_name(found: list[Objects], labels: tuple[str, ...] = ("cat", "dog")) -> list[set[Any]]:
+    return [
+        {
+            (labels[i], tuple(round(v, 3) for v in box))
+            for i, box in zip(each.labels, each.boxes, strict=True)
+        }
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_every_format_gives_the_same_objects(write: Callable[[Path], Any], tmp_path: Path) -> None:
+    data = write(tmp_path)
+    found = objects(data)
+    assert by_name(found) == [
+        {(name, tuple(map(float, box))) for name, box in rows} for rows in SCENES.values()
+    ]
+    assert all(each.size == SIZE for each in found)
+    assert set(find_source(data).names) == {"cat", "dog"}
+    if not isinstance(data, list):
+        samples = read_labelled(data, ("cat", "dog"))
+        assert samples.load(0).shape == (*SIZE, 3) and Path(samples.name(0)).stem == "a"
+
+
+def test_label_order_is_that_of_the_data() -> None:
+    assert [find_source(dataset(Path())).names] == [("cat", "dog")]
+
+
+def test_names_follow_the_datas_own_ids(tmp_path: Path) -> None:
+    assert find_source(write_coco(tmp_path / "coco")).names == ("dog", "cat")  # ids 3 and 7
+    assert find_source(write_voc(tmp_path / "voc")).names == ("cat", "dog")
+    assert find_source(write_yolo(tmp_path / "yolo")).names == ("dog", "cat")
+
+
+NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6)
+
+
+@st.composite
+def id_maps(draw: st.DrawFn) -> tuple[list[str], dict[str, int], dict[str, int]]:
+    """Draw names, and ids for them in two files: sparse, in any order, with a background entry."""
+    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    maps = []
+    for _ in range(2):
+        numbers = st.lists(
+            st.integers(0, 10**6), min_size=len(names) + 1, max_size=len(names) + 1, unique=True
+        )
+        ids = draw(numbers)
+        order = draw(st.permutations(list(zip(names, ids, strict=False))))
+        found = dict(order)
+        if draw(st.booleans()):
+            found[draw(st.sampled_from(["background", "__background__", "Background"]))] = ids[-1]
+        maps.append(found)
+    return names, maps[0], maps[1]
+
+
+@given(id_maps(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_names_mean_the_same_whatever_the_ids(
+    tmp_path_factory: pytest.TempPathFactory, maps: Any, data: st.DataObject
+) -> None:
+    names, first, second = maps
+    root = tmp_path_factory.mktemp("ids")
+    box = (1.0, 1.0, 11.0, 11.0)
+    drawn = [data.draw(st.sampled_from(names)) for _ in range(4)]
+    scenes = [{f"{part}{i}": [(n, box)] for i, n in enumerate(drawn)} for part in "tv"]
+    for part, ids, scene in zip(("train", "val"), (first, second), scenes, strict=True):
+        (root / f"instances_{part}.json").write_text(json.dumps(coco(scene, ids)))
+    splits = read_splits(root)
+    for samples in (splits.train, splits.validation):
+        labels = samples.labels  # type: ignore[attr-defined]
+        assert sorted(labels) == sorted(names)
+        assert [labels[samples.target(i).labels[0]] for i in range(4)] == drawn
+    evaluated = read_labelled(root, splits.train.labels)  # type: ignore[attr-defined]
+    assert [evaluated.labels[evaluated.target(i).labels[0]] for i in range(4)] == drawn
+
+
+def test_ids_taken_for_positions_would_be_noticed(tmp_path: Path) -> None:
+    (tmp_path / "instances_train.json").write_text(json.dumps(coco(SCENES, {"dog": 5, "cat": 9})))
+    (tmp_path / "instances_val.json").write_text(json.dumps(coco(SCENES, {"cat": 0, "dog": 1})))
+    splits = read_splits(tmp_path)
+    assert splits.train.target(0).labels == splits.validation.target(0).labels == (1, 0)
+
+
+# ---- what is odd, and what becomes of it ----
+
+
+def odd(tmp_path: Path, rows: Rows, **more: Any) -> Any:
+    scenes = {**SCENES, "e": rows}
+    content = coco(scenes, {"cat": 7, "dog": 3, **more.pop("ids", {})})
+    for change in more.pop("changes", []):
+        change(content)
+    write_pictures(tmp_path, list(scenes))
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    return read_splits(tmp_path / "boxes.json", validation=0.3)
+
+
+@pytest.mark.parametrize(
+    ("box", "kept", "words"),
+    [
+        ((50, 30, 80, 60), (50, 30, 60, 40), "boxes that reached out of their picture were cut"),
+        ((-0.6, 0, 10, 10), (0, 0, 10, 10), None),
+        ((70, 10, 90, 20), None, "boxes outside of their picture were left out"),
+        ((-30, -30, -1, -1), None, "boxes outside of their picture were left out"),
+        ((10, 10, 10, 30), None, "boxes without area were left out"),
+        ((30, 10, 20, 20), None, "boxes without area were left out"),
+        ((5, 5, 10, float("nan")), None, "boxes without area were left out"),
+        ((5, 5, float("inf"), 9), None, "boxes without area were left out"),
+    ],
+)
+def test_an_odd_box_is_treated_counted_and_named(
+    tmp_path: Path, box: Any, kept: Any, words: str | None
+) -> None:
+    splits = odd(tmp_path, [("cat", box)])
+    samples = read_labelled(tmp_path / "boxes.json", ("cat", "dog"))
+    assert samples.target(4).boxes == (() if kept is None else (tuple(map(float, kept)),))
+    lines = [line for line in splits.warnings if words is not None and words in line]
+    if words is None:
+        assert not any("boxes" in line and "e.jpg" in line for line in splits.warnings)
+    else:
+        assert len(lines) == 1 and lines[0].startswith("1 ") and lines[0].endswith("e.jpg")
+        assert any(name.startswith(words) and n == 1 for name, n in splits.facts.items())
+
+
+def test_crowd_regions_neither_train_nor_count_as_boxes(tmp_path: Path) -> None:
+    def mark(content: dict[str, Any]) -> None:
+        content["annotations"][-1] |= {"iscrowd": 1, "area": 50.0}
+
+    splits = odd(tmp_path, [("cat", (1, 1, 20, 20))], changes=[mark])
+    parts = [splits.train, splits.validation]
+    targets = [p.target(i) for p in parts for i in range(len(p))]
+    crowds = [t for t in targets if any(t.crowd)]
+    assert len(crowds) == 1 and crowds[0].areas == (50.0,) and crowds[0].single().boxes == ()
+    assert sum(splits.facts[f"{p} crowd regions"] for p in ("training", "validation")) == 1
+    empty = [splits.facts[f"{p} pictures without boxes"] for p in ("training", "validation")]
+    assert sum(empty) == 2  # the one of the crowd, and the one without anything
+
+
+def test_boxes_listed_twice_are_taken_once(tmp_path: Path) -> None:
+    box = ("cat", (1.0, 1.0, 20.0, 20.0))
+    splits = odd(tmp_path, [box, box, ("dog", box[1])])
+    assert len(read_labelled(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
+    assert any(line.startswith("1 boxes that were listed twice") for line in splits.warnings)
+
+
+def test_boxes_of_the_background_and_of_unlisted_pictures_are_left_out(tmp_path: Path) -> None:
+    def stray(content: dict[str, Any]) -> None:
+        row = dict(content["annotations"][0], image_id=99, id=99)
+        content["annotations"].append(row)
+
+    rows = [("background", (1.0, 1.0, 20.0, 20.0))]
+    splits = odd(tmp_path, rows, ids={"background": 0}, changes=[stray])
+    text = "\n".join(splits.warnings)
+    assert "1 boxes labelled as background were left out" in text
+    assert "1 boxes of pictures that are not listed were left out: image ids 99" in text
+
+
+def test_a_missing_picture_stays_for_the_check_to_name_it(tmp_path: Path) -> None:
+    file = write_coco(tmp_path)
+    (tmp_path / "pictures" / "b.jpg").unlink()
+    samples = read_labelled(file, ("cat", "dog"))
+    with pytest.raises(DataError, match=r"b\.jpg"):
+        samples.load(1)
+    assert samples.target(1).boxes  # of the size that the file says
+
+
+def test_a_picture_of_another_size_is_a_problem(tmp_path: Path) -> None:
+    samples = read_labelled(write_coco(tmp_path), ("cat", "dog"))
+    assert samples.problem(0, *SIZE) == ""
+    assert "its boxes are for a picture of 60x40 pixels, but it has 40x60" in samples.problem(
+        0, 60, 40
+    )
+    assert samples.problem(2, 60, 40) == ""  # has no boxes that could be wrong
+
+
+def repeat_image(content: dict[str, Any]) -> None:
+    content["images"].append(dict(content["images"][0]))
+
+
+def test_a_picture_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    splits = odd(tmp_path, [], changes=[repeat_image])
+    assert len(splits.train) + len(splits.validation) == 5
+    assert any("1 pictures that are listed twice were taken once" in w for w in splits.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["images"].append(dict(c["images"][0], file_name="z.jpg")), "image id 1 is"),
+        (lambda c: c["categories"].append({"id": 7, "name": "emu"}), "category id 7 is"),
+        (lambda c: c["annotations"][0].update(category_id=1), "category id 1, which is not listed"),
+        (lambda c: c["annotations"][0].update(category_id="7"), "category_id='7'"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox=\[1, 2, 3\]"),
+        (lambda c: c["annotations"][0].update(bbox=None), "bbox=None"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "4"]), "bbox="),
+        (lambda c: c["images"][0].pop("file_name"), "picture 1 has no file_name"),
+        (lambda c: c["images"][0].update(id=None), "a picture has id=None"),
+        (lambda c: c["categories"][0].pop("name"), "has no name"),
+        (lambda c: c.pop("categories"), "has no list 'categories'"),
+        (lambda c: c.update(images=[1]), "has no list 'images'"),
+        (lambda c: c["images"].clear(), "no picture is listed"),
+    ],
+)
+def test_a_coco_file_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: Callable[[Any], Any], words: str
+) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        odd(tmp_path, [], changes=[change])
+    assert "\n" not in str(caught.value) and "boxes.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("<annotation><object>", "is no XML"),
+        (voc_file("a.jpg", []).replace("</annotation>", "<object/></annotation>"), "has no name"),
+        (voc_file("a.jpg", [("cat", (1, 2, 3, 4))]).replace("<xmax>3</xmax>", ""), "has bndbox"),
+    ],
+)
+def test_a_damaged_voc_file_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "a.xml").write_text(content)
+    with pytest.raises(DataError, match=words) as caught:
+        find_source(root)
+    assert "a.xml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0.5 0.5 0.2", "is no box"),
+        ("0 0.5 0.5 0.2 0.2 0.3", "is no box"),
+        ("0.5 0.5 0.5 0.2 0.2", "is no box"),
+        ("nan 0.5 0.5 0.2 0.2", "is no box"),
+        ("cat 0.5 0.5 0.2 0.2", "is not all numbers"),
+        ("7 0.5 0.5 0.2 0.2", "class id 7 has no name"),
+    ],
+)
+def test_a_damaged_yolo_line_is_refused_with_its_number(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "a.txt").write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n")
+    with pytest.raises(DataError, match=words) as caught:
+        find_source(root)
+    assert "a.txt:2" in str(caught.value)
+
+
+def test_a_yolo_outline_becomes_the_box_around_it(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "c.txt").write_text("1 0.1 0.5 0.5 0.25 0.9 0.75\n")
+    assert by_name(objects(root))[2] == {("cat", (6.0, 10.0, 54.0, 30.0))}
+
+
+def test_yolo_without_names_or_pictures_says_so(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "lost.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "1 label files without a picture" in find_source(root).warnings[0]
+    (root / "labels" / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"has no classes\.txt"):
+        find_source(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: [", "is no YAML"),
+        ("train: images", "has no names"),
+        ("- a", "has no names"),
+        ("train: nowhere\nnames: [dog, cat]", "nowhere, which does not exist"),
+        ("names: [dog]", "there are no pictures"),
+        ("names: {a: dog}\ntrain: train/images", "names are given by class id"),
+        ("names: dog\ntrain: train/images", "is no list of class names"),
+        ("names: !!python/object/apply:os.system [true]", "is no YAML"),
+    ],
+)
+def test_a_damaged_yaml_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    root = write_yaml(tmp_path)
+    (root / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=words) as caught:
+        find_source(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_are_found_in_every_format(tmp_path: Path) -> None:
+    parts = {"train": {"a": SCENES["a"], "b": SCENES["b"]}, "val": {"d": SCENES["d"]}}
+    for part, scenes in parts.items():
+        write_pictures(tmp_path / "coco" / f"{part}2017", list(scenes))
+        (tmp_path / "coco" / "annotations").mkdir(exist_ok=True)
+        file = tmp_path / "coco" / "annotations" / f"instances_{part}2017.json"
+        file.write_text(json.dumps(coco(scenes, {"cat": 1, "dog": 2})))
+        write_pictures(tmp_path / "yolo" / "images" / part, list(scenes))
+        write_labels(tmp_path / "yolo" / "labels" / part, scenes)
+    (tmp_path / "coco" / "annotations" / "captions_train2017.json").write_text("{}")
+    (tmp_path / "yolo" / "classes.txt").write_text("dog\ncat\n")
+    write_voc(tmp_path / "voc")
+    (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    for part, scenes in parts.items():
+        file = tmp_path / "voc" / "ImageSets" / "Main" / f"{part}.txt"
+        file.write_text("\n".join(scenes) + "\n")
+    for name in ("coco", "yolo", "voc"):
+        splits = read_splits(tmp_path / name)
+        assert len(splits.train) == 2 and len(splits.validation) == 1
+        assert splits.facts["validation from"] == "the data's own part"
+        splits.validation.load(0)
+    pair = read_splits((tmp_path / "coco", write_yolo(tmp_path / "more")))
+    assert len(pair.train) == 2 and len(pair.validation) == 4
+
+
+def test_parts_may_use_the_same_file_names(tmp_path: Path) -> None:
+    for part, shade in (("train", 10), ("val", 90), ("test", 200)):
+        for place in ("beside", "above/images"):
+            folder = tmp_path / place / part
+            write_pictures(folder, ["a"])
+            Image.new("RGB", SIZE[::-1], (shade,) * 3).save(folder / "a.jpg")
+        content = json.dumps(coco({"a": SCENES["a"]}, {"cat": 1, "dog": 2}))
+        (tmp_path / "beside" / f"instances_{part}.json").write_text(content)
+        (tmp_path / "above" / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "above" / "annotations" / f"instances_{part}.json").write_text(content)
+    for place in ("beside", "above"):
+        parts = find_source(tmp_path / place).parts
+        shades = [parts[p].samples.load(0).mean() for p in ("train", "validation", "test")]
+        assert shades == pytest.approx([10, 90, 200], abs=2)
+
+
+def test_two_files_of_one_part_are_ambiguous(tmp_path: Path) -> None:
+    for name in ("instances_train.json", "instances_training.json"):
+        (tmp_path / name).write_text(json.dumps(coco(SCENES, {"cat": 1, "dog": 2})))
+    with pytest.raises(DataError, match="are both of the train part"):
+        find_source(tmp_path)
+
+
+def test_voc_sizes_that_nobody_wrote_come_from_the_picture(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "a.xml").write_text(voc_file("a.jpg", SCENES["a"], size=False))
+    turned = Image.new("RGB", SIZE, "gray")  # as wide as the others are high
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    turned.save(root / "JPEGImages" / "a.jpg", exif=exif)
+    assert objects(root)[0].size == SIZE
+
+
+def test_difficult_objects_of_voc_are_not_counted(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    text = voc_file("b.jpg", SCENES["b"], more="<difficult>1</difficult>")
+    (root / "Annotations" / "b.xml").write_text(text)
+    assert objects(root)[1].crowd == (True,)
+
+
+def test_datasets_may_have_ids_names_crowds_and_areas() -> None:
+    picture = np.zeros((*SIZE, 3), np.uint8)
+
+    class Pairs(list[Any]):
+        classes = ("__background__", "cat", "dog")
+
+    target = {
+        "boxes": torch.tensor([[1.0, 2, 11, 12], [3, 4, 20, 30], [0, 0, 5, 5]]),
+        "labels": torch.tensor([2, 1, 0]),
+        "iscrowd": torch.tensor([0, 1, 0]),
+        "area": torch.tensor([60.0, 70, 80]),
+    }
+    source = find_source(Pairs([(picture, target)]))
+    assert source.names == ("cat", "dog")
+    (found,) = objects(Pairs([(picture, target)]))
+    assert found.labels == (1, 0) and found.crowd == (False, True) and found.areas == (60.0, 70.0)
+    plain = [(picture, {"boxes": [[1, 2, 11, 12]] * 3, "labels": [10, 2, 1]})]
+    assert find_source(plain).names == ("1", "2", "10")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (3, "the target is int"),
+        ({"boxes": []}, "the target is dict"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": []}, "1 boxes and 0 labels"),
+        ({"boxes": [[1, 2, 3]], "labels": [1]}, "is no box"),
+        ({"boxes": [1], "labels": [1]}, "is no box"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": [1.5]}, "neither a label name nor a class id"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": [True]}, "neither a label name nor a class id"),
+    ],
+)
+def test_a_dataset_of_other_targets_is_refused(target: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        find_source([(np.zeros((4, 4, 3), np.uint8), target)])
+    assert "item 0" in str(caught.value)
+
+
+def test_a_label_outside_of_the_label_map_is_refused(tmp_path: Path) -> None:
+    file = write_coco(tmp_path)
+    with pytest.raises(DataError, match=r"a\.jpg: label 'dog' is not in the label map"):
+        read_labelled(file, ("cat", "bird"))
+    assert read_splits(file, labels=("dog", "cat"), validation=0.4).train.labels == ("dog", "cat")  # type: ignore[attr-defined]
+
+
+def test_without_boxes_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps(coco({"a": [], "b": []}, {"cat": 1})))
+    with pytest.raises(DataError, match="no training picture has a box"):
+        read_splits(tmp_path / "boxes.json")
+
+
+def test_labels_that_a_part_lacks_are_named(tmp_path: Path) -> None:
+    ids = {"cat": 1, "dog": 2, "emu": 3}
+    train = {"a": [("cat", (1.0, 1.0, 9.0, 9.0))]}
+    held_out = {"b": [("dog", (1.0, 1.0, 9.0, 9.0))]}
+    (tmp_path / "instances_train.json").write_text(json.dumps(coco(train, ids)))
+    (tmp_path / "instances_val.json").write_text(json.dumps(coco(held_out, ids)))
+    text = "\n".join(read_splits(tmp_path).warnings)
+    assert "labels without any box: emu" in text
+    assert "labels only in validation, which cannot be learnt: dog" in text
+    assert "labels without validation boxes, not measured: cat" in text
+
+
+def test_every_refusal_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no boxes")
+    for data in (tmp_path / "nowhere", tmp_path, tmp_path / "notes.txt", 3, [], (1, 2, 3)):
+        with pytest.raises(VisiongraftError) as caught:
+            find_source(data)
+        assert "\n" not in str(caught.value)
+
+
+def test_samples_keep_targets_and_labels_when_cut(tmp_path: Path) -> None:
+    samples = read_labelled(write_coco(tmp_path), ("cat", "dog"))
+    part = samples.subset([3, 0])
+    assert part.labels == samples.labels and part.target(1) == samples.target(0)
+    assert part.name(0) == samples.name(3) and part.content(0) == samples.content(3)
+    assert part.counts() == (2, 1)
+    assert isinstance(samples.base, FileSamples)

@@ -1,0 +1,222 @@
+"""Suppression and selection: fixed shapes, the same as torchvision's, in PyTorch and in ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from visiongraft.backbone import load_backbone
+from visiongraft.errors import OptionError
+from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators, torch_operators
+from visiongraft.plugins.detection.models.selection import Limits, results, select
+from visiongraft.plugins.detection.task import Detection
+from visiongraft.seeds import seeded
+
+
+def candidates(
+    seed: int, pictures: int = 2, count: int = 40, labels: int = 3
+) -> tuple[Tensor, Tensor]:
+    """Make boxes that overlap a lot, and scores of which some are nothing."""
+    with seeded(seed):
+        corner, side = torch.rand(pictures, count, 2) * 60, 20 + 30 * torch.rand(pictures, count, 2)
+        scores = torch.rand(pictures, labels, count)
+        return torch.cat([corner, corner + side], 2), scores * (scores > 0.3)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
+@settings(max_examples=30, deadline=None)
+def test_selection_is_torchvisions_suppression_filled_up(seed: int, iou: float) -> None:
+    boxes, scores = candidates(seed)
+    limits = Limits(0.35, iou, 12)
+    found, best, labels = select(boxes, scores, limits)
+    for i in range(len(boxes)):
+        label, place = (scores[i] > limits.score).nonzero(as_tuple=True)
+        kept = batched_nms(boxes[i, place], scores[i, label, place], label, iou)[:12]
+        count = len(kept)
+        assert torch.equal(best[i, :count], scores[i, label, place][kept])
+        assert torch.equal(labels[i, :count], label[kept])
+        assert torch.equal(found[i, :count], boxes[i, place][kept])
+        assert (best[i, count:] == 0).all() and (labels[i, count:] == -1).all()
+        assert (found[i, count:] == 0).all()
+
+
+def test_fewer_candidates_than_places_are_filled_up() -> None:
+    boxes, scores = candidates(0, count=2, labels=1)
+    found, best, labels = select(boxes, scores, Limits(0.0, 0.5, 10))
+    assert found.shape == (2, 10, 4) and best.shape == labels.shape == (2, 10)
+
+
+def test_boxes_are_told_in_the_pixels_of_each_picture() -> None:
+    boxes = torch.tensor([[[10.0, 20, 30, 40]], [[10.0, 20, 30, 40]]])
+    labels, network = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([100, 200])
+    found = results(boxes, torch.ones(2, 1), labels, network, torch.tensor([[300, 200], [50, 800]]))
+    assert found["boxes"].tolist() == [[[10, 60, 30, 120]], [[40, 10, 120, 20]]]
+    assert found["count"].tolist() == [1, 1]
+
+
+class Suppress(nn.Module):
+    def forward(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        return nms_keep(boxes, scores, 0.5, 0.35)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
+    file = tmp_path_factory.mktemp("onnx") / "nms.onnx"
+    torch.onnx.export(
+        Suppress().eval(),
+        candidates(0),
+        str(file),
+        dynamo=True,
+        dynamic_shapes=({0: "batch"}, {0: "batch"}),
+        input_names=["boxes", "scores"],
+        custom_translation_table=onnx_operators(),
+        opset_version=18,
+        external_data=False,
+        verbose=False,
+    )
+    return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2, 5])
+def test_the_native_operator_keeps_the_same_scores(exported: Any, pictures: int) -> None:
+    assert exported.get_inputs()[0].shape[0] == "batch"
+    boxes, scores = candidates(7, pictures)
+    expected = nms_keep(boxes, scores, 0.5, 0.35)
+    (found,) = exported.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy()})
+    np.testing.assert_array_equal(found, expected.numpy())
+    assert pictures == 0 or 0 < (found > 0).sum() < (scores > 0.35).sum()
+
+
+def test_equal_scores_are_suppressed_in_the_same_order(exported: Any) -> None:
+    boxes, scores = candidates(3)
+    level = (scores > 0) * 0.5
+    (found,) = exported.run(None, {"boxes": boxes.numpy(), "scores": level.numpy()})
+    np.testing.assert_array_equal(found, nms_keep(boxes, level, 0.5, 0.35).numpy())
+
+
+def test_nothing_above_the_threshold_leaves_nothing(exported: Any) -> None:
+    boxes, scores = candidates(3)
+    (found,) = exported.run(None, {"boxes": boxes.numpy(), "scores": 0.1 * scores.numpy()})
+    assert not found.any() and not nms_keep(boxes, 0.1 * scores, 0.5, 0.35).any()
+
+
+@pytest.fixture(scope="module")
+def traced() -> Any:
+    """The suppression in an exported program, in operators of PyTorch and torchvision."""
+    free = {0: torch.export.Dim.DYNAMIC}
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        program = torch.export.export(Suppress(), candidates(0), dynamic_shapes=(free, free))
+        program = program.run_decompositions(torch_operators())
+    assert "visiongraft" not in str(program.graph)
+    return program.module(check_guards=False)
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2, 5])
+def test_an_exported_program_keeps_the_same_scores(traced: Any, pictures: int) -> None:
+    boxes, scores = candidates(7, pictures)
+    alone = scores * (scores == scores.amax()) if pictures else scores  # one candidate in all
+    for values in (scores, (scores > 0) * 0.5, 0.1 * scores, alone):
+        assert torch.equal(traced(boxes, values), nms_keep(boxes, values, 0.5, 0.35))
+
+
+def test_each_exporter_gets_its_own_form_of_the_operators() -> None:
+    task = Detection()
+    for exporter in ("onnx", "pt2"):
+        operators = task.operators(exporter)
+        assert list(operators) == [torch.ops.visiongraft_detection.nms_keep.default]
+    assert task.operators("other") == {}
+
+
+HEADS = ["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn"]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_decodes_to_fixed_shapes(head: Any) -> None:
+    task = Detection(labels=("a", "b"), head=head, width=32, detections=7, score_threshold=0.0)
+    backbone = stretched("simple_cnn", 32)
+    with seeded(0):
+        module = task.build_head(backbone).eval()
+    with torch.no_grad():
+        for pictures in (0, 1, 3):
+            features = backbone(torch.randn(pictures, 3, 32, 32))
+            sizes = torch.tensor([[48, 96]]).expand(pictures, 2)
+            found = task.decode(module(features), sizes)
+            assert {n: tuple(v.shape) for n, v in found.items()} == {
+                "boxes": (pictures, 7, 4),
+                "scores": (pictures, 7),
+                "labels": (pictures, 7),
+                "count": (pictures,),
+            }
+            assert found["labels"].dtype == found["count"].dtype == torch.int64
+            assert (found["boxes"][..., [1, 3]] <= 48).all() and (found["boxes"] <= 96).all()
+
+
+def stretched(name: str, size: int) -> Any:
+    from dataclasses import replace
+
+    backbone = load_backbone(name, weights=None, size=size)
+    preprocess = replace(backbone.info.preprocess, resize="stretch")
+    backbone.info = replace(backbone.info, preprocess=preprocess)
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_plain_vision_transformer_gets_a_pyramid(head: Any) -> None:
+    task = Detection(labels=("a", "b"), head=head, width=32)
+    backbone = stretched("timm/test_vit", 160)
+    assert len(set(backbone.info.strides)) == 1
+    module = task.build_head(backbone)
+    maps = module.maps if hasattr(module, "maps") else module.pyramid.maps
+    with torch.no_grad():
+        features = backbone(torch.randn(2, 3, 160, 160))
+        given = maps(features)
+        assert [tuple(m.shape[1:]) for m in given] == [(g.channels, *g.grid) for g in maps.levels]
+        heights = [m.shape[2] for m in given]
+        assert heights == sorted(heights, reverse=True) and len(set(heights)) == len(heights) >= 3
+        found = task.decode(module.eval()(features), torch.tensor([[160, 160]] * 2))
+    assert found["boxes"].shape == (2, 100, 4)
+
+
+def test_the_probe_for_map_sizes_leaves_the_backbone_as_it_was() -> None:
+    backbone = stretched("timm/test_resnet", 64)
+    backbone.train()
+    backbone.stages  # noqa: B018
+    modes = {n: m.training for n, m in backbone.named_modules()}
+    before = {n: t.clone() for n, t in backbone.state_dict().items()}
+    Detection(labels=("a",)).build_head(backbone)
+    assert {n: m.training for n, m in backbone.named_modules()} == modes
+    assert all(torch.equal(t, before[n]) for n, t in backbone.state_dict().items())
+
+
+def test_anchors_lie_over_the_whole_input() -> None:
+    backbone = stretched("timm/test_resnet", 100)  # no multiple of the strides
+    for head in HEADS:
+        module = Detection(labels=("a",), head=head, width=32).build_head(backbone)  # type: ignore[arg-type]
+        outputs = module.anchors.outputs()
+        for name, anchors in outputs.items():
+            if name == "size":
+                assert anchors.tolist() == [100, 100]
+                continue
+            centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+            assert centres.min() >= -1 and centres.max() <= 128
+    assert [len(a) for n, a in outputs.items() if n != "size"] == [
+        25 * 25 * 3,
+        13 * 13 * 3,
+        7 * 7 * 3,
+        4 * 4 * 3,
+        2 * 2 * 3,
+    ]
+
+
+def test_crops_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="detection takes resize='stretch', not 'crop'"):
+        Detection(labels=("a",)).build_head(load_backbone("simple_cnn", weights=None))

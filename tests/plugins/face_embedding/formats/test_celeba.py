@@ -1,0 +1,131 @@
+"""CelebA's official files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visiongraft.data.readers import read_data
+from visiongraft.errors import DataError
+from visiongraft.plugins.face_embedding.data import read_labelled, read_splits
+from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
+
+Write = Callable[..., Path]
+IDENTITIES = (11, 11, 12, 12, 21, 21, 22, 22, 31, 31, 32)
+PARTS = (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2)
+
+
+@pytest.fixture
+def celeba(tmp_path: Path) -> Write:
+    def write(anno: str = "", evaluation: str = "", img: str = "") -> Path:
+        for folder in (anno, evaluation, img):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        names = [f"{i:06d}.jpg" for i in range(1, len(IDENTITIES) + 1)]
+        pictures = tmp_path / img / "img_align_celeba"
+        pictures.mkdir()
+        for i, name in enumerate(names):
+            Image.fromarray(np.full((22, 18, 3), 20 * i, np.uint8)).save(pictures / name)
+        lines = [f"{n} {k}\n" for n, k in zip(names, IDENTITIES, strict=True)]
+        (tmp_path / anno / "identity_CelebA.txt").write_text("".join(lines))
+        lines = [f"{n} {p}\n" for n, p in zip(names, PARTS, strict=True)]
+        (tmp_path / evaluation / "list_eval_partition.txt").write_text("".join(lines))
+        rows = [f"{n}  {1 if i % 2 else -1}  {-1 if i % 3 else 1}\n" for i, n in enumerate(names)]
+        head = f"{len(names)}\nSmiling Bald \n"
+        (tmp_path / anno / "list_attr_celeba.txt").write_text(head + "".join(rows))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("places", [{}, {"anno": "Anno", "evaluation": "Eval", "img": "Img"}])
+def test_identities_and_partition_are_read(celeba: Write, places: dict[str, str]) -> None:
+    root = celeba(**places)
+    splits = read_splits(root)
+    assert splits.train.counts() == {"11": 2, "12": 2}
+    assert splits.validation.counts() == {"21": 2, "22": 2}
+    assert read_labelled(root).counts() == {"31": 2, "32": 1}
+    assert splits.train.load(1).shape == (22, 18, 3)
+
+
+def test_without_a_partition_identities_are_held_out(celeba: Write) -> None:
+    root = celeba()
+    (root / "list_eval_partition.txt").unlink()
+    splits = read_splits(root)
+    assert len(splits.train.counts()) + len(splits.validation.counts()) == 6
+
+
+def test_a_partition_that_shares_identities_is_an_error(celeba: Write) -> None:
+    root = celeba()
+    table = root / "list_eval_partition.txt"
+    table.write_text(table.read_text().replace("000002.jpg 0", "000002.jpg 1"))
+    with pytest.raises(DataError, match="1 identities are in training and in validation: 11"):
+        read_splits(root)
+
+
+def test_the_landmarks_of_the_pictures_align_them(celeba: Write) -> None:
+    root = celeba()
+    names = [f"{i:06d}.jpg" for i in range(1, len(IDENTITIES) + 1)]
+    rows = [f"{n} 5 8 12 8 9 12 6 16 11 16\n" for n in names]
+    text = f"{len(names)}\nlefteye_x lefteye_y righteye_x\n" + "".join(rows)
+    (root / "list_landmarks_align_celeba.txt").write_text(text)
+    assert read_splits(root).train.load(0).shape == (112, 112, 3)
+    assert read_splits(root, align=False).train.load(0).shape == (22, 18, 3)
+    (root / "list_landmarks_align_celeba.txt").write_text(text.replace(" 16 11", " x 11"))
+    with pytest.raises(DataError, match="is damaged"):
+        read_splits(root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda root: (root / "img_align_celeba").rename(root / "elsewhere"),
+            "lacks CelebA's img_",
+        ),
+        (
+            lambda root: (root / "identity_CelebA.txt").write_text("000001.jpg\n"),
+            "line 1: 0 values",
+        ),
+        (
+            lambda root: (root / "list_eval_partition.txt").write_text("000001.jpg 7\n"),
+            "part '7' of",
+        ),
+    ],
+)
+def test_missing_and_damaged_files_are_told(
+    celeba: Write, change: Callable[[Path], object], words: str
+) -> None:
+    root = celeba()
+    change(root)
+    with pytest.raises(DataError, match=words):
+        read_splits(root)
+
+
+def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
+    root = celeba()
+    found = read_data(f"celeba_attributes:{root}", "labels")
+    assert found is not None
+    assert found.names == ("Bald", "Smiling")
+    assert {part: len(samples) for part, samples in found.parts.items()} == {
+        "train": 4,
+        "validation": 4,
+        "test": 3,
+    }
+    train = found.parts["train"]
+    assert [train.target(i) for i in range(4)] == [("Bald",), ("Smiling",), (), ("Smiling", "Bald")]
+    assert not CelebaAttributes().claims(str(root))  # a folder alone is meant by its identities
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [("1\n", "no line with the names"), ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after")],
+)
+def test_a_damaged_table_of_attributes_is_told(celeba: Write, table: str, words: str) -> None:
+    root = celeba()
+    (root / "list_attr_celeba.txt").write_text(table)
+    with pytest.raises(DataError, match=words):
+        CelebaAttributes().read(root)

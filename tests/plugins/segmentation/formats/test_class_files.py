@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from visiongraft.errors import DataError
+from visiongraft.plugins.segmentation.formats.class_files import read_classes
+
+NAMES = ("Sky", "Road marking")
+COLOURS = ((128, 128, 128), (1, 2, 3))
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"label_colors.txt": "128 128 128\tSky\n\n1 2 3   Road marking\n"},
+        {"colormap.csv": "name,r,g,b\nSky,128,128,128\nRoad marking,1,2,3\n"},
+        {"class_dict.csv": "r, g, b, NAME\n128,128,128,Sky\n1,2,3,Road marking\n"},
+        {
+            "label_colors.txt": "128 128 128 Sky\n1 2 3 Road marking",
+            "classes.txt": "Road marking\nSky",
+        },
+    ],
+    ids=str,
+)
+def test_colour_maps_of_both_forms_are_read(files: dict[str, str], tmp_path: Path) -> None:
+    assert read_classes(write(tmp_path, files)) == (NAMES, COLOURS)
+
+
+def test_class_names_come_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    write(tmp_path, {"classes.txt": "\ufeffroad\n sky \n\ncar\n"})
+    assert read_classes(tmp_path) == (("road", "sky", "car"), ())
+
+
+def test_without_a_file_nothing_is_named(tmp_path: Path) -> None:
+    assert read_classes(tmp_path) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"classes.txt": "\n"}, "classes.txt names no class"),
+        ({"classes.txt": "a\nb\na\n"}, r"classes.txt: label names \['a'\] appear more than once"),
+        ({"label_colors.txt": "1 2 sky\n"}, "entry 1: .* is not three numbers"),
+        ({"label_colors.txt": "1 2 300 sky\n"}, "entry 1: .* is not three numbers"),
+        ({"label_colors.txt": "1 2 3\n"}, "entry 1: .* is not three numbers"),
+        ({"label_colors.txt": "1 2 3 a\n1 2 3 b\n"}, "names a colour twice"),
+        ({"colormap.csv": "name,red\n"}, "needs the columns name, r, g, b"),
+        ({"colormap.csv": "name,r,g,b\nsky,1,2\n"}, "entry 1: .* is not three numbers"),
+        ({"colormap.csv": "", "colormap.txt": ""}, "are both colour maps; keep one"),
+        ({"colormap.txt": "1 2 3 a", "classes.txt": "b"}, "name different classes; remove one"),
+    ],
+    ids=str,
+)
+def test_a_bad_file_is_refused_in_one_line(
+    files: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_classes(write(tmp_path, files))
+    assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"stra\xdfe\n")
+    with pytest.raises(DataError, match="is no UTF-8 text"):
+        read_classes(tmp_path)
