@@ -39,7 +39,7 @@ coverage: tests
 	        || { echo "error: tests cover less than 90 % of $$part/" >&2; exit 1; }; \
 	done
 
-demo: .venv/installed  ## Fine-tune on pictures, prove it, export it, predict with the file
+demo: .venv/installed  ## Fine-tune on images, prove it, export it, predict with the file
 	$(PYTHON) -m visiongraft demo --out $(DEMO)
 
 docs: .venv/installed  ## Build the documentation into site/

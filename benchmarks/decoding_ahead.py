@@ -1,6 +1,6 @@
 """What the decoding thread saves: a folder of JPEG files predicted with and without it.
 
-    python benchmarks/decoding_ahead.py [--file FILE.onnx] [--pictures N] [--repeat N]
+    python benchmarks/decoding_ahead.py [--file FILE.onnx] [--images N] [--repeat N]
 
 "in turn" decodes each batch and then runs it; "ahead" is ``Predictor.predict``. Both take turns, in
 wall time, since that is what a second thread saves; figures are medians.
@@ -31,14 +31,14 @@ SIZES = {"480x640": (480, 640), "1080x1920": (1080, 1920)}
 BATCH = 8
 
 
-def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+def write_images(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
     """Write JPEG files that cost about what photographs do to decode."""
     random, paths = np.random.default_rng(0), []
     for number in range(count):
         coarse = random.integers(0, 256, (size[0] // 8, size[1] // 8, 3), np.uint8)
-        picture = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+        image = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
         paths.append(folder / f"{number}.jpg")
-        picture.save(paths[-1], quality=90)
+        image.save(paths[-1], quality=90)
     return paths
 
 
@@ -66,7 +66,7 @@ def ahead(predictor: Predictor, paths: list[Path]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file", type=Path)
-    parser.add_argument("--pictures", type=int, default=48)
+    parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=5)
     given = parser.parse_args()
     machine = describe_machine()
@@ -75,10 +75,10 @@ def main() -> None:
         file = given.file or folder / "model.onnx"
         if given.file is None:
             export(file)
-        print(f"{machine['cpu']}, {machine['cores']} cores; {given.pictures} files, batch {BATCH}")
+        print(f"{machine['cpu']}, {machine['cores']} cores; {given.images} files, batch {BATCH}")
         for label, size in SIZES.items():
             (folder / label).mkdir()
-            paths = write_pictures(folder / label, given.pictures, size)
+            paths = write_images(folder / label, given.images, size)
             for threads in sorted({1, machine["cores"]}):
                 predictor = Predictor(file, threads=threads)
                 in_turn(predictor, paths[:BATCH])

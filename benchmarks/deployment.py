@@ -5,7 +5,7 @@
 
 For each model the commands ``fit``, ``export`` (fp32, fp16, int8), ``verify``, ``bench`` and ``predict``
 run one after the other, as they stand on standard error. Then a fresh process that imports neither
-visiongraft nor torch predicts the same pictures by onnxruntime alone. Printed is one table.
+visiongraft nor torch predicts the same images by onnxruntime alone. Printed is one table.
 
 What is in ``--out`` already is not made again, but for the timing: delete a model's folder, or its
 ``.onnx`` files, to make them anew. A precision that is refused is a line of the table too.
@@ -29,8 +29,8 @@ from PIL import Image
 
 COMMAND = Path(sys.executable).with_name("visiongraft")
 PRECISIONS = ("fp32", "fp16", "int8")
-PICTURES = 4  # that both ways predict
-SAME = 1e-3  # of the largest value: a batch is summed in another order than one picture
+IMAGES = 4  # that both ways predict
+SAME = 1e-3  # of the largest value: a batch is summed in another order than one image
 
 PLAIN = """
 import sys
@@ -40,8 +40,8 @@ file, folder, *names = sys.argv[1:]
 session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 outputs = [output.name for output in session.get_outputs()]
 for name in names:
-    picture = np.asarray(ImageOps.exif_transpose(Image.open(name)).convert("RGB"))
-    found = session.run(outputs, {"images": picture[None]})
+    image = np.asarray(ImageOps.exif_transpose(Image.open(name)).convert("RGB"))
+    found = session.run(outputs, {"images": image[None]})
     np.savez(folder + "/" + name.split("/")[-1] + ".npz", **dict(zip(outputs, found)))
 assert not {"visiongraft", "torch"} & set(sys.modules)
 """
@@ -58,15 +58,15 @@ class Model:
     Attributes:
         name: Of its folder.
         task: The task.
-        data: Folder of the data set.
-        pictures: Folder of pictures in it, to time and to predict.
+        data: Folder of the dataset.
+        images: Folder of images in it, to time and to predict.
         words: What else ``fit`` is told.
     """
 
     name: str
     task: str
     data: str
-    pictures: str
+    images: str
     words: str
 
     @property
@@ -158,7 +158,7 @@ def certificates(model: Model, data: Path, folder: Path) -> dict[str, dict[str, 
 def same(task: str, predicted: dict[str, Any], plain: Any, folder: Path) -> float:
     """Give how far the command's prediction is from the plain one, relative to the largest value."""
     if task == "segmentation":
-        (mask,) = folder.glob(f"*-{Path(predicted['picture']).stem}.mask.png")
+        (mask,) = folder.glob(f"*-{Path(predicted['image']).stem}.mask.png")
         return float(np.mean(np.asarray(Image.open(mask)) != plain["labels"][0]))
     if task == "detection":
         count = int(plain["count"][0])
@@ -173,16 +173,16 @@ def same(task: str, predicted: dict[str, Any], plain: Any, folder: Path) -> floa
     return max(float(np.abs(np.array(a) - b).max() / np.abs(b).max()) for a, b in pairs)
 
 
-def predict_both_ways(model: Model, file: Path, pictures: Path) -> str:
+def predict_both_ways(model: Model, file: Path, images: Path) -> str:
     """Predict by the command and by onnxruntime alone, and compare."""
-    names = sorted(path for path in pictures.iterdir() if path.is_file())[:PICTURES]
+    names = sorted(path for path in images.iterdir() if path.is_file())[:IMAGES]
     out = file.with_name(f"{file.stem}-predicted")
     _, answer = call("predict", file, *names, "--out", out)
     words = [sys.executable, "-c", PLAIN, file, out, *names]
     subprocess.run([str(word) for word in words], check=True, cwd=out)
     worst = 0.0
     for one in answer["predictions"]:
-        with np.load(out / f"{Path(one['picture']).name}.npz") as plain:
+        with np.load(out / f"{Path(one['image']).name}.npz") as plain:
             worst = max(worst, same(model.task, one, plain, out))
     if not worst <= SAME:
         raise SystemExit(f"{file}: plain onnxruntime gives something else, by {worst:.1e}")
@@ -199,8 +199,8 @@ def rows(model: Model, given: argparse.Namespace) -> Iterator[list[str]]:
         code, verdict = call("verify", file, "--data", data)
         if code or not verdict["passed"]:
             raise SystemExit(f"{file} is not what was certified: {verdict}")
-    pictures = data / model.pictures
-    timing = ["--threads", given.threads, "--seconds", given.seconds, "--data", pictures]
+    images = data / model.images
+    timing = ["--threads", given.threads, "--seconds", given.seconds, "--data", images]
     _, bench = call("bench", *made.values(), "--model", folder / "run", *timing)
     given.machines.add(
         f"{bench['machine']['cpu']} ({', '.join(bench['machine']['instructions'])}), "
@@ -228,7 +228,7 @@ def rows(model: Model, given: argparse.Namespace) -> Iterator[list[str]]:
             " ".join(
                 f"{times['PyTorch eager', b] / p:.2f}" for b, p in zip((1, 8), p50, strict=True)
             ),
-            predict_both_ways(model, file, pictures),
+            predict_both_ways(model, file, images),
         ]
 
 

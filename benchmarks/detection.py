@@ -1,9 +1,9 @@
 """What pretrained backbones are worth for detection: the same training from three starts.
 
     python benchmarks/detection.py [--data FOLDER] [--set NAME] [--weights FILE] [--epochs N]
-        [--head NAME] [--size N] [--export] [--picture FILE]
+        [--head NAME] [--size N] [--export] [--image FILE]
 
-FOLDER/NAME holds a data set in any form that detection reads, such as ``raccoon`` or ``coco256``;
+FOLDER/NAME holds a dataset in any form that detection reads, such as ``raccoon`` or ``coco256``;
 without FOLDER shapes are drawn on photographs of scikit-image. Trained are
 ``bundled/efficientnet_lite0``, ``torchvision/mobilenet_v2`` from a weights file if one is given, and
 ``bundled/efficientnet_lite0`` from random weights, all for the same number of epochs.
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 import visiongraft
 
-# By hand, on the validation part of each. With 128 pictures of 80 labels, training everything from
+# By hand, on the validation part of each. With 128 images of 80 labels, training everything from
 # the start learns nothing in this time; the head on frozen features does.
 EPOCHS = {"raccoon": 10, "coco256": 10}
 TUNING = {
@@ -50,8 +50,8 @@ class Progress:
             self.best = found
 
 
-def draw_shapes(folder: Path, pictures: int = 80) -> Path:
-    """Draw discs, squares and triangles of random colours on crops of photographs."""
+def draw_shapes(folder: Path, count: int = 80) -> Path:
+    """Draw discs, squares and triangles of random colors on crops of photographs."""
     import skimage.data
 
     random = np.random.default_rng(0)
@@ -59,10 +59,10 @@ def draw_shapes(folder: Path, pictures: int = 80) -> Path:
     names = ["disc", "square", "triangle"]
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for i in range(pictures):
+    for i in range(count):
         photo = photos[i % len(photos)]
         y, x = (int(random.integers(0, n - 200)) for n in photo.shape[:2])
-        picture = Image.fromarray(photo[y : y + 200, x : x + 200])
+        image = Image.fromarray(photo[y : y + 200, x : x + 200])
         images.append({"id": i, "file_name": f"{i:03d}.png", "height": 200, "width": 200})
         for left in (0, 100)[: int(random.integers(1, 3))]:
             side = int(random.integers(50, 95))
@@ -70,7 +70,7 @@ def draw_shapes(folder: Path, pictures: int = 80) -> Path:
             kind = int(random.integers(3))
             corners = [(x, y), (x + side, y + side)]
             fill = tuple(int(v) for v in random.integers(0, 256, 3))
-            brush = ImageDraw.Draw(picture)
+            brush = ImageDraw.Draw(image)
             if kind == 0:
                 brush.ellipse(corners, fill=fill)
             elif kind == 1:
@@ -79,7 +79,7 @@ def draw_shapes(folder: Path, pictures: int = 80) -> Path:
                 brush.polygon([(x, y + side), (x + side, y + side), (x + side // 2, y)], fill=fill)
             row = {"id": len(rows), "image_id": i, "category_id": kind, "bbox": [x, y, side, side]}
             rows.append(row)
-        picture.save(folder / f"{i:03d}.png")
+        image.save(folder / f"{i:03d}.png")
     categories = [{"id": i, "name": name} for i, name in enumerate(names)]
     content = {"images": images, "annotations": rows, "categories": categories}
     (folder / "shapes.json").write_text(json.dumps(content))
@@ -87,27 +87,27 @@ def draw_shapes(folder: Path, pictures: int = 80) -> Path:
 
 
 def train(
-    name: str, data: Path, export: bool, picture: Path | None, **settings: Any
+    name: str, data: Path, export: bool, image: Path | None, **settings: Any
 ) -> dict[str, Any]:
     """Train once, and give the scores."""
     print(name, flush=True)
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
         model = visiongraft.fit(
-            data, task="detection", listeners=[progress], out=Path(folder) / "run", **settings
+            data, task="detection", callbacks=[progress], out=Path(folder) / "run", **settings
         )
         row = {"start": name, "seconds": time.perf_counter() - progress.start, **progress.best}
         if export:
             found = model.export(Path(folder) / "model.onnx")
             row["mAP_torch"], row["mAP_onnx"] = found.metric_torch, found.metric_exported
             print(f"  exported: mAP {found.metric_exported:.4f}, PyTorch {found.metric_torch:.4f}")
-        if picture is not None:
-            draw_grid(model, picture)
+        if image is not None:
+            draw_grid(model, image)
     return row
 
 
 def draw_grid(model: visiongraft.TransferModel, file: Path, columns: int = 4) -> None:
-    """Draw what the model finds in the first validation pictures, and how sure it may be."""
+    """Draw what the model finds in the first validation images, and how sure it may be."""
     assert model.validation is not None
     some = [model.validation.load(i) for i in range(columns)]
     grid = Image.new("RGB", (columns * 200, 200))
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--head", default="ssdlite")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--picture", type=Path, help="draw what the first one finds")
+    parser.add_argument("--image", type=Path, help="draw what the first one finds")
     parser.add_argument("--export", action="store_true", help="also compare the exported files")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -148,8 +148,8 @@ def main() -> None:
         rows = []
         for start in starts:
             name = start["backbone"] + (", random" if start.get("weights", "") is None else "")
-            rows.append(train(name, data, given.export, given.picture, **common, **start))
-            given.picture = None  # of the first one only
+            rows.append(train(name, data, given.export, given.image, **common, **start))
+            given.image = None  # of the first one only
     print(f"\n{'start':36} {'seconds':>8} {'mAP':>7} {'AP50':>7} {'AP75':>7}")
     for row in rows:
         scores = " ".join(f"{row.get(name) or 0:7.3f}" for name in ("mAP", "AP50", "AP75"))

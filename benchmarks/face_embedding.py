@@ -5,8 +5,8 @@
 FOLDER is anything that the task reads, best with a validation part of its own, such as the ORL faces
 with ``people_train.txt`` and ``people_val.txt``; without one, heads are drawn. The embedding before
 is the backbone's own: the pooled features of the ImageNet network, as unit vectors. Both are measured
-on the same pictures of people who are not in training: 10-fold verification accuracy on the same
-pairs, and rank-1. The best epoch is chosen by those very pictures, so the last one is printed too.
+on the same images of people who are not in training: 10-fold verification accuracy on the same
+pairs, and rank-1. The best epoch is chosen by those very images, so the last one is printed too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def row(name: str, results: dict[str, Any]) -> str:
 
 def compare(data: str, given: argparse.Namespace) -> None:
     splits = FaceEmbedding().read(data)
-    print(f"{len(splits.train)} training, {len(splits.validation)} validation pictures")
+    print(f"{len(splits.train)} training, {len(splits.validation)} validation images")
     before = measure_backbone(splits.validation, given.backbone, given.weights)
     print(f"{'':<28} 10-fold accuracy    EER      rank-1")
     print(row("untrained embedding", before), flush=True)
@@ -83,7 +83,7 @@ def compare(data: str, given: argparse.Namespace) -> None:
             schedule=given.schedule,
             epochs=given.epochs,
             seed=seed,
-            listeners=[epochs],
+            callbacks=[epochs],
         )
         after = model.facts["metrics"]
         print(f"seed {seed}, {time.perf_counter() - start:.0f} s")

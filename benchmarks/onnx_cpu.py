@@ -46,7 +46,7 @@ print(time.perf_counter() - start[0], time.process_time() - start[1])
 
 
 class Bare(nn.Module):
-    """The network and the decoding alone, on preprocessed pictures."""
+    """The network and the decoding alone, on preprocessed images."""
 
     def __init__(self, graph: InferenceGraph) -> None:
         super().__init__()
@@ -148,12 +148,12 @@ def compare(model: TransferModel, folder: Path, size: str, batch: int, seconds: 
 
 def first_answer(path: Path, folder: Path) -> None:
     """Time a fresh process from its first line to its first prediction."""
-    picture = folder / "picture.jpg"
+    image = folder / "image.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    Image.fromarray(noise).resize((640, 480)).save(picture)
+    Image.fromarray(noise).resize((640, 480)).save(image)
     found = []
     for _ in range(7):
-        command = [sys.executable, "-c", FIRST_ANSWER, str(path), str(picture)]
+        command = [sys.executable, "-c", FIRST_ANSWER, str(path), str(image)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append([float(word) for word in done.stdout.split()])
     wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
@@ -182,7 +182,7 @@ def main() -> None:
             OnnxExporter().export(model, folder / "whole.onnx", None)
             export_bare(model.inference_graph(), folder / "bare.onnx")
             print(
-                f"{backbone}\n    pictures     inside     bare   +torch   +numpy    eager   "
+                f"{backbone}\n    images     inside     bare   +torch   +numpy    eager   "
                 "inside against: +torch  +numpy    eager"
             )
             for size in given.size:

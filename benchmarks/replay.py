@@ -49,7 +49,7 @@ def timed_fit(data: str, epochs: int, **settings: Any) -> Clock:
             schedule="linear_probe",
             epochs=epochs,
             out=Path(folder) / "run",
-            listeners=[clock],
+            callbacks=[clock],
             **settings,
         )
     return clock

@@ -18,12 +18,12 @@ log = logging.getLogger("visiongraft")
 
 
 class Features(NamedTuple):
-    """What a backbone makes of a batch of pictures.
+    """What a backbone makes of a batch of images.
 
     Attributes:
         maps: Feature maps (N, C_i, H_i, W_i), from fine to coarse, one per entry of
             ``Backbone.channels``.
-        pooled: One embedding per picture, (N, embedding_dim).
+        pooled: One embedding per image, (N, embedding_dim).
     """
 
     maps: tuple[Tensor, ...]
@@ -41,7 +41,7 @@ class BackboneInfo:
         channels: Channels of each feature map.
         strides: Stride of each feature map in input pixels, ascending.
         embedding_dim: Length of the pooled embedding.
-        preprocess: How pictures must be prepared.
+        preprocess: How images must be prepared.
         in_channels: Number of image channels.
         provenance: Where the weights came from: ``source``, ``weights``, ``license``,
             ``sha256`` as far as known.
@@ -81,7 +81,7 @@ class Backbone(nn.Module, ABC):
         """Compute feature maps and embedding.
 
         Args:
-            images: float (N, in_channels, H, W), normalised as ``info.preprocess`` says.
+            images: float (N, in_channels, H, W), normalized as ``info.preprocess`` says.
 
         Returns:
             Maps from fine to coarse and the pooled embedding.

@@ -19,11 +19,11 @@ class Disagreement:
     Attributes:
         difference: Largest absolute difference of real-valued outputs, relative to the largest
             absolute reference value of the same output.
-        flips: How many decisions (classes, counts, masks ...) differ.
+        mismatches: How many decisions (classes, counts, masks ...) differ.
     """
 
     difference: float
-    flips: int
+    mismatches: int
 
 
 def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
@@ -42,7 +42,7 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
         >>> compare_arrays(a, b)
         Disagreement(difference=0.1, flips=1)
     """
-    difference, flips = 0.0, 0
+    difference, mismatches = 0.0, 0
     if reference.keys() != candidate.keys():
         return Disagreement(float("inf"), 0)
     for name, expected in reference.items():
@@ -50,11 +50,11 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
         if expected.shape != got.shape:
             return Disagreement(float("inf"), 0)
         if not np.issubdtype(expected.dtype, np.floating):
-            flips += int((expected != got).sum())
+            mismatches += int((expected != got).sum())
         elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
             difference = float("inf")
         elif expected.size:
             scale = max(float(np.abs(expected).max()), 1e-12)
             worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
             difference = max(difference, round(worst, 12))
-    return Disagreement(difference, flips)
+    return Disagreement(difference, mismatches)

@@ -81,7 +81,7 @@ class RuntimeProviderError(VisiongraftError):
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Say what a misspelt name may have meant, as the end of an error message.
+    """Say what a misspelled name may have meant, as the end of an error message.
 
     Args:
         name: What the user wrote.

@@ -26,8 +26,8 @@ class ExportedModel(Protocol):
 
     metadata: dict[str, Any]
 
-    def predict(self, pictures: Any, batch_size: int = 16, save: Path | None = None) -> list[Any]:
-        """Give one prediction per picture; ``save`` is a folder for pictures with them drawn on."""
+    def predict(self, images: Any, batch_size: int = 16, save: Path | None = None) -> list[Any]:
+        """Give one prediction per image; ``save`` is a folder for images with them drawn on."""
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
         """Give the task's decoded results for uint8 (N, H, W, C)."""

@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Check:
+class Comparison:
     """One comparison of the exported file with PyTorch.
 
     Attributes:
-        inputs: ``"random"``, ``"real"``, or ``"plain"``: black, white and grey ones.
-        batch: Pictures per call.
-        pictures: Pictures compared in all.
+        inputs: ``"random"``, ``"real"``, or ``"plain"``: black, white and gray ones.
+        batch: Images per call.
+        images: Images compared in all.
         sizes: The (height, width) pairs that were tried, in pixels, from the smallest to the
             largest; of very many some.
         difference: Worst difference, relative to the largest absolute reference value.
-        flips: Decisions that changed.
-        worst: Which picture differs most, by its position: an exported file must not tell the names
+        mismatches: Decisions that changed.
+        worst: Which image differs most, by its position: an exported file must not tell the names
             of the files it was tried on.
         decisions: How many decisions were compared: the values of all integer results.
-        undecided: Pictures on which PyTorch itself decides otherwise, and as the file does, if their
+        near_ties: Images on which PyTorch itself decides otherwise, and as the file does, if their
             values change by at most 0.02 of 255; their decisions are no flips.
     """
 
     inputs: str
     batch: int
-    pictures: int
+    images: int
     sizes: tuple[tuple[int, int], ...]
     difference: float
-    flips: int
+    mismatches: int
     worst: str
     decisions: int = 0
-    undecided: int = 0
+    near_ties: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class Certificate:
         tolerance: Largest relative difference that is accepted; ``None`` for a lower precision, which
             is held to ``budget`` instead.
         headline: Name of the task's metric.
-        metric_torch: The metric in PyTorch on the real pictures; ``None`` without targets.
-        metric_exported: The metric of the exported file on the same pictures.
-        data_sha256: Hash over the shapes and values of the real pictures that the metric is over,
+        metric_torch: The metric in PyTorch on the real images; ``None`` without targets.
+        metric_exported: The metric of the exported file on the same images.
+        data_sha256: Hash over the shapes and values of the real images that the metric is over,
             in order; ``None`` without any.
         versions: Versions of the libraries that made and checked the file.
-        warnings: What a reader must know, such as that no real picture was tried.
+        warnings: What a reader must know, such as that no real image was tried.
         precision: What the network computes in, such as ``"fp32"``.
         budget: By how much a lower precision may worsen the metric, in its own unit; ``None`` for
             the full precision, where no decision may change.
         settings: How a lower precision was made, as JSON values.
-        backbone: Name, source, weights, licence and hash of the backbone's pretrained weights, as
+        backbone: Name, source, weights, license and hash of the backbone's pretrained weights, as
             far as they are known.
         content_sha256: Hash over the bytes of the file without the certificate in it; ``None`` if
             the exporter does not give one.
@@ -71,7 +71,7 @@ class Certificate:
 
     file: str
     format: str
-    checks: tuple[Check, ...]
+    checks: tuple[Comparison, ...]
     tolerance: float | None
     headline: str
     metric_torch: float | None
@@ -91,25 +91,25 @@ class Certificate:
         return max(check.difference for check in self.checks)
 
     @property
-    def flips(self) -> int:
+    def mismatches(self) -> int:
         """Changed decisions over all checks."""
-        return sum(check.flips for check in self.checks)
+        return sum(check.mismatches for check in self.checks)
 
     @property
-    def undecided(self) -> int:
-        """Pictures, over all checks, that PyTorch itself leaves undecided."""
-        return sum(check.undecided for check in self.checks)
+    def near_ties(self) -> int:
+        """Images, over all checks, that PyTorch itself leaves undecided."""
+        return sum(check.near_ties for check in self.checks)
 
     @property
     def changed(self) -> float | None:
-        """Share of decisions that changed on real pictures given one by one, if there were any."""
+        """Share of decisions that changed on real images given one by one, if there were any."""
         single = [check for check in self.checks if (check.inputs, check.batch) == ("real", 1)]
         decisions = sum(check.decisions for check in single)
-        return sum(check.flips for check in single) / decisions if decisions else None
+        return sum(check.mismatches for check in single) / decisions if decisions else None
 
     def to_json(self) -> dict[str, Any]:
         """Give all fields, and what is computed of them, as JSON values."""
-        totals = ("difference", "flips", "undecided", "changed")
+        totals = ("difference", "mismatches", "near_ties", "changed")
         return {**asdict(self), **{name: getattr(self, name) for name in totals}}
 
 
@@ -133,7 +133,7 @@ class Exporter(ABC):
         Args:
             model: The trained model; ``model.inference_graph()`` is what to trace.
             path: Where the file goes; it appears there only after every check has passed.
-            samples: Real pictures with targets to verify on, or ``None``.
+            samples: Real images with targets to verify on, or ``None``.
             options: The exporter's own.
 
         Returns:

@@ -74,7 +74,7 @@ def fit(
     device: str | None = None,
     seed: int = 0,
     resume: bool = False,
-    listeners: Sequence[str | object] = ("progress", "curves"),
+    callbacks: Sequence[str | object] = ("progress", "curves"),
 ) -> TransferModel:
     """Fine-tune a backbone for a task.
 
@@ -92,33 +92,33 @@ def fit(
         validation: Share held out where the data name no validation part, in (0, 1).
         size: Network input in pixels, one number or (height, width); the task's or else the
             backbone's if ``None``.
-        resize: ``"crop"`` keeps the aspect ratio and takes the centre, ``"stretch"`` takes the
-            whole picture, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
-        in_channels: Channels of the pictures: 3, 1 (grey) or what the data hold.
-        batch_size: Pictures per forward pass and process.
+        resize: ``"crop"`` keeps the aspect ratio and takes the center, ``"stretch"`` takes the
+            whole image, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
+        in_channels: Channels of the images: 3, 1 (gray) or what the data hold.
+        batch_size: Images per forward pass and process.
         learning_rate: Peak learning rate of the schedule's main phases; its own if ``None``.
         optimizer: ``"adamw"`` or ``"sgd"``.
-        weight_decay: Weight decay; never applied to biases and normalisation weights.
+        weight_decay: Weight decay; never applied to biases and normalization weights.
         transfer_loss: What is added to the task's loss to tie the backbone to its pretrained self,
             such as ``"l2_sp(alpha=0.01)"``; ``None`` for nothing.
-        views: Augment with this number of fixed views per picture instead of anew each epoch, so
+        views: Augment with this number of fixed views per image instead of anew each epoch, so
             that they can be replayed.
         replay: ``"auto"``, ``True`` or ``False``: store what frozen stages compute and play it back.
         replay_dtype: Type to store, ``"float32"`` or ``"float16"``.
         replay_budget: Disk space that replay may use, in bytes.
         precision: ``"no"``, ``"fp16"`` or ``"bf16"``: mixed precision in training.
-        accumulate: Batches per optimiser step.
+        accumulate: Batches per optimizer step.
         clip_norm: Largest gradient norm; ``None`` clips nothing.
         ema: Decay of an average of the weights, such as 0.99; ``None`` for none. With it, the
             averaged weights are evaluated and saved.
         patience: Epochs without improvement after which a phase ends; ``None`` for never.
-        checkpoint_every: Optimiser steps between checkpoints within an epoch; ``None`` for none
+        checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` for none
             within an epoch.
-        workers: Processes that load pictures; chosen by the device if ``None``.
+        workers: Processes that load images; chosen by the device if ``None``.
         device: ``"cpu"`` or ``"cuda"``; the best there is if ``None``.
         seed: Fixes everything random; on a CPU two equal runs give identical weights.
         resume: Go on where the run in ``out`` stopped; all settings come from there.
-        listeners: Names of listeners, or objects that implement run hooks.
+        callbacks: Names of callbacks, or objects that implement run hooks.
 
     Returns:
         The model of the best epoch.
@@ -149,23 +149,23 @@ def fit(
         run.warnings = (*splits.warnings, *checked.report.warnings)
         if resume and checkpoint is None:
             run.warnings += ("no checkpoint was written before the end; the run begins anew",)
-        told = listen(listeners)
+        hooks = listen(callbacks)
         _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
             config.write(folder)  # only now: input that is refused leaves no run behind
-        engine = Engine(run, told, accelerator)
+        engine = Engine(run, hooks, accelerator)
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # only training needs it, and its copy of the backbone
             facts = _facts(run, splits, checked)
-            model = TransferModel(run.network, facts, checked.validation, folder, told)
+            model = TransferModel(run.network, facts, checked.validation, folder, hooks)
             if folder is not None and engine.main:
                 model.save(folder / "model")
             if engine.main:
-                told.hook.run_finished(run=run)
+                hooks.hook.run_finished(run=run)
         except BaseException as error:
             if engine.main:
-                told.hook.run_failed(run=run, error=error)
+                hooks.hook.run_failed(run=run, error=error)
             raise
         accelerator.wait_for_everyone()
     return model
@@ -362,7 +362,7 @@ def _build(
         network=network,
         schedule=schedule,
         training=checked.train,
-        held_out=checked.validation,
+        validation=checked.validation,
         folder=folder,
         scratch=scratch,
     )
@@ -378,7 +378,7 @@ def _check_first_phase(run: Run) -> None:
 
 
 def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
-    best = run.progress.best or {}
+    best = run.state.best or {}
     phases: dict[int, dict[str, Any]] = {}
     for record in run.history:
         phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
@@ -397,6 +397,6 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
         "receipts": {
             f"phase {r['phase']}": f"{len(r['frozen'])} frozen tensors unchanged, "
             f"{r['modules_in_eval']} modules kept in evaluation mode"
-            for r in run.progress.receipts
+            for r in run.state.receipts
         },
     }

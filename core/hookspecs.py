@@ -5,7 +5,7 @@ Python file named on the command line by ``--plugin``. It marks functions with
 ``visiongraft.hookimpl``; a function may take any subset of its hook's arguments.
 
 Registration hooks are pure: they take nothing and return what the plugin provides. Run hooks are
-implemented by listeners, which a user chooses per run; installing a plugin changes nobody's run.
+implemented by callbacks, which a user chooses per run; installing a plugin changes nobody's run.
 
 A plugin may say which version of these hooks and contracts it was written for::
 
@@ -151,12 +151,12 @@ class RegistrationHooks:
         """
 
     @hookspec
-    def register_listeners(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
-        """Provide listeners for runs: classes whose objects implement some of ``RunHooks``.
+    def register_callbacks(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
+        """Provide callbacks for runs: classes whose objects implement some of ``RunHooks``.
 
         Returns:
             Classes that are called without arguments, each found by its ``name``:
-            ``fit(..., listeners=["progress", "mine"])``.
+            ``fit(..., callbacks=["progress", "mine"])``.
 
         Example:
             ::
@@ -169,13 +169,13 @@ class RegistrationHooks:
                         print("done")
 
                 @hookimpl
-                def register_listeners():
+                def register_callbacks():
                     return [Bell]
         """
 
 
 class RunHooks:
-    """What a listener of one run may hear; only the main process tells it.
+    """What a callback of one run may hear; only the main process tells it.
 
     The order is ``run_started``, then for each phase ``phase_started``, ``step_ended`` and
     ``epoch_ended`` and ``phase_ended``, at last ``run_finished`` or ``run_failed``.
@@ -216,7 +216,7 @@ class RunHooks:
 
     @hookspec
     def step_ended(self, run: Run, step: int, steps: int, losses: dict[str, float]) -> None:
-        """The optimiser has made a step.
+        """The optimizer has made a step.
 
         Args:
             run: The run.
@@ -295,7 +295,7 @@ class RunHooks:
 
                 @hookimpl
                 def run_finished(self, run):
-                    print(run.progress.best)
+                    print(run.state.best)
         """
 
     @hookspec
@@ -318,7 +318,7 @@ class RunHooks:
     def exported(self, model: TransferModel, path: Path, certificate: Certificate) -> None:
         """A model is exported, proved and in its place.
 
-        Told to the listeners that ``model.export`` was given, else to those of the run that the
+        Told to the callbacks that ``model.export`` was given, else to those of the run that the
         model came out of, if it has not been loaded from a folder since.
 
         Args:

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from visiongraft.backbone import BackboneInfo
 from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
-from visiongraft.data.images import PictureSamples
+from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
@@ -24,7 +24,7 @@ from visiongraft.exporter import Certificate
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.contracts import read_labelled, read_splits
+from visiongraft.registry.contracts import read_labeled, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import load_network, model_folder, save_model
@@ -38,21 +38,21 @@ class TransferModel:
     """A network with what is known about it.
 
     ``visiongraft.fit`` and ``visiongraft.load`` make these. A task may add verbs of its own, see
-    ``Task.verbs``.
+    ``Task.model_methods``.
 
     Attributes:
         network: Backbone and head, in evaluation mode.
         facts: Training, data and metrics, as JSON values.
         validation: Held-out samples of the training data, if at hand.
         run_folder: The run it came out of, if known.
-        told: The listeners of the run that it came out of, if that was in this process.
+        callbacks: The callbacks of the run that it came out of, if that was in this process.
     """
 
     network: Network
     facts: dict[str, Any] = field(default_factory=dict)
     validation: Samples | None = field(default=None, repr=False)
     run_folder: Path | None = None
-    told: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
+    callbacks: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -60,16 +60,16 @@ class TransferModel:
         return self.network.task
 
     def __getattr__(self, name: str) -> Any:
-        """Give one of the task's verbs; see ``Task.verbs``."""
+        """Give one of the task's verbs; see ``Task.model_methods``."""
         network = self.__dict__.get("network")  # not there yet while a copy is being made
-        verbs = {} if network is None else network.task.verbs()
-        if name in verbs:
-            return partial(verbs[name], self)
-        hint = near_matches(name, verbs) if verbs else ""
+        model_methods = {} if network is None else network.task.model_methods()
+        if name in model_methods:
+            return partial(model_methods[name], self)
+        hint = near_matches(name, model_methods) if model_methods else ""
         raise AttributeError(f"a model has no {name!r}{hint}")
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.task.verbs()})
+        return sorted({*super().__dir__(), *self.task.model_methods()})
 
     @property
     def backbone_info(self) -> BackboneInfo:
@@ -84,25 +84,25 @@ class TransferModel:
         save: str | Path | None = None,
         tile: int | tuple[int, int] | None = None,
     ) -> list[Any]:
-        """Predict pictures.
+        """Predict images.
 
         Args:
             images: A path, a folder, an array (H, W, C) uint8, a PIL image, a tensor (C, H, W)
                 uint8 or float in 0..1, or a sequence of these.
-            batch_size: Pictures per forward pass.
-            save: Folder for pictures with the predictions drawn on them, and for files that
+            batch_size: Images per forward pass.
+            save: Folder for images with the predictions drawn on them, and for files that
                 predictions have, such as masks.
-            tile: Side, or height and width, of the overlapping windows in pixels that big pictures
+            tile: Side, or height and width, of the overlapping windows in pixels that big images
                 are cut into, for tasks that predict maps such as masks.
 
         Returns:
-            One typed prediction per picture, in order, also if there is only one picture.
+            One typed prediction per image, in order, also if there is only one image.
 
         Raises:
-            DataError: A picture cannot be read.
+            DataError: An image cannot be read.
             OptionError: The task predicts no maps, and ``tile`` is given.
         """
-        samples = PictureSamples.of(images)
+        samples = ImageSamples.of(images)
         found: dict[int, Any] = {}
         for decoded, _, indices in self._decoded(samples, batch_size, list, tile):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
@@ -114,26 +114,26 @@ class TransferModel:
     def evaluate(
         self, data: Any, *, batch_size: int = 32, tile: int | tuple[int, int] | None = None
     ) -> dict[str, Any]:
-        """Measure the model on labelled data.
+        """Measure the model on labeled data.
 
         Args:
             data: In any form that ``fit`` takes; of data with several parts the test part, else
                 the validation part.
-            batch_size: Pictures per forward pass.
+            batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``pictures`` and ``unreadable`` counts.
+            The task's metrics, and ``images`` and ``unreadable`` counts.
 
         Raises:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         samples, unreadable = drop_unreadable(
-            read_labelled(self.task, data), self.backbone_info.in_channels
+            read_labeled(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
         results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
-        return {**results, "pictures": len(samples), "unreadable": unreadable}
+        return {**results, "images": len(samples), "unreadable": unreadable}
 
     def export(
         self,
@@ -141,7 +141,7 @@ class TransferModel:
         *,
         format: str | None = None,
         data: Any = None,
-        listeners: Sequence[str | object] | None = None,
+        callbacks: Sequence[str | object] | None = None,
         **options: Any,
     ) -> Certificate:
         """Write the model into one file that is proved to agree with PyTorch.
@@ -149,9 +149,9 @@ class TransferModel:
         Args:
             path: Where to.
             format: An exporter's name; found by the file's suffix if ``None``.
-            data: Labelled pictures to prove it on; the held-out part of the training data if
+            data: Labeled images to prove it on; the held-out part of the training data if
                 ``None`` and at hand. Without any, the certificate says so.
-            listeners: Names or objects, whose ``exported`` hook is told; those of the run if
+            callbacks: Names or objects, whose ``exported`` hook is told; those of the run if
                 ``None``.
             options: The exporter's own.
 
@@ -163,7 +163,7 @@ class TransferModel:
             OptionError: No exporter writes files of this suffix.
         """
         path = Path(path)
-        told = self.told if listeners is None else listen(listeners)
+        hooks = self.callbacks if callbacks is None else listen(callbacks)
         exporters = plugins().exporters()
         if format is None:
             fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
@@ -175,8 +175,8 @@ class TransferModel:
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
         certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
-        if told is not None:
-            told.hook.exported(model=self, path=path, certificate=certificate)
+        if hooks is not None:
+            hooks.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
 
     def save(self, folder: str | Path) -> None:
@@ -188,15 +188,15 @@ class TransferModel:
         save_model(Path(folder), self.network, self.facts)
 
     def inference_graph(self) -> InferenceGraph:
-        """Give the graph from raw pictures to predictions, on the CPU and in evaluation mode."""
+        """Give the graph from raw images to predictions, on the CPU and in evaluation mode."""
         self.network.to("cpu").eval()
         return InferenceGraph(self.network).eval()
 
     def proof_samples(self, data: Any = None) -> Samples | None:
-        """Find the pictures that an exported file is proved on.
+        """Find the images that an exported file is proved on.
 
         Args:
-            data: Labelled pictures; the held-out part of the training data if ``None`` and at hand.
+            data: Labeled images; the held-out part of the training data if ``None`` and at hand.
 
         Returns:
             The readable ones, or ``None`` if there are none at hand.
@@ -205,7 +205,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         if data is not None:
-            samples = read_labelled(self.task, data)
+            samples = read_labeled(self.task, data)
         elif self.validation is not None:
             return self.validation
         elif self.run_folder is not None:
@@ -245,12 +245,12 @@ class TransferModel:
         for decoded, batch in decode_batches(self.network, batches):
             yield decoded, batch.targets, batch.indices.tolist()
 
-    def _draw(self, samples: PictureSamples, results: Sequence[Any], folder: Path) -> None:
+    def _draw(self, samples: ImageSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
-            picture = PillowImage.fromarray(samples.load(i))
+            image = PillowImage.fromarray(samples.load(i))
             name = numbered(i, samples.name(i))
-            self.task.draw(picture, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
+            self.task.draw(image, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, result)
 
 

@@ -1,4 +1,4 @@
-"""Tell pictures that a network leaves undecided from those that an exported file gets wrong.
+"""Tell images that a network leaves undecided from those that an exported file gets wrong.
 
 Two runtimes round differently. Where two scores or two overlaps are equal but for that, either may
 come first, and a detector of two stages makes a hundred such choices that its results do not show.
@@ -19,9 +19,9 @@ from torch import Tensor
 from visiongraft.comparison import Arrays
 from visiongraft.network import InferenceGraph
 
-LEVELS = (0.0002, 0.002, 0.02)  # of 255; the last is what two resizes of a picture may differ by
+LEVELS = (0.0002, 0.002, 0.02)  # of 255; the last is what two resizes of an image may differ by
 DRAWS = 8  # for each of them
-MOST = 3  # pictures of one comparison that may be undecided
+MOST = 3  # images of one comparison that may be undecided
 
 Decode = Callable[[Tensor], Arrays]
 
@@ -34,29 +34,29 @@ def settle(
     tolerance: float,
     most: int = MOST,
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Take over what PyTorch nearly said, for pictures on which it does not stand by what it said.
+    """Take over what PyTorch nearly said, for images on which it does not stand by what it said.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
-        decode: Gives its decoded outputs for raw pictures.
+        decode: Gives its decoded outputs for raw images.
         images: uint8 (N, H, W, C).
         results: What PyTorch said of them, and what the other side says.
         tolerance: Largest relative difference at which the two agree.
-        most: How many pictures may be undecided; then the others are left as they are.
+        most: How many images may be undecided; then the others are left as they are.
 
     Returns:
-        What PyTorch said, but for pictures with changed decisions what it says if the picture's
+        What PyTorch said, but for images with changed decisions what it says if the image's
         values change by next to nothing (see ``decode_nearby``), if that is just what the other side
-        says; and how many pictures these are. After one that is not, no further one is tried.
+        says; and how many images these are. After one that is not, no further one is tried.
     """
     reference, candidate = results
     settled = {name: np.array(value) for name, value in reference.items()}
     count = 0
     if any(value.shape[:1] != (len(images),) for value in settled.values()):
-        return settled, count  # results of no single picture
+        return settled, count  # results of no single image
     for i in range(len(images)):
-        other = of_picture(candidate, i)
-        if not graph.task.compare(of_picture(reference, i), other).flips:
+        other = of_image(candidate, i)
+        if not graph.task.compare(of_image(reference, i), other).mismatches:
             continue
         nearby = None
         if count < most:
@@ -72,11 +72,11 @@ def settle(
 
 
 def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iterator[Arrays]:
-    """Give what PyTorch says of the same pictures if all their values differ by next to nothing.
+    """Give what PyTorch says of the same images if all their values differ by next to nothing.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
-        decode: Gives its decoded outputs for raw pictures, by ``graph.preprocess`` first.
+        decode: Gives its decoded outputs for raw images, by ``graph.preprocess`` first.
         images: uint8 (N, H, W, C).
 
     Yields:
@@ -99,11 +99,11 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
             yield decoded
 
 
-def of_picture(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
-    """Take the results of one picture out of a batch's; a batch of one is left."""
+def of_image(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
+    """Take the results of one image out of a batch's; a batch of one is left."""
     return {name: np.atleast_1d(value)[index : index + 1] for name, value in arrays.items()}
 
 
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:
     found = graph.task.compare(nearby, other)
-    return found.difference <= tolerance and not found.flips
+    return found.difference <= tolerance and not found.mismatches

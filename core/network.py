@@ -66,8 +66,8 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, task: Task) -> None:
         super().__init__()
         self.preprocess = Preprocess(backbone.info.preprocess)
-        if task.at_picture_size and backbone.info.preprocess.resize == "crop":
-            raise OptionError(f"task {task.name!r} needs whole pictures; leave out resize='crop'")
+        if task.full_resolution_outputs and backbone.info.preprocess.resize == "crop":
+            raise OptionError(f"task {task.name!r} needs whole images; leave out resize='crop'")
         self.backbone = backbone
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
@@ -98,16 +98,16 @@ class Network(nn.Module):
             The task's decoded outputs.
         """
         outputs = self.task.inference_step(self, images)
-        if self.task.at_picture_size:
+        if self.task.full_resolution_outputs:
             height, width = sizes[0].tolist() if len(sizes) else self.preprocess.config.size
-            assert not len(sizes) or bool((sizes == sizes[0]).all()), "pictures of several sizes"
+            assert not len(sizes) or bool((sizes == sizes[0]).all()), "images of several sizes"
             outputs = restored(outputs, self.task, self.preprocess, height, width)
         return self.task.decode(outputs, sizes)
 
     @property
     def one_size(self) -> bool:
-        """Whether a batch to decode must hold pictures of one size."""
-        return bool(self.task.at_picture_size) or self.preprocess.config.resize == "pad"
+        """Whether a batch to decode must hold images of one size."""
+        return bool(self.task.full_resolution_outputs) or self.preprocess.config.resize == "pad"
 
     def preprocess_on_cpu(self) -> Preprocess:
         """Give the same preprocessing for loading, wherever the network itself is."""
@@ -122,7 +122,7 @@ class Network(nn.Module):
 
 
 class InferenceGraph(nn.Module):
-    """Raw pictures in, final predictions out: what every exporter traces.
+    """Raw images in, final predictions out: what every exporter traces.
 
     Args:
         network: A trained network; its own modules are used, not copies.
@@ -153,17 +153,20 @@ class InferenceGraph(nn.Module):
 
 
 def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:
-    """Bring the head outputs that are named in ``Task.at_picture_size`` back to the pictures.
+    """Bring the head outputs that are named in ``Task.full_resolution_outputs`` back to the images.
 
     Args:
         outputs: What the head returned.
         task: Names the outputs.
-        preprocess: Knows how pictures came to the network's size.
-        height: Height of all pictures in pixels.
-        width: Width of all pictures in pixels.
+        preprocess: Knows how images came to the network's size.
+        height: Height of all images in pixels.
+        width: Width of all images in pixels.
 
     Returns:
         The outputs, those named as (N, C, height, width).
     """
-    maps = {name: preprocess.restore(outputs[name], height, width) for name in task.at_picture_size}
+    maps = {
+        name: preprocess.restore(outputs[name], height, width)
+        for name in task.full_resolution_outputs
+    }
     return {**outputs, **maps} if maps else outputs

@@ -1,4 +1,4 @@
-"""From raw pictures to network input: one module, used in training, evaluation and export."""
+"""From raw images to network input: one module, used in training, evaluation and export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest strid
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How a backbone wants its pictures.
+    """How a backbone wants its images.
 
     Attributes:
         size: Height and width of the network input, in pixels.
@@ -27,10 +27,10 @@ class PreprocessConfig:
         std: Per-channel standard deviation that is divided by, on the scale 0..1.
         interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
         resize: ``"crop"`` keeps the aspect ratio and takes the largest central region;
-            ``"stretch"`` squeezes the whole picture into ``size``; ``"pad"`` leaves pictures as
+            ``"stretch"`` squeezes the whole image into ``size``; ``"pad"`` leaves images as
             large as they are and fills them up, at the right and at the bottom, with the mean
-            colour to sides that are multiples of 32 pixels: for networks that take any size.
-            ``size`` is then that of training pictures alone, and a multiple of 32 as well.
+            color to sides that are multiples of 32 pixels: for networks that take any size.
+            ``size`` is then that of training images alone, and a multiple of 32 as well.
         crop_fraction: Share of that central region's sides that is kept, in (0, 1];
             only ``"crop"`` uses it.
     """
@@ -78,7 +78,7 @@ class PreprocessConfig:
 
 
 class Preprocess(nn.Module):
-    """Resize, crop and normalise a batch of raw pictures of one size.
+    """Resize, crop and normalize a batch of raw images of one size.
 
     The arithmetic on sizes is in integers, so that the traced graph and PyTorch agree on every
     height and width, and the crop is taken before the resize, so that the output size is fixed.
@@ -103,19 +103,19 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(config.std).view(shape) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Make network input from raw pictures.
+        """Make network input from raw images.
 
         Args:
             images: uint8 (N, H, W, C) in 0..255, any H and W.
 
         Returns:
-            float32 (N, C, height, width), normalised.
+            float32 (N, C, height, width), normalized.
         """
         x = self.normalize(self.resize(images))
         if self.config.resize != "pad":
             return x
         height, width = images.shape[1], images.shape[2]
-        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))  # 0 is the mean colour
+        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))  # 0 is the mean color
 
     def resize(self, images: Tensor) -> Tensor:
         """Crop and resize only.
@@ -154,22 +154,22 @@ class Preprocess(nn.Module):
         return (images.to(torch.float32) - self.mean) / self.std
 
     def restore(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """Bring maps over the network's input back to the pictures, the inverse of the resize.
+        """Bring maps over the network's input back to the images, the inverse of the resize.
 
         Args:
             maps: float (N, C, h, w), of any resolution.
-            height: Height of the pictures in pixels.
-            width: Width of the pictures in pixels.
+            height: Height of the images in pixels.
+            width: Width of the images in pixels.
 
         Returns:
             float32 (N, C, height, width), interpolated bilinearly.
 
         Raises:
-            OptionError: Pictures are cropped, so that nothing is known of what was cut off.
+            OptionError: Images are cropped, so that nothing is known of what was cut off.
         """
         maps = maps.to(torch.float32)
         if self.config.resize == "crop":
-            raise OptionError("maps cannot be brought back to cropped pictures; resize='stretch'")
+            raise OptionError("maps cannot be brought back to cropped images; resize='stretch'")
         if self.config.resize == "stretch":
             return _interpolate(maps, height, width)
         below, right = -height % MULTIPLE, -width % MULTIPLE
@@ -179,11 +179,11 @@ class Preprocess(nn.Module):
         return kept
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Find the part of a picture that the network sees.
+        """Find the part of an image that the network sees.
 
         Args:
-            height: Height of the picture in pixels.
-            width: Width of the picture in pixels.
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
 
         Returns:
             Top, left, height and width of that part in pixels.

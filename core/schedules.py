@@ -20,7 +20,7 @@ History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
 
 # Peak rates for AdamW at batches of about 32. A new head bears a high rate; a pretrained backbone
-# forgets what it knows at one: at 2e-4 small data sets lose accuracy when stages join.
+# forgets what it knows at one: at 2e-4 small datasets lose accuracy when stages join.
 PROBE_RATE = 3e-3
 TUNING_RATE = 1e-4
 
@@ -36,8 +36,8 @@ class Phase:
         learning_rate: Peak learning rate of the head.
         layer_decay: Factor in (0, 1] on the learning rate for each stage further from the head.
         batch_norm: In trainable stages, ``"frozen"`` keeps running statistics fixed and uses them
-            to normalise; ``"train"`` updates them. Scale and shift train in both cases.
-        augment: Whether training pictures are augmented at random.
+            to normalize; ``"train"`` updates them. Scale and shift train in both cases.
+        augment: Whether training images are augmented at random.
 
     Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
@@ -200,10 +200,10 @@ def gradual(
     With fewer epochs than stages, several stages join at a time.
     """
     steps = min(epochs - 1, len(stages))
-    phases = [Phase(_share(epochs, steps + 1, 0), "head", probe_learning_rate, augment=False)]
+    phases = [Phase(_fraction(epochs, steps + 1, 0), "head", probe_learning_rate, augment=False)]
     for step in range(1, steps + 1):
         first = len(stages) - len(stages) * step // steps
-        length = _share(epochs, steps + 1, step)
+        length = _fraction(epochs, steps + 1, step)
         phases.append(Phase(length, stages[first], learning_rate, layer_decay, batch_norm))
     yield from _one_by_one(phases)
 
@@ -311,6 +311,6 @@ def _one_by_one(phases: Sequence[Phase]) -> Phases:
         _ = yield phase  # a list, unlike a generator, cannot be sent the history
 
 
-def _share(total: int, parts: int, index: int) -> int:
+def _fraction(total: int, parts: int, index: int) -> int:
     """Divide a whole number into parts that differ by at most one."""
     return total * (index + 1) // parts - total * index // parts

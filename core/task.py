@@ -14,7 +14,7 @@ The core calls these methods in this order::
     decoded = task.decode(outputs, sizes)
     metrics.update(decoded, targets); metrics.compute()
     task    = task.after_training(results)          # what the best epoch's metrics decide
-    predictions = task.predictions(decoded)         # typed, one per picture
+    predictions = task.predictions(decoded)         # typed, one per image
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Task(ABC):
         headline: The metric that picks the best epoch. Where it depends on an option, set it on
             the instance in ``__post_init__``, by ``object.__setattr__``.
         better: Whether a higher or a lower headline is better.
-        resize: How pictures are brought to the network's size unless the user says otherwise:
+        resize: How images are brought to the network's size unless the user says otherwise:
             ``"stretch"`` where targets are places, which a crop would cut off; ``None`` leaves it
             to the backbone.
         input_size: Height and width of the network input unless the user says otherwise, in pixels;
@@ -105,9 +105,9 @@ class Task(ABC):
             instance like ``headline``.
         bounds: Least and greatest headline there can be. ``None`` means 0 to 1 if higher is better,
             else 0 and above.
-        at_picture_size: Names of head outputs (the head then returns a dict) that are maps (N, C, h,
-            w) over the network's input. The core brings them back to the pictures' own height and
-            width before ``decode``, which therefore sees batches of pictures of one size.
+        full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps (N, C, h,
+            w) over the network's input. The core brings them back to the images' own height and
+            width before ``decode``, which therefore sees batches of images of one size.
     """
 
     name: ClassVar[str]
@@ -117,13 +117,13 @@ class Task(ABC):
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
-    at_picture_size: ClassVar[tuple[str, ...]] = ()
+    full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
 
     @abstractmethod
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-        """Find the samples of a data set, without decoding any picture.
+        """Find the samples of a dataset, without decoding any image.
 
         Args:
             data: What the user gave: a path in one of the task's formats, a map-style dataset of
@@ -139,7 +139,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         """Find samples to evaluate a trained model on, by the label map it was trained with.
 
         Args:
@@ -182,11 +182,11 @@ class Task(ABC):
     def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
         """Make the augmentation for a network; override it where it depends on more than the size.
 
-        With ``resize="pad"`` pictures keep their scale, so that training should show parts of them
+        With ``resize="pad"`` images keep their scale, so that training should show parts of them
         at that scale.
 
         Args:
-            preprocess: How the network's pictures are prepared without augmentation.
+            preprocess: How the network's images are prepared without augmentation.
 
         Returns:
             See ``train_transform``, which the default asks.
@@ -200,7 +200,7 @@ class Task(ABC):
         ``train_transform`` gave a transform. The core seeds it per batch.
 
         Args:
-            images: float (N, C, height, width), normalised.
+            images: float (N, C, height, width), normalized.
             targets: Collated targets.
 
         Returns:
@@ -221,7 +221,7 @@ class Task(ABC):
         """
         return pytree.tree_map_only(Tensor, _single_precision, default_collate(targets))
 
-    def deal_batches(
+    def batch_sampler(
         self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
     ) -> list[list[list[int]]] | None:
         """Deal the training samples of one epoch into batches, where chance alone does not serve.
@@ -262,7 +262,7 @@ class Task(ABC):
 
         Returns:
             A module whose ``forward(outputs, targets)`` returns scalar parts by name; their sum is
-            minimised. Every part is a mean over the samples of the batch, so that gradient
+            minimized. Every part is a mean over the samples of the batch, so that gradient
             accumulation and several processes give what one large batch gives; a loss that compares
             samples with each other is declared by ``loss_over_pairs`` instead. Parameters and
             buffers of the loss are trained, checkpointed and resumed, and never exported.
@@ -286,7 +286,7 @@ class Task(ABC):
     def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
         """Compute outputs in evaluation, prediction and export; override it for several looks.
 
-        A task that looks at a picture more than once, as at its mirror image, joins the outputs
+        A task that looks at an image more than once, as at its mirror image, joins the outputs
         here, with torch operators only.
 
         Args:
@@ -308,12 +308,12 @@ class Task(ABC):
         floats; decisions (class ids, counts, label maps) are integers.
 
         Args:
-            outputs: What the head returned; those named in ``at_picture_size`` as (N, C, H, W).
-            sizes: int64 (N, 2), original height and width of each picture in pixels.
+            outputs: What the head returned; those named in ``full_resolution_outputs`` as (N, C, H, W).
+            sizes: int64 (N, 2), original height and width of each image in pixels.
 
         Returns:
             Named tensors, each with the batch as first dimension; a batch may hold any number of
-            pictures, even none, and what one picture gives does not depend on the others.
+            images, even none, and what one image gives does not depend on the others.
         """
 
     @abstractmethod
@@ -322,16 +322,16 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(self, decoded: Arrays) -> list[Any]:
-        """Give one typed prediction per picture, with label names.
+        """Give one typed prediction per image, with label names.
 
         Args:
             decoded: What ``decode`` gave, as arrays.
 
         Returns:
-            One object per picture that ``dataclasses.asdict`` can turn into JSON values. What is
+            One object per image that ``dataclasses.asdict`` can turn into JSON values. What is
             too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
             contents (bytes) by what their names end with; prediction writes them into the folder
-            that its pictures go to. What it says in one line it may offer by a method ``summary()``;
+            that its images go to. What it says in one line it may offer by a method ``summary()``;
             else the command line shows its fields that are texts and numbers.
         """
 
@@ -346,7 +346,7 @@ class Task(ABC):
         """
         return self
 
-    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Give what else a model of this task can do, besides predicting.
 
         Returns:
@@ -357,11 +357,11 @@ class Task(ABC):
         return {}
 
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
-        """Show a prediction on its picture; the default returns the picture as it is."""
+        """Show a prediction on its image; the default returns the image as it is."""
         return image
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        """Measure how far exported outputs are from PyTorch's, for pictures of one batch.
+        """Measure how far exported outputs are from PyTorch's, for images of one batch.
 
         The default compares floats by relative difference and counts differing integers as flips.
 
@@ -375,21 +375,21 @@ class Task(ABC):
         return compare_arrays(reference, candidate)
 
     def rescaled(self, decoded: Arrays, size: tuple[int, int], wanted: tuple[int, int]) -> Arrays:
-        """Bring results for pictures of one size to another size of the same pictures.
+        """Bring results for images of one size to another size of the same images.
 
-        A file that takes pictures of one size only is measured this way, since targets belong to
-        the pictures at their own. Override it where results are places in pixels.
+        A file that takes images of one size only is measured this way, since targets belong to
+        the images at their own. Override it where results are places in pixels.
 
         Args:
             decoded: What ``decode`` gave, as arrays.
-            size: Height and width that the pictures had for it.
+            size: Height and width that the images had for it.
             wanted: Height and width to bring them to.
 
         Returns:
-            The results. The default changes maps alone, of tasks with ``at_picture_size``, by the
+            The results. The default changes maps alone, of tasks with ``full_resolution_outputs``, by the
             nearest pixel.
         """
-        return at_size(decoded, size, wanted) if self.at_picture_size else decoded
+        return at_size(decoded, size, wanted) if self.full_resolution_outputs else decoded
 
     def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
         """Give an exporter its form of operators that the task made with ``torch.library``.
@@ -408,26 +408,26 @@ class Task(ABC):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
-        """Make a small data set that can be learnt, for ``visiongraft.testing`` to try the task on.
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+        """Make a small dataset that can be learned, for ``visiongraft.testing`` to try the task on.
 
-        The pictures are small (about 20 to 60 pixels a side), of several sizes, not all square, and
+        The images are small (about 20 to 60 pixels a side), of several sizes, not all square, and
         show clearly what is asked for. Where a target may be empty (no label, no box), some are.
 
         Args:
             folder: An empty folder to write into, if the data are files.
-            pictures: How many, at least 8.
-            seed: Another seed gives other pictures, of the same labels.
+            count: How many images, at least 8.
+            seed: Another seed gives other images, of the same labels.
 
         Returns:
-            What ``read`` and ``read_labelled`` take, without parts of its own.
+            What ``read`` and ``read_labeled`` take, without parts of its own.
 
         Raises:
             PluginError: The task makes none.
         """
         raise PluginError(
             f"task {self.name!r} has no example data to be checked with; write "
-            f"{type(self).__name__}.example_data(folder, pictures, seed)"
+            f"{type(self).__name__}.example_data(folder, count, seed)"
         )
 
     def ideal(self, targets: Any) -> Arrays | None:

@@ -1,4 +1,4 @@
-"""Big pictures in overlapping windows, whose maps are blended before they are decoded once."""
+"""Big images in overlapping windows, whose maps are blended before they are decoded once."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from visiongraft.errors import OptionError
 from visiongraft.network import Network, restored
 from visiongraft.training.evaluation import to_arrays
 
-OVERLAP = 0.25  # least share of a window's sides that its neighbour sees too
+OVERLAP = 0.25  # least share of a window's sides that its neighbor sees too
 
 
 def decode_tiled(
     network: Network, samples: Samples, tile: tuple[int, int], batch_size: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Decode pictures that may be larger than the network should see at once.
+    """Decode images that may be larger than the network should see at once.
 
-    Each picture is cut into windows that overlap by at least a quarter. The head outputs named in
-    ``Task.at_picture_size`` are computed for every window, brought back to its size and averaged
+    Each image is cut into windows that overlap by at least a quarter. The head outputs named in
+    ``Task.full_resolution_outputs`` are computed for every window, brought back to its size and averaged
     with weights that fall towards its edges, so that no seam shows; ``decode`` then gets these
-    outputs alone, of the whole picture. All of them are held in memory: 4 bytes for each pixel and
+    outputs alone, of the whole image. All of them are held in memory: 4 bytes for each pixel and
     channel.
 
     Args:
         network: The network; left in evaluation mode.
-        samples: The pictures.
-        tile: Height and width of a window in pixels; a picture that is smaller is one window.
+        samples: The images.
+        tile: Height and width of a window in pixels; an image that is smaller is one window.
         batch_size: Windows per forward pass.
 
     Yields:
-        Decoded arrays of one picture at a time, as a batch of one, in order.
+        Decoded arrays of one image at a time, as a batch of one, in order.
 
     Raises:
         OptionError: The task gives no maps that could be blended.
     """
-    if not network.task.at_picture_size:
+    if not network.task.full_resolution_outputs:
         raise OptionError(
             f"task {network.task.name!r} gives no maps to blend, so tile= cannot be used"
         )
@@ -50,16 +50,16 @@ def decode_tiled(
     device = next(network.parameters()).device
     channels = len(network.preprocess.config.mean)
     for index in range(len(samples)):
-        picture = torch.tensor(samples.load(index, channels))  # a copy: decoded ones are read-only
-        size = torch.tensor([picture.shape[:2]], device=device)
+        image = torch.tensor(samples.load(index, channels))  # a copy: decoded ones are read-only
+        size = torch.tensor([image.shape[:2]], device=device)
         with torch.inference_mode():
-            maps = _blended(network, picture.to(device), tile, batch_size)
+            maps = _blended(network, image.to(device), tile, batch_size)
             decoded = network.task.decode(maps, size)
         yield to_arrays(decoded)
 
 
 def windows(length: int, tile: int) -> list[int]:
-    """Place windows along one side of a picture, evenly and with at least ``OVERLAP``.
+    """Place windows along one side of an image, evenly and with at least ``OVERLAP``.
 
     Args:
         length: The side in pixels.
@@ -80,24 +80,24 @@ def windows(length: int, tile: int) -> list[int]:
 
 
 def _blended(
-    network: Network, picture: Tensor, tile: tuple[int, int], batch_size: int
+    network: Network, image: Tensor, tile: tuple[int, int], batch_size: int
 ) -> dict[str, Tensor]:
-    """Compute the maps (1, C, H, W) of a picture uint8 (H, W, channels)."""
-    height, width = picture.shape[:2]
+    """Compute the maps (1, C, H, W) of an image uint8 (H, W, channels)."""
+    height, width = image.shape[:2]
     h, w = min(tile[0], height), min(tile[1], width)
     places = list(product(windows(height, tile[0]), windows(width, tile[1])))
-    weight = _ramp(h, picture.device)[:, None] * _ramp(w, picture.device)
+    weight = _ramp(h, image.device)[:, None] * _ramp(w, image.device)
     sums: dict[str, Tensor] = {}
-    total = torch.zeros(height, width, device=picture.device)
+    total = torch.zeros(height, width, device=image.device)
     for start in range(0, len(places), batch_size):
         some = places[start : start + batch_size]
-        images = torch.stack([picture[y : y + h, x : x + w] for y, x in some])
+        images = torch.stack([image[y : y + h, x : x + w] for y, x in some])
         outputs = network.task.inference_step(network, network.preprocess(images))
         outputs = restored(outputs, network.task, network.preprocess, h, w)
-        for name in network.task.at_picture_size:
+        for name in network.task.full_resolution_outputs:
             if name not in sums:
                 shape = (1, outputs[name].shape[1], height, width)
-                sums[name] = torch.zeros(shape, device=picture.device)
+                sums[name] = torch.zeros(shape, device=image.device)
             for (y, x), values in zip(some, outputs[name], strict=True):
                 sums[name][0, :, y : y + h, x : x + w] += values * weight
         for y, x in some:

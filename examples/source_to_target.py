@@ -31,11 +31,11 @@ TUNED = "last_n(n=4, learning_rate=3e-4)"
 FROM_NOTHING = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
 
 
-Face = tuple[Samples, int, str]  # where a picture is, and whom it shows
+Face = tuple[Samples, int, str]  # where an image is, and whom it shows
 
 
 class People:
-    """Pictures of some people, as a data set of (picture, name)."""
+    """Images of some people, as a dataset of (image, name)."""
 
     def __init__(self, faces: Sequence[Face]) -> None:
         self.faces = faces
@@ -89,7 +89,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
     given = parser.parse_args(words)
     weights = None if given.weights == "none" else given.weights
     source, target = (given.source, given.target) if given.target else divided(given.source)
-    common: dict[str, Any] = {"epochs": given.epochs, "seed": given.seed, "listeners": ()}
+    common: dict[str, Any] = {"epochs": given.epochs, "seed": given.seed, "callbacks": ()}
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -47,11 +47,11 @@ def bench(
         list[Path], typer.Argument(metavar="FILES...", help="Exported files to compare.")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of pictures; drawn ones of 480x640 if unset.")
+        Path | None, typer.Option(help="Folder of images; drawn ones of 480x640 if unset.")
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Pictures a run; may be repeated; 1 and 8 if unset."),
+        typer.Option(min=1, help="Images a run; may be repeated; 1 and 8 if unset."),
     ] = None,
     provider: Annotated[
         list[str] | None,
@@ -67,10 +67,10 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Time for each row of the table after warm-up.")
     ] = 3.0,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write, such as bench.png.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Image to write, such as bench.png.")] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Measure latency and throughput of exported files, side by side, on the same pictures."""
+    """Measure latency and throughput of exported files, side by side, on the same images."""
     from visiongraft.exporters.bench.measure import measure
     from visiongraft.exporters.bench.plot import check_type, draw
 
@@ -94,7 +94,7 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Exported file, such as m.onnx.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled pictures; best those that the certificate was made on."),
+        typer.Option(help="Labeled images; best those that the certificate was made on."),
     ] = None,
     model: Annotated[
         Path | None,

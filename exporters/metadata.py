@@ -33,7 +33,7 @@ def describe_model(
 
     Args:
         model: The model that was exported.
-        taken: What the file takes; see ``picture_input``.
+        taken: What the file takes; see ``image_input``.
         outputs: Name, dtype and shape of each of its results.
         versions: Of the libraries that made it.
         precision: What its network computes in.
@@ -59,12 +59,12 @@ def describe_model(
     }
 
 
-def picture_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:
-    """Describe an input of raw pictures.
+def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Describe an input of raw images.
 
     Args:
         info: The backbone's facts.
-        size: Fixed height and width of the pictures, or ``None``.
+        size: Fixed height and width of the images, or ``None``.
 
     Returns:
         JSON values by key.
@@ -75,9 +75,9 @@ def picture_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str,
 
 
 def named_input(info: BackboneInfo) -> dict[str, Any]:
-    """Give name, channels and colour of an input."""
-    colour = {1: "grey", 3: "RGB"}.get(info.in_channels, "as in the data")
-    return {"name": IMAGES, "channels": info.in_channels, "colour": colour}
+    """Give name, channels and color of an input."""
+    color = {1: "gray", 3: "RGB"}.get(info.in_channels, "as in the data")
+    return {"name": IMAGES, "channels": info.in_channels, "color": color}
 
 
 def backbone_facts(model: TransferModel) -> dict[str, str]:

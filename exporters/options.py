@@ -39,7 +39,7 @@ def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]
 
 
 def batches_up_to(max_batch: int) -> tuple[int, ...]:
-    """Give the sizes of the batches to try, above one picture.
+    """Give the sizes of the batches to try, above one image.
 
     Args:
         max_batch: The largest one.

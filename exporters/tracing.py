@@ -13,12 +13,12 @@ from visiongraft.exporters.runtime.capture import captured_output, one_line, unl
 from visiongraft.preprocess import PreprocessConfig
 
 
-def example_pictures(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
-    """Make two pictures of a size that none of the later comparisons has, unless it is fixed.
+def example_images(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
+    """Make two images of a size that none of the later comparisons has, unless it is fixed.
 
     Args:
         config: The network's preprocessing.
-        size: Fixed height and width of the pictures, or ``None``.
+        size: Fixed height and width of the images, or ``None``.
 
     Returns:
         uint8 (2, H, W, C).
@@ -34,7 +34,7 @@ def untraceable(error: BaseException, size: tuple[int, int] | None) -> ExportErr
 
     Args:
         error: What it raised.
-        size: Fixed height and width of the pictures, or ``None``.
+        size: Fixed height and width of the images, or ``None``.
 
     Returns:
         The innermost cause, with what to do about it.

@@ -1,4 +1,4 @@
-"""How exporters write: aside, for pictures of any size if that can be proved, then into place."""
+"""How exporters write: aside, for images of any size if that can be proved, then into place."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def at_any_size_if_possible(
     config: PreprocessConfig,
     size: tuple[int, int] | None,
 ) -> tuple[Result, tuple[str, ...]]:
-    """Make and prove a file, if need be for pictures of one size.
+    """Make and prove a file, if need be for images of one size.
 
-    Only a network that sees pictures at their own size (``resize="pad"``) may be bound to one.
+    Only a network that sees images at their own size (``resize="pad"``) may be bound to one.
 
     Args:
-        attempt: Makes and proves the file for a height and width of its pictures, or for any.
+        attempt: Makes and proves the file for a height and width of its images, or for any.
         config: The network's preprocessing.
         size: What the user asked for.
 
@@ -95,10 +95,10 @@ def at_any_size_if_possible(
         if size is not None or config.resize != "pad":
             raise
         result = attempt(config.size)
-        log.info("no file for pictures of any size: %s", error)  # it may name a picture's file
+        log.info("no file for images of any size: %s", error)  # it may name an image's file
         height, width = config.size
         warning = (
             f"the input is fixed to {height}x{width} pixels (size= chooses), since no file for "
-            "pictures of any size agrees with PyTorch"
+            "images of any size agrees with PyTorch"
         )
         return result, (warning,)

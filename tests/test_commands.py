@@ -68,7 +68,7 @@ def test_backbones_of_all_sources_are_listed(run: Run) -> None:
 
 def test_the_certificate_lies_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
-    assert certificate["flips"] == 0
+    assert certificate["mismatches"] == 0
     assert certificate["difference"] <= certificate["tolerance"]
     assert {check["inputs"] for check in certificate["checks"]} == {"random", "real", "plain"}
 
@@ -78,12 +78,12 @@ def test_model_folder_and_onnx_file_measure_alike(run: Run, exported: Path) -> N
     code, out, _ = run("evaluate", exported / "run", photos, "--json")
     from_torch = json.loads(out)
     assert code == 0
-    assert from_torch["pictures"] == 8
+    assert from_torch["images"] == 8
     code, out, _ = run("evaluate", exported / "model.onnx", photos, "--json")
     from_file = json.loads(out)
     assert code == 0
     assert from_file["accuracy"] == from_torch["accuracy"]
-    assert from_file["pictures"] == 8
+    assert from_file["images"] == 8
 
 
 def test_model_folder_and_onnx_file_predict_alike(run: Run, exported: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_model_folder_and_onnx_file_predict_alike(run: Run, exported: Path, tmp_
     from_file = json.loads(out)["predictions"]
     assert code == 0
     assert json.loads((tmp_path / "predictions.json").read_text()) == from_file
-    assert [p["picture"] for p in from_file] == [p["picture"] for p in from_torch]
+    assert [p["image"] for p in from_file] == [p["image"] for p in from_torch]
     assert [p["label"] for p in from_file] == [p["label"] for p in from_torch]
     for ours, theirs in zip(from_file, from_torch, strict=True):
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
@@ -172,9 +172,9 @@ def test_another_suffix_names_those_that_can_be_exported(run: Run, exported: Pat
 def test_predictions_of_model_and_file_are_drawn_alike(
     run: Run, exported: Path, tmp_path: Path
 ) -> None:
-    pictures = sorted((exported / "photos" / "test" / "cat").iterdir())[:2]
+    images = sorted((exported / "photos" / "test" / "cat").iterdir())[:2]
     for model, folder in (("run", "from-model"), ("model.onnx", "from-file")):
-        code, _, err = run("predict", exported / model, *pictures, "--out", tmp_path / folder)
+        code, _, err = run("predict", exported / model, *images, "--out", tmp_path / folder)
         assert (code, err) == (0, "")
     names = [file.name for file in sorted((tmp_path / "from-file").iterdir())]
     assert names == ["00000-0.jpg", "00001-1.jpg", "predictions.json"]

@@ -59,7 +59,7 @@ def crop(photo: np.ndarray, generator: np.random.Generator, side: int = 96) -> I
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the pictures once: crops of three real photographs."""
+    """Make the images once: crops of three real photographs."""
     folder = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
     sources = {"daisy": data.chelsea(), "rose": data.coffee(), "tulip": data.astronaut()}

@@ -26,12 +26,14 @@ def lines_of_code(path: Path) -> int:
     """Count the lines that are neither blank, nor a comment, nor part of a docstring."""
     text = path.read_text(encoding="utf-8")
     documented = ast.Module, ast.ClassDef, ast.FunctionDef
-    told: set[int] = set()
+    callbacks: set[int] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, documented) and ast.get_docstring(node) is not None:
-            told |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+            callbacks |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     lines = enumerate(text.splitlines(), 1)
-    return sum(bool(line.strip()) and line.strip()[0] != "#" and n not in told for n, line in lines)
+    return sum(
+        bool(line.strip()) and line.strip()[0] != "#" and n not in callbacks for n, line in lines
+    )
 
 
 @pytest.fixture(scope="module")

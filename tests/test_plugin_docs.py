@@ -98,7 +98,7 @@ def command_output(line: str) -> str:
 
 @pytest.fixture(scope="session")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cut three real photographs into pictures."""
+    """Cut three real photographs into images."""
     folder = tmp_path_factory.mktemp("flowers")
     generator = np.random.default_rng(0)
     sources = {"daisy": data.chelsea(), "rose": data.coffee(), "tulip": data.astronaut()}

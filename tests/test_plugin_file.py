@@ -51,7 +51,7 @@ def register_tasks():
 
 
 @hookimpl
-def register_listeners():
+def register_callbacks():
     return [Stopper]
 '''
 
@@ -101,7 +101,7 @@ def trained(place: Path) -> Path:
 def test_evaluating_and_predicting_take_the_file(run: Run, place: Path, trained: Path) -> None:
     plugin = ("--plugin", place / "animals_file.py")
     code, out, _ = run(*plugin, "evaluate", trained, place / "photos", "--json")
-    assert (code, json.loads(out)["pictures"]) == (0, 20)
+    assert (code, json.loads(out)["images"]) == (0, 20)
     code, out, _ = run("predict", trained, place / "photos" / "cat", *plugin)
     assert (code, len(out.splitlines())) == (0, 10)
 
@@ -125,7 +125,7 @@ def test_without_the_file_each_command_says_how_to_give_it(
 def test_an_interrupted_run_tells_the_whole_command_and_goes_on_by_it(
     run: Run, place: Path
 ) -> None:
-    code, _, err = run(*fit_words(place, "stopped", "--listener", "stopper"))
+    code, _, err = run(*fit_words(place, "stopped", "--callback", "stopper"))
     hint = err.strip().rpartition("go on with: ")[2].split()
     assert code == 130
     assert hint[-2:] == ["--plugin", str(place / "animals_file.py")]
@@ -144,9 +144,9 @@ def test_in_python_the_class_itself_loads_and_resumes(place: Path, trained: Path
     assert model.task.labels == ("cat", "cup")
     model.save(place / "saved")
     again = visiongraft.load(place / "saved", task=kind)
-    picture = place / "photos" / "cat" / "0.png"
-    assert again.predict(picture) == model.predict(picture)
-    finished = visiongraft.fit(out=trained, task=kind(), resume=True, listeners=())
+    image = place / "photos" / "cat" / "0.png"
+    assert again.predict(image) == model.predict(image)
+    finished = visiongraft.fit(out=trained, task=kind(), resume=True, callbacks=())
     assert finished.task == model.task
 
 
@@ -165,7 +165,7 @@ def test_an_exported_file_is_measured_with_the_file_and_predicts_without(
     code, _, err = run("export", trained, target, *plugin)
     assert code == 0, err
     code, out, _ = run("evaluate", target, place / "photos", *plugin, "--json")
-    assert (code, json.loads(out)["pictures"]) == (0, 20)
+    assert (code, json.loads(out)["images"]) == (0, 20)
     code, out, _ = run("predict", target, place / "photos" / "cat", "--json")
     assert (code, len(json.loads(out)["predictions"])) == (0, 10)
     code, _, err = run("evaluate", target, place / "photos")

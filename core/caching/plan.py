@@ -38,13 +38,13 @@ class ReplayPlan:
 
     Attributes:
         units: The frozen module calls, in order.
-        bytes_per_picture: Size of what is stored for one picture.
+        bytes_per_image: Size of what is stored for one image.
         input_bytes: Size of one network input, for comparison.
         reason: Why nothing can be replayed, or empty.
     """
 
     units: tuple[Unit, ...] = ()
-    bytes_per_picture: int = 0
+    bytes_per_image: int = 0
     input_bytes: int = 0
     reason: str = ""
 
@@ -62,7 +62,7 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
     """
     backbone = network.backbone
     training = network.training
-    if network.one_size:  # pictures of any sizes are compared at the network's own
+    if network.one_size:  # images of any sizes are compared at the network's own
         sizes = batch.sizes.new_tensor([network.preprocess.config.size] * len(batch.images))
         batch = replace(batch, sizes=sizes)
     with preserved():
@@ -151,7 +151,7 @@ def _walk(call: _Call) -> Iterator[_Call]:
         yield from _walk(inner)
 
 
-def _as_unit(call: _Call, other: _Call | None, pictures: int) -> Unit | None:
+def _as_unit(call: _Call, other: _Call | None, images: int) -> Unit | None:
     """Make a unit of a call, or ``None`` if its output cannot be replayed row by row."""
     if not call.frozen or any(m.training for m in call.module.modules()):
         return None
@@ -165,7 +165,7 @@ def _as_unit(call: _Call, other: _Call | None, pictures: int) -> Unit | None:
             return None
         if leaf.shape == twin.shape and torch.equal(leaf, twin):
             values.append(Value(tuple(leaf.shape), leaf.dtype, constant=leaf.detach().clone()))
-        elif leaf.ndim and leaf.shape[0] == pictures:
+        elif leaf.ndim and leaf.shape[0] == images:
             values.append(Value(tuple(leaf.shape[1:]), leaf.dtype))
         else:
             return None
@@ -199,7 +199,7 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
         fewer = prefix(batch.images[1:])
         expected = network.decode(batch.images, batch.sizes)
     if any(_mixed(*v) for v in zip(recorded, fewer, strict=True)):
-        return "what is frozen mixes the pictures of a batch"
+        return "what is frozen mixes the images of a batch"
     kept = [
         r if v.needed else torch.full_like(r, float("nan"))
         for r, v in zip(recorded, values, strict=True)
@@ -215,7 +215,7 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
 
 
 def _mixed(values: Tensor, fewer: Tensor) -> bool:
-    """Say whether values of pictures change when the first picture is left out of the batch."""
+    """Say whether values of images change when the first image is left out of the batch."""
     values, fewer = values[1:].double(), fewer.double()
     # Wide, since kernels for another batch size round otherwise, on GPUs by a thousandth.
     return bool((values - fewer).abs().max() > 0.01 * values.abs().max())

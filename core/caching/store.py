@@ -1,6 +1,6 @@
 """Replay: what a frozen prefix computes is computed once, stored, and played back.
 
-While stages are frozen and the pictures that enter them repeat, the outputs of the frozen modules
+While stages are frozen and the images that enter them repeat, the outputs of the frozen modules
 repeat too. They are recorded in one pass and returned by those very modules afterwards, so that
 only the trainable rest of the network does any work. Nothing here knows a task; what is stored,
 ``replay_plan`` finds out.

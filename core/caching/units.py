@@ -22,7 +22,7 @@ class Value:
     Attributes:
         shape: Its shape without the batch dimension; the whole shape if ``constant``.
         dtype: Its type in the network.
-        constant: The tensor itself if it does not depend on the pictures.
+        constant: The tensor itself if it does not depend on the images.
         needed: Whether anything but a replayed module reads it.
     """
 
@@ -148,7 +148,7 @@ def set_outputs(
     current: dict[tuple[str, int], Any],
     units: Sequence[Unit],
     stored: Iterator[Tensor],
-    pictures: int,
+    images: int,
     device: torch.device,
     every: bool = False,
 ) -> None:
@@ -163,5 +163,5 @@ def set_outputs(
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
-                leaves.append(empty.to(device).expand(pictures, *value.shape))
+                leaves.append(empty.to(device).expand(images, *value.shape))
         current[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)

@@ -28,19 +28,19 @@ Provider = Annotated[
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(help="Side of overlapping windows in pixels, for big pictures and masks."),
+    typer.Option(help="Side of overlapping windows in pixels, for big images and masks."),
 ]
 
 
 def evaluate(
     model: Model,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labelled pictures.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled images.")],
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
-    """Measure MODEL on labelled pictures."""
+    """Measure MODEL on labeled images."""
     predictor = _exported(model, provider, tile)
     if predictor is None:
         from visiongraft.model import load
@@ -58,7 +58,7 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for predictions.json, pictures with the predictions drawn on, and files "
+            help="Folder for predictions.json, images with the predictions drawn on, and files "
             "that predictions have, such as masks."
         ),
     ] = None,
@@ -67,7 +67,7 @@ def predict(
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
-    """Predict pictures, one line each."""
+    """Predict images, one line each."""
     paths, unreadable = _readable(images)
     predictor = _exported(model, provider, tile)
     if predictor is None:
@@ -77,13 +77,13 @@ def predict(
     else:
         options: dict[str, Any] = {} if out is None else {"save": out}
         found = predictor.predict(paths, batch_size=batch_size, **options)
-    named = [{"picture": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
+    named = [{"image": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
     lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable pictures that were passed over: {count} ({problems})")
+        lines.append(f"warning: unreadable images that were passed over: {count} ({problems})")
     return Answer({"predictions": named, "unreadable": unreadable}, lines)
 
 
@@ -95,14 +95,14 @@ def export(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled pictures to prove it on; the held-out ones if unset."),
+        typer.Option(help="Labeled images to prove it on; the held-out ones if unset."),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the exporter."),
     ] = None,
-    listener: Annotated[
-        list[str] | None, typer.Option(help="Tell a plugin's listener; may be repeated.")
+    callback: Annotated[
+        list[str] | None, typer.Option(help="Tell a plugin's callback; may be repeated.")
     ] = None,
     precision: Annotated[
         str | None,
@@ -120,12 +120,12 @@ def export(
     options = parse_pairs(settings or [])
     if precision is not None:
         options["precision"] = precision
-    certificate = load(model).export(file, format=format, data=data, listeners=listener, **options)
+    certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
     rows = [
-        [c.inputs, str(c.batch), str(c.pictures), f"{c.difference:.1e}", str(c.flips)]
+        [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
         for c in certificate.checks
     ]
-    parts: list[Any] = [table(["inputs", "batch", "pictures", "difference", "flips"], rows)]
+    parts: list[Any] = [table(["inputs", "batch", "images", "difference", "mismatches"], rows)]
     if certificate.metric_torch is not None:
         parts.append(
             f"{certificate.headline}: {certificate.metric_torch:.4f} in PyTorch, "
@@ -152,19 +152,21 @@ def _made(settings: Mapping[str, Any]) -> str:
 def _proof(certificate: Certificate) -> str:
     """Say what an exported file was held to."""
     if certificate.tolerance is not None:
-        count = certificate.undecided
-        undecided = f"; pictures that PyTorch itself leaves undecided: {count}" if count else ""
+        count = certificate.near_ties
+        near_ties = f"; images that PyTorch itself leaves undecided: {count}" if count else ""
         return (
             f"differences at most {certificate.difference:.1e} (accepted: "
-            f"{certificate.tolerance:.0e}), no changed decision{undecided}"
+            f"{certificate.tolerance:.0e}), no changed decision{near_ties}"
         )
     kept = f"{certificate.precision} within its budget of {certificate.budget}"
     if certificate.changed is None:
         return f"{kept}; the task makes no decisions that could change"
     single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
-    flips, decisions = (sum(getattr(c, n) for c in single) for n in ("flips", "decisions"))
-    share = f"{flips} of {decisions} ({certificate.changed:.2%})"
-    return f"{kept}; decisions changed on real pictures: {share}"
+    mismatches, decisions = (
+        sum(getattr(c, n) for c in single) for n in ("mismatches", "decisions")
+    )
+    fraction = f"{mismatches} of {decisions} ({certificate.changed:.2%})"
+    return f"{kept}; decisions changed on real images: {fraction}"
 
 
 def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:
@@ -181,7 +183,7 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.registry.contracts import read_labelled
+    from visiongraft.registry.contracts import read_labeled
     from visiongraft.saving.saved_model import find_task
     from visiongraft.task import create_task
     from visiongraft.training.evaluation import measure
@@ -190,14 +192,14 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(read_labelled(task, data), channels)
+    samples, unreadable = drop_unreadable(read_labeled(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
-    return {**measure(task, decoded), "pictures": len(samples), "unreadable": unreadable}
+    return {**measure(task, decoded), "images": len(samples), "unreadable": unreadable}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Give batches of consecutive pictures of one size, with their targets."""
+    """Give batches of consecutive images of one size, with their targets."""
     import numpy as np
 
     images: list[Any] = []
@@ -214,13 +216,13 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
 
 
 def _readable(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Give files as they are, and the readable pictures in folders in order of their names.
+    """Give files as they are, and the readable images in folders in order of their names.
 
     What is wrong with the others comes with them: one damaged file among thousands is no reason to
     predict none, while a file that is asked for by name is.
     """
     from visiongraft.data.check import find_unreadable
-    from visiongraft.data.listing import list_pictures
+    from visiongraft.data.listing import list_images
     from visiongraft.data.samples import FileSamples
 
     paths: list[Path] = []
@@ -229,14 +231,12 @@ def _readable(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not word.is_dir():
             paths.append(word)
             continue
-        found = list_pictures(word)
+        found = list_images(word)
         problems = find_unreadable(FileSamples(found, [None] * len(found)))
         readable = [path for i, path in enumerate(found) if i not in problems]
         if not readable:
-            why = (
-                f"no readable pictures: {name_some(problems.values())}" if found else "no pictures"
-            )
-            raise DataError(f"{word} holds {why}; it takes files or folders with pictures")
+            why = f"no readable images: {name_some(problems.values())}" if found else "no images"
+            raise DataError(f"{word} holds {why}; it takes files or folders with images")
         paths += readable
         unreadable += problems.values()
     return paths, unreadable

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures at a time.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

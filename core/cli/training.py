@@ -25,7 +25,7 @@ DEMOS = "visiongraft.demos"  # entry points: name -> function(folder), which giv
 
 def fit(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder or manifest with the pictures.")
+        str, typer.Argument(metavar="DATA", help="Folder or manifest with the images.")
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     task: Annotated[str | None, typer.Option(help="What to learn; see `tasks`.")] = None,
@@ -54,8 +54,8 @@ def fit(
         str | None,
         typer.Option(help="crop (keeps the aspect ratio), stretch or pad (keeps the size)."),
     ] = None,
-    in_channels: Annotated[int | None, typer.Option(help="Channels of a picture.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step and process.")] = None,
+    in_channels: Annotated[int | None, typer.Option(help="Channels of an image.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step and process.")] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="Peak rate of the schedule's main phases; its own if unset."),
@@ -69,7 +69,7 @@ def fit(
         typer.Option(help="Tie the backbone to its pretrained self: 'l2_sp(alpha=0.01)'."),
     ] = None,
     views: Annotated[
-        int | None, typer.Option(help="Number of fixed augmented views of each picture.")
+        int | None, typer.Option(help="Number of fixed augmented views of each image.")
     ] = None,
     replay: Annotated[
         str | None, typer.Option(help="auto, on or off: store what frozen stages compute.")
@@ -90,11 +90,11 @@ def fit(
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints within an epoch.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode pictures.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the best if unset.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random.")] = None,
-    listener: Annotated[
-        list[str] | None, typer.Option(help="Add a plugin's listener; may be repeated.")
+    callback: Annotated[
+        list[str] | None, typer.Option(help="Add a plugin's callback; may be repeated.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
@@ -131,7 +131,7 @@ def fit(
         "workers": workers,
         "device": device,
         "seed": seed,
-        "listeners": _listeners(listener),
+        "callbacks": _callbacks(callback),
     }
     options = {name: value for name, value in given.items() if value is not None}
     # These two are off at None, which on the command line means "not given".
@@ -190,7 +190,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
     as_json: Json = False,
 ) -> Answer:
-    """Fine-tune on pictures, prove it, export it and predict with the exported file."""
+    """Fine-tune on images, prove it, export it and predict with the exported file."""
     from importlib.metadata import entry_points
 
     points = {point.name: point for point in entry_points(group=DEMOS)}
@@ -213,10 +213,10 @@ def _task_options(task: str | None, settings: list[str] | None) -> dict[str, Any
     return parse_task_options(plugins().get("task", task), settings)
 
 
-def _listeners(names: list[str] | None) -> list[str] | None:
+def _callbacks(names: list[str] | None) -> list[str] | None:
     if not names:
         return None
-    return list(dict.fromkeys([*_default("listeners"), *names]))
+    return list(dict.fromkeys([*_default("callbacks"), *names]))
 
 
 def _default(parameter: str) -> Any:

@@ -1,1 +1,1 @@
-"""Reading, checking, splitting and loading pictures."""
+"""Reading, checking, splitting and loading images."""

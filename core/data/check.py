@@ -1,4 +1,4 @@
-"""What is looked at before training: unreadable pictures, duplicates, sizes."""
+"""What is looked at before training: unreadable images, duplicates, sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNREADABLE_LIMIT = 0.01
 
 @dataclass(frozen=True)
 class Finding:
-    """What one picture turned out to be.
+    """What one image turned out to be.
 
     Attributes:
         digest: Hash of its bytes, or of its pixels where there is no file.
@@ -43,15 +43,15 @@ class DataReport:
     """What was found in the data.
 
     Attributes:
-        pictures: Readable pictures by part.
-        unreadable: One line per unreadable picture.
-        leaked: Names of training and validation pictures that are identical, in pairs.
-        conflicting: Names of identical training pictures with different targets, in pairs.
+        images: Readable images by part.
+        unreadable: One line per unreadable image.
+        leaked: Names of training and validation images that are identical, in pairs.
+        conflicting: Names of identical training images with different targets, in pairs.
         heights: Smallest, median and largest height in pixels.
         widths: Smallest, median and largest width in pixels.
     """
 
-    pictures: dict[str, int]
+    images: dict[str, int]
     unreadable: tuple[str, ...] = ()
     leaked: tuple[tuple[str, str], ...] = ()
     conflicting: tuple[tuple[str, str], ...] = ()
@@ -63,19 +63,19 @@ class DataReport:
         """One line on each thing a user should know before training."""
         lines = []
         if self.unreadable:
-            lines.append(_some("unreadable pictures were dropped", self.unreadable))
+            lines.append(_some("unreadable images were dropped", self.unreadable))
         if self.leaked:
             pairs = tuple(f"{a} = {b}" for a, b in self.leaked)
-            lines.append(_some("validation pictures are also in training", pairs))
+            lines.append(_some("validation images are also in training", pairs))
         if self.conflicting:
             pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
-            lines.append(_some("identical training pictures have different targets", pairs))
+            lines.append(_some("identical training images have different targets", pairs))
         return tuple(lines)
 
     def counts(self) -> dict[str, Any]:
         """Give the figures alone, as JSON values, for a model card."""
         return {
-            **{f"{part} pictures": count for part, count in self.pictures.items()},
+            **{f"{part} images": count for part, count in self.images.items()},
             "unreadable": len(self.unreadable),
             "identical in training and validation": len(self.leaked),
             "identical with different targets": len(self.conflicting),
@@ -147,21 +147,21 @@ def check_samples(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckedSplits:
-    """Decode every picture once, drop the unreadable ones, and look for duplicates.
+    """Decode every image once, drop the unreadable ones, and look for duplicates.
 
     Args:
         train: Training samples.
         validation: Validation samples.
         channels: Channels to decode to.
-        cache: File that keeps report and findings; pictures that have not changed since are not
+        cache: File that keeps report and findings; images that have not changed since are not
             decoded again.
-        progress: Told how many pictures are done, of how many.
+        progress: Told how many images are done, of how many.
 
     Returns:
         Readable samples and the report.
 
     Raises:
-        DataError: More than 1 % is unreadable, or a part has no readable picture.
+        DataError: More than 1 % is unreadable, or a part has no readable image.
     """
     store = _Cache(cache)
     store.load()
@@ -183,15 +183,15 @@ def check_samples(
     )
     for part, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
-            raise DataError(f"the {part} part has no readable picture; add some")
+            raise DataError(f"the {part} part has no readable image; add some")
     return checked
 
 
 def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
-    """Decode every picture once, and say what is wrong with those that cannot be used.
+    """Decode every image once, and say what is wrong with those that cannot be used.
 
     Args:
-        samples: The pictures.
+        samples: The images.
         channels: Channels to decode to.
 
     Returns:
@@ -202,7 +202,7 @@ def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
 
 
 def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
-    """Drop the unreadable pictures of a set that is to be evaluated.
+    """Drop the unreadable images of a set that is to be evaluated.
 
     Args:
         samples: The set.
@@ -219,12 +219,12 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     _stop_if_too_many(problems, len(samples))
     readable = _readable(samples, findings)
     if len(readable) == 0:
-        raise DataError("there is no picture to evaluate")
+        raise DataError("there is no image to evaluate")
     return readable, len(problems)
 
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
-    """Look at all pictures in threads (decoders release the interpreter lock), in order."""
+    """Look at all images in threads (decoders release the interpreter lock), in order."""
     one_by_one = Lock()  # a dataset's own code need not be safe in threads
 
     def look(index: int) -> Finding:
@@ -232,7 +232,7 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
         finding = store.get(key) or _look(samples, index, channels, one_by_one)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
-        if not finding.problem:  # the target may have changed where the picture has not
+        if not finding.problem:  # the target may have changed where the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
         return finding
@@ -247,20 +247,20 @@ def _look(samples: Samples, index: int, channels: int, one_by_one: Lock) -> Find
     content = samples.content(index)
     try:
         if content is not None:
-            picture = decode_bytes(content, samples.name(index), channels)
+            image = decode_bytes(content, samples.name(index), channels)
         else:
             with one_by_one:
-                picture = samples.load(index, channels)
+                image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))
-    # With the shape, or all black pictures of one area would be identical.
-    hashed = content if content is not None else str(picture.shape).encode() + picture.tobytes()
+    # With the shape, or all black images of one area would be identical.
+    hashed = content if content is not None else str(image.shape).encode() + image.tobytes()
     digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
-    return Finding(digest, picture.shape[0], picture.shape[1])
+    return Finding(digest, image.shape[0], image.shape[1])
 
 
 def _report(
-    train: Samples, validation: Samples, in_train: list[Finding], held_out: list[Finding]
+    train: Samples, validation: Samples, in_train: list[Finding], in_validation: list[Finding]
 ) -> DataReport:
     first: dict[str, int] = {}
     conflicting = []
@@ -272,16 +272,16 @@ def _report(
             conflicting.append((train.name(j), train.name(i)))
     leaked = [
         (train.name(first[f.digest]), validation.name(i))
-        for i, f in enumerate(held_out)
+        for i, f in enumerate(in_validation)
         if not f.problem and f.digest in first
     ]
-    good = [f for f in (*in_train, *held_out) if not f.problem]
+    good = [f for f in (*in_train, *in_validation) if not f.problem]
     return DataReport(
-        pictures={
+        images={
             "training": sum(not f.problem for f in in_train),
-            "validation": sum(not f.problem for f in held_out),
+            "validation": sum(not f.problem for f in in_validation),
         },
-        unreadable=tuple(f.problem for f in (*in_train, *held_out) if f.problem),
+        unreadable=tuple(f.problem for f in (*in_train, *in_validation) if f.problem),
         leaked=tuple(leaked),
         conflicting=tuple(conflicting),
         heights=_spread([f.height for f in good]),
@@ -298,7 +298,7 @@ def _spread(values: list[int]) -> tuple[int, int, int]:
 def _stop_if_too_many(problems: tuple[str, ...], total: int) -> None:
     if len(problems) > UNREADABLE_LIMIT * total:
         raise DataError(
-            f"{_some(f'of {total} pictures are unreadable', problems)}; repair or remove them "
+            f"{_some(f'of {total} images are unreadable', problems)}; repair or remove them "
             f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
         )
 

@@ -1,15 +1,15 @@
-"""Decoding of single pictures: numpy and Pillow only, so that a deployed model needs no torch.
+"""Decoding of single images: numpy and Pillow only, so that a deployed model needs no torch.
 
-What happens to unusual pictures:
+What happens to unusual images:
 
-- EXIF rotation is applied; damaged EXIF data are ignored. Colour profiles are not applied.
+- EXIF rotation is applied; damaged EXIF data are ignored. Color profiles are not applied.
 - Palettes are looked up. Transparency is laid over white, as on a page, unless 4 channels are
   asked for.
 - 16-bit values are scaled to 8 bits, not clipped: the high byte counts. 32-bit integers are read
   as 16-bit values, floats as 0..1 or else as 0..255; outside of that they are refused.
 - CMYK is converted to RGB, also as Adobe stores it, inverted. LAB is refused.
-- Of an animation, or of a file with several pages, the first picture counts.
-- A picture that is truncated, corrupt, of an unknown type, or over ``MAX_PIXELS`` is refused in one
+- Of an animation, or of a file with several pages, the first image counts.
+- An image that is truncated, corrupt, of an unknown type, or over ``MAX_PIXELS`` is refused in one
   line that names it. The content says what type a file has, not its suffix.
 """
 
@@ -43,11 +43,11 @@ _ORIENTATION = 0x0112
 
 
 def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
-    """Decode a picture file.
+    """Decode an image file.
 
     Args:
         path: The file.
-        channels: 1 for grey, 3 for RGB, 4 for RGB and opacity.
+        channels: 1 for gray, 3 for RGB, 4 for RGB and opacity.
 
     Returns:
         uint8 (H, W, channels).
@@ -59,12 +59,12 @@ def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
 
 
 def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uint8]:
-    """Decode a picture from memory.
+    """Decode an image from memory.
 
     Args:
-        content: What a picture file holds.
+        content: What an image file holds.
         name: What to call it in messages.
-        channels: 1 for grey, 3 for RGB, 4 for RGB and opacity.
+        channels: 1 for gray, 3 for RGB, 4 for RGB and opacity.
 
     Returns:
         uint8 (H, W, channels).
@@ -72,73 +72,73 @@ def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uin
     Raises:
         DataError: It cannot be decoded.
     """
-    with open_picture(content, name) as picture:
-        return to_array(picture, channels)
+    with open_image(content, name) as image:
+        return to_array(image, channels)
 
 
 @contextmanager
-def open_picture(content: bytes, name: str) -> Iterator[Image.Image]:
-    """Open a picture, and report whatever goes wrong while it is open in one line.
+def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image, and report whatever goes wrong while it is open in one line.
 
     Args:
-        content: What a picture file holds.
+        content: What an image file holds.
         name: What to call it in messages.
 
     Yields:
-        The picture, not decoded yet.
+        The image, not decoded yet.
 
     Raises:
-        DataError: It is no picture, is too large, or cannot be decoded.
+        DataError: It is no image, is too large, or cannot be decoded.
     """
     if not content:
         raise DataError(f"{name}: the file is empty (0 bytes)")
     _silence_pillow()
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            yield picture
+            yield image
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: is over {MAX_PIXELS:,} pixels; scale it down") from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{name}: is damaged or no picture of a known type ({', '.join(FORMATS)})"
+            f"{name}: is damaged or no image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders raise anything on corrupt content
         cause = on_one_line(str(error)) or type(error).__name__
         raise DataError(f"{name}: cannot be decoded: {cause}") from error
 
 
-def to_array(picture: Image.Image, channels: int) -> NDArray[np.uint8]:
-    """Convert a Pillow picture, which stays as it is.
+def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """Convert a Pillow image, which stays as it is.
 
     Args:
-        picture: Of any mode.
+        image: Of any mode.
         channels: 1, 3 or 4.
 
     Returns:
         uint8 (H, W, channels), writable.
 
     Raises:
-        DataError: There is no such conversion. Pillow raises errors of any type if the picture is
+        DataError: There is no such conversion. Pillow raises errors of any type if the image is
             only decoded now, and cannot be.
     """
     if channels not in _MODES:
-        raise DataError(f"pictures are decoded to 1, 3 or 4 channels, not {channels}")
-    if picture.mode == "LAB":
-        raise DataError("LAB colours are not supported; convert it to RGB")
-    picture.load()
-    picture = _upright(picture)
-    if picture.mode[0] in "IF":
-        picture = Image.fromarray(_to_8_bits(np.asarray(picture)))
-    if channels != 4 and picture.has_transparency_data:
-        opaque = picture.convert("RGBA")
+        raise DataError(f"images are decoded to 1, 3 or 4 channels, not {channels}")
+    if image.mode == "LAB":
+        raise DataError("LAB colors are not supported; convert it to RGB")
+    image.load()
+    image = _upright(image)
+    if image.mode[0] in "IF":
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    if channels != 4 and image.has_transparency_data:
+        opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")
-        picture = Image.alpha_composite(white, opaque)
+        image = Image.alpha_composite(white, opaque)
     mode = _MODES[channels]
-    array = np.array(picture if picture.mode == mode else picture.convert(mode))
+    array = np.array(image if image.mode == mode else image.convert(mode))
     return array[:, :, None] if channels == 1 else array
 
 
@@ -191,22 +191,22 @@ def _silence_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF data say, as far as they can be read."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data say, as far as they can be read."""
     try:
-        if picture.getexif().get(_ORIENTATION, 1) in range(2, 9):
-            return ImageOps.exif_transpose(picture)
+        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+            return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data raise anything, and the pixels are fine
-        return picture
-    return picture
+        return image
+    return image
 
 
 def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale grey values of 16-bit, 32-bit and float pictures to 0..255."""
+    """Scale gray values of 16-bit, 32-bit and float images to 0..255."""
     low, high = (values.min(), values.max()) if values.size else (0, 0)
     if values.dtype.kind == "f" and 0 <= low <= high <= 255:
         return (values * (255 if high <= 1 else 1) + 0.5).astype(np.uint8)
     if values.dtype.kind in "iu" and 0 <= low <= high <= 65535:
-        # What Pillow does with 16-bit colours, so that grey and colour agree.
+        # What Pillow does with 16-bit colors, so that gray and color agree.
         return (values >> 8).astype(np.uint8)
-    raise DataError(f"grey values from {low} to {high} have no defined brightness")
+    raise DataError(f"gray values from {low} to {high} have no defined brightness")

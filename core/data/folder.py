@@ -7,12 +7,12 @@ from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
+    IMAGE_FOLDERS,
     PARTS,
-    PICTURE_FOLDERS,
     entries,
     files_below,
-    is_picture,
-    list_pictures,
+    is_image,
+    list_images,
     only_folder,
     subfolders,
 )
@@ -20,11 +20,11 @@ from visiongraft.errors import DataError, name_some
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """Files with their label names, before the names become ids.
 
     Attributes:
-        paths: Picture files.
+        paths: Image files.
         labels: The label names of each file; one each, or any number in a table of several.
     """
 
@@ -36,8 +36,8 @@ class LabelledFiles:
 
 
 @dataclass(frozen=True)
-class LabelledParts:
-    """A labelled data set, as far as it is divided.
+class LabeledSplits:
+    """A labeled dataset, as far as it is divided.
 
     Attributes:
         parts: Files of ``"train"``, ``"validation"`` and ``"test"``; a set without parts is all
@@ -46,13 +46,13 @@ class LabelledParts:
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, LabelledFiles]
+    parts: dict[str, LabeledFiles]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 
-def read_folder(root: Path) -> LabelledParts:
-    """Read folders of pictures, one folder per label.
+def read_folder(root: Path) -> LabeledSplits:
+    """Read folders of images, one folder per label.
 
     Args:
         root: Holds a folder per label, or ``train``, ``val`` and ``test`` folders that do, or
@@ -63,7 +63,7 @@ def read_folder(root: Path) -> LabelledParts:
         Files by part, sorted by path, so that they do not depend on the file system's order.
 
     Raises:
-        DataError: The folder is missing, or no picture lies in a label's folder.
+        DataError: The folder is missing, or no image lies in a label's folder.
     """
     if not root.exists():
         raise DataError(
@@ -75,7 +75,7 @@ def read_folder(root: Path) -> LabelledParts:
     if inner is not None and _parts(inner, []) != {"train": inner}:
         return read_folder(inner)
     warnings: list[str] = []
-    parts: dict[str, LabelledFiles] = {}
+    parts: dict[str, LabeledFiles] = {}
     names: set[str] = set()
     for part, folder in _parts(root, warnings).items():
         labels = subfolders(folder)
@@ -83,7 +83,7 @@ def read_folder(root: Path) -> LabelledParts:
         parts[part] = _read_part(folder, labels, warnings)
     if not any(len(files) for files in parts.values()):
         raise DataError(_nothing_found(root))
-    return LabelledParts(parts, tuple(sorted(names)), tuple(warnings))
+    return LabeledSplits(parts, tuple(sorted(names)), tuple(warnings))
 
 
 def has_label_folders(root: Path) -> bool:
@@ -93,13 +93,13 @@ def has_label_folders(root: Path) -> bool:
         root: The folder.
 
     Returns:
-        False if pictures lie in it itself, or in folders whose names only say that they are
-        pictures or which part they are.
+        False if images lie in it itself, or in folders whose names only say that they are
+        images or which part they are.
     """
     if _parts(root, []) != {"train": root}:
         return True
-    words = {*PICTURE_FOLDERS, *(word for names in PARTS.values() for word in names)}
-    return any(f.name.lower() not in words for f in subfolders(root) if list_pictures(f))
+    words = {*IMAGE_FOLDERS, *(word for names in PARTS.values() for word in names)}
+    return any(f.name.lower() not in words for f in subfolders(root) if list_images(f))
 
 
 def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
@@ -111,7 +111,7 @@ def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
         if folder is not None and subfolders(folder):
             found[part] = folder
     others = [folder for folder in subfolders(root) if folder not in found.values()]
-    if not found or (len(found) == 1 and any(list_pictures(folder) for folder in others)):
+    if not found or (len(found) == 1 and any(list_images(folder) for folder in others)):
         return {"train": root}  # a label may happen to be called like a part
     if others:
         warnings.append(
@@ -121,26 +121,26 @@ def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
     return found
 
 
-def _read_part(part: Path, labels: list[Path], warnings: list[str]) -> LabelledFiles:
+def _read_part(part: Path, labels: list[Path], warnings: list[str]) -> LabeledFiles:
     paths: list[Path] = []
     names: list[tuple[str, ...]] = []
     others: list[Path] = []
     for folder in labels:
         files = list(files_below(folder))
-        pictures = [path for path in files if is_picture(path)]
-        paths += pictures
-        names += [(_label(folder),)] * len(pictures)
-        others += [path for path in files if not is_picture(path)]
-        if not pictures:
-            warnings.append(f"label {_label(folder)!r} has no pictures in {printable(part)}")
+        images = [path for path in files if is_image(path)]
+        paths += images
+        names += [(_label(folder),)] * len(images)
+        others += [path for path in files if not is_image(path)]
+        if not images:
+            warnings.append(f"label {_label(folder)!r} has no images in {printable(part)}")
     loose = [path for path in entries(part) if path.is_file()]
-    for files, reason in ((others, "are no pictures by their suffix"), (loose, "have no label")):
+    for files, reason in ((others, "are no images by their suffix"), (loose, "have no label")):
         if files:
             named = name_some(printable(path.name) for path in files)
             warnings.append(
                 f"{len(files)} files in {printable(part)} {reason} and are passed over: {named}"
             )
-    return LabelledFiles(tuple(paths), tuple(names))
+    return LabeledFiles(tuple(paths), tuple(names))
 
 
 def _label(folder: Path) -> str:
@@ -149,16 +149,16 @@ def _label(folder: Path) -> str:
 
 def _nothing_found(root: Path) -> str:
     name = printable(root)
-    loose = [path for path in entries(root) if is_picture(path)]
+    loose = [path for path in entries(root) if is_image(path)]
     if loose:
         return (
-            f"{name} holds {len(loose)} pictures but no folder per label; sort them into "
-            "LABEL/picture.jpg, or give a CSV with the columns path and label"
+            f"{name} holds {len(loose)} images but no folder per label; sort them into "
+            "LABEL/image.jpg, or give a CSV with the columns path and label"
         )
     suffixes = sorted({path.suffix.lower() or path.name for path in files_below(root)})
     if suffixes:
         return (
-            f"{name} holds no pictures, only {name_some(map(printable, suffixes))}; known are "
+            f"{name} holds no images, only {name_some(map(printable, suffixes))}; known are "
             f"{' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    return f"{name} holds no pictures; give a folder like {printable(root.name)}/LABEL/picture.jpg"
+    return f"{name} holds no images; give a folder like {printable(root.name)}/LABEL/image.jpg"

@@ -1,4 +1,4 @@
-"""Pictures in memory: arrays, tensors, PIL images, and datasets of them."""
+"""Images in memory: arrays, tensors, PIL images, and datasets of them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable, to_array
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, on_one_line
 
 
-def picture_array(picture: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
-    """Bring a picture of any usual kind into one form.
+def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
+    """Bring an image of any usual kind into one form.
 
     Args:
-        picture: A path; a PIL image; an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W),
+        image: A path; a PIL image; an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W),
             each uint8 in 0..255, float in 0..1, or bool.
         name: What to call it in messages.
-        channels: How many channels to give. 1, 3 and 4 are converted into each other: grey is
+        channels: How many channels to give. 1, 3 and 4 are converted into each other: gray is
             repeated, transparency laid over white; other numbers must be there already.
 
     Returns:
@@ -34,72 +34,72 @@ def picture_array(picture: Any, name: str, channels: int = 3) -> NDArray[np.uint
         DataError: It is none of these.
 
     Examples:
-        >>> picture_array(np.full((2, 3), 0.5), "grey").shape
+        >>> image_array(np.full((2, 3), 0.5), "gray").shape
         (2, 3, 3)
     """
-    if isinstance(picture, (str, Path)):
-        return decode_file(Path(picture), channels)
-    if isinstance(picture, PillowImage.Image):
-        return _from_pillow(picture, name, channels)
-    if isinstance(picture, np.ndarray):
-        return _as_channels(_as_uint8(picture, name), name, channels, "(H, W, C)")
-    if hasattr(picture, "detach"):
-        array = _as_uint8(_from_tensor(picture), name)
+    if isinstance(image, (str, Path)):
+        return decode_file(Path(image), channels)
+    if isinstance(image, PillowImage.Image):
+        return _from_pillow(image, name, channels)
+    if isinstance(image, np.ndarray):
+        return _as_channels(_as_uint8(image, name), name, channels, "(H, W, C)")
+    if hasattr(image, "detach"):
+        array = _as_uint8(_from_tensor(image), name)
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
         return _as_channels(array, name, channels, "(C, H, W)")
-    raise DataError(f"{name}: a picture is a path, image, array or tensor, not {_kind(picture)}")
+    raise DataError(f"{name}: an image is a path, image, array or tensor, not {_kind(image)}")
 
 
 @dataclass(frozen=True)
-class PictureSamples(Samples):
-    """Pictures without targets, to be predicted.
+class ImageSamples(Samples):
+    """Images without targets, to be predicted.
 
     Attributes:
-        pictures: Whatever ``picture_array`` takes.
+        images: Whatever ``image_array`` takes.
     """
 
-    pictures: Sequence[Any]
+    images: Sequence[Any]
 
     @classmethod
-    def of(cls, images: Any) -> PictureSamples:
-        """Read what a user calls pictures: one, several, or a folder of them.
+    def of(cls, images: Any) -> ImageSamples:
+        """Read what a user calls images: one, several, or a folder of them.
 
         Args:
-            images: One picture, a sequence of pictures, or a folder.
+            images: One image, a sequence of images, or a folder.
 
         Returns:
             The samples.
 
         Raises:
-            DataError: A folder holds no pictures, a path does not exist, or the kind is unknown.
+            DataError: A folder holds no images, a path does not exist, or the kind is unknown.
         """
         if isinstance(images, (str, Path)):
             if Path(images).is_dir():
-                found = list_pictures(Path(images))
+                found = list_images(Path(images))
                 if not found:
-                    raise DataError(f"{printable(images)} holds no pictures")
+                    raise DataError(f"{printable(images)} holds no images")
                 return cls(found)
             images = [images]
         elif isinstance(images, PillowImage.Image) or getattr(images, "ndim", 0) in (2, 3):
             images = [images]
         try:
-            pictures = list(images)
+            images = list(images)
         except TypeError:
             raise DataError(
-                f"pictures are paths, images, arrays or tensors, not {_kind(images)}"
+                f"images are paths, images, arrays or tensors, not {_kind(images)}"
             ) from None
-        for picture in pictures:
-            if isinstance(picture, (str, Path)) and not Path(picture).is_file():
-                raise DataError(f"{printable(picture)} does not exist or is no file")
-        return cls(pictures)
+        for image in images:
+            if isinstance(image, (str, Path)) and not Path(image).is_file():
+                raise DataError(f"{printable(image)} does not exist or is no file")
+        return cls(images)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def name(self, index: int) -> str:
         """Give the path, or the position."""
-        picture = self.pictures[index]
-        return printable(picture) if isinstance(picture, (str, Path)) else f"picture {index}"
+        image = self.images[index]
+        return printable(image) if isinstance(image, (str, Path)) else f"image {index}"
 
     def target(self, index: int) -> Any:
         """There is none."""
@@ -107,7 +107,7 @@ class PictureSamples(Samples):
 
     def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
         """Decode or convert."""
-        return picture_array(self.pictures[index], self.name(index), channels)
+        return image_array(self.images[index], self.name(index), channels)
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class DatasetSamples(Samples):
         return self.targets[index]
 
     def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
-        """Get the item and convert its picture."""
-        return picture_array(_pair(self.dataset, index)[0], self.name(index), channels)
+        """Get the item and convert its image."""
+        return image_array(_pair(self.dataset, index)[0], self.name(index), channels)
 
 
 def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
@@ -215,9 +215,9 @@ def _plain(target: Any) -> Any:
     return target
 
 
-def _from_pillow(picture: PillowImage.Image, name: str, channels: int) -> NDArray[np.uint8]:
+def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[np.uint8]:
     try:
-        return to_array(picture, channels)
+        return to_array(image, channels)
     except Exception as error:  # Pillow may decode only now, and raises anything
         cause = on_one_line(str(error)) or type(error).__name__
         raise DataError(f"{name}: {cause}") from error
@@ -241,7 +241,7 @@ def _as_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     span = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
     raise DataError(
         f"{name}: pixels are uint8 in 0..255 or float in 0..1, not {array.dtype}{span}; give "
-        "pictures before they are normalised"
+        "images before they are normalized"
     )
 
 
@@ -251,7 +251,7 @@ def _as_channels(
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"{name}: a picture has height, width and channels, not {array.shape}")
+        raise DataError(f"{name}: an image has height, width and channels, not {array.shape}")
     has = array.shape[2]
     if has == channels:
         return array

@@ -1,4 +1,4 @@
-"""Pictures whose labels are in tables or lists beside them."""
+"""Images whose labels are in tables or lists beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import LabelledFiles, LabelledParts, has_label_folders
+from visiongraft.data.folder import LabeledFiles, LabeledSplits, has_label_folders
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.listing import PARTS, files_in
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
@@ -15,8 +15,8 @@ from visiongraft.errors import DataError, name_some
 CLASSES = "classes.txt"
 
 
-def read_list(path: Path) -> LabelledParts:
-    """Read a text list of pictures, as those of ImageNet.
+def read_list(path: Path) -> LabeledSplits:
+    """Read a text list of images, as those of ImageNet.
 
     Args:
         path: A file of lines ``path label``. A label is a name; or the place, from 0, of a name in
@@ -37,23 +37,23 @@ def read_list(path: Path) -> LabelledParts:
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
         place = f"{shown}, entry {number}"
         if not name.strip():
-            raise DataError(f"{place}: {line[:40]!r} is no picture with its label")
+            raise DataError(f"{place}: {line[:40]!r} is no image with its label")
         label = _label(label, names, place)
         if listed.setdefault(name.strip(), label) != label:
-            raise DataError(f"{place}: {printable(name)} is listed twice, labelled otherwise")
+            raise DataError(f"{place}: {printable(name)} is listed twice, labeled otherwise")
     if not listed:
-        raise DataError(f"{shown} lists no pictures")
+        raise DataError(f"{shown} lists no images")
     base = find_base(path, list(listed))
-    files = LabelledFiles(
+    files = LabeledFiles(
         tuple(base / name for name in listed), tuple((label,) for label in listed.values())
     )
     warnings = missing_files(shown, base, [str(file) for file in files.paths])
     order = names or tuple(sorted(set(listed.values())))
-    return LabelledParts({"train": files}, order, tuple(warnings))
+    return LabeledSplits({"train": files}, order, tuple(warnings))
 
 
-def read_indexed(root: Path) -> LabelledParts | None:
-    """Read a folder of pictures with a table of their labels, or tables or lists of the parts.
+def read_indexed(root: Path) -> LabeledSplits | None:
+    """Read a folder of images with a table of their labels, or tables or lists of the parts.
 
     Args:
         root: Holds one table; or such as ``train.csv`` and ``val.csv``, or ``train.txt`` and
@@ -83,8 +83,8 @@ def read_indexed(root: Path) -> LabelledParts | None:
     return None
 
 
-def _read_parts(root: Path, named: Mapping[str, Sequence[Path]]) -> LabelledParts:
-    parts: dict[str, LabelledFiles] = {}
+def _read_parts(root: Path, named: Mapping[str, Sequence[Path]]) -> LabeledSplits:
+    parts: dict[str, LabeledFiles] = {}
     names: list[tuple[str, ...]] = []
     warnings: list[str] = []
     for part, (file, *others) in named.items():
@@ -104,7 +104,7 @@ def _read_parts(root: Path, named: Mapping[str, Sequence[Path]]) -> LabelledPart
         names.append(found.names)
         warnings += found.warnings
     order = names[0] if (root / CLASSES).is_file() else sorted({n for each in names for n in each})
-    return LabelledParts(parts, tuple(order), tuple(warnings))
+    return LabeledSplits(parts, tuple(order), tuple(warnings))
 
 
 def _label(text: str, names: Sequence[str], place: str) -> str:

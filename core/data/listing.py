@@ -1,4 +1,4 @@
-"""What lies in folders of pictures, without what systems leave behind there."""
+"""What lies in folders of images, without what systems leave behind there."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PARTS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-# Names of folders in small letters that say no more than that pictures are in them.
-PICTURE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
+# Names of folders in small letters that say no more than that images are in them.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 # What systems leave behind in folders and archives.
 LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """List the picture files in a folder and below, sorted, without hidden ones.
+def list_images(folder: Path) -> list[Path]:
+    """List the image files in a folder and below, sorted, without hidden ones.
 
     Args:
         folder: Where to look; links to other folders are followed.
@@ -33,7 +33,7 @@ def list_pictures(folder: Path) -> list[Path]:
     Raises:
         DataError: A folder cannot be read.
     """
-    return [path for path in files_below(folder) if is_picture(path)]
+    return [path for path in files_below(folder) if is_image(path)]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -59,8 +59,8 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in sorted(files) if not is_hidden(name))
 
 
-def is_picture(path: Path) -> bool:
-    """Say whether a file is a picture by its suffix."""
+def is_image(path: Path) -> bool:
+    """Say whether a file is an image by its suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 

@@ -21,7 +21,7 @@ from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Transform
 
 Key = tuple[int, int]
-Deal = list[list[list[int]]]
+BatchIndices = list[list[list[int]]]
 
 
 class Item(NamedTuple):
@@ -47,7 +47,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
     A key is (index, view): the same key always gives the same item, in any process and order.
 
     Attributes:
-        samples: Where pictures and targets come from.
+        samples: Where images and targets come from.
         preprocess: The network's own preprocessing.
         transform: Training-time augmentation, or ``None``.
         seed: Seed of the augmentation.
@@ -64,19 +64,19 @@ class SampleDataset(Dataset[Item | Unreadable]):
     def __getitem__(self, key: Key) -> Item | Unreadable:
         index, view = key
         try:
-            picture = self.samples.load(index, len(self.preprocess.config.mean))
-            image, target = self._prepare(picture, self.samples.target(index), index, view)
+            decoded = self.samples.load(index, len(self.preprocess.config.mean))
+            image, target = self._prepare(decoded, self.samples.target(index), index, view)
         except VisiongraftError as error:
             return Unreadable(str(error))
         except Exception as error:  # a task's or a user's own code may raise anything
             cause = f"{type(error).__name__}: {on_one_line(str(error))}"
             return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
-        return Item(image, target, (picture.shape[0], picture.shape[1]), index)
+        return Item(image, target, (decoded.shape[0], decoded.shape[1]), index)
 
     def _prepare(
-        self, picture: np.ndarray[Any, Any], target: Any, index: int, view: int
+        self, decoded: np.ndarray[Any, Any], target: Any, index: int, view: int
     ) -> tuple[Tensor, Any]:
-        pixels = torch.from_numpy(np.require(picture, requirements=["C", "W"]))
+        pixels = torch.from_numpy(np.require(decoded, requirements=["C", "W"]))
         if self.transform is None:
             return self.preprocess(pixels[None])[0], target
         with seeded(self.seed, "sample", index, view):
@@ -98,7 +98,7 @@ class BatchLoader:
         collate: Makes one batch of a list of targets.
         workers: Worker processes; 0 loads in this process.
         pin_memory: Use page-locked memory, for copies to a GPU.
-        one_size: Split each batch into batches of pictures of one original size.
+        one_size: Split each batch into batches of images of one original size.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ def shuffled_batches(
     """Deal all samples into batches in a random order that depends on seed and epoch alone.
 
     A last batch that would give a process less than two samples joins the one before it, since
-    batch normalisation cannot train on one sample.
+    batch normalization cannot train on one sample.
 
     Args:
         count: Number of samples.
@@ -250,7 +250,7 @@ def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
     return list(batch[rank::processes])
 
 
-def divided(batches: Sequence[Sequence[int]], processes: int) -> Deal:
+def divided(batches: Sequence[Sequence[int]], processes: int) -> BatchIndices:
     """Divide each batch among processes.
 
     Args:
@@ -267,11 +267,11 @@ def divided(batches: Sequence[Sequence[int]], processes: int) -> Deal:
     return [[shard(batch, rank, processes) for rank in range(processes)] for batch in batches]
 
 
-def checked_deal(deal: Any, count: int, processes: int, owner: str) -> Deal:
+def checked_batches(deal: Any, count: int, processes: int, owner: str) -> BatchIndices:
     """Hold a task to what it must deal, so that a fault is told as its own.
 
     Args:
-        deal: What ``Task.deal_batches`` gave.
+        deal: What ``Task.batch_sampler`` gave.
         count: Number of samples.
         processes: Number of processes.
         owner: Name of the task, for the message.
@@ -296,7 +296,7 @@ def checked_deal(deal: Any, count: int, processes: int, owner: str) -> Deal:
             fault = f"position {odd[0]} of {count} samples" if odd else fault
     if fault:
         raise PluginError(f"task {owner!r} dealt {fault}; see Task.deal_batches")
-    found: Deal = deal
+    found: BatchIndices = deal
     return found
 
 

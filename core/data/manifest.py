@@ -1,4 +1,4 @@
-"""CSV and Parquet tables that name pictures, labels and parts."""
+"""CSV and Parquet tables that name images, labels and parts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import LabelledFiles, LabelledParts
-from visiongraft.data.listing import PARTS, PICTURE_FOLDERS, folders_named
+from visiongraft.data.folder import LabeledFiles, LabeledSplits
+from visiongraft.data.listing import IMAGE_FOLDERS, PARTS, folders_named
 from visiongraft.errors import DataError, name_some, near_matches, on_one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
@@ -30,10 +30,10 @@ _SEPARATORS = re.compile(r"[|;]")
 Row = tuple[int, dict[str, Any]]
 
 
-def read_manifest(path: Path) -> LabelledParts:
-    """Read a table of pictures.
+def read_manifest(path: Path) -> LabeledSplits:
+    """Read a table of images.
 
-    Pictures that do not exist are named in a warning and stay in, to be counted with the other
+    Images that do not exist are named in a warning and stay in, to be counted with the other
     unreadable ones; if none exists, that is an error.
 
     Args:
@@ -72,24 +72,24 @@ def read_manifest(path: Path) -> LabelledParts:
             repeated.append(printable(name))
         if listed.setdefault(key, labels) != labels:
             raise DataError(
-                f"{place}: {printable(name)} is listed twice, labelled otherwise; give one row per "
-                "picture (several labels go into a column 'labels', separated by |)"
+                f"{place}: {printable(name)} is listed twice, labeled otherwise; give one row per "
+                "image (several labels go into a column 'labels', separated by |)"
             )
     warnings = missing_files(shown, base, [file for _, file in listed])
     if repeated:
-        warnings.append(f"{shown} lists {len(repeated)} pictures twice: {name_some(repeated)}")
+        warnings.append(f"{shown} lists {len(repeated)} images twice: {name_some(repeated)}")
     warnings += [
         f"{shown}: column {name!r} is not read; call it 'split' if it holds parts"
         for name in SPLITS
         if name in first and "split" not in first
     ]
-    unlabelled = [printable(file) for (_, file), labels in listed.items() if not labels]
-    if unlabelled:
+    unlabeled = [printable(file) for (_, file), labels in listed.items() if not labels]
+    if unlabeled:
         warnings.append(
-            f"{shown} lists {len(unlabelled)} pictures without any label: {name_some(unlabelled)}"
+            f"{shown} lists {len(unlabeled)} images without any label: {name_some(unlabeled)}"
         )
     names = sorted({label for labels in listed.values() for label in labels})
-    return LabelledParts(_by_part(listed), tuple(names), tuple(warnings))
+    return LabeledSplits(_by_part(listed), tuple(names), tuple(warnings))
 
 
 def _csv_rows(path: Path) -> list[Row]:
@@ -151,11 +151,11 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
         names: The paths.
 
     Returns:
-        The table's folder; only if none of some pictures lies there, the first of a folder of the
-        table's own name, or of one for pictures beside it, in which some do.
+        The table's folder; only if none of some images lies there, the first of a folder of the
+        table's own name, or of one for images beside it, in which some do.
     """
     probes = names[:: max(len(names) // 20, 1)]
-    beside = folders_named(table.parent, (table.stem.lower(), *PICTURE_FOLDERS))
+    beside = folders_named(table.parent, (table.stem.lower(), *IMAGE_FOLDERS))
     for folder in (table.parent, *beside):
         if any(name and os.path.isfile(folder / name) for name in probes):
             return folder
@@ -205,12 +205,12 @@ def _part(place: str, value: Any) -> str:
 
 
 def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
-    """Say which pictures of a table do not exist.
+    """Say which images of a table do not exist.
 
     Args:
         shown: The table.
         folder: Where relative paths start.
-        files: The pictures.
+        files: The images.
 
     Returns:
         A warning, or none.
@@ -223,18 +223,18 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
         return []
     if len(missing) == len(files):
         raise DataError(
-            f"{shown}: none of its {len(files)} pictures exists, such as {printable(missing[0])}; "
+            f"{shown}: none of its {len(files)} images exists, such as {printable(missing[0])}; "
             f"relative paths start at {printable(folder)}"
         )
     named = name_some(printable(file) for file in missing)
-    return [f"{shown} lists {len(missing)} pictures that do not exist: {named}"]
+    return [f"{shown} lists {len(missing)} images that do not exist: {named}"]
 
 
-def _by_part(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabelledFiles]:
+def _by_part(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
     found = {}
     for part in PARTS:
         own = [(Path(file), labels) for (p, file), labels in listed.items() if p == part]
         if own:
             paths, labels = zip(*own, strict=True)
-            found[part] = LabelledFiles(paths, labels)
+            found[part] = LabeledFiles(paths, labels)
     return found

@@ -1,4 +1,4 @@
-"""Maps of pictures at another size, by the nearest pixel; numpy only."""
+"""Maps of images at another size, by the nearest pixel; numpy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 
 def at_size(decoded: Arrays, size: Size, wanted: Size) -> dict[str, NDArray[Any]]:
-    """Bring results that are maps over pictures to another size of the same pictures.
+    """Bring results that are maps over images to another size of the same images.
 
     Args:
         decoded: Results by name. Those of three or more dimensions, the last two of which are
@@ -22,7 +22,7 @@ def at_size(decoded: Arrays, size: Size, wanted: Size) -> dict[str, NDArray[Any]
         wanted: Height and width to give.
 
     Returns:
-        The results; each pixel of a map has the value of the pixel that covers its centre.
+        The results; each pixel of a map has the value of the pixel that covers its center.
 
     Examples:
         >>> at_size({"labels": np.array([[[1, 2]]]), "count": np.array([2])}, (1, 2), (2, 4))

@@ -14,12 +14,12 @@ from visiongraft.errors import DataError, PluginError
 
 log = logging.getLogger("visiongraft")
 
-PART_NAMES = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
-class DataParts:
-    """A data set as a reader found it, before a task looks at it.
+class DataSplits:
+    """A dataset as a reader found it, before a task looks at it.
 
     Attributes:
         parts: Samples of ``"train"``, ``"validation"`` and ``"test"``, those that the data name; a
@@ -71,7 +71,7 @@ class DataReader(ABC):
 
     @abstractmethod
     def claims(self, data: Any) -> bool:
-        """Say whether this reader reads these data; quick, and without decoding any picture.
+        """Say whether this reader reads these data; quick, and without decoding any image.
 
         Args:
             data: What the user gave: a path, or any object.
@@ -81,14 +81,14 @@ class DataReader(ABC):
         """
 
     @abstractmethod
-    def read(self, data: Any) -> DataParts:
-        """Find the samples, without decoding any picture.
+    def read(self, data: Any) -> DataSplits:
+        """Find the samples, without decoding any image.
 
         Args:
             data: What the user gave, without the reader's name.
 
         Returns:
-            Samples by part; ``FileSamples`` serves where every picture is a file of its own.
+            Samples by part; ``FileSamples`` serves where every image is a file of its own.
 
         Raises:
             DataError: The data are missing or damaged.
@@ -96,15 +96,15 @@ class DataReader(ABC):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
-        """Make a small data set in the reader's form, for ``visiongraft.testing`` to try it on.
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+        """Make a small dataset in the reader's form, for ``visiongraft.testing`` to try it on.
 
-        The pictures are small (about 20 to 60 pixels a side) and of several sizes, not all square.
+        The images are small (about 20 to 60 pixels a side) and of several sizes, not all square.
 
         Args:
             folder: An empty folder to write into, if the data are files.
-            pictures: How many, at least 8.
-            seed: Another seed gives other pictures.
+            count: How many images, at least 8.
+            seed: Another seed gives other images.
 
         Returns:
             What ``claims`` and ``read`` take; a path inside ``folder``, or that folder, if the data
@@ -115,11 +115,11 @@ class DataReader(ABC):
         """
         raise PluginError(
             f"reader {self.name!r} has no example data to be checked with; write "
-            f"{type(self).__name__}.example_data(folder, pictures, seed)"
+            f"{type(self).__name__}.example_data(folder, count, seed)"
         )
 
 
-def read_data(data: Any, targets: str) -> DataParts | None:
+def read_data(data: Any, targets: str) -> DataSplits | None:
     """Read data with the one installed reader that claims them, or that they name.
 
     Args:
@@ -146,7 +146,7 @@ def read_data(data: Any, targets: str) -> DataParts | None:
         raise DataError(
             f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
         )
-    return checked_parts(reader, reader.read(rest), rest)
+    return checked_splits(reader, reader.read(rest), rest)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:
@@ -189,7 +189,7 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
     return found
 
 
-def checked_parts(reader: DataReader, found: Any, data: Any) -> DataParts:
+def checked_splits(reader: DataReader, found: Any, data: Any) -> DataSplits:
     """Hold a reader to its contract, so that a fault is told as the reader's own.
 
     Args:
@@ -203,13 +203,13 @@ def checked_parts(reader: DataReader, found: Any, data: Any) -> DataParts:
     Raises:
         DataError: It is something else than samples by part, or there are none.
     """
-    if not isinstance(found, DataParts):
+    if not isinstance(found, DataSplits):
         raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataParts")
     for part, samples in found.parts.items():
-        if part not in PART_NAMES or not isinstance(samples, Samples):
+        if part not in SPLIT_NAMES or not isinstance(samples, Samples):
             raise DataError(
                 f"reader {reader.name!r} gave {type(samples).__name__} as part {part!r}; it takes "
-                f"Samples as {', '.join(PART_NAMES)}"
+                f"Samples as {', '.join(SPLIT_NAMES)}"
             )
     if not any(len(samples) for samples in found.parts.values()):
         raise DataError(f"{data}: reader {reader.name!r} found no samples")

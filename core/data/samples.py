@@ -1,4 +1,4 @@
-"""Samples: what a reader finds before any picture is decoded."""
+"""Samples: what a reader finds before any image is decoded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Image = NDArray[np.uint8]
 
 
 class Samples(ABC):
-    """An ordered set of pictures with their targets; cheap to hold, decoded one by one.
+    """An ordered set of images with their targets; cheap to hold, decoded one by one.
 
-    ``__getitem__`` is not offered on purpose: names, targets and pictures are asked for
-    separately, so that splitting and counting never decode a picture.
+    ``__getitem__`` is not offered on purpose: names, targets and images are asked for
+    separately, so that splitting and counting never decode an image.
     """
 
     @abstractmethod
@@ -37,24 +37,24 @@ class Samples(ABC):
 
     @abstractmethod
     def load(self, index: int, channels: int = 3) -> Image:
-        """Decode one picture.
+        """Decode one image.
 
         Args:
             index: Position of the sample.
-            channels: 1 (grey), 3 (RGB) or what the data holds.
+            channels: 1 (gray), 3 (RGB) or what the data holds.
 
         Returns:
             uint8 (H, W, channels).
 
         Raises:
-            DataError: The picture cannot be read; the message names it.
+            DataError: The image cannot be read; the message names it.
         """
 
     def content(self, index: int) -> bytes | None:
-        """Give the picture's file as ``load`` decodes it, or ``None`` if it has none of its own.
+        """Give the image's file as ``load`` decodes it, or ``None`` if it has none of its own.
 
         The check before training reads these in threads, decodes them, and compares them to find
-        duplicates; pictures without one are loaded one by one, and their pixels compared. A set
+        duplicates; images without one are loaded one by one, and their pixels compared. A set
         that wraps another passes this on.
 
         Args:
@@ -68,13 +68,13 @@ class Samples(ABC):
     def problem(self, index: int, height: int, width: int) -> str:
         """Say what is wrong with a sample's target, such as a mask of another size.
 
-        The check before training asks once for each readable picture; samples with a problem are
+        The check before training asks once for each readable image; samples with a problem are
         dropped, counted and named. A set that wraps another passes this on.
 
         Args:
             index: Position of the sample.
-            height: Height of its picture in pixels.
-            width: Width of its picture in pixels.
+            height: Height of its image in pixels.
+            width: Width of its image in pixels.
 
         Returns:
             One line that names the thing and what is wrong with it, or nothing.
@@ -91,7 +91,7 @@ class Samples(ABC):
 
 @dataclass(frozen=True)
 class FileSamples(Samples):
-    """Pictures in files.
+    """Images in files.
 
     Attributes:
         paths: One file per sample.
@@ -106,7 +106,7 @@ class FileSamples(Samples):
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):
-            raise DataError(f"{len(self.paths)} pictures cannot have {len(self.targets)} targets")
+            raise DataError(f"{len(self.paths)} images cannot have {len(self.targets)} targets")
 
     def __len__(self) -> int:
         return len(self.paths)

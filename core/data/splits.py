@@ -27,8 +27,8 @@ def stratified_split(
         OptionError: The fraction is not in (0, 1).
 
     Examples:
-        >>> kept, held_out = stratified_split(["a"] * 8 + ["b"] * 4, 0.25)
-        >>> len(kept), [["a", "b"][i >= 8] for i in held_out]
+        >>> kept, validation = stratified_split(["a"] * 8 + ["b"] * 4, 0.25)
+        >>> len(kept), [["a", "b"][i >= 8] for i in validation]
         (9, ['a', 'a', 'b'])
     """
     if not 0 < fraction < 1:
@@ -36,11 +36,11 @@ def stratified_split(
     groups: dict[Hashable, list[int]] = {}
     for position, key in enumerate(keys):
         groups.setdefault(key, []).append(position)
-    held_out: set[int] = set()
+    validation: set[int] = set()
     for positions in groups.values():
         if len(positions) < 2:
             continue
         count = min(max(round(len(positions) * fraction), 1), len(positions) - 1)
         # Ordered by a hash, not by a library's generator, whose stream a new version may change.
-        held_out.update(sorted(positions, key=lambda p: mix_seed(seed, "split", p))[:count])
-    return [i for i in range(len(keys)) if i not in held_out], sorted(held_out)
+        validation.update(sorted(positions, key=lambda p: mix_seed(seed, "split", p))[:count])
+    return [i for i in range(len(keys)) if i not in validation], sorted(validation)

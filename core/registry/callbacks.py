@@ -1,4 +1,4 @@
-"""The listeners of one run or one export, in a plugin manager of their own."""
+"""The callbacks of one run or one export, in a plugin manager of their own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from visiongraft.hookspecs import PROJECT, RunHooks
 from visiongraft.registry.manager import plugins
 
 
-def listen(listeners: Sequence[str | object]) -> pluggy.PluginManager:
-    """Make a manager of chosen listeners, so that no installed plugin hears anything unasked.
+def listen(callbacks: Sequence[str | object]) -> pluggy.PluginManager:
+    """Make a manager of chosen callbacks, so that no installed plugin hears anything unasked.
 
     Args:
-        listeners: Names of listeners, or objects that implement some of ``RunHooks``.
+        callbacks: Names of callbacks, or objects that implement some of ``RunHooks``.
 
     Returns:
         The manager; ``manager.hook.run_started(run=run)`` tells them all.
@@ -26,13 +26,13 @@ def listen(listeners: Sequence[str | object]) -> pluggy.PluginManager:
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(RunHooks)
-    for listener in listeners:
-        chosen = plugins().get("listener", listener)() if isinstance(listener, str) else listener
+    for callback in callbacks:
+        chosen = plugins().get("callback", callback)() if isinstance(callback, str) else callback
         try:
             manager.register(chosen)
             manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
-            raise OptionError(f"listener {listener!r}: {on_one_line(str(error))}") from error
+            raise OptionError(f"callback {callback!r}: {on_one_line(str(error))}") from error
         if not manager.get_hookcallers(chosen):
-            raise OptionError(f"listener {listener!r} implements no run hook; see RunHooks")
+            raise OptionError(f"callback {callback!r} implements no run hook; see RunHooks")
     return manager

@@ -13,7 +13,7 @@ from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import PluginError
 from visiongraft.task import AnyTask, Task
 
-MISSPELT = 0.87  # likeness from which a name is taken for another one, misspelt
+MISSPELT = 0.87  # likeness from which a name is taken for another one, misspelled
 
 
 def check_task_class(kind: type[Task]) -> None:
@@ -44,14 +44,14 @@ def read_splits(task: Task, data: Any, validation: float, seed: int) -> Splits:
     return splits
 
 
-def read_labelled(task: Task, data: Any) -> Samples:
-    """Let a task read data to evaluate on; see ``Task.read_labelled``.
+def read_labeled(task: Task, data: Any) -> Samples:
+    """Let a task read data to evaluate on; see ``Task.read_labeled``.
 
     Raises:
         PluginError: It returned something else than samples.
     """
-    found = task.read_labelled(data)
-    samples: Samples = returned(task, "read_labelled", found, Samples, "visiongraft.Samples")
+    found = task.read_labeled(data)
+    samples: Samples = returned(task, "read_labeled", found, Samples, "visiongraft.Samples")
     return samples
 
 

@@ -133,9 +133,9 @@ class PluginManager:
         """Give all transfer losses by name."""
         return self._unambiguous("loss")
 
-    def listeners(self) -> dict[str, type[Any]]:
-        """Give all listeners by name."""
-        return self._unambiguous("listener")
+    def callbacks(self) -> dict[str, type[Any]]:
+        """Give all callbacks by name."""
+        return self._unambiguous("callback")
 
     def provides(self, kind: str, name: str) -> bool:
         """Say whether ``get`` knows a name, be it ambiguous or not."""
@@ -146,7 +146,7 @@ class PluginManager:
 
         Args:
             kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"exporter"``, ``"reader"``,
-                ``"loss"`` or ``"listener"``.
+                ``"loss"`` or ``"callback"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 
@@ -269,8 +269,8 @@ class PluginManager:
             hook = options.get("specname") or name
             if hook in vars(RunHooks):
                 raise PluginError(
-                    f"hook {hook!r} is for listeners: make it a method of a class, and return that "
-                    "class from register_listeners"
+                    f"hook {hook!r} is for callbacks: make it a method of a class, and return that "
+                    "class from register_callbacks"
                 )
             if hook not in known:
                 raise PluginError(f"unknown hook {hook!r}{near_matches(hook, known)}")

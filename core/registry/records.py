@@ -12,7 +12,7 @@ from visiongraft.errors import PluginError, on_one_line
 
 
 @dataclass(frozen=True)
-class Kind:
+class PluginKind:
     """One kind of thing that plugins provide.
 
     Attributes:
@@ -82,25 +82,29 @@ def _attribute(path: str) -> Any:
 
 
 KINDS = {
-    "task": Kind(
+    "task": PluginKind(
         "register_tasks",
         base="visiongraft.task:Task",
         needs=("headline",),
         check="visiongraft.registry.contracts:check_task_class",
     ),
-    "backbone": Kind(
+    "backbone": PluginKind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False
     ),
-    "schedule": Kind("register_schedules", base="visiongraft.schedules:Schedule", is_class=False),
-    "exporter": Kind("register_exporters", base="visiongraft.exporter:Exporter", needs=("suffix",)),
-    "reader": Kind(
+    "schedule": PluginKind(
+        "register_schedules", base="visiongraft.schedules:Schedule", is_class=False
+    ),
+    "exporter": PluginKind(
+        "register_exporters", base="visiongraft.exporter:Exporter", needs=("suffix",)
+    ),
+    "reader": PluginKind(
         "register_readers",
         base="visiongraft.data.readers:DataReader",
         is_class=False,
         needs=("targets",),
     ),
-    "loss": Kind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
-    "listener": Kind("register_listeners"),
+    "loss": PluginKind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
+    "callback": PluginKind("register_callbacks"),
 }
 
 

@@ -112,10 +112,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def numbered(index: int, name: str) -> str:
-    """Name what belongs to one of several pictures, so that equal names do not clash.
+    """Name what belongs to one of several images, so that equal names do not clash.
 
     Args:
-        index: Position of the picture.
+        index: Position of the image.
         name: Its path, or what it is called.
 
     Returns:
@@ -134,7 +134,7 @@ def write_prediction_files(folder: Path, name: str, prediction: Any) -> None:
     Args:
         folder: Where to.
         name: What their names begin with.
-        prediction: What a task, or an exported file, predicted for one picture.
+        prediction: What a task, or an exported file, predicted for one image.
     """
     if callable(getattr(prediction, "files", None)):
         for ending, content in prediction.files().items():

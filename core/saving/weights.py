@@ -256,7 +256,7 @@ def _unwrapped(content: Any) -> dict[str, Tensor]:
 
 
 def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:
-    """Fit the kernel of a convolution on RGB pictures to another number of image channels."""
+    """Fit the kernel of a convolution on RGB images to another number of image channels."""
     from timm.models import adapt_input_conv
 
     on_rgb = tensor.ndim == 4 and own.ndim == 4 and tensor.shape[1] == 3
@@ -267,7 +267,7 @@ def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:
 
 
 def _expected(backbone: Backbone) -> list[str]:
-    # A counter of seen batches says nothing about the pictures; older files lack it.
+    # A counter of seen batches says nothing about the images; older files lack it.
     return [n for n in backbone.state_dict() if not n.endswith("num_batches_tracked")]
 
 

@@ -34,7 +34,7 @@ testpaths = ["tests"]
 README = """\
 # @DISTRIBUTION@
 
-The task `@NAME@` for visiongraft: predict one number for each picture.
+The task `@NAME@` for visiongraft: predict one number for each image.
 
 It reads a CSV table with the columns `path` and `value`; relative paths start at the table's folder.
 
@@ -47,7 +47,7 @@ $ visiongraft export run @NAME@.onnx
 $ visiongraft predict @NAME@.onnx photo.jpg
 ```
 
-`src/@MODULE@/task.py` is the task, `data.py` finds the pictures, `prediction.py` says what a user
+`src/@MODULE@/task.py` is the task, `data.py` finds the images, `prediction.py` says what a user
 gets. Change them, and run the tests again.
 """
 
@@ -68,7 +68,7 @@ def register_tasks():
 '''
 
 TASK = '''\
-"""Predict one number for each picture."""
+"""Predict one number for each image."""
 
 from dataclasses import dataclass, replace
 
@@ -83,7 +83,7 @@ from @MODULE@.prediction import predictions
 
 @dataclass(frozen=True)
 class @CLASS@(Task):
-    """Predict one number for each picture; its own fields are the options of ``--set``."""
+    """Predict one number for each image; its own fields are the options of ``--set``."""
 
     name = "@NAME@"
     headline = "mean_error"  # picks the best epoch
@@ -95,7 +95,7 @@ class @CLASS@(Task):
     def read(self, data, *, validation=0.2, seed=0):
         return split(read_table(data), validation, seed)
 
-    def read_labelled(self, data):
+    def read_labeled(self, data):
         return read_table(data)
 
     def bind(self, train):
@@ -123,12 +123,12 @@ class @CLASS@(Task):
     def ideal(self, targets):
         return {"value": targets.numpy()}
 
-    def example_data(self, folder, pictures, seed):
-        return draw_examples(folder, pictures, seed)
+    def example_data(self, folder, count, seed):
+        return draw_examples(folder, count, seed)
 '''
 
 MODEL = '''\
-"""What is learnt, by which loss, and how it is measured."""
+"""What is learned, by which loss, and how it is measured."""
 
 import numpy as np
 from torch import nn
@@ -136,7 +136,7 @@ from torch.nn import functional as F
 
 
 class Head(nn.Module):
-    """Features of N pictures to N numbers."""
+    """Features of N images to N numbers."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -172,7 +172,7 @@ class Error:
 '''
 
 DATA = '''\
-"""Tables of pictures and values, and drawn pictures to try the task on."""
+"""Tables of images and values, and drawn images to try the task on."""
 
 import csv
 import math
@@ -187,7 +187,7 @@ from visiongraft.errors import DataError
 
 
 def read_table(data):
-    """Find the pictures of a CSV file with the columns path and value."""
+    """Find the images of a CSV file with the columns path and value."""
     try:
         table = Path(data)
         rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
@@ -201,35 +201,35 @@ def read_table(data):
 
 
 def split(samples, validation, seed):
-    """Hold out a share of the pictures."""
+    """Hold out a share of the images."""
     kept, held_out = stratified_split([0] * len(samples), validation, seed)
     return Splits(samples.subset(kept), samples.subset(held_out))
 
 
-def draw_examples(folder, pictures, seed):
-    """Write grey pictures; the value is how bright they are, from 0 to 100."""
+def draw_examples(folder, count, seed):
+    """Write gray images; the value is how bright they are, from 0 to 100."""
     random = np.random.default_rng(seed)
     lines = ["path,value"]
-    for number in range(pictures):
-        value = 100 * number / (pictures - 1)
+    for number in range(count):
+        value = 100 * number / (images - 1)
         height, width = random.integers(20, 60, 2)
         pixels = value * 2.55 + random.normal(0, 10, (height, width, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
         lines.append(f"{number}.png,{value}")
-    table = folder / "pictures.csv"
+    table = folder / "images.csv"
     table.write_text("\\n".join(lines) + "\\n", encoding="utf-8")
     return table
 '''
 
 PREDICTION = '''\
-"""What a user gets for each picture; no PyTorch here, since exported files do without."""
+"""What a user gets for each image; no PyTorch here, since exported files do without."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Number:
-    """The number predicted for one picture."""
+    """The number predicted for one image."""
 
     value: float
 
@@ -265,10 +265,10 @@ def test_the_task_conforms(check, trial):
 
 
 def test_the_task_learns_from_a_table(tmp_path):
-    table = @CLASS@().example_data(tmp_path, pictures=40, seed=0)
+    table = @CLASS@().example_data(tmp_path, count=40, seed=0)
     small = {"backbone": "simple_cnn", "weights": None, "size": 32, "device": "cpu"}
     quick = {"schedule": "full(learning_rate=0.005)", "epochs": 8, "batch_size": 8}
-    model = fit(table, task="@NAME@", listeners=(), **small, **quick)
+    model = fit(table, task="@NAME@", callbacks=(), **small, **quick)
     assert model.evaluate(table)["mean_error"] < 15  # a constant guess is off by 25
 '''
 

@@ -22,7 +22,7 @@ from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.export import the_exported_file_agrees
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.training import (
-    a_few_pictures_are_learned,
+    a_few_images_are_overfit,
     a_killed_run_resumes_exactly,
     expect_frozen,
     replay_changes_nothing,
@@ -76,7 +76,7 @@ class BackboneTrial:
 
     @cached_property
     def large(self) -> Size:
-        """A size at which maps of neighbouring strides differ by more than rounding."""
+        """A size at which maps of neighboring strides differ by more than rounding."""
         height, width = self.size
         if max(height, width) > 2 * SIZE:
             return self.size
@@ -88,7 +88,7 @@ class BackboneTrial:
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small sound task on this backbone."""
-        return TaskTrial(Specimen(), backbone=self.name, normalised=self.name, size=max(self.size))
+        return TaskTrial(Specimen(), backbone=self.name, normalized=self.name, size=max(self.size))
 
     @contextmanager
     def found(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ def facts_fit_the_network(trial: BackboneTrial) -> None:
         m[:2] == e[:2] and abs(m[2] - e[2]) <= 1 and abs(m[3] - e[3]) <= 1
         for m, e in zip(maps, expected, strict=True)
     )
-    expect(near, "to compute feature maps of two pictures", maps, f"as info says: {expected}")
+    expect(near, "to compute feature maps of two images", maps, f"as info says: {expected}")
     expect(
         list(info.strides) == sorted(info.strides),
         "to read the strides",
@@ -181,7 +181,7 @@ def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
 
 @check("backbone.Backbone.forward")
 def evaluation_changes_nothing(trial: BackboneTrial) -> None:
-    """In evaluation mode a picture gives the same each time and in any batch; no tensor changes."""
+    """In evaluation mode an image gives the same each time and in any batch; no tensor changes."""
     backbone, images = trial.build(size=trial.size).eval(), _images(trial.size, 3)
     before = {n: t.clone() for n, t in backbone.state_dict().items()}
     kept = images.clone()
@@ -199,14 +199,14 @@ def evaluation_changes_nothing(trial: BackboneTrial) -> None:
     part = Features(tuple(m[:1] for m in first.maps), first.pooled[:1])
     expect(
         _near(part, alone, TOLERANCE),
-        "to run a picture alone",
+        "to run an image alone",
         "other features",
         "those it has among others",
     )
-    with trying("to run a batch without pictures", "features of length 0"):
+    with trying("to run a batch without images", "features of length 0"):
         expect(
             len(_features(backbone, images[:0]).pooled) == 0,
-            "to run a batch without pictures",
+            "to run a batch without images",
             "features",
             "features of length 0",
         )
@@ -247,7 +247,7 @@ def gradients_reach_every_stage(trial: BackboneTrial) -> None:
     generator = torch.Generator().manual_seed(1)
     with trying(words, "a gradient: without it nothing can be fine-tuned"):
         parts = [t.float() for t in (*features.maps, features.pooled)]
-        # Random weights, since a normalisation at the end makes sums that never change.
+        # Random weights, since a normalization at the end makes sums that never change.
         sum(
             (part * torch.randn(part.shape, generator=generator)).sum() for part in parts
         ).backward()
@@ -287,7 +287,7 @@ BACKBONE_CHECKS: tuple[Check[Any], ...] = (
     sizes_and_channels_are_taken_or_refused,
     gradients_reach_every_stage,
     frozen_stages_stay_frozen,
-    _on_specimen(a_few_pictures_are_learned, "backbone.Backbone.forward"),
+    _on_specimen(a_few_images_are_overfit, "backbone.Backbone.forward"),
     _on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone"),
     _on_specimen(replay_changes_nothing, "backbone.Backbone.forward"),
     _on_specimen(a_saved_model_predicts_the_same, "backbone.BackboneSource.build"),

@@ -106,7 +106,7 @@ def declares_itself(trial: ExporterTrial) -> None:
 def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
     """A file is written together with a certificate of comparisons that it passed."""
     path, certificate = trial.exported()
-    words = "to export a small trained model with its validation pictures"
+    words = "to export a small trained model with its validation images"
     expect(path.is_file(), words, "no file", f"{path.name}")
     expect(isinstance(certificate, Certificate), words, type(certificate).__name__, "a Certificate")
     tolerance = -1.0 if certificate.tolerance is None else certificate.tolerance
@@ -115,7 +115,7 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
         "real" in tried,
         words,
         f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}",
-        "some on the real pictures that it was given",
+        "some on the real images that it was given",
     )
     expect(
         0 <= tolerance < 1,
@@ -124,9 +124,9 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
         "one below 1: a relative difference of 1 is as large as the result",
     )
     expect(
-        certificate.difference <= tolerance and not certificate.flips,
+        certificate.difference <= tolerance and not certificate.mismatches,
         words,
-        f"a difference of {certificate.difference} and {certificate.flips} changed decisions",
+        f"a difference of {certificate.difference} and {certificate.mismatches} changed decisions",
         f"at most {tolerance} and none, else an ExportError",
     )
     named = (certificate.file, certificate.format)
@@ -206,7 +206,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     image = model.validation.load(0)[None]
     with torch.inference_mode():
         reference = to_arrays(model.inference_graph()(torch.tensor(image)))
-    words = "to run the exported file on a picture"
+    words = "to run the exported file on an image"
     with trying(words):
         candidate = opened.run(image)
     expect_agreement(model.task, reference, candidate, words, "what PyTorch gives")

@@ -31,7 +31,7 @@ def _record(subject: Any) -> PluginRecord:
 
 
 check_record = checks_of(_record)
-check_listener = checks_of(str)
+check_callback = checks_of(str)
 
 
 @check_record("hookspecs")
@@ -56,16 +56,16 @@ def its_names_are_its_own(record: PluginRecord) -> None:
     )
 
 
-@check_listener("hookspecs.RunHooks")
-def a_listener_changes_nothing(name: str) -> None:
-    """A run that the listener hears ends as one that nobody hears."""
-    alone, heard = TaskTrial(Specimen()), TaskTrial(Specimen(), listeners=[name])
-    words = f"to train with and without listener {name!r}"
+@check_callback("hookspecs.RunHooks")
+def a_callback_changes_nothing(name: str) -> None:
+    """A run that the callback hears ends as one that nobody hears."""
+    alone, heard = TaskTrial(Specimen()), TaskTrial(Specimen(), callbacks=[name])
+    words = f"to train with and without callback {name!r}"
     expect_same_runs(alone.short("alone"), heard.short("heard"), words, "the same run")
 
 
 RECORD_CHECKS: Checks = (it_loads, its_names_are_its_own)
-LISTENER_CHECKS: Checks = (a_listener_changes_nothing,)
+CALLBACK_CHECKS: Checks = (a_callback_changes_nothing,)
 LOSS_CHECKS: Checks = (equal_runs_are_equal, a_killed_run_resumes_exactly)
 
 _KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
@@ -74,7 +74,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
     "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
-    "listener": (lambda name, item: name, LISTENER_CHECKS),
+    "callback": (lambda name, item: name, CALLBACK_CHECKS),
     "loss": (lambda name, item: TaskTrial(Specimen(), transfer_loss=name), LOSS_CHECKS),
 }
 

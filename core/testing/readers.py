@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from visiongraft.data.images import picture_array
-from visiongraft.data.readers import PART_NAMES, DataParts, DataReader, checked_parts
+from visiongraft.data.images import image_array
+from visiongraft.data.readers import SPLIT_NAMES, DataReader, DataSplits, checked_splits
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
 from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
-from visiongraft.testing.tasks.data import expect_picture, expect_same_samples
-from visiongraft.testing.tasks.trial import PICTURES, same
+from visiongraft.testing.tasks.data import expect_image, expect_same_samples
+from visiongraft.testing.tasks.trial import IMAGES, same
 
 NOISE = bytes(range(128, 256)) * 4  # no text, no archive, no table
 
@@ -53,17 +53,17 @@ class ReaderTrial:
     def example(self) -> Any:
         """The example data."""
         with trying("to make example data", see="data.readers.DataReader.example_data"):
-            return self.reader.example_data(self.folder("data"), PICTURES, 0)
+            return self.reader.example_data(self.folder("data"), IMAGES, 0)
 
     @cached_property
-    def parts(self) -> DataParts:
+    def parts(self) -> DataSplits:
         """What the reader finds in them."""
         return self.read(self.example, "to read the example data")
 
-    def read(self, data: Any, words: str) -> DataParts:
+    def read(self, data: Any, words: str) -> DataSplits:
         """Read as the tasks do."""
         with trying(words, "DataParts", "data.readers.DataReader.read"):
-            return checked_parts(self.reader, self.reader.read(data), data)
+            return checked_splits(self.reader, self.reader.read(data), data)
 
     def samples(self) -> Iterator[tuple[str, Samples]]:
         """Give the parts that have samples."""
@@ -84,11 +84,11 @@ def declares_itself(trial: ReaderTrial) -> None:
 
 @check("data.readers.DataReader.claims")
 def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
-    """It claims its example data and nothing strange, and neither raises nor decodes a picture."""
+    """It claims its example data and nothing strange, and neither raises nor decodes an image."""
     folder = trial.folder("strange")
     (folder / "empty").mkdir()
     (folder / "noise.bin").write_bytes(NOISE)
-    (folder / "notes.txt").write_text("neither data nor pictures\n", encoding="utf-8")
+    (folder / "notes.txt").write_text("neither data nor images\n", encoding="utf-8")
     strange = {
         "a path that does not exist": folder / "nowhere",
         "such a path as text": str(folder / "nowhere"),
@@ -119,7 +119,7 @@ def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
 
 @check("data.readers.DataParts")
 def parts_are_found(trial: ReaderTrial) -> None:
-    """Reading decodes no picture, and gives known parts, names and warnings."""
+    """Reading decodes no image, and gives known parts, names and warnings."""
     words = "to read the example data"
     with _no_decoding(words):
         found = trial.read(trial.example, words)
@@ -127,7 +127,7 @@ def parts_are_found(trial: ReaderTrial) -> None:
         len(found.parts.get("train", ())) > 0,
         words,
         f"parts {', '.join(found.parts) or 'none'}",
-        f"samples to train on, in 'train'; further parts are {', '.join(PART_NAMES[1:])}",
+        f"samples to train on, in 'train'; further parts are {', '.join(SPLIT_NAMES[1:])}",
     )
     for what, texts in (("names", found.names), ("warnings", found.warnings)):
         plain = isinstance(texts, tuple) and all(isinstance(t, str) and t for t in texts)
@@ -138,10 +138,10 @@ def parts_are_found(trial: ReaderTrial) -> None:
 
 
 @check("data.samples.Samples.load")
-def pictures_load(trial: ReaderTrial) -> None:
+def images_load(trial: ReaderTrial) -> None:
     """Every sample has a name and loads, as its content says, if it gives one."""
     for part, samples in trial.samples():
-        expect_picture(samples, part, 3)
+        expect_image(samples, part, 3)
         for i in range(len(samples)):
             words = f"to load number {i} of the {part} part"
             with trying(words):
@@ -150,11 +150,11 @@ def pictures_load(trial: ReaderTrial) -> None:
             if content is None:
                 continue
             with trying(f"{words} from its content", see="data.samples.Samples.content"):
-                decoded = picture_array(Image.open(io.BytesIO(content)), name)
+                decoded = image_array(Image.open(io.BytesIO(content)), name)
             expect(
                 same(decoded, image),
                 f"{words} from its content",
-                "another picture",
+                "another image",
                 "what load gives",
                 "data.samples.Samples.content",
             )
@@ -202,7 +202,7 @@ def samples_travel_to_workers(trial: ReaderTrial) -> None:
         with trying(words, "something that pickles: no open file, no function"):
             sent: Samples = pickle.loads(pickle.dumps(samples))
             image = sent.load(0)
-        expect(same(image, samples.load(0)), words, "another picture", "the same")
+        expect(same(image, samples.load(0)), words, "another image", "the same")
 
 
 @check("data.readers.DataReader.read")
@@ -247,11 +247,11 @@ def _expect_refusal(
     trial: ReaderTrial, example: Any, path: Path, what: str, strict: bool = False
 ) -> None:
     """Read and load; a DataError of one line may end it, and has to if this is ``strict``."""
-    words, expected = f"to read {what}, and its pictures", "a DataError that says what is wrong"
+    words, expected = f"to read {what}, and its images", "a DataError that says what is wrong"
     try:
         with trying(words, expected):
             given = str(path) if isinstance(example, str) else path
-            found = checked_parts(trial.reader, trial.reader.read(given), given)
+            found = checked_splits(trial.reader, trial.reader.read(given), given)
     except Fault as fault:
         _expect_words(fault, words)
         return
@@ -276,7 +276,7 @@ def _expect_words(fault: Fault, words: str) -> None:
 
 @contextmanager
 def _no_decoding(words: str) -> Iterator[None]:
-    """Raise a fault if pillow decodes a picture within the block."""
+    """Raise a fault if pillow decodes an image within the block."""
     decoded: list[str] = []
     load = ImageFile.ImageFile.load
 
@@ -290,14 +290,14 @@ def _no_decoding(words: str) -> Iterator[None]:
         yield
     finally:
         ImageFile.ImageFile.load = load  # type: ignore[method-assign]
-    expect(not decoded, words, f"{len(decoded)} pictures decoded", "none")
+    expect(not decoded, words, f"{len(decoded)} images decoded", "none")
 
 
 READER_CHECKS: tuple[Check[Any], ...] = (
     declares_itself,
     only_its_own_data_are_claimed,
     parts_are_found,
-    pictures_load,
+    images_load,
     targets_have_names,
     reading_twice_gives_the_same,
     samples_travel_to_workers,

@@ -13,7 +13,7 @@ from visiongraft.schedules import Phase, Schedule, find_schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.training import a_killed_run_resumes_exactly, expect_frozen
-from visiongraft.testing.tasks.trial import NORMALISED, TaskTrial
+from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
 from visiongraft.training.freezing import trainable_stages
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
@@ -38,7 +38,7 @@ class ScheduleTrial:
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small sound task whose short runs follow the schedule."""
-        return TaskTrial(Specimen(), backbone=NORMALISED, schedule=self.schedule)
+        return TaskTrial(Specimen(), backbone=NORMALIZED, schedule=self.schedule)
 
     def plan(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase] | None:
         """Give the phases, or ``None`` if the options that were set do not fit, as it may say."""

@@ -48,7 +48,7 @@ class _Loss(nn.Module):
 
 
 class _Flip:
-    """Half of the pictures mirrored, left to right."""
+    """Half of the images mirrored, left to right."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.change = v2.Compose([v2.Resize(size, antialias=True), v2.RandomHorizontalFlip()])
@@ -73,23 +73,23 @@ class _Error:
 
 @dataclass(frozen=True)
 class Specimen(Task):
-    """How bright a picture is, from 0 (black) to 1 (white)."""
+    """How bright an image is, from 0 (black) to 1 (white)."""
 
     name: ClassVar[str] = "specimen"
     headline: ClassVar[str] = "mean_error"
     better: ClassVar[Literal["higher", "lower"]] = "lower"
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Dataset:
+    def example_data(self, folder: Path, count: int, seed: int) -> Dataset:
         random = np.random.default_rng(seed)
-        return [_picture(random, i / max(pictures - 1, 1)) for i in range(pictures)]
+        return [_image(random, i / max(count - 1, 1)) for i in range(count)]
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         samples = DatasetSamples.of(data)
-        held_out = range(0, len(samples), max(round(1 / validation), 2))
-        kept = [i for i in range(len(samples)) if i not in held_out]
-        return Splits(samples.subset(kept), samples.subset(held_out))
+        validation_set = range(0, len(samples), max(round(1 / validation), 2))
+        kept = [i for i in range(len(samples)) if i not in validation_set]
+        return Splits(samples.subset(kept), samples.subset(validation_set))
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Transform:
@@ -117,7 +117,7 @@ class Specimen(Task):
         return [Measured(float(value)) for value in decoded["brightness"]]
 
 
-def _picture(random: np.random.Generator, brightness: float) -> tuple[np.ndarray[Any, Any], float]:
+def _image(random: np.random.Generator, brightness: float) -> tuple[np.ndarray[Any, Any], float]:
     height, width = (int(side) for side in random.integers(20, 50, 2))
     noise = random.integers(-20, 21, (height, width, 3))
     return (brightness * 255 + noise).clip(0, 255).astype(np.uint8), brightness

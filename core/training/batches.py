@@ -1,4 +1,4 @@
-"""Where a phase's batches come from: pictures, or what replay has stored."""
+"""Where a phase's batches come from: images, or what replay has stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log = logging.getLogger("visiongraft")
 FILL_BATCH_CPU = 8
 
 
-class Feed(Protocol):
+class PhaseBatches(Protocol):
     """Gives the batches of one phase."""
 
     @property
@@ -51,7 +51,7 @@ class Feed(Protocol):
 
 
 @dataclass
-class Pictures:
+class ImageLoaders:
     """The samples of a run, and the loaders that stay alive through all phases.
 
     Attributes:
@@ -59,14 +59,14 @@ class Pictures:
         config: Gives seed, views, workers.
         device: Where the network runs.
         training: Training samples.
-        held_out: Validation samples.
+        validation: Validation samples.
     """
 
     network: Network
     config: FitConfig
     device: torch.device
     training: Samples
-    held_out: Samples
+    validation: Samples
     _loaders: dict[tuple[str, bool, bool], BatchLoader] = field(default_factory=dict)
 
     @property
@@ -84,7 +84,7 @@ class Pictures:
         """
         key = (part, augment, whole)
         if key not in self._loaders:
-            samples = self.training if part == "train" else self.held_out
+            samples = self.training if part == "train" else self.validation
             workers = self.config.workers
             self._loaders[key] = BatchLoader(
                 SampleDataset(
@@ -101,61 +101,61 @@ class Pictures:
         return self._loaders[key]
 
     def view(self, epoch: int, augment: bool) -> int:
-        """Say which view of the pictures an epoch sees: each its own, or one of a fixed number."""
+        """Say which view of the images an epoch sees: each its own, or one of a fixed number."""
         if not augment:
             return 0
         return epoch % self.config.views if self.config.views else epoch
 
 
 @dataclass
-class PictureFeed:
-    """Decodes and augments pictures anew in every epoch."""
+class ImageBatches:
+    """Decodes and augments images anew in every epoch."""
 
-    pictures: Pictures
+    images: ImageLoaders
     augment: bool
 
     @property
     def mixes(self) -> bool:
         """Whether samples of a batch may be mixed with each other."""
-        return self.augment and self.pictures.config.views is None
+        return self.augment and self.images.config.views is None
 
     def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
-        """Load training pictures."""
-        view = self.pictures.view(epoch, self.augment)
+        """Load training images."""
+        view = self.images.view(epoch, self.augment)
         keys = [[(i, view) for i in batch] for batch in plan]
-        return self.pictures.loader("train", self.augment).batches(keys)
+        return self.images.loader("train", self.augment).batches(keys)
 
     def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Load validation pictures."""
+        """Load validation images."""
         keys = [[(i, 0) for i in batch] for batch in plan]
-        return self.pictures.loader("validation").batches(keys)
+        return self.images.loader("validation").batches(keys)
 
 
 @dataclass
-class ReplayFeed:
-    """Plays back what the frozen prefix computed for each picture."""
+class CachedBatches:
+    """Plays back what the frozen prefix computed for each image."""
 
-    pictures: Pictures
+    images: ImageLoaders
     augment: bool
     replay: Replay
     stores: dict[str, Store]
     mixes: bool = False
 
     def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
-        """Play training pictures back."""
-        offset = self.pictures.view(epoch, self.augment) * len(self.pictures.training)
+        """Play training images back."""
+        offset = self.images.view(epoch, self.augment) * len(self.images.training)
         return self._play("train", plan, offset)
 
     def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Play validation pictures back."""
-        if self.pictures.network.one_size:
+        """Play validation images back."""
+        if self.images.network.one_size:
             sizes = self.stores["validation"].sizes
             plan = [part for batch in plan for part in _by_size(batch, sizes)]
         return self._play("validation", plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
-        store, device = self.stores[part], self.pictures.device
-        collate = self.pictures.network.task.collate
+        store, device = self.stores[part], self.images.device
+        collate = self.images.network.task.collate
         for indices in plan:
             rows = [offset + i for i in indices]
             yield Batch(
@@ -173,22 +173,22 @@ def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
     return list(groups.values())
 
 
-def choose_feed(
-    pictures: Pictures,
+def choose_batches(
+    images: ImageLoaders,
     phase: Phase,
     stack: ExitStack,
     *,
     folder: Path,
     processes: int = 1,
     decided: bool | None = None,
-) -> tuple[Feed, bool]:
+) -> tuple[PhaseBatches, bool]:
     """Decide whether a phase is replayed, and make its feed.
 
     The decision depends on the settings and the data alone, never on timing, so that equal runs
     stay equal.
 
     Args:
-        pictures: The run's samples; their network is prepared for the phase.
+        images: The run's samples; their network is prepared for the phase.
         phase: The phase.
         stack: Ends the replay with the phase.
         folder: Where to store.
@@ -201,75 +201,73 @@ def choose_feed(
     Raises:
         ReplayError: Replay was demanded and is impossible.
     """
-    augment = phase.augment and pictures.transform is not None
-    plan, reason = _plan(pictures, phase, augment, processes)
-    demanded = pictures.config.replay == "on" or decided is True
+    augment = phase.augment and images.transform is not None
+    plan, reason = _plan(images, phase, augment, processes)
+    demanded = images.config.replay == "on" or decided is True
     if not reason and decided is None:
-        reason = _over_budget(pictures, plan, augment, folder)
+        reason = _over_budget(images, plan, augment, folder)
         if not (reason or demanded):
             reason = _does_not_pay(plan)
-    if reason and demanded and not _everything_trains(pictures, phase):
+    if reason and demanded and not _everything_trains(images, phase):
         raise ReplayError(f"replay was asked for but is impossible: {reason}")
     if reason or decided is False:
         log.info("no replay: %s", reason or "as before the interruption")
-        return PictureFeed(pictures, augment), False
-    replay = stack.enter_context(
-        Replay(pictures.network, plan, folder, pictures.config.replay_dtype)
-    )
-    feed = ReplayFeed(pictures, augment, replay, _fill(pictures, replay, plan, augment))
+        return ImageBatches(images, augment), False
+    replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
+    feed = CachedBatches(images, augment, replay, _fill(images, replay, plan, augment))
     stack.enter_context(replay.playing())
     return feed, True
 
 
 def _plan(
-    pictures: Pictures, phase: Phase, augment: bool, processes: int
+    images: ImageLoaders, phase: Phase, augment: bool, processes: int
 ) -> tuple[ReplayPlan, str]:
-    config = pictures.config
+    config = images.config
     if config.replay == "off":
         return ReplayPlan(), "switched off"
-    if _everything_trains(pictures, phase):
+    if _everything_trains(images, phase):
         return ReplayPlan(), "every stage trains"
     if augment and not config.views:
-        return ReplayPlan(), "pictures are augmented at random; views=K would repeat"
+        return ReplayPlan(), "images are augmented at random; views=K would repeat"
     if processes > 1:
         return ReplayPlan(), f"{processes} processes share the data"
-    if pictures.network.preprocess.config.resize == "pad":
-        return ReplayPlan(), "pictures of resize='pad' differ in size"
-    transfer = pictures.network.transfer
+    if images.network.preprocess.config.resize == "pad":
+        return ReplayPlan(), "images of resize='pad' differ in size"
+    transfer = images.network.transfer
     if transfer is not None and transfer.reads_features:
-        return ReplayPlan(), f"transfer loss {transfer.name!r} needs the pictures"
+        return ReplayPlan(), f"transfer loss {transfer.name!r} needs the images"
     if phase.epochs < 2 and config.replay == "auto":
         return ReplayPlan(), "a single epoch does not pay"
-    count = len(pictures.training)
+    count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]
-    batch = next(pictures.loader("train", augment).batches([keys])).to(pictures.device)
-    plan = plan_replay(pictures.network, batch, config.replay_dtype)
+    batch = next(images.loader("train", augment).batches([keys])).to(images.device)
+    plan = plan_replay(images.network, batch, config.replay_dtype)
     return plan, plan.reason
 
 
-def _everything_trains(pictures: Pictures, phase: Phase) -> bool:
-    return phase.trainable in ("all", pictures.network.backbone.stages[0])
+def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
+    return phase.trainable in ("all", images.network.backbone.stages[0])
 
 
-def _rows(pictures: Pictures, augment: bool) -> int:
-    views = pictures.config.views if augment and pictures.config.views else 1
-    return len(pictures.training) * views
+def _rows(images: ImageLoaders, augment: bool) -> int:
+    views = images.config.views if augment and images.config.views else 1
+    return len(images.training) * views
 
 
 def _does_not_pay(plan: ReplayPlan) -> str:
-    if plan.bytes_per_picture <= plan.input_bytes:
+    if plan.bytes_per_image <= plan.input_bytes:
         return ""
     return (
-        f"{_size(plan.bytes_per_picture)} a picture is more than the picture itself "
+        f"{_size(plan.bytes_per_image)} an image is more than the image itself "
         f"({_size(plan.input_bytes)})"
     )
 
 
-def _over_budget(pictures: Pictures, plan: ReplayPlan, augment: bool, folder: Path) -> str:
-    rows = _rows(pictures, augment) + len(pictures.held_out)
-    total = rows * plan.bytes_per_picture
-    if total > pictures.config.replay_budget:
-        return f"{_size(total)} is over the budget of {_size(pictures.config.replay_budget)}"
+def _over_budget(images: ImageLoaders, plan: ReplayPlan, augment: bool, folder: Path) -> str:
+    rows = _rows(images, augment) + len(images.validation)
+    total = rows * plan.bytes_per_image
+    if total > images.config.replay_budget:
+        return f"{_size(total)} is over the budget of {_size(images.config.replay_budget)}"
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if total > free // 2:
@@ -277,26 +275,28 @@ def _over_budget(pictures: Pictures, plan: ReplayPlan, augment: bool, folder: Pa
     return ""
 
 
-def _fill(pictures: Pictures, replay: Replay, plan: ReplayPlan, augment: bool) -> dict[str, Store]:
-    rows = {"train": _rows(pictures, augment), "validation": len(pictures.held_out)}
-    total = sum(rows.values()) * plan.bytes_per_picture
+def _fill(
+    images: ImageLoaders, replay: Replay, plan: ReplayPlan, augment: bool
+) -> dict[str, Store]:
+    rows = {"train": _rows(images, augment), "validation": len(images.validation)}
+    total = sum(rows.values()) * plan.bytes_per_image
     log.info(
-        "replay: storing %s (%s a picture, %s) for %d training and %d validation rows",
+        "replay: storing %s (%s an image, %s) for %d training and %d validation rows",
         _size(total),
-        _size(plan.bytes_per_picture),
+        _size(plan.bytes_per_image),
         replay.dtype,
         rows["train"],
         rows["validation"],
     )
-    size = FILL_BATCH_CPU if pictures.device.type == "cpu" else pictures.config.batch_size
+    size = FILL_BATCH_CPU if images.device.type == "cpu" else images.config.batch_size
     stores = {}
     for part, count in rows.items():
-        samples = len(pictures.training if part == "train" else pictures.held_out)
+        samples = len(images.training if part == "train" else images.validation)
         keys: list[list[Key]] = [
             [(row % samples, row // samples) for row in batch]
             for batch in ordered_batches(count, size)
         ]
-        loader = pictures.loader(part, augment and part == "train", whole=False)
+        loader = images.loader(part, augment and part == "train", whole=False)
         stores[part] = replay.record(part, count, loader.batches(keys))
     return stores
 

@@ -1,4 +1,4 @@
-"""Built-in listeners of a run: progress on the terminal, curves, TensorBoard."""
+"""Built-in callbacks of a run: progress on the terminal, curves, TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("visiongraft")
 
 
-class Progress:
+class ConsoleProgress:
     """Shows a bar per epoch and a line per result on standard error."""
 
     name = "progress"
@@ -49,11 +49,11 @@ class Progress:
         log.addHandler(self.handler)
         self.console.print(
             f"{run.network.backbone.info.name} for {run.network.task.name}: "
-            f"{len(run.training)} training, {len(run.held_out)} validation pictures"
+            f"{len(run.training)} training, {len(run.validation)} validation images"
         )
-        if run.progress.epoch or run.progress.step:
+        if run.state.epoch or run.state.step:
             self.console.print(
-                f"goes on with epoch {run.progress.epoch + 1}, step {run.progress.step + 1}"
+                f"goes on with epoch {run.state.epoch + 1}, step {run.state.step + 1}"
             )
         self.bars.start()
 
@@ -73,7 +73,7 @@ class Progress:
             return
         loss = f"{losses['loss']:.4f}"
         if self.bar is None:
-            label = f"epoch {run.progress.epoch + 1}/{run.config.epochs}"
+            label = f"epoch {run.state.epoch + 1}/{run.config.epochs}"
             self.bar = self.bars.add_task(label, total=steps, loss=loss)
         self.bars.update(self.bar, completed=step, loss=loss)
 
@@ -145,10 +145,10 @@ class Curves:
             axes.xaxis.get_major_locator().set_params(integer=True)
             for before, after in zip(run.history, run.history[1:], strict=False):
                 if before["phase"] != after["phase"]:
-                    axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":")
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=120)
-        write_bytes(run.folder / "curves.png", picture.getvalue())
+                    axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":")
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120)
+        write_bytes(run.folder / "curves.png", image.getvalue())
 
 
 class TensorBoard:
@@ -161,7 +161,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise PluginError(
-                'listener tensorboard: tensorboard is missing; pip install "visiongraft[tensorboard]"'
+                'callback tensorboard: tensorboard is missing; pip install "visiongraft[tensorboard]"'
             ) from error
         self.make_writer = SummaryWriter
         self.writer: Any = None
@@ -170,7 +170,7 @@ class TensorBoard:
     def run_started(self, run: Run) -> None:
         """Open the event file."""
         if run.folder is None:
-            raise PluginError("listener tensorboard needs out=FOLDER to write to")
+            raise PluginError("callback tensorboard needs out=FOLDER to write to")
         self.writer = self.make_writer(str(run.folder / "tensorboard"))
 
     @hookimpl
@@ -187,6 +187,6 @@ class TensorBoard:
 
 
 @hookimpl
-def register_listeners() -> list[type[Any]]:
-    """Provide the built-in listeners."""
-    return [Progress, Curves, TensorBoard]
+def register_callbacks() -> list[type[Any]]:
+    """Provide the built-in callbacks."""
+    return [ConsoleProgress, Curves, TensorBoard]

@@ -16,13 +16,13 @@ FORMAT = 1
 
 
 @dataclass
-class Progress:
+class RunState:
     """Position and results of a run; JSON values only.
 
     Attributes:
         phase: Position in the schedule.
         phase_epoch: Finished epochs of this phase.
-        step: Finished optimiser steps of the present epoch.
+        step: Finished optimizer steps of the present epoch.
         epoch: Finished epochs of the run.
         sums: Sums of loss parts over the samples of the present epoch, and their number.
         history: One record per finished epoch.
@@ -42,7 +42,7 @@ class Progress:
     receipts: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     stale: int = 0
-    seal: dict[str, str] = field(default_factory=dict)
+    snapshot: dict[str, str] = field(default_factory=dict)
     replayed: bool | None = None
 
 
@@ -51,19 +51,19 @@ class Checkpoint:
     """All that a run needs to go on as if it had never stopped.
 
     Attributes:
-        progress: Where the run stands.
+        state: Where the run stands.
         tensors: By group (``network``, ``optimizer``, ``average``, ``random``) and name.
         values: What else belongs to the groups, as JSON values.
     """
 
-    progress: Progress
+    state: RunState
     tensors: dict[str, dict[str, Tensor]]
     values: dict[str, Any]
 
     def write(self, path: Path) -> None:
         """Write one file, atomically."""
         flat = {f"{g}:{n}": t for g, tensors in self.tensors.items() for n, t in tensors.items()}
-        metadata = {"format": FORMAT, "progress": asdict(self.progress), "values": self.values}
+        metadata = {"format": FORMAT, "state": asdict(self.state), "values": self.values}
         write_tensors(path, flat, metadata)
 
     @classmethod
@@ -90,7 +90,7 @@ class Checkpoint:
             group, _, name = key.partition(":")
             tensors.setdefault(group, {})[name] = tensor
         try:
-            return cls(Progress(**metadata["progress"]), tensors, metadata["values"])
+            return cls(RunState(**metadata["state"]), tensors, metadata["values"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"cannot resume: {path} is no checkpoint ({error})") from error
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """Keeps averaged copies of a network's floating-point tensors.
 
     The decay warms up as (1 + updates) / (10 + updates), so that the first steps count.
@@ -24,7 +24,7 @@ class Average:
 
     Examples:
         >>> layer = nn.Linear(1, 1)
-        >>> average = Average(layer, 0.9)
+        >>> average = EMA(layer, 0.9)
         >>> average.update(layer, frozen=set())
         >>> average.updates
         1

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import (
-    Deal,
-    checked_deal,
+    BatchIndices,
+    checked_batches,
     divided,
     ordered_batches,
     shard,
@@ -33,12 +33,12 @@ from visiongraft.network import Batch, Network
 from visiongraft.saving.files import write_bytes, write_json, write_tensors
 from visiongraft.schedules import Phase, Schedule
 from visiongraft.seeds import mix_seed, random_state, restore_random_state, seed_everything, seeded
-from visiongraft.training.batches import Feed, Pictures, choose_feed
-from visiongraft.training.checkpoint import Checkpoint, Progress, group, read_best
-from visiongraft.training.ema import Average
+from visiongraft.training.batches import ImageLoaders, PhaseBatches, choose_batches
+from visiongraft.training.checkpoint import Checkpoint, RunState, group, read_best
+from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
-    Seal,
+    FrozenSnapshot,
     apply_phase,
     check_moments,
     check_optimizer,
@@ -62,17 +62,17 @@ CHECKPOINT_SECONDS = 10.0
 
 @dataclass
 class Run:
-    """One training run, as listeners see it.
+    """One training run, as callbacks see it.
 
     Attributes:
         config: Its settings.
         network: What trains.
         schedule: Yields the phases.
         training: Training samples.
-        held_out: Validation samples.
+        validation: Validation samples.
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
-        progress: Position and results so far.
+        state: Position and results so far.
         warnings: One line each on what a user should know as the run begins.
     """
 
@@ -80,16 +80,16 @@ class Run:
     network: Network
     schedule: Schedule
     training: Samples
-    held_out: Samples
+    validation: Samples
     folder: Path | None
     scratch: Path
-    progress: Progress = field(default_factory=Progress)
+    state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """One record per finished epoch."""
-        return self.progress.history
+        return self.state.history
 
 
 class Engine:
@@ -97,19 +97,21 @@ class Engine:
 
     Args:
         run: What to train.
-        listeners: A pluggy manager with the run's listeners.
+        callbacks: A pluggy manager with the run's callbacks.
         accelerator: From ``devices.make_accelerator``.
     """
 
-    def __init__(self, run: Run, listeners: pluggy.PluginManager, accelerator: Accelerator) -> None:
+    def __init__(self, run: Run, callbacks: pluggy.PluginManager, accelerator: Accelerator) -> None:
         self.run = run
-        self.tell = listeners.hook
+        self.tell = callbacks.hook
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = Average(run.network, run.config.ema) if run.config.ema else None
+        self.average = EMA(run.network, run.config.ema) if run.config.ema else None
         self.optimizer: torch.optim.Optimizer | None = None
-        self.pictures = Pictures(run.network, run.config, self.device, run.training, run.held_out)
+        self.images = ImageLoaders(
+            run.network, run.config, self.device, run.training, run.validation
+        )
         transfer = run.network.transfer
         self.source = transfer.digest() if transfer is not None else None
         self.best: dict[str, Tensor] = {}
@@ -118,7 +120,7 @@ class Engine:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and talks to listeners."""
+        """Whether this process writes files and talks to callbacks."""
         return bool(self.accelerator.is_main_process)
 
     def train(self, checkpoint: Checkpoint | None = None) -> None:
@@ -139,13 +141,13 @@ class Engine:
         self._write_history()
         if self.main:
             self.tell.run_started(run=run)
-            for line in run.warnings:  # now that listeners show what is logged
+            for line in run.warnings:  # now that callbacks show what is logged
                 log.warning("%s", line)
         phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
         index = 0
         phase: Phase | None = next(phases, None)
         while phase is not None:
-            if index == run.progress.phase:
+            if index == run.state.phase:
                 self._run_phase(index, phase, checkpoint)
                 checkpoint = None
             past = [r for r in run.history if r["phase"] <= index]
@@ -159,7 +161,7 @@ class Engine:
     # ---- phases ----
 
     def _run_phase(self, index: int, phase: Phase, checkpoint: Checkpoint | None) -> None:
-        run, progress = self.run, self.run.progress
+        run, state = self.run, self.run.state
         network = run.network
         apply_phase(network, phase)
         if not any(p.requires_grad for p in network.parameters()):
@@ -169,39 +171,41 @@ class Engine:
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
         check_optimizer(network, self.optimizer, where)
         check_moments(before, self.optimizer, where)
-        if self.average and not progress.seal:
+        if self.average and not state.snapshot:
             self.average.adopt(network, frozen_tensors(network))
-        seal = Seal(progress.seal) if progress.seal else Seal.take(network)
-        progress.seal = seal.digests
+        snapshot = (
+            FrozenSnapshot(state.snapshot) if state.snapshot else FrozenSnapshot.take(network)
+        )
+        state.snapshot = snapshot.digests
         if self.main:
             self.tell.phase_started(run=run, phase=phase, index=index)
         with ExitStack() as stack:
-            feed, progress.replayed = choose_feed(
-                self.pictures,
+            feed, state.replayed = choose_batches(
+                self.images,
                 phase,
                 stack,
                 folder=run.scratch,
                 processes=self.accelerator.num_processes,
-                decided=progress.replayed,
+                decided=state.replayed,
             )
             model, optimizer = self._prepare(network, self.optimizer)
             if checkpoint is not None:
                 self._restore_training(checkpoint)
-            while progress.phase_epoch < phase.epochs and not self._exhausted():
+            while state.phase_epoch < phase.epochs and not self._exhausted():
                 self._train_epoch(model, optimizer, feed, phase)
                 self._finish_epoch(feed, phase)
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
         ema = self.average.tensors if self.average else None
-        receipt = seal.check(network, self.optimizer, phase=phase, index=index, ema=ema)
+        receipt = snapshot.check(network, self.optimizer, phase=phase, index=index, ema=ema)
         if network.transfer is not None and self.source is not None:
             network.transfer.check(self.source, f"in phase {index}")
-        progress.receipts.append(receipt.to_json())
-        progress.phase, progress.phase_epoch, progress.stale = index + 1, 0, 0
-        progress.seal, progress.replayed = {}, None
+        state.receipts.append(receipt.to_json())
+        state.phase, state.phase_epoch, state.stale = index + 1, 0, 0
+        state.snapshot, state.replayed = {}, None
         if self.main:
             if run.folder:
-                write_json(run.folder / "receipts.json", progress.receipts)
+                write_json(run.folder / "receipts.json", state.receipts)
             self.tell.phase_ended(run=run, receipt=receipt)
 
     def _prepare(
@@ -213,51 +217,51 @@ class Engine:
 
     def _exhausted(self) -> bool:
         patience = self.run.config.patience
-        return patience is not None and self.run.progress.stale >= patience
+        return patience is not None and self.run.state.stale >= patience
 
     # ---- epochs ----
 
     def _train_epoch(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, feed: Feed, phase: Phase
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, feed: PhaseBatches, phase: Phase
     ) -> None:
-        run, progress, config = self.run, self.run.progress, self.run.config
+        run, state, config = self.run, self.run.state, self.run.config
         rank = self.accelerator.process_index
         plan = self._deal()
         steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
         # A process without a share runs along with any sample, which counts for nothing.
         mine = [
             batch[rank] or next(part for part in batch if part)[:1]
-            for step in steps[progress.step :]
+            for step in steps[state.step :]
             for batch in step
         ]
-        batches = feed.train(mine, progress.epoch)
+        batches = feed.train(mine, state.epoch)
         frozen = set(frozen_tensors(run.network)) if self.average else set()
         model.train()
-        for step in range(progress.step, len(steps)):
-            done = progress.phase_epoch * len(steps) + step
+        for step in range(state.step, len(steps)):
+            done = state.phase_epoch * len(steps) + step
             set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
             losses = self._step(model, optimizer, steps[step], batches, feed.mixes)
             if self.average:
                 self.average.update(run.network, frozen)
-            progress.step = step + 1
+            state.step = step + 1
             if self.main:
                 self.tell.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
-            if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
+            if config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
 
-    def _deal(self) -> Deal:
+    def _deal(self) -> BatchIndices:
         """Deal the epoch's batches, by the task or at random."""
-        run, config, epoch = self.run, self.run.config, self.run.progress.epoch
+        run, config, epoch = self.run, self.run.config, self.run.state.epoch
         task, processes, count = (
             run.network.task,
             self.accelerator.num_processes,
             len(run.training),
         )
-        own = task.deal_batches(
+        own = task.batch_sampler(
             run.training, config.batch_size, processes, seed=config.seed, epoch=epoch
         )
         if own is not None:
-            return checked_deal(own, count, processes, task.name)
+            return checked_batches(own, count, processes, task.name)
         size = config.batch_size * processes
         batches = shuffled_batches(count, size, config.seed, epoch, processes)
         return divided(batches, processes)
@@ -266,12 +270,12 @@ class Engine:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        step: Deal,
+        step: BatchIndices,
         batches: Iterator[Batch],
         mixes: bool,
     ) -> dict[str, float]:
         """Accumulate the gradients of one step's batches, each weighted by its share of samples."""
-        run, progress = self.run, self.run.progress
+        run, state = self.run, self.run.state
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         total = sum(len(part) for batch in step for part in batch)
         sums: dict[str, float] = {}
@@ -279,9 +283,9 @@ class Engine:
             count = len(whole[rank])
             batch = next(batches).to(self.device)
             if mixes:
-                with seeded(run.config.seed, "mix", progress.epoch, progress.step, position, rank):
+                with seeded(run.config.seed, "mix", state.epoch, state.step, position, rank):
                     batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
-            with self._synchronised(model, position == len(step) - 1):
+            with self._synchronized(model, position == len(step) - 1):
                 with self.accelerator.autocast():
                     losses: dict[str, Tensor] = model(batch)
                 loss = torch.stack([part.float() for part in losses.values()]).sum()
@@ -291,8 +295,8 @@ class Engine:
                 sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
         if not all(abs(s) < float("inf") for s in sums.values()):
             raise TrainingError(
-                f"the loss is not finite ({sums}) in phase {progress.phase + 1}, epoch "
-                f"{progress.epoch + 1}, step {progress.step + 1}; look for targets that are not "
+                f"the loss is not finite ({sums}) in phase {state.phase + 1}, epoch "
+                f"{state.epoch + 1}, step {state.step + 1}; look for targets that are not "
                 "finite, or lower the learning rate"
             )
         if run.config.clip_norm:
@@ -302,52 +306,52 @@ class Engine:
         optimizer.zero_grad(set_to_none=True)
         mine = sum(len(batch[rank]) for batch in step)
         for name, value in {**sums, "samples": float(mine)}.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value
+            state.sums[name] = state.sums.get(name, 0.0) + value
         return {name: value / max(mine, 1) for name, value in sums.items()}
 
-    def _synchronised(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+    def _synchronized(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self.accelerator.no_sync(model)
 
-    def _finish_epoch(self, feed: Feed, phase: Phase) -> None:
-        run, progress = self.run, self.run.progress
+    def _finish_epoch(self, feed: PhaseBatches, phase: Phase) -> None:
+        run, state = self.run, self.run.state
         applied = self.average.applied(run.network) if self.average else nullcontext()
         with applied:
             results = self._validate(feed)
             better = self._note_best(results)
         record = {
-            "epoch": progress.epoch,
-            "phase": progress.phase,
+            "epoch": state.epoch,
+            "phase": state.phase,
             "trainable": phase.trainable,
             "learning_rate": phase.learning_rate,
-            "replayed": bool(progress.replayed),
+            "replayed": bool(state.replayed),
             "train": self._mean_losses(),
             "validation": scalars(results),
             "best": better,
         }
-        progress.history.append(record)
-        progress.epoch += 1
-        progress.phase_epoch += 1
-        progress.step, progress.sums = 0, {}
-        ended = progress.phase_epoch == phase.epochs or self._exhausted()
+        state.history.append(record)
+        state.epoch += 1
+        state.phase_epoch += 1
+        state.step, state.sums = 0, {}
+        ended = state.phase_epoch == phase.epochs or self._exhausted()
         self._append_history(record)
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
             self._write_checkpoint()
         if self.main:
             self.tell.epoch_ended(run=run, record=record)
 
-    def _validate(self, feed: Feed) -> dict[str, Any]:
+    def _validate(self, feed: PhaseBatches) -> dict[str, Any]:
         """Evaluate on all processes together; each gets all results, in the same order."""
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = ordered_batches(len(run.held_out), run.config.batch_size * processes)
+        plan = ordered_batches(len(run.validation), run.config.batch_size * processes)
         mine = [part for b in plan if (part := shard(b, rank, processes))]
         decoded = ((d, b.targets) for d, b in decode_batches(run.network, feed.validation(mine)))
         everyones = decoded if processes == 1 else gather_object(list(decoded))
         return measure(run.network.task, everyones)
 
     def _mean_losses(self) -> dict[str, float]:
-        names = sorted(self.run.progress.sums)
-        sums = torch.tensor([self.run.progress.sums[n] for n in names], dtype=torch.float64)
+        names = sorted(self.run.state.sums)
+        sums = torch.tensor([self.run.state.sums[n] for n in names], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             sums = cast(Tensor, self.accelerator.reduce(sums.to(self.device))).cpu()
         total = dict(zip(names, sums.tolist(), strict=True))
@@ -355,19 +359,17 @@ class Engine:
         return {name: value / samples for name, value in total.items()}
 
     def _note_best(self, results: dict[str, Any]) -> bool:
-        task, progress = self.run.network.task, self.run.progress
+        task, state = self.run.network.task, self.run.state
         value = results.get(task.headline)
         if not isinstance(value, (int, float)):
             raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
         sign = 1.0 if task.better == "higher" else -1.0
-        if progress.best is not None and not _is_better(
-            sign * value, sign * progress.best["value"]
-        ):
-            progress.stale += 1
+        if state.best is not None and not _is_better(sign * value, sign * state.best["value"]):
+            state.stale += 1
             return False
-        file = f"best-{progress.epoch}.safetensors"
-        progress.best = {"epoch": progress.epoch, "value": value, "file": file, "results": results}
-        progress.stale = 0
+        file = f"best-{state.epoch}.safetensors"
+        state.best = {"epoch": state.epoch, "value": value, "file": file, "results": results}
+        state.stale = 0
         self.best = {
             n: t.detach().to("cpu", copy=True) for n, t in self.run.network.state_dict().items()
         }
@@ -397,7 +399,7 @@ class Engine:
         if not self.main:
             return
         folder = run.folder / "checkpoints"
-        best = run.progress.best
+        best = run.state.best
         if not self.best_written and best is not None:
             write_tensors(folder / best["file"], self.best, {"epoch": best["epoch"]})
             self.best_written = True
@@ -425,7 +427,7 @@ class Engine:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "source": self.source,
         }
-        return Checkpoint(self.run.progress, groups, values)
+        return Checkpoint(self.run.state, groups, values)
 
     def _restore_network(self, checkpoint: Checkpoint) -> None:
         if checkpoint.values.get("source") != self.source:
@@ -433,7 +435,7 @@ class Engine:
                 f"cannot resume: backbone {self.run.config.backbone!r} has other weights now than "
                 "when the run began, and its transfer loss measures the distance from them"
             )
-        self.run.progress = checkpoint.progress
+        self.run.state = checkpoint.state
         try:
             self.run.network.load_state_dict(dict(group(checkpoint, "network")))
         except RuntimeError as error:
@@ -445,13 +447,13 @@ class Engine:
             for name, tensor in group(checkpoint, "average").items():
                 self.average.tensors[name].copy_(tensor)
             self.average.updates = checkpoint.values["average_updates"]
-        best = self.run.progress.best
+        best = self.run.state.best
         if best is not None and self.run.folder:
             saved = self.run.folder / "checkpoints" / best["file"]
             self.best = read_best(saved)
 
     def _restore_training(self, checkpoint: Checkpoint) -> None:
-        """Put optimiser and random states back, as the last thing before the first step."""
+        """Put optimizer and random states back, as the last thing before the first step."""
         assert self.optimizer is not None
         restore_optimizer(
             self.optimizer, group(checkpoint, "optimizer"), checkpoint.values["optimizer"]
@@ -469,8 +471,8 @@ class Engine:
         if not self.best:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
         run.network.load_state_dict(self.best)
-        assert run.progress.best is not None
-        run.network.task = run.network.task.after_training(run.progress.best["results"])
+        assert run.state.best is not None
+        run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()
         self.accelerator.wait_for_everyone()

@@ -74,10 +74,10 @@ def apply_phase(network: Network, phase: Phase) -> None:
 
 
 def parameter_groups(network: Network, phase: Phase, weight_decay: float) -> list[dict[str, Any]]:
-    """Sort the trainable parameters into optimiser groups.
+    """Sort the trainable parameters into optimizer groups.
 
     Stages further from the head learn more slowly (layer decay); vectors and scalars, that is
-    biases and normalisation weights, get no weight decay.
+    biases and normalization weights, get no weight decay.
 
     Args:
         network: A network that ``apply_phase`` has prepared.
@@ -121,7 +121,7 @@ class Receipt:
         trainable: What the phase trained.
         frozen: SHA-256 of each frozen tensor, equal at the start and at the end of the phase.
         modules_in_eval: How many modules stayed in evaluation mode.
-        optimizer_parameters: How many parameters the optimiser held, each of them trainable.
+        optimizer_parameters: How many parameters the optimizer held, each of them trainable.
         ema_checked: Whether the averaged copy was checked as well.
     """
 
@@ -138,7 +138,7 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Seal:
+class FrozenSnapshot:
     """What a phase must leave alone, taken at its start and checked at its end.
 
     Attributes:
@@ -148,7 +148,7 @@ class Seal:
     digests: dict[str, str]
 
     @classmethod
-    def take(cls, network: Network) -> Seal:
+    def take(cls, network: Network) -> FrozenSnapshot:
         """Record the frozen tensors of a network that ``apply_phase`` has prepared."""
         return cls({name: digest(t) for name, t in frozen_tensors(network).items()})
 
@@ -165,7 +165,7 @@ class Seal:
 
         Args:
             network: The network after the phase, not yet prepared for the next one.
-            optimizer: The phase's optimiser.
+            optimizer: The phase's optimizer.
             phase: The phase that ran.
             index: Its position in the schedule.
             ema: Averaged tensors by name, if any are kept.
@@ -201,7 +201,7 @@ class Seal:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise ReceiptError(
                 f"frozen tensor {what}{changed[0]!r}{more} changed {where}; something outside the "
-                "schedule wrote to it: look for code that calls train(), steps another optimiser "
+                "schedule wrote to it: look for code that calls train(), steps another optimizer "
                 "or replaces parameters"
             )
 
@@ -229,7 +229,7 @@ def frozen_tensors(network: Network) -> dict[str, Tensor]:
 
 
 def check_modes(network: Network, where: str) -> None:
-    """Prove that frozen modules are in evaluation mode and normalise by running statistics.
+    """Prove that frozen modules are in evaluation mode and normalize by running statistics.
 
     Args:
         network: A network that ``apply_phase`` has prepared.
@@ -250,18 +250,18 @@ def check_modes(network: Network, where: str) -> None:
         ):
             raise ReceiptError(
                 f"frozen batch norm {name!r} has no running statistics in use {where}: it would "
-                "normalise by the batch in training and otherwise in evaluation"
+                "normalize by the batch in training and otherwise in evaluation"
             )
 
 
 def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: str) -> int:
-    """Prove that an optimiser holds every trainable parameter once, and nothing frozen.
+    """Prove that an optimizer holds every trainable parameter once, and nothing frozen.
 
     Parameters are compared by identity, never by value.
 
     Args:
         network: A network that ``apply_phase`` has prepared.
-        optimizer: The optimiser.
+        optimizer: The optimizer.
         where: Words on the place, for the message.
 
     Returns:
@@ -279,22 +279,22 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
         names.get(i, "a tensor that is no parameter of the network") for i in held - trainable
     ]
     if missing:
-        raise ReceiptError(f"trainable parameter {missing[0]!r} is not in the optimiser {where}")
+        raise ReceiptError(f"trainable parameter {missing[0]!r} is not in the optimizer {where}")
     if surplus:
-        raise ReceiptError(f"the optimiser holds {surplus[0]!r}, which is frozen, {where}")
+        raise ReceiptError(f"the optimizer holds {surplus[0]!r}, which is frozen, {where}")
     if len(listed) != len(set(listed)):
-        raise ReceiptError(f"the optimiser holds a parameter twice {where}")
+        raise ReceiptError(f"the optimizer holds a parameter twice {where}")
     return len(listed)
 
 
 def check_moments(
     before: torch.optim.Optimizer | None, after: torch.optim.Optimizer, where: str
 ) -> None:
-    """Prove that parameters which go on training keep what the optimiser knew of them.
+    """Prove that parameters which go on training keep what the optimizer knew of them.
 
     Args:
-        before: The optimiser of the phase before, if there was one.
-        after: The optimiser of this phase.
+        before: The optimizer of the phase before, if there was one.
+        after: The optimizer of this phase.
         where: Words on the place, for the message.
 
     Raises:
@@ -303,11 +303,11 @@ def check_moments(
     known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
     for name, parameter in _named(after):
         if name in known and after.state.get(parameter) is not known[name]:
-            raise ReceiptError(f"the optimiser lost the moments of {name!r} {where}")
+            raise ReceiptError(f"the optimizer lost the moments of {name!r} {where}")
 
 
 def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Go through an optimiser's parameters by the names that ``parameter_groups`` gave them."""
+    """Go through an optimizer's parameters by the names that ``parameter_groups`` gave them."""
     for group in optimizer.param_groups:
         yield from zip(group["names"], group["params"], strict=True)
 

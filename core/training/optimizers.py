@@ -1,4 +1,4 @@
-"""Optimisers that survive freezing and unfreezing, and their learning rates."""
+"""Optimizers that survive freezing and unfreezing, and their learning rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimiser that there is not.
+    """Refuse an optimizer that there is not.
 
     Args:
         name: What the user wrote.
@@ -35,15 +35,15 @@ def check_optimizer_name(name: str) -> None:
 def build_optimizer(
     name: str, groups: Groups, previous: torch.optim.Optimizer | None = None
 ) -> torch.optim.Optimizer:
-    """Make a phase's optimiser; parameters that trained before keep their moments.
+    """Make a phase's optimizer; parameters that trained before keep their moments.
 
     Args:
         name: ``"adamw"`` or ``"sgd"`` (Nesterov momentum 0.9).
         groups: From ``freezing.parameter_groups``.
-        previous: The optimiser of the phase before.
+        previous: The optimizer of the phase before.
 
     Returns:
-        An optimiser of exactly these parameters.
+        An optimizer of exactly these parameters.
 
     Raises:
         OptionError: The name is unknown.
@@ -86,7 +86,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read an optimiser's state, keyed by parameter name.
+    """Read an optimizer's state, keyed by parameter name.
 
     Args:
         optimizer: One that ``build_optimizer`` made.
@@ -107,7 +107,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
 ) -> None:
-    """Put an optimiser's state back.
+    """Put an optimizer's state back.
 
     Args:
         optimizer: One with the same parameters as the one that was read.
@@ -115,7 +115,7 @@ def restore_optimizer(
         values: From ``optimizer_tensors``.
 
     Raises:
-        CheckpointError: The state holds a parameter that the optimiser does not.
+        CheckpointError: The state holds a parameter that the optimizer does not.
     """
     parameters = {
         name: parameter
@@ -126,7 +126,7 @@ def restore_optimizer(
         name, _, slot = key.rpartition("/")
         if name not in parameters:
             raise CheckpointError(
-                f"the checkpoint's optimiser state names {name!r}, which is frozen"
+                f"the checkpoint's optimizer state names {name!r}, which is frozen"
             )
         if isinstance(value, Tensor):
             # AdamW keeps its step counter on the CPU, moments beside their parameter.

@@ -1,7 +1,7 @@
 """Transfer losses: what ties a network to the backbone that it started from.
 
 A transfer loss is added to the task's own loss in every training step. It sees the network, a
-read-only copy of the backbone as it was before training, and what both make of the same pictures.
+read-only copy of the backbone as it was before training, and what both make of the same images.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TransferStep:
         backbone: The backbone that trains.
         head: The task's head.
         source: The backbone as it was before training, frozen and in evaluation mode.
-        seen: Pictures (N, C, H, W) and ``Features`` of the step's last pass through the backbone;
+        seen: Images (N, C, H, W) and ``Features`` of the step's last pass through the backbone;
             ``None`` if the loss does not read features.
     """
 
@@ -55,7 +55,7 @@ class TransferStep:
         return self._seen()[1]
 
     def source_features(self) -> Features:
-        """Compute what the source backbone makes of the same pictures, without gradients."""
+        """Compute what the source backbone makes of the same images, without gradients."""
         with torch.no_grad():
             features: Features = self.source(self._seen()[0])
         return features
@@ -82,7 +82,7 @@ class TransferLoss(nn.Module, ABC):
     Attributes:
         name: How users ask for the loss.
         reads_features: Whether ``forward`` uses feature maps or embeddings. If so, each step keeps
-            them, and nothing is replayed, since replay has no pictures for the source backbone.
+            them, and nothing is replayed, since replay has no images for the source backbone.
 
     Example:
         ::
@@ -114,7 +114,7 @@ class TransferLoss(nn.Module, ABC):
             step: Both backbones and their features.
 
         Returns:
-            Scalars by name. A part over pictures is a mean over the batch, so that gradient
+            Scalars by name. A part over images is a mean over the batch, so that gradient
             accumulation and several processes give what one large batch gives.
         """
 
@@ -252,7 +252,7 @@ class Transfer(nn.Module):
 
     @property
     def reads_features(self) -> bool:
-        """Whether the loss needs every step's pictures and features."""
+        """Whether the loss needs every step's images and features."""
         return self.loss.reads_features
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

@@ -1,4 +1,4 @@
-"""The pictures that a benchmark runs on: all of one size, the same for everything measured."""
+"""The images that a benchmark runs on: all of one size, the same for everything measured."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
 from visiongraft.exporters.runtime.description import InputSpec
 
 _DRAWN = (480, 640)
-_MOST = 64  # pictures that are decoded; larger batches repeat them
+_MOST = 64  # images that are decoded; larger batches repeat them
 
 
 @dataclass(frozen=True)
-class BenchPictures:
-    """Pictures of one size.
+class BenchImages:
+    """Images of one size.
 
     Attributes:
         source: Where they come from, in words.
@@ -33,26 +33,26 @@ class BenchPictures:
     images: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, data: Path | None, count: int) -> BenchPictures:
-        """Read pictures of a folder, evenly spaced, or draw some.
+    def of(cls, data: Path | None, count: int) -> BenchImages:
+        """Read images of a folder, evenly spaced, or draw some.
 
         Args:
             data: The folder, or ``None``.
             count: How many are needed at most.
 
         Returns:
-            The pictures; where sizes differ, the middle of each that has the smallest height and
+            The images; where sizes differ, the middle of each that has the smallest height and
             width among them.
 
         Raises:
-            DataError: The folder holds no pictures, or one cannot be read.
+            DataError: The folder holds no images, or one cannot be read.
         """
         count = min(count, _MOST)
         if data is None:
             return cls("drawn blocks under noise", _drawn(count))
-        paths = list_pictures(data) if data.is_dir() else []
+        paths = list_images(data) if data.is_dir() else []
         if not paths:
-            raise DataError(f"{printable(data)} is no folder of pictures")
+            raise DataError(f"{printable(data)} is no folder of images")
         count = min(count, len(paths))
         images = [decode_file(paths[i * len(paths) // count]) for i in range(count)]
         return cls(f"{count} of {data.name}", _middle(images))
@@ -71,7 +71,7 @@ class BenchPictures:
         """Give a batch as it was read.
 
         Args:
-            count: Pictures; they repeat if there are fewer.
+            count: Images; they repeat if there are fewer.
             channels: The first of them are repeated, or left out, to give so many.
 
         Returns:
@@ -86,9 +86,9 @@ class BenchPictures:
         """Give a batch as a file takes it.
 
         Args:
-            count: Pictures.
+            count: Images.
             spec: What the file takes.
-            preprocess: How a file with preprocessed input wants its pictures, as in its metadata.
+            preprocess: How a file with preprocessed input wants its images, as in its metadata.
 
         Returns:
             An array of that type and shape.

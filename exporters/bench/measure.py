@@ -1,4 +1,4 @@
-"""Measure exported files, and the model they came from in PyTorch, on the same pictures."""
+"""Measure exported files, and the model they came from in PyTorch, on the same images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import OptionError
-from visiongraft.exporters.bench.images import BenchPictures
+from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.doctor.machine import describe_machine, usable_cores, versions_of
 from visiongraft.exporters.runtime.capture import one_line
@@ -31,12 +31,12 @@ class Row:
         provider: Where it ran.
         precision: Of the network: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``.
         megabytes: Size of the file, in 10^6 bytes; ``None`` for PyTorch.
-        batch: Pictures a run.
+        batch: Images a run.
         runs: How many were timed.
         p50: Median latency of a run, in milliseconds.
         p90: Latency that 90 % of the runs stay under.
         p99: Latency that 99 % stay under; with fewer than 100 runs close to the slowest.
-        pictures_per_second: Throughput, by the median.
+        images_per_second: Throughput, by the median.
         speed: Throughput divided by that of the first row with the same batch.
     """
 
@@ -49,7 +49,7 @@ class Row:
     p50: float
     p90: float
     p99: float
-    pictures_per_second: float
+    images_per_second: float
     speed: float
 
 
@@ -60,20 +60,20 @@ class Report:
     Attributes:
         machine: As ``describe_machine`` gives it, and ``threads``.
         versions: Of the libraries.
-        pictures: ``source``, ``height`` and ``width`` before any resize.
+        images: ``source``, ``height`` and ``width`` before any resize.
         measured: All rows.
         left_out: One line on each thing that could not be measured.
     """
 
     machine: dict[str, Any]
     versions: dict[str, str]
-    pictures: dict[str, Any]
+    images: dict[str, Any]
     measured: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
 
     COLUMNS: ClassVar[tuple[str, ...]] = (
         *("what", "provider", "precision", "MB", "batch"),
-        *("p50 ms", "p90 ms", "p99 ms", "pictures/s", "speed"),
+        *("p50 ms", "p90 ms", "p99 ms", "images/s", "speed"),
     )
 
     def rows(self) -> list[list[str]]:
@@ -84,20 +84,20 @@ class Report:
                 "" if row.megabytes is None else f"{row.megabytes:.1f}",
                 str(row.batch),
                 *(f"{value:.2f}" for value in (row.p50, row.p90, row.p99)),
-                *(f"{row.pictures_per_second:.1f}", f"{row.speed:.2f}x"),
+                *(f"{row.images_per_second:.1f}", f"{row.speed:.2f}x"),
             ]
             for row in self.measured
         ]
 
     def lines(self) -> list[str]:
         """Say on what it was measured."""
-        machine, pictures = self.machine, self.pictures
+        machine, images = self.machine, self.images
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         runs = min(row.runs for row in self.measured)
         return [
             f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
             f"{versions}, Python {machine['python']}",
-            f"pictures: {pictures['source']}, {pictures['height']}x{pictures['width']} pixels",
+            f"images: {images['source']}, {images['height']}x{images['width']} pixels",
             f"at least {runs} runs each, in turns; decoding files is not in it",
             *(f"left out: {line}" for line in self.left_out),
         ]
@@ -132,8 +132,8 @@ def measure(
 
     Args:
         files: Exported files.
-        data: Folder of pictures; drawn ones if ``None``.
-        batches: Pictures a run.
+        data: Folder of images; drawn ones if ``None``.
+        batches: Images a run.
         providers: Where to run each file.
         threads: Threads of the CPU a run, in onnxruntime and in PyTorch; all cores if ``None``.
         model: Run folder or saved model, measured in PyTorch on the CPU, eager and compiled.
@@ -144,18 +144,18 @@ def measure(
 
     Raises:
         ArtifactError: A file cannot be loaded.
-        DataError: The folder holds no picture that can be read.
+        DataError: The folder holds no image that can be read.
         RuntimeProviderError: A provider cannot be used here.
     """
     threads = threads or usable_cores()
-    pictures = BenchPictures.of(data, max(batches))
+    images = BenchImages.of(data, max(batches))
     subjects = [
-        _file_subject(file, _shown(file, files), provider, threads, pictures)
+        _file_subject(file, _shown(file, files), provider, threads, images)
         for file in files
         for provider in providers
     ]
     left_out: list[str] = []
-    with _torch_subjects(model, threads, pictures) as more:
+    with _torch_subjects(model, threads, images) as more:
         rows = [
             row
             for batch in dict.fromkeys(batches)
@@ -164,7 +164,7 @@ def measure(
     return Report(
         {**describe_machine(), "threads": threads},
         versions_of(*_LIBRARIES if model else _LIBRARIES[:-2]),
-        {"source": pictures.source, "height": pictures.height, "width": pictures.width},
+        {"source": images.source, "height": images.height, "width": images.width},
         tuple(rows),
         tuple(dict.fromkeys(left_out)),
     )
@@ -204,19 +204,19 @@ def _rows(
             p50,
             p90,
             p99,
-            pictures_per_second=batch * 1000 / p50,
+            images_per_second=batch * 1000 / p50,
             speed=first * 1000 / p50,
         )
 
 
 def _file_subject(
-    file: Path, name: str, provider: str, threads: int, pictures: BenchPictures
+    file: Path, name: str, provider: str, threads: int, images: BenchImages
 ) -> _Subject:
     predictor = Predictor(file, provider, threads=threads)
 
     def prepare(batch: int) -> Callable[[], object]:
-        images = pictures.batch(batch, predictor.input, predictor.metadata.get("preprocess"))
-        return lambda: predictor.run(images)
+        batch_images = images.batch(batch, predictor.input, predictor.metadata.get("preprocess"))
+        return lambda: predictor.run(batch_images)
 
     megabytes = file.stat().st_size / 1e6
     return _Subject(name, provider, predictor.precision, megabytes, prepare)
@@ -224,7 +224,7 @@ def _file_subject(
 
 @contextmanager
 def _torch_subjects(
-    model: Path | None, threads: int, pictures: BenchPictures
+    model: Path | None, threads: int, images: BenchImages
 ) -> Iterator[list[_Subject]]:
     """Give what PyTorch makes of a saved model, while its number of threads is set."""
     if model is None:
@@ -239,10 +239,10 @@ def _torch_subjects(
     channels = len(graph.preprocess.config.mean)
 
     def eager(batch: int) -> Callable[[], object]:
-        return _called(graph, pictures.raw(batch, channels))
+        return _called(graph, images.raw(batch, channels))
 
     def fast(batch: int) -> Callable[[], object]:
-        return _called(compiled, pictures.raw(batch, channels))
+        return _called(compiled, images.raw(batch, channels))
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A picture of a benchmark: throughput and latency by batch size."""
+"""An image of a benchmark: throughput and latency by batch size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visiongraft.exporters.bench.measure import Report, Row
 
 
 def check_type(path: Path) -> None:
-    """Refuse a picture that could not be drawn, before anything is measured.
+    """Refuse an image that could not be drawn, before anything is measured.
 
     Args:
         path: Where it would go.
@@ -29,10 +29,10 @@ def draw(report: Report, path: Path) -> None:
 
     Args:
         report: What was measured.
-        path: Picture to write; its suffix says of which type.
+        path: Image to write; its suffix says of which type.
 
     Raises:
-        OptionError: The picture cannot be written.
+        OptionError: The image cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,13 +45,13 @@ def draw(report: Report, path: Path) -> None:
     width = 0.8 / len(series)
     for number, (name, rows) in enumerate(series.items()):
         places = [batches.index(row.batch) + width * number - 0.4 + width / 2 for row in rows]
-        colour = f"C{number % 10}"
-        left.bar(places, [row.pictures_per_second for row in rows], width, color=colour, label=name)
+        color = f"C{number % 10}"
+        left.bar(places, [row.images_per_second for row in rows], width, color=color, label=name)
         middle = [row.p50 for row in rows]
         above = [row.p99 - row.p50 for row in rows]
-        right.bar(places, middle, width, color=colour)
+        right.bar(places, middle, width, color=color)
         right.errorbar(places, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
-    left.set_ylabel("pictures a second")
+    left.set_ylabel("images a second")
     right.set_ylabel("ms a run: median, up to p99")
     right.set_yscale("log")  # large batches would hide the small ones
     for axes in (left, right):

@@ -63,7 +63,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProviderDiagnosis:
     """Whether an execution provider really runs a convolution here.
 
     Attributes:
@@ -77,7 +77,7 @@ class Verdict:
     cause: str = ""
 
 
-def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[Verdict]]:
+def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[ProviderDiagnosis]]:
     """Look at everything between onnxruntime and a GPU, and try each provider.
 
     Args:
@@ -178,7 +178,7 @@ def driver_link(
 
     Args:
         absent: Why it cannot be loaded; empty if it can.
-        failure: What its initialisation gave, 0 if it went well.
+        failure: What its initialization gave, 0 if it went well.
         newest: The newest CUDA that it knows, such as 13000 for 13.0.
         devices: Names of the GPUs.
         built_for: The CUDA version of onnxruntime, such as ``"13.0"``.
@@ -208,7 +208,7 @@ def _cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def _tried(provider: str) -> Verdict:
+def _tried(provider: str) -> ProviderDiagnosis:
     """Run one convolution."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "tiny.onnx"
@@ -216,10 +216,12 @@ def _tried(provider: str) -> Verdict:
         try:
             session, _ = open_session(model, provider, cache=Path(folder) / "cache")
         except RuntimeProviderError as error:
-            return Verdict(provider, False, str(error).replace(str(model), "a convolution"))
+            return ProviderDiagnosis(
+                provider, False, str(error).replace(str(model), "a convolution")
+            )
         with captured_output():
             cause = _run(session)
-    return Verdict(provider, not cause, cause)
+    return ProviderDiagnosis(provider, not cause, cause)
 
 
 def _run(session: onnxruntime.InferenceSession) -> str:

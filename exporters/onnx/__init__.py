@@ -1,4 +1,4 @@
-"""Export to ONNX: one file, raw pictures in and final predictions out, proved before it is kept."""
+"""Export to ONNX: one file, raw images in and final predictions out, proved before it is kept."""
 
 from __future__ import annotations
 

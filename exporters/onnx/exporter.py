@@ -52,9 +52,9 @@ class OnnxExporter(Exporter):
             model: The trained model.
             path: Where the file goes; the certificate goes beside it, as
                 ``<file>.certificate.json``.
-            samples: Real pictures with targets to verify on, or ``None``; a lower precision needs
+            samples: Real images with targets to verify on, or ``None``; a lower precision needs
                 some.
-            options: Fields of ``ExportOptions``. A network that sees pictures at their own size
+            options: Fields of ``ExportOptions``. A network that sees images at their own size
                 (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
                 training size unasked, with a warning in the certificate.
 
@@ -108,7 +108,7 @@ class _Draft:
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))
-        if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialised
+        if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialized
             raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
         append(self.file, exported.SerializeToString())
         try:
@@ -138,7 +138,7 @@ class _Draft:
 
 
 def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
-    """Write and prove the float32 file, if need be for pictures of one size."""
+    """Write and prove the float32 file, if need be for images of one size."""
 
     def attempt(size: tuple[int, int] | None) -> tuple[Findings, onnx.ModelProto]:
         draft.options = replace(draft.options, size=size)

@@ -10,7 +10,7 @@ import torch
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
 from visiongraft.exporters.runtime.onnx_file import MAX_IR_VERSION
-from visiongraft.exporters.tracing import example_pictures, silenced, untraceable
+from visiongraft.exporters.tracing import example_images, silenced, untraceable
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
 
@@ -30,7 +30,7 @@ def trace(
 
     Args:
         graph: In evaluation mode, on the CPU, of any form.
-        size: Fixed height and width of the pictures in pixels; any size if ``None``.
+        size: Fixed height and width of the images in pixels; any size if ``None``.
         outputs: Names of the outputs in their order; the graph is run to find them if ``None``.
         opset: Version of the operator set.
 
@@ -42,7 +42,7 @@ def trace(
     Raises:
         ExportError: PyTorch cannot trace it, or made something else than was asked for.
     """
-    inputs = feed(graph, example_pictures(graph.preprocess.config, size))
+    inputs = feed(graph, example_images(graph.preprocess.config, size))
     if outputs is None:
         with torch.no_grad():
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
@@ -108,7 +108,7 @@ def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
         return
     resize = next((node for node in model.graph.node if node.op_type == "Resize"), None)
     if resize is None:
-        raise ExportError("the exported graph does not resize its pictures")
+        raise ExportError("the exported graph does not resize its images")
     found = {a.name: onnx.helper.get_attribute_value(a) for a in resize.attribute}
     expected: dict[str, float] = {"antialias": 1, "exclude_outside": 1}
     if config.interpolation == "bicubic":

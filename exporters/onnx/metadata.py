@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnxruntime
 
-from visiongraft.exporters.metadata import describe_model, named_input, picture_input, versions_of
+from visiongraft.exporters.metadata import describe_model, image_input, named_input, versions_of
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.variants import SIZES
 
@@ -37,7 +37,7 @@ def describe(
 
 def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions) -> dict[str, Any]:
     if options.input != "float":
-        return picture_input(info, options.size)
+        return image_input(info, options.size)
     height, width = options.size or info.preprocess.size
     sizes = any(entry.name == SIZES for entry in exported.graph.input)
     return {
@@ -45,7 +45,7 @@ def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions
         "kind": "float",
         "dtype": "float32",
         "layout": "NCHW",
-        "values": "resized and normalised",
+        "values": "resized and normalized",
         "height": height,
         "width": width,
         "sizes": SIZES if sizes else None,

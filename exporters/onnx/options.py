@@ -20,8 +20,8 @@ class ExportOptions:
     """The exporter's options.
 
     Attributes:
-        size: Fixed height and width of the pictures in pixels; ``None`` for any size.
-        input: ``"uint8"`` takes raw pictures; ``"float"`` what ``Preprocess`` gives, for people
+        size: Fixed height and width of the images in pixels; ``None`` for any size.
+        input: ``"uint8"`` takes raw images; ``"float"`` what ``Preprocess`` gives, for people
             with a preprocessing of their own.
         precision: What backbone and head compute in. Preprocessing and decoding are always float32.
         budget: By how much a lower precision may worsen the task's headline, in its own unit.
@@ -49,11 +49,11 @@ class ExportOptions:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Sizes of the batches to try, above one picture."""
+        """Sizes of the batches to try, above one image."""
         return batches_up_to(self.max_batch)
 
     def for_network(self, config: PreprocessConfig) -> ExportOptions:
-        """Fix the input's size where the bare network of pictures at their own size asks for it.
+        """Fix the input's size where the bare network of images at their own size asks for it.
 
         Args:
             config: The network's preprocessing.
@@ -69,7 +69,7 @@ class ExportOptions:
         if config.resize != "pad":
             if self.size is not None:
                 raise OptionError(
-                    "size= is for pictures; with input='float' the input has the network's own "
+                    "size= is for images; with input='float' the input has the network's own "
                     f"size, {config.size[0]}x{config.size[1]}"
                 )
             return self

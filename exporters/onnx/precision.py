@@ -1,7 +1,7 @@
-"""Less than float32: half precision by the network's own dtype, 8 bits by quantisation.
+"""Less than float32: half precision by the network's own dtype, 8 bits by quantization.
 
 A lower precision starts from a float32 file that has passed its whole proof. It is then held to a
-budget: by how much the task's metric may get worse on real pictures.
+budget: by how much the task's metric may get worse on real images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
 from visiongraft.exporters.onnx.variants import DTYPES, feed, lowered
 from visiongraft.exporters.onnx.verify import bare_size
 from visiongraft.exporters.runtime.capture import captured_output
-from visiongraft.exporters.verification.images import RealPictures
+from visiongraft.exporters.verification.images import RealImages
 from visiongraft.exporters.verification.originals import for_targets
 from visiongraft.exporters.verification.proof import BudgetError, Findings, headline_of, worsening
 from visiongraft.network import InferenceGraph
@@ -36,9 +36,9 @@ from visiongraft.task import Metrics
 log = logging.getLogger("visiongraft")
 
 BFLOAT_OPSET = 22  # the first whose convolutions take bfloat16
-CALIBRATION = 64  # pictures that activations' ranges come from
-SELECTION = 200  # pictures that schemes are compared on
-SENSITIVITY = 8  # pictures that single layers are compared on
+CALIBRATION = 64  # images that activations' ranges come from
+SELECTION = 200  # images that schemes are compared on
+SENSITIVITY = 8  # images that single layers are compared on
 SCHEMES = (
     Scheme(per_channel=True, reduce_range=True, calibration="minmax"),
     Scheme(per_channel=True, reduce_range=False, calibration="minmax"),
@@ -55,7 +55,7 @@ class Draft(Protocol):
     Attributes:
         graph: What it is made of, in float32.
         options: What the user chose.
-        samples: Real pictures with targets, or ``None``.
+        samples: Real images with targets, or ``None``.
     """
 
     graph: InferenceGraph
@@ -74,7 +74,7 @@ def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
 
     Args:
         options: What the user chose.
-        samples: Real pictures with targets, or ``None``.
+        samples: Real images with targets, or ``None``.
 
     Raises:
         OptionError: There is nothing to measure it on.
@@ -85,7 +85,7 @@ def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
         return
     if samples is None or not len(samples):
         raise OptionError(
-            f"precision={precision!r} is held to a budget on labelled pictures; give some, data="
+            f"precision={precision!r} is held to a budget on labeled images; give some, data="
         )
     if precision == "bf16" and not _runs_bfloat16():
         raise ExportError(
@@ -176,7 +176,7 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
             continue
         settings = {
             **asdict(scheme),
-            "calibration_pictures": trial.calibrated,
+            "calibration_images": trial.calibrated,
             "layers": len(layers),
             "float_layers": quantizer.modules(left),
             "tried": [{**asdict(one), **asdict(its)} for one, its in costs.items()],
@@ -204,12 +204,12 @@ class _Cost:
 
     Attributes:
         lost: By how much the headline is worse, not below 0.
-        flips: Changed decisions.
-        difference: Mean over pictures of the relative difference.
+        mismatches: Changed decisions.
+        difference: Mean over images of the relative difference.
     """
 
     lost: float
-    flips: int
+    mismatches: int
     difference: float
 
 
@@ -244,13 +244,13 @@ def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list
 
 
 class _Trial:
-    """Compares versions with the float32 file on some of the real pictures."""
+    """Compares versions with the float32 file on some of the real images."""
 
     def __init__(self, draft: Draft, exact: onnx.ModelProto) -> None:
         assert draft.samples is not None
         self.graph, self.task = draft.graph, draft.graph.task
         channels = len(self.graph.preprocess.config.mean)
-        self.real = RealPictures(draft.samples, channels, draft.options.size)
+        self.real = RealImages(draft.samples, channels, draft.options.size)
         self.inputs = {entry.name for entry in exact.graph.input}
         self.exact = exact
         self.calibrated = 0
@@ -258,33 +258,33 @@ class _Trial:
         self._metric: float | None = None
 
     def calibration(self) -> Iterator[Arrays]:
-        """Give the pictures that activations' ranges come from."""
+        """Give the images that activations' ranges come from."""
         self.calibrated = 0
         for _, _, image in self.real.load(self.real.indices(CALIBRATION)):
             self.calibrated += 1
             yield self._feed(image)
 
-    def cost(self, model: onnx.ModelProto, pictures: int | None = None) -> _Cost:
+    def cost(self, model: onnx.ModelProto, images: int | None = None) -> _Cost:
         """Measure a version."""
         session = _session(model)
         metrics = self.task.build_metrics()
-        differences, flips = [], 0
-        for index, reference in list(self._reference.items())[:pictures]:
+        differences, mismatches = [], 0
+        for index, reference in list(self._reference.items())[:images]:
             _, original, image = next(self.real.load([index]))
             decoded = _run(session, self._feed(image))
             self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
             found = self.task.compare(reference, decoded)
             differences.append(found.difference)
-            flips += found.flips
+            mismatches += found.mismatches
         before, after = self._metric, headline_of(self.task, metrics)
         lost = 0.0
-        if pictures is None and before is not None and after is not None:
+        if images is None and before is not None and after is not None:
             lost = worsening(self.task, before, after)
-        return _Cost(max(0.0, lost), flips, float(np.mean(differences)))
+        return _Cost(max(0.0, lost), mismatches, float(np.mean(differences)))
 
     @cached_property
     def _reference(self) -> dict[int, Arrays]:
-        """Results of the float32 file, by position of the picture."""
+        """Results of the float32 file, by position of the image."""
         session, held, results = _session(self.exact), 0, {}
         metrics = self.task.build_metrics()
         for index, original, image in self.real.load(self.real.indices(SELECTION)):

@@ -1,4 +1,4 @@
-"""Static quantisation to 8 bits: which layers, with which ranges, and how they are written.
+"""Static quantization to 8 bits: which layers, with which ranges, and how they are written.
 
 Layers are convolutions and matrix products with constant weights, together with the ReLU or clip
 right behind them, whose range is the one that counts. Everything else stays float32.
@@ -38,7 +38,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")
 CALIBRATIONS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
 PERCENTILE = 99.999
-_CHUNK = 4  # pictures whose activations are in memory at a time
+_CHUNK = 4  # images whose activations are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Scheme:
 
 
 class Quantizer:
-    """Writes quantised versions of one float32 model.
+    """Writes quantized versions of one float32 model.
 
     Args:
         model: As traced; not changed.
 
     Raises:
-        ExportError: It has no layer that can be quantised.
+        ExportError: It has no layer that can be quantized.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -111,7 +111,7 @@ class Quantizer:
         return [w.removesuffix(end) if (w := weights[n]).endswith(end) else n for n in layers]
 
     def quantized(self, scheme: Scheme, layers: Iterable[str]) -> onnx.ModelProto:
-        """Quantise some layers.
+        """Quantize some layers.
 
         Args:
             scheme: How; its calibration has been done.
@@ -121,7 +121,7 @@ class Quantizer:
             A model with the same inputs and outputs.
 
         Raises:
-            ExportError: onnxruntime cannot quantise it.
+            ExportError: onnxruntime cannot quantize it.
         """
         nodes = [name for layer in layers for name in (layer, *self.layers[layer])]
         kinds = {node.op_type for node in self.model.graph.node if node.name in set(nodes)}
@@ -141,9 +141,9 @@ class Quantizer:
                 )
                 quantizer.quantize_model()
                 quantizer.model.topological_sort()  # which ONNX asks for
-        except Exception as error:  # the quantiser raises anything
+        except Exception as error:  # the quantizer raises anything
             raise ExportError(
-                f"onnxruntime cannot quantise the model: {one_line(error)}"
+                f"onnxruntime cannot quantize the model: {one_line(error)}"
             ) from error
         model: onnx.ModelProto = quantizer.model.model
         return model

@@ -20,7 +20,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 class FloatGraph(InferenceGraph):
     """The same without preprocessing: what ``Preprocess`` gives in, final predictions out.
 
-    Maps that belong to pictures come at the size of the network's input.
+    Maps that belong to images come at the size of the network's input.
 
     Args:
         graph: The whole; its own modules are used, not copies.
@@ -35,8 +35,8 @@ class FloatGraph(InferenceGraph):
         """Predict.
 
         Args:
-            images: float32 (N, C, height, width), normalised, of the network's size.
-            sizes: int64 (N, 2), original height and width of each picture in pixels.
+            images: float32 (N, C, height, width), normalized, of the network's size.
+            sizes: int64 (N, 2), original height and width of each image in pixels.
 
         Returns:
             The task's decoded outputs.
@@ -48,7 +48,7 @@ class FloatGraph(InferenceGraph):
 
 
 def feed(graph: InferenceGraph, images: Tensor) -> dict[str, Tensor]:
-    """Make the inputs of a graph, or of a file with the same inputs, from raw pictures.
+    """Make the inputs of a graph, or of a file with the same inputs, from raw images.
 
     Args:
         graph: Of any form.

@@ -38,7 +38,7 @@ def verify(
     Args:
         file: The ONNX file.
         graph: The reference, of any form, in evaluation mode, float32, on the CPU.
-        samples: Real pictures with targets, or ``None``; a budget needs some.
+        samples: Real images with targets, or ``None``; a budget needs some.
         size: Height and width of a file whose input size is fixed.
         batches: Sizes of the batches.
         budget: By how much a lower precision may worsen the headline; ``None`` for full precision.
@@ -66,16 +66,16 @@ def bare_size(graph: InferenceGraph, size: Size | None) -> Size | None:
 
     Args:
         graph: The graph that the file is made of.
-        size: Fixed size of its pictures.
+        size: Fixed size of its images.
 
     Returns:
-        The size at which its maps come; ``None`` for a file that takes raw pictures.
+        The size at which its maps come; ``None`` for a file that takes raw images.
     """
     return (size or graph.preprocess.config.size) if isinstance(graph, FloatGraph) else None
 
 
 def reference_of(graph: InferenceGraph) -> Reference:
-    """Give what PyTorch makes of raw pictures with a graph of any form."""
+    """Give what PyTorch makes of raw images with a graph of any form."""
 
     def decode(images: Tensor) -> Arrays:
         with torch.inference_mode():
@@ -86,7 +86,7 @@ def reference_of(graph: InferenceGraph) -> Reference:
 
 
 def _session_run(file: Path, graph: InferenceGraph) -> Run:
-    """Load a file and give what it makes of raw pictures."""
+    """Load a file and give what it makes of raw images."""
     try:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base

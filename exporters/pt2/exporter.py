@@ -11,7 +11,7 @@ from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
-    picture_input,
+    image_input,
     versions_of,
 )
 from visiongraft.exporters.options import parse_options
@@ -48,8 +48,8 @@ class Pt2Exporter(Exporter):
             model: The trained model.
             path: Where the file goes; the certificate goes beside it, as
                 ``<file>.certificate.json``.
-            samples: Real pictures with targets to verify on, or ``None``.
-            options: Fields of ``Pt2Options``. A network that sees pictures at their own size
+            samples: Real images with targets to verify on, or ``None``.
+            options: Fields of ``Pt2Options``. A network that sees images at their own size
                 (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
                 training size unasked, with a warning in the certificate.
 
@@ -68,7 +68,7 @@ class Pt2Exporter(Exporter):
 
             def attempt(size: tuple[int, int] | None) -> Findings:
                 program = trace(graph, size)
-                taken = picture_input(model.backbone_info, size)
+                taken = image_input(model.backbone_info, size)
                 described = describe_model(model, taken, outputs_of(program), versions)
                 temporary.write_bytes(b"")
                 append(temporary, serialized(program, described))

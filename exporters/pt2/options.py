@@ -13,7 +13,7 @@ class Pt2Options:
     """The exporter's options.
 
     Attributes:
-        size: Fixed height and width of the pictures in pixels; ``None`` for any size.
+        size: Fixed height and width of the images in pixels; ``None`` for any size.
         max_batch: The largest batch to prove.
     """
 
@@ -25,5 +25,5 @@ class Pt2Options:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """Sizes of the batches to try, above one picture."""
+        """Sizes of the batches to try, above one image."""
         return batches_up_to(self.max_batch)

@@ -12,7 +12,7 @@ from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from visiongraft.errors import ExportError, name_some
 from visiongraft.exporters.pt2.safety import LIBRARIES
-from visiongraft.exporters.tracing import example_pictures, silenced, untraceable
+from visiongraft.exporters.tracing import example_images, silenced, untraceable
 from visiongraft.network import InferenceGraph
 
 EXPORTER = "pt2"
@@ -24,7 +24,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
 
     Args:
         graph: In evaluation mode, on the CPU.
-        size: Fixed height and width of the pictures in pixels; any size if ``None``.
+        size: Fixed height and width of the images in pixels; any size if ``None``.
 
     Returns:
         A program that takes ``images``, uint8 (N, H, W, C), and gives the task's decoded results by
@@ -34,7 +34,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
     Raises:
         ExportError: PyTorch cannot trace it, or it has operators of its own.
     """
-    images = example_pictures(graph.preprocess.config, size)
+    images = example_images(graph.preprocess.config, size)
     free = (0, 1, 2) if size is None else (0,)
     failure: Exception | None = None
     with silenced(), torch.no_grad(), _sizes_of_one():

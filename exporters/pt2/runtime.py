@@ -5,7 +5,7 @@ Example::
     from visiongraft.exporters.pt2.runtime import Pt2Predictor
 
     predictor = Pt2Predictor("flowers.pt2")
-    predictor.predict(["a.jpg", array, picture])   # one typed prediction per picture
+    predictor.predict(["a.jpg", array, image])   # one typed prediction per image
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
     are captured too, so keep the block short.
 
     Yields:
-        A function that gives, after the block, the text without colour codes.
+        A function that gives, after the block, the text without color codes.
     """
     text: list[str] = []
     spoken = io.StringIO()
@@ -60,7 +60,7 @@ def unlogged() -> Iterator[None]:
 
 
 def one_line(message: object, limit: int = 300) -> str:
-    r"""Make one line without colour codes of what a library said.
+    r"""Make one line without color codes of what a library said.
 
     Args:
         message: Its text, or an exception.

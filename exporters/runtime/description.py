@@ -24,14 +24,14 @@ class InputSpec:
 
     Attributes:
         name: Its name in the graph.
-        kind: ``"uint8"`` for raw pictures (N, H, W, C), or ``"float"`` for preprocessed ones
+        kind: ``"uint8"`` for raw images (N, H, W, C), or ``"float"`` for preprocessed ones
             (N, C, H, W).
         dtype: Type of its values.
         channels: How many.
         height: The only height that it takes, in pixels; ``None`` for any.
         width: The only width, likewise.
         sizes: Name of a second input, int64 (N, 2): original height and width of each preprocessed
-            picture in pixels; ``None`` if there is none.
+            image in pixels; ``None`` if there is none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class InputSpec:
         )
 
     def __str__(self) -> str:
-        shape = ", ".join(str(size) for size in self._shape("pictures", "any", "any"))
+        shape = ", ".join(str(size) for size in self._shape("images", "any", "any"))
         return f"{self.dtype} ({shape})"
 
     def shape(self, count: int, height: int, width: int) -> tuple[int, ...]:

@@ -16,14 +16,14 @@ from PIL import Image as PillowImage
 
 from visiongraft.errors import DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec
-from visiongraft.exporters.runtime.images import Picture, as_array, each_picture, name_of
+from visiongraft.exporters.runtime.images import Image, as_array, each_image, name_of
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_functions import DRAWINGS, PREDICTIONS, task_function
 from visiongraft.saving.files import numbered, write_prediction_files
 
 Arrays = dict[str, NDArray[Any]]
 
-_SIZE = (224, 224)  # of pictures to warm up with, where the file says nothing of sizes
+_SIZE = (224, 224)  # of images to warm up with, where the file says nothing of sizes
 log = logging.getLogger("visiongraft")
 
 
@@ -72,40 +72,40 @@ class FilePredictor(ABC):
 
     def predict(
         self,
-        pictures: Picture | Iterable[Picture],
+        images: Image | Iterable[Image],
         batch_size: int = 16,
         save: str | Path | None = None,
     ) -> list[Any]:
-        """Predict pictures.
+        """Predict images.
 
-        Of each ``batch_size`` pictures in a row, those of one size run together. A thread decodes
+        Of each ``batch_size`` images in a row, those of one size run together. A thread decodes
         the next batch meanwhile.
 
         Args:
-            pictures: Paths, uint8 arrays (H, W, C) or (H, W), or PIL images, also mixed; or one; or
-                a folder, whose pictures are taken in the order of their paths.
-            batch_size: Most pictures that run at a time; at most twice as many are held.
-            save: Folder for pictures with the predictions drawn on them, as
+            images: Paths, uint8 arrays (H, W, C) or (H, W), or PIL images, also mixed; or one; or
+                a folder, whose images are taken in the order of their paths.
+            batch_size: Most images that run at a time; at most twice as many are held.
+            save: Folder for images with the predictions drawn on them, as
                 ``00000-name.jpg``. A task whose plugin draws nothing writes none, with a warning.
 
         Returns:
-            One prediction per picture, in order, also if there is only one: what the task's
+            One prediction per image, in order, also if there is only one: what the task's
             plugin makes of it, or a dict of arrays if no such plugin is installed.
 
         Raises:
-            DataError: A picture cannot be read or has the wrong type, size or channels.
-            OptionError: The file takes preprocessed pictures, which only ``run`` can give it.
+            DataError: An image cannot be read or has the wrong type, size or channels.
+            OptionError: The file takes preprocessed images, which only ``run`` can give it.
         """
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         if self.input.kind != "uint8":
             raise OptionError(
                 f"{self.path} holds the bare network, which takes preprocessed {self.input}; give "
-                "run() such arrays, or export with input='uint8' to predict pictures"
+                "run() such arrays, or export with input='uint8' to predict images"
             )
         draw = None if save is None else self._drawing(Path(save))
         results: list[Any] = []
-        decoded = decoded_ahead(enumerate(each_picture(pictures)), self._read, batch_size)
+        decoded = decoded_ahead(enumerate(each_image(images)), self._read, batch_size)
         try:
             while chunk := list(islice(decoded, batch_size)):
                 found = self._predict_chunk([image for _, image in chunk])
@@ -120,11 +120,11 @@ class FilePredictor(ABC):
     def warm_up(
         self, batch_sizes: Sequence[int] = (1,), size: tuple[int, int] | None = None, runs: int = 2
     ) -> None:
-        """Run black pictures, so that the first real ones need not wait for memory and kernels.
+        """Run black images, so that the first real ones need not wait for memory and kernels.
 
         Args:
             batch_sizes: Each that will be used.
-            size: Height and width of the pictures in pixels; that of the network if ``None``. A
+            size: Height and width of the images in pixels; that of the network if ``None``. A
                 GPU warms up for each size anew.
             runs: How often each.
         """
@@ -136,10 +136,10 @@ class FilePredictor(ABC):
                 self.run(images)
 
     def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[np.uint8]]:
-        """Give the name of one picture, and itself as uint8 (H, W, channels)."""
-        position, picture = numbered
-        name = name_of(picture, position)
-        image = as_array(picture, name, self.input.channels)
+        """Give the name of one image, and itself as uint8 (H, W, channels)."""
+        position, image = numbered
+        name = name_of(image, position)
+        image = as_array(image, name, self.input.channels)
         if not self.input.accepts(image[None]):
             height, width = image.shape[:2]
             raise DataError(
@@ -150,7 +150,7 @@ class FilePredictor(ABC):
         return name, image
 
     def _predict_chunk(self, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
-        """Run pictures of equal size together and give the results in the pictures' order."""
+        """Run images of equal size together and give the results in the images' order."""
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             by_shape.setdefault(image.shape, []).append(i)
@@ -168,7 +168,7 @@ class FilePredictor(ABC):
         if len(predictions) != count:
             raise PluginError(
                 f"the prediction function of task {self.task!r} gave {len(predictions)} results "
-                f"for {count} pictures"
+                f"for {count} images"
             )
         return predictions
 
@@ -183,13 +183,13 @@ class FilePredictor(ABC):
             log.warning("no plugin that draws predictions of task %r is installed", self.task)
             return None
         if self.input.channels not in (1, 3, 4):
-            raise OptionError(f"pictures of {self.input.channels} channels cannot be drawn on")
+            raise OptionError(f"images of {self.input.channels} channels cannot be drawn on")
         folder.mkdir(parents=True, exist_ok=True)
 
         def write(position: int, name: str, image: NDArray[np.uint8], prediction: Any) -> None:
-            picture = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+            canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
             name = numbered(position, name)
-            drawn = draw(picture.convert("RGB"), prediction).convert("RGB")
+            drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
             drawn.save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, prediction)
 

@@ -1,4 +1,4 @@
-"""Whatever a user calls pictures, as arrays; without PyTorch."""
+"""Whatever a user calls images, as arrays; without PyTorch."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable, to_array
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
 from visiongraft.exporters.runtime.capture import one_line
 
-Picture = str | Path | NDArray[np.uint8] | PillowImage.Image
+Image = str | Path | NDArray[np.uint8] | PillowImage.Image
 
 
-def each_picture(pictures: Any) -> Iterator[Any]:
-    """Give pictures one by one, also if there is only one.
+def each_image(images: Any) -> Iterator[Any]:
+    """Give images one by one, also if there is only one.
 
     Args:
-        pictures: One picture, a folder, an array (N, H, W, C), or an iterable of pictures.
+        images: One image, a folder, an array (N, H, W, C), or an iterable of images.
 
     Returns:
-        The pictures, neither read nor checked.
+        The images, neither read nor checked.
 
     Raises:
         DataError: The folder holds none.
     """
-    if isinstance(pictures, np.ndarray):
-        return iter(pictures if pictures.ndim > 3 else [pictures])
-    if isinstance(pictures, str | Path) and Path(pictures).is_dir():
-        found = list_pictures(Path(pictures))
+    if isinstance(images, np.ndarray):
+        return iter(images if images.ndim > 3 else [images])
+    if isinstance(images, str | Path) and Path(images).is_dir():
+        found = list_images(Path(images))
         if not found:
-            raise DataError(f"{printable(pictures)} holds no pictures")
+            raise DataError(f"{printable(images)} holds no images")
         return iter(found)
-    one = isinstance(pictures, str | PillowImage.Image) or not isinstance(pictures, Iterable)
-    return iter([pictures] if one else pictures)
+    one = isinstance(images, str | PillowImage.Image) or not isinstance(images, Iterable)
+    return iter([images] if one else images)
 
 
-def name_of(picture: Any, position: int) -> str:
-    """Give a picture's path, or its position."""
-    return printable(picture) if isinstance(picture, str | Path) else f"picture {position}"
+def name_of(image: Any, position: int) -> str:
+    """Give an image's path, or its position."""
+    return printable(image) if isinstance(image, str | Path) else f"image {position}"
 
 
-def as_array(picture: Any, name: str, channels: int) -> NDArray[np.uint8]:
-    """Decode or check one picture.
+def as_array(image: Any, name: str, channels: int) -> NDArray[np.uint8]:
+    """Decode or check one image.
 
     Args:
-        picture: A path, a PIL image, or an array uint8 (H, W, channels) or (H, W).
+        image: A path, a PIL image, or an array uint8 (H, W, channels) or (H, W).
         name: What to call it in messages.
         channels: How many to give.
 
@@ -60,20 +60,20 @@ def as_array(picture: Any, name: str, channels: int) -> NDArray[np.uint8]:
     Raises:
         DataError: It is none of these, or cannot be decoded.
     """
-    if isinstance(picture, str | Path):
-        return decode_file(Path(picture), channels)
-    if isinstance(picture, PillowImage.Image):
+    if isinstance(image, str | Path):
+        return decode_file(Path(image), channels)
+    if isinstance(image, PillowImage.Image):
         try:
-            return to_array(picture, channels)
+            return to_array(image, channels)
         except Exception as error:  # pillow decodes only now, and raises anything
             raise DataError(f"{name}: {one_line(error)}") from error
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.size:
-        if picture.ndim == 2:
-            return np.repeat(picture[..., None], channels, axis=2)
-        if picture.ndim == 3 and picture.shape[2] == channels:
-            return picture
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
+        if image.ndim == 2:
+            return np.repeat(image[..., None], channels, axis=2)
+        if image.ndim == 3 and image.shape[2] == channels:
+            return image
     raise DataError(
-        f"{name} is {described(picture)}; give a path, a PIL image or an array "
+        f"{name} is {described(image)}; give a path, a PIL image or an array "
         f"uint8 (height, width, {channels})"
     )
 

@@ -100,7 +100,7 @@ class BoundRuns:
             if self._capture:
                 raise OptionError(
                     f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and takes no other; "
-                    "resize pictures to one size, or leave it out"
+                    "resize images to one size, or leave it out"
                 )
             del self._bound[next(iter(self._bound))]
         buffers = {name: self._buffer(array) for name, array in feed.items()}

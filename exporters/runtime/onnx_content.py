@@ -15,7 +15,7 @@ _METADATA, _NAME, _VALUE = 14, 1, 2  # fields of ModelProto and of its metadata'
 
 
 def certificate_field(text: str) -> bytes:
-    """Write a certificate as the last field of a serialised model.
+    """Write a certificate as the last field of a serialized model.
 
     Args:
         text: The certificate, in JSON.
@@ -47,12 +47,12 @@ def content_sha256(path: Path, text: str | None = None) -> str | None:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Serialise a field that has a length."""
+    """Serialize a field that has a length."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    """Serialise a whole number, seven bits at a time."""
+    """Serialize a whole number, seven bits at a time."""
     parts = []
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)

@@ -119,7 +119,7 @@ def refuse_unsafe(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
 
 
 def parse_onnx(content: memoryview) -> OnnxFile:
-    """Read the declarations out of a serialised ``ModelProto``.
+    """Read the declarations out of a serialized ``ModelProto``.
 
     Args:
         content: The message.

@@ -5,7 +5,7 @@ Example::
     from visiongraft.exporters.runtime.predictor import Predictor
 
     predictor = Predictor("flowers.onnx")
-    predictor.predict(["a.jpg", array, picture])   # one typed prediction per picture
+    predictor.predict(["a.jpg", array, image])   # one typed prediction per image
     predictor.predict("photos", save="drawn")      # a folder; draws the predictions too
     predictor.providers                            # ("CPUExecutionProvider",)
 """
@@ -115,7 +115,7 @@ class Predictor(FilePredictor):
         Args:
             images: uint8 (N, H, W, C) in 0..255, RGB if C is 3; for a file with preprocessed input
                 (``input.kind`` is ``"float"``) float (N, C, H, W).
-            sizes: Of preprocessed pictures int64 (N, 2), the original height and width of each in
+            sizes: Of preprocessed images int64 (N, 2), the original height and width of each in
                 pixels, which results that are places refer to; those of ``images`` if ``None``.
 
         Returns:
@@ -130,7 +130,7 @@ class Predictor(FilePredictor):
         if self.input.sizes is not None:
             feed[self.input.sizes] = _sizes(images, sizes)
         elif sizes is not None and self.input.kind == "uint8":
-            raise DataError(f"{self.path} knows sizes by its pictures; leave them out")
+            raise DataError(f"{self.path} knows sizes by its images; leave them out")
         try:
             if self._bound is not None:
                 values = self._bound.run(feed)
@@ -150,7 +150,7 @@ class Predictor(FilePredictor):
 
 
 def _sizes(images: NDArray[Any], sizes: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Check original sizes, or give those of preprocessed pictures (N, C, H, W)."""
+    """Check original sizes, or give those of preprocessed images (N, C, H, W)."""
     if sizes is None:
         return np.tile(np.array(images.shape[2:], np.int64), (len(images), 1))
     wanted = (len(images), 2)

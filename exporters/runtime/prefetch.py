@@ -1,4 +1,4 @@
-"""Decode pictures ahead of the network, in a thread of their own."""
+"""Decode images ahead of the network, in a thread of their own."""
 
 from __future__ import annotations
 

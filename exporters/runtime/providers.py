@@ -38,13 +38,13 @@ class Placed:
 
     Attributes:
         nodes: How many nodes, counted before a provider fuses them.
-        share: Their share of all nodes, in 0..1.
+        fraction: Their share of all nodes, in 0..1.
         matrix_nodes: How many of them are convolutions or matrix products, which take the time.
         matrix_share: Their share of all such nodes, in 0..1.
     """
 
     nodes: int
-    share: float
+    fraction: float
     matrix_nodes: int
     matrix_share: float
 

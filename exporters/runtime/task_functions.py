@@ -3,8 +3,8 @@
 Entry points, named after the task:
 
 - ``visiongraft.predictions``: ``function(arrays, task_metadata)`` gives one typed prediction per
-  picture;
-- ``visiongraft.drawings``: ``function(picture, prediction)`` gives the picture with a typed
+  image;
+- ``visiongraft.drawings``: ``function(image, prediction)`` gives the image with a typed
   prediction drawn on it, both as PIL images.
 """
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from visiongraft.comparison import Arrays, Disagreement
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Check
+from visiongraft.exporter import Comparison
 from visiongraft.exporters.runtime.capture import one_line
-from visiongraft.near_ties import MOST, of_picture, settle
+from visiongraft.near_ties import MOST, of_image, settle
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Task
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
-UNDECIDED_SHARE = 10  # one in so many pictures of a check may be undecided, or ``MOST``
+NEAR_TIE_FRACTION = 10  # one in so many images of a check may be undecided, or ``MOST``
 _SIZES_NAMED = 20
 
 Run = Callable[[NDArray[np.uint8]], Arrays]
@@ -31,7 +31,7 @@ class Pair:
     """The reference and the file under test.
 
     Args:
-        run: Gives the file's results for raw pictures, uint8 (N, H, W, C).
+        run: Gives the file's results for raw images, uint8 (N, H, W, C).
         graph: What the file was made of, in evaluation mode, float32, on the CPU.
         reference: Gives PyTorch's results for the same; those of ``graph`` if ``None``.
         exact: Whether no decision may change.
@@ -50,13 +50,13 @@ class Pair:
         """Give PyTorch's and the file's results for uint8 (N, H, W, C)."""
         try:
             side = "PyTorch"
-            reference = self._reference(torch.tensor(images))  # decoded pictures are read-only
+            reference = self._reference(torch.tensor(images))  # decoded images are read-only
             side = "the exported file"
             return reference, self._candidate(images)
         except Exception as error:  # neither's exceptions share a base
             batch, height, width, _ = images.shape
             raise ExportError(
-                f"{side} fails on {batch} pictures of {height}x{width} pixels: {one_line(error)}"
+                f"{side} fails on {batch} images of {height}x{width} pixels: {one_line(error)}"
             ) from error
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
@@ -67,9 +67,8 @@ class Pair:
     def settle(
         self, images: NDArray[np.uint8], results: tuple[Arrays, Arrays], most: int
     ) -> tuple[Arrays, int]:
-        """Take over other decisions of PyTorch for pictures that it leaves undecided."""
-        pictures = torch.tensor(images)
-        return settle(self.graph, self._reference, pictures, results, TOLERANCE, most)
+        """Take over other decisions of PyTorch for images that it leaves undecided."""
+        return settle(self.graph, self._reference, torch.tensor(images), results, TOLERANCE, most)
 
     def _decode(self, images: Tensor) -> Arrays:
         with torch.inference_mode():
@@ -84,12 +83,12 @@ class Tally:
     pair: Pair
     inputs: str
     batch: int
-    pictures: int = 0
+    images: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     difference: float = 0.0
-    flips: int = 0
+    mismatches: int = 0
     decisions: int = 0
-    undecided: int = 0
+    near_ties: int = 0
     worst: tuple[float, float] = (-1.0, -1.0)
     place: str = ""
     name: str = ""
@@ -105,28 +104,26 @@ class Tally:
         reference, candidate = results
         compare = self.pair.compare
         found = compare(reference, candidate)
-        if found.flips and self.pair.exact and math.isfinite(found.difference):
-            most = max(MOST, self.pictures // UNDECIDED_SHARE) - self.undecided
-            reference, undecided = self.pair.settle(images, results, most)
-            self.undecided += undecided
+        if found.mismatches and self.pair.exact and math.isfinite(found.difference):
+            most = max(MOST, self.images // NEAR_TIE_FRACTION) - self.near_ties
+            reference, near_ties = self.pair.settle(images, results, most)
+            self.near_ties += near_ties
             found = compare(reference, candidate)
         size = (images.shape[1], images.shape[2])
         self.sizes.add(size)
         self.difference = max(self.difference, found.difference)
-        self.flips += found.flips
+        self.mismatches += found.mismatches
         self.decisions += sum(v.size for v in reference.values() if v.dtype.kind in "iub")
-        if (found.flips, found.difference) <= self.worst:
+        if (found.mismatches, found.difference) <= self.worst:
             return
-        self.worst = (found.flips, found.difference)
-        each = [
-            compare(of_picture(reference, i), of_picture(candidate, i)) for i in range(len(names))
-        ]
-        index = max(range(len(names)), key=lambda i: (each[i].flips, each[i].difference))
+        self.worst = (found.mismatches, found.difference)
+        each = [compare(of_image(reference, i), of_image(candidate, i)) for i in range(len(names))]
+        index = max(range(len(names)), key=lambda i: (each[i].mismatches, each[i].difference))
         self.place, self.name = places[index], f"{names[index]} ({size[0]}x{size[1]})"
 
-    def result(self) -> Check:
+    def result(self) -> Comparison:
         """Give the check, if it passed."""
-        differs = self.difference > TOLERANCE or self.flips > 0
+        differs = self.difference > TOLERANCE or self.mismatches > 0
         if differs if self.pair.exact else math.isinf(self.difference):
             raise ExportError(
                 f"the exported file disagrees with PyTorch in batches of {self.batch}, most on "
@@ -135,16 +132,16 @@ class Tally:
         by_area = sorted(self.sizes, key=lambda s: (s[0] * s[1], s))
         spaced = np.linspace(0, len(by_area) - 1, min(len(by_area), _SIZES_NAMED)).round()
         sizes = tuple(by_area[int(i)] for i in spaced)
-        return Check(
+        return Comparison(
             self.inputs,
             self.batch,
-            self.pictures,
+            self.images,
             sizes,
             self.difference,
-            self.flips,
+            self.mismatches,
             self.place,
             self.decisions,
-            self.undecided,
+            self.near_ties,
         )
 
     def _figures(self) -> str:
@@ -153,8 +150,8 @@ class Tally:
             if math.isfinite(self.difference)
             else "outputs differ in name or shape, or are not finite"
         )
-        counted = f"{difference}; {self.flips} changed decisions in {self.pictures} pictures"
-        if self.flips or not math.isfinite(self.difference) or not self.pair.exact:
+        counted = f"{difference}; {self.mismatches} changed decisions in {self.images} images"
+        if self.mismatches or not math.isfinite(self.difference) or not self.pair.exact:
             return counted
         return (
             f"{counted}; the network magnifies rounding: train it at a lower rate, for fewer "
@@ -165,8 +162,8 @@ class Tally:
 def equal_but_for_ties(reference: Arrays, candidate: Arrays) -> bool:
     """Say whether scores agree though another one of equals may have been chosen.
 
-    All places of an even picture are alike, and which of them a detector names is chance. So all
-    results must be finite, and one real-valued one must be the same in each picture, in any order.
+    All places of an even image are alike, and which of them a detector names is chance. So all
+    results must be finite, and one real-valued one must be the same in each image, in any order.
     """
     if reference.keys() != candidate.keys() or any(
         value.shape != candidate[name].shape or not np.isfinite(candidate[name]).all()

@@ -1,4 +1,4 @@
-"""The pictures that exported files are tried on: real ones, random ones, and plain ones."""
+"""The images that exported files are tried on: real ones, random ones, and plain ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
 
-BATCHES = (3, 8)  # pictures of the batches that are tried
+BATCHES = (3, 8)  # images of the batches that are tried
 MAX_SINGLE = 1000
-PLAIN = {"black": 0, "white": 255, "grey": 128}
+PLAIN = {"black": 0, "white": 255, "gray": 128}
 
 
-class PictureHash:
-    """Hash over the shapes and values of pictures, in order."""
+class ImageHash:
+    """Hash over the shapes and values of images, in order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, image: Image) -> None:
-        """Take one picture in."""
+        """Take one image in."""
         self._digest.update(repr(image.shape).encode() + image.tobytes())
 
     def hexdigest(self) -> str:
@@ -31,8 +31,8 @@ class PictureHash:
         return self._digest.hexdigest()
 
 
-class RealPictures:
-    """Real pictures, decoded one by one.
+class RealImages:
+    """Real images, decoded one by one.
 
     Args:
         samples: Where they come from.
@@ -47,7 +47,7 @@ class RealPictures:
         self.unreadable: dict[int, str] = {}
 
     def indices(self, limit: int) -> list[int]:
-        """Choose at most so many pictures, evenly spaced over all.
+        """Choose at most so many images, evenly spaced over all.
 
         Args:
             limit: How many.
@@ -59,13 +59,13 @@ class RealPictures:
         return [i * count // limit for i in range(limit)] if count > limit else list(range(count))
 
     def load(self, indices: Sequence[int]) -> Iterator[tuple[int, Image, Image]]:
-        """Give the readable pictures.
+        """Give the readable images.
 
         Args:
             indices: Positions.
 
         Yields:
-            Position, picture as it is, and picture as the file takes it.
+            Position, image as it is, and image as the file takes it.
 
         Raises:
             DataError: None can be read.
@@ -81,23 +81,23 @@ class RealPictures:
             yield index, image, image if self.size is None else _resized(image, self.size)
         if not readable:
             first = next(iter(self.unreadable.values()))
-            raise DataError(f"none of {len(indices)} pictures to verify on can be read: {first}")
+            raise DataError(f"none of {len(indices)} images to verify on can be read: {first}")
 
     def warnings(self) -> tuple[str, ...]:
         """Say what was left out or changed."""
         count = len(self.samples)
         found = []
         if count > MAX_SINGLE:
-            found.append(f"{MAX_SINGLE} of {count} real pictures were tried, evenly spaced")
+            found.append(f"{MAX_SINGLE} of {count} real images were tried, evenly spaced")
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} unreadable pictures were left out")
+            found.append(f"{len(self.unreadable)} unreadable images were left out")
         if self.size is not None:
-            found.append(f"all pictures were resized to {self.size[0]}x{self.size[1]} first")
+            found.append(f"all images were resized to {self.size[0]}x{self.size[1]} first")
         return tuple(found)
 
 
 def sizes_around(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Give picture sizes around a network's.
+    """Give image sizes around a network's.
 
     Args:
         height: The network's, in pixels.
@@ -114,10 +114,10 @@ def sizes_around(height: int, width: int) -> tuple[tuple[int, int], ...]:
     )
 
 
-def random_pictures(
+def random_images(
     random: np.random.Generator, count: int, height: int, width: int, channels: int
 ) -> NDArray[np.uint8]:
-    """Make coloured blocks under noise: noise alone would shrink to an even grey.
+    """Make colored blocks under noise: noise alone would shrink to an even gray.
 
     Args:
         random: Where they come from.
@@ -135,8 +135,8 @@ def random_pictures(
     return (blocks + noise).clip(0, 255).astype(np.uint8)
 
 
-def plain_pictures(height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """Make pictures without content, where a division by nothing shows.
+def plain_images(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Make images without content, where a division by nothing shows.
 
     Args:
         height: In pixels.
@@ -144,14 +144,14 @@ def plain_pictures(height: int, width: int, channels: int) -> NDArray[np.uint8]:
         channels: Of each.
 
     Returns:
-        uint8 (pictures, height, width, channels), one for each of ``PLAIN``.
+        uint8 (images, height, width, channels), one for each of ``PLAIN``.
     """
     values = np.array(list(PLAIN.values()), dtype=np.uint8)
     return np.tile(values[:, None, None, None], (1, height, width, channels))
 
 
 def stack_common(images: Sequence[Image]) -> NDArray[np.uint8]:
-    """Stack the central parts of pictures, as large as the smallest height and width.
+    """Stack the central parts of images, as large as the smallest height and width.
 
     Args:
         images: uint8 (H, W, C).

@@ -1,4 +1,4 @@
-"""Results of a file, brought to the pictures as they were, which targets belong to."""
+"""Results of a file, brought to the images as they were, which targets belong to."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def for_targets(task: Task, results: Arrays, bare: Size | None, taken: Size, was: Size) -> Arrays:
-    """Bring results to the size of the picture that the target belongs to.
+    """Bring results to the size of the image that the target belongs to.
 
     Args:
         task: Knows what its results are.
         results: Decoded results, of PyTorch or of the file.
         bare: Height and width of the network's input where the file is the bare network, which
             gives maps at that size; else ``None``.
-        taken: Height and width of the picture that the file took.
-        was: Height and width of the picture before it was resized to that.
+        taken: Height and width of the image that the file took.
+        was: Height and width of the image before it was resized to that.
 
     Returns:
         What the task's metric takes.
     """
-    if bare is not None and bare != taken and task.at_picture_size:
+    if bare is not None and bare != taken and task.full_resolution_outputs:
         results = at_size(results, bare, taken)
     return results if taken == was else task.rescaled(results, taken, was)

@@ -1,6 +1,6 @@
 """Prove that an exported file gives what PyTorch gives, decision by decision.
 
-A file is known here by a function alone: raw pictures in, results out, both numpy arrays. So the
+A file is known here by a function alone: raw images in, results out, both numpy arrays. So the
 same proof serves every exporter.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Check
+from visiongraft.exporter import Certificate, Comparison
 from visiongraft.exporters.verification.comparing import (
     TOLERANCE,
     Pair,
@@ -29,10 +29,10 @@ from visiongraft.exporters.verification.images import (
     BATCHES,
     MAX_SINGLE,
     PLAIN,
-    PictureHash,
-    RealPictures,
-    plain_pictures,
-    random_pictures,
+    ImageHash,
+    RealImages,
+    plain_images,
+    random_images,
     sizes_around,
     stack_common,
 )
@@ -50,13 +50,13 @@ class Findings:
 
     Attributes:
         checks: Every comparison; each one passed.
-        metric_torch: The task's headline in PyTorch on the real pictures, or ``None``.
+        metric_torch: The task's headline in PyTorch on the real images, or ``None``.
         metric_exported: The same for the file.
-        data_sha256: Hash over sizes and values of those pictures, in order, or ``None``.
+        data_sha256: Hash over sizes and values of those images, in order, or ``None``.
         warnings: One line each on what was left out.
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[Comparison, ...]
     metric_torch: float | None
     metric_exported: float | None
     data_sha256: str | None
@@ -109,29 +109,29 @@ def verify(
 ) -> Findings:
     """Run a file next to PyTorch, and compare through the task.
 
-    Up to 64 real pictures go in batches: pictures that follow each other in the data; where their
+    Up to 64 real images go in batches: images that follow each other in the data; where their
     sizes differ, the central part of each that has the smallest height and width among them. Random
-    pictures of several sizes go one by one and in batches, and so do black, white and grey ones.
-    Then up to 1000 real pictures go one by one at their own sizes, and the task's metric is
-    computed for both sides. If there are more real pictures than that, evenly spaced ones are taken.
+    images of several sizes go one by one and in batches, and so do black, white and gray ones.
+    Then up to 1000 real images go one by one at their own sizes, and the task's metric is
+    computed for both sides. If there are more real images than that, evenly spaced ones are taken.
 
-    Without a budget no decision may change, nor any number by more than ``TOLERANCE``. A picture
+    Without a budget no decision may change, nor any number by more than ``TOLERANCE``. An image
     where one does is undecided, and counted as such, if PyTorch itself says just what the file says
-    as soon as the picture's values change by next to nothing; three pictures, or a tenth of a
+    as soon as the image's values change by next to nothing; three images, or a tenth of a
     check's, may be so. With a budget
     all numbers must be finite, and the metric may not be worse by more than the budget; how many
     decisions changed is told, not judged, since to ``Task.compare`` a box that moved is one.
 
     Args:
-        run: Gives the results of the file, as it lies on the disk, for raw pictures, uint8
+        run: Gives the results of the file, as it lies on the disk, for raw images, uint8
             (N, H, W, C): numpy arrays by name. What it raises is a breach.
         graph: What the file was made of, in evaluation mode, float32, on the CPU.
-        samples: Real pictures with targets, or ``None``; a budget needs some.
-        size: Height and width of a file whose input size is fixed; all pictures are then resized
+        samples: Real images with targets, or ``None``; a budget needs some.
+        size: Height and width of a file whose input size is fixed; all images are then resized
             to it first.
         batches: Sizes of the batches.
         budget: By how much a lower precision may worsen the headline; ``None`` for full precision.
-        reference: Gives PyTorch's results for raw pictures; those of ``graph`` if ``None``.
+        reference: Gives PyTorch's results for raw images; those of ``graph`` if ``None``.
         bare: Height and width of the network's input where the file is the bare network, which
             gives maps at that size.
 
@@ -141,27 +141,25 @@ def verify(
     Raises:
         BudgetError: The file costs more than the budget.
         ExportError: An output differs by more than ``TOLERANCE`` or a decision changed; the message
-            names the worst picture. Or the file does not run.
-        DataError: None of the real pictures can be read.
+            names the worst image. Or the file does not run.
+        DataError: None of the real images can be read.
     """
     pair = Pair(run, graph, reference, exact=budget is None)
     config = graph.preprocess.config
-    checks: list[Check] = []
+    checks: list[Comparison] = []
     real = (
-        None
-        if samples is None or not len(samples)
-        else RealPictures(samples, len(config.mean), size)
+        None if samples is None or not len(samples) else RealImages(samples, len(config.mean), size)
     )
     if real is not None:
         checks += [_compare_batches(pair, real, batch) for batch in batches]
     checks += [_compare_random(pair, size, batch) for batch in (1, *batches)]
     checks += [_compare_plain(pair, size or config.size, batch) for batch in (1, len(PLAIN))]
     if real is None:
-        return Findings(tuple(checks), None, None, None, (_NO_PICTURES,))
+        return Findings(tuple(checks), None, None, None, (_NO_IMAGES,))
     single, metric_torch, metric_exported, sha256 = _compare_single(pair, real, bare)
     checks.append(single)
     warnings = real.warnings()
-    if pair.task.at_picture_size and (bare or size):
+    if pair.task.full_resolution_outputs and (bare or size):
         warnings += (_BROUGHT_BACK,)
     if budget is not None:
         _hold(pair.task, budget, single, metric_torch, metric_exported)
@@ -181,36 +179,36 @@ def headline_of(task: Task, metrics: Metrics) -> float | None:
 
 
 def _hold(
-    task: Task, budget: float, single: Check, reference: float | None, candidate: float | None
+    task: Task, budget: float, single: Comparison, reference: float | None, candidate: float | None
 ) -> None:
     """Refuse what costs more than the budget."""
     if reference is None or candidate is None:
         raise BudgetError(
-            f"{task.headline} cannot be measured on these {single.pictures} pictures, so that no "
+            f"{task.headline} cannot be measured on these {single.images} images, so that no "
             "budget can be held to; give others with data="
         )
     lost = worsening(task, reference, candidate)
     if lost > budget + 1e-9:
         raise BudgetError(
-            f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {single.pictures} "
-            f"pictures, worse by {lost:.4f}; budget={budget} is accepted"
+            f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {single.images} "
+            f"images, worse by {lost:.4f}; budget={budget} is accepted"
         )
 
 
-def _many_changed(budget: float, single: Check) -> tuple[str, ...]:
-    share = single.flips / max(1, single.decisions)
-    if share <= MANY_CHANGED * budget:
+def _many_changed(budget: float, single: Comparison) -> tuple[str, ...]:
+    fraction = single.mismatches / max(1, single.decisions)
+    if fraction <= MANY_CHANGED * budget:
         return ()
-    return (f"{share:.0%} of the decisions on real pictures changed, by Task.compare",)
+    return (f"{fraction:.0%} of the decisions on real images changed, by Task.compare",)
 
 
-_NO_PICTURES = "no real picture was tried; export with data to compare on what the model will see"
+_NO_IMAGES = "no real image was tried; export with data to compare on what the model will see"
 _BROUGHT_BACK = (
-    "for the metric, maps of both sides were brought to the pictures' own size by the nearest pixel"
+    "for the metric, maps of both sides were brought to the images' own size by the nearest pixel"
 )
 
 
-def _compare_batches(pair: Pair, real: RealPictures, batch: int) -> Check:
+def _compare_batches(pair: Pair, real: RealImages, batch: int) -> Comparison:
     tally = Tally(pair, "real", batch)
     group: list[tuple[int, Image]] = []
     first: list[tuple[int, Image]] = []
@@ -223,7 +221,7 @@ def _compare_batches(pair: Pair, real: RealPictures, batch: int) -> Check:
         group.clear()
 
     for index, _, image in real.load(real.indices(MAX_IN_BATCHES)):
-        tally.pictures += 1
+        tally.images += 1
         group.append((index, image))
         if len(first) < batch:
             first.append((index, image))
@@ -236,13 +234,13 @@ def _compare_batches(pair: Pair, real: RealPictures, batch: int) -> Check:
 
 
 def _compare_single(
-    pair: Pair, real: RealPictures, bare: Size | None
-) -> tuple[Check, float | None, float | None, str]:
+    pair: Pair, real: RealImages, bare: Size | None
+) -> tuple[Comparison, float | None, float | None, str]:
     tally = Tally(pair, "real", 1)
     metrics = pair.task.build_metrics(), pair.task.build_metrics()
-    digest = PictureHash()
+    digest = ImageHash()
     for index, original, image in real.load(real.indices(MAX_SINGLE)):
-        tally.pictures += 1
+        tally.images += 1
         digest.add(original)
         results = pair.run(image[None])
         tally.add(image[None], results, [_place(index)], [real.samples.name(index)])
@@ -254,24 +252,24 @@ def _compare_single(
     return check, torch_value, exported_value, digest.hexdigest()
 
 
-def _compare_random(pair: Pair, size: tuple[int, int] | None, batch: int) -> Check:
+def _compare_random(pair: Pair, size: tuple[int, int] | None, batch: int) -> Comparison:
     tally = Tally(pair, "random", batch)
     config = pair.graph.preprocess.config
     random = np.random.default_rng(batch)
     sizes = [size] if size else sizes_around(*config.size)[: 4 if batch <= BATCHES[0] else 2]
     for height, width in sizes:
-        images = random_pictures(random, batch, height, width, len(config.mean))
-        names = [f"random picture {i + 1} of {batch}" for i in range(batch)]
-        tally.pictures += batch
+        images = random_images(random, batch, height, width, len(config.mean))
+        names = [f"random image {i + 1} of {batch}" for i in range(batch)]
+        tally.images += batch
         tally.add(images, pair.run(images), names, names)
     return tally.result()
 
 
-def _compare_plain(pair: Pair, size: tuple[int, int], batch: int) -> Check:
-    """Try pictures without content, where a division by nothing shows."""
-    images = plain_pictures(*size, len(pair.graph.preprocess.config.mean))
-    names = [f"a {name} picture" for name in PLAIN]
-    tally = Tally(pair, "plain", batch, pictures=len(images))
+def _compare_plain(pair: Pair, size: tuple[int, int], batch: int) -> Comparison:
+    """Try images without content, where a division by nothing shows."""
+    images = plain_images(*size, len(pair.graph.preprocess.config.mean))
+    names = [f"a {name} image" for name in PLAIN]
+    tally = Tally(pair, "plain", batch, images=len(images))
     for start in range(0, len(images), batch):
         some = slice(start, start + batch)
         reference, candidate = pair.run(images[some])
@@ -282,4 +280,4 @@ def _compare_plain(pair: Pair, size: tuple[int, int], batch: int) -> Check:
 
 
 def _place(index: int) -> str:
-    return f"picture {index}"
+    return f"image {index}"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
 from visiongraft.exported import ExportedModel, open_exported
@@ -28,10 +28,10 @@ from visiongraft.exporters.verification.images import (
     BATCHES,
     MAX_SINGLE,
     PLAIN,
-    PictureHash,
-    RealPictures,
-    plain_pictures,
-    random_pictures,
+    ImageHash,
+    RealImages,
+    plain_images,
+    random_images,
     sizes_around,
     stack_common,
 )
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.task import Task
 
-IN_BATCHES = 24  # real pictures that are given alone and in batches
+IN_BATCHES = 24  # real images that are given alone and in batches
 METRIC_TOLERANCE = 1e-3  # by which float32's metric may differ on another machine
 CHANGED = 0.01  # share of a lower precision's decisions that may depend on the batch
 
@@ -64,7 +64,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileReport:
     """What a file is found to be.
 
     Attributes:
@@ -85,15 +85,15 @@ class Verdict:
         return all(point.passed is not False for point in self.points)
 
 
-def recheck(path: Path, data: str | None = None, model: Path | None = None) -> Verdict:
+def recheck(path: Path, data: str | None = None, model: Path | None = None) -> FileReport:
     """Check a file again.
 
     Args:
         path: The file.
-        data: Labelled pictures, in any form that its task reads; a folder of pictures where the
+        data: Labeled images, in any form that its task reads; a folder of images where the
             task's plugin is not at hand.
         model: Run or model folder that the file was made of, to compare with PyTorch. Its held-out
-            pictures serve if ``data`` is ``None``.
+            images serve if ``data`` is ``None``.
 
     Returns:
         The verdict.
@@ -120,7 +120,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> V
     if trained is not None:
         points += _against_pytorch(file, trained, samples)
     certified = file.certificate["metric_exported"]
-    return Verdict(tuple(points), str(file.certificate["headline"]), certified, metric)
+    return FileReport(tuple(points), str(file.certificate["headline"]), certified, metric)
 
 
 class _File:
@@ -141,7 +141,7 @@ class _File:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The only size of raw pictures that it takes."""
+        """The only size of raw images that it takes."""
         height, width = self.input.height, self.input.width
         padded = self.metadata["preprocess"]["resize"] == "pad"
         if height is None or width is None or (self.input.kind == "float" and not padded):
@@ -154,7 +154,7 @@ class _File:
         return (self.size or self.network_size) if self.input.kind == "float" else None
 
     def run(self, images: NDArray[np.uint8]) -> Arrays:
-        """Give its results for raw pictures (N, H, W, C)."""
+        """Give its results for raw images (N, H, W, C)."""
         try:
             if self.input.kind == "uint8":
                 return self.opened.run(images)
@@ -171,7 +171,7 @@ class _File:
             from visiongraft.preprocess import Preprocess, PreprocessConfig
         except ImportError as error:
             raise OptionError(
-                f"{self.path} takes preprocessed pictures; to check it needs PyTorch ({error})"
+                f"{self.path} takes preprocessed images; to check it needs PyTorch ({error})"
             ) from None
         given = self.metadata["preprocess"].items()
         config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
@@ -191,7 +191,7 @@ def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     needed: dict[str, Any] = {
         "checks": list,
         "difference": number,
-        "flips": int,
+        "mismatches": int,
         "tolerance": (*number, nothing),
         "budget": number if isinstance(certificate, dict) and _is_lower(certificate) else nothing,
         "headline": str,
@@ -234,23 +234,21 @@ def _load(folder: Path) -> TransferModel:
 def _samples(
     file: _File, task: Task | None, data: str | None, trained: TransferModel | None
 ) -> Samples | None:
-    """Find the pictures to check on."""
+    """Find the images to check on."""
     if trained is not None:
         return trained.proof_samples(data)
     if data is None:
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_labelled
+        from visiongraft.registry.contracts import read_labeled
 
-        return drop_unreadable(read_labelled(task, data), file.input.channels)[0]
+        return drop_unreadable(read_labeled(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
-        raise DataError(
-            f"{data} is no folder; without the task's plugin, give a folder of pictures"
-        )
-    paths = list_pictures(Path(data))
+        raise DataError(f"{data} is no folder; without the task's plugin, give a folder of images")
+    paths = list_images(Path(data))
     if not paths:
-        raise DataError(f"{data} holds no pictures")
+        raise DataError(f"{data} holds no images")
     return FileSamples(paths, [None] * len(paths))
 
 
@@ -280,8 +278,8 @@ def _claims(file: _File) -> Point:
     """See whether the certificate's own figures keep its own rules."""
     given = file.certificate
     if file.exact:
-        kept = given["flips"] == 0 and given["difference"] <= given["tolerance"] <= 1e-4
-        words = f"differences at most {given['difference']:.1e}, {given['flips']} changed decisions"
+        kept = given["mismatches"] == 0 and given["difference"] <= given["tolerance"] <= 1e-4
+        words = f"differences at most {given['difference']:.1e}, {given['mismatches']} changed decisions"
     else:
         before, after = given["metric_torch"], given["metric_exported"]
         kept = before is not None and after is not None  # which of them is better, a task knows
@@ -307,50 +305,55 @@ def _names(file: _File, task: Task | None, absent: str) -> Point:
 
 
 def _finite(file: _File) -> Point:
-    """Try pictures without content."""
-    images = plain_pictures(*(file.size or file.network_size), file.input.channels)
+    """Try images without content."""
+    images = plain_images(*(file.size or file.network_size), file.input.channels)
     try:
         for some in (images, *(images[i : i + 1] for i in range(len(images)))):
             for name, value in file.run(some).items():
                 if not np.isfinite(value).all():
-                    return Point("plain pictures", False, f"{name} is not finite")
+                    return Point("plain images", False, f"{name} is not finite")
     except ExportError as error:
-        return Point("plain pictures", False, str(error))
-    return Point("plain pictures", True, f"finite on {', '.join(PLAIN)} ones")
+        return Point("plain images", False, str(error))
+    return Point("plain images", True, f"finite on {', '.join(PLAIN)} ones")
 
 
 def _batches(file: _File, compare: Compare, samples: Samples | None) -> Iterator[Point]:
-    """See whether pictures get the same results alone and in batches, at several sizes."""
+    """See whether images get the same results alone and in batches, at several sizes."""
     if samples is not None:
-        yield _same_alone(file, compare, "real pictures", _real_stacks(file, samples))
-    yield _same_alone(file, compare, "random pictures", _random_stacks(file))
+        yield _same_alone(file, compare, "real images", _real_stacks(file, samples))
+    yield _same_alone(file, compare, "random images", _random_stacks(file))
 
 
 def _same_alone(
     file: _File, compare: Compare, name: str, stacks: Iterator[NDArray[np.uint8]]
 ) -> Point:
-    difference, flips, decisions, pictures, sizes = 0.0, 0, 0, 0, set()
+    difference, mismatches, decisions, count, sizes = 0.0, 0, 0, 0, set()
     try:
         for images in stacks:
             alone = [file.run(images[i : i + 1]) for i in range(len(images))]
             joined = {key: np.concatenate([one[key] for one in alone]) for key in alone[0]}
             found = compare(joined, file.run(images))
-            difference, flips = max(difference, found.difference), flips + found.flips
+            difference, mismatches = (
+                max(difference, found.difference),
+                mismatches + found.mismatches,
+            )
             decisions += sum(v.size for v in joined.values() if v.dtype.kind in "iub")
-            pictures += len(images)
+            count += len(images)
             sizes.add(images.shape[1:3])
     except (ExportError, ValueError) as error:  # ValueError: results of no common shape
         return Point(name, False, one_line(error))
     if math.isnan(difference) or math.isinf(difference):
         return Point(name, False, "results in batches differ in shape, or are not finite")
     allowed = 0.0 if file.exact else max(1.0, CHANGED * decisions)
-    same = flips <= allowed and (not file.exact or difference <= file.certificate["tolerance"])
-    words = f"{pictures} alone and in batches, of {len(sizes)} sizes"
-    return Point(name, same, f"{words}: difference {difference:.1e}, {flips} changed decisions")
+    same = mismatches <= allowed and (not file.exact or difference <= file.certificate["tolerance"])
+    words = f"{count} alone and in batches, of {len(sizes)} sizes"
+    return Point(
+        name, same, f"{words}: difference {difference:.1e}, {mismatches} changed decisions"
+    )
 
 
 def _real_stacks(file: _File, samples: Samples) -> Iterator[NDArray[np.uint8]]:
-    real = RealPictures(samples, file.input.channels, file.size)
+    real = RealImages(samples, file.input.channels, file.size)
     images = [image for _, _, image in real.load(real.indices(IN_BATCHES))]
     for batch in BATCHES:
         for start in range(0, len(images), batch):
@@ -363,17 +366,17 @@ def _random_stacks(file: _File) -> Iterator[NDArray[np.uint8]]:
         [file.size] if file.size else sizes_around(*file.network_size)
     )
     for batch, (height, width) in zip((*BATCHES, *BATCHES), sizes, strict=False):
-        yield random_pictures(random, batch, height, width, file.input.channels)
+        yield random_images(random, batch, height, width, file.input.channels)
 
 
 def _metric(file: _File, task: Task, samples: Samples) -> tuple[Point, float | None]:
-    """Measure the file, and judge it if the pictures are those of the certificate."""
-    real = RealPictures(samples, file.input.channels, file.size)
-    digest, metrics, pictures = PictureHash(), task.build_metrics(), 0
+    """Measure the file, and judge it if the images are those of the certificate."""
+    real = RealImages(samples, file.input.channels, file.size)
+    digest, metrics, images = ImageHash(), task.build_metrics(), 0
     try:
         for index, original, image in real.load(real.indices(MAX_SINGLE)):
             digest.add(original)
-            pictures += 1
+            images += 1
             taken, was = image.shape[:2], original.shape[:2]
             found = for_targets(task, file.run(image[None]), file.bare_size, taken, was)
             metrics.update(found, task.collate([samples.target(index)]))
@@ -385,13 +388,13 @@ def _metric(file: _File, task: Task, samples: Samples) -> tuple[Point, float | N
     except Exception as error:  # what a metric makes of results of another form
         return Point("metric", False, f"the task cannot measure it: {one_line(error)}"), None
     if value is None or not math.isfinite(value):
-        return Point("metric", None, f"{task.headline} is over nothing in these pictures"), None
-    return _judged(file, task, pictures, float(value), digest.hexdigest()), float(value)
+        return Point("metric", None, f"{task.headline} is over nothing in these images"), None
+    return _judged(file, task, images, float(value), digest.hexdigest()), float(value)
 
 
-def _judged(file: _File, task: Task, pictures: int, value: float, sha256: str) -> Point:
+def _judged(file: _File, task: Task, images: int, value: float, sha256: str) -> Point:
     given = file.certificate
-    words = f"{task.headline} {value:.4f} on {pictures} pictures"
+    words = f"{task.headline} {value:.4f} on {images} images"
     if given["metric_exported"] is None or sha256 != given["data_sha256"]:
         return Point("metric", None, f"{words}, which are not those of the certificate")
     if file.exact:
@@ -429,9 +432,9 @@ def _against_pytorch(
         yield Point("PyTorch", False, str(error))
         return
     worst = max(check.difference for check in findings.checks)
-    flips = sum(check.flips for check in findings.checks)
-    words = f"differences at most {worst:.1e}, {flips} changed decisions"
-    undecided = sum(check.undecided for check in findings.checks)
-    if undecided:
-        words += f" ({undecided} pictures undecided in PyTorch itself)"
+    mismatches = sum(check.mismatches for check in findings.checks)
+    words = f"differences at most {worst:.1e}, {mismatches} changed decisions"
+    near_ties = sum(check.near_ties for check in findings.checks)
+    if near_ties:
+        words += f" ({near_ties} images undecided in PyTorch itself)"
     yield Point("PyTorch", True, f"{words} in {len(findings.checks)} comparisons")

@@ -18,7 +18,7 @@ class Probe:
     """What a forward pass showed.
 
     Attributes:
-        features: The features of one blank picture.
+        features: The features of one blank image.
         called: Names of the modules that ran, by first call.
     """
 
@@ -35,7 +35,7 @@ def probe(
     *,
     own_size: bool = False,
 ) -> Probe:
-    """Run a model once on a blank picture, in evaluation mode and without gradients.
+    """Run a model once on a blank image, in evaluation mode and without gradients.
 
     Args:
         name: Full name of the backbone, for messages.

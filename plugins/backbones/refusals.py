@@ -19,7 +19,7 @@ def refused(name: str, size: tuple[int, int] | None, cause: str) -> BackboneErro
     if size is None:
         return BackboneError(f"{name} cannot serve as a backbone: {cause}")
     return BackboneError(
-        f"{name} cannot work on {size[0]}x{size[1]} pictures (height x width): {cause}; choose "
+        f"{name} cannot work on {size[0]}x{size[1]} images (height x width): {cause}; choose "
         "another size, or leave it out for the architecture's own"
     )
 

@@ -22,7 +22,7 @@ EMBEDDING = 128
 class SimpleCnn(Backbone):
     """Two blocks of convolution, ReLU and max pooling, and a dense layer.
 
-    The second block's map is averaged to a 4x4 grid before the dense layer, so that every picture
+    The second block's map is averaged to a 4x4 grid before the dense layer, so that every image
     of at least 4x4 pixels fits.
 
     Args:

@@ -197,7 +197,7 @@ def _require_whole_patches(name: str, model: TimmModel, size: tuple[int, int]) -
     """Refuse a size whose border would not reach the network because patches do not fill it."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patch, tuple) and any(s % p for s, p in zip(size, patch, strict=True)):
-        raise refused(name, size, f"it cuts pictures into whole {patch[0]}x{patch[1]} patches")
+        raise refused(name, size, f"it cuts images into whole {patch[0]}x{patch[1]} patches")
 
 
 def _strides(model: TimmModel, maps: Sequence[Tensor], height: int) -> list[int]:

@@ -31,7 +31,7 @@ class Chain:
     """What runs in which order.
 
     Attributes:
-        trunk: Names of the modules from the picture to the last feature map.
+        trunk: Names of the modules from the image to the last feature map.
         neck: Names of those from there to the embedding.
         channels_last: Whether the trunk's tensors are (N, H, W, C).
         levels: Position in the trunk of each map to give: the last of each stride.
@@ -71,7 +71,7 @@ class ChainBackbone(Backbone):
         Args:
             model: A torchvision model; its children are taken over.
             name: Full name of the backbone.
-            preprocess: How pictures are prepared; gives number of channels and size.
+            preprocess: How images are prepared; gives number of channels and size.
             own_size: The size at which strides and stages are measured.
             provenance: Where the weights come from.
 

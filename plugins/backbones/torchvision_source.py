@@ -80,14 +80,14 @@ def _own_size(published: WeightsEnum) -> Size:
 
 
 def _preprocess(published: WeightsEnum, size: Size | None) -> PreprocessConfig:
-    told = published.transforms()
-    bilinear = told.interpolation is InterpolationMode.BILINEAR
+    callbacks = published.transforms()
+    bilinear = callbacks.interpolation is InterpolationMode.BILINEAR
     return PreprocessConfig(
         size=size or _own_size(published),
-        mean=tuple(told.mean),
-        std=tuple(told.std),
+        mean=tuple(callbacks.mean),
+        std=tuple(callbacks.std),
         interpolation="bilinear" if bilinear else "bicubic",
-        crop_fraction=min(told.crop_size[0] / told.resize_size[0], 1.0),
+        crop_fraction=min(callbacks.crop_size[0] / callbacks.resize_size[0], 1.0),
     )
 
 

@@ -44,7 +44,7 @@ class VitBackbone(Backbone):
         Args:
             model: A torchvision model, built for the size in ``preprocess``.
             name: Full name of the backbone.
-            preprocess: How pictures are prepared; gives number of channels and size.
+            preprocess: How images are prepared; gives number of channels and size.
             own_size: Not used: the patch size is the stride at every size.
             provenance: Where the weights come from.
 

@@ -1,4 +1,4 @@
-"""Image classification: one label per picture, or any number of labels."""
+"""Image classification: one label per image, or any number of labels."""
 
 from __future__ import annotations
 

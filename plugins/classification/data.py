@@ -11,9 +11,9 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.classification.reading import Part, Source, find_source
+from visiongraft.plugins.classification.reading import LabeledDataset, LabeledSplit, find_source
 
-FEW_PICTURES = 5
+FEW_IMAGES = 5
 IMBALANCE = 10
 SHOWN = 5
 
@@ -21,14 +21,14 @@ Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LabelledSamples(WrappedSamples):
-    """Pictures whose targets are class ids, with the label map that the ids belong to.
+class LabeledSamples(WrappedSamples):
+    """Images whose targets are class ids, with the label map that the ids belong to.
 
     Attributes:
-        base: The pictures.
+        base: The images.
         targets: A class id each or, of multi-label data, ascending class ids, maybe none.
         labels: The label map.
-        multi_label: Whether pictures have any number of labels.
+        multi_label: Whether images have any number of labels.
     """
 
     targets: tuple[Target, ...]
@@ -38,13 +38,13 @@ class LabelledSamples(WrappedSamples):
     def target(self, index: int) -> Target:
         return self.targets[index]
 
-    def subset(self, indices: Sequence[int]) -> LabelledSamples:
+    def subset(self, indices: Sequence[int]) -> LabeledSamples:
         """Take some samples, in the given order; they keep the label map."""
         targets = tuple(self.targets[i] for i in indices)
-        return LabelledSamples(self.base.subset(indices), targets, self.labels, self.multi_label)
+        return LabeledSamples(self.base.subset(indices), targets, self.labels, self.multi_label)
 
     def counts(self) -> tuple[int, ...]:
-        """Count the pictures of each label."""
+        """Count the images of each label."""
         found = Counter(i for target in self.targets for i in ids_of(target))
         return tuple(found[i] for i in range(len(self.labels)))
 
@@ -62,17 +62,17 @@ def read_splits(
     validation: float = 0.2,
     seed: int = 0,
 ) -> Splits:
-    """Read a data set to train on.
+    """Read a dataset to train on.
 
     Args:
         data: See ``find_source``.
         labels: The label map if it is fixed; else it is made of all label names in the data.
-        multi_label: ``None`` decides: multi-label if any picture has several labels or none.
+        multi_label: ``None`` decides: multi-label if any image has several labels or none.
         validation: Share to hold out where there is no validation part, in (0, 1).
         seed: Seed of that split.
 
     Returns:
-        Training and validation samples, both ``LabelledSamples`` with the same label map.
+        Training and validation samples, both ``LabeledSamples`` with the same label map.
 
     Raises:
         DataError: There is nothing to train on or to hold out, a label is not in the label map, or
@@ -81,36 +81,38 @@ def read_splits(
     source = find_source(data, labels)
     names = LabelMap(labels or source.names).names
     if "train" not in source.parts:
-        raise DataError(f"the data have no training pictures, only {' and '.join(source.parts)}")
+        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
     multi_label = _is_multi_label(source.parts.values()) if multi_label is None else multi_label
-    parts = {p: _labelled(part, names, multi_label) for p, part in source.parts.items()}
+    parts = {p: _labeled(part, names, multi_label) for p, part in source.parts.items()}
     check_trainable(parts["train"])
     if "validation" in parts:
-        train, held_out = parts["train"], parts["validation"]
+        train, validation_set = parts["train"], parts["validation"]
         origin = "the data's own part"
     else:
-        train, held_out = _hold_out(parts["train"], validation, seed)
-        origin = f"{validation:.0%} of the training pictures, stratified by label, seed {seed}"
+        train, validation_set = _split_off_validation(parts["train"], validation, seed)
+        origin = f"{validation:.0%} of the training images, stratified by label, seed {seed}"
     facts = {
         "labels": len(names),
         "multi_label": multi_label,
         "validation from": origin,
-        "training pictures by label": dict(zip(names, train.counts(), strict=True)),
-        "validation pictures by label": dict(zip(names, held_out.counts(), strict=True)),
+        "training images by label": dict(zip(names, train.counts(), strict=True)),
+        "validation images by label": dict(zip(names, validation_set.counts(), strict=True)),
     }
     if "test" in parts:
-        facts["test pictures, not used"] = len(parts["test"])
-    return Splits(train, held_out, facts, (*source.warnings, *_remarks(train, held_out, source)))
+        facts["test images, not used"] = len(parts["test"])
+    return Splits(
+        train, validation_set, facts, (*source.warnings, *_remarks(train, validation_set, source))
+    )
 
 
-def read_labelled(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabelledSamples:
-    """Read pictures to evaluate on.
+def read_labeled(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+    """Read images to evaluate on.
 
     Args:
         data: See ``find_source``; the test part is taken if there is one, else the validation
             part, else all.
         labels: The label map.
-        multi_label: Whether pictures have any number of labels.
+        multi_label: Whether images have any number of labels.
 
     Returns:
         The samples.
@@ -120,29 +122,29 @@ def read_labelled(data: Any, labels: tuple[str, ...], multi_label: bool) -> Labe
     """
     source = find_source(data, labels)
     part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
-    return _labelled(part, labels, multi_label)
+    return _labeled(part, labels, multi_label)
 
 
-def check_trainable(train: LabelledSamples) -> None:
+def check_trainable(train: LabeledSamples) -> None:
     """Make sure that there is something to tell apart.
 
     Args:
         train: Training samples.
 
     Raises:
-        DataError: No two labels, or of multi-label data no label that only some pictures have.
+        DataError: No two labels, or of multi-label data no label that only some images have.
     """
     counts = train.counts()
     if train.multi_label:
         if not any(0 < count < len(train) for count in counts):
             raise DataError(
-                "no label is on some training pictures and missing on others; there is nothing to "
+                "no label is on some training images and missing on others; there is nothing to "
                 "learn"
             )
     elif sum(count > 0 for count in counts) < 2:
         only = [name for name, count in zip(train.labels, counts, strict=True) if count]
         raise DataError(
-            f"all training pictures have the label {only[0]!r}; add pictures of another label"
+            f"all training images have the label {only[0]!r}; add images of another label"
         )
 
 
@@ -150,7 +152,7 @@ def _is_multi_label(parts: Any) -> bool:
     return any(len(names) != 1 for part in parts for names in part.labels)
 
 
-def _labelled(part: Part, names: tuple[str, ...], multi_label: bool) -> LabelledSamples:
+def _labeled(part: LabeledSplit, names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
     known = {name: i for i, name in enumerate(names)}
     targets: list[Target] = []
     for position, own in enumerate(part.labels):
@@ -164,66 +166,68 @@ def _labelled(part: Part, names: tuple[str, ...], multi_label: bool) -> Labelled
                 "task is single-label; set multi_label=True"
             )
         targets.append(tuple(sorted(ids)) if multi_label else ids[0])
-    return LabelledSamples(part.samples, tuple(targets), names, multi_label)
+    return LabeledSamples(part.samples, tuple(targets), names, multi_label)
 
 
-def _hold_out(
-    samples: LabelledSamples, fraction: float, seed: int
-) -> tuple[LabelledSamples, LabelledSamples]:
-    """Split by label; a picture with several labels counts for the rarest, which needs it most."""
+def _split_off_validation(
+    samples: LabeledSamples, fraction: float, seed: int
+) -> tuple[LabeledSamples, LabeledSamples]:
+    """Split by label; an image with several labels counts for the rarest, which needs it most."""
     counts = samples.counts()
     keys = [min(ids_of(t), key=lambda i: (counts[i], i), default=None) for t in samples.targets]
-    kept, held_out = _keep_labels(samples, *stratified_split(keys, fraction, seed))
-    if not held_out:
+    kept, validation = _keep_labels(samples, *stratified_split(keys, fraction, seed))
+    if not validation:
         raise DataError(
-            "no label has two pictures, so none can be held out; add pictures, or give a "
+            "no label has two images, so none can be held out; add images, or give a "
             "validation part"
         )
-    return samples.subset(kept), samples.subset(held_out)
+    return samples.subset(kept), samples.subset(validation)
 
 
 def _keep_labels(
-    samples: LabelledSamples, kept: list[int], held_out: list[int]
+    samples: LabeledSamples, kept: list[int], validation: list[int]
 ) -> tuple[list[int], list[int]]:
-    """Take pictures back whose labels no other is left to teach: no picture counted for them."""
+    """Take images back whose labels no other is left to teach: no image counted for them."""
     learned = {i for index in kept for i in ids_of(samples.targets[index])}
     back = set()
-    for index in held_out:
+    for index in validation:
         if not learned.issuperset(ids_of(samples.targets[index])):
             learned.update(ids_of(samples.targets[index]))
             back.add(index)
-    return sorted([*kept, *back]), [i for i in held_out if i not in back]
+    return sorted([*kept, *back]), [i for i in validation if i not in back]
 
 
-def _remarks(train: LabelledSamples, held_out: LabelledSamples, source: Source) -> list[str]:
+def _remarks(
+    train: LabeledSamples, validation: LabeledSamples, source: LabeledDataset
+) -> list[str]:
     """Say what is odd about the labels, one line each."""
     learned = dict(zip(train.labels, train.counts(), strict=True))
-    checked = dict(zip(train.labels, held_out.counts(), strict=True))
+    checked = dict(zip(train.labels, validation.counts(), strict=True))
     untold = [n for n in train.labels if not any(repr(n) in line for line in source.warnings)]
     absent = [n for n in untold if not learned[n] and not checked[n]]
     unlearned = [n for n in train.labels if not learned[n] and checked[n]]
     unchecked = [n for n in train.labels if learned[n] and not checked[n]]
-    few = [f"{n} ({c})" for n, c in learned.items() if 0 < c < FEW_PICTURES]
+    few = [f"{n} ({c})" for n, c in learned.items() if 0 < c < FEW_IMAGES]
     lines = []
     if absent:
-        lines.append(f"labels without any picture: {name_some(absent, SHOWN)}")
+        lines.append(f"labels without any image: {name_some(absent, SHOWN)}")
     if unlearned:
         lines.append(
-            f"labels only in validation, which cannot be learnt: {name_some(unlearned, SHOWN)}"
+            f"labels only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
         )
     if unchecked:
         lines.append(
-            f"labels without validation pictures, not measured: {name_some(unchecked, SHOWN)}"
+            f"labels without validation images, not measured: {name_some(unchecked, SHOWN)}"
         )
     if few:
         lines.append(
-            f"labels with fewer than {FEW_PICTURES} training pictures: {name_some(few, SHOWN)}"
+            f"labels with fewer than {FEW_IMAGES} training images: {name_some(few, SHOWN)}"
         )
     present = {n: c for n, c in learned.items() if c}
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:
         lines.append(
-            f"label {most!r} has {present[most]} training pictures and {least!r} has "
+            f"label {most!r} has {present[most]} training images and {least!r} has "
             f"{present[least]}; the option class_weights='balanced' makes up for that"
         )
     return lines

@@ -1,6 +1,6 @@
-"""``visiongraft demo``: find defects in textile, the whole way from pictures to an ONNX file.
+"""``visiongraft demo``: find defects in textile, the whole way from images to an ONNX file.
 
-The pictures are those of the package ``conformal-clip-data``: simulated photographs of a woven
+The images are those of the package ``conformal-clip-data``: simulated photographs of a woven
 textile, sound (``nominal``), with a small spot that is woven wrongly (``local``), or woven wrongly
 all over (``global``). ImageNet's features hardly show the small spots, so a linear probe misses
 them, and fine-tuning pays.
@@ -22,7 +22,7 @@ from visiongraft.errors import OptionError, PluginError
 from visiongraft.saving.files import write_bytes, write_json
 
 LABELS = ("global", "local", "nominal")
-PICTURES = {"train": 180, "val": 40, "test": 100}  # per label
+IMAGES = {"train": 180, "val": 40, "test": 100}  # per label
 BACKBONE = "bundled/efficientnet_lite0"
 COMMON: dict[str, Any] = {
     "task": "classification",
@@ -30,7 +30,7 @@ COMMON: dict[str, Any] = {
     # that is certain of everything magnifies the last digits, in which no two runtimes agree.
     "task_options": {"augment": "none", "label_smoothing": 0.1},
     "backbone": BACKBONE,
-    "size": 250,  # the pictures' own
+    "size": 250,  # the images' own
     "resize": "stretch",  # a crop would cut off spots at the border
     "batch_size": 16,
 }
@@ -40,7 +40,7 @@ FINE_TUNING: dict[str, Any] = {
     "epochs": 10,
     "learning_rate": 5e-4,  # textile is far from what the backbone has seen
 }
-MANIFEST, REPORT = "pictures.csv", "report.json"
+MANIFEST, REPORT = "images.csv", "report.json"
 WRITTEN = {
     MANIFEST,
     REPORT,
@@ -63,17 +63,17 @@ def run(out: Path) -> dict[str, Any]:
         The report, as JSON values; ``summary`` holds its lines for people.
 
     Raises:
-        PluginError: The pictures are not installed.
+        PluginError: The images are not installed.
         OptionError: The folder holds something else.
     """
     import visiongraft
     from visiongraft.exported import open_exported
 
     start = time.monotonic()
-    pictures = _find_pictures()
+    images = _find_images()
     _clear(out)
     data = out / MANIFEST
-    held_out = _write_manifest(data, pictures)
+    validation = _write_manifest(data, images)
     _tell(f"1/4 linear probe: a head on frozen {BACKBONE}")
     probe = visiongraft.fit(data, out=out / "probe", **COMMON, **PROBE)
     before = probe.evaluate(data)["accuracy"]
@@ -83,18 +83,18 @@ def run(out: Path) -> dict[str, Any]:
     _tell("3/4 export to ONNX, proved against PyTorch")
     certificate = model.export(out / "textile.onnx", data=data)
     _tell("4/4 prediction with onnxruntime from the file alone")
-    predicted = open_exported(out / "textile.onnx").predict([path for path, _ in held_out])
-    right = sum(p.label == label for p, (_, label) in zip(predicted, held_out, strict=True))
+    predicted = open_exported(out / "textile.onnx").predict([path for path, _ in validation])
+    right = sum(p.label == label for p, (_, label) in zip(predicted, validation, strict=True))
     _draw_curve(out)
-    _draw_predictions(out / "predictions.png", held_out, predicted)
+    _draw_predictions(out / "predictions.png", validation, predicted)
     report = {
         "out": str(out),
-        "pictures": {part: count * len(LABELS) for part, count in PICTURES.items()},
+        "images": {part: count * len(LABELS) for part, count in IMAGES.items()},
         "accuracy_linear_probe": before,
         "accuracy_fine_tuned": after,
-        "accuracy_onnx": right / len(held_out),
+        "accuracy_onnx": right / len(validation),
         "difference_onnx": certificate.difference,
-        "flips_onnx": certificate.flips,
+        "flips_onnx": certificate.mismatches,
         "seconds": round(time.monotonic() - start),
     }
     report["summary"] = _summary(report)
@@ -102,12 +102,12 @@ def run(out: Path) -> dict[str, Any]:
     return report
 
 
-def _find_pictures() -> Path:
+def _find_images() -> Path:
     try:
         from conformal_clip_data import textile_simulated_root
     except ImportError as error:
         raise PluginError(
-            'the demo\'s pictures are not installed; pip install "visiongraft[demo]"'
+            'the demo\'s images are not installed; pip install "visiongraft[demo]"'
         ) from error
     return Path(textile_simulated_root())
 
@@ -129,23 +129,23 @@ def _is_demo(out: Path) -> bool:
         return {row.get("label") for row in csv.DictReader(table)} == set(LABELS)
 
 
-def _write_manifest(path: Path, pictures: Path) -> list[tuple[Path, str]]:
-    """Divide the pictures, evenly spaced within each label; give the test part."""
+def _write_manifest(path: Path, images: Path) -> list[tuple[Path, str]]:
+    """Divide the images, evenly spaced within each label; give the test part."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", "split"])
-    held_out = []
+    validation = []
     for label in LABELS:
-        files = sorted((pictures / label).iterdir())
-        wanted = sum(PICTURES.values())
+        files = sorted((images / label).iterdir())
+        wanted = sum(IMAGES.values())
         chosen = [files[i * len(files) // wanted] for i in range(wanted)]
-        parts = _spread(PICTURES)
+        parts = _spread(IMAGES)
         for file, part in zip(chosen, parts, strict=True):
             writer.writerow([file, label, part])
             if part == "test":
-                held_out.append((file, label))
+                validation.append((file, label))
     write_bytes(path, table.getvalue().encode())
-    return held_out
+    return validation
 
 
 def _spread(counts: dict[str, int]) -> list[str]:
@@ -171,9 +171,9 @@ def _draw_curve(out: Path) -> None:
 
 
 def _draw_predictions(
-    path: Path, held_out: Sequence[tuple[Path, str]], predicted: Sequence[Any]
+    path: Path, validation: Sequence[tuple[Path, str]], predicted: Sequence[Any]
 ) -> None:
-    """Draw a row of held-out pictures for each label, with what the ONNX file says of them."""
+    """Draw a row of held-out images for each label, with what the ONNX file says of them."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -181,24 +181,24 @@ def _draw_predictions(
     figure = Figure(figsize=(2.2 * columns, 2.5 * len(LABELS)), layout="constrained")
     grid = figure.subplots(len(LABELS), columns)
     for row, label in enumerate(LABELS):
-        places = [i for i, (_, true) in enumerate(held_out) if true == label]
+        places = [i for i, (_, true) in enumerate(validation) if true == label]
         for column in range(columns):
             index = places[column * len(places) // columns]
             guess = predicted[index]
             axes = grid[row, column]
-            axes.imshow(Image.open(held_out[index][0]).convert("RGB"))
+            axes.imshow(Image.open(validation[index][0]).convert("RGB"))
             axes.set_xticks([])
             axes.set_yticks([])
-            colour = "darkgreen" if guess.label == label else "firebrick"
-            axes.set_title(f"{guess.label} {guess.score:.2f}", color=colour, fontsize=10)
+            color = "darkgreen" if guess.label == label else "firebrick"
+            axes.set_title(f"{guess.label} {guess.score:.2f}", color=color, fontsize=10)
         grid[row, 0].set_ylabel(f"true: {label}")
     _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    write_bytes(path, picture.getvalue())
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=100)
+    write_bytes(path, image.getvalue())
 
 
 def _summary(report: dict[str, Any]) -> list[str]:
@@ -207,7 +207,7 @@ def _summary(report: dict[str, Any]) -> list[str]:
         f"{report['flips_onnx']} changed decisions"
     )
     return [
-        f"accuracy on {report['pictures']['test']} held-out pictures:",
+        f"accuracy on {report['images']['test']} held-out images:",
         f"  linear probe  {report['accuracy_linear_probe']:.3f}",
         f"  fine-tuned    {report['accuracy_fine_tuned']:.3f}",
         f"  ONNX file     {report['accuracy_onnx']:.3f}  ({proof})",

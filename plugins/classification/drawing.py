@@ -1,4 +1,4 @@
-"""A prediction as a line of text under its picture."""
+"""A prediction as a line of text under its image."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MARGIN = 4
 
 
 def draw_caption(image: Image.Image, prediction: Classified | MultiClassified) -> Image.Image:
-    """Write labels and scores under a picture.
+    """Write labels and scores under an image.
 
     Args:
         image: Any mode and size; small ones are enlarged by a whole factor.
         prediction: What was predicted for it.
 
     Returns:
-        A new RGB picture: the old one above, a caption below.
+        A new RGB image: the old one above, a caption below.
     """
     image = _enlarged(image.convert("RGB"))
     width = max(image.width, SMALLEST_SIDE)

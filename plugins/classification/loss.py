@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy for one label per picture.
+    """Cross-entropy for one label per image.
 
-    The weighted losses of the pictures are divided by their number, not by the sum of their
+    The weighted losses of the images are divided by their number, not by the sum of their
     weights: only so do accumulated gradients and several processes give what one large batch gives.
 
     Args:
@@ -35,7 +35,7 @@ class CrossEntropy(nn.Module):
             targets: int64 (N,) class ids, or float (N, C) shares that sum to 1.
 
         Returns:
-            ``cross_entropy``, a mean over the pictures.
+            ``cross_entropy``, a mean over the images.
         """
         losses = F.cross_entropy(
             logits.float(),
@@ -48,7 +48,7 @@ class CrossEntropy(nn.Module):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Binary cross-entropy for any number of labels per picture.
+    """Binary cross-entropy for any number of labels per image.
 
     Args:
         label_smoothing: How far targets are drawn from 0 and 1 towards 0.5, in [0, 1).
@@ -70,7 +70,7 @@ class BinaryCrossEntropy(nn.Module):
             targets: float (N, C) in 0..1.
 
         Returns:
-            ``binary_cross_entropy``, a mean over the pictures of the mean over the labels.
+            ``binary_cross_entropy``, a mean over the images of the mean over the labels.
         """
         smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         loss = F.binary_cross_entropy_with_logits(logits.float(), smooth, pos_weight=self.weights)
@@ -78,13 +78,13 @@ class BinaryCrossEntropy(nn.Module):
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
-    """Weigh labels inversely to their frequency; over the training pictures the mean weight is 1.
+    """Weigh labels inversely to their frequency; over the training images the mean weight is 1.
 
     Args:
-        counts: Training pictures of each label.
+        counts: Training images of each label.
 
     Returns:
-        One weight per label; 0 for a label without pictures, which has no term to weigh.
+        One weight per label; 0 for a label without images, which has no term to weigh.
 
     Examples:
         >>> balanced_weights([30, 10])
@@ -94,21 +94,21 @@ def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)
 
 
-def balanced_positive_weights(counts: Sequence[int], pictures: int) -> tuple[float, ...]:
-    """Weigh presence so that each label's pictures count as much as those without it.
+def balanced_positive_weights(counts: Sequence[int], images: int) -> tuple[float, ...]:
+    """Weigh presence so that each label's images count as much as those without it.
 
     Args:
-        counts: Training pictures of each label.
-        pictures: All training pictures.
+        counts: Training images of each label.
+        images: All training images.
 
     Returns:
-        One weight per label; 1 for a label that no picture or every picture has.
+        One weight per label; 1 for a label that no image or every image has.
 
     Examples:
         >>> balanced_positive_weights([25, 0], 100)
         (3.0, 1.0)
     """
-    return tuple((pictures - count) / count if 0 < count < pictures else 1.0 for count in counts)
+    return tuple((images - count) / count if 0 < count < images else 1.0 for count in counts)
 
 
 def _as_tensor(weights: Sequence[float]) -> Tensor | None:

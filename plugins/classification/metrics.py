@@ -1,6 +1,6 @@
 """Quality of a classifier over a whole set, by torchmetrics.
 
-Whatever cannot be known, such as the recall of a label that no picture has, is ``None``; means over
+Whatever cannot be known, such as the recall of a label that no image has, is ``None``; means over
 labels leave it out.
 """
 
@@ -36,7 +36,7 @@ CALIBRATION_BINS = 15
 class ClassificationMetrics(ABC):
     """Keeps what was predicted and computes all results at the end, in one pass.
 
-    The results depend on the pictures alone, not on how they came in batches.
+    The results depend on the images alone, not on how they came in batches.
 
     Args:
         labels: Label names.
@@ -69,7 +69,7 @@ class ClassificationMetrics(ABC):
             DataError: No batch was taken in.
         """
         if not self._targets:
-            raise DataError("there are no pictures to measure")
+            raise DataError("there are no images to measure")
         # torchmetrics takes values that a rounding error put outside of 0..1 for logits.
         probabilities = torch.cat(self._probabilities).clamp(0, 1)
         return self._results(probabilities, torch.cat(self._decisions), torch.cat(self._targets))
@@ -86,33 +86,33 @@ class ClassificationMetrics(ABC):
 
         Args:
             counts: (C, 5), torchmetrics' true positives, false positives, true negatives, false
-                negatives and pictures that have the label.
+                negatives and images that have the label.
             probabilities: (N, C).
-            present: int64 (N, C), 1 where a picture has a label.
+            present: int64 (N, C), 1 where an image has a label.
         """
         results: dict[str, dict[str, float | int | None]] = {}
         for i, name in enumerate(self.labels):
-            right, wrong, _, missed, pictures = (int(value) for value in counts[i])
+            right, wrong, _, missed, images = (int(value) for value in counts[i])
             average = None
-            if pictures:
+            if images:
                 average = _number(binary_average_precision(probabilities[:, i], present[:, i]))
             results[name] = {
-                "precision": _share(right, right + wrong),
-                "recall": _share(right, pictures),
-                "f1": _share(2 * right, 2 * right + wrong + missed),
+                "precision": _fraction(right, right + wrong),
+                "recall": _fraction(right, images),
+                "f1": _fraction(2 * right, 2 * right + wrong + missed),
                 "average_precision": average,
-                "pictures": pictures,
+                "images": images,
             }
         return results
 
 
 class SingleLabelMetrics(ClassificationMetrics):
-    """Results where each picture has one label.
+    """Results where each image has one label.
 
-    ``accuracy`` is the share of pictures whose most probable label is right; ``top5_accuracy``
-    (only with six labels or more) that of pictures whose label is among the five most probable.
+    ``accuracy`` is the share of images whose most probable label is right; ``top5_accuracy``
+    (only with six labels or more) that of images whose label is among the five most probable.
     ``calibration_error`` is the expected difference between the probability of the predicted label
-    and the share of right predictions, in 15 bins. ``confusion_matrix`` counts pictures by true
+    and the share of right predictions, in 15 bins. ``confusion_matrix`` counts images by true
     label (rows) and predicted label (columns), for up to 100 labels.
     """
 
@@ -121,7 +121,7 @@ class SingleLabelMetrics(ClassificationMetrics):
         stats = multiclass_stat_scores(decisions, targets, num_classes=count, average=None)
         per_label = self._per_label(stats, probabilities, one_hot(targets, count))
         results = {
-            "accuracy": _share(int(stats[:, 0].sum()), len(targets)),
+            "accuracy": _fraction(int(stats[:, 0].sum()), len(targets)),
             "macro_f1": _mean(per_label, "f1"),
             "mean_average_precision": _mean(per_label, "average_precision"),
             "calibration_error": _number(
@@ -140,11 +140,11 @@ class SingleLabelMetrics(ClassificationMetrics):
 
 
 class MultiLabelMetrics(ClassificationMetrics):
-    """Results where each picture has any number of labels.
+    """Results where each image has any number of labels.
 
-    ``mean_average_precision`` is the mean over the labels that some picture has, 0 if there are
+    ``mean_average_precision`` is the mean over the labels that some image has, 0 if there are
     none; ``macro_f1`` the mean over labels of their F1, ``micro_f1`` the F1 of all decisions
-    together; ``exact_match`` the share of pictures all of whose labels are right.
+    together; ``exact_match`` the share of images all of whose labels are right.
     """
 
     def _results(self, probabilities: Tensor, decisions: Tensor, targets: Tensor) -> dict[str, Any]:
@@ -159,13 +159,13 @@ class MultiLabelMetrics(ClassificationMetrics):
         return {
             "mean_average_precision": _mean(per_label, "average_precision") or 0.0,
             "macro_f1": _mean(per_label, "f1"),
-            "micro_f1": _share(2 * right, 2 * right + wrong + missed),
+            "micro_f1": _fraction(2 * right, 2 * right + wrong + missed),
             "exact_match": _number(exact),
             "per_label": per_label,
         }
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 

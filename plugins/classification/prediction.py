@@ -14,7 +14,7 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Classified:
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
         label: Name of the most probable label.
@@ -29,7 +29,7 @@ class Classified:
 
 @dataclass(frozen=True)
 class MultiClassified:
-    """All that one picture shows.
+    """All that one image shows.
 
     Attributes:
         labels: Names of the labels with a probability of at least 0.5, the most probable first;
@@ -52,7 +52,7 @@ def predictions(
         metadata: ``labels``, the C label names, and ``multi_label``.
 
     Returns:
-        One prediction per picture.
+        One prediction per image.
 
     Raises:
         ArtifactError: The arrays do not fit the label names.

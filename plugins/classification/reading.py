@@ -1,4 +1,4 @@
-"""Pictures with label names, out of every form of data that classification reads."""
+"""Images with label names, out of every form of data that classification reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.folder import LabelledParts, read_folder
+from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
@@ -18,12 +18,12 @@ from visiongraft.errors import DataError
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pictures and their label names.
+class LabeledSplit:
+    """Images and their label names.
 
     Attributes:
-        samples: The pictures; their own targets are not used.
-        labels: Label names of each picture.
+        samples: The images; their own targets are not used.
+        labels: Label names of each image.
     """
 
     samples: Samples
@@ -31,27 +31,27 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as it was found.
+class LabeledDataset:
+    """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have pictures; a set
+        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
-        names: All label names, those without pictures too, in the order of their ids.
+        names: All label names, those without images too, in the order of their ids.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, LabeledSplit]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 
-def find_source(data: Any, labels: Sequence[str] = ()) -> Source:
-    """Find pictures and label names.
+def find_source(data: Any, labels: Sequence[str] = ()) -> LabeledDataset:
+    """Find images and label names.
 
     Args:
         data: A folder with one folder per label, a CSV, TSV or Parquet table, a text list, a folder
-            with these beside its pictures, a map-style dataset of (image, target), what an installed reader of labels reads, or a pair (training,
+            with these beside its images, a map-style dataset of (image, target), what an installed reader of labels reads, or a pair (training,
             validation) of these. A dataset's target is a label name or class id, a list, tuple or
             set of them, or an array of 0 and 1 per label.
         labels: The label map, if it is fixed already; class ids of a dataset that has no class
@@ -72,29 +72,31 @@ def find_source(data: Any, labels: Sequence[str] = ()) -> Source:
             return _read_path(Path(data))
         return _read_dataset(data, labels)
     except DataError:
-        found = read_data(data, "labels")  # asked last: installing a reader changes no data set
+        found = read_data(data, "labels")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
         source = _from_targets(found.parts, found.names or None, labels)
         return replace(source, warnings=found.warnings)
 
 
-def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> Source:
+def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> LabeledDataset:
     """Take the training part of one set and the part of the other that was held out."""
     first = find_source(training, labels)
     if "train" not in first.parts:
-        raise DataError("the training set of the pair has no training pictures")
+        raise DataError("the training set of the pair has no training images")
     second = find_source(validation, labels or _class_names(training) or ())
-    held_out = next(second.parts[p] for p in ("validation", "test", "train") if p in second.parts)
+    validation_set = next(
+        second.parts[p] for p in ("validation", "test", "train") if p in second.parts
+    )
     seen = [n for n in second.names if n not in set(first.names)]
-    return Source(
-        {"train": first.parts["train"], "validation": held_out},
+    return LabeledDataset(
+        {"train": first.parts["train"], "validation": validation_set},
         _in_order([*first.names, *seen]) if seen else first.names,
         (*first.warnings, *second.warnings),
     )
 
 
-def _read_path(path: Path) -> Source:
+def _read_path(path: Path) -> LabeledDataset:
     if path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir():
         return _from_files(read_manifest(path))
     if path.is_file() and path.suffix.lower() == ".txt":
@@ -107,25 +109,25 @@ def _read_path(path: Path) -> Source:
     return _from_files(read_indexed(path) or read_folder(path))
 
 
-def _from_files(found: LabelledParts) -> Source:
+def _from_files(found: LabeledSplits) -> LabeledDataset:
     parts = {
-        part: Part(FileSamples(files.paths, files.labels), files.labels)
+        part: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
         for part, files in found.parts.items()
         if len(files)
     }
-    return Source(parts, found.names, found.warnings)
+    return LabeledDataset(parts, found.names, found.warnings)
 
 
 # ---- datasets ----
 
 
-def _read_dataset(dataset: Any, labels: Sequence[str]) -> Source:
+def _read_dataset(dataset: Any, labels: Sequence[str]) -> LabeledDataset:
     return _from_targets({"train": DatasetSamples.of(dataset)}, _class_names(dataset), labels)
 
 
 def _from_targets(
     parts: Mapping[str, Samples], own: Sequence[str] | None, labels: Sequence[str]
-) -> Source:
+) -> LabeledDataset:
     """Turn targets of any form into label names."""
     by_id = _names_by_id(own, labels)
     places = {p: [s.name(i) for i in range(len(s))] for p, s in parts.items() if len(s)}
@@ -143,7 +145,7 @@ def _from_targets(
         seen |= {str(i) for i in range(width)}
     known = own or ()
     order = (*known, *_in_order(seen.difference(known)))
-    return Source({p: Part(parts[p], names[p]) for p in places}, order)
+    return LabeledDataset({p: LabeledSplit(parts[p], names[p]) for p in places}, order)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
@@ -227,7 +229,7 @@ def _array_length(targets: Sequence[Any], by_id: Mapping[int, str] | None) -> in
 
 
 def _refuse_ambiguous(targets: Sequence[Any]) -> None:
-    """Lists such as [0, 1] for every picture may be ids or marks; guessing could train nonsense."""
+    """Lists such as [0, 1] for every image may be ids or marks; guessing could train nonsense."""
     if not all(isinstance(t, (list, tuple)) and len(t) > 1 for t in targets):
         return
     if len({len(t) for t in targets}) == 1 and all(v in (0, 1) for t in targets for v in t):

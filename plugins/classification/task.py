@@ -17,10 +17,10 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.plugins.classification.data import (
-    LabelledSamples,
+    LabeledSamples,
     check_trainable,
     ids_of,
-    read_labelled,
+    read_labeled,
     read_splits,
 )
 from visiongraft.plugins.classification.drawing import draw_caption
@@ -52,22 +52,22 @@ THRESHOLD = 0.5  # of a multi-label decision
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Say which label a picture has, or which labels.
+    """Say which label an image has, or which labels.
 
     Single-label results are measured by accuracy, multi-label ones by mean average precision.
 
     Attributes:
         labels: Label names by class id; made from the training data if empty.
-        multi_label: Whether a picture has any number of labels. ``None`` decides by the data:
-            multi-label if any picture has several labels or none.
+        multi_label: Whether an image has any number of labels. ``None`` decides by the data:
+            multi-label if any image has several labels or none.
         hidden: Width of a hidden layer in the head; 0 for a linear head.
         dropout: Share of the last layer's inputs that is dropped in training, in [0, 1).
         label_smoothing: Share of each target that is spread over all labels, in [0, 1).
         class_weights: Factor for each label's term in the loss, in the order of ``labels``, or
-            ``"balanced"`` by the training pictures. Of multi-label data it weighs presence only.
-        augment: ``"none"``, ``"light"`` (crop, flip, slight changes of colour) or ``"strong"``
+            ``"balanced"`` by the training images. Of multi-label data it weighs presence only.
+        augment: ``"none"``, ``"light"`` (crop, flip, slight changes of color) or ``"strong"``
             (smaller crops, and RandAugment).
-        flip: Whether augmentation mirrors pictures, which changes the meaning of some.
+        flip: Whether augmentation mirrors images, which changes the meaning of some.
         mixup: Parameter of mixup's Beta distribution, such as 0.2; 0 for none.
         cutmix: Parameter of CutMix's Beta distribution, such as 1; 0 for none.
         loss_weights: What ``bind`` makes of ``class_weights``.
@@ -149,8 +149,8 @@ class Classification(Task):
             seed=seed,
         )
 
-    def read_labelled(self, data: Any) -> Samples:
-        return read_labelled(data, self._known_labels(), bool(self.multi_label))
+    def read_labeled(self, data: Any) -> Samples:
+        return read_labeled(data, self._known_labels(), bool(self.multi_label))
 
     def bind(self, train: Samples) -> Classification:
         """Take over label map and kind, and weigh the labels.
@@ -165,7 +165,7 @@ class Classification(Task):
             DataError: The samples are others, or there is nothing to tell apart.
             OptionError: There are more or fewer class weights than labels.
         """
-        if not isinstance(train, LabelledSamples):
+        if not isinstance(train, LabeledSamples):
             raise DataError(f"bind takes samples that read() found, not {type(train).__name__}")
         check_trainable(train)
         return replace(
@@ -253,9 +253,9 @@ class Classification(Task):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Path:
+    def example_data(self, folder: Path, count: int, seed: int) -> Path:
         write = write_table if self.multi_label else write_folder
-        return write(folder, self.labels, pictures, seed)
+        return write(folder, self.labels, count, seed)
 
     def ideal(self, targets: Tensor) -> Arrays:
         labels = targets.to(torch.int64)
@@ -268,9 +268,7 @@ class Classification(Task):
         return self.labels
 
 
-def _loss_weights(
-    wanted: Sequence[float] | str | None, train: LabelledSamples
-) -> tuple[float, ...]:
+def _loss_weights(wanted: Sequence[float] | str | None, train: LabeledSamples) -> tuple[float, ...]:
     if wanted is None or not wanted:
         return ()
     if wanted == "balanced":

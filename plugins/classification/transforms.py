@@ -1,4 +1,4 @@
-"""Random changes of training pictures, one by one and between the pictures of a batch."""
+"""Random changes of training images, one by one and between the images of a batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ AUGMENTATIONS = ("none", "light", "strong")
 
 
 class TrainTransform:
-    """Crop at random, flip and change colours; the target stays as it is.
+    """Crop at random, flip and change colors; the target stays as it is.
 
-    ``"light"`` takes crops of 50 to 100 % of the picture's area and changes brightness, contrast
+    ``"light"`` takes crops of 50 to 100 % of the image's area and changes brightness, contrast
     and saturation by up to 20 %. ``"strong"`` takes 25 to 100 % and adds two RandAugment
-    operations. Where pictures have other than 1 or 3 channels, colours are not defined: they keep
+    operations. Where images have other than 1 or 3 channels, colors are not defined: they keep
     theirs, and ``"strong"`` shifts, shears and turns them instead.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the pictures, left to right.
+        flip: Mirror half of the images, left to right.
     """
 
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
@@ -32,39 +32,39 @@ class TrainTransform:
         ]
         if flip:
             geometry.append(v2.RandomHorizontalFlip())
-        colours: list[Any] = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)]
+        colors: list[Any] = [v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)]
         affine: list[Any] = []
         if strong:
-            colours.append(v2.RandAugment())
+            colors.append(v2.RandAugment())
             affine.append(v2.RandomAffine(degrees=20, translate=(0.1, 0.1), shear=10))
-        self._with_colours = v2.Compose([*geometry, *colours])
-        self._without_colours = v2.Compose([*geometry, *affine])
+        self._with_colors = v2.Compose([*geometry, *colors])
+        self._without_colors = v2.Compose([*geometry, *affine])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one picture.
+        """Change one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
             target: Its target.
 
         Returns:
-            The picture, uint8 (C, height, width), and the same target.
+            The image, uint8 (C, height, width), and the same target.
         """
-        coloured = image.shape[-3] in (1, 3)
-        return (self._with_colours if coloured else self._without_colours)(image), target
+        colored = image.shape[-3] in (1, 3)
+        return (self._with_colors if colored else self._without_colors)(image), target
 
 
 def mix_batch(
     images: Tensor, targets: Tensor, *, labels: int, mixup: float, cutmix: float
 ) -> tuple[Tensor, Tensor]:
-    """Mix each picture of a batch with its neighbour, and their targets alike.
+    """Mix each image of a batch with its neighbor, and their targets alike.
 
     Args:
         images: float (N, C, height, width).
         targets: int64 (N,) class ids or float (N, labels).
         labels: Number of labels.
         mixup: Parameter of the Beta distribution that blending shares come from; 0 for none.
-        cutmix: The same for the area that is pasted from the neighbour; 0 for none. With both,
+        cutmix: The same for the area that is pasted from the neighbor; 0 for none. With both,
             one of the two is drawn for each batch.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Object detection: boxes, label names and scores of the things in a picture."""
+"""Object detection: boxes, label names and scores of the things in an image."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from visiongraft.plugins.detection.models.selection import NOTHING, Limits
 from visiongraft.task import Disagreement
 
 NEAR = 1e-3  # of scores, and of an overlap
-PER_PIXEL = 1e-3  # what a pixel counts in small pictures: a tenth of one is 1e-4
+PER_PIXEL = 1e-3  # what a pixel counts in small images: a tenth of one is 1e-4
 PIXELS = 0.5  # farther apart, two boxes are not the same
 ALIKE = 0.5  # overlap from which two boxes may be two choices out of one crowd of candidates
-FEW = 0.1  # share of a picture's detections that may be such choices
+FEW = 0.1  # share of an image's detections that may be such choices
 MANY = 0.5  # share that may contend for the last places, where a network says the same everywhere
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -30,7 +30,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Side:
-    """The detections of one picture on one side.
+    """The detections of one image on one side.
 
     Attributes:
         boxes: (n, 4) in pixels.
@@ -46,17 +46,17 @@ class Side:
 
 
 @dataclass
-class Verdict:
-    """What came of one picture.
+class ImageComparison:
+    """What came of one image.
 
     Attributes:
-        difference: Of matched detections: of corners relative to the picture, and of scores.
-        flips: Detections that are missing on one side for no good reason.
+        difference: Of matched detections: of corners relative to the image, and of scores.
+        mismatches: Detections that are missing on one side for no good reason.
         forgiven: Detections that are missing on one side of a cut.
     """
 
     difference: float = 0.0
-    flips: int = 0
+    mismatches: int = 0
     forgiven: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -66,15 +66,15 @@ def compare_detections(
     """Match the detections of two sides, and judge what is left over.
 
     Detections match if they have the same label and no corner is more than half a pixel off; then
-    their corners count into the difference, relative to the farthest corner in the picture or by a
+    their corners count into the difference, relative to the farthest corner in the image or by a
     thousandth a pixel, whichever is less, and their scores, divided by ``noise``. A detection without a match is forgiven if
 
     - its score is within 1e-3 of the least score there is;
     - the other side has no place left, and its score is at most 1e-3 above the weakest there; at
-      most a half of a picture's detections;
+      most a half of an image's detections;
     - a better one on the other side overlaps it within 1e-3 of the limit of suppression;
     - the other side chose another box of the same label in its place, with a score within 1e-3 and
-      an overlap of at least one half; at most a tenth of a picture's detections, or what shifts
+      an overlap of at least one half; at most a tenth of an image's detections, or what shifts
       boxes would be forgiven too;
     - it is suppressed by a box of the other side that is there only for one of these reasons, or
       only not suppressed by one that is missing for them.
@@ -105,20 +105,20 @@ def compare_detections(
         reference[name].shape != candidate[name].shape for name in reference
     ):
         return Disagreement(math.inf, 0)
-    difference, flips = 0.0, 0
-    for picture in range(len(reference["count"])):
-        one, other = _side(reference, picture), _side(candidate, picture)
+    difference, mismatches = 0.0, 0
+    for image in range(len(reference["count"])):
+        one, other = _side(reference, image), _side(candidate, image)
         if one is None or other is None:
             return Disagreement(math.inf, 0)
-        verdict = compare_picture(one, other, limits, noise)
+        verdict = compare_image(one, other, limits, noise)
         difference = max(difference, verdict.difference)
-        flips += verdict.flips
-    return Disagreement(round(difference, 12), flips)
+        mismatches += verdict.mismatches
+    return Disagreement(round(difference, 12), mismatches)
 
 
-def compare_picture(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> Verdict:
-    """Compare the detections of one picture; see ``compare_detections``."""
-    verdict = Verdict()
+def compare_image(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> ImageComparison:
+    """Compare the detections of one image; see ``compare_detections``."""
+    verdict = ImageComparison()
     extent = max(float(np.abs(one.boxes).max()) if one.boxes.size else 0.0, 1.0)
     left, right = set(range(len(one.scores))), set(range(len(other.scores)))
     for i, j in _same(one, other):
@@ -133,14 +133,14 @@ def compare_picture(one: Side, other: Side, limits: Limits, noise: float = 1.0) 
     flipped = [(left - {i for s, i in forgiven if s == "one"})]
     flipped.append(right - {i for s, i in forgiven if s == "other"})
     # A label that changed, or a box that moved, is missing on both sides, and is one flip.
-    verdict.flips = max(len(flipped[0]), len(flipped[1]))
+    verdict.mismatches = max(len(flipped[0]), len(flipped[1]))
     return verdict
 
 
-def _side(arrays: Arrays, picture: int) -> Side | None:
-    """Take one picture out, if its results are well formed."""
-    boxes, scores = arrays["boxes"][picture].astype(np.float64), arrays["scores"][picture]
-    labels, count = arrays["labels"][picture], int(arrays["count"][picture])
+def _side(arrays: Arrays, image: int) -> Side | None:
+    """Take one image out, if its results are well formed."""
+    boxes, scores = arrays["boxes"][image].astype(np.float64), arrays["scores"][image]
+    labels, count = arrays["labels"][image], int(arrays["count"][image])
     places = len(scores)
     if not 0 <= count <= places or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         return None

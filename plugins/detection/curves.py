@@ -1,4 +1,4 @@
-"""The precision-recall curve of an evaluation, as a picture."""
+"""The precision-recall curve of an evaluation, as an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def plot_precision_recall(results: Mapping[str, Any], path: str | Path) -> None:
 
     Args:
         results: What ``evaluate`` gave of a detector.
-        path: Picture to write; its suffix says the format.
+        path: Image to write; its suffix says the format.
 
     Raises:
         DataError: The results are not a detector's.

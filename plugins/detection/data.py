@@ -11,19 +11,19 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import Part
+from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import find_source
-from visiongraft.plugins.detection.objects import Objects, Tally, to_objects
+from visiongraft.plugins.detection.objects import AnnotationTally, Objects, to_objects
 
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class DetectionSamples(WrappedSamples):
-    """Pictures whose targets are ``Objects``, with the label map that their class ids belong to.
+    """Images whose targets are ``Objects``, with the label map that their class ids belong to.
 
     Attributes:
-        base: The pictures.
+        base: The images.
         targets: The objects in each.
         labels: The label map.
     """
@@ -35,11 +35,11 @@ class DetectionSamples(WrappedSamples):
         return self.targets[index]
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Say whether boxes and picture belong together.
+        """Say whether boxes and image belong together.
 
         Args:
             index: Position of the sample.
-            height: Height of its decoded picture in pixels.
+            height: Height of its decoded image in pixels.
             width: Its width.
 
         Returns:
@@ -49,7 +49,7 @@ class DetectionSamples(WrappedSamples):
         if not target.boxes or target.size == (height, width):
             return ""
         return (
-            f"{self.name(index)}: its boxes are for a picture of {target.size[1]}x{target.size[0]} "
+            f"{self.name(index)}: its boxes are for an image of {target.size[1]}x{target.size[0]} "
             f"pixels, but it has {width}x{height}"
         )
 
@@ -67,7 +67,7 @@ class DetectionSamples(WrappedSamples):
 def read_splits(
     data: Any, *, labels: tuple[str, ...] = (), validation: float = 0.2, seed: int = 0
 ) -> Splits:
-    """Read a data set to train on.
+    """Read a dataset to train on.
 
     Args:
         data: See ``find_source``.
@@ -84,32 +84,32 @@ def read_splits(
     source = find_source(data)
     names = LabelMap(labels or source.names).names
     if "train" not in source.parts:
-        raise DataError(f"the data have no training pictures, only {' and '.join(source.parts)}")
-    parts = {p: _labelled(part, names, source.tally) for p, part in source.parts.items()}
+        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
+    parts = {p: _labeled(part, names, source.tally) for p, part in source.parts.items()}
     check_trainable(parts["train"])
     if "validation" in parts:
-        train, held_out = parts["train"], parts["validation"]
+        train, validation_set = parts["train"], parts["validation"]
         origin = "the data's own part"
     else:
-        train, held_out = _hold_out(parts["train"], validation, seed)
-        origin = f"{validation:.0%} of the training pictures, stratified by label, seed {seed}"
+        train, validation_set = _split_off_validation(parts["train"], validation, seed)
+        origin = f"{validation:.0%} of the training images, stratified by label, seed {seed}"
     facts: dict[str, Any] = {
         "labels": len(names),
         "validation from": origin,
         "training boxes by label": dict(zip(names, train.counts(), strict=True)),
-        "validation boxes by label": dict(zip(names, held_out.counts(), strict=True)),
+        "validation boxes by label": dict(zip(names, validation_set.counts(), strict=True)),
         **_extremes("training", train),
-        **_extremes("validation", held_out),
+        **_extremes("validation", validation_set),
         **source.tally.counts,
     }
     if "test" in parts:
-        facts["test pictures, not used"] = len(parts["test"])
-    remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, held_out))
-    return Splits(train, held_out, facts, remarks)
+        facts["test images, not used"] = len(parts["test"])
+    remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, validation_set))
+    return Splits(train, validation_set, facts, remarks)
 
 
-def read_labelled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
-    """Read pictures to evaluate on.
+def read_labeled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
+    """Read images to evaluate on.
 
     Args:
         data: See ``find_source``; the test part is taken if there is one, else the validation
@@ -120,17 +120,17 @@ def read_labelled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
         The samples.
 
     Raises:
-        DataError: There are none but training pictures because the others are missing, or a label
+        DataError: There are none but training images because the others are missing, or a label
             is not in the label map.
     """
     source = find_source(data)
     if source.absent and source.parts.keys() == {"train"}:
         raise DataError(
-            f"the data have only training pictures; the {' and '.join(source.absent)} pictures "
+            f"the data have only training images; the {' and '.join(source.absent)} images "
             "that they name are not there"
         )
     part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
-    return _labelled(part, labels, source.tally)
+    return _labeled(part, labels, source.tally)
 
 
 def check_trainable(train: DetectionSamples) -> None:
@@ -140,13 +140,13 @@ def check_trainable(train: DetectionSamples) -> None:
         train: Training samples.
 
     Raises:
-        DataError: No training picture has a box that counts.
+        DataError: No training image has a box that counts.
     """
     if not any(train.counts()):
-        raise DataError("no training picture has a box; there is nothing to learn")
+        raise DataError("no training image has a box; there is nothing to learn")
 
 
-def _labelled(part: Part, names: tuple[str, ...], tally: Tally) -> DetectionSamples:
+def _labeled(part: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) -> DetectionSamples:
     known = {name: i for i, name in enumerate(names)}
     targets = []
     for position, annotation in enumerate(part.annotations):
@@ -160,42 +160,42 @@ def _labelled(part: Part, names: tuple[str, ...], tally: Tally) -> DetectionSamp
     return DetectionSamples(part.samples, tuple(targets), names)
 
 
-def _hold_out(
+def _split_off_validation(
     samples: DetectionSamples, fraction: float, seed: int
 ) -> tuple[DetectionSamples, DetectionSamples]:
-    """Split by label; a picture counts for its rarest label, which needs it most."""
+    """Split by label; an image counts for its rarest label, which needs it most."""
     counts = samples.counts()
     keys = [
         min(t.single().labels, key=lambda i: (counts[i], i), default=-1) for t in samples.targets
     ]
-    kept, held_out = stratified_split(keys, fraction, seed)
+    kept, validation = stratified_split(keys, fraction, seed)
     learned = {i for index in kept for i in samples.targets[index].single().labels}
     back = set()
-    for index in held_out:
+    for index in validation:
         own = set(samples.targets[index].single().labels)
-        if not own <= learned:  # no other picture is left to teach them
+        if not own <= learned:  # no other image is left to teach them
             learned |= own
             back.add(index)
-    kept, held_out = sorted([*kept, *back]), [i for i in held_out if i not in back]
-    if not held_out:
+    kept, validation = sorted([*kept, *back]), [i for i in validation if i not in back]
+    if not validation:
         raise DataError(
-            "no label has two pictures, so none can be held out; add pictures, or give a "
+            "no label has two images, so none can be held out; add images, or give a "
             "validation part"
         )
-    return samples.subset(kept), samples.subset(held_out)
+    return samples.subset(kept), samples.subset(validation)
 
 
 def _extremes(part: str, samples: DetectionSamples) -> dict[str, int]:
     return {
-        f"{part} pictures without boxes": sum(not t.single().boxes for t in samples.targets),
+        f"{part} images without boxes": sum(not t.single().boxes for t in samples.targets),
         f"{part} crowd regions": sum(sum(t.crowd) for t in samples.targets),
     }
 
 
-def _remarks(train: DetectionSamples, held_out: DetectionSamples) -> list[str]:
+def _remarks(train: DetectionSamples, validation: DetectionSamples) -> list[str]:
     """Say what is odd about the labels, one line each."""
     learned = dict(zip(train.labels, train.counts(), strict=True))
-    checked = dict(zip(train.labels, held_out.counts(), strict=True))
+    checked = dict(zip(train.labels, validation.counts(), strict=True))
     absent = [n for n in train.labels if not learned[n] and not checked[n]]
     unlearned = [n for n in train.labels if not learned[n] and checked[n]]
     unchecked = [n for n in train.labels if learned[n] and not checked[n]]
@@ -204,7 +204,7 @@ def _remarks(train: DetectionSamples, held_out: DetectionSamples) -> list[str]:
         lines.append(f"labels without any box: {name_some(absent, SHOWN)}")
     if unlearned:
         lines.append(
-            f"labels only in validation, which cannot be learnt: {name_some(unlearned, SHOWN)}"
+            f"labels only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
         )
     if unchecked:
         lines.append(

@@ -1,4 +1,4 @@
-"""Boxes with names and scores, drawn on their picture."""
+"""Boxes with names and scores, drawn on their image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw_boxes(image: Image.Image, prediction: Detected, least: float = SHOWN) -
         least: Least score of a box to be drawn.
 
     Returns:
-        A new RGB picture; each label has a colour of its own.
+        A new RGB image; each label has a color of its own.
     """
     factor = -(-SMALLEST_SIDE // max(image.size))
     size = (image.width * factor, image.height * factor)
@@ -36,18 +36,18 @@ def draw_boxes(image: Image.Image, prediction: Detected, least: float = SHOWN) -
         if found.score < least:
             continue
         x1, y1, x2, y2 = (value * factor for value in found.box)
-        colour = label_colour(found.label)
-        brush.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=colour, width=line)
+        color = label_color(found.label)
+        brush.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=color, width=line)
         text = f"{' '.join(found.label.split())} {found.score:.2f}"
-        _tag(brush, (x1, y1), text, font, colour, canvas.size)
+        _tag(brush, (x1, y1), text, font, color, canvas.size)
     return canvas
 
 
-def label_colour(name: str) -> tuple[int, int, int]:
-    """Give a label its colour, always the same and bright enough for black text.
+def label_color(name: str) -> tuple[int, int, int]:
+    """Give a label its color, always the same and bright enough for black text.
 
     Examples:
-        >>> label_colour("cat") == label_colour("cat") != label_colour("dog")
+        >>> label_color("cat") == label_color("cat") != label_color("dog")
         True
     """
     hue = (zlib.crc32(name.encode()) % 360) / 360
@@ -60,13 +60,13 @@ def _tag(
     corner: tuple[float, float],
     text: str,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     limits: tuple[int, int],
 ) -> None:
-    """Write above a box, or within it at the picture's edge."""
+    """Write above a box, or within it at the image's edge."""
     left, top, right, bottom = brush.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * PADDING, bottom - top + 2 * PADDING
     x = max(0.0, min(corner[0], limits[0] - width))
     y = corner[1] - height if corner[1] >= height else corner[1]
-    brush.rectangle((x, y, x + width, y + height), fill=colour)
+    brush.rectangle((x, y, x + width, y + height), fill=color)
     brush.text((x + PADDING - left, y + PADDING - top), text, fill="black", font=font)

@@ -14,28 +14,28 @@ from PIL import Image
 
 from visiongraft.saving.files import write_bytes
 
-COLOURS = ("blue", "green", "red")
-EMPTY = 6  # every sixth picture has no object
+COLORS = ("blue", "green", "red")
+EMPTY = 6  # every sixth image has no object
 
 
-def write_coco(folder: Path, labels: tuple[str, ...], pictures: int, seed: int) -> Path:
-    """Write pictures of one or two rectangles each, a colour per label, every sixth of none.
+def write_coco(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> Path:
+    """Write images of one or two rectangles each, a color per label, every sixth of none.
 
     Args:
         folder: Where to.
-        labels: Label names; colours if empty.
-        pictures: How many.
-        seed: Another seed gives other pictures.
+        labels: Label names; colors if empty.
+        count: How many images.
+        seed: Another seed gives other images.
 
     Returns:
         What ``Detection.read`` takes.
     """
-    names = labels or COLOURS
+    names = labels or COLORS
     random = np.random.default_rng(seed)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for i in range(pictures):
-        pixels, boxes = _picture(random, i, len(names))
+    for i in range(count):
+        pixels, boxes = _image(random, i, len(names))
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "png")
         write_bytes(folder / f"{i:03d}.png", file.getvalue())
@@ -58,21 +58,21 @@ def write_coco(folder: Path, labels: tuple[str, ...], pictures: int, seed: int) 
     return folder / "boxes.json"
 
 
-def _picture(
+def _image(
     random: np.random.Generator, number: int, labels: int
 ) -> tuple[NDArray[np.uint8], list[tuple[int, tuple[int, int, int, int]]]]:
-    """Draw rectangles that do not overlap: each has a half of the picture to itself."""
+    """Draw rectangles that do not overlap: each has a half of the image to itself."""
     height, width = (int(side) for side in random.integers(30, 60, 2))
     pixels = random.integers(60, 120, (height, width, 3))
     boxes = []
     count = 0 if number % EMPTY == EMPTY - 1 else 1 + number % 2
     for place in range(count):
         label = (number + place) % labels
-        share = width // count
-        w, h = int(share * random.uniform(0.5, 0.8)), int(height * random.uniform(0.4, 0.7))
-        x = place * share + int(random.integers(0, share - w + 1))
+        fraction = width // count
+        w, h = int(fraction * random.uniform(0.5, 0.8)), int(height * random.uniform(0.4, 0.7))
+        x = place * fraction + int(random.integers(0, fraction - w + 1))
         y = int(random.integers(0, height - h + 1))
-        colour = np.array(colorsys.hsv_to_rgb((labels - 1 - label) / labels, 1, 1))
-        pixels[y : y + h, x : x + w] = 20 + (220 * colour).astype(int)
+        color = np.array(colorsys.hsv_to_rgb((labels - 1 - label) / labels, 1, 1))
+        pixels[y : y + h, x : x + w] = 20 + (220 * color).astype(int)
         boxes.append((label, (x, y, w, h)))
     return pixels.astype(np.uint8), boxes

@@ -22,7 +22,7 @@ STATS = (
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
 )
 RECALLS = np.linspace(0, 1, 101)
-HALF, ALL_AREAS, MOST = 0, 0, 2  # IoU 0.5, objects of all areas, 100 detections per picture
+HALF, ALL_AREAS, MOST = 0, 0, 2  # IoU 0.5, objects of all areas, 100 detections per image
 DIGITS = 9
 
 
@@ -44,7 +44,7 @@ class DetectionMetrics:
 
         Args:
             decoded: ``boxes``, ``scores``, ``labels`` and ``count`` as ``selection.results`` gives.
-            targets: What ``Objects.tensors`` gave, one for each picture, on the CPU.
+            targets: What ``Objects.tensors`` gave, one for each image, on the CPU.
         """
         for i, target in enumerate(targets):
             image = len(self._images) + 1
@@ -84,7 +84,7 @@ class DetectionMetrics:
             DataError: No batch was taken in.
         """
         if not self._images:
-            raise DataError("there are no pictures to measure")
+            raise DataError("there are no images to measure")
         annotations, found = self.files()
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
             there = COCO()

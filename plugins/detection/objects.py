@@ -1,6 +1,6 @@
-"""The target of detection: the objects in one picture, and what is done about odd ones.
+"""The target of detection: the objects in one image, and what is done about odd ones.
 
-Coordinates are x1, y1, x2, y2 in pixels; 0 is the picture's left or upper edge, its width or height
+Coordinates are x1, y1, x2, y2 in pixels; 0 is the image's left or upper edge, its width or height
 the other one.
 """
 
@@ -22,20 +22,20 @@ Box = tuple[float, float, float, float]
 THINNEST = 0.1  # pixels; a narrower box has no area to speak of, and regressing to it diverges
 OVERHANG = 1.0  # pixels; annotators' rounding, cut off without a word
 
-CUT = "boxes that reached out of their picture were cut at its edge"
-OUTSIDE = "boxes outside of their picture were left out"
+CUT = "boxes that reached out of their image were cut at its edge"
+OUTSIDE = "boxes outside of their image were left out"
 EMPTY = "boxes without area were left out"
 TWICE = "boxes that were listed twice were taken once"
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects in one picture.
+    """The objects in one image.
 
     Attributes:
-        boxes: One box per object, in pixels of a picture of ``size``, inside of it.
+        boxes: One box per object, in pixels of an image of ``size``, inside of it.
         labels: Class id of each object.
-        size: Height and width of that picture: its own, or after augmentation the network's.
+        size: Height and width of that image: its own, or after augmentation the network's.
         crowd: Whether each is a region of many objects, or one too hard to see, that neither
             trains nor counts in the metrics.
         areas: Area of each object in square pixels, by which metrics sort it into small, medium
@@ -77,12 +77,12 @@ class Objects:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the data say about one picture.
+    """What the data say about one image.
 
     Attributes:
         boxes: As they were found.
         names: Label name of each box.
-        size: Height and width of the picture they are meant for, or ``None`` if nobody knows.
+        size: Height and width of the image they are meant for, or ``None`` if nobody knows.
         crowd: Whether each is a crowd region; all are not if empty.
         areas: Area of each object, ``None`` for that of its box; all are if empty.
     """
@@ -95,12 +95,12 @@ class Annotation:
 
 
 @dataclass
-class Tally:
-    """Counts what was odd about the boxes, and in which pictures.
+class AnnotationTally:
+    """Counts what was odd about the boxes, and in which images.
 
     Attributes:
         counts: How many boxes, by what was done about them.
-        places: The pictures, by the same words.
+        places: The images, by the same words.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -118,20 +118,20 @@ class Tally:
 
 
 def to_objects(
-    annotation: Annotation, known: Mapping[str, int], place: str, tally: Tally
+    annotation: Annotation, known: Mapping[str, int], place: str, tally: AnnotationTally
 ) -> Objects:
-    """Bring the boxes of one picture into order.
+    """Bring the boxes of one image into order.
 
-    Boxes are cut at the picture's edges; those outside, without area, or listed twice are left out.
+    Boxes are cut at the image's edges; those outside, without area, or listed twice are left out.
 
     Args:
         annotation: What the data say.
         known: Class id of each label name.
-        place: Name of the picture.
+        place: Name of the image.
         tally: Counts what was odd.
 
     Returns:
-        The objects. Of a picture of unknown size, which cannot be read, there are none.
+        The objects. Of an image of unknown size, which cannot be read, there are none.
     """
     if annotation.size is None:
         return Objects((), (), (1, 1), (), ())
@@ -167,7 +167,7 @@ def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor
     return {"boxes": target["boxes"][kept] * scale, "labels": target["labels"][kept]}
 
 
-def _inside(box: Box, height: int, width: int, place: str, tally: Tally) -> Box | None:
+def _inside(box: Box, height: int, width: int, place: str, tally: AnnotationTally) -> Box | None:
     x1, y1, x2, y2 = (float(value) for value in box)
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 - x1 < THINNEST or y2 - y1 < THINNEST:
         tally.add(EMPTY, place)

@@ -15,12 +15,12 @@ SHOWN = 5  # things in one line
 
 @dataclass(frozen=True)
 class DetectedObject:
-    """One thing in a picture.
+    """One thing in an image.
 
     Attributes:
         label: Its label name.
         score: How sure that is, in 0..1.
-        box: Its x1, y1, x2, y2 in pixels of the picture.
+        box: Its x1, y1, x2, y2 in pixels of the image.
     """
 
     label: str
@@ -30,7 +30,7 @@ class DetectedObject:
 
 @dataclass(frozen=True)
 class Detected:
-    """What is in one picture.
+    """What is in one image.
 
     Attributes:
         objects: The things found, the surest first; there may be none.
@@ -54,11 +54,11 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
 
     Args:
         arrays: ``boxes``, float (N, K, 4); ``scores``, float (N, K); ``labels``, int64 (N, K); and
-            ``count``, int64 (N,): how many of the K places of each picture hold a detection.
+            ``count``, int64 (N,): how many of the K places of each image hold a detection.
         metadata: ``labels``, the label names.
 
     Returns:
-        One prediction per picture.
+        One prediction per image.
 
     Raises:
         ArtifactError: The arrays do not fit each other or the label names.
@@ -77,20 +77,20 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
     names = list(metadata["labels"])
     boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
     counts = arrays["count"]
-    pictures, places = scores.shape
-    if boxes.shape != (pictures, places, 4) or labels.shape != scores.shape:
+    images, places = scores.shape
+    if boxes.shape != (images, places, 4) or labels.shape != scores.shape:
         raise ArtifactError(
             f"the model gives boxes {boxes.shape}, scores {scores.shape} and labels "
             f"{labels.shape}, which do not fit; its file or folder is damaged"
         )
-    if counts.shape != (pictures,) or ((counts < 0) | (counts > places)).any():
+    if counts.shape != (images,) or ((counts < 0) | (counts > places)).any():
         raise ArtifactError(
             f"the model counts {counts.tolist()} detections in {places} places; its file or folder "
             "is damaged"
         )
     found = []
-    for picture, count in enumerate(counts.tolist()):
-        own = labels[picture, :count]
+    for image, count in enumerate(counts.tolist()):
+        own = labels[image, :count]
         odd = own[(own < 0) | (own >= len(names))]
         if odd.size:
             raise ArtifactError(
@@ -98,7 +98,7 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
                 "folder is damaged"
             )
         found.append(
-            Detected(tuple(_object(names, boxes, scores, labels, picture, i) for i in range(count)))
+            Detected(tuple(_object(names, boxes, scores, labels, image, i) for i in range(count)))
         )
     return found
 
@@ -108,9 +108,9 @@ def _object(
     boxes: NDArray[Any],
     scores: NDArray[Any],
     labels: NDArray[Any],
-    picture: int,
+    image: int,
     place: int,
 ) -> DetectedObject:
-    x1, y1, x2, y2 = (float(value) for value in boxes[picture, place])
-    name = names[int(labels[picture, place])]
-    return DetectedObject(name, float(scores[picture, place]), (x1, y1, x2, y2))
+    x1, y1, x2, y2 = (float(value) for value in boxes[image, place])
+    name = names[int(labels[image, place])]
+    return DetectedObject(name, float(scores[image, place]), (x1, y1, x2, y2))

@@ -19,7 +19,7 @@ from visiongraft.plugins.detection.compare import compare_detections
 from visiongraft.plugins.detection.data import (
     DetectionSamples,
     check_trainable,
-    read_labelled,
+    read_labeled,
     read_splits,
 )
 from visiongraft.plugins.detection.drawing import draw_boxes
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Detection(Task):
-    """Find things in a picture: their boxes, label names and scores.
+    """Find things in an image: their boxes, label names and scores.
 
     Attributes:
         labels: Label names by class id; made from the training data if empty.
@@ -48,10 +48,10 @@ class Detection(Task):
         score_threshold: Detections with a score up to this are left out, in [0, 1).
         iou_threshold: So are those that overlap a better one of their label by more than this, in
             (0, 1]; ``None`` takes what torchvision has for the head.
-        detections: Most detections per picture.
-        augment: ``"none"``, ``"light"`` (crops, flip, slight changes of colour) or ``"strong"``
-            (also a larger ground and strong changes of colour).
-        flip: Whether augmentation mirrors pictures.
+        detections: Most detections per image.
+        augment: ``"none"``, ``"light"`` (crops, flip, slight changes of color) or ``"strong"``
+            (also a larger ground and strong changes of color).
+        flip: Whether augmentation mirrors images.
     """
 
     name: ClassVar[str] = "detection"
@@ -104,8 +104,8 @@ class Detection(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, labels=self.labels, validation=validation, seed=seed)
 
-    def read_labelled(self, data: Any) -> Samples:
-        return read_labelled(data, self._known_labels())
+    def read_labeled(self, data: Any) -> Samples:
+        return read_labeled(data, self._known_labels())
 
     def bind(self, train: Samples) -> Detection:
         """Take over the label map.
@@ -117,7 +117,7 @@ class Detection(Task):
             The task to train.
 
         Raises:
-            DataError: The samples are others, or no picture has a box.
+            DataError: The samples are others, or no image has a box.
         """
         if not isinstance(train, DetectionSamples):
             raise DataError(f"bind takes samples that read() found, not {type(train).__name__}")
@@ -128,7 +128,7 @@ class Detection(Task):
         return None if self.augment == "none" else TrainTransform(size, self.augment, self.flip)
 
     def collate(self, targets: list[Objects]) -> list[dict[str, Tensor]]:
-        """Make one batch of targets: what ``Objects.tensors`` gives, for each picture."""
+        """Make one batch of targets: what ``Objects.tensors`` gives, for each image."""
         return [target.tensors() for target in targets]
 
     # ---- model ----
@@ -157,7 +157,7 @@ class Detection(Task):
             sizes: int64 (N, 2), original heights and widths.
 
         Returns:
-            ``boxes`` float32 (N, K, 4), corners in pixels of the original pictures; ``scores``
+            ``boxes`` float32 (N, K, 4), corners in pixels of the original images; ``scores``
             float32 (N, K), the best first; ``labels`` int64 (N, K); and ``count`` int64 (N,), how
             many of the K places hold a detection. The others hold zeros, and label -1.
         """
@@ -193,15 +193,15 @@ class Detection(Task):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Path:
-        return write_coco(folder, self.labels, pictures, seed)
+    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+        return write_coco(folder, self.labels, count, seed)
 
     def ideal(self, targets: Sequence[Mapping[str, Tensor]]) -> Arrays:
-        pictures, places = len(targets), self.detections
-        boxes = np.zeros((pictures, places, 4), np.float32)
-        scores = np.zeros((pictures, places), np.float32)
-        labels = np.full((pictures, places), NOTHING, np.int64)
-        count = np.zeros(pictures, np.int64)
+        images, places = len(targets), self.detections
+        boxes = np.zeros((images, places, 4), np.float32)
+        scores = np.zeros((images, places), np.float32)
+        labels = np.full((images, places), NOTHING, np.int64)
+        count = np.zeros(images, np.int64)
         for i, target in enumerate(targets):
             own = ~target["crowd"].cpu()
             n = min(int(own.sum()), places)

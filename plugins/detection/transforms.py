@@ -1,4 +1,4 @@
-"""Random changes of training pictures together with their boxes, on torchvision's tv_tensors."""
+"""Random changes of training images together with their boxes, on torchvision's tv_tensors."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from visiongraft.plugins.detection.objects import Objects
 
 AUGMENTATIONS = ("none", "light", "strong")
 SMALLEST = 1.0  # pixel; narrower remains of boxes are left out
-SPARE = 2  # pictures are shrunk to at most so many times the network's size before all else
+SPARE = 2  # images are shrunk to at most so many times the network's size before all else
 
 
 class TrainTransform:
-    """Crop, flip and change colours; boxes go with the picture.
+    """Crop, flip and change colors; boxes go with the image.
 
-    ``"light"`` puts half of the pictures on a larger grey ground, up to 1.4 times as wide, crops
+    ``"light"`` puts half of the images on a larger gray ground, up to 1.4 times as wide, crops
     half of them to no less than 70 % of a side, flips, and changes brightness, contrast and
     saturation by up to 20 %. ``"strong"`` is what SSD was made with (Liu et al., 2016): a ground up
-    to three times as wide, crops that keep a drawn share of some object, and distorted colours.
-    Where pictures have other than 3 channels, colours are left alone.
+    to three times as wide, crops that keep a drawn share of some object, and distorted colors.
+    Where images have other than 3 channels, colors are left alone.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the pictures, left to right.
+        flip: Mirror half of the images, left to right.
     """
 
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
@@ -48,21 +48,21 @@ class TrainTransform:
         # Rounding may put a box a hair outside, which the last step would take for damaged.
         steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=SMALLEST)]
         self._geometry = v2.Compose(steps)
-        self._colours = (
+        self._colors = (
             v2.RandomPhotometricDistort()
             if strong
             else v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
         )
 
     def __call__(self, image: Any, target: Objects) -> tuple[Any, Objects]:
-        """Change one picture.
+        """Change one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
             target: The objects in it.
 
         Returns:
-            The picture, uint8 (C, height, width), and its objects without crowd regions.
+            The image, uint8 (C, height, width), and its objects without crowd regions.
         """
         own = target.single()
         boxes = tv_tensors.BoundingBoxes(
@@ -75,14 +75,14 @@ class TrainTransform:
         sample = self._geometry(sample)
         image = sample["image"]
         if image.shape[-3] == 3:
-            image = self._colours(image)
+            image = self._colors(image)
         found = [tuple(box) for box in sample["boxes"].tolist()]
         areas = tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in found)
         ids = tuple(sample["labels"].tolist())
         return image, Objects(tuple(found), ids, self.size, (False,) * len(found), areas)
 
     def _shrunk(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Shrink large pictures first, since every other step takes time by their pixels."""
+        """Shrink large images first, since every other step takes time by their pixels."""
         height, width = sample["image"].shape[-2:]
         size = [min(height, SPARE * self.size[0]), min(width, SPARE * self.size[1])]
         if size == [height, width]:

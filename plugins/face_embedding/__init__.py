@@ -1,4 +1,4 @@
-"""Face embedding: unit vectors that are near each other where two pictures show one identity."""
+"""Face embedding: unit vectors that are near each other where two images show one identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of some identities with several pictures each (P x K), divided among processes."""
+"""Batches of some identities with several images each (P x K), divided among processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from visiongraft.seeds import mix_seed
 
-Group = list[int]  # positions of pictures of one identity
+Group = list[int]  # positions of images of one identity
 
 
 def balanced_batches(
@@ -22,17 +22,17 @@ def balanced_batches(
     seed: int = 0,
     epoch: int = 0,
 ) -> list[list[list[int]]]:
-    """Deal pictures into batches of several identities with several pictures each.
+    """Deal images into batches of several identities with several images each.
 
-    In an epoch each picture comes once, in a group of at most ``per_identity`` pictures of its
-    identity. No identity is in a batch twice. Where some identities have far more pictures than the
+    In an epoch each image comes once, in a group of at most ``per_identity`` images of its
+    identity. No identity is in a batch twice. Where some identities have far more images than the
     others, no other identities are left for their last groups: those are left out, others in each
-    epoch. Pictures of an identity stay in one process, which therefore has pairs.
+    epoch. Images of an identity stay in one process, which therefore has pairs.
 
     Args:
-        labels: Class of each picture.
-        batch_size: Pictures per batch and process.
-        per_identity: Pictures of an identity in a batch (K); fewer where a process's part of a
+        labels: Class of each image.
+        batch_size: Images per batch and process.
+        per_identity: Images of an identity in a batch (K); fewer where a process's part of a
             batch could not hold two identities.
         processes: Processes that share each batch.
         seed: Seed of the run.
@@ -72,7 +72,7 @@ def balanced_batches(
 
 
 def _groups(labels: Sequence[int], size: int, random: np.random.Generator) -> list[Group]:
-    """Cut each identity's pictures into groups, and spread them evenly over the epoch."""
+    """Cut each identity's images into groups, and spread them evenly over the epoch."""
     own: dict[int, list[int]] = {}
     for position, label in enumerate(labels):
         own.setdefault(label, []).append(position)

@@ -1,4 +1,4 @@
-"""From pictures of identities to training and validation samples that share no identity."""
+"""From images of identities to training and validation samples that share no identity."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.formats.reading import Part, Source, find_source
+from visiongraft.plugins.face_embedding.formats.reading import (
+    IdentityDataset,
+    IdentitySplit,
+    find_source,
+)
 from visiongraft.seeds import mix_seed
 
 SHOWN = 5
 
 
 def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed: int = 0) -> Splits:
-    """Read a data set to train on.
+    """Read a dataset to train on.
 
     Args:
         data: See ``find_source``.
-        align: Align pictures whose landmarks the data bring.
+        align: Align images whose landmarks the data bring.
         validation: Share of the identities to hold out where there is no validation part, in
             (0, 1).
         seed: Seed of that split.
@@ -31,42 +35,47 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
     """
     source = find_source(data, align)
     if "train" not in source.parts:
-        raise DataError(f"the data have no training pictures, only {' and '.join(source.parts)}")
+        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
     samples = _samples(source)
     if "validation" in samples:
-        train, held_out = samples["train"], samples["validation"]
+        train, validation_set = samples["train"], samples["validation"]
         origin = "the data's own part"
     else:
-        train, held_out = _hold_out(samples["train"], validation, seed)
+        train, validation_set = _split_off_validation(samples["train"], validation, seed)
         origin = f"{validation:.0%} of the identities, seed {seed}"
-    refuse_shared(train, held_out)
+    refuse_shared(train, validation_set)
     check_trainable(train)
-    _check_comparable(held_out, "the validation part")
+    _check_comparable(validation_set, "the validation part")
     facts = {
         "identities in training": len(train.counts()),
-        "identities in validation": len(held_out.counts()),
-        "pictures of an identity (least, most)": _spread(train),
+        "identities in validation": len(validation_set.counts()),
+        "images of an identity (least, most)": _spread(train),
         "aligned by landmarks": source.aligned,
         "validation from": origin,
     }
     if "test" in samples:
-        facts["test pictures, not used"] = len(samples["test"])
-    return Splits(train.numbered(), held_out, facts, (*source.warnings, *_remarks(train, held_out)))
+        facts["test images, not used"] = len(samples["test"])
+    return Splits(
+        train.numbered(),
+        validation_set,
+        facts,
+        (*source.warnings, *_remarks(train, validation_set)),
+    )
 
 
-def read_labelled(data: Any, align: bool = True) -> FaceSamples:
-    """Read pictures to evaluate on; identities may be any, known or not.
+def read_labeled(data: Any, align: bool = True) -> FaceSamples:
+    """Read images to evaluate on; identities may be any, known or not.
 
     Args:
         data: See ``find_source``; the test part is taken if there is one, else the validation
             part, else all.
-        align: Align pictures whose landmarks the data bring.
+        align: Align images whose landmarks the data bring.
 
     Returns:
         The samples.
 
     Raises:
-        DataError: There are no two pictures of one identity, or no two identities.
+        DataError: There are no two images of one identity, or no two identities.
     """
     samples = _samples(find_source(data, align))
     found = next(samples[p] for p in ("test", "validation", "train") if p in samples)
@@ -85,31 +94,31 @@ def check_trainable(train: FaceSamples) -> None:
     """
     if len(train.counts()) < 2:
         raise DataError(
-            f"training takes pictures of two identities or more, not {len(train.counts())}"
+            f"training takes images of two identities or more, not {len(train.counts())}"
         )
 
 
-def refuse_shared(train: FaceSamples, held_out: FaceSamples) -> None:
+def refuse_shared(train: FaceSamples, validation: FaceSamples) -> None:
     """Refuse a split by which identities of validation are seen in training.
 
     Args:
         train: Training samples.
-        held_out: Validation samples.
+        validation: Validation samples.
 
     Raises:
         DataError: They share identities, which the message names.
     """
-    shared = sorted(train.counts().keys() & held_out.counts().keys())
+    shared = sorted(train.counts().keys() & validation.counts().keys())
     if shared:
         raise DataError(
             f"{len(shared)} identities are in training and in validation: "
             f"{name_some(shared, SHOWN)}; validation must hold others, or it measures what was "
-            "learnt by heart"
+            "learned by heart"
         )
 
 
-def _samples(source: Source) -> dict[str, FaceSamples]:
-    """Make targets; pictures are numbered through all parts, and know the pairs they are in."""
+def _samples(source: IdentityDataset) -> dict[str, FaceSamples]:
+    """Make targets; images are numbered through all parts, and know the pairs they are in."""
     pairs: dict[str, list[tuple[int, int]]] = {}
     for number, (first, second, fold) in enumerate(source.pairs):
         pairs.setdefault(first, []).append((number, fold))
@@ -121,26 +130,30 @@ def _samples(source: Source) -> dict[str, FaceSamples]:
     return found
 
 
-def _faces(part: Part, pairs: dict[str, list[tuple[int, int]]], start: int) -> tuple[Face, ...]:
+def _faces(
+    part: IdentitySplit, pairs: dict[str, list[tuple[int, int]]], start: int
+) -> tuple[Face, ...]:
     return tuple(
         Face(identity, start + i, tuple(pairs.get(part.samples.name(i), ())) if pairs else ())
         for i, identity in enumerate(part.names)
     )
 
 
-def _hold_out(samples: FaceSamples, share: float, seed: int) -> tuple[FaceSamples, FaceSamples]:
-    """Hold out identities with two pictures or more; others could not be compared with themselves."""
-    if not 0 < share < 1:
-        raise OptionError(f"validation={share} is not a share in (0, 1)")
+def _split_off_validation(
+    samples: FaceSamples, fraction: float, seed: int
+) -> tuple[FaceSamples, FaceSamples]:
+    """Hold out identities with two images or more; others could not be compared with themselves."""
+    if not 0 < fraction < 1:
+        raise OptionError(f"validation={fraction} is not a share in (0, 1)")
     counts = samples.counts()
     several = [name for name, count in counts.items() if count > 1]
     if len(counts) < 4 or len(several) < 2:
         raise DataError(
-            f"the data have {len(counts)} identities, {len(several)} of them with two pictures or "
+            f"the data have {len(counts)} identities, {len(several)} of them with two images or "
             "more; two to train on and two to hold out are needed at least, or a validation part"
         )
     most = min(len(several), len(counts) - 2)
-    wanted = min(max(round(share * len(counts)), 2), most)
+    wanted = min(max(round(fraction * len(counts)), 2), most)
     # Ordered by a hash, not by a library's generator, whose stream a new version may change.
     chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:wanted])
     inside = [i for i, face in enumerate(samples.faces) if face.identity in chosen]
@@ -152,8 +165,8 @@ def _check_comparable(samples: FaceSamples, what: str) -> None:
     counts = samples.counts()
     if len(counts) < 2 or max(counts.values()) < 2:
         raise DataError(
-            f"{what} has {len(samples)} pictures of {len(counts)} identities; to measure "
-            "verification it takes two identities, and two pictures of one of them"
+            f"{what} has {len(samples)} images of {len(counts)} identities; to measure "
+            "verification it takes two identities, and two images of one of them"
         )
 
 
@@ -162,21 +175,21 @@ def _spread(samples: FaceSamples) -> list[int]:
     return [min(counts), max(counts)]
 
 
-def _remarks(train: FaceSamples, held_out: FaceSamples) -> list[str]:
+def _remarks(train: FaceSamples, validation: FaceSamples) -> list[str]:
     lines = []
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
-        lines.append(f"identities with one training picture only: {name_some(single, SHOWN)}")
-    lonely = [name for name, count in held_out.counts().items() if count == 1]
+        lines.append(f"identities with one training image only: {name_some(single, SHOWN)}")
+    lonely = [name for name, count in validation.counts().items() if count == 1]
     if lonely:
         lines.append(
-            f"identities with one validation picture only, told from others but not found again: "
+            f"identities with one validation image only, told from others but not found again: "
             f"{name_some(lonely, SHOWN)}"
         )
-    kinds = {p for face in held_out.faces for p, _ in face.pairs}
-    if kinds and not _has_both_kinds(held_out):
+    kinds = {p for face in validation.faces for p, _ in face.pairs}
+    if kinds and not _has_both_kinds(validation):
         lines.append(
-            "the listed pairs of the validation pictures are all of one kind, so pairs are drawn"
+            "the listed pairs of the validation images are all of one kind, so pairs are drawn"
         )
     return lines
 

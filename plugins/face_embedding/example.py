@@ -1,4 +1,4 @@
-"""Example data of face embedding: drawn heads whose shapes and colours say who they are."""
+"""Example data of face embedding: drawn heads whose shapes and colors say who they are."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from PIL import Image, ImageDraw
 
 from visiongraft.saving.files import write_bytes
 
-EACH = 3  # pictures of an identity
+EACH = 3  # images of an identity
 
 
-def write_folder(folder: Path, pictures: int, seed: int) -> Path:
-    """Write pictures of drawn heads, one folder per identity.
+def write_folder(folder: Path, count: int, seed: int) -> Path:
+    """Write images of drawn heads, one folder per identity.
 
     Args:
         folder: Where to.
-        pictures: How many, three of each identity.
-        seed: Another seed gives other pictures, of the same identities.
+        count: How many images, three of each identity.
+        seed: Another seed gives other images, of the same identities.
 
     Returns:
         What ``FaceEmbedding.read`` takes.
     """
     random = np.random.default_rng(seed)
-    for i in range(pictures):
+    for i in range(count):
         person = i // EACH
         content = draw_head(person, random)
         write_bytes(folder / f"person{person:02d}" / f"{i % EACH}.png", content)

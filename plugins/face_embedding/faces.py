@@ -1,4 +1,4 @@
-"""Pictures of known identities: what a sample's target is, and sets of such samples."""
+"""Images of known identities: what a sample's target is, and sets of such samples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OUTSIDE = -1  # label of an identity that is not trained on
 
 @dataclass(frozen=True)
 class Face:
-    """Who a picture shows.
+    """Who an image shows.
 
     Attributes:
         identity: Name of the identity.
-        number: Position of the picture in its data set, which orders pictures in metrics.
-        pairs: Number and fold of each pair that the picture is part of, where the data list pairs.
+        number: Position of the image in its dataset, which orders images in metrics.
+        pairs: Number and fold of each pair that the image is part of, where the data list pairs.
         label: Class of the identity in training, from 0; -1 outside of training. It is no part of
-            what the picture shows, so it does not count when two targets are compared.
+            what the image shows, so it does not count when two targets are compared.
     """
 
     identity: str
@@ -30,13 +30,13 @@ class Face:
 
 @dataclass(frozen=True)
 class FaceSamples(WrappedSamples):
-    """Pictures with the identities they show.
+    """Images with the identities they show.
 
     Attributes:
-        base: The pictures.
-        faces: One target per picture.
-        identities: Number of classes that the labels count, also those whose pictures are gone.
-        aligned: Whether the pictures are aligned by landmarks.
+        base: The images.
+        faces: One target per image.
+        identities: Number of classes that the labels count, also those whose images are gone.
+        aligned: Whether the images are aligned by landmarks.
     """
 
     faces: tuple[Face, ...]
@@ -59,7 +59,7 @@ class FaceSamples(WrappedSamples):
         return replace(self, faces=faces, identities=len(names))
 
     def counts(self) -> dict[str, int]:
-        """Count the pictures of each identity."""
+        """Count the images of each identity."""
         found: dict[str, int] = {}
         for face in self.faces:
             found[face.identity] = found.get(face.identity, 0) + 1

@@ -9,13 +9,13 @@ from visiongraft.backbone import Features
 
 
 class Neck(nn.BatchNorm1d):
-    """Batch norm that takes a batch of one picture, of which there are no statistics, as it is.
+    """Batch norm that takes a batch of one image, of which there are no statistics, as it is.
 
-    Such a batch is what is left where several processes share the last pictures of an epoch.
+    Such a batch is what is left where several processes share the last images of an epoch.
     """
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Normalise (N, D)."""
+        """Normalize (N, D)."""
         if self.training and len(vectors) == 1:
             return F.batch_norm(vectors, self.running_mean, self.running_var, eps=self.eps)
         return super().forward(vectors)
@@ -26,7 +26,7 @@ class EmbeddingHead(nn.Module):
 
     The linear layer begins as an orthogonal projection, which keeps the angles between a pretrained
     backbone's features nearly as they are. Its weights are kept about 1 and divided in each pass by
-    the root of their number, so that a step of an optimiser such as Adam, whose size does not depend
+    the root of their number, so that a step of an optimizer such as Adam, whose size does not depend
     on the weights', turns them little: with weights of usual size, the rate of a new head would undo
     in an epoch what the features are worth for people who are not in training. Vectors are made unit
     vectors later, in float32, by the loss and by ``decode``: the squares of a long vector overflow

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-INITIAL_STD = 0.05  # of class vectors: short ones turn quickly to the pictures of their class
+INITIAL_STD = 0.05  # of class vectors: short ones turn quickly to the images of their class
 EDGE = 1e-6  # the arc cosine has no finite slope at 1 and -1
 
 
 @dataclass(frozen=True)
-class Kind:
+class LossKind:
     """A loss by its name.
 
     Attributes:
-        over_pairs: Whether it compares pictures with each other, not with class weights.
+        over_pairs: Whether it compares images with each other, not with class weights.
         margin: Its usual margin; 0 if it has none. SphereFace's own is 4, but it does not train at
             that from the start, without a factor that anneals it.
         scale: What similarities are multiplied by as a rule; ``None`` says that it grows with the
@@ -35,12 +35,12 @@ class Kind:
 
 
 LOSSES = {
-    "softmax": Kind(False, 0.0, 20.0),
-    "arcface": Kind(False, 0.5, None),
-    "cosface": Kind(False, 0.35, None),
-    "sphereface": Kind(False, 2.0, 1.0),
-    "triplet": Kind(True, 0.2, 1.0),
-    "contrastive": Kind(True, 0.0, 10.0),
+    "softmax": LossKind(False, 0.0, 20.0),
+    "arcface": LossKind(False, 0.5, None),
+    "cosface": LossKind(False, 0.35, None),
+    "sphereface": LossKind(False, 2.0, 1.0),
+    "triplet": LossKind(True, 0.2, 1.0),
+    "contrastive": LossKind(True, 0.0, 10.0),
 }
 
 
@@ -49,7 +49,7 @@ def usual_scale(identities: int) -> float:
 
     The papers' 64 belongs to training sets of tens of thousands of identities. The least scale at
     which a class can be certain grows with the logarithm of their number (Wang et al., 2018,
-    "CosFace", equation 6); far above it few identities are learnt by heart.
+    "CosFace", equation 6); far above it few identities are learned by heart.
 
     Args:
         identities: Number of classes.
@@ -72,7 +72,7 @@ class BoundedCosine(distances.CosineSimilarity):  # type: ignore[misc]
 class ClassWeightLoss(nn.Module):
     """Softmax over identities, each with a learned vector, with or without a margin.
 
-    With ``sampled`` identities a step compares with those of its pictures and others drawn at
+    With ``sampled`` identities a step compares with those of its images and others drawn at
     random, so that its logits are (N, sampled) instead of (N, identities) (An et al., 2021,
     "Partial FC"). Evaluation compares with all.
 
@@ -110,7 +110,7 @@ class ClassWeightLoss(nn.Module):
             targets: ``labels``, int64 (N,).
 
         Returns:
-            The loss by its name, a mean over the pictures.
+            The loss by its name, a mean over the images.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             vectors, labels = embeddings.float(), targets["labels"]
@@ -136,7 +136,7 @@ class ClassWeightLoss(nn.Module):
 
 
 class PairLoss(nn.Module):
-    """Triplets with semi-hard negatives, or supervised contrast, among the pictures of a batch.
+    """Triplets with semi-hard negatives, or supervised contrast, among the images of a batch.
 
     Args:
         name: ``"triplet"`` (Schroff et al., 2015, "FaceNet") or ``"contrastive"`` (Khosla et al.,
@@ -176,15 +176,15 @@ class PairLoss(nn.Module):
 
 
 def sample_classes(labels: Tensor, identities: int, count: int) -> tuple[Tensor, Tensor]:
-    """Choose the classes of a step: those of its pictures, filled up at random.
+    """Choose the classes of a step: those of its images, filled up at random.
 
     Args:
-        labels: int64 (N,) classes of the pictures.
+        labels: int64 (N,) classes of the images.
         identities: Number of all classes.
-        count: How many to choose; more if the pictures have more.
+        count: How many to choose; more if the images have more.
 
     Returns:
-        int64 (S,) chosen classes, ascending, and int64 (N,) the position of each picture's class
+        int64 (S,) chosen classes, ascending, and int64 (N,) the position of each image's class
         among them.
     """
     present = torch.unique(labels)
@@ -195,7 +195,7 @@ def sample_classes(labels: Tensor, identities: int, count: int) -> tuple[Tensor,
 
 
 def _softmax(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    # Its own cosine would normalise by a distance that takes no bounds; unit vectors come in.
+    # Its own cosine would normalize by a distance that takes no bounds; unit vectors come in.
     loss: nn.Module = losses.NormalizedSoftmaxLoss(identities, dimension, temperature=1 / scale)
     return loss
 

@@ -13,7 +13,7 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Embedded:
-    """What one picture was turned into.
+    """What one image was turned into.
 
     Attributes:
         dimension: Length of the embedding.
@@ -32,7 +32,7 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         metadata: ``dimension``, which is D.
 
     Returns:
-        One prediction per picture.
+        One prediction per image.
 
     Raises:
         ArtifactError: The array has another shape.

@@ -18,7 +18,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.plugins.face_embedding.batches import balanced_batches
-from visiongraft.plugins.face_embedding.data import check_trainable, read_labelled, read_splits
+from visiongraft.plugins.face_embedding.data import check_trainable, read_labeled, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
@@ -39,30 +39,30 @@ PER_IDENTITY = 4
 
 @dataclass(frozen=True)
 class FaceEmbedding(Task):
-    """Turn pictures into unit vectors that are near each other where they show one identity.
+    """Turn images into unit vectors that are near each other where they show one identity.
 
     Attributes:
         dimension: Length of the embedding.
         neck: ``"batch_norm"`` after the embedding layer, or ``"none"``.
         dropout: Share of the embedding layer's inputs that is dropped in training, in [0, 1).
         loss: ``"softmax"``, ``"arcface"``, ``"cosface"``, ``"sphereface"`` (each with a learned
-            vector per identity), ``"triplet"`` or ``"contrastive"`` (among the pictures of a batch).
+            vector per identity), ``"triplet"`` or ``"contrastive"`` (among the images of a batch).
         margin: The loss's margin; its usual one if ``None``.
         scale: What the loss multiplies similarities by; its usual one if ``None``, which for ArcFace
             and CosFace grows with the number of identities.
         sampled_identities: Identities that a step compares with, for data of very many; 0 for all.
             Only losses with a vector per identity have it.
-        pictures_per_identity: Pictures of an identity in a batch; 0 deals all pictures at random.
+        images_per_identity: Images of an identity in a batch; 0 deals all images at random.
             ``None`` is 4 for triplet and contrastive losses, else 0.
         augment: ``"none"``, ``"light"`` (slight moves and changes of light) or ``"strong"``.
-        flip: Whether augmentation mirrors pictures.
-        mirror: Whether a picture and its mirror image are both looked at, in evaluation, prediction
+        flip: Whether augmentation mirrors images.
+        mirror: Whether an image and its mirror image are both looked at, in evaluation, prediction
             and the exported file; their embeddings are added.
-        align: Align pictures whose landmarks the data bring.
-        threshold: Cosine similarity from which two pictures count as one identity; chosen on the
+        align: Align images whose landmarks the data bring.
+        threshold: Cosine similarity from which two images count as one identity; chosen on the
             validation pairs when training ends if ``None``.
         identities: Identities in training, which ``bind`` counts.
-        aligned: Whether the training pictures were aligned by landmarks, which ``bind`` notes.
+        aligned: Whether the training images were aligned by landmarks, which ``bind`` notes.
     """
 
     name: ClassVar[str] = "face_embedding"
@@ -79,7 +79,7 @@ class FaceEmbedding(Task):
     margin: float | None = None
     scale: float | None = None
     sampled_identities: int = 0
-    pictures_per_identity: int | None = None
+    images_per_identity: int | None = None
     augment: Literal["none", "light", "strong"] = "light"
     flip: bool = True
     mirror: bool = False
@@ -127,12 +127,12 @@ class FaceEmbedding(Task):
                 f"sampled_identities={self.sampled_identities} goes with a loss that has a vector "
                 f"per identity, and {self.loss} has none"
             )
-        pictures = self.pictures_per_identity
-        if pictures is not None and (not isinstance(pictures, int) or pictures < 0):
-            raise OptionError(f"pictures_per_identity={pictures!r} is no whole number")
-        if pictures is not None and pictures < 2 and self.loss in OVER_PAIRS:
+        images = self.images_per_identity
+        if images is not None and (not isinstance(images, int) or images < 0):
+            raise OptionError(f"images_per_identity={images!r} is no whole number")
+        if images is not None and images < 2 and self.loss in OVER_PAIRS:
             raise OptionError(
-                f"pictures_per_identity={pictures} leaves loss {self.loss!r} no pair of one "
+                f"images_per_identity={images} leaves loss {self.loss!r} no pair of one "
                 "identity; 2 or more do"
             )
         if self.threshold is not None and not (
@@ -145,8 +145,8 @@ class FaceEmbedding(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, align=self.align, validation=validation, seed=seed)
 
-    def read_labelled(self, data: Any) -> Samples:
-        return read_labelled(data, self.align)
+    def read_labeled(self, data: Any) -> Samples:
+        return read_labeled(data, self.align)
 
     def bind(self, train: Samples) -> FaceEmbedding:
         """Count the identities; their names are not kept.
@@ -172,7 +172,7 @@ class FaceEmbedding(Task):
         """Make one batch of targets.
 
         Args:
-            targets: One per picture.
+            targets: One per image.
 
         Returns:
             ``labels``, int64 (N,), for the loss; for the metrics lists of N: ``identities``,
@@ -185,16 +185,16 @@ class FaceEmbedding(Task):
             "pairs": [face.pairs for face in targets],
         }
 
-    def deal_batches(
+    def batch_sampler(
         self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
     ) -> list[list[list[int]]] | None:
-        pictures = self.pictures_per_identity
-        if pictures is None:
-            pictures = PER_IDENTITY if self.loss in OVER_PAIRS else 0
-        if not pictures:
+        images = self.images_per_identity
+        if images is None:
+            images = PER_IDENTITY if self.loss in OVER_PAIRS else 0
+        if not images:
             return None
         labels = [samples.target(i).label for i in range(len(samples))]
-        return balanced_batches(labels, batch_size, pictures, processes, seed=seed, epoch=epoch)
+        return balanced_batches(labels, batch_size, images, processes, seed=seed, epoch=epoch)
 
     # ---- model ----
 
@@ -259,7 +259,7 @@ class FaceEmbedding(Task):
             return self
         return replace(self, threshold=float(results["threshold"]))
 
-    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         return {"embed": embed, "verify": verify, "gallery": Gallery}
 
     def metadata(self) -> dict[str, Any]:
@@ -272,8 +272,8 @@ class FaceEmbedding(Task):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Path:
-        return write_folder(folder, pictures, seed)
+    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+        return write_folder(folder, count, seed)
 
     def ideal(self, targets: dict[str, Any]) -> Arrays:
         rows = [_vector_of(name, self.dimension) for name in targets["identities"]]

@@ -1,4 +1,4 @@
-"""Random changes of training pictures that leave the face in place."""
+"""Random changes of training images that leave the face in place."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class TrainTransform:
     ``"light"`` turns by up to 5 degrees, moves by up to 3 % and scales by up to 5 %, and changes
     brightness and contrast by up to 20 %. ``"strong"`` turns by up to 15 degrees, moves by up to
     8 % and scales by up to 15 %, changes brightness, contrast and saturation by up to 40 %, blurs a
-    tenth and greys a tenth of the pictures, and erases a part of a quarter of them. Where pictures
-    have other than 1 or 3 channels, colours are not defined, and keep as they are.
+    tenth and grays a tenth of the images, and erases a part of a quarter of them. Where images
+    have other than 1 or 3 channels, colors are not defined, and keep as they are.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the pictures, left to right.
+        flip: Mirror half of the images, left to right.
     """
 
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
@@ -38,26 +38,26 @@ class TrainTransform:
                 interpolation=v2.InterpolationMode.BILINEAR,
             )
         )
-        colours: list[Any] = [
+        colors: list[Any] = [
             v2.ColorJitter(brightness=light, contrast=light, saturation=light if strong else 0)
         ]
         erasing: list[Any] = []
         if strong:
-            colours.append(v2.RandomGrayscale(0.1))
-            colours.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.5, 1.5))], p=0.1))
+            colors.append(v2.RandomGrayscale(0.1))
+            colors.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.5, 1.5))], p=0.1))
             erasing.append(v2.RandomErasing(0.25, scale=(0.02, 0.15)))
-        self._with_colours = v2.Compose([*geometry, *colours, *erasing])
-        self._without_colours = v2.Compose([*geometry, *erasing])
+        self._with_colors = v2.Compose([*geometry, *colors, *erasing])
+        self._without_colors = v2.Compose([*geometry, *erasing])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one picture.
+        """Change one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
             target: Its target.
 
         Returns:
-            The picture, uint8 (C, height, width), and the same target.
+            The image, uint8 (C, height, width), and the same target.
         """
-        coloured = image.shape[-3] in (1, 3)
-        return (self._with_colours if coloured else self._without_colours)(image), target
+        colored = image.shape[-3] in (1, 3)
+        return (self._with_colors if colored else self._without_colors)(image), target

@@ -14,7 +14,7 @@ from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
 from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, place
-from visiongraft.plugins.segmentation.formats.reading import Source, find_source
+from visiongraft.plugins.segmentation.formats.reading import MaskDataset, find_source
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,
@@ -29,10 +29,10 @@ from visiongraft.plugins.segmentation.formats.values import (
 
 @dataclass(frozen=True)
 class MaskedSamples(WrappedSamples):
-    """Pictures whose targets are class ids per pixel, read when asked for.
+    """Images whose targets are class ids per pixel, read when asked for.
 
     Attributes:
-        base: Pictures, with masks as they were found.
+        base: Images, with masks as they were found.
         reader: Turns those into class ids.
         labels: The label map.
         kind: ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
@@ -51,11 +51,11 @@ class MaskedSamples(WrappedSamples):
 
         Args:
             index: Position of the sample.
-            height: Height of its picture in pixels.
-            width: Width of its picture in pixels.
+            height: Height of its image in pixels.
+            width: Width of its image in pixels.
 
         Returns:
-            One line that names mask and picture, or nothing.
+            One line that names mask and image, or nothing.
         """
         try:
             mask = self.target(index)
@@ -65,7 +65,7 @@ class MaskedSamples(WrappedSamples):
             return ""
         raw = self.base.target(index)
         name = place(raw[0] if isinstance(raw, tuple) else raw, self.base.name(index))
-        return f"{name}: is {mask.shape[-2]}x{mask.shape[-1]}, its picture {height}x{width} pixels"
+        return f"{name}: is {mask.shape[-2]}x{mask.shape[-1]}, its image {height}x{width} pixels"
 
     def subset(self, indices: Sequence[int]) -> MaskedSamples:
         """Take some samples, in the given order; they keep reader and label map."""
@@ -92,7 +92,7 @@ def read_splits(
     validation: float = 0.2,
     seed: int = 0,
 ) -> Splits:
-    """Read a data set to train on.
+    """Read a dataset to train on.
 
     Args:
         data: See ``find_source``, or a pair (training, validation) of these.
@@ -110,7 +110,7 @@ def read_splits(
     """
     first, second = _both(data)
     if "train" not in first.parts:
-        raise DataError(f"the data have no training pictures, only {' and '.join(first.parts)}")
+        raise DataError(f"the data have no training images, only {' and '.join(first.parts)}")
     kind = kind or kind_of(first, labels)
     names = names_of(first, kind, labels)
     left_out = [name for name in names if is_ignored(name, names, labels, ignore)]
@@ -122,30 +122,30 @@ def read_splits(
         parts["validation"] = _masked(second, part, labels, kind, ignore)
     train = parts["train"]
     if "validation" in parts:
-        held_out, origin = parts["validation"], "the data's own part"
+        validation_set, origin = parts["validation"], "the data's own part"
     else:
         kept, rest = stratified_split([0] * len(train), validation, seed)
         if not rest:
-            raise DataError("one picture cannot be divided; add pictures, or a validation part")
-        train, held_out = parts["train"].subset(kept), parts["train"].subset(rest)
-        origin = f"{validation:.0%} of the training pictures, seed {seed}"
+            raise DataError("one image cannot be divided; add images, or a validation part")
+        train, validation_set = parts["train"].subset(kept), parts["train"].subset(rest)
+        origin = f"{validation:.0%} of the training images, seed {seed}"
     facts: dict[str, Any] = {"labels": len(labels), "kind": kind, "ignored classes": left_out}
     facts["validation from"] = origin
     if "test" in parts:
-        facts["test pictures, not used"] = len(parts["test"])
+        facts["test images, not used"] = len(parts["test"])
     warnings = [*first.warnings, *(second.warnings if second is not None else ())]
     if left_out:
         warnings.append(
             f"pixels of {name_some(left_out)} are ignored in loss and metrics; the option labels "
             "can make it a class"
         )
-    return Splits(train, held_out, facts, tuple(warnings))
+    return Splits(train, validation_set, facts, tuple(warnings))
 
 
-def read_labelled(
+def read_labeled(
     data: Any, labels: tuple[str, ...], kind: str, ignore: Ignore = None
 ) -> MaskedSamples:
-    """Read pictures to evaluate on.
+    """Read images to evaluate on.
 
     Args:
         data: See ``read_splits``; the test part is taken if there is one, else the validation
@@ -185,7 +185,7 @@ def check_labels(labels: tuple[str, ...], kind: str) -> None:
         raise DataError(f"there is nothing to tell apart: the classes are {name_some(labels)}")
 
 
-def _both(data: Any) -> tuple[Source, Source | None]:
+def _both(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
     if not isinstance(data, tuple):
         return find_source(data), None
     if len(data) != 2:
@@ -194,10 +194,10 @@ def _both(data: Any) -> tuple[Source, Source | None]:
 
 
 def _masked(
-    source: Source, part: str, labels: tuple[str, ...], kind: str, ignore: Ignore
+    source: MaskDataset, part: str, labels: tuple[str, ...], kind: str, ignore: Ignore
 ) -> MaskedSamples:
     if source.several != (kind == "multi_label"):
-        have = "one mask per class" if source.several else "one mask per picture"
+        have = "one mask per class" if source.several else "one mask per image"
         raise DataError(f"the data have {have}, which does not fit kind={kind!r}")
     names = names_of(source, kind, labels)
     if isinstance(ignore, str) and ignore not in (*names, *labels):
@@ -213,15 +213,15 @@ def _masked(
             if not is_ignored(name, names, labels, ignore):
                 LabelMap(labels).id_of(name)
         base, ids = _ordered(source.parts[part], names, labels), presence_ids(ignore)
-    elif kind == "binary" and not source.colours:
+    elif kind == "binary" and not source.colors:
         base, ids = source.parts[part], with_ignored(binary_ids(source), ignore)
     else:
         base, ids = source.parts[part], ids_of(names, labels, ignore)
-    return MaskedSamples(base, MaskReader(len(labels), ids, source.colours, several), labels, kind)
+    return MaskedSamples(base, MaskReader(len(labels), ids, source.colors, several), labels, kind)
 
 
 def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> Samples:
-    """Bring the masks of each picture into the order of the label map."""
+    """Bring the masks of each image into the order of the label map."""
     if tuple(names) == tuple(labels):
         return samples
     missing = [label for label in labels if label not in names]
@@ -232,7 +232,7 @@ def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> S
 
 @dataclass(frozen=True)
 class _Reordered(WrappedSamples):
-    """Pictures whose masks come in another order."""
+    """Images whose masks come in another order."""
 
     order: tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Example data of segmentation: a disc and a square on a noisy ground, in pictures of many sizes."""
+"""Example data of segmentation: a disc and a square on a noisy ground, in images of many sizes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from PIL import Image, ImageDraw
 from visiongraft.saving.files import write_bytes
 
 SHAPES = ("disc", "square")
-COLOURS = ("red", "blue")
+COLORS = ("red", "blue")
 SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
 
 
 def write_example(
-    folder: Path, labels: tuple[str, ...], kind: str | None, pictures: int, seed: int
+    folder: Path, labels: tuple[str, ...], kind: str | None, count: int, seed: int
 ) -> Path:
-    """Write pictures and masks.
+    """Write images and masks.
 
     Args:
         folder: Where to.
         labels: Class names; those of the shapes if empty.
         kind: See ``Segmentation``; multi-class if ``None``.
-        pictures: How many; every fifth shows no shape.
-        seed: Another seed gives other pictures, of the same classes.
+        count: How many images; every fifth shows no shape.
+        seed: Another seed gives other images, of the same classes.
 
     Returns:
         What ``Segmentation.read`` takes.
@@ -36,7 +36,7 @@ def write_example(
     if kind == "binary":
         names = labels or ("background", "disc")
     shapes = len(names) if kind == "multi_label" else len(names) - 1
-    for i in range(pictures):
+    for i in range(count):
         height, width = SIZES[i % 7 % len(SIZES)]
         pixels = random.integers(60, 140, (height, width, 3)).astype(np.uint8)
         layers = np.zeros((shapes, height, width), np.uint8)
@@ -59,21 +59,21 @@ def write_example(
 def _drawn(
     random: np.random.Generator, pixels: NDArray[np.uint8], shapes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one shape of each class, on one side of the picture each."""
+    """Draw one shape of each class, on one side of the image each."""
     height, width = pixels.shape[:2]
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     layers = []
     for i in range(shapes):
         side = int(min(height, width / shapes) * random.uniform(0.6, 0.95))
         left = int(i * width / shapes + random.uniform(0, width / shapes - side))
         top = int(random.uniform(0, height - side))
         layer = Image.new("L", (width, height))
-        for canvas, fill in ((picture, COLOURS[i % 2]), (layer, 1)):
+        for canvas, fill in ((image, COLORS[i % 2]), (layer, 1)):
             brush = ImageDraw.Draw(canvas)
             draw = brush.ellipse if i % 2 == 0 else brush.rectangle
             draw((left, top, left + side - 1, top + side - 1), fill=fill)
         layers.append(np.asarray(layer))
-    return np.asarray(picture), np.stack(layers)
+    return np.asarray(image), np.stack(layers)
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

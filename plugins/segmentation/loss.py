@@ -1,8 +1,8 @@
 """Losses per pixel and per region, their sums, and the auxiliary one.
 
-Every part is computed for each picture by itself and then averaged over the pictures. Of Dice and
+Every part is computed for each image by itself and then averaged over the images. Of Dice and
 Lovász, which are statistics of a whole batch in other programs, this matters: only so do
-accumulated gradients and several processes give what one large batch gives. A picture without a
+accumulated gradients and several processes give what one large batch gives. An image without a
 pixel that counts adds nothing.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from visiongraft.plugins.segmentation.models.geometry import resize_logits
 
-PerPicture = Callable[[Tensor, Tensor], Tensor]
+PerImage = Callable[[Tensor, Tensor], Tensor]
 
 
 class SegmentationLoss(nn.Module):
@@ -82,7 +82,7 @@ class SegmentationLoss(nn.Module):
 
 
 class PixelCrossEntropy(nn.Module):
-    """Cross-entropy of one picture, the mean over its pixels that count.
+    """Cross-entropy of one image, the mean over its pixels that count.
 
     Weighted terms are divided by the number of pixels, not by the sum of their weights.
 

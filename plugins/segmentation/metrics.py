@@ -24,7 +24,7 @@ class SegmentationMetrics:
     ``mean_iou``, the headline, is the mean over classes of the intersection of true and predicted
     pixels, divided by their union; ``mean_dice`` that of twice the intersection, divided by their
     sum; ``pixel_accuracy`` the share of pixels that are right. All pixels of the set count alike,
-    whatever picture they are in. ``confusion_matrix`` has true classes as rows, for up to 50
+    whatever image they are in. ``confusion_matrix`` has true classes as rows, for up to 50
     classes. Of multi-label masks each class is counted by itself, presence against absence.
 
     Args:
@@ -35,7 +35,7 @@ class SegmentationMetrics:
 
     def __init__(self, labels: Sequence[str], ignored: int, several: bool) -> None:
         self.labels, self.ignored, self.several = tuple(labels), ignored, several
-        self.pictures = 0
+        self.images = 0
         # Of multi-label masks one table each; else one for all classes.
         tables, side = (len(labels), 2) if several else (1, len(labels))
         self.counts = np.zeros((tables, side, side), np.int64)
@@ -45,19 +45,19 @@ class SegmentationMetrics:
 
         Args:
             decoded: ``labels``, whole numbers (N, H, W), of multi-label masks (N, C, H, W).
-            targets: Masks of the same shape, as a tensor or one for each picture.
+            targets: Masks of the same shape, as a tensor or one for each image.
 
         Raises:
-            DataError: A mask has another size than its picture.
+            DataError: A mask has another size than its image.
         """
         for predicted, target in zip(decoded["labels"], targets, strict=True):
             mask = np.asarray(target)
             if mask.shape != predicted.shape:
                 raise DataError(
-                    f"a mask of {mask.shape[-2]}x{mask.shape[-1]} pixels belongs to a picture of "
+                    f"a mask of {mask.shape[-2]}x{mask.shape[-1]} pixels belongs to an image of "
                     f"{predicted.shape[-2]}x{predicted.shape[-1]}"
                 )
-            self.pictures += 1
+            self.images += 1
             pairs = zip(mask, predicted, strict=True) if self.several else [(mask, predicted)]
             for table, (true, found) in zip(self.counts, pairs, strict=True):
                 table += count_pairs(true, found, len(table), self.ignored)
@@ -71,14 +71,14 @@ class SegmentationMetrics:
         Raises:
             DataError: No batch was taken in.
         """
-        if not self.pictures:
-            raise DataError("there are no pictures to measure")
+        if not self.images:
+            raise DataError("there are no images to measure")
         per_class = dict(zip(self.labels, self._per_class(), strict=True))
         right = int(np.trace(self.counts, axis1=1, axis2=2).sum())
         results: dict[str, Any] = {
             "mean_iou": _mean(row["iou"] for row in per_class.values()),
             "mean_dice": _mean(row["dice"] for row in per_class.values()),
-            "pixel_accuracy": _share(right, int(self.counts.sum())),
+            "pixel_accuracy": _fraction(right, int(self.counts.sum())),
             "per_class": per_class,
         }
         if not self.several and len(self.labels) <= LARGEST_TABLE:
@@ -94,10 +94,10 @@ class SegmentationMetrics:
             both, true, predicted = np.diag(table), table.sum(1), table.sum(0)
         return [
             {
-                "iou": _share(b, t + p - b),
-                "dice": _share(2 * b, t + p),
-                "recall": _share(b, t),
-                "precision": _share(b, p),
+                "iou": _fraction(b, t + p - b),
+                "dice": _fraction(2 * b, t + p),
+                "recall": _fraction(b, t),
+                "precision": _fraction(b, p),
                 "pixels": t,
             }
             for b, t, p in zip(both.tolist(), true.tolist(), predicted.tolist(), strict=True)
@@ -129,7 +129,7 @@ def count_pairs(
     return table.reshape(classes, classes)
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 

@@ -17,16 +17,16 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What every pixel of a picture shows.
+    """What every pixel of an image shows.
 
     The mask itself is no field, so that a prediction stays small as JSON; ``files`` gives it as a
-    picture file.
+    image file.
 
     Attributes:
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
         largest: The class with the most pixels; empty where nothing was found.
-        shares: The share of pixels of each class, in 0..1, in the order of the label map.
+        fractions: The share of pixels of each class, in 0..1, in the order of the label map.
         mask: Class ids, uint8 or int32 (height, width); of a multi-label model uint8
             (classes, height, width) of 0 and 1.
         probabilities: Of each class at each pixel, float32 (classes, height, width), of a binary
@@ -36,7 +36,7 @@ class Segmented:
     height: int
     width: int
     largest: str
-    shares: dict[str, float]
+    fractions: dict[str, float]
     pixels: InitVar[NDArray[Any]]
     chances: InitVar[NDArray[np.float32] | None]
 
@@ -59,17 +59,17 @@ class Segmented:
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names, by id."""
-        return tuple(self.shares)
+        return tuple(self.fractions)
 
     def files(self) -> dict[str, bytes]:
         """Give the mask as PNG files, whose pixels are class ids.
 
         Returns:
-            ``mask.png`` with a palette (16-bit grey above 255 classes), or of a multi-label model
-            one file a class, black and white. The keys are endings for the picture's name.
+            ``mask.png`` with a palette (16-bit gray above 255 classes), or of a multi-label model
+            one file a class, black and white. The keys are endings for the image's name.
         """
         if self.mask.ndim == 2:
-            return {"mask.png": _png(self.mask, len(self.shares))}
+            return {"mask.png": _png(self.mask, len(self.fractions))}
         return {
             f"mask-{i}-{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png": _png(layer * 255, 0)
             for i, (name, layer) in enumerate(zip(self.labels, self.mask, strict=True))
@@ -85,7 +85,7 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         metadata: ``labels``, the C class names, and ``kind``.
 
     Returns:
-        One prediction per picture.
+        One prediction per image.
 
     Raises:
         ArtifactError: The arrays do not fit the class names.
@@ -113,10 +113,10 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
     return [_segmented(mask, own, names) for mask, own in zip(masks, chances, strict=True)]
 
 
-def class_colours(count: int) -> NDArray[np.uint8]:
-    """Give each class a colour of its own, the same for masks, overlays and legends.
+def class_colors(count: int) -> NDArray[np.uint8]:
+    """Give each class a color of its own, the same for masks, overlays and legends.
 
-    Neighbouring ids get hues far from each other, by steps of the golden angle.
+    Neighboring ids get hues far from each other, by steps of the golden angle.
 
     Args:
         count: Number of classes.
@@ -139,19 +139,19 @@ def _segmented(mask: NDArray[Any], chances: Any, names: Sequence[str]) -> Segmen
     else:
         counts = np.bincount(mask.ravel(), minlength=len(names))
     height, width = mask.shape[-2:]
-    shares = {n: int(c) / (height * width) for n, c in zip(names, counts, strict=True)}
+    fractions = {n: int(c) / (height * width) for n, c in zip(names, counts, strict=True)}
     largest = names[int(counts.argmax())] if counts.any() else ""
-    return Segmented(height, width, largest, shares, mask, chances)
+    return Segmented(height, width, largest, fractions, mask, chances)
 
 
 def _png(mask: NDArray[Any], classes: int) -> bytes:
     if mask.dtype == np.uint8:
-        picture = Image.fromarray(mask)
+        image = Image.fromarray(mask)
         if classes:
-            picture = picture.convert("P") if picture.mode != "L" else picture
-            picture.putpalette(class_colours(classes).tobytes())
+            image = image.convert("P") if image.mode != "L" else image
+            image.putpalette(class_colors(classes).tobytes())
     else:
-        picture = Image.fromarray(mask.astype(np.uint16))
+        image = Image.fromarray(mask.astype(np.uint16))
     file = io.BytesIO()
-    picture.save(file, "png")
+    image.save(file, "png")
     return file.getvalue()

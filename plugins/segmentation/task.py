@@ -18,7 +18,7 @@ from visiongraft.plugins.segmentation.compare import compare_masks
 from visiongraft.plugins.segmentation.data import (
     MaskedSamples,
     check_labels,
-    read_labelled,
+    read_labeled,
     read_splits,
 )
 from visiongraft.plugins.segmentation.drawing import draw_overlay
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 KINDS = ("multi_class", "binary", "multi_label")
 DECODER_NAMES = ("unet", "fpn", "deeplabv3plus", "upernet", "segformer", "fcn", "deeplabv3")
-POOLING = ("deeplabv3plus", "upernet", "deeplabv3")  # these average over whole pictures
+POOLING = ("deeplabv3plus", "upernet", "deeplabv3")  # these average over whole images
 
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """Say what every pixel of a picture shows.
+    """Say what every pixel of an image shows.
 
     Measured by the mean intersection over union of all classes.
 
@@ -65,7 +65,7 @@ class Segmentation(Task):
         channels: Width of the decoder; 0 for its own default. A narrow one is faster.
         ignore: A class name, or a value in the masks, whose pixels count neither in the loss nor
             in the metrics. The value 255 never counts, unless it is a class, nor does a class that
-            is called void, unlabelled or ignore, unless ``labels`` names it.
+            is called void, unlabeled or ignore, unless ``labels`` names it.
         loss: ``"cross_entropy"`` (binary where there is no choice of one class), ``"dice"``,
             ``"focal"``, ``"lovasz"``, or a sum with weights such as ``"0.5*focal+lovasz"``.
         class_weights: Factor for each class in the loss, in the order of ``labels``, or
@@ -74,15 +74,15 @@ class Segmentation(Task):
         auxiliary: Weight of the loss of a second, plain head on the map before the deepest, which
             only training has; 0 for none.
         probabilities: Whether predictions and exported files give each class's probability.
-        augment: ``"none"``, ``"light"`` (zoom, flip, slight changes of colour) or ``"strong"``.
-        flip: Whether augmentation mirrors pictures.
+        augment: ``"none"``, ``"light"`` (zoom, flip, slight changes of color) or ``"strong"``.
+        flip: Whether augmentation mirrors images.
         loss_weights: What ``bind`` makes of ``class_weights``.
     """
 
     name: ClassVar[str] = "segmentation"
     headline: ClassVar[str] = "mean_iou"
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
-    at_picture_size: ClassVar[tuple[str, ...]] = ("logits",)
+    full_resolution_outputs: ClassVar[tuple[str, ...]] = ("logits",)
 
     labels: tuple[str, ...] = ()
     kind: Literal["multi_class", "binary", "multi_label"] | None = None
@@ -165,8 +165,8 @@ class Segmentation(Task):
             seed=seed,
         )
 
-    def read_labelled(self, data: Any) -> Samples:
-        return read_labelled(data, self._known_labels(), self._known_kind(), self.ignore)
+    def read_labeled(self, data: Any) -> Samples:
+        return read_labeled(data, self._known_labels(), self._known_kind(), self.ignore)
 
     def bind(self, train: Samples) -> Segmentation:
         """Take over label map and kind, and weigh the classes.
@@ -195,7 +195,7 @@ class Segmentation(Task):
         return self.transform_for(PreprocessConfig(size, resize="stretch"))
 
     def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
-        """Make the augmentation: of the whole picture or, where it keeps its size, of a part."""
+        """Make the augmentation: of the whole image or, where it keeps its size, of a part."""
         if self.augment == "none":
             return None
         whole = preprocess.resize != "pad"
@@ -232,10 +232,10 @@ class Segmentation(Task):
         return SegmentationLoss(parts, kind, self._ignored, self.loss_weights, self.auxiliary)
 
     def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
-        """Compute the loss parts, with the masks where the network sees their pictures."""
+        """Compute the loss parts, with the masks where the network sees their images."""
         if network.head.training and len(batch.images) == 1 and self.decoder in POOLING:
             raise OptionError(
-                f"decoder {self.decoder!r} normalises over the pictures of a batch; train it with "
+                f"decoder {self.decoder!r} normalizes over the images of a batch; train it with "
                 "a batch_size of 2 or more"
             )
         size, resize = batch.images.shape[-2:], network.preprocess.config.resize
@@ -247,7 +247,7 @@ class Segmentation(Task):
     # ---- results ----
 
     def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
-        """Turn logits at the pictures' own size into decisions.
+        """Turn logits at the images' own size into decisions.
 
         Args:
             outputs: ``logits``, (N, C, H, W).
@@ -298,8 +298,8 @@ class Segmentation(Task):
 
     # ---- for checks ----
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Path:
-        return write_example(folder, self.labels, self.kind, pictures, seed)
+    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+        return write_example(folder, self.labels, self.kind, count, seed)
 
     def ideal(self, targets: Any) -> Arrays:
         masks = np.stack([np.asarray(target) for target in targets])

@@ -1,4 +1,4 @@
-"""Random changes of training pictures, their masks moved alike."""
+"""Random changes of training images, their masks moved alike."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ ASPECT = 1.15  # how much a region may be stretched, at most
 
 
 class TrainTransform:
-    """Show a random region larger or smaller, flip it, and change its colours.
+    """Show a random region larger or smaller, flip it, and change its colors.
 
     ``"light"`` zooms by a factor of 0.8 to 1.5 and changes brightness, contrast and saturation by
-    up to 20 %. ``"strong"`` zooms by 0.5 to 2, changes colours by up to 40 %, hue too, and blurs
-    some pictures. What lies beyond a picture has its mean colour, and does not count. Where
-    pictures have other than 1 or 3 channels, colours are not defined and stay.
+    up to 20 %. ``"strong"`` zooms by 0.5 to 2, changes colors by up to 40 %, hue too, and blurs
+    some images. What lies beyond an image has its mean color, and does not count. Where
+    images have other than 1 or 3 channels, colors are not defined and stay.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the pictures, left to right.
+        flip: Mirror half of the images, left to right.
         ignored: Value of mask pixels that do not count.
-        whole: Whether zoom 1 is the whole picture, squeezed into ``size``; else it is a part of
-            that size, at the picture's own scale.
+        whole: Whether zoom 1 is the whole image, squeezed into ``size``; else it is a part of
+            that size, at the image's own scale.
     """
 
     def __init__(
@@ -41,28 +41,28 @@ class TrainTransform:
     ) -> None:
         self.size, self.flip, self.ignored, self.whole = size, flip, ignored, whole
         self.zoom = ZOOM[strength]
-        self.colours: Any = v2.ColorJitter(0.2, 0.2, 0.2)
+        self.colors: Any = v2.ColorJitter(0.2, 0.2, 0.2)
         if strength == "strong":
             blur = v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))], 0.2)
-            self.colours = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.4, 0.05), blur])
+            self.colors = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.4, 0.05), blur])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one picture.
+        """Change one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
             target: Its mask, an array of whole numbers (..., H, W).
 
         Returns:
-            The picture, uint8 (C, height, width), and the mask, a ``tv_tensors.Mask`` of the
+            The image, uint8 (C, height, width), and the mask, a ``tv_tensors.Mask`` of the
             target's type, (..., height, width).
         """
         mask = torch.from_numpy(target) if not isinstance(target, Tensor) else target
         pixels = image.as_subclass(Tensor)
         region = self._region(pixels.shape[-2], pixels.shape[-1])
-        colour = pixels.float().mean((1, 2)).round().tolist()
+        color = pixels.float().mean((1, 2)).round().tolist()
         layers = [
-            _cut(layer[None], region, value) for layer, value in zip(pixels, colour, strict=True)
+            _cut(layer[None], region, value) for layer, value in zip(pixels, color, strict=True)
         ]
         pixels = tv.resize(torch.cat(layers), list(self.size), antialias=True)
         mask = resize_mask(_cut(mask, region, self.ignored), self.size)
@@ -70,11 +70,11 @@ class TrainTransform:
             pixels, mask = pixels.flip(-1), mask.flip(-1)
         changed = tv_tensors.Image(pixels)
         if pixels.shape[0] in (1, 3):
-            changed = self.colours(changed)
+            changed = self.colors(changed)
         return changed, tv_tensors.Mask(mask)
 
     def _region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw top, left, height and width of what to show, maybe beyond the picture."""
+        """Draw top, left, height and width of what to show, maybe beyond the image."""
         low, high = (math.log(value) for value in self.zoom)
         zoom = math.exp(low + (high - low) * float(torch.rand(())))
         aspect = ASPECT ** (2 * float(torch.rand(())) - 1)

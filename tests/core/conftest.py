@@ -1,4 +1,4 @@
-"""A small real task, backbone and data set: the core is tested without any plugin's task."""
+"""A small real task, backbone and dataset: the core is tested without any plugin's task."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class ToyMetrics:
 
 @dataclass(frozen=True)
 class Toy(Task):
-    """Which of three colours dominates."""
+    """Which of three colors dominates."""
 
     classes: int = 3
     augment: bool = True
@@ -124,7 +124,7 @@ class Toy(Task):
         )
         return Splits(samples.subset(kept), samples.subset(out), {"kind": "toy"})
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Any:
@@ -154,13 +154,13 @@ class Toy(Task):
 
 
 def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]]:
-    """Noisy pictures in which channel ``target`` is brighter."""
+    """Noisy images in which channel ``target`` is brighter."""
     generator = np.random.Generator(np.random.PCG64(seed))
     items = []
     for i in range(count):
-        picture = generator.integers(0, 200, (20, 24, 3), dtype=np.uint8)
-        picture[..., i % 3] += 55
-        items.append((picture, i % 3))
+        image = generator.integers(0, 200, (20, 24, 3), dtype=np.uint8)
+        image[..., i % 3] += 55
+        items.append((image, i % 3))
     return items
 
 
@@ -213,7 +213,7 @@ def fit_toy(data: Any, **settings: Any) -> Any:
         "epochs": 4,
         "batch_size": 16,
         "device": "cpu",
-        "listeners": (),
+        "callbacks": (),
     }
     return visiongraft.fit(data, **{**defaults, **settings})
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1)  # imports what training needs
     sys.addaudithook(forbid)
     model = visiongraft.load(saved)
-    model.predict([picture for picture, _ in toy_data(2)])
+    model.predict([image for image, _ in toy_data(2)])
     load_backbone(saved)
     load_backbone("toys/toy", Path(run, "backbone.safetensors"))
     load_backbone("toys/toy", Path(run, "backbone.pth"))

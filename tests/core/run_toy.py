@@ -4,7 +4,7 @@ Reads one run a line from standard input, as JSON [FOLDER, SETTINGS, MOMENT...],
 process and answers with its exit code. Forking saves the imports; no run is ever made in this
 process itself, so each begins with the same empty state.
 
-A moment is "step N" (the N-th optimiser step of that process), "phase N" (its start) or "write N"
+A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
 (when the N-th file is written but not yet in its place).
 """
 
@@ -51,7 +51,7 @@ class Killer:
 def train(folder: str, settings: dict, *moments: str) -> None:
     task = Toy(**settings.pop("task", {}))
     data = toy_data(settings.pop("count", 40))
-    fit_toy(data, task=task, out=folder, listeners=[Killer(m) for m in moments], **settings)
+    fit_toy(data, task=task, out=folder, callbacks=[Killer(m) for m in moments], **settings)
 
 
 def in_child(words: list) -> int:

@@ -23,7 +23,7 @@ def test_every_error_exits_with_wrong_input_or_failed_proof(kind: type[Visiongra
     assert str(kind("what, where, what to do")) == "what, where, what to do"
 
 
-def test_a_misspelt_name_is_told_the_nearest() -> None:
+def test_a_misspelled_name_is_told_the_nearest() -> None:
     assert near_matches("lpft", ["lp_ft", "full"]) == "; did you mean 'lp_ft'?"
 
 

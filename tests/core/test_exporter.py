@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.errors import ExportError, OptionError, PluginError
-from visiongraft.exporter import Certificate, Check, Exporter
+from visiongraft.exporter import Certificate, Comparison, Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import PluginManager
 
-CHECK = Check("random", 2, 4, ((8, 8), (9, 16)), 1e-7, 0, "picture 3 of 4")
+CHECK = Comparison("random", 2, 4, ((8, 8), (9, 16)), 1e-7, 0, "image 3 of 4")
 CERTIFICATE = Certificate(
     file="model.text",
     format="text",
@@ -33,55 +33,57 @@ CERTIFICATE = Certificate(
 )
 
 checks = st.builds(
-    Check,
+    Comparison,
     inputs=st.sampled_from(["random", "real"]),
     batch=st.integers(1, 9),
-    pictures=st.integers(1, 99),
+    images=st.integers(1, 99),
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1).map(tuple),
     difference=st.floats(0, allow_nan=False),
-    flips=st.integers(0, 99),
+    mismatches=st.integers(0, 99),
     worst=st.text(),
 )
 
 
 @settings(max_examples=40)
 @given(st.lists(checks, min_size=1, max_size=5))
-def test_a_certificate_sums_up_its_worst_and_all_its_flips(made: list[Check]) -> None:
+def test_a_certificate_sums_up_its_worst_and_all_its_flips(made: list[Comparison]) -> None:
     certificate = replace(CERTIFICATE, checks=tuple(made))
     assert certificate.difference == max(check.difference for check in made)
-    assert certificate.flips == sum(check.flips for check in made)
+    assert certificate.mismatches == sum(check.mismatches for check in made)
     assert all(check.difference <= certificate.difference for check in made)
 
 
 @settings(max_examples=40)
 @given(st.lists(checks, min_size=1, max_size=3))
-def test_a_certificate_survives_its_file(made: list[Check]) -> None:
-    certificate = replace(CERTIFICATE, checks=tuple(made), warnings=("no real picture",))
+def test_a_certificate_survives_its_file(made: list[Comparison]) -> None:
+    certificate = replace(CERTIFICATE, checks=tuple(made), warnings=("no real image",))
     read = json.loads(json.dumps(certificate.to_json()))
-    computed = ("difference", "flips", "undecided", "changed")
+    computed = ("difference", "mismatches", "near_ties", "changed")
     assert [read.pop(name) for name in computed] == [
         getattr(certificate, name) for name in computed
     ]
     read["checks"] = tuple(
-        Check(**{**check, "sizes": tuple(tuple(size) for size in check["sizes"])})
+        Comparison(**{**check, "sizes": tuple(tuple(size) for size in check["sizes"])})
         for check in read["checks"]
     )
     assert Certificate(**{**read, "warnings": tuple(read["warnings"])}) == certificate
 
 
-def test_the_share_of_changed_decisions_is_that_of_real_pictures_one_by_one() -> None:
-    single = replace(CHECK, inputs="real", batch=1, flips=3, decisions=60)
-    others = (replace(CHECK, decisions=9, flips=9), replace(single, batch=3, flips=60))
+def test_the_share_of_changed_decisions_is_that_of_real_images_one_by_one() -> None:
+    single = replace(CHECK, inputs="real", batch=1, mismatches=3, decisions=60)
+    others = (replace(CHECK, decisions=9, mismatches=9), replace(single, batch=3, mismatches=60))
     assert replace(CERTIFICATE, checks=(*others, single)).changed == 0.05
     assert replace(CERTIFICATE, checks=others).changed is None
-    assert replace(CERTIFICATE, checks=(replace(single, decisions=0, flips=0),)).changed is None
+    assert (
+        replace(CERTIFICATE, checks=(replace(single, decisions=0, mismatches=0),)).changed is None
+    )
 
 
 def test_a_certificate_cannot_be_touched_up() -> None:
     with pytest.raises(FrozenInstanceError):
         CERTIFICATE.tolerance = 1.0  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
-        CHECK.flips = 0  # type: ignore[misc]
+        CHECK.mismatches = 0  # type: ignore[misc]
 
 
 def test_an_exporter_that_exports_nothing_cannot_be_made() -> None:
@@ -99,10 +101,10 @@ class Text(Exporter):
     """Writes down what it was told."""
 
     name, suffix = "text", ".text"
-    told: tuple[Any, ...] = ()
+    callbacks: tuple[Any, ...] = ()
 
     def export(self, model: Any, path: Path, samples: Any, **options: Any) -> Certificate:
-        type(self).told = (model, path, samples, options)
+        type(self).callbacks = (model, path, samples, options)
         if options.get("strict"):
             raise ExportError(f"{path} disagrees")
         path.write_text(repr(model.inference_graph()))
@@ -131,25 +133,25 @@ def test_an_exporter_is_found_by_suffix_or_by_name(
     assert "Linear" in (tmp_path / file).read_text()
 
 
-def test_an_exporter_is_told_model_path_pictures_and_its_own_options(
+def test_an_exporter_is_told_model_path_images_and_its_own_options(
     model: TransferModel, toy_data: Any, tmp_path: Path
 ) -> None:
     model.export(str(tmp_path / "m.text"), data=toy_data(5), opset=3)
-    told, path, samples, options = Text.told
-    assert told is model and path == tmp_path / "m.text"
+    callbacks, path, samples, options = Text.callbacks
+    assert callbacks is model and path == tmp_path / "m.text"
     assert len(samples) == 5 and samples.target(1) == 1
     assert options == {"opset": 3}
 
 
-def test_held_out_pictures_are_what_an_export_is_proved_on_if_nothing_is_said(
+def test_held_out_images_are_what_an_export_is_proved_on_if_nothing_is_said(
     model: TransferModel, tmp_path: Path
 ) -> None:
     model.validation = SimpleNamespace()  # type: ignore[assignment]
     model.export(tmp_path / "m.text")
-    assert Text.told[2] is model.validation
+    assert Text.callbacks[2] is model.validation
     model.validation = None
     model.export(tmp_path / "m.text")
-    assert Text.told[2] is None
+    assert Text.callbacks[2] is None
 
 
 def test_an_exporter_that_refuses_is_heard(model: TransferModel, tmp_path: Path) -> None:

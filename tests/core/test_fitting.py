@@ -88,8 +88,8 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("device", "tpu", OptionError, "device='tpu' is neither 'cpu' nor 'cuda'"),
     ("seed", -1, OptionError, "seed=-1"),
     ("seed", 0.5, OptionError, "seed=0.5"),
-    ("listeners", ["progres"], PluginError, "did you mean 'progress'"),
-    ("listeners", [object], OptionError, "implements no run hook"),
+    ("callbacks", ["progres"], PluginError, "did you mean 'progress'"),
+    ("callbacks", [object], OptionError, "implements no run hook"),
 ]
 
 
@@ -119,7 +119,7 @@ def test_a_wrong_setting_is_refused_in_one_line_and_leaves_no_run_behind(
 def test_a_folder_that_saw_a_refused_setting_can_be_used(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
-    for wrong in ({"optimizer": "adam"}, {"listeners": ["progres"]}, {"weights": "nowhere.pth"}):
+    for wrong in ({"optimizer": "adam"}, {"callbacks": ["progres"]}, {"weights": "nowhere.pth"}):
         with pytest.raises(VisiongraftError):
             fit_toy(toy_data(20), out=tmp_path / "run", **{**QUICK, **wrong})
     fit_toy(toy_data(20), out=tmp_path / "run", **QUICK)
@@ -150,7 +150,7 @@ def test_a_task_class_is_told_from_a_task(fit_toy: Any, toy_data: Any, Toy: Any)
         fit_toy(toy_data(20), task=Toy)
 
 
-def test_a_misspelt_task_option_is_refused_with_the_near_one(fit_toy: Any, toy_data: Any) -> None:
+def test_a_misspelled_task_option_is_refused_with_the_near_one(fit_toy: Any, toy_data: Any) -> None:
     with pytest.raises(OptionError, match="no option 'clases'; did you mean 'classes'"):
         fit_toy(toy_data(20), task="toy", task_options={"clases": 3})
 
@@ -179,7 +179,7 @@ def test_settings_reach_config_network_and_facts(
     assert model.task.maps
     assert model.facts["training"]["schedule"] == config.schedule
     assert model.facts["training"]["phases"] == [{"trainable": "head", "epochs": 1}]
-    assert model.facts["data"]["training pictures"] == 17
+    assert model.facts["data"]["training images"] == 17
     assert model.facts["metrics"]["epoch"] == 0
     assert model.facts["receipts"].keys() == {"phase 0"}
 
@@ -208,7 +208,7 @@ def test_without_a_folder_nothing_is_left_on_the_disk(
         def epoch_ended(self) -> None:
             seen.extend(path.name for path in tmp_path.rglob("*.npy"))
 
-    fit_toy(toy_data(20), replay=True, listeners=[Look()], **QUICK)
+    fit_toy(toy_data(20), replay=True, callbacks=[Look()], **QUICK)
     assert seen  # replay did store something there
     assert list(tmp_path.iterdir()) == []
 
@@ -220,7 +220,7 @@ def test_the_log_goes_to_the_run_folder_and_nowhere_else_afterwards(
     before = (list(log.handlers), log.level)
     fit_toy(toy_data(20), out=tmp_path / "good", **QUICK)
     with pytest.raises(ReceiptError):
-        fit_toy(toy_data(20), out=tmp_path / "bad", listeners=[Meddler()], **QUICK)
+        fit_toy(toy_data(20), out=tmp_path / "bad", callbacks=[Meddler()], **QUICK)
     assert (list(log.handlers), log.level) == before
     log.info("after")
     for name in ("good", "bad"):
@@ -246,20 +246,20 @@ def test_what_the_reader_and_the_check_warn_of_is_in_the_log(
     fit_toy(data, task=Warning(augment=False), out=tmp_path / "run", **QUICK)
     text = (tmp_path / "run" / "run.log").read_text()
     assert "class 2 is rare" in text
-    assert "identical training pictures have different targets" in text
+    assert "identical training images have different targets" in text
 
 
-# ---- listeners ----
+# ---- callbacks ----
 
 
-class Misspelt:
+class Misspelled:
     @hookimpl
     def epoch_end(self, record: Any) -> None: ...
 
 
 class Demanding:
     @hookimpl
-    def epoch_ended(self, record: Any, colour: Any) -> None: ...
+    def epoch_ended(self, record: Any, color: Any) -> None: ...
 
 
 class Deaf:
@@ -277,28 +277,28 @@ HEARING = Hearing()
 
 
 @pytest.mark.parametrize(
-    ("listeners", "words"),
+    ("callbacks", "words"),
     [
-        ([Misspelt()], "unknown hook 'epoch_end'"),
-        ([Demanding()], "colour"),
+        ([Misspelled()], "unknown hook 'epoch_end'"),
+        ([Demanding()], "color"),
         ([Deaf()], "implements no run hook; see RunHooks"),
         ([HEARING, HEARING], "already registered"),
         (["curves", "curves", 7], "implements no run hook"),
     ],
     ids=["unknown hook", "unknown argument", "not marked", "twice", "number"],
 )
-def test_a_listener_that_would_hear_nothing_is_refused(
-    fit_toy: Any, toy_data: Any, listeners: list[Any], words: str
+def test_a_callback_that_would_hear_nothing_is_refused(
+    fit_toy: Any, toy_data: Any, callbacks: list[Any], words: str
 ) -> None:
     with pytest.raises(OptionError, match=words) as caught:
-        fit_toy(toy_data(20), listeners=listeners, **QUICK)
+        fit_toy(toy_data(20), callbacks=callbacks, **QUICK)
     assert "\n" not in str(caught.value)
 
 
-def test_installed_listeners_hear_nothing_unasked(
+def test_installed_callbacks_hear_nothing_unasked(
     fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit_toy(toy_data(20), out=tmp_path / "run", listeners=(), **QUICK)
+    fit_toy(toy_data(20), out=tmp_path / "run", callbacks=(), **QUICK)
     assert capsys.readouterr() == ("", "")
     assert not (tmp_path / "run" / "curves.png").exists()
 
@@ -368,7 +368,7 @@ def test_another_value_of_every_setting_is_tried_here() -> None:
 
 def resume(run: Path, data: Any, **settings: Any) -> Any:
     """Resume by saying nothing that is not given; ``fit_toy`` has settings of its own."""
-    return visiongraft.fit(data, out=run, resume=True, listeners=(), **settings)
+    return visiongraft.fit(data, out=run, resume=True, callbacks=(), **settings)
 
 
 @pytest.mark.parametrize("name", [n for n in OTHER if n != "data"])
@@ -387,7 +387,7 @@ def test_resuming_with_other_settings_names_all_of_them(toy_data: Any, run: Path
         resume(run, toy_data(20), learning_rate=0.5)
 
 
-def test_resuming_with_a_misspelt_task_option_is_refused(toy_data: Any, run: Path) -> None:
+def test_resuming_with_a_misspelled_task_option_is_refused(toy_data: Any, run: Path) -> None:
     with pytest.raises(OptionError, match="no option 'mapps'; did you mean 'maps'"):
         resume(run, toy_data(20), task_options={"mapps": True})
 
@@ -449,11 +449,11 @@ def test_a_run_on_a_path_finds_its_data_again(
 ) -> None:
     class FromFile(Toy):
         def read(self, data: Any, **options: Any) -> Any:
-            pictures, targets = (np.load(data)[key] for key in ("pictures", "targets"))
-            return super().read(list(zip(pictures, targets.tolist(), strict=True)), **options)
+            images, targets = (np.load(data)[key] for key in ("images", "targets"))
+            return super().read(list(zip(images, targets.tolist(), strict=True)), **options)
 
-    pictures, targets = zip(*toy_data(20), strict=True)
-    np.savez(tmp_path / "data.npz", pictures=np.stack(pictures), targets=np.array(targets))
+    images, targets = zip(*toy_data(20), strict=True)
+    np.savez(tmp_path / "data.npz", images=np.stack(images), targets=np.array(targets))
     task = FromFile(augment=False)
     first = fit_toy(tmp_path / "data.npz", task=task, out=tmp_path / "run", **QUICK)
     assert FitConfig.read(tmp_path / "run").data == str(tmp_path / "data.npz")
@@ -483,7 +483,7 @@ def test_resuming_with_data_of_more_classes_is_refused_in_one_line(
 
     task = Counting(augment=False)
     fit_toy(toy_data(20), task=task, out=tmp_path / "run", **QUICK)
-    more = [*toy_data(20), *((picture, 3) for picture, _ in toy_data(5, seed=9))]
+    more = [*toy_data(20), *((image, 3) for image, _ in toy_data(5, seed=9))]
     with pytest.raises(CheckpointError, match="does not fit the network") as caught:
         fit_toy(more, task=task, out=tmp_path / "run", resume=True, **QUICK)
     assert "\n" not in str(caught.value)

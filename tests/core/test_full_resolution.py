@@ -1,4 +1,4 @@
-"""Maps come back at the size of each picture, in training's validation, evaluation and prediction."""
+"""Maps come back at the size of each image, in training's validation, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PixelMetrics:
             self.right.append(float((labels == target.numpy()).mean()))
 
     def compute(self) -> dict[str, float]:
-        return {"right": float(np.mean(self.right)), "pictures": float(len(self.right))}
+        return {"right": float(np.mean(self.right)), "images": float(len(self.right))}
 
 
 class Crop:
@@ -71,7 +71,7 @@ class Halves(Task):
     name = "halves"
     headline = "right"
     resize = "stretch"
-    at_picture_size = ("logits",)
+    full_resolution_outputs = ("logits",)
 
     augment: bool = False
 
@@ -81,7 +81,7 @@ class Halves(Task):
         cut = range(count // 2)
         return visiongraft.Splits(samples.subset(cut), samples.subset(range(count // 2, count)))
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Crop | None:
@@ -108,14 +108,14 @@ class Halves(Task):
 
 
 def halves(count: int) -> list[tuple[Any, Any]]:
-    """Grey pictures whose left part, of another width each time, is red."""
+    """Gray images whose left part, of another width each time, is red."""
     items = []
     for i in range(count):
         height, width = SIZES[i % len(SIZES)]
-        picture = np.full((height, width, 3), 90, np.uint8)
+        image = np.full((height, width, 3), 90, np.uint8)
         edge = width // 4 + i % (width // 2)
-        picture[:, :edge, 0] = 250
-        items.append((picture, np.asarray(picture[..., 0] > 128, np.int64)))
+        image[:, :edge, 0] = 250
+        items.append((image, np.asarray(image[..., 0] > 128, np.int64)))
     return items
 
 
@@ -124,25 +124,25 @@ def trained(fit_toy: Any) -> Any:
     return fit_toy(halves(48), task=Halves(), epochs=12, schedule="full(learning_rate=0.02)")
 
 
-def test_a_task_of_maps_learns_on_pictures_of_many_sizes(trained: Any) -> None:
+def test_a_task_of_maps_learns_on_images_of_many_sizes(trained: Any) -> None:
     results = trained.evaluate(halves(12), batch_size=5)
     assert results["right"] > 0.9
-    assert results["pictures"] == 12
+    assert results["images"] == 12
 
 
-def test_predictions_come_in_the_order_of_the_pictures_at_their_own_sizes(trained: Any) -> None:
-    pictures = [picture for picture, _ in halves(7)]
-    together = trained.predict(pictures, batch_size=7)
-    assert [mask.shape for mask in together] == [picture.shape[:2] for picture in pictures]
-    for picture, mask in zip(pictures, together, strict=True):
-        assert (trained.predict(picture)[0] == mask).all()
+def test_predictions_come_in_the_order_of_the_images_at_their_own_sizes(trained: Any) -> None:
+    images = [image for image, _ in halves(7)]
+    together = trained.predict(images, batch_size=7)
+    assert [mask.shape for mask in together] == [image.shape[:2] for image in images]
+    for image, mask in zip(images, together, strict=True):
+        assert (trained.predict(image)[0] == mask).all()
 
 
 def test_the_graph_gives_what_prediction_gives(trained: Any) -> None:
-    picture = halves(4)[3][0]
+    image = halves(4)[3][0]
     with torch.inference_mode():
-        labels = trained.inference_graph()(torch.from_numpy(picture[None]))["labels"]
-    assert (labels[0].numpy() == trained.predict(picture)[0]).all()
+        labels = trained.inference_graph()(torch.from_numpy(image[None]))["labels"]
+    assert (labels[0].numpy() == trained.predict(image)[0]).all()
 
 
 def test_validation_is_the_same_with_and_without_replay(fit_toy: Any) -> None:
@@ -152,10 +152,10 @@ def test_validation_is_the_same_with_and_without_replay(fit_toy: Any) -> None:
         for replay in (True, False)
     )
     assert played["right"] == pytest.approx(plain["right"], abs=1e-4)
-    assert played["pictures"] == plain["pictures"] == 24
+    assert played["images"] == plain["images"] == 24
 
 
-def test_padded_pictures_keep_their_size_and_learn_from_crops(fit_toy: Any) -> None:
+def test_padded_images_keep_their_size_and_learn_from_crops(fit_toy: Any) -> None:
     model = fit_toy(
         halves(48),
         task=Halves(augment=True),
@@ -168,36 +168,38 @@ def test_padded_pictures_keep_their_size_and_learn_from_crops(fit_toy: Any) -> N
     assert model.evaluate(halves(12))["right"] > 0.9
 
 
-def test_augmentation_is_told_how_the_network_prepares_pictures(fit_toy: Any) -> None:
-    told: list[str] = []
+def test_augmentation_is_told_how_the_network_prepares_images(fit_toy: Any) -> None:
+    callbacks: list[str] = []
 
     class Told(Halves):
         def transform_for(self, preprocess: PreprocessConfig) -> Crop:
-            told.append(preprocess.resize)
+            callbacks.append(preprocess.resize)
             return Crop(preprocess.size)
 
     for resize in ("pad", "stretch"):
         settings = {"schedule": "full", "resize": resize, "backbone": "toys/toy32"}
         fit_toy(halves(24), task=Told(), epochs=1, **settings)
-    assert set(told[: len(told) // 2]) == {"pad"} and set(told[len(told) // 2 :]) == {"stretch"}
+    assert set(callbacks[: len(callbacks) // 2]) == {"pad"} and set(
+        callbacks[len(callbacks) // 2 :]
+    ) == {"stretch"}
 
 
-def test_padded_pictures_of_several_sizes_need_augmentation(fit_toy: Any) -> None:
+def test_padded_images_of_several_sizes_need_augmentation(fit_toy: Any) -> None:
     with pytest.raises(DataError, match=r"have several sizes.*resize='stretch'"):
         fit_toy(halves(48), task=Halves(), resize="pad", backbone="toys/toy32")
 
 
-def test_cropped_pictures_are_refused(fit_toy: Any) -> None:
-    with pytest.raises(OptionError, match="task 'halves' needs whole pictures"):
+def test_cropped_images_are_refused(fit_toy: Any) -> None:
+    with pytest.raises(OptionError, match="task 'halves' needs whole images"):
         fit_toy(halves(24), task=Halves(), resize="crop")
 
 
-def test_the_kit_lets_maps_of_no_pictures_have_any_size() -> None:
-    (check,) = [c for c in TASK_CHECKS if c.name == "no_picture_gives_no_result"]
+def test_the_kit_lets_maps_of_no_images_have_any_size() -> None:
+    (check,) = [c for c in TASK_CHECKS if c.name == "no_image_gives_no_result"]
 
     class Example(Halves):
-        def example_data(self, folder: Any, pictures: int, seed: int) -> Any:
-            return halves(pictures)
+        def example_data(self, folder: Any, count: int, seed: int) -> Any:
+            return halves(count)
 
         def predictions(self, decoded: Arrays) -> list[Any]:
             return list(decoded["labels"])
@@ -212,7 +214,7 @@ def test_the_kit_lets_maps_of_no_pictures_have_any_size() -> None:
         check(TaskTrial(Wrong()))
 
 
-def test_no_picture_gives_no_result(trained: Any) -> None:
+def test_no_image_gives_no_result(trained: Any) -> None:
     network: Network = trained.network
     with torch.no_grad():
         decoded = network.decode(torch.zeros(0, 3, 16, 16), torch.zeros(0, 2, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Hooks: told in order in a real run, with as many arguments as a listener wants, or loudly not."""
+"""Hooks: told in order in a real run, with as many arguments as a callback wants, or loudly not."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ RUN_HOOKS = {
 SETTINGS: dict[str, Any] = {"schedule": "lp_ft", "epochs": 2}
 
 
-def listener(name: str, arguments: tuple[str, ...], tell: Any) -> object:
-    """Make a listener of one hook that takes just these arguments."""
+def callback(name: str, arguments: tuple[str, ...], tell: Any) -> object:
+    """Make a callback of one hook that takes just these arguments."""
     namespace: dict[str, Any] = {"tell": tell}
     call = ", ".join(f"{a}={a}" for a in arguments)
     code = f"def {name}(self, {', '.join(arguments)}):\n    tell({call})"
     exec(code, namespace)  # noqa: S102 - pluggy reads the arguments off compiled code
-    return type("Listener", (), {name: hookimpl(namespace[name])})()
+    return type("Callback", (), {name: hookimpl(namespace[name])})()
 
 
 def subsets(items: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -43,8 +43,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, Any]]] = []
-        self.listeners = [
-            listener(name, arguments, self.note(name)) for name, arguments in RUN_HOOKS.items()
+        self.callbacks = [
+            callback(name, arguments, self.note(name)) for name, arguments in RUN_HOOKS.items()
         ]
 
     def note(self, name: str) -> Any:
@@ -61,7 +61,7 @@ PHASE = ["phase_started", *EPOCH, "phase_ended"]
 
 def test_each_hook_is_told_in_order(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
-    fit_toy(toy_data(30), listeners=recorder.listeners, **SETTINGS)
+    fit_toy(toy_data(30), callbacks=recorder.callbacks, **SETTINGS)
     assert recorder.names == ["run_started", *PHASE, *PHASE, "run_finished"]
 
 
@@ -69,33 +69,33 @@ def test_the_hooks_are_listed_in_the_order_in_which_they_are_told(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     recorder = Recorder()
-    listeners = [*recorder.listeners, Failing("run_finished")]
+    callbacks = [*recorder.callbacks, Failing("run_finished")]
     with pytest.raises(TrainingError):
-        fit_toy(toy_data(30), listeners=listeners, out=tmp_path / "run", **SETTINGS)
+        fit_toy(toy_data(30), callbacks=callbacks, out=tmp_path / "run", **SETTINGS)
     assert list(dict.fromkeys(recorder.names)) == [h for h in RUN_HOOKS if h != "run_finished"]
     assert list(RUN_HOOKS)[-2:] == ["run_finished", "run_failed"]
 
 
 def test_what_is_told_is_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     recorder = Recorder()
-    model = fit_toy(toy_data(30), listeners=recorder.listeners, out=tmp_path / "run", **SETTINGS)
-    told: dict[str, list[dict[str, Any]]] = {}
+    model = fit_toy(toy_data(30), callbacks=recorder.callbacks, out=tmp_path / "run", **SETTINGS)
+    callbacks: dict[str, list[dict[str, Any]]] = {}
     for name, arguments in recorder.heard:
-        told.setdefault(name, []).append(arguments)
+        callbacks.setdefault(name, []).append(arguments)
     (run,) = {id(arguments["run"]): arguments["run"] for _, arguments in recorder.heard}.values()
     assert isinstance(run, Run)
     assert run.network is model.network and run.folder == tmp_path / "run"
-    assert [a["phase"].trainable for a in told["phase_started"]] == ["head", "all"]
-    assert all(isinstance(a["phase"], Phase) for a in told["phase_started"])
-    assert [a["index"] for a in told["phase_started"]] == [0, 1]
-    assert [(a["step"], a["steps"]) for a in told["step_ended"]] == [(1, 2), (2, 2)] * 2
-    for arguments in told["step_ended"]:
+    assert [a["phase"].trainable for a in callbacks["phase_started"]] == ["head", "all"]
+    assert all(isinstance(a["phase"], Phase) for a in callbacks["phase_started"])
+    assert [a["index"] for a in callbacks["phase_started"]] == [0, 1]
+    assert [(a["step"], a["steps"]) for a in callbacks["step_ended"]] == [(1, 2), (2, 2)] * 2
+    for arguments in callbacks["step_ended"]:
         losses = arguments["losses"]
         assert losses.keys() == {"loss", "entropy", "penalty"}
         assert losses["loss"] == pytest.approx(losses["entropy"] + losses["penalty"])
-    assert [a["record"] for a in told["epoch_ended"]] == run.history
-    assert all(isinstance(a["receipt"], Receipt) for a in told["phase_ended"])
-    assert [a["receipt"].to_json() for a in told["phase_ended"]] == run.progress.receipts
+    assert [a["record"] for a in callbacks["epoch_ended"]] == run.history
+    assert all(isinstance(a["receipt"], Receipt) for a in callbacks["phase_ended"])
+    assert [a["receipt"].to_json() for a in callbacks["phase_ended"]] == run.state.receipts
 
 
 def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
@@ -113,41 +113,41 @@ def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
             assert run.folder is not None
             seen.append((run.folder / "model" / "model.safetensors").is_file())
 
-    fit_toy(toy_data(30), listeners=[Look()], out=tmp_path / "run", **SETTINGS)
+    fit_toy(toy_data(30), callbacks=[Look()], out=tmp_path / "run", **SETTINGS)
     assert seen == [False, True, True]
 
 
-def test_a_listener_may_take_any_of_a_hooks_arguments(
+def test_a_callback_may_take_any_of_a_hooks_arguments(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     """Every subset of every hook's arguments listens to one and the same run."""
     heard: dict[tuple[str, tuple[str, ...]], set[str]] = {}
-    listeners = []
+    callbacks = []
     for name, arguments in RUN_HOOKS.items():
         for chosen in subsets(arguments):
 
             def note(key: Any = (name, chosen), **given: Any) -> None:
                 heard.setdefault(key, set()).update(given)
 
-            listeners.append(listener(name, chosen, note))
-    fit_toy(toy_data(30), listeners=listeners, out=tmp_path / "run", **SETTINGS)
+            callbacks.append(callback(name, chosen, note))
+    fit_toy(toy_data(30), callbacks=callbacks, out=tmp_path / "run", **SETTINGS)
     with pytest.raises(TrainingError):
-        fit_toy(toy_data(30), listeners=[*listeners, Failing("run_finished")], **SETTINGS)
+        fit_toy(toy_data(30), callbacks=[*callbacks, Failing("run_finished")], **SETTINGS)
     wanted = {(n, chosen) for n, arguments in RUN_HOOKS.items() for chosen in subsets(arguments)}
     assert heard == {(name, chosen): set(chosen) for name, chosen in wanted}
 
 
-def test_several_listeners_hear_one_run(fit_toy: Any, toy_data: Any) -> None:
+def test_several_callbacks_hear_one_run(fit_toy: Any, toy_data: Any) -> None:
     one, other = Recorder(), Recorder()
-    fit_toy(toy_data(30), listeners=[*one.listeners, *other.listeners], **SETTINGS)
+    fit_toy(toy_data(30), callbacks=[*one.callbacks, *other.callbacks], **SETTINGS)
     assert one.names == other.names and one.names
 
 
-def test_a_listener_changes_nothing_by_listening(
+def test_a_callback_changes_nothing_by_listening(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
-    for name, listeners in (("heard", Recorder().listeners), ("alone", [])):
-        fit_toy(toy_data(30), listeners=listeners, out=tmp_path / name, **SETTINGS)
+    for name, callbacks in (("heard", Recorder().callbacks), ("alone", [])):
+        fit_toy(toy_data(30), callbacks=callbacks, out=tmp_path / name, **SETTINGS)
     for file in ("metrics.jsonl", "model/model.safetensors"):
         assert (tmp_path / "heard" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
 
@@ -155,16 +155,16 @@ def test_a_listener_changes_nothing_by_listening(
 def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "checkpoint_every": 1, "out": tmp_path / "run"}
     with pytest.raises(TrainingError):
-        fit_toy(toy_data(30), listeners=[Failing("step_ended", 3)], **settings)
+        fit_toy(toy_data(30), callbacks=[Failing("step_ended", 3)], **settings)
     recorder = Recorder()
-    fit_toy(toy_data(30), listeners=recorder.listeners, resume=True, **settings)
+    fit_toy(toy_data(30), callbacks=recorder.callbacks, resume=True, **settings)
     # The checkpoint is that of the first phase's end: the third step was told before it was kept.
     names = [name for name in recorder.names if name != "checkpoint_saved"]
     assert names == ["run_started", "phase_started", "phase_ended", *PHASE, "run_finished"]
     assert len(recorder.heard[0][1]["run"].history) == 2  # in the end; it went on from one
 
 
-# ---- listeners that fail ----
+# ---- callbacks that fail ----
 
 
 class Failing:
@@ -173,7 +173,7 @@ class Failing:
     def __init__(self, hook: str, time: int = 1, error: BaseException | None = None) -> None:
         self.left = time
         self.error = error or TrainingError(f"no more of {hook}")
-        self.told: list[BaseException] = []
+        self.callbacks: list[BaseException] = []
 
         def fail(*_: Any) -> None:
             self.left -= 1
@@ -181,7 +181,7 @@ class Failing:
                 raise self.error
 
         def note(_: Any, error: BaseException) -> None:
-            self.told.append(error)
+            self.callbacks.append(error)
 
         hooks = {hook: lambda self: fail(), "run_failed": lambda self, error: note(self, error)}
         for name, function in hooks.items():
@@ -190,19 +190,19 @@ class Failing:
 
 
 @pytest.mark.parametrize("hook", [name for name in RUN_HOOKS if name != "run_failed"])
-def test_a_listener_that_raises_ends_the_run_with_its_error(
+def test_a_callback_that_raises_ends_the_run_with_its_error(
     fit_toy: Any, toy_data: Any, tmp_path: Path, hook: str
 ) -> None:
     failing, recorder = Failing(hook), Recorder()
     with pytest.raises(TrainingError, match=f"no more of {hook}") as caught:
         fit_toy(
             toy_data(30),
-            listeners=[*recorder.listeners, failing],
+            callbacks=[*recorder.callbacks, failing],
             out=tmp_path / "run",
             **SETTINGS,
         )
     assert caught.value is failing.error
-    assert failing.told == [failing.error]
+    assert failing.callbacks == [failing.error]
     assert recorder.names.count("run_failed") == 1 and recorder.names[-1] == "run_failed"
     assert recorder.heard[-1][1]["error"] is failing.error
     assert (tmp_path / "run" / "model").exists() is (hook == "run_finished")
@@ -214,9 +214,9 @@ def test_interruptions_and_bugs_are_told_too(
 ) -> None:
     failing = Failing("step_ended", 2, error)
     with pytest.raises(type(error)) as caught:
-        fit_toy(toy_data(30), listeners=[failing], **SETTINGS)
+        fit_toy(toy_data(30), callbacks=[failing], **SETTINGS)
     assert caught.value is error
-    assert failing.told == [error]
+    assert failing.callbacks == [error]
 
 
 def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
@@ -232,7 +232,7 @@ def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
     with pytest.raises(Exception, match="cannot be written"):
         fit_toy(
             toy_data(30),
-            listeners=[*recorder.listeners, Blocking()],
+            callbacks=[*recorder.callbacks, Blocking()],
             out=tmp_path / "run",
             schedule="linear_probe",
             epochs=1,
@@ -243,7 +243,7 @@ def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
 def test_input_that_is_refused_is_told_to_nobody(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
     with pytest.raises(Exception, match="stage9"):
-        fit_toy(toy_data(30), listeners=recorder.listeners, schedule="milestones(at={1: 'stage9'})")
+        fit_toy(toy_data(30), callbacks=recorder.callbacks, schedule="milestones(at={1: 'stage9'})")
     assert recorder.heard == []
 
 

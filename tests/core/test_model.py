@@ -1,4 +1,4 @@
-"""A trained model takes pictures of every usual kind, and says what is wrong with others."""
+"""A trained model takes images of every usual kind, and says what is wrong with others."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def model(fit_toy, toy_data):
 
 
 @pytest.fixture
-def picture(toy_data) -> np.ndarray:
+def image(toy_data) -> np.ndarray:
     return toy_data(1)[0][0]
 
 
-def test_every_kind_of_picture_gives_the_same_prediction(model, picture, tmp_path):
+def test_every_kind_of_image_gives_the_same_prediction(model, image, tmp_path):
     path = tmp_path / "a.png"
-    Image.fromarray(picture).save(path)
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
-    kinds = [picture, str(path), path, Image.open(path), tensor, tensor / 255, picture / 255.0]
+    Image.fromarray(image).save(path)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    kinds = [image, str(path), path, Image.open(path), tensor, tensor / 255, image / 255.0]
     for kind in kinds:
-        assert model.predict(kind) == model.predict([picture])
-    assert model.predict(kinds) == model.predict(picture) * len(kinds)
-    assert model.predict(tmp_path) == model.predict(picture)
+        assert model.predict(kind) == model.predict([image])
+    assert model.predict(kinds) == model.predict(image) * len(kinds)
+    assert model.predict(tmp_path) == model.predict(image)
 
 
 def test_predictions_do_not_depend_on_the_batch(model, toy_data):
-    pictures = [p[: 12 + i] for i, (p, _) in enumerate(toy_data(7))]
-    assert model.predict(pictures, batch_size=3) == [model.predict(p)[0] for p in pictures]
+    images = [p[: 12 + i] for i, (p, _) in enumerate(toy_data(7))]
+    assert model.predict(images, batch_size=3) == [model.predict(p)[0] for p in images]
     assert model.predict([]) == []
 
 
@@ -53,7 +53,7 @@ def test_predictions_do_not_depend_on_the_batch(model, toy_data):
         (np.zeros((0, 4, 3), dtype=np.uint8), "height, width and channels"),
     ],
 )
-def test_what_is_no_picture_is_named(model, images, words):
+def test_what_is_no_image_is_named(model, images, words):
     with pytest.raises(DataError, match=words):
         model.predict(images)
 
@@ -64,14 +64,14 @@ def test_a_corrupt_file_is_named(model, tmp_path):
         model.predict(tmp_path / "bad.jpg")
 
 
-def test_predictions_are_drawn_one_file_a_picture(model, toy_data, tmp_path):
+def test_predictions_are_drawn_one_file_an_image(model, toy_data, tmp_path):
     model.predict([p for p, _ in toy_data(3)], save=tmp_path / "drawn")
     assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 3
 
 
 def test_evaluation_counts_what_it_saw(model, toy_data):
     results = model.evaluate(toy_data(12, seed=4))
-    assert (results["pictures"], results["unreadable"]) == (12, 0)
+    assert (results["images"], results["unreadable"]) == (12, 0)
     assert 0 <= results["share_right"] <= 1
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_export_format_is_refused(model, tmp_path):
         model.export(tmp_path / "model.onnx", format="onyx")
 
 
-def test_a_run_proves_its_export_on_its_own_held_out_pictures(tmp_path, fit_toy, toy_data):
+def test_a_run_proves_its_export_on_its_own_held_out_images(tmp_path, fit_toy, toy_data):
     model = fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
     assert model.proof_samples(None) is model.validation
     assert len(model.proof_samples(toy_data(9))) == 9
@@ -95,17 +95,17 @@ def test_a_run_proves_its_export_on_its_own_held_out_pictures(tmp_path, fit_toy,
     assert model.proof_samples(None) is None  # the data were in memory only
 
 
-def test_a_loaded_run_proves_its_export_on_the_pictures_it_held_out(
+def test_a_loaded_run_proves_its_export_on_the_images_it_held_out(
     fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
 ) -> None:
     class FromFile(Toy):
         def read(self, data: Any, **options: Any) -> Any:
-            pictures, targets = (np.load(data)[key] for key in ("pictures", "targets"))
-            return super().read(list(zip(pictures, targets.tolist(), strict=True)), **options)
+            images, targets = (np.load(data)[key] for key in ("images", "targets"))
+            return super().read(list(zip(images, targets.tolist(), strict=True)), **options)
 
-    pictures, targets = zip(*toy_data(20), strict=True)
+    images, targets = zip(*toy_data(20), strict=True)
     path = tmp_path / "data.npz"
-    np.savez(path, pictures=np.stack(pictures), targets=np.array(targets))
+    np.savez(path, images=np.stack(images), targets=np.array(targets))
     model = fit_toy(path, task=FromFile(augment=False), out=tmp_path / "run", epochs=1, seed=3)
     loaded = visiongraft.load(tmp_path / "run", task=FromFile)
     assert loaded.validation is None
@@ -119,5 +119,5 @@ def test_a_loaded_run_proves_its_export_on_the_pictures_it_held_out(
     assert visiongraft.load(tmp_path / "saved", task=FromFile).proof_samples(None) is None
 
 
-def test_a_model_shows_itself_without_its_pictures(model: Any) -> None:
+def test_a_model_shows_itself_without_its_images(model: Any) -> None:
     assert len(repr(model)) < 10_000 and "array(" not in repr(model)

@@ -131,7 +131,7 @@ SIZES = [(300, 451), (451, 300), (120, 37), (37, 120), (16, 16), (5, 90)]
 
 
 def photographs(height: int, width: int, count: int = 3) -> torch.Tensor:
-    """Cut different real pictures of one size."""
+    """Cut different real images of one size."""
     tall = PHOTO if height <= PHOTO.shape[0] else PHOTO.transpose(1, 0, 2)
     rows, columns = tall.shape[0] - height, tall.shape[1] - width
     cuts = [
@@ -165,7 +165,7 @@ def test_the_graph_equals_preprocessing_then_decoding(
         assert torch.equal(got[name], value), name
 
 
-def test_pictures_loaded_one_by_one_give_what_the_graph_gives_for_all(
+def test_images_loaded_one_by_one_give_what_the_graph_gives_for_all(
     real_network: Network,
 ) -> None:
     images = photographs(120, 90)

@@ -14,14 +14,14 @@ sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 fractions = st.floats(0.01, 1.0)
 
 
-def pictures(height: int, width: int, channels: int = 3, count: int = 2) -> torch.Tensor:
+def random_images(height: int, width: int, channels: int = 3, count: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(height * 1000 + width)
     shape = (count, height, width, channels)
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
 @given(sides, sides, sizes, fractions)
-def test_the_region_lies_inside_the_picture_and_in_its_middle(
+def test_the_region_lies_inside_the_image_and_in_its_middle(
     height: int, width: int, size: tuple[int, int], fraction: float
 ) -> None:
     preprocess = Preprocess(PreprocessConfig(size, crop_fraction=fraction))
@@ -42,7 +42,7 @@ def test_the_region_is_the_largest_of_the_right_shape(
 
 
 @given(sides, sides, sizes)
-def test_stretching_takes_the_whole_picture(height: int, width: int, size: tuple[int, int]) -> None:
+def test_stretching_takes_the_whole_image(height: int, width: int, size: tuple[int, int]) -> None:
     preprocess = Preprocess(PreprocessConfig(size, resize="stretch", crop_fraction=0.5))
     assert preprocess.region(height, width) == (0, 0, height, width)
 
@@ -54,7 +54,7 @@ def test_resizing_equals_torchvisions_antialiased_resize_of_the_region(
 ) -> None:
     config = PreprocessConfig((32, 48), interpolation=interpolation, crop_fraction=0.9)
     preprocess = Preprocess(config)
-    images = pictures(*shape)
+    images = random_images(*shape)
     top, left, h, w = preprocess.region(*shape)
     cut = images[:, top : top + h, left : left + w].permute(0, 3, 1, 2).float()
     mode = InterpolationMode[interpolation.upper()]
@@ -62,7 +62,7 @@ def test_resizing_equals_torchvisions_antialiased_resize_of_the_region(
     torch.testing.assert_close(preprocess.resize(images), expected, atol=1e-3, rtol=0)
 
 
-def test_bicubic_never_leaves_the_range_of_pictures() -> None:
+def test_bicubic_never_leaves_the_range_of_images() -> None:
     edge = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     edge[:, :, 8:] = 255
     resized = Preprocess(PreprocessConfig((40, 40), interpolation="bicubic")).resize(edge)
@@ -81,7 +81,7 @@ def test_other_channels_get_the_average_mean_and_std(channels: int) -> None:
     config = config.with_channels(channels)
     assert config.mean == pytest.approx((0.3,) * channels)
     assert config.std == pytest.approx((0.3,) * channels)
-    assert Preprocess(config)(pictures(9, 7, channels)).shape == (2, channels, 8, 8)
+    assert Preprocess(config)(random_images(9, 7, channels)).shape == (2, channels, 8, 8)
 
 
 def test_three_channels_keep_their_own_mean_and_std() -> None:
@@ -91,10 +91,10 @@ def test_three_channels_keep_their_own_mean_and_std() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)), fractions)
-def test_every_picture_gives_finite_input_of_the_asked_size(
+def test_every_image_gives_finite_input_of_the_asked_size(
     height: int, width: int, size: tuple[int, int], fraction: float
 ) -> None:
-    out = Preprocess(PreprocessConfig(size, crop_fraction=fraction))(pictures(height, width))
+    out = Preprocess(PreprocessConfig(size, crop_fraction=fraction))(random_images(height, width))
     assert out.shape == (2, 3, *size)
     assert out.dtype is torch.float32
     assert out.isfinite().all()
@@ -134,11 +134,11 @@ def test_a_size_is_a_side_or_a_height_and_a_width_or_nothing() -> None:
 
 
 @given(sides, sides)
-def test_padding_leaves_every_pixel_and_fills_up_with_the_mean_colour(
+def test_padding_leaves_every_pixel_and_fills_up_with_the_mean_color(
     height: int, width: int
 ) -> None:
     preprocess = Preprocess(PreprocessConfig((64, 32), resize="pad"))
-    images = pictures(height, width, count=1)
+    images = random_images(height, width, count=1)
     padded = preprocess(images)
     assert all(0 <= padded.shape[2 + i] - side < 32 for i, side in enumerate((height, width)))
     assert all(side % 32 == 0 for side in padded.shape[2:])
@@ -149,25 +149,25 @@ def test_padding_leaves_every_pixel_and_fills_up_with_the_mean_colour(
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
 @pytest.mark.parametrize("shape", [(64, 96), (33, 47), (1, 5)])
-def test_maps_come_back_at_the_size_of_the_pictures(resize: str, shape: tuple[int, int]) -> None:
+def test_maps_come_back_at_the_size_of_the_images(resize: str, shape: tuple[int, int]) -> None:
     preprocess = Preprocess(PreprocessConfig((32, 64), resize=resize))
-    network_input = preprocess(pictures(*shape))
+    network_input = preprocess(random_images(*shape))
     restored = preprocess.restore(network_input, *shape)
     assert restored.shape == (2, 3, *shape)
     if resize == "pad":
         assert torch.equal(restored, network_input[:, :, : shape[0], : shape[1]])
 
 
-def test_a_map_comes_back_to_the_place_in_the_picture_that_it_was_computed_for() -> None:
-    picture = torch.zeros(1, 80, 120, 3, dtype=torch.uint8)
-    picture[:, 20:40, 90:110] = 255
+def test_a_map_comes_back_to_the_place_in_the_image_that_it_was_computed_for() -> None:
+    image = torch.zeros(1, 80, 120, 3, dtype=torch.uint8)
+    image[:, 20:40, 90:110] = 255
     for resize in ("stretch", "pad"):
         preprocess = Preprocess(PreprocessConfig((64, 64), resize=resize))
-        bright = preprocess.restore(preprocess(picture), 80, 120)[0, 0] > 0
-        expected = picture[0, :, :, 0] > 0
+        bright = preprocess.restore(preprocess(image), 80, 120)[0, 0] > 0
+        expected = image[0, :, :, 0] > 0
         assert (bright & expected).sum() / (bright | expected).sum() > 0.85
 
 
-def test_maps_of_cropped_pictures_cannot_come_back() -> None:
-    with pytest.raises(OptionError, match="cannot be brought back to cropped pictures"):
+def test_maps_of_cropped_images_cannot_come_back() -> None:
+    with pytest.raises(OptionError, match="cannot be brought back to cropped images"):
         Preprocess(PreprocessConfig((8, 8))).restore(torch.zeros(1, 1, 8, 8), 20, 20)

@@ -201,7 +201,7 @@ def test_a_schedule_is_found_by_name_call_or_its_own_json():
         (3, OptionError, "schedule=3 is neither a name nor a schedule"),
     ],
 )
-def test_a_misspelt_or_executable_schedule_is_refused_in_words(what, error, words):
+def test_a_misspelled_or_executable_schedule_is_refused_in_words(what, error, words):
     with pytest.raises(error, match=words):
         find_schedule(what)
 

@@ -40,7 +40,7 @@ class Bare(Task):
     name: ClassVar[str] = "bare"
     headline: ClassVar[str] = "good"
     count: int = 1
-    share: float = 0.5
+    fraction: float = 0.5
     flip: bool = True
     labels: tuple[str, ...] = ()
     table: tuple[Any, ...] = ()
@@ -54,7 +54,7 @@ class Bare(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return Splits(data, data)
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         samples: Samples = data
         return samples
 
@@ -88,7 +88,7 @@ nested = st.recursive(
 tasks = st.builds(
     Bare,
     count=st.integers(1, 99),
-    share=st.floats(allow_nan=False),
+    fraction=st.floats(allow_nan=False),
     flip=st.booleans(),
     labels=st.lists(st.text()).map(tuple),
     table=st.lists(nested, max_size=3).map(tuple),
@@ -154,11 +154,11 @@ def test_a_headline_may_depend_on_an_option() -> None:
 def test_defaults_leave_everything_as_it_is() -> None:
     task = Bare()
     images, targets = torch.ones(2, 3, 4, 4), torch.tensor([0, 1])
-    picture = Image.new("RGB", (2, 2))
+    image = Image.new("RGB", (2, 2))
     assert task.bind([]) is task  # type: ignore[arg-type]
     assert task.train_transform((4, 4)) is None
     assert task.mix(images, targets) == (images, targets)
-    assert task.draw(picture, 0) is picture
+    assert task.draw(image, 0) is image
     assert task.metadata() == {}
     assert task.ideal(targets) is None
     assert task.better == "higher"
@@ -247,7 +247,7 @@ def test_one_changed_number_is_measured_by_the_largest_reference(
     assume(scale > 1e-3)
     expected = np.abs(reference - other["scores"]).max() / scale
     result = compare_arrays(output, other)
-    assert result.flips == 0
+    assert result.mismatches == 0
     assert result.difference == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
@@ -317,4 +317,4 @@ def test_masks_and_booleans_are_decisions() -> None:
 def test_a_task_compares_its_outputs_that_way_unless_it_says_otherwise() -> None:
     pair = {"x": np.ones(2)}, {"x": np.ones(2) * 1.5}
     assert Bare().compare(*pair) == compare_arrays(*pair) == Disagreement(0.5, 0)
-    assert asdict(Bare().compare(*pair)) == {"difference": 0.5, "flips": 0}
+    assert asdict(Bare().compare(*pair)) == {"difference": 0.5, "mismatches": 0}

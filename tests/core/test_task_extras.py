@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import visiongraft
-from visiongraft.data.loader import checked_deal, divided, shuffled_batches
+from visiongraft.data.loader import checked_batches, divided, shuffled_batches
 from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
@@ -40,14 +40,14 @@ class Dealt:
 def Dealing(Toy: Any) -> Any:
     @dataclass(frozen=True)
     class Dealing(Toy):
-        """Each batch holds the samples of one colour only, some of them twice."""
+        """Each batch holds the samples of one color only, some of them twice."""
 
         fault: str = ""
 
-        def deal_batches(self, samples, batch_size, processes, *, seed, epoch):
-            colours = [samples.target(i) for i in range(len(samples))]
+        def batch_sampler(self, samples, batch_size, processes, *, seed, epoch):
+            colors = [samples.target(i) for i in range(len(samples))]
             first = mix_seed(seed, epoch) % 3
-            own = [[i for i, c in enumerate(colours) if c == (first + k) % 3] for k in range(3)]
+            own = [[i for i, c in enumerate(colors) if c == (first + k) % 3] for k in range(3)]
             batches = [some[:batch_size] + some[:1] for some in own]
             if self.fault == "empty":
                 return []
@@ -67,13 +67,13 @@ SEEN: list[list[int]] = []
 def test_a_task_deals_its_own_batches(fit_toy, toy_data, Dealing):
     fit_toy(toy_data(40), task=Dealing(augment=False), replay=False, **QUICK)
     assert len(SEEN) == 6  # three batches an epoch, however many samples there are
-    assert all(len(set(colours)) == 1 and len(colours) == 7 for colours in SEEN)
-    assert {colours[0] for colours in SEEN[:3]} == {0, 1, 2}
+    assert all(len(set(colors)) == 1 and len(colors) == 7 for colors in SEEN)
+    assert {colors[0] for colors in SEEN[:3]} == {0, 1, 2}
 
 
 def test_without_own_batches_all_samples_are_dealt_at_random(Toy, toy_data):
-    samples = Toy().read_labelled(toy_data(9))
-    assert Toy().deal_batches(samples, 4, 1, seed=0, epoch=0) is None
+    samples = Toy().read_labeled(toy_data(9))
+    assert Toy().batch_sampler(samples, 4, 1, seed=0, epoch=0) is None
     batches = divided(shuffled_batches(9, 4, seed=0, epoch=0), 2)
     assert sorted(i for batch in batches for part in batch for i in part) == list(range(9))
 
@@ -84,7 +84,7 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
     fit_toy(toy_data(40), task=task, out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         fit_toy(
-            toy_data(40), task=task, out=tmp_path / "run", listeners=[Dealt(stop_at=4)], **settings
+            toy_data(40), task=task, out=tmp_path / "run", callbacks=[Dealt(stop_at=4)], **settings
         )
     fit_toy(toy_data(40), task=task, out=tmp_path / "run", resume=True, **settings)
     ends = [
@@ -106,8 +106,8 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
 )
 def test_a_faulty_deal_is_told_as_the_tasks_own(deal: Any, words: str) -> None:
     with pytest.raises(PluginError, match=f"task 'toy' dealt {words}; see Task.deal_batches"):
-        checked_deal(deal, 9, 1, "toy")
-    assert checked_deal([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
+        checked_batches(deal, 9, 1, "toy")
+    assert checked_batches([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
 
 
 @pytest.mark.parametrize("fault", ["empty", "divided"])
@@ -116,7 +116,7 @@ def test_a_run_with_a_faulty_deal_stops_in_words(fit_toy, toy_data, Dealing, fau
         fit_toy(toy_data(40), task=Dealing(augment=False, fault=fault), **QUICK)
 
 
-def test_a_task_may_look_at_a_picture_and_its_mirror_image(fit_toy, toy_data, Toy, toy_network):
+def test_a_task_may_look_at_an_image_and_its_mirror_image(fit_toy, toy_data, Toy, toy_network):
     class Twice(Toy):
         def inference_step(self, network, images):
             looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
@@ -130,10 +130,10 @@ def test_a_task_may_look_at_a_picture_and_its_mirror_image(fit_toy, toy_data, To
     twice, mirrored = (network.decode(x, sizes)["scores"] for x in (images, images.flip(3)))
     assert torch.allclose(twice, mirrored, atol=1e-6)
     assert not torch.allclose(once, twice, atol=1e-5)
-    pictures = torch.randint(0, 256, (2, 20, 24, 3), dtype=torch.uint8)
+    raw = torch.randint(0, 256, (2, 20, 24, 3), dtype=torch.uint8)
     graph = InferenceGraph(network)  # what is exported looks twice as well
-    decoded = network.decode(network.preprocess(pictures), sizes[:2])["scores"]
-    assert torch.equal(graph(pictures)["scores"], decoded)
+    decoded = network.decode(network.preprocess(raw), sizes[:2])["scores"]
+    assert torch.equal(graph(raw)["scores"], decoded)
 
 
 def test_replay_is_refused_where_recorded_features_are_not_what_the_task_looks_at(
@@ -156,23 +156,23 @@ def Learning(Toy: Any) -> Any:
     class Learning(Toy):
         """Remembers the share that was right in the best epoch, and has two verbs."""
 
-        share: float | None = None
+        fraction: float | None = None
         name = "learning"
 
         def after_training(self, results):
-            return replace(self, share=results["share_right"])
+            return replace(self, fraction=results["share_right"])
 
         def metadata(self):
-            return {"share": self.share}
+            return {"fraction": self.fraction}
 
-        def verbs(self):
+        def model_methods(self):
             return {"count": count, "brightest": lambda model, images, most=1: most}
 
     return Learning
 
 
 def count(model: TransferModel, images: Any) -> int:
-    """Count pictures."""
+    """Count images."""
     return len(model.predict(images))
 
 
@@ -180,23 +180,23 @@ def test_what_training_has_shown_is_saved_with_the_model(tmp_path, fit_toy, toy_
     task, folder = Learning(augment=False), tmp_path / "run"
     model = fit_toy(toy_data(40), task=task, out=folder)
     shown = model.facts["metrics"]["share_right"]
-    assert model.task.share == shown
-    assert task.share is None
-    assert visiongraft.load(folder, task=Learning).task.share == shown
+    assert model.task.fraction == shown
+    assert task.fraction is None
+    assert visiongraft.load(folder, task=Learning).task.fraction == shown
     resumed = fit_toy(toy_data(40), task=task, out=folder, resume=True)
-    assert resumed.task.share == shown
+    assert resumed.task.fraction == shown
 
 
 def test_verbs_are_methods_of_the_model(fit_toy, toy_data, toy_network, Learning):
     toy_network.task = Learning()
     model = TransferModel(toy_network)
-    pictures = [picture for picture, _ in toy_data(5)]
-    assert model.count(pictures) == 5
-    assert model.brightest(pictures, most=3) == 3
+    images = [image for image, _ in toy_data(5)]
+    assert model.count(images) == 5
+    assert model.brightest(images, most=3) == 3
     assert {"count", "brightest", "predict"} <= set(dir(model))
     with pytest.raises(AttributeError, match="a model has no 'cuont'; did you mean 'count'"):
-        model.cuont(pictures)
-    assert copy.copy(model).count(pictures) == 5
+        model.cuont(images)
+    assert copy.copy(model).count(images) == 5
 
 
 def test_without_verbs_a_missing_attribute_is_missing(toy_network):

@@ -19,7 +19,7 @@ from visiongraft.task import Task
         (None, "stretch", "stretch"),
     ],
 )
-def test_the_user_decides_how_pictures_are_resized_then_the_task_then_the_backbone(
+def test_the_user_decides_how_images_are_resized_then_the_task_then_the_backbone(
     fit_toy: Any,
     toy_data: Any,
     Toy: type[Task],

@@ -39,7 +39,7 @@ class NormalizedHead(nn.Module):
 
 
 class Agreement:
-    """Share of pictures whose class is the target."""
+    """Share of images whose class is the target."""
 
     def __init__(self) -> None:
         self.right: list[bool] = []
@@ -53,7 +53,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Shades(Task):
-    """A small real task; it also reports the size of each picture."""
+    """A small real task; it also reports the size of each image."""
 
     name: ClassVar[str] = "shades"
     headline: ClassVar[str] = "agreement"
@@ -62,7 +62,7 @@ class Shades(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         raise NotImplementedError
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:
@@ -117,14 +117,14 @@ def build_model(task: Task | None = None, backbone: Backbone | None = None) -> T
     network = Network(backbone.eval(), task or Shades())
     head = network.head
     assert isinstance(head, NormalizedHead)
-    pictures = [network.preprocess(torch.tensor(p[None])) for p in photographs()]
+    images = [network.preprocess(torch.tensor(p[None])) for p in photographs()]
     with torch.no_grad():
         head.norm.train()
         head.norm.momentum = 1.0
-        head(network.backbone(torch.cat(pictures)))  # fills the running statistics
+        head(network.backbone(torch.cat(images)))  # fills the running statistics
         network.eval()
         head.linear.weight.mul_(20)
-        head.linear.bias.sub_(head(network.backbone(torch.cat(pictures))).mean(dim=0))
+        head.linear.bias.sub_(head(network.backbone(torch.cat(images))).mean(dim=0))
     facts = {"data": f"{SECRET_FOLDER}/flowers", "epochs": 3, "schedule": "lp_ft"}
     return TransferModel(network, facts)
 
@@ -133,11 +133,11 @@ def photographs() -> list[Image]:
     """Give photographs of several sizes, landscape, portrait and square."""
     rocket, cat = skimage.data.rocket()[::2, ::2], skimage.data.chelsea()[::2, ::2]
     cup, woman = skimage.data.coffee()[::3, ::3], skimage.data.astronaut()[::3, ::3]
-    pictures = [rocket, cat, np.rot90(cup), woman, cat[::-1], cup]
-    pictures = [np.ascontiguousarray(picture) for picture in pictures]
-    for picture in pictures:
-        picture.flags.writeable = False  # as decoded files are
-    return pictures
+    images = [rocket, cat, np.rot90(cup), woman, cat[::-1], cup]
+    images = [np.ascontiguousarray(image) for image in images]
+    for image in images:
+        image.flags.writeable = False  # as decoded files are
+    return images
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,11 @@ def make_model() -> Callable[..., TransferModel]:
 
 @pytest.fixture
 def make_samples() -> Callable[[Sequence[Image]], Photos]:
-    """Give the function that makes samples of pictures."""
+    """Give the function that makes samples of images."""
     return Photos
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image]:
+def images() -> list[Image]:
     """Give the photographs."""
     return photographs()

@@ -1,6 +1,6 @@
 """The augmentation grows with the steps of training, which worker processes do not see."""
 
-from sound_task import Colour, Flip
+from sound_task import Color, Flip
 
 from visiongraft import hookimpl
 
@@ -13,7 +13,7 @@ class Growing(Flip):
         return image // (1 + min(Growing.steps, 3)), target
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "augmentation-follows-the-steps"
 
     def build_loss(self):

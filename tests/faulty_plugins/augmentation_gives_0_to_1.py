@@ -1,6 +1,6 @@
 """The augmentation divides by 255, as other libraries want it."""
 
-from sound_task import Colour, Flip
+from sound_task import Color, Flip
 
 from visiongraft import hookimpl
 
@@ -11,7 +11,7 @@ class Scaled(Flip):
         return image / 255, target
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "augmentation-gives-0-to-1"
 
     def train_transform(self, size):

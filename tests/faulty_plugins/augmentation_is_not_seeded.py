@@ -2,7 +2,7 @@
 
 from random import SystemRandom
 
-from sound_task import Colour, Flip
+from sound_task import Color, Flip
 
 from visiongraft import hookimpl
 
@@ -13,7 +13,7 @@ class Unseeded(Flip):
         return image // SystemRandom().randint(1, 3), target
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "augmentation-is-not-seeded"
 
     def train_transform(self, size):

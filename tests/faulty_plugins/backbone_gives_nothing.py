@@ -1,4 +1,4 @@
-"""The embedding says nothing about the picture."""
+"""The embedding says nothing about the image."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound

@@ -1,4 +1,4 @@
-"""The backbone is built for colours, whatever the pictures have."""
+"""The backbone is built for colors, whatever the images have."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound
@@ -7,7 +7,7 @@ from visiongraft import hookimpl
 
 
 class Source(Sound):
-    prefix = "colours"
+    prefix = "colors"
 
     def make(self, *given):
         return Small(given[0], 3, given[2])

@@ -1,11 +1,11 @@
 """Data of another form end in a stack trace."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "bad-data-crash"
 
     def read(self, data, *, validation=0.2, seed=0):

@@ -1,11 +1,11 @@
 """The training step puts the backbone into training mode for a while, frozen or not."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "batch-norm-thaws"
 
     def training_step(self, network, batch):

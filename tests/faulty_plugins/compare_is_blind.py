@@ -1,12 +1,12 @@
 """The task finds that any two results agree."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 from visiongraft.task import Disagreement
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "compare-is-blind"
 
     def compare(self, reference, candidate):

@@ -1,11 +1,11 @@
-"""The task compares the first picture of each batch."""
+"""The task compares the first image of each batch."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "compare-sees-the-first-only"
 
     def compare(self, reference, candidate):

@@ -1,11 +1,11 @@
 """Decode asks Python what a tensor holds, so that a traced graph has only one of two ways."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "decode-depends-on-values"
 
     def decode(self, outputs, sizes):

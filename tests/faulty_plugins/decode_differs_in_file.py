@@ -1,12 +1,12 @@
 """Decode does something else while it is traced."""
 
 import torch
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "decode-differs-in-file"
 
     def decode(self, outputs, sizes):

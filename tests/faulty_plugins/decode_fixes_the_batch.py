@@ -1,12 +1,12 @@
-"""Decode takes the number of pictures for a constant of the graph."""
+"""Decode takes the number of images for a constant of the graph."""
 
 import torch
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "decode-fixes-the-batch"
 
     def decode(self, outputs, sizes):

@@ -1,11 +1,11 @@
 """Decode leaves its results in the precision of training."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "decode-in-half-precision"
 
     def decode(self, outputs, sizes):

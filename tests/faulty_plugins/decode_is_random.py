@@ -1,12 +1,12 @@
 """Decode breaks ties by chance."""
 
 import torch
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "decode-is-random"
 
     def decode(self, outputs, sizes):

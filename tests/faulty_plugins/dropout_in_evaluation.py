@@ -1,6 +1,6 @@
 """The head drops features at random, in evaluation too."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 from torch.nn import functional as F
 
 from visiongraft import hookimpl
@@ -11,7 +11,7 @@ class Dropping(Head):
         return self.linear(F.dropout(features.pooled, 0.5))
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "dropout-in-evaluation"
 
     def build_head(self, backbone):

@@ -15,7 +15,7 @@ class Trusting(Exporter):
         if options:
             raise OptionError(f"no option {min(options)!r}")
         path.write_bytes(b"weights")
-        check = Check("real", 1, 1, ((32, 32),), 0.0, 0, "picture 0")
+        check = Check("real", 1, 1, ((32, 32),), 0.0, 0, "image 0")
         found = model.predict([samples.load(i) for i in range(len(samples))])
         errors = [abs(one.brightness - samples.target(i)) for i, one in enumerate(found)]
         error, headline = float(np.mean(errors)), model.task.headline

@@ -1,6 +1,6 @@
 """The head remembers the size of its first batch."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 
 from visiongraft import hookimpl
 
@@ -13,7 +13,7 @@ class Remembering(Head):
         return self.linear(features.pooled.reshape(self.batch, -1))
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "head-captures-batch-size"
 
     def build_head(self, backbone):

@@ -1,6 +1,6 @@
 """The head applies an activation to the features in place."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 from torch.nn import functional as F
 
 from visiongraft import hookimpl
@@ -11,7 +11,7 @@ class InPlace(Head):
         return self.linear(F.relu(features.pooled, inplace=True))
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "head-changes-features"
 
     def build_head(self, backbone):

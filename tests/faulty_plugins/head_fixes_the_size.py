@@ -1,6 +1,6 @@
 """The head is made for the feature map of one input size."""
 
-from sound_task import Colour
+from sound_task import Color
 from torch import nn
 
 from visiongraft import hookimpl
@@ -15,7 +15,7 @@ class Flat(nn.Module):
         return self.linear(features.maps[-1].flatten(1))
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "head-fixes-the-size"
 
     def build_head(self, backbone):

@@ -1,6 +1,6 @@
 """The head has a layer that nothing goes through."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 from torch import nn
 
 from visiongraft import hookimpl
@@ -12,7 +12,7 @@ class Idle(Head):
         self.hidden = nn.Linear(dim, dim)
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "head-has-an-idle-layer"
 
     def build_head(self, backbone):

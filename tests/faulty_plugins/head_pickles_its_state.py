@@ -3,7 +3,7 @@
 import pickle
 
 import torch
-from sound_task import Colour, Head
+from sound_task import Color, Head
 
 from visiongraft import hookimpl
 
@@ -16,7 +16,7 @@ class Pickling(Head):
         assert pickle.loads(state.numpy().tobytes())["version"] == 1
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "head-pickles-its-state"
 
     def build_head(self, backbone):

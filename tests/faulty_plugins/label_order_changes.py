@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
 @dataclass(frozen=True)
-class Faulty(Colour):
+class Faulty(Color):
     name = "label-order-changes"
 
     def __post_init__(self):

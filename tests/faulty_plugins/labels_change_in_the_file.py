@@ -1,13 +1,13 @@
 """The metadata that go into the exported file are not those of the trained task."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 asked = []
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "labels-change-in-the-file"
 
     def metadata(self):

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 from visiongraft.data.images import DatasetSamples
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "labels-in-any-order"
 
     def read(self, data, *, validation=0.2, seed=0):
         names = tuple(set(DatasetSamples.of(data).targets))
-        return Colour.read(replace(self, labels=names), data, validation=validation, seed=seed)
+        return Color.read(replace(self, labels=names), data, validation=validation, seed=seed)
 
 
 @hookimpl

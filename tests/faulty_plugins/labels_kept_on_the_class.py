@@ -1,11 +1,11 @@
 """The names of predictions are kept on the class, where only the process that trains finds them."""
 
-from sound_task import Colour, Coloured
+from sound_task import Color, Colored
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "labels-kept-on-the-class"
     known = ()
 
@@ -15,7 +15,7 @@ class Faulty(Colour):
 
     def predictions(self, decoded):
         pairs = zip(decoded["label"], decoded["probabilities"], strict=True)
-        return [Coloured(Faulty.known[i], float(p[i])) for i, p in pairs]
+        return [Colored(Faulty.known[i], float(p[i])) for i, p in pairs]
 
 
 @hookimpl

@@ -1,6 +1,6 @@
 """The loss adds up its samples instead of averaging them."""
 
-from sound_task import Colour, Loss
+from sound_task import Color, Loss
 from torch.nn import functional as F
 
 from visiongraft import hookimpl
@@ -11,7 +11,7 @@ class Sum(Loss):
         return {"entropy": F.cross_entropy(outputs * self.scale, targets, reduction="sum")}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "loss-is-a-sum"
 
     def build_loss(self):

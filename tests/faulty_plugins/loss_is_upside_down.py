@@ -1,6 +1,6 @@
 """The loss rewards mistakes."""
 
-from sound_task import Colour, Loss
+from sound_task import Color, Loss
 
 from visiongraft import hookimpl
 
@@ -10,7 +10,7 @@ class UpsideDown(Loss):
         return {"entropy": super().forward(-outputs, targets)["entropy"]}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "loss-is-upside-down"
 
     def build_loss(self):

@@ -1,6 +1,6 @@
 """The loss of a single sample is not a number."""
 
-from sound_task import Colour, Loss
+from sound_task import Color, Loss
 
 from visiongraft import hookimpl
 
@@ -12,7 +12,7 @@ class Spread(Loss):
         return {**parts, "spread": 0 * spread}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "loss-needs-two-samples"
 
     def build_loss(self):

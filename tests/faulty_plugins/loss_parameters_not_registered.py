@@ -1,7 +1,7 @@
 """The loss keeps its parameters in a plain list, so that nothing trains or saves them."""
 
 import torch
-from sound_task import Colour
+from sound_task import Color
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +17,7 @@ class Listed(nn.Module):
         return {"entropy": F.cross_entropy(outputs.float() * self.scales[0], targets)}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "loss-parameters-not-registered"
 
     def build_loss(self):

@@ -1,11 +1,11 @@
 """The loss is a mean over samples, and says that it is over pairs."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "mean-loss-claims-pairs"
     loss_over_pairs = True
 

@@ -1,6 +1,6 @@
 """The metric is a percentage."""
 
-from sound_task import Accuracy, Colour
+from sound_task import Accuracy, Color
 
 from visiongraft import hookimpl
 
@@ -10,7 +10,7 @@ class Percent(Accuracy):
         return {"accuracy": 100 * super().compute()["accuracy"]}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "metric-above-one"
 
     def build_metrics(self):

@@ -1,22 +1,22 @@
 """The metric is a mean over batches, whatever their sizes."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
 class BatchMean:
     def __init__(self) -> None:
-        self.shares = []
+        self.fractions = []
 
     def update(self, decoded, targets):
-        self.shares.append(float((decoded["label"] == targets.numpy()).mean()))
+        self.fractions.append(float((decoded["label"] == targets.numpy()).mean()))
 
     def compute(self):
-        return {"accuracy": sum(self.shares) / len(self.shares)}
+        return {"accuracy": sum(self.fractions) / len(self.fractions)}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "metric-averages-batches"
 
     def build_metrics(self):

@@ -1,6 +1,6 @@
-"""The metric divides by one picture too many."""
+"""The metric divides by one image too many."""
 
-from sound_task import Accuracy, Colour
+from sound_task import Accuracy, Color
 
 from visiongraft import hookimpl
 
@@ -10,7 +10,7 @@ class OneMore(Accuracy):
         return {"accuracy": self.right / (self.count + 1)}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "metric-never-perfect"
 
     def build_metrics(self):

@@ -1,11 +1,11 @@
 """The other of two plugins that provide a task of the same name."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "name-clash"
 
 

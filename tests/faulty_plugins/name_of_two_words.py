@@ -1,11 +1,11 @@
 """The task's name is two words, which no command line takes as one."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "name of two words"
 
 

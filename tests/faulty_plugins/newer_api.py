@@ -1,13 +1,13 @@
 """The plugin was written for an API that is yet to come."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 visiongraft_api = "2.0"
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "newer-api"
 
 

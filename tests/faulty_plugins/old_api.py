@@ -1,13 +1,13 @@
 """The plugin was written for an API that is gone."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 visiongraft_api = "0.9"
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "old-api"
 
 

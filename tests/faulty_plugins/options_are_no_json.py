@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
 @dataclass(frozen=True)
-class Faulty(Colour):
+class Faulty(Color):
     seen: frozenset = frozenset()
 
     name = "options-are-no-json"

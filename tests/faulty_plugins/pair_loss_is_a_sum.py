@@ -1,13 +1,13 @@
 """A loss over pairs that adds them up instead of averaging them."""
 
 import torch
-from sound_task import Colour, Loss
+from sound_task import Color, Loss
 
 from visiongraft import hookimpl
 
 
 class Pairs(Loss):
-    """Draws outputs of one colour together, and pushes the others apart."""
+    """Draws outputs of one color together, and pushes the others apart."""
 
     def pairs(self, outputs, targets):
         distance = (outputs[:, None] - outputs[None]).float().pow(2).sum(2) * self.scale
@@ -18,7 +18,7 @@ class Pairs(Loss):
         return {"pairs": self.pairs(outputs, targets).sum()}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "pair-loss-is-a-sum"
     loss_over_pairs = True
 

@@ -1,7 +1,7 @@
 """The loss compares samples with each other and does not say so."""
 
 from pair_loss_is_a_sum import Pairs
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
@@ -11,7 +11,7 @@ class Mean(Pairs):
         return {"pairs": self.pairs(outputs, targets).mean()}
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "pair-loss-undeclared"
 
     def build_loss(self):

@@ -1,16 +1,16 @@
 """Predictions hold numpy's numbers, which JSON does not know."""
 
-from sound_task import Colour, Coloured
+from sound_task import Color, Colored
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "predictions-hold-arrays"
 
     def predictions(self, decoded):
         pairs = zip(decoded["label"], decoded["probabilities"], strict=True)
-        return [Coloured(self.labels[i], p[i]) for i, p in pairs]
+        return [Colored(self.labels[i], p[i]) for i, p in pairs]
 
 
 @hookimpl

@@ -1,7 +1,7 @@
 """The head draws a projection that is neither a parameter nor a buffer, so no file holds it."""
 
 import torch
-from sound_task import Colour, Head
+from sound_task import Color, Head
 
 from visiongraft import hookimpl
 
@@ -15,7 +15,7 @@ class Projected(Head):
         return self.linear(features.pooled @ self.projection)
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "projection-is-not-saved"
 
     def build_head(self, backbone):

@@ -3,7 +3,7 @@
 from sound_reader import Lines
 
 from visiongraft import hookimpl
-from visiongraft.data.readers import DataParts
+from visiongraft.data.readers import DataSplits
 from visiongraft.data.samples import FileSamples
 
 
@@ -18,7 +18,7 @@ class Faulty(Lines):
         found = super().parts(path)
         samples = Open(found.parts["train"].paths, found.parts["train"].targets)
         object.__setattr__(samples, "file", open(path))  # noqa: SIM115
-        return DataParts({"train": samples}, found.names)
+        return DataSplits({"train": samples}, found.names)
 
 
 @hookimpl

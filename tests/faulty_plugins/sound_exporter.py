@@ -24,21 +24,21 @@ class Traced(Exporter):
             shapes = ((auto, auto, auto, None),)
             program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
         torch.export.save(program, aside)
-        opened, worst, flips = Opened(aside), 0.0, 0
+        opened, worst, mismatches = Opened(aside), 0.0, 0
         metrics = task.build_metrics(), task.build_metrics()
         for i in range(len(samples)):
             image, targets = samples.load(i)[None], task.collate([samples.target(i)])
             with torch.no_grad():
                 both = to_arrays(graph(torch.tensor(image))), opened.run(image)
             found = task.compare(*both)
-            worst, flips = max(worst, found.difference), flips + found.flips
+            worst, mismatches = max(worst, found.difference), mismatches + found.mismatches
             for metric, decoded in zip(metrics, both, strict=True):
                 metric.update(decoded, targets)
-        if flips or not worst <= 1e-4:
+        if mismatches or not worst <= 1e-4:
             aside.unlink()
             raise ExportError(f"the file disagrees by {worst:.1e}")
         os.replace(aside, path)
-        checks = (Check("real", 1, len(samples), (), worst, flips, "picture 0"),)
+        checks = (Check("real", 1, len(samples), (), worst, mismatches, "image 0"),)
         values = [m.compute()[task.headline] for m in metrics]
         return Certificate(path.name, self.name, checks, 1e-4, task.headline, *values, None, {})
 

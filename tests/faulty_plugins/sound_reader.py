@@ -1,4 +1,4 @@
-"""A small sound data reader, which faulty plugins spoil: a file with a picture and a label a line."""
+"""A small sound data reader, which faulty plugins spoil: a file with an image and a label a line."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from visiongraft import hookimpl
-from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
@@ -26,20 +26,20 @@ class Lines(DataReader):
         try:
             return self.parts(Path(data))
         except (OSError, ValueError) as error:
-            raise DataError(f"{data} is no list of pictures and labels: {error}") from error
+            raise DataError(f"{data} is no list of images and labels: {error}") from error
 
     def parts(self, path):
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         files, labels = [path.parent / file for file, _ in rows], [label for _, label in rows]
-        return DataParts({"train": FileSamples(files, labels)}, tuple(sorted(set(labels))))
+        return DataSplits({"train": FileSamples(files, labels)}, tuple(sorted(set(labels))))
 
-    def example_data(self, folder, pictures, seed):
+    def example_data(self, folder, count, seed):
         random, lines = np.random.default_rng(seed), []
-        for number in range(pictures):
+        for number in range(count):
             pixels = random.integers(0, 256, (*random.integers(20, 60, 2), 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
             lines.append(f"{number}.png\t{LABELS[number % 2]}\n")
-        path = folder / f"pictures.{self.name}"
+        path = folder / f"images.{self.name}"
         path.write_text("".join(lines), encoding="utf-8")
         return path
 

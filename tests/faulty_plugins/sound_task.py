@@ -1,4 +1,4 @@
-"""A small sound task, which each faulty plugin spoils in one way: the colour of a picture."""
+"""A small sound task, which each faulty plugin spoils in one way: the color of an image."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from visiongraft.data.splits import stratified_split
 from visiongraft.task import Task
 
 visiongraft_api = "1.0"
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
-class Labelled(SampleSubset):
+class Labeled(SampleSubset):
     labels: tuple[str, ...] = ()
 
     def subset(self, indices):
-        return Labelled(self.base, tuple(self.indices[i] for i in indices), self.labels)
+        return Labeled(self.base, tuple(self.indices[i] for i in indices), self.labels)
 
 
 @dataclass(frozen=True)
-class Coloured:
-    colour: str
+class Colored:
+    color: str
     probability: float
 
 
@@ -78,28 +78,28 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Colour(Task):
-    """Which colour a picture has."""
+class Color(Task):
+    """Which color an image has."""
 
     labels: tuple[str, ...] = ()
 
-    name = "colour"
+    name = "color"
     headline = "accuracy"
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [(draw(random, i % 3), COLOURS[i % 3]) for i in range(pictures)]
+        return [(draw(random, i % 3), COLORS[i % 3]) for i in range(count)]
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         names = self.labels or LabelMap.from_names(DatasetSamples.of(data).targets).names
         samples = DatasetSamples.of(data, names.index)
         parts = stratified_split(samples.targets, validation, seed)
-        return Splits(*(Labelled(samples, tuple(part), names) for part in parts))
+        return Splits(*(Labeled(samples, tuple(part), names) for part in parts))
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         return DatasetSamples.of(data, self.labels.index)
 
-    def bind(self, train: Samples) -> Colour:
+    def bind(self, train: Samples) -> Color:
         return replace(self, labels=train.labels)
 
     def train_transform(self, size):
@@ -124,7 +124,7 @@ class Colour(Task):
 
     def predictions(self, decoded):
         pairs = zip(decoded["label"], decoded["probabilities"], strict=True)
-        return [Coloured(self.labels[i], float(p[i])) for i, p in pairs]
+        return [Colored(self.labels[i], float(p[i])) for i, p in pairs]
 
     def metadata(self):
         return {"labels": list(self.labels)}
@@ -132,11 +132,11 @@ class Colour(Task):
 
 def draw(random: np.random.Generator, channel: int):
     height, width = random.integers(20, 40, 2)
-    picture = random.integers(0, 120, (height, width, 3))
-    picture[..., channel] += 130
-    return picture.astype(np.uint8)
+    image = random.integers(0, 120, (height, width, 3))
+    image[..., channel] += 130
+    return image.astype(np.uint8)
 
 
 @hookimpl
 def register_tasks():
-    return [Colour]
+    return [Color]

@@ -1,13 +1,13 @@
 """The task counts its steps in a variable of the module, from run to run."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 steps = 0
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "state-between-runs"
 
     def training_step(self, network, batch):

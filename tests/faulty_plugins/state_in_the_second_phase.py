@@ -1,11 +1,11 @@
 """The loss counts steps in a plain attribute, but only once the backbone trains too."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "state-in-the-second-phase"
 
     def training_step(self, network, batch):

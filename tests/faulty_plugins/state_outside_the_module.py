@@ -1,6 +1,6 @@
 """The head keeps a running mean of the features in a plain attribute."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 
 from visiongraft import hookimpl
 
@@ -14,7 +14,7 @@ class Running(Head):
         return self.linear(features.pooled - self.mean)
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "state-outside-the-module"
 
     def build_head(self, backbone):

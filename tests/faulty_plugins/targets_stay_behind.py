@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sound_task import Accuracy, Colour, Loss
+from sound_task import Accuracy, Color, Loss
 from torch import Tensor, tensor
 
 from visiongraft import hookimpl
@@ -23,7 +23,7 @@ class Measured(Accuracy):
         super().update(decoded, targets.labels)
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "targets-stay-behind"
 
     def collate(self, targets):

@@ -61,19 +61,19 @@ TASKS = [
     case(
         "decode_is_random",
         "decode_is_repeatable batch_size_does_not_matter",
-        "decode the same pictures twice",
+        "decode the same images twice",
     ),
-    case("decode_mixes_pictures", "batch_size_does_not_matter", "what all together give"),
-    case("decode_needs_a_picture", "no_picture_gives_no_result", "a batch without pictures"),
+    case("decode_mixes_images", "batch_size_does_not_matter", "what all together give"),
+    case("decode_needs_an_image", "no_image_gives_no_result", "a batch without images"),
     case("decode_in_half_precision", "half_precision_trains", "in torch.bfloat16"),
     case(
         "dropout_in_evaluation",
         "decode_is_repeatable batch_size_does_not_matter loss_parts_are_means metrics_do_not_depend_on_batches",
-        "decode the same pictures twice",
+        "decode the same images twice",
     ),
     case(
         "head_captures_batch_size",
-        "batch_size_does_not_matter no_picture_gives_no_result loss_parts_are_means metrics_do_not_depend_on_batches",
+        "batch_size_does_not_matter no_image_gives_no_result loss_parts_are_means metrics_do_not_depend_on_batches",
         "RuntimeError",
     ),
     case(
@@ -81,7 +81,7 @@ TASKS = [
         "features_stay_untouched learned_tensors_are_registered",
         "other values in pooled",
     ),
-    case("head_fixes_the_size", "any_picture_size_works", "an input of 40x24"),
+    case("head_fixes_the_size", "any_image_size_works", "an input of 40x24"),
     case("head_has_an_idle_layer", "learned_tensors_are_registered", "none for head.hidden"),
     case("state_outside_the_module", "a_killed_run_resumes_exactly", "never stopped"),
     case("state_between_runs", "equal_runs_are_equal", "no state outside"),
@@ -93,7 +93,7 @@ TASKS = [
     case("mean_loss_claims_pairs", "loss_parts_are_means", "as loss_over_pairs says"),
     case("verb_hides_a_method", "declares_itself", "names that no model has already"),
     case("loss_needs_two_samples", "every_single_target_has_a_loss", "finite scalar tensors"),
-    case("loss_is_upside_down", "a_few_pictures_are_learned", "a value near 1"),
+    case("loss_is_upside_down", "a_few_images_are_learned", "a value near 1"),
     case("batch_norm_thaws", "frozen_stays_frozen", "running_mean"),
     case("label_order_changes", "targets_keep_their_meaning", "as when it was read to train on"),
     case("labels_change_in_the_file", "names_are_the_same_at_every_stage", "metadata"),
@@ -117,7 +117,7 @@ TASKS = [
     case(
         "projection_is_not_saved",
         "a_saved_model_predicts_the_same",
-        "load it and predict a picture",
+        "load it and predict an image",
     ),
     case("training_reads_the_images", "replay_changes_nothing", "with and without replay"),
     case("labels_in_any_order", "two_processes_train_alike", "not in that of a set"),
@@ -130,13 +130,13 @@ TASKS = [
     case("validation_is_training", "example_data_are_read", "nothing is trained on"),
     case("targets_stay_behind", "targets_of_any_number_collate", "some in a Wrapped"),
     case("compare_sees_the_first_only", "compare_sees_differences", "number 1 is changed"),
-    case("learns_no_picture", "a_few_pictures_are_learned", "one for all pictures"),
+    case("learns_no_image", "a_few_images_are_learned", "one for all images"),
     case("no_example_data", "example_data_are_read", "has no example data to be checked with"),
 ]
 
 REFUSED = [
     case("wrong_hook_arguments", "it_loads", "takes no arguments, but register_tasks(registry)"),
-    case("misspelt_hook", "it_loads", "did you mean 'register_tasks'?"),
+    case("misspelled_hook", "it_loads", "did you mean 'register_tasks'?"),
     case("hook_raises", "it_loads", "register_tasks() raised FileNotFoundError"),
     case("import_error", "it_loads", "No module named 'a_module_that_nobody_has'"),
     case("import_exits", "it_loads", "this plugin needs another machine"),
@@ -154,7 +154,7 @@ OTHERS = [
     case("backbone_ignores_channels", "sizes_and_channels_are_taken_or_refused", "as asked for"),
     case("backbone_gives_no_gradient", "gradients_reach_every_stage", "fine-tuned"),
     case("backbone_counts_in_a_frozen_stage", "frozen_stages_stay_frozen", "backbone.stem.mean"),
-    case("backbone_gives_nothing", "a_few_pictures_are_learned", "one for all pictures"),
+    case("backbone_gives_nothing", "a_few_images_are_learned", "one for all images"),
     case("backbone_counts_its_calls", "a_killed_run_resumes_exactly", "never stopped"),
     case("backbone_drops_by_gradient", "replay_changes_nothing", "with and without replay"),
     case("backbone_keeps_a_tensor_to_itself", "a_saved_model_predicts_the_same", "load it"),
@@ -179,7 +179,7 @@ OTHERS = [
     case(
         "reader_takes_all_for_paths", "only_its_own_data_are_claimed", "TypeError at reader_takes"
     ),
-    case("reader_decodes_early", "parts_are_found", "24 pictures decoded"),
+    case("reader_decodes_early", "parts_are_found", "24 images decoded"),
     case("reader_forgets_a_name", "targets_have_names", "'dog'; expected one of cat"),
     case("reader_keeps_a_file_open", "samples_travel_to_workers", "no open file"),
     case("reader_crashes_on_damage", "damaged_data_are_refused_in_words", "FileNotFoundError"),
@@ -281,8 +281,8 @@ def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
     broken = {name for name, record in records.items() if record.problems}
     assert broken == {param.values[0].plugin for param in REFUSED}
     assert set(PLUGINS) <= records.keys()
-    assert installed.get("task", "colour").__module__ == "sound_task"
-    assert {"classification", "colour"} <= installed.tasks().keys()
+    assert installed.get("task", "color").__module__ == "sound_task"
+    assert {"classification", "color"} <= installed.tasks().keys()
     assert {"lp_ft", "names_a_stage"} <= installed.schedules().keys()
     assert {"onnx", "trusting"} <= installed.exporters().keys()
 
@@ -301,7 +301,7 @@ def test_a_faulty_plugin_is_short(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def sound(installed: PluginManager) -> TaskTrial:
-    return TaskTrial(installed.get("task", "colour"))
+    return TaskTrial(installed.get("task", "color"))
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
-"""The loss looks at the pictures past the backbone, which a replayed run does not have."""
+"""The loss looks at the images past the backbone, which a replayed run does not have."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "training-reads-the-images"
 
     def training_step(self, network, batch):

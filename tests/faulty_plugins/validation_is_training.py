@@ -1,12 +1,12 @@
-"""The task validates on the pictures that it trains on."""
+"""The task validates on the images that it trains on."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 from visiongraft.data.samples import Splits
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "validation-is-training"
 
     def read(self, data, *, validation=0.2, seed=0):

@@ -1,11 +1,11 @@
 """The augmentation is a function within a function."""
 
-from sound_task import Colour, Flip
+from sound_task import Color, Flip
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "worker-data-do-not-pickle"
 
     def train_transform(self, size):

@@ -1,10 +1,10 @@
 """The hook expects a registry."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
 @hookimpl
 def register_tasks(registry):
-    registry.add(Colour)
+    registry.add(Color)

@@ -55,7 +55,7 @@ def declares_itself(trial: TaskTrial) -> None:
     )
     word = trial.task.better
     expect(word in ("higher", "lower"), "to read 'better'", repr(word), "'higher' or 'lower'")
-    for verb, function in trial.task.verbs().items():
+    for verb, function in trial.task.model_methods().items():
         expect(
             callable(function) and verb.isidentifier() and not hasattr(TransferModel, verb),
             "to read the task's verbs",
@@ -67,14 +67,14 @@ def declares_itself(trial: TaskTrial) -> None:
 
 @check("task.Task.example_data")
 def example_data_are_read(trial: TaskTrial) -> None:
-    """The example data are read, twice alike, into training and other, held-out pictures."""
+    """The example data are read, twice alike, into training and other, held-out images."""
     splits, again = trial.example.splits, trial.task.read(trial.example.data)
     for part in ("train", "validation"):
         samples: Samples = getattr(splits, part)
-        expect(len(samples) > 0, f"to read the {part} part", "no picture", "at least one")
+        expect(len(samples) > 0, f"to read the {part} part", "no image", "at least one")
         expect_same_samples(samples, getattr(again, part), part, "task.Task.read")
-        expect_picture(samples, part, trial.channels)
-    expect_held_out(splits.train, splits.validation, trial.channels)
+        expect_image(samples, part, trial.channels)
+    expect_validation(splits.train, splits.validation, trial.channels)
     with trying("to write the facts of the data as JSON", see="data.samples.Splits"):
         json.dumps(splits.facts, allow_nan=False)
 
@@ -85,7 +85,7 @@ def options_survive_json(trial: TaskTrial) -> None:
     bound = trial.example.task
     expect(
         type(bound) is type(trial.task),
-        "to bind the task to its training pictures",
+        "to bind the task to its training images",
         type(bound).__name__,
         type(trial.task).__name__,
         "task.Task.bind",
@@ -107,22 +107,22 @@ def options_survive_json(trial: TaskTrial) -> None:
     )
 
 
-@check("task.Task.read_labelled")
+@check("task.Task.read_labeled")
 def targets_keep_their_meaning(trial: TaskTrial) -> None:
-    """A picture has the same target for training and for evaluation of the bound task."""
+    """An image has the same target for training and for evaluation of the bound task."""
     example = trial.example
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
-        for name, target in named_targets(task.read_labelled(example.data)):
-            read.setdefault(name, []).append(target)  # several samples may be of one picture
+        for name, target in named_targets(task.read_labeled(example.data)):
+            read.setdefault(name, []).append(target)  # several samples may be of one image
         trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
         shared = [(name, target) for name, target in trained if name in read]
         if not shared:
-            raise NotTried("read and read_labelled share no picture of the example data")
+            raise NotTried("read and read_labeled share no image of the example data")
         for name, target in shared:
             expect(
                 any(same(target, other) for other in read[name]),
-                f"to read the example data with read_labelled of the {when}",
+                f"to read the example data with read_labeled of the {when}",
                 f"target {read[name][0]!r} for {Path(name).name}",
                 f"{target!r}, as when it was read to train on",
             )
@@ -144,7 +144,7 @@ def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
         "None": None,
         "an empty list": [],
     }
-    for method in (trial.task.read, trial.example.task.read_labelled):
+    for method in (trial.task.read, trial.example.task.read_labeled):
         for what, data in bad.items():
             _expect_refusal(method, data, f"{method.__name__} of {what}")
 
@@ -190,18 +190,18 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
         raise NotTried("the task does not augment")
     preprocess = trial.network(size).preprocess_on_cpu()
     dataset = SampleDataset(trial.example.splits.train, preprocess, transform)
-    for index in range(len(dataset)):  # of few pictures chance could make all alike
+    for index in range(len(dataset)):  # of few images chance could make all alike
         item, again = dataset[index, 1], dataset[index, 1]
         for one in (item, again):
             if isinstance(one, Unreadable):
                 raise Fault(
-                    f"to augment a picture to {size[0]}x{size[1]} pixels",
+                    f"to augment an image to {size[0]}x{size[1]} pixels",
                     one.reason,
                     "an image of that size and its target",
                 )
         expect(
             same(item, again),
-            "to augment one picture twice with one seed",
+            "to augment one image twice with one seed",
             "two different results",
             "equal ones: randomness from torch, numpy or random only",
         )
@@ -209,30 +209,30 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
 
 @check("task.Task.train_transform")
 def augmentation_keeps_the_range(trial: TaskTrial) -> None:
-    """Augmented pictures have values in 0..255, like those that are only read."""
+    """Augmented images have values in 0..255, like those that are only read."""
     transform = trial.example.task.train_transform((SIZE, SIZE))
     if transform is None:
         raise NotTried("the task does not augment")
     samples, before, after = trial.example.splits.train, [], []
     for index in range(len(samples)):
         pixels = torch.from_numpy(samples.load(index, trial.channels)).permute(2, 0, 1)
-        with seeded(0, index), trying("to augment a picture"):
+        with seeded(0, index), trying("to augment an image"):
             image, _ = transform(tv_tensors.Image(pixels), samples.target(index))
         before.append(pixels.float().flatten())
         after.append(torch.as_tensor(image).as_subclass(torch.Tensor).float().flatten())
     given, found = torch.cat(before), torch.cat(after)
-    # Smooth resizing overshoots; normalising, or dividing by 255, changes the mean by far more.
+    # Smooth resizing overshoots; normalizing, or dividing by 255, changes the mean by far more.
     expect(
         bool(-64 <= found.min() and found.max() <= 319 and found.mean() >= 0.1 * given.mean()),
-        f"to augment {len(samples)} pictures",
+        f"to augment {len(samples)} images",
         f"values from {found.min():.4g} to {found.max():.4g} of mean {found.mean():.4g}",
-        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalises afterwards",
+        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalizes afterwards",
     )
 
 
 @check("task.Task.collate")
 def targets_of_any_number_collate(trial: TaskTrial) -> None:
-    """Targets of one picture and of several make a batch, alike each time."""
+    """Targets of one image and of several make a batch, alike each time."""
     task, samples = trial.example.task, trial.example.splits.train
     targets = [samples.target(i) for i in range(len(samples))]
     for count in (len(targets), 1):
@@ -257,8 +257,8 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
     expect(
         [name for name, _ in first] == [name for name, _ in second],
         f"to read the {part} part twice",
-        "other pictures, or another order, the second time",
-        "the same pictures in the same order, which a resumed run goes on with",
+        "other images, or another order, the second time",
+        "the same images in the same order, which a resumed run goes on with",
         see,
     )
     for (name, target), (_, again) in zip(first, second, strict=True):
@@ -271,10 +271,10 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
         )
 
 
-def expect_picture(samples: Samples, part: str, channels: int) -> None:
-    """Raise a fault unless the first picture of a part can be loaded; grey too, where it is RGB."""
+def expect_image(samples: Samples, part: str, channels: int) -> None:
+    """Raise a fault unless the first image of a part can be loaded; gray too, where it is RGB."""
     for wanted in (channels, 1) if channels == 3 else (channels,):
-        words = f"to load a picture of the {part} part with {wanted} channels"
+        words = f"to load an image of the {part} part with {wanted} channels"
         with trying(words, see="data.samples.Samples.load"):
             image = samples.load(0, wanted)
         expect(
@@ -289,8 +289,8 @@ def expect_picture(samples: Samples, part: str, channels: int) -> None:
         )
 
 
-def expect_held_out(train: Samples, validation: Samples, channels: int) -> None:
-    """Raise a fault if a training picture is among those that are held out."""
+def expect_validation(train: Samples, validation: Samples, channels: int) -> None:
+    """Raise a fault if a training image is among those that are held out."""
     places = {train.name(i): i for i in range(len(train))}
     for i in range(len(validation)):
         place = places.get(validation.name(i))
@@ -300,7 +300,7 @@ def expect_held_out(train: Samples, validation: Samples, channels: int) -> None:
             not same(train.load(place, channels), validation.load(i, channels)),
             "to read the example data",
             f"{Path(validation.name(i)).name} in both the training and the validation part",
-            "pictures for validation that nothing is trained on",
+            "images for validation that nothing is trained on",
             "task.Task.read",
         )
 

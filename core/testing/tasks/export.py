@@ -21,12 +21,12 @@ from visiongraft.training.evaluation import to_arrays
 check = checks_of(TaskTrial.of)
 
 BATCHES = (1, 2, 5)
-OTHER_SEED = 1  # of pictures that neither training nor the exporter's own proof has seen
+OTHER_SEED = 1  # of images that neither training nor the exporter's own proof has seen
 
 
 @check("task.Task.decode")
 def the_exported_file_agrees(trial: TaskTrial) -> None:
-    """The exported file is proved by its exporter, and agrees on new pictures in other batches."""
+    """The exported file is proved by its exporter, and agrees on new images in other batches."""
     exported = trial.exported()
     graph = trial.trained().model.inference_graph()
     expect(
@@ -37,7 +37,7 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
         "exporter.Exporter.export",
     )
     for images in _stacks(trial):
-        words = f"to run the exported file on {len(images)} new pictures of {images.shape[1:3]}"
+        words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
         with trying(words), torch.inference_mode():
             reference = to_arrays(graph(torch.tensor(images)))
             candidate = exported.opened.run(images)
@@ -75,11 +75,11 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             _as_json(metadata),
             f"the metadata of the task that knows its data and results: {bound}",
         )
-    pictures = [trial.example.splits.train.load(i) for i in range(6)]
+    images = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
-        found = [m.predict(pictures) for m in (trained.model, loaded, exported.opened)]
+        found = [m.predict(images) for m in (trained.model, loaded, exported.opened)]
     for position, (one, other, third) in enumerate(zip(*found, strict=True)):
-        words = f"to predict picture {position} with the trained, the loaded and the exported model"
+        words = f"to predict image {position} with the trained, the loaded and the exported model"
         kinds = [one, other, third] if is_dataclass(third) else [one, other]
         values = [_without_floats(asdict(kind)) for kind in kinds]
         expect(
@@ -92,7 +92,7 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
 
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:
-    """Cut new pictures to common sizes, one stack for each batch size."""
+    """Cut new images to common sizes, one stack for each batch size."""
     samples = trial.read(12, OTHER_SEED).splits.train
     position = 0
     for count in BATCHES:

@@ -53,29 +53,29 @@ def features_stay_untouched(trial: TaskTrial) -> None:
 def decode_is_repeatable(trial: TaskTrial) -> None:
     """Head and decode give equal results when asked twice."""
     network, batch = trial.together(TOGETHER)
-    with seeded(1), trying("to decode a batch of pictures"):
+    with seeded(1), trying("to decode a batch of images"):
         first = trial.decode(network, batch)
-    with seeded(2), trying("to decode the same pictures again"):
+    with seeded(2), trying("to decode the same images again"):
         second = trial.decode(network, batch)
     expect_agreement(
-        network.task, first, second, "to decode the same pictures twice", "equal results"
+        network.task, first, second, "to decode the same images twice", "equal results"
     )
 
 
 @check("task.Task.decode")
 def batch_size_does_not_matter(trial: TaskTrial) -> None:
-    """A picture gives the same alone as among others."""
+    """An image gives the same alone as among others."""
     network, batch = trial.together(TOGETHER)
     together = trial.decode(network, batch)
     for name, values in together.items():
         expect(
             len(values.shape) > 0 and len(values) == TOGETHER,
-            f"to decode {TOGETHER} pictures",
+            f"to decode {TOGETHER} images",
             f"{name!r} of shape {values.shape}",
             "the batch as first dimension",
         )
     for parts in (list(_single(TOGETHER)), [range(2), range(2, TOGETHER)]):
-        words = f"to decode {TOGETHER} pictures in batches of {[len(p) for p in parts]}"
+        words = f"to decode {TOGETHER} images in batches of {[len(p) for p in parts]}"
         with trying(words, "what all together give"):
             each = [trial.decode(network, trial.batch(network, list(p))) for p in parts]
         joined = _joined(each, words)
@@ -83,17 +83,17 @@ def batch_size_does_not_matter(trial: TaskTrial) -> None:
 
 
 @check("task.Task.decode")
-def no_picture_gives_no_result(trial: TaskTrial) -> None:
-    """A batch without pictures is decoded to results of length 0."""
+def no_image_gives_no_result(trial: TaskTrial) -> None:
+    """A batch without images is decoded to results of length 0."""
     network, batch = trial.together(2)
     empty = Batch(batch.images[:0], None, batch.sizes[:0], batch.indices[:0])
-    words = "to decode a batch without pictures, as the last part of a shared set may be"
+    words = "to decode a batch without images, as the last part of a shared set may be"
     some = trial.decode(network, batch)
     with trying(words, "results of length 0"):
         none = trial.decode(network, empty)
         predictions = network.task.predictions(none)
-    # Pictures that are not there have no size, so maps of theirs may have any.
-    axes = slice(0) if network.task.at_picture_size else slice(1, None)
+    # Images that are not there have no size, so maps of theirs may have any.
+    axes = slice(0) if network.task.full_resolution_outputs else slice(1, None)
     expect(
         {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in none.items()}
         == {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in some.items()}
@@ -112,12 +112,12 @@ def no_picture_gives_no_result(trial: TaskTrial) -> None:
 
 
 @check("task.Task.build_head")
-def any_picture_size_works(trial: TaskTrial) -> None:
-    """Odd and non-square pictures are predicted, by networks of square and other input."""
+def any_image_size_works(trial: TaskTrial) -> None:
+    """Odd and non-square images are predicted, by networks of square and other input."""
     random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (*s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
+    images = [random.integers(0, 256, (*s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
     for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
-        words = f"to predict pictures of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
+        words = f"to predict images of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
         try:
             network = trial.network(size)
         except Fault as fault:
@@ -125,13 +125,13 @@ def any_picture_size_works(trial: TaskTrial) -> None:
                 continue  # the backbone takes no such input, whatever the task
             raise
         with trying(words, "one prediction each"):
-            found = TransferModel(network).predict(pictures)
-        expect(len(found) == len(pictures), words, f"{len(found)} predictions", "one each")
+            found = TransferModel(network).predict(images)
+        expect(len(found) == len(images), words, f"{len(found)} predictions", "one each")
 
 
 @check("task.Task.predictions")
 def predictions_are_plain(trial: TaskTrial) -> None:
-    """Each picture gives one dataclass whose fields are JSON values."""
+    """Each image gives one dataclass whose fields are JSON values."""
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     _expect_plain(network.task, decoded, "what an untrained network gives")
@@ -150,18 +150,18 @@ def expect_agreement(
     with trying(f"{tried}, and compare", see="task.Task.compare"):
         found = task.compare(reference, candidate)
     expect(
-        found.difference <= TOLERANCE and not found.flips,
+        found.difference <= TOLERANCE and not found.mismatches,
         tried,
-        f"a relative difference of {found.difference:.1e} and {found.flips} changed decisions",
+        f"a relative difference of {found.difference:.1e} and {found.mismatches} changed decisions",
         expected,
     )
 
 
 def _expect_plain(task: Task, decoded: Arrays, what: str) -> None:
-    words = f"to make predictions of {what} for {TOGETHER} pictures"
+    words = f"to make predictions of {what} for {TOGETHER} images"
     with trying(words):
         found = list(task.predictions(decoded))
-    expect(len(found) == TOGETHER, words, f"{len(found)} of them", "one per picture")
+    expect(len(found) == TOGETHER, words, f"{len(found)} of them", "one per image")
     for one in found:
         expect(
             is_dataclass(one) and not isinstance(one, type),
@@ -190,7 +190,7 @@ DECODE_CHECKS = (
     features_stay_untouched,
     decode_is_repeatable,
     batch_size_does_not_matter,
-    no_picture_gives_no_result,
-    any_picture_size_works,
+    no_image_gives_no_result,
+    any_image_size_works,
     predictions_are_plain,
 )

@@ -18,8 +18,8 @@ from visiongraft.training.freezing import apply_phase
 
 check = checks_of(TaskTrial.of)
 
-REPEATED = 4  # times the same pictures, of which a sum grows as often at least
-MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one picture with itself are new ones
+REPEATED = 4  # times the same images, of which a sum grows as often at least
+MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself are new ones
 
 
 @check("task.Task.build_loss")
@@ -34,7 +34,7 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
         return
     cuts = (range(2), range(2, TOGETHER))
     parts = [losses_of(network, trial.batch(network, list(cut))) for cut in cuts]
-    words = f"to compute the loss of {TOGETHER} pictures, and of 2 and 4 of them"
+    words = f"to compute the loss of {TOGETHER} images, and of 2 and 4 of them"
     for part in parts:
         expect(
             part.keys() == whole.keys(),
@@ -55,11 +55,11 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
 
 @check("task.Task.build_loss")
 def every_single_target_has_a_loss(trial: TaskTrial) -> None:
-    """Each picture alone, also one with an empty target, gives a finite loss and is measured."""
+    """Each image alone, also one with an empty target, gives a finite loss and is measured."""
     network, samples = trial.network(), trial.example.splits.train
     for index in range(len(samples)):
         target = samples.target(index)
-        with trying(f"to compute loss and metrics of one picture with target {target!r}"):
+        with trying(f"to compute loss and metrics of one image with target {target!r}"):
             batch = next(iter(trial.batches(network, samples, [[index]])))
             losses_of(network, batch)
             metrics = network.task.build_metrics()
@@ -108,7 +108,7 @@ def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]
     In evaluation mode, so that nothing is random. Some heads give what their loss needs in training
     mode only; then in that mode, but for batch norm and dropout.
     """
-    words = f"to compute the loss of {len(batch.sizes)} pictures"
+    words = f"to compute the loss of {len(batch.sizes)} images"
     with seeded(seed), torch.no_grad(), trying(words, see="task.Task.training_step"):
         try:
             parts = network.task.training_step(network.eval(), batch)
@@ -142,13 +142,13 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
         near = 1e-3 * max(abs(value), 1e-3)
         expect(
             abs(value - turned[name]) <= near,
-            f"to compute loss part {name!r} of {count} pictures, and of them in another order",
+            f"to compute loss part {name!r} of {count} images, and of them in another order",
             f"{value:.6g} and {turned[name]:.6g}",
             "equal values",
         )
         expect(
             abs(repeated[name]) <= MOST_GROWTH * abs(value) + near,
-            f"to compute loss part {name!r} of {count} pictures, and of each {REPEATED} times",
+            f"to compute loss part {name!r} of {count} images, and of each {REPEATED} times",
             f"{value:.6g} and {repeated[name]:.6g}",
             "a mean over pairs, not a sum, so that it does not grow with the batch",
         )
@@ -156,7 +156,7 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
         differs = differs or abs(value - mean) > near
     expect(
         differs,
-        f"to compute the loss of {count} pictures, and of one half and the other",
+        f"to compute the loss of {count} images, and of one half and the other",
         "a mean over samples",
         "a loss that compares samples with each other, as loss_over_pairs says; else leave it out",
         "task.Task",

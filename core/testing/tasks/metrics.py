@@ -24,21 +24,21 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Metrics.compute")
 def metrics_do_not_depend_on_batches(trial: TaskTrial) -> None:
-    """Metrics are the same however the pictures came in batches, and are JSON values."""
+    """Metrics are the same however the images came in batches, and are JSON values."""
     network, batch = trial.together()
     count = len(batch.sizes)
     everything, single = [range(count)], [range(i, i + 1) for i in range(count)]
     whole = _measured(trial, network, everything)
     for parts, words in (
-        ([range(1), range(1, count)], f"{count} pictures in batches of 1 and {count - 1}"),
-        (single, f"{count} pictures one by one"),
+        ([range(1), range(1, count)], f"{count} images in batches of 1 and {count - 1}"),
+        (single, f"{count} images one by one"),
     ):
         difference = _difference(whole, _measured(trial, network, parts))
         expect(not difference, f"to measure {words}", difference, "the same as all together")
-    # Two processes take turns with the pictures. Tables may be in their order, numbers may not.
+    # Two processes take turns with the images. Tables may be in their order, numbers may not.
     turned = scalars(_measured(trial, network, [range(0, count, 2), range(1, count, 2)]))
     difference = _difference(scalars(whole), turned)
-    words = f"to measure {count} pictures in another order, as two processes do"
+    words = f"to measure {count} images in another order, as two processes do"
     expect(not difference, words, difference, "the same as in their own order")
 
 
@@ -84,7 +84,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
 
 @check("task.Task.compare")
 def compare_sees_differences(trial: TaskTrial) -> None:
-    """Results compared with themselves agree; those changed in one picture or one name do not."""
+    """Results compared with themselves agree; those changed in one image or one name do not."""
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     expect_agreement(network.task, decoded, decoded, "to compare results with themselves", "none")
@@ -93,7 +93,7 @@ def compare_sees_differences(trial: TaskTrial) -> None:
         if values.dtype.kind == "f":
             _expect_seen(trial, batch, (name,), slice(None), f"in which {name!r} is NaN", np.nan)
     for i in range(TOGETHER):
-        words = f"of {TOGETHER} pictures, of which number {i} is changed"
+        words = f"of {TOGETHER} images, of which number {i} is changed"
         _expect_seen(trial, batch, tuple(decoded), slice(i, i + 1), words)
 
 
@@ -151,7 +151,7 @@ def _expect_seen(
             changed[name][rows] = _other(changed[name], value)[rows]
         with trying(tried):
             found = task.compare(reference, changed)
-        if found.flips > 0 or not found.difference <= TOLERANCE:
+        if found.mismatches > 0 or not found.difference <= TOLERANCE:
             return
     raise Fault(
         tried,
@@ -169,7 +169,7 @@ def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
     if ideal is not None and ideal.keys() == decoded.keys():
         yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
     with suppress(Fault):  # other checks tell of it
-        yield trial.decode(trial.by_heart(), batch)
+        yield trial.decode(trial.overfit(), batch)
 
 
 def _other(values: NDArray[Any], value: float | None) -> NDArray[Any]:

@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Fault, checks_of, expect, trying
-from visiongraft.testing.tasks.saving import as_texts, some_pictures
+from visiongraft.testing.tasks.saving import as_texts, some_images
 from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial, same
-from visiongraft.testing.tasks.two_processes import Together, save_pictures, start_together
+from visiongraft.testing.tasks.two_processes import Together, save_images, start_together
 from visiongraft.training.freezing import apply_phase
 
 check = checks_of(TaskTrial.of)
@@ -63,7 +63,7 @@ def another_process_predicts_the_same(trial: TaskTrial) -> None:
     expected += "parameters and buffers, not in the module or the class"
     if isinstance(found, str):
         raise Fault(words, found, expected, "task.Task.bind")
-    here = json.loads(json.dumps(as_texts(trial.trained().model.predict(some_pictures(trial)))))
+    here = json.loads(json.dumps(as_texts(trial.trained().model.predict(some_images(trial)))))
     for one, other in zip(here, found, strict=True):
         expect(_near(json.loads(one), json.loads(other)), words, f"{other}, not {one}", expected)
 
@@ -73,7 +73,7 @@ def _together(trial: TaskTrial) -> Together:
 
     def start() -> Together:
         folder = trial.folder("processes")
-        save_pictures(folder, some_pictures(trial))
+        save_images(folder, some_images(trial))
         with trying("to save the model"):
             trial.trained().model.save(folder / "model")
         settings = {
@@ -82,16 +82,16 @@ def _together(trial: TaskTrial) -> Together:
             "schedule": "linear_probe",
             "epochs": 2,
             "batch_size": _evenly(len(trial.example.splits.train)),
-            **{k: v for k, v in trial.settings.items() if k != "listeners"},
+            **{k: v for k, v in trial.settings.items() if k != "callbacks"},
         }
         return start_together(trial.task, settings, folder, "to train in two processes")
 
     return trial.once("processes", start)  # type: ignore[no-any-return]
 
 
-def _evenly(pictures: int) -> int:
+def _evenly(images: int) -> int:
     """Choose a batch size whose last batch is cut alike for one process and for two."""
-    return next((n for n in (BATCH, 6, 10, 12, 14) if pictures % n not in (2, 3)), BATCH)
+    return next((n for n in (BATCH, 6, 10, 12, 14) if images % n not in (2, 3)), BATCH)
 
 
 def _trains_at_random(trial: TaskTrial) -> bool:

@@ -32,11 +32,11 @@ def a_saved_model_predicts_the_same(trial: TaskTrial) -> None:
         repr(model.task),
         "task.Task.bind",
     )
-    before, after = (as_texts(m.predict(some_pictures(trial))) for m in (model, loaded))
+    before, after = (as_texts(m.predict(some_images(trial))) for m in (model, loaded))
     for one, other in zip(before, after, strict=True):
         expect(
             one == other,
-            "to save a model, load it and predict a picture",
+            "to save a model, load it and predict an image",
             other,
             f"the same as before: {one}",
             "task.Task.build_head",
@@ -56,8 +56,8 @@ def nothing_is_pickled(trial: TaskTrial) -> None:
         expect(not found, words, f"{name} with {found}", expected)
 
 
-def some_pictures(trial: TaskTrial) -> list[Any]:
-    """Load a few pictures to predict."""
+def some_images(trial: TaskTrial) -> list[Any]:
+    """Load a few images to predict."""
     samples = trial.example.splits.train
     return [samples.load(i, trial.channels) for i in range(TOGETHER)]
 

@@ -20,9 +20,9 @@ from visiongraft.testing.report import Fault, NotTried, checks_of, expect, tryin
 from visiongraft.testing.tasks.metrics import best_of, bounds_of
 from visiongraft.testing.tasks.trial import (
     Killed,
+    RunRecorder,
     TaskTrial,
     Trained,
-    Witness,
     headline,
     same,
 )
@@ -33,8 +33,8 @@ check = checks_of(TaskTrial.of)
 
 
 @check("task.Task.build_loss")
-def a_few_pictures_are_learned(trial: TaskTrial) -> None:
-    """The task learns a few pictures by heart: the loss falls and the headline gets near its best."""
+def a_few_images_are_overfit(trial: TaskTrial) -> None:
+    """The task learns a few images by heart: the loss falls and the headline gets near its best."""
     trained = trial.trained()
     task, samples = trained.model.task, trained.run.training
     steps = len(trained.losses)
@@ -43,14 +43,14 @@ def a_few_pictures_are_learned(trial: TaskTrial) -> None:
         sum(part["loss"] for part in some) / tenth
         for some in (trained.losses[:tenth], trained.losses[-tenth:])
     )
-    words = f"to train on {len(samples)} pictures for {steps} steps"
+    words = f"to train on {len(samples)} images for {steps} steps"
     expect(last < first, words, f"a loss that went from {first:.4g} to {last:.4g}", "a falling one")
     before = trial.measure(trial.network(), samples)
-    after = trial.measure(trial.by_heart(), samples)
+    after = trial.measure(trial.overfit(), samples)
     expect(
         _is_near_best(task, before, after),
         words,
-        f"{task.headline} {after:.4g} on those pictures, {before:.4g} without training",
+        f"{task.headline} {after:.4g} on those images, {before:.4g} without training",
         f"a value near {best_of(task):g}: does the loss measure what the headline does, and do the "
         "example data show it?",
         "task.Task.decode",
@@ -60,9 +60,9 @@ def a_few_pictures_are_learned(trial: TaskTrial) -> None:
         least = 0.01 * max(abs(after), abs(mixed_up))  # more than rounding
         expect(
             (after - mixed_up if task.better == "higher" else mixed_up - after) > least,
-            f"{words}, and measure each picture by the target of another one",
+            f"{words}, and measure each image by the target of another one",
             f"{task.headline} {mixed_up:.4g}, no worse than the {after:.4g} of the right targets",
-            "a worse one: results that follow from the picture, not one for all pictures",
+            "a worse one: results that follow from the image, not one for all images",
             "task.Task.build_head",
         )
 
@@ -119,7 +119,7 @@ def a_killed_run_resumes_exactly(trial: TaskTrial) -> None:
 def _kill(trial: TaskTrial, step: int, **settings: Any) -> None:
     words = "to train until killed"
     try:
-        trial.fit(words, witness=Witness(stop_at=step), **settings)
+        trial.fit(words, witness=RunRecorder(stop_at=step), **settings)
     except Killed:
         return
     raise Fault(words, f"a run that ended before step {step}", "as many steps as another run took")
@@ -127,7 +127,7 @@ def _kill(trial: TaskTrial, step: int, **settings: Any) -> None:
 
 @check("task.Task.train_transform")
 def workers_change_nothing(trial: TaskTrial) -> None:
-    """Pictures loaded by a worker process train as those loaded here do."""
+    """Images loaded by a worker process train as those loaded here do."""
     settings: dict[str, Any] = {"schedule": "full", "epochs": 1}
     alone = trial.fit("to train without worker processes", **settings)
     helped = trial.fit("to train with a worker process", workers=1, **settings)
@@ -141,7 +141,7 @@ def workers_change_nothing(trial: TaskTrial) -> None:
 
 @check("task.Task.build_head")
 def replay_changes_nothing(trial: TaskTrial) -> None:
-    """Training on replayed features gives what training on pictures gives."""
+    """Training on replayed features gives what training on images gives."""
     settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 3}
     kind = type(trial.task)
     try:
@@ -191,14 +191,14 @@ def expect_frozen(trial: TaskTrial, schedule: str | Schedule, **more: Any) -> No
     """Raise a fault unless a schedule leaves alone what it freezes."""
     watch = FrozenWatch()
     name = schedule if isinstance(schedule, str) else schedule.name
-    words = f"to train by schedule {name!r} on backbone {trial.normalised}"
-    settings: dict[str, Any] = {"backbone": trial.normalised, "schedule": schedule, "epochs": 2}
+    words = f"to train by schedule {name!r} on backbone {trial.normalized}"
+    settings: dict[str, Any] = {"backbone": trial.normalized, "schedule": schedule, "epochs": 2}
     trial.fit(words, witness=watch, **settings, **more)
     got = f"other values in {', '.join(watch.changed[:3])}"
     expect(not watch.changed, words, got, "frozen tensors as they were")
 
 
-class FrozenWatch(Witness):
+class FrozenWatch(RunRecorder):
     """Keeps a copy of what each phase freezes, and compares at its end; receipts do it by hash."""
 
     def __init__(self) -> None:
@@ -230,15 +230,15 @@ def _is_near_best(task: Any, before: float, after: float) -> bool:
 
 
 def _mixed_up(trial: TaskTrial, samples: Samples) -> float | None:
-    """Measure pictures by the targets of others; nothing where targets fit no other picture."""
-    network, order = trial.by_heart(), torch.randperm(len(samples)).tolist()
+    """Measure images by the targets of others; nothing where targets fit no other image."""
+    network, order = trial.overfit(), torch.randperm(len(samples)).tolist()
     batch = next(iter(trial.batches(network, samples, [range(len(samples))])))
     metrics = network.task.build_metrics()
     try:
         targets = network.task.collate([samples.target(i) for i in order])
         metrics.update(trial.decode(network, batch), targets)
         return headline(network.task, metrics.compute())
-    except Exception:  # whatever a task makes of targets that are too large for their pictures
+    except Exception:  # whatever a task makes of targets that are too large for their images
         return None
 
 
@@ -270,7 +270,7 @@ def _expect_equal(
 
 
 TRAINING_CHECKS = (
-    a_few_pictures_are_learned,
+    a_few_images_are_overfit,
     frozen_stays_frozen,
     equal_runs_are_equal,
     a_killed_run_resumes_exactly,

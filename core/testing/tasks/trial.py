@@ -36,17 +36,17 @@ from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.engine import Run
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
 
-PICTURES = 24
+IMAGES = 24
 TOGETHER = 6  # of them in one batch, to look at closely
 SIZE = 32
 BACKBONE = "simple_cnn"
-NORMALISED = "timm/test_resnet"  # small, with batch norms and five stages
+NORMALIZED = "timm/test_resnet"  # small, with batch norms and five stages
 BATCH = 8
-EPOCHS = 40  # of the run that must learn the pictures by heart
+EPOCHS = 40  # of the run that must learn the images by heart
 
 
 @schedule
-def by_heart(stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3) -> Phases:
+def overfit(stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3) -> Phases:
     """Train everything, without augmentation."""
     yield Phase(epochs, "all", learning_rate, augment=False)
 
@@ -67,7 +67,7 @@ class Example:
 
 
 @dataclass
-class Witness:
+class RunRecorder:
     """Keeps what happened in a run; with ``stop_at``, ends it at that step as a crash would."""
 
     stop_at: int | None = None
@@ -129,7 +129,7 @@ class TaskTrial:
     Args:
         task: The task, or its class if it needs no options.
         backbone: Name of the backbone to train on, without pretrained weights.
-        normalised: Name of the backbone whose batch norms must stay frozen.
+        normalized: Name of the backbone whose batch norms must stay frozen.
         size: Height and width of the network input.
         schedule: What short runs follow.
         exporter: Suffix of the exported file.
@@ -141,14 +141,14 @@ class TaskTrial:
         task: Task | type[Task],
         *,
         backbone: str = BACKBONE,
-        normalised: str = NORMALISED,
+        normalized: str = NORMALIZED,
         size: int = SIZE,
         schedule: str | Schedule = "lp_ft",
         exporter: str = ".onnx",
         **settings: Any,
     ) -> None:
         self.given = task
-        self.backbone, self.normalised = backbone, normalised
+        self.backbone, self.normalized = backbone, normalized
         self.size, self.schedule, self.suffix = size, schedule, exporter
         self.settings = settings
         self._folder = tempfile.TemporaryDirectory(prefix="visiongraft-check-")
@@ -181,15 +181,15 @@ class TaskTrial:
         if "no example" in self._made:
             raise NotTried(f"there are no example data: {self._made['no example']}")
         try:
-            return self.read(PICTURES, seed=0)
+            return self.read(IMAGES, seed=0)
         except Fault as fault:
             self._made["no example"] = fault
             raise
 
-    def read(self, pictures: int, seed: int) -> Example:
+    def read(self, images: int, seed: int) -> Example:
         """Make example data and read them."""
         with trying("to make example data", see="task.Task.example_data"):
-            data = self.task.example_data(self.folder("data"), pictures, seed)
+            data = self.task.example_data(self.folder("data"), images, seed)
         with trying("to read the example data", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
         with trying("to bind the task to the example data", see="task.Task.bind"):
@@ -202,11 +202,11 @@ class TaskTrial:
         return loader.batches([[(i, 0) for i in part] for part in plan])
 
     def batch(self, network: Network, positions: Sequence[int]) -> Batch:
-        """Load some training pictures as one batch, of one size where the network needs that.
+        """Load some training images as one batch, of one size where the network needs that.
 
         Args:
             network: Decodes the batch.
-            positions: Which of the training pictures, or of those of the commonest size; when
+            positions: Which of the training images, or of those of the commonest size; when
                 there are no more of them, from the first one again.
         """
         samples = self.example.splits.train
@@ -217,7 +217,7 @@ class TaskTrial:
 
     @cached_property
     def _alike(self) -> list[int]:
-        """Positions of the training pictures that have the commonest size."""
+        """Positions of the training images that have the commonest size."""
         samples = self.example.splits.train
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index in range(len(samples)):
@@ -225,13 +225,13 @@ class TaskTrial:
         return max(by_size.values(), key=len)
 
     def together(self, count: int | None = None) -> tuple[Network, Batch]:
-        """Give a new network, and the first training pictures as one batch; all if ``None``."""
+        """Give a new network, and the first training images as one batch; all if ``None``."""
         available = len(self.example.splits.train)
         count = available if count is None else count
         if available < count:
             raise Fault(
-                f"to make example data of {PICTURES} pictures",
-                f"{available} training pictures",
+                f"to make example data of {IMAGES} images",
+                f"{available} training images",
                 "most of them",
                 "task.Task.example_data",
             )
@@ -243,7 +243,7 @@ class TaskTrial:
 
     @property
     def channels(self) -> int:
-        """Channels of the pictures."""
+        """Channels of the images."""
         return int(self.settings.get("in_channels", 3))
 
     def network(self, size: tuple[int, int] | None = None) -> Network:
@@ -273,7 +273,7 @@ class TaskTrial:
 
     # ---- runs ----
 
-    def fit(self, tried: str, witness: Witness | None = None, **settings: Any) -> Trained:
+    def fit(self, tried: str, witness: RunRecorder | None = None, **settings: Any) -> Trained:
         """Train on the example data with the real engine.
 
         Args:
@@ -281,7 +281,7 @@ class TaskTrial:
             witness: Listens to the run.
             settings: Settings of ``visiongraft.fit``, besides those that make runs short.
         """
-        witness = witness or Witness()
+        witness = witness or RunRecorder()
         values: dict[str, Any] = {
             "task": self.task,
             "backbone": self.backbone,
@@ -293,10 +293,10 @@ class TaskTrial:
             "replay": False,
             **self.settings,
         }
-        listeners = [witness, *self.settings.get("listeners", ())]
+        callbacks = [witness, *self.settings.get("callbacks", ())]
         data = self.example.data
         with trying(tried), _quiet():
-            model = fit(data, **{**values, **settings, "listeners": listeners})
+            model = fit(data, **{**values, **settings, "callbacks": callbacks})
         assert witness.run is not None
         return Trained(model, witness.run, witness.losses, settings.get("out"))
 
@@ -312,18 +312,18 @@ class TaskTrial:
         return self._made[name]
 
     def trained(self) -> Trained:
-        """Train for long enough to learn the pictures by heart."""
+        """Train for long enough to learn the images by heart."""
         return self.once(  # type: ignore[no-any-return]
             "trained",
             lambda: self.fit(
-                f"to train everything on {len(self.example.splits.train)} pictures",
-                schedule=by_heart,
+                f"to train everything on {len(self.example.splits.train)} images",
+                schedule=overfit,
                 epochs=EPOCHS,
                 out=self.folder("trained") / "run",
             ),
         )
 
-    def by_heart(self) -> Network:
+    def overfit(self) -> Network:
         """Give the network as the last epoch of that run left it: its model is of the best one."""
         folder = self.trained().folder
         assert folder is not None

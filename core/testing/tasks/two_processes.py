@@ -26,7 +26,7 @@ from visiongraft.testing.report import Fault
 
 PROCESSES = 2
 SECONDS = 240
-PICTURES_FILE = "pictures.npz"
+IMAGES_FILE = "images.npz"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Together:
         options: The bound task's options, as each process made them.
         metrics: The best epoch's metrics, as each process saw them.
         weights: A digest of each process's parameters at the end.
-        predictions: One JSON text for each saved picture, as the first process predicted them with
+        predictions: One JSON text for each saved image, as the first process predicted them with
             the saved model before it trained; or the error.
     """
 
@@ -59,7 +59,7 @@ def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: st
     Args:
         task: The task; its class is imported again, by name or from its file.
         settings: Those of ``fit`` in one process, JSON values; ``batch_size`` is of both together.
-        folder: Where to write; holds a saved ``model`` and what ``save_pictures`` saved.
+        folder: Where to write; holds a saved ``model`` and what ``save_images`` saved.
         tried: What this is, for faults.
 
     Returns:
@@ -106,9 +106,9 @@ def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: st
     )
 
 
-def save_pictures(folder: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
-    """Save pictures for the first process to predict."""
-    np.savez(folder / PICTURES_FILE, *pictures)
+def save_images(folder: Path, images: Sequence[NDArray[np.uint8]]) -> None:
+    """Save images for the first process to predict."""
+    np.savez(folder / IMAGES_FILE, *images)
 
 
 def _start(request: str, rank: int, port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -159,7 +159,7 @@ def _import(name: str, file: str | None) -> Any:
 
 def _train(request: dict[str, Any]) -> None:
     from visiongraft.fitting import fit
-    from visiongraft.testing.tasks.trial import PICTURES
+    from visiongraft.testing.tasks.trial import IMAGES
     from visiongraft.training.freezing import digest
 
     kind: Any = _import(request["module"], request["file"])
@@ -174,13 +174,13 @@ def _train(request: dict[str, Any]) -> None:
     data = folder / f"data-{rank}"
     data.mkdir()
     model = fit(
-        task.example_data(data, PICTURES, 0),
+        task.example_data(data, IMAGES, 0),
         task=task,
         weights=None,
         workers=0,
         device="cpu",
         replay=False,
-        listeners=[],
+        callbacks=[],
         out=folder / "run",
         **request["settings"],
     )
@@ -196,10 +196,10 @@ def _train(request: dict[str, Any]) -> None:
 def _predict(kind: type[Task], folder: Path) -> list[str] | str:
     from visiongraft.model import load
 
-    with np.load(folder / PICTURES_FILE) as saved:
-        pictures = list(saved.values())
+    with np.load(folder / IMAGES_FILE) as saved:
+        images = list(saved.values())
     try:
-        found = load(folder / "model", task=kind).predict(pictures)
+        found = load(folder / "model", task=kind).predict(images)
         return [json.dumps(asdict(one)) for one in found]
     except Exception as error:  # a stranger's task may raise anything
         return f"{type(error).__name__}: {error}"

@@ -14,18 +14,18 @@ from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
-    Part,
-    Source,
+    BoxDataset,
+    BoxSplit,
     in_order,
     is_background,
 )
 from visiongraft.plugins.detection.formats.image_files import (
     find_root,
+    image_size,
     one_of_each,
     part_of_name,
-    picture_size,
 )
-from visiongraft.plugins.detection.objects import Annotation, Tally
+from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
 
 FOLDERS = ("annotations", "annotation")
 SHAPE = "a COCO file holds the lists images, annotations and categories"
@@ -58,21 +58,21 @@ def find_files(folder: Path) -> dict[str, Path]:
     return one_of_each((part_of_name(f.parent.name), f) for f in below)
 
 
-def read_coco(files: Mapping[str, Path]) -> Source:
+def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     """Read annotation files.
 
     Args:
         files: By part.
 
     Returns:
-        Pictures with boxes; label names in the order of the first file's category ids.
+        Images with boxes; label names in the order of the first file's category ids.
 
     Raises:
         DataError: A file is damaged or contradicts itself.
     """
-    tally = Tally()
+    tally = AnnotationTally()
     warnings: list[str] = []
-    parts: dict[str, Part] = {}
+    parts: dict[str, BoxSplit] = {}
     names: list[tuple[str, ...]] = []
     groups: list[set[str]] = []
     for part, file in files.items():
@@ -84,7 +84,7 @@ def read_coco(files: Mapping[str, Path]) -> Source:
         if len(found.annotations):
             parts[part] = found
     if not parts:
-        raise DataError(f"{name_some(map(printable, files.values()))}: no picture is listed")
+        raise DataError(f"{name_some(map(printable, files.values()))}: no image is listed")
     used = {n for part in parts.values() for each in part.annotations for n in each.names}
     for group in set.union(*groups) - used:
         if all(
@@ -95,7 +95,7 @@ def read_coco(files: Mapping[str, Path]) -> Source:
                 f"category 0, {group!r}, has no box and is the supercategory of the others, so it "
                 "is no label; the option labels can make it one"
             )
-    return Source(parts, in_order(*names), tuple(warnings), tally)
+    return BoxDataset(parts, in_order(*names), tuple(warnings), tally)
 
 
 def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
@@ -146,9 +146,9 @@ def _read_part(
     content: dict[str, Any],
     categories: Mapping[int, str],
     origin: tuple[str, Path],
-    tally: Tally,
+    tally: AnnotationTally,
     warnings: list[str],
-) -> Part:
+) -> BoxSplit:
     part, file = origin
     images = _images(content, file, warnings)
     rows = defaultdict(list)
@@ -161,7 +161,7 @@ def _read_part(
             rows[key].append(row)
     if strays:
         warnings.append(
-            f"{printable(file)}: {strays.total()} boxes of pictures that are not listed were left "
+            f"{printable(file)}: {strays.total()} boxes of images that are not listed were left "
             f"out: image ids {name_some(map(str, strays))}"
         )
     # Tools on Windows write backslashes, which are no separators elsewhere.
@@ -172,27 +172,27 @@ def _read_part(
         _annotation(rows[key], image, path, categories, file, tally)
         for (key, image), path in zip(images.items(), paths, strict=True)
     ]
-    return Part(FileSamples(paths, [()] * len(paths)), annotations)
+    return BoxSplit(FileSamples(paths, [()] * len(paths)), annotations)
 
 
 def _images(content: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, dict[str, Any]]:
     images: dict[int, dict[str, Any]] = {}
     again = []
     for row in content["images"]:
-        key, name = _integer(row, "id", file, "a picture"), row.get("file_name")
+        key, name = _integer(row, "id", file, "an image"), row.get("file_name")
         if not isinstance(name, str) or not name:
-            raise DataError(f"{printable(file)}: picture {key} has no file_name")
+            raise DataError(f"{printable(file)}: image {key} has no file_name")
         if key in images and images[key]["file_name"] != name:
             raise DataError(
                 f"{printable(file)}: image id {key} is {images[key]['file_name']!r} and {name!r}; "
-                "give each picture its own id"
+                "give each image its own id"
             )
         if key in images:
             again.append(name)
         images.setdefault(key, row)
     if again:
         warnings.append(
-            f"{printable(file)}: {len(again)} pictures that are listed twice were taken once: "
+            f"{printable(file)}: {len(again)} images that are listed twice were taken once: "
             f"{name_some(again)}"
         )
     return images
@@ -204,7 +204,7 @@ def _annotation(
     path: Path,
     categories: Mapping[int, str],
     file: Path,
-    tally: Tally,
+    tally: AnnotationTally,
 ) -> Annotation:
     boxes, names, crowd, areas = [], [], [], []
     for row in rows:
@@ -223,7 +223,7 @@ def _annotation(
         crowd.append(bool(row.get("iscrowd", 0)))
         area = row.get("area")
         areas.append(float(area) if isinstance(area, (int, float)) else None)
-    return Annotation(boxes, names, _size(image) or picture_size(path), crowd, areas)
+    return Annotation(boxes, names, _size(image) or image_size(path), crowd, areas)
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -240,11 +240,11 @@ def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
     return value
 
 
-def _numbers(values: Any, file: Path, picture: str) -> list[float]:
+def _numbers(values: Any, file: Path, image: str) -> list[float]:
     good = isinstance(values, list) and len(values) == 4
     if not good or not all(isinstance(v, (int, float)) for v in values):
         raise DataError(
-            f"{printable(file)}: a box in {picture} has bbox={values!r}; it takes x, y, width and "
+            f"{printable(file)}: a box in {image} has bbox={values!r}; it takes x, y, width and "
             "height in pixels"
         )
     return [float(value) for value in values]

@@ -1,4 +1,4 @@
-"""What the readers of all formats give: pictures with boxes and label names."""
+"""What the readers of all formats give: images with boxes and label names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from visiongraft.data.samples import Samples
-from visiongraft.plugins.detection.objects import Annotation, Tally
+from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pictures and what is annotated on them.
+class BoxSplit:
+    """Images and what is annotated on them.
 
     Attributes:
-        samples: The pictures; their own targets are not used.
+        samples: The images; their own targets are not used.
         annotations: One for each.
     """
 
@@ -23,11 +23,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as it was found.
+class BoxDataset:
+    """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have pictures; a set
+        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
         names: All label names, those without boxes too, in the order of their ids.
         warnings: One line on each thing that was passed over.
@@ -35,15 +35,15 @@ class Source:
         absent: Parts that the data name, and that are not there.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, BoxSplit]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    tally: Tally = field(default_factory=Tally)
+    tally: AnnotationTally = field(default_factory=AnnotationTally)
     absent: tuple[str, ...] = ()
 
 
 BACKGROUND = frozenset({"background", "__background__", "_background_"})
-PASSED_OVER = "boxes labelled as background were left out"
+PASSED_OVER = "boxes labeled as background were left out"
 
 
 def is_background(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Finding picture files, and their sizes without decoding them."""
+"""Finding image files, and their sizes without decoding them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PARTS = {
 }
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """Read a picture's height and width, as it is after EXIF rotation, from its header.
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Read an image's height and width, as it is after EXIF rotation, from its header.
 
     Args:
         path: The file.
@@ -31,16 +31,16 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         Height and width in pixels, or ``None`` if it cannot be read; the core's check says why.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION, 1) in range(5, 9)
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
     except Exception:  # damaged files raise anything
         return None
     return (width, height) if turned else (height, width)
 
 
 def part_of(words: Iterable[str]) -> str | None:
-    """Say which part of a data set a file or folder is by the words in its name.
+    """Say which part of a dataset a file or folder is by the words in its name.
 
     Args:
         words: Such as ``["instances", "train2017"]``.

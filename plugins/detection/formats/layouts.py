@@ -11,21 +11,21 @@ from visiongraft.data.decode import printable
 from visiongraft.data.listing import only_folder
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.coco import find_files, read_coco
-from visiongraft.plugins.detection.formats.dataset import Source
+from visiongraft.plugins.detection.formats.dataset import BoxDataset
 from visiongraft.plugins.detection.formats.voc import read_voc
 from visiongraft.plugins.detection.formats.voc_layouts import find_places, own_place
 from visiongraft.plugins.detection.formats.yolo_config import find_config, read_config
 from visiongraft.plugins.detection.formats.yolo_folders import find_sets, read_sets, refuse_nameless
 
 KNOWN = (
-    "a COCO file (.json) or a folder of them, pictures with Pascal VOC's XML files, or a YOLO "
+    "a COCO file (.json) or a folder of them, images with Pascal VOC's XML files, or a YOLO "
     "folder (data.yaml, or images and labels with classes.txt)"
 )
 
-Read = Callable[[], Source]
+Read = Callable[[], BoxDataset]
 
 
-def read_path(path: Path) -> Source:
+def read_path(path: Path) -> BoxDataset:
     """Read a file or folder in COCO's, Pascal VOC's or YOLO's form.
 
     Args:

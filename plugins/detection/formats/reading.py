@@ -1,4 +1,4 @@
-"""Pictures with boxes, out of every form of data that detection reads."""
+"""Images with boxes, out of every form of data that detection reads."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.images import DatasetSamples, picture_array
+from visiongraft.data.images import DatasetSamples, image_array
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, on_one_line
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
-    Part,
-    Source,
+    BoxDataset,
+    BoxSplit,
     in_order,
     is_background,
 )
 from visiongraft.plugins.detection.formats.layouts import read_path
-from visiongraft.plugins.detection.objects import Annotation, Box, Tally
+from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
 
 TARGET = "a target is {'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
 
 
-def find_source(data: Any) -> Source:
-    """Find pictures, boxes and label names.
+def find_source(data: Any) -> BoxDataset:
+    """Find images, boxes and label names.
 
     Args:
         data: A path in COCO's, Pascal VOC's or YOLO's form, a map-style dataset of (image,
@@ -48,7 +48,7 @@ def find_source(data: Any) -> Source:
             return read_path(Path(data))
         return _read_dataset(data)
     except DataError:
-        found = read_data(data, "boxes")  # asked last: installing a reader changes no data set
+        found = read_data(data, "boxes")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
         by_id = dict(enumerate(found.names)) or None
@@ -56,18 +56,20 @@ def find_source(data: Any) -> Source:
         return replace(source, warnings=found.warnings)
 
 
-def _read_pair(training: Any, validation: Any) -> Source:
+def _read_pair(training: Any, validation: Any) -> BoxDataset:
     """Take the training part of one set and the part of the other that was held out."""
     first, second = find_source(training), find_source(validation)
     if "train" not in first.parts:
-        raise DataError("the training set of the pair has no training pictures")
-    held_out = next(second.parts[p] for p in ("validation", "test", "train") if p in second.parts)
+        raise DataError("the training set of the pair has no training images")
+    validation_set = next(
+        second.parts[p] for p in ("validation", "test", "train") if p in second.parts
+    )
     tally = first.tally
     for what, places in second.tally.places.items():
         tally.counts[what] += second.tally.counts[what]
         tally.places[what] += places
-    return Source(
-        {"train": first.parts["train"], "validation": held_out},
+    return BoxDataset(
+        {"train": first.parts["train"], "validation": validation_set},
         in_order(first.names, second.names),
         (*first.warnings, *second.warnings),
         tally,
@@ -77,8 +79,8 @@ def _read_pair(training: Any, validation: Any) -> Source:
 # ---- datasets ----
 
 
-def _read_dataset(dataset: Any) -> Source:
-    """Get every item once: the size of a picture is known only from the picture itself."""
+def _read_dataset(dataset: Any) -> BoxDataset:
+    """Get every item once: the size of an image is known only from the image itself."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         kind = type(dataset).__name__
         raise DataError(f"data is a path or a dataset with __len__ and __getitem__, not {kind}")
@@ -90,12 +92,12 @@ def _read_dataset(dataset: Any) -> Source:
     for i in range(len(dataset)):
         image, target = _item(dataset, i)
         targets.append(target)
-        height, width = picture_array(image, f"item {i}").shape[:2]
+        height, width = image_array(image, f"item {i}").shape[:2]
         sizes.append((height, width))
     return _convert({"train": samples}, {"train": targets}, {"train": sizes}, names)
 
 
-def _from_samples(parts: Mapping[str, Samples], names: Mapping[int, str] | None) -> Source:
+def _from_samples(parts: Mapping[str, Samples], names: Mapping[int, str] | None) -> BoxDataset:
     targets = {p: [s.target(i) for i in range(len(s))] for p, s in parts.items()}
     sizes: dict[str, list[tuple[int, int]]] = {}
     for part, samples in parts.items():
@@ -109,8 +111,8 @@ def _convert(
     targets: Mapping[str, Sequence[Any]],
     sizes: Mapping[str, Sequence[tuple[int, int]]],
     names: Mapping[int, str] | None,
-) -> Source:
-    tally = Tally()
+) -> BoxDataset:
+    tally = AnnotationTally()
     found = {}
     seen: set[str] = set()
     for part, samples in parts.items():
@@ -118,10 +120,10 @@ def _convert(
             _annotation(target, size, names, samples.name(i), tally)
             for i, (target, size) in enumerate(zip(targets[part], sizes[part], strict=True))
         ]
-        found[part] = Part(samples, annotations)
+        found[part] = BoxSplit(samples, annotations)
         seen.update(name for each in annotations for name in each.names)
     known = tuple(names.values()) if names is not None else ()
-    return Source(found, in_order(known, _sorted(seen)), (), tally)
+    return BoxDataset(found, in_order(known, _sorted(seen)), (), tally)
 
 
 def _item(dataset: Any, index: int) -> tuple[Any, Any]:
@@ -154,7 +156,7 @@ def _annotation(
     size: tuple[int, int],
     names: Mapping[int, str] | None,
     where: str,
-    tally: Tally,
+    tally: AnnotationTally,
 ) -> Annotation:
     if not isinstance(target, Mapping) or not {"boxes", "labels"} <= target.keys():
         raise DataError(f"{where}: the target is {type(target).__name__}; {TARGET}")

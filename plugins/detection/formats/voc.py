@@ -1,4 +1,4 @@
-"""The XML files of Pascal VOC: one file of boxes for each picture."""
+"""The XML files of Pascal VOC: one file of boxes for each image."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import files_in, is_picture
+from visiongraft.data.listing import files_in, is_image
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
-    Part,
-    Source,
+    BoxDataset,
+    BoxSplit,
     in_order,
     is_background,
 )
-from visiongraft.plugins.detection.formats.image_files import part_of, part_of_name, picture_size
-from visiongraft.plugins.detection.formats.voc_layouts import Pictures, Place
-from visiongraft.plugins.detection.objects import Annotation, Box, Tally
+from visiongraft.plugins.detection.formats.image_files import image_size, part_of, part_of_name
+from visiongraft.plugins.detection.formats.voc_layouts import ImageIndex, Place
+from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(places: Sequence[Place], warnings: Sequence[str] = ()) -> Source:
+def read_voc(places: Sequence[Place], warnings: Sequence[str] = ()) -> BoxDataset:
     """Read XML files.
 
     Coordinates are taken as they are written. Objects marked as difficult count as crowd regions:
@@ -38,44 +38,44 @@ def read_voc(places: Sequence[Place], warnings: Sequence[str] = ()) -> Source:
         warnings: What was passed over before.
 
     Returns:
-        Pictures with boxes; label names in alphabetical order.
+        Images with boxes; label names in alphabetical order.
 
     Raises:
         DataError: A file is missing or damaged.
     """
-    tally = Tally()
+    tally = AnnotationTally()
     said = list(warnings)
-    parts: dict[str, Part] = {}
+    parts: dict[str, BoxSplit] = {}
     for place in places:
         for part, rows in _read_place(place, tally, said).items():
             paths, annotations = zip(*rows, strict=True)
-            parts[part] = Part(FileSamples(paths, [()] * len(paths)), annotations)
+            parts[part] = BoxSplit(FileSamples(paths, [()] * len(paths)), annotations)
     if not parts:
-        raise DataError(f"{printable(places[0].lists)}: no picture is listed")
+        raise DataError(f"{printable(places[0].lists)}: no image is listed")
     names = {n for part in parts.values() for each in part.annotations for n in each.names}
-    return Source(parts, in_order(sorted(names)), tuple(said), tally)
+    return BoxDataset(parts, in_order(sorted(names)), tuple(said), tally)
 
 
 def _read_place(
-    place: Place, tally: Tally, warnings: list[str]
+    place: Place, tally: AnnotationTally, warnings: list[str]
 ) -> dict[str, list[tuple[Path, Annotation]]]:
-    """Read the XML files of one place; gives pictures with boxes by part."""
-    pictures = Pictures(place.pictures)
+    """Read the XML files of one place; gives images with boxes by part."""
+    images = ImageIndex(place.images)
     found: dict[str, list[tuple[Path, Annotation]]] = {}
-    unlisted = set(pictures.files)
-    for part, files in _files(place, pictures).items():
+    unlisted = set(images.files)
+    for part, files in _files(place, images).items():
         for file in files:
             key = _key(file, place)
             annotation, name = _read_file(file, tally)
-            listed = pictures.find(key)
+            listed = images.find(key)
             unlisted.discard(listed or "")
-            path = pictures.files[listed] if listed else place.pictures / (name or f"{key}.jpg")
+            path = images.files[listed] if listed else place.images / (name or f"{key}.jpg")
             if annotation.size is None:
-                annotation = replace(annotation, size=picture_size(path))
+                annotation = replace(annotation, size=image_size(path))
             found.setdefault(part, []).append((path, annotation))
     if unlisted:
         warnings.append(
-            f"{len(unlisted)} pictures in {printable(place.pictures)} are in no list or have no "
+            f"{len(unlisted)} images in {printable(place.images)} are in no list or have no "
             f"annotation, and are passed over: {name_some(sorted(unlisted))}"
         )
     return found
@@ -85,8 +85,8 @@ def _key(file: Path, place: Place) -> str:
     return file.relative_to(place.annotations).with_suffix("").as_posix()
 
 
-def _files(place: Place, pictures: Pictures) -> dict[str, list[Path]]:
-    """Divide XML files: by place, else by lists, else by the folders of XML files or pictures."""
+def _files(place: Place, images: ImageIndex) -> dict[str, list[Path]]:
+    """Divide XML files: by place, else by lists, else by the folders of XML files or images."""
     if place.part is not None:
         return {place.part: list(place.files)}
     listed = _lists(place.lists)
@@ -95,7 +95,7 @@ def _files(place: Place, pictures: Pictures) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for file in place.files:
         key = _key(file, place)
-        tops = [k.split("/")[0] for k in (key, pictures.find(key) or "") if "/" in k]
+        tops = [k.split("/")[0] for k in (key, images.find(key) or "") if "/" in k]
         part = next(filter(None, map(part_of_name, tops)), "train")
         found.setdefault(part, []).append(file)
     return found
@@ -122,14 +122,14 @@ def _name(line: str, known: Container[str]) -> str:
     """Read a line of a list: a name, maybe with a suffix, and maybe one more word."""
     if line in known:
         return line
-    if is_picture(Path(line)) and line.rpartition(".")[0] in known:
+    if is_image(Path(line)) and line.rpartition(".")[0] in known:
         return line.rpartition(".")[0]
     beside = re.fullmatch(r"(.+?)\s+\S+", line)
     return beside[1] if beside and beside[1] in known else line.split()[0]
 
 
-def _read_file(file: Path, tally: Tally) -> tuple[Annotation, str]:
-    """Read one XML file; gives the picture's file name too."""
+def _read_file(file: Path, tally: AnnotationTally) -> tuple[Annotation, str]:
+    """Read one XML file; gives the image's file name too."""
     try:
         root = ElementTree.fromstring(file.read_bytes())
     except OSError as error:

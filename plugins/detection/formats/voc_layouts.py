@@ -1,4 +1,4 @@
-"""Where the XML files and the pictures of Pascal VOC lie, in its own folders and in others."""
+"""Where the XML files and the images of Pascal VOC lie, in its own folders and in others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visiongraft.data.listing import (
     files_below,
     files_in,
     folders_named,
-    list_pictures,
+    list_images,
     subfolders,
     year_folder,
 )
@@ -19,45 +19,45 @@ from visiongraft.plugins.detection.formats.image_files import one_of_each, part_
 
 # Names of folders in small letters; of two that are there the first one counts.
 ANNOTATIONS = ("annotations", "annotation", "labels", "label", "xml", "xmls")
-PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "data")
+IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "data")
 LISTS = "ImageSets/Main"
 
 
 @dataclass(frozen=True)
 class Place:
-    """XML files and their pictures.
+    """XML files and their images.
 
     Attributes:
         annotations: The folder of the XML files.
-        pictures: That of the pictures, maybe the same.
+        images: That of the images, maybe the same.
         files: The XML files.
         lists: The folder of the lists that may divide them.
         part: The part that they all are of, or ``None`` if lists or folders below may divide them.
     """
 
     annotations: Path
-    pictures: Path
+    images: Path
     files: tuple[Path, ...]
     lists: Path
     part: str | None = None
 
 
 @dataclass
-class Pictures:
-    """Finds the picture of an XML file, in a folder and below."""
+class ImageIndex:
+    """Finds the image of an XML file, in a folder and below."""
 
     folder: Path
     files: dict[str, Path] = field(default_factory=dict)
     by_stem: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for path in list_pictures(self.folder) if self.folder.is_dir() else []:
+        for path in list_images(self.folder) if self.folder.is_dir() else []:
             key = path.relative_to(self.folder).with_suffix("").as_posix()
             self.files[key] = path
             self.by_stem.setdefault(path.stem, []).append(key)
 
     def find(self, key: str) -> str | None:
-        """Find a picture by the name that its XML file has below its folder, or by its stem."""
+        """Find an image by the name that its XML file has below its folder, or by its stem."""
         if key in self.files:
             return key
         alike = self.by_stem.get(key.rsplit("/", 1)[-1], [])
@@ -73,13 +73,13 @@ def own_place(folder: Path) -> Place | None:
     Returns:
         Their place, or ``None``.
     """
-    annotations, pictures = folder / "Annotations", folder / "JPEGImages"
-    files = files_in(annotations, ".xml") if pictures.is_dir() else []
-    return Place(annotations, pictures, tuple(files), folder / LISTS) if files else None
+    annotations, images = folder / "Annotations", folder / "JPEGImages"
+    files = files_in(annotations, ".xml") if images.is_dir() else []
+    return Place(annotations, images, tuple(files), folder / LISTS) if files else None
 
 
 def find_places(folder: Path, warnings: list[str]) -> list[Place]:
-    """Find XML files with pictures.
+    """Find XML files with images.
 
     In this order: in two folders, or both in ``folder`` itself; both in each of the folders
     ``train``, ``val`` and ``test``; in the only folder such as ``VOC2012`` below.
@@ -96,7 +96,7 @@ def find_places(folder: Path, warnings: list[str]) -> list[Place]:
     """
     whole = _place(folder, None, warnings)
     if whole is not None:
-        used = (whole.annotations, whole.pictures)
+        used = (whole.annotations, whole.images)
         left = [p.annotations for p in _divided(folder, []) if p.annotations not in used]
         if left:
             warnings.append(
@@ -127,21 +127,21 @@ def _place(folder: Path, part: str | None, warnings: list[str]) -> Place | None:
                 f"{printable(folder)} is read by {annotations.name}; XML files in other folders "
                 f"are passed over: {named}"
             )
-        candidates = [p for p in folders_named(folder, PICTURES) if p != annotations]
-        holding = [p for p in candidates if list_pictures(p)]
+        candidates = [p for p in folders_named(folder, IMAGES) if p != annotations]
+        holding = [p for p in candidates if list_images(p)]
         if len(holding) > 1:
             named = name_some(printable(p.name) for p in holding[1:])
             warnings.append(
-                f"the pictures of {printable(annotations)} are taken from {holding[0].name}; other "
+                f"the images of {printable(annotations)} are taken from {holding[0].name}; other "
                 f"folders are passed over: {named}"
             )
-        pictures = next(iter([*holding, *candidates[:1]]), folder)
-        return Place(annotations, pictures, tuple(found[annotations]), folder / LISTS, part)
+        images = next(iter([*holding, *candidates[:1]]), folder)
+        return Place(annotations, images, tuple(found[annotations]), folder / LISTS, part)
     files = files_in(folder, ".xml")
-    for pictures in (folder, *folders_named(folder, PICTURES)) if files else ():
-        stems = {path.stem for path in files_in(pictures, *IMAGE_SUFFIXES)}
+    for images in (folder, *folders_named(folder, IMAGES)) if files else ():
+        stems = {path.stem for path in files_in(images, *IMAGE_SUFFIXES)}
         if any(file.stem in stems for file in files):
-            return Place(folder, pictures, tuple(files), folder / LISTS, part)
+            return Place(folder, images, tuple(files), folder / LISTS, part)
     return None
 
 

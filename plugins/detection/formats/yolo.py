@@ -1,4 +1,4 @@
-"""YOLO's text files: one line per box, in shares of the picture's width and height."""
+"""YOLO's text files: one line per box, in shares of the image's width and height."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
-    Part,
-    Source,
+    BoxDataset,
+    BoxSplit,
     in_order,
     is_background,
 )
-from visiongraft.plugins.detection.formats.image_files import picture_size
-from visiongraft.plugins.detection.objects import Annotation, Box, Tally
+from visiongraft.plugins.detection.formats.image_files import image_size
+from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-LINE = "a line takes class id, centre x, centre y, width and height, the last four in 0..1"
+LINE = "a line takes class id, center x, center y, width and height, the last four in 0..1"
 
 
-def read_pictures(
-    pictures: Mapping[str, list[Path]],
+def read_images(
+    images: Mapping[str, list[Path]],
     names: Mapping[int, str],
     file: Path,
     warnings: Sequence[str] = (),
     absent: Sequence[str] = (),
-) -> Source:
-    """Read the label files of pictures.
+) -> BoxDataset:
+    """Read the label files of images.
 
     Args:
-        pictures: By part.
+        images: By part.
         names: Label names by class id.
         file: Where those are from.
         warnings: What was passed over before.
         absent: Parts that should be there and are not.
 
     Returns:
-        Pictures with boxes; label names in the order of their class ids.
+        Images with boxes; label names in the order of their class ids.
 
     Raises:
-        DataError: There are no pictures, or a label file is damaged.
+        DataError: There are no images, or a label file is damaged.
     """
-    tally, labels = Tally(), _LabelFiles()
+    tally, labels = AnnotationTally(), _LabelFiles()
     parts = {
-        part: Part(
+        part: BoxSplit(
             FileSamples(paths, [()] * len(paths)),
             [_annotation(path, labels.find(path), names, file, tally) for path in paths],
         )
-        for part, paths in pictures.items()
+        for part, paths in images.items()
         if paths
     }
     if not parts:
-        raise DataError(f"{printable(file)}: there are no pictures")
+        raise DataError(f"{printable(file)}: there are no images")
     said = list(warnings)
     lost = labels.unused()
     if lost:
         said.append(
-            f"{len(lost)} label files without a picture are passed over: "
+            f"{len(lost)} label files without an image are passed over: "
             f"{name_some(printable(path) for path in lost)}"
         )
     order = in_order([names[i] for i in sorted(names)])
-    return Source(parts, order, tuple(said), tally, tuple(absent))
+    return BoxDataset(parts, order, tuple(said), tally, tuple(absent))
 
 
 def names_by_id(names: Any, file: Path) -> dict[int, str]:
@@ -110,17 +110,17 @@ def text_lines(file: Path) -> list[str]:
 
 @dataclass
 class _LabelFiles:
-    """Finds the label files of pictures, listing each folder once."""
+    """Finds the label files of images, listing each folder once."""
 
     folders: dict[Path, Path] = field(default_factory=dict)
     files: dict[Path, dict[str, Path]] = field(default_factory=dict)
     used: set[Path] = field(default_factory=set)
 
-    def find(self, picture: Path) -> Path | None:
-        folder = self.folders.setdefault(picture.parent, _labels_folder(picture.parent))
+    def find(self, image: Path) -> Path | None:
+        folder = self.folders.setdefault(image.parent, _labels_folder(image.parent))
         if folder not in self.files:
             self.files[folder] = {path.stem: path for path in files_in(folder, ".txt")}
-        found = self.files[folder].get(picture.stem)
+        found = self.files[folder].get(image.stem)
         if found is not None:
             self.used.add(found)
         return found
@@ -130,26 +130,26 @@ class _LabelFiles:
         return sorted(path for path in files - self.used if path.name not in NAME_FILES)
 
 
-def _labels_folder(pictures: Path) -> Path:
+def _labels_folder(images: Path) -> Path:
     """Give the folder of the labels: ``images`` becomes ``labels`` where it comes last.
 
-    Where there is none, they lie beside the pictures.
+    Where there is none, they lie beside the images.
     """
-    parts = list(pictures.parts)
+    parts = list(images.parts)
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].lower() == "images":
             above = Path(*parts[:i])
             labels = folders_named(above, ("labels",)) if above.is_dir() else []
             folder = Path(*labels[:1], *parts[i + 1 :])
-            return folder if labels and folder.is_dir() else pictures
-    return pictures
+            return folder if labels and folder.is_dir() else images
+    return images
 
 
 def _annotation(
-    picture: Path, labels: Path | None, names: Mapping[int, str], file: Path, tally: Tally
+    image: Path, labels: Path | None, names: Mapping[int, str], file: Path, tally: AnnotationTally
 ) -> Annotation:
-    """Read the boxes of one picture; no label file means no boxes."""
-    size = picture_size(picture)
+    """Read the boxes of one image; no label file means no boxes."""
+    size = image_size(image)
     if size is None or labels is None:
         return Annotation((), (), size)
     boxes: list[Box] = []
@@ -163,7 +163,7 @@ def _annotation(
                 f"{name_some(map(str, sorted(names)))}"
             )
         if is_background(names[label]):
-            tally.add(PASSED_OVER, printable(picture))
+            tally.add(PASSED_OVER, printable(image))
             continue
         boxes.append(box)
         found.append(names[label])

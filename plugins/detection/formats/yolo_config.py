@@ -1,4 +1,4 @@
-"""YOLO's ``data.yaml``: where the pictures of each part are, and the names of the classes."""
+"""YOLO's ``data.yaml``: where the images of each part are, and the names of the classes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
-from visiongraft.plugins.detection.formats.dataset import Source
-from visiongraft.plugins.detection.formats.yolo import names_by_id, read_pictures, text_lines
+from visiongraft.plugins.detection.formats.dataset import BoxDataset
+from visiongraft.plugins.detection.formats.yolo import names_by_id, read_images, text_lines
 
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 KEYS = (("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
@@ -21,16 +21,16 @@ def find_config(folder: Path) -> Path | None:
     return next((folder / name for name in CONFIGS if (folder / name).is_file()), None)
 
 
-def read_config(file: Path) -> Source:
-    """Read a data set by its ``data.yaml``.
+def read_config(file: Path) -> BoxDataset:
+    """Read a dataset by its ``data.yaml``.
 
     Args:
-        file: Names ``train``, ``val`` and ``test`` folders or lists of pictures, relative to
+        file: Names ``train``, ``val`` and ``test`` folders or lists of images, relative to
             ``path`` or to itself, and the ``names`` of the classes as a list or by class id, or
             only their number ``nc``.
 
     Returns:
-        Pictures with boxes; label names in the order of their class ids. Parts but the training
+        Images with boxes; label names in the order of their class ids. Parts but the training
         part may be missing, which is said.
 
     Raises:
@@ -39,24 +39,24 @@ def read_config(file: Path) -> Source:
     config = _load(file)
     warnings: list[str] = []
     names = _names(config, file, warnings)
-    pictures: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     absent: list[str] = []
     for key, part in KEYS:
         for place in _places(config, key, file):
             found = _find(place, config, file)
-            listed = [] if found is None else _pictures(found, _base(config, file))
+            listed = [] if found is None else _images(found, _base(config, file))
             if not listed:
-                problem = "does not exist" if found is None else "holds no pictures"
+                problem = "does not exist" if found is None else "holds no images"
                 line = f"{printable(file)} names {place}, which {problem}"
                 if part == "train":
-                    raise DataError(f"{line}; give the training pictures")
+                    raise DataError(f"{line}; give the training images")
                 absent.append(part)
                 warnings.append(f"{line}; for the {part} part it is passed over")
-            pictures.setdefault(part, []).extend(listed)
-    absent = [part for part in dict.fromkeys(absent) if not pictures[part]]
+            images.setdefault(part, []).extend(listed)
+    absent = [part for part in dict.fromkeys(absent) if not images[part]]
     if "validation" in absent:
-        warnings.append("training pictures are held out instead of the validation part")
-    return read_pictures(pictures, names, file, warnings, absent)
+        warnings.append("training images are held out instead of the validation part")
+    return read_images(images, names, file, warnings, absent)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -111,10 +111,10 @@ def _find(place: str, config: dict[str, Any], file: Path) -> Path | None:
     return None
 
 
-def _pictures(found: Path, base: Path) -> list[Path]:
-    """List the pictures of a folder, or those in a list file."""
+def _images(found: Path, base: Path) -> list[Path]:
+    """List the images of a folder, or those in a list file."""
     if found.is_dir():
-        return list_pictures(found)
+        return list_images(found)
     return [_listed(line, found, base) for line in text_lines(found)]
 
 

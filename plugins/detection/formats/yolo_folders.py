@@ -1,4 +1,4 @@
-"""YOLO's pictures and label files without a ``data.yaml``: the folders say the parts."""
+"""YOLO's images and label files without a ``data.yaml``: the folders say the parts."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import files_in, folders_named, list_pictures, subfolders
+from visiongraft.data.listing import files_in, folders_named, list_images, subfolders
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import Source
+from visiongraft.plugins.detection.formats.dataset import BoxDataset
 from visiongraft.plugins.detection.formats.image_files import one_of_each, part_of, part_of_name
 from visiongraft.plugins.detection.formats.yolo import (
     NAME_FILES,
     names_by_id,
-    read_pictures,
+    read_images,
     text_lines,
 )
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Pictures that have label files, and the file that names the classes.
+    """Images that have label files, and the file that names the classes.
 
     Attributes:
-        pictures: By part.
+        images: By part.
         names: The file.
         warnings: One line on each thing that was passed over.
     """
 
-    pictures: dict[str, list[Path]]
+    images: dict[str, list[Path]]
     names: Path
     warnings: tuple[str, ...] = ()
 
 
 def find_sets(folder: Path) -> Sets | None:
-    """Find pictures with label files.
+    """Find images with label files.
 
     In this order: in ``images`` and ``labels``, each with or without part folders; in both of them
     or side by side in ``train``, ``val`` and ``test``; side by side in ``folder`` itself.
@@ -51,37 +51,37 @@ def find_sets(folder: Path) -> Sets | None:
     """
     warnings: list[str] = []
     if _is_pair(folder):
-        places, pictures = [folder], _divided(_images(folder), warnings)
+        places, images = [folder], _divided(_images(folder), warnings)
     else:
         found = _parts(folder)
-        places, pictures = list(found.values()), {p: _pictures(f) for p, f in found.items()}
+        places, images = list(found.values()), {p: _image_files(f) for p, f in found.items()}
         if not found and _is_flat(folder):
-            places, pictures = [folder], {"train": files_in(folder, *IMAGE_SUFFIXES)}
+            places, images = [folder], {"train": files_in(folder, *IMAGE_SUFFIXES)}
     files = [file for place in dict.fromkeys([folder, *places]) for file in _name_files(place)]
-    if not pictures or not files:
+    if not images or not files:
         return None
     for file in files[1:]:
         if text_lines(file) != text_lines(files[0]):
             raise DataError(
                 f"{printable(files[0])} and {printable(file)} name different classes; keep one"
             )
-    return Sets(pictures, files[0], tuple(warnings))
+    return Sets(images, files[0], tuple(warnings))
 
 
-def read_sets(sets: Sets) -> Source:
+def read_sets(sets: Sets) -> BoxDataset:
     """Read what ``find_sets`` found.
 
     Args:
-        sets: Pictures by part, and the file with the class names, one a line.
+        sets: Images by part, and the file with the class names, one a line.
 
     Returns:
-        Pictures with boxes; label names in the order of their class ids.
+        Images with boxes; label names in the order of their class ids.
 
     Raises:
         DataError: Something is missing or damaged.
     """
     names = names_by_id(text_lines(sets.names), sets.names)
-    return read_pictures(sets.pictures, names, sets.names, sets.warnings)
+    return read_images(sets.images, names, sets.names, sets.warnings)
 
 
 def refuse_nameless(folder: Path) -> None:
@@ -113,7 +113,7 @@ def _is_pair(folder: Path) -> bool:
 
 
 def _is_flat(folder: Path) -> bool:
-    """Say whether some picture has a label file beside it."""
+    """Say whether some image has a label file beside it."""
     stems = {path.stem for path in files_in(folder, ".txt")}
     return any(path.stem in stems for path in files_in(folder, *IMAGE_SUFFIXES))
 
@@ -123,16 +123,16 @@ def _parts(folder: Path) -> dict[str, Path]:
     return one_of_each((part, p) for part, p in below if _is_pair(p) or _is_flat(p))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _image_files(folder: Path) -> list[Path]:
     if _is_pair(folder):
-        return list_pictures(_images(folder))
+        return list_images(_images(folder))
     return files_in(folder, *IMAGE_SUFFIXES)
 
 
 def _divided(images: Path, warnings: list[str]) -> dict[str, list[Path]]:
     folders = subfolders(images)
     parts = {part: p for p in folders if (part := part_of([p.name]))}
-    left = [p.name for p in folders if p not in parts.values() and list_pictures(p)]
+    left = [p.name for p in folders if p not in parts.values() and list_images(p)]
     if parts and (left or files_in(images, *IMAGE_SUFFIXES)):
         left += [p.name for p in files_in(images, *IMAGE_SUFFIXES)]
         named = name_some(map(printable, left))
@@ -140,5 +140,5 @@ def _divided(images: Path, warnings: list[str]) -> dict[str, list[Path]]:
             f"{printable(images)} is read by {' and '.join(p.name for p in parts.values())}; "
             f"passed over: {named}"
         )
-    pictures = {part: list_pictures(place) for part, place in parts.items()}
-    return pictures or {"train": list_pictures(images)}
+    listed = {part: list_images(place) for part, place in parts.items()}
+    return listed or {"train": list_images(images)}

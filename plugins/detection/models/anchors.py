@@ -80,6 +80,6 @@ def by_anchor(values: Tensor, columns: int) -> Tensor:
     Returns:
         (N, H * W * anchors of a cell, columns), in the order of the anchors.
     """
-    pictures, channels, height, width = values.shape
+    images, channels, height, width = values.shape
     count = height * width * (channels // columns)
-    return values.permute(0, 2, 3, 1).reshape(pictures, count, columns)
+    return values.permute(0, 2, 3, 1).reshape(images, count, columns)

@@ -26,7 +26,7 @@ from torchvision.models.detection.retinanet import (
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
-from visiongraft.plugins.detection.models.pyramid import Pyramid
+from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, select, strongest
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
@@ -39,8 +39,8 @@ SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
 GROUPS = 32  # of group norm in the head: without it, a few hundred steps learn little
 ANCHOR = 4  # strides; RetinaNet's smallest anchor of a level
-REACH = 2.0  # strides; how far FCOS believes the sides of an object to be before it has learnt
-CENTRE = 1.5  # strides; a cell of FCOS answers for an object whose centre is at most this far
+REACH = 2.0  # strides; how far FCOS believes the sides of an object to be before it has learned
+CENTER = 1.5  # strides; a cell of FCOS answers for an object whose center is at most this far
 
 
 class RetinaNetLayers(nn.Module):
@@ -54,7 +54,7 @@ class RetinaNetLayers(nn.Module):
 
     def __init__(self, backbone: Backbone, labels: int, width: int) -> None:
         super().__init__()
-        self.pyramid = Pyramid(backbone, width, STRIDE, further="deepest")
+        self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="deepest")
         levels = self.pyramid.levels
         sizes = tuple(tuple(int(ANCHOR * g.stride * s) for s in SCALES) for g in levels)
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
@@ -97,10 +97,10 @@ class RetinaNetLoss(nn.Module):
 
         Args:
             outputs: What ``RetinaNetLayers`` gave.
-            targets: What ``Objects.tensors`` gave, one for each picture.
+            targets: What ``Objects.tensors`` gave, one for each image.
 
         Returns:
-            ``classification`` and ``bbox_regression``, means over the pictures.
+            ``classification`` and ``bbox_regression``, means over the images.
         """
         anchors = torch.cat(level_anchors(outputs))
         own = [scaled_boxes(target, outputs["size"]) for target in targets]
@@ -128,7 +128,7 @@ class FcosLayers(nn.Module):
 
     def __init__(self, backbone: Backbone, labels: int, width: int) -> None:
         super().__init__()
-        self.pyramid = Pyramid(backbone, width, STRIDE, further="last")
+        self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="last")
         levels = self.pyramid.levels
         sizes = tuple((int(level.stride),) for level in levels)
         generator = AnchorGenerator(sizes, ((1.0,),) * len(levels))
@@ -148,26 +148,26 @@ class FcosLayers(nn.Module):
             ``bbox_ctrness`` (N, A, 1), and what ``Anchors.outputs`` gives.
         """
         labels, boxes = self.head.classification_head, self.head.regression_head
-        logits, codes, centres = [], [], []
+        logits, codes, centers = [], [], []
         for x in self.pyramid(features):
             logits.append(by_anchor(labels.cls_logits(labels.conv(x)), labels.num_classes))
             shared = boxes.conv(x)
             codes.append(by_anchor(F.relu(boxes.bbox_reg(shared)), 4))
-            centres.append(by_anchor(boxes.bbox_ctrness(shared), 1))
+            centers.append(by_anchor(boxes.bbox_ctrness(shared), 1))
         return {
             "cls_logits": torch.cat(logits, 1),
             "bbox_regression": torch.cat(codes, 1),
-            "bbox_ctrness": torch.cat(centres, 1),
+            "bbox_ctrness": torch.cat(centers, 1),
             **self.anchors.outputs(),
         }
 
 
 class FcosLoss(nn.Module):
-    """Focal loss on the labels, GIoU on the boxes, cross-entropy on centres, as in torchvision.
+    """Focal loss on the labels, GIoU on the boxes, cross-entropy on centers, as in torchvision.
 
-    torchvision divides the sums over a batch by all its matched cells. Here each picture's sums are
-    divided by its own, and pictures are averaged: only so do accumulated gradients and several
-    processes give what one large batch gives. For a single picture the two are the same.
+    torchvision divides the sums over a batch by all its matched cells. Here each image's sums are
+    divided by its own, and images are averaged: only so do accumulated gradients and several
+    processes give what one large batch gives. For a single image the two are the same.
     """
 
     def forward(
@@ -177,17 +177,17 @@ class FcosLoss(nn.Module):
 
         Args:
             outputs: What ``FcosLayers`` gave.
-            targets: What ``Objects.tensors`` gave, one for each picture.
+            targets: What ``Objects.tensors`` gave, one for each image.
 
         Returns:
-            ``classification``, ``bbox_regression`` and ``bbox_ctrness``, means over the pictures.
+            ``classification``, ``bbox_regression`` and ``bbox_ctrness``, means over the images.
         """
         levels = level_anchors(outputs)
         anchors, counts = torch.cat(levels), [len(level) for level in levels]
         # torchvision's terms, without the layers and the model around them.
         head: Any = SimpleNamespace(box_coder=LINEAR_CODER)
         head.compute_loss = lambda *a: FCOSHead.compute_loss(head, *a)
-        model: Any = SimpleNamespace(head=head, center_sampling_radius=CENTRE)
+        model: Any = SimpleNamespace(head=head, center_sampling_radius=CENTER)
         names = ("cls_logits", "bbox_regression", "bbox_ctrness")
         sums: dict[str, list[Tensor]] = {}
         for i, target in enumerate(targets):
@@ -206,8 +206,8 @@ def decode_retinanet(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Limit
 
 def decode_fcos(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Limits) -> Decoded:
     """Turn the outputs of ``FcosLayers`` into detections; see ``selection.results``."""
-    labels, centres = outputs["cls_logits"].float(), outputs["bbox_ctrness"].float()
-    scores = (labels.sigmoid() * centres.sigmoid()).sqrt()
+    labels, centers = outputs["cls_logits"].float(), outputs["bbox_ctrness"].float()
+    scores = (labels.sigmoid() * centers.sigmoid()).sqrt()
     return _decode(outputs, scores, LINEAR_CODER.decode, sizes, limits)
 
 

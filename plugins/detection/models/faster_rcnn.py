@@ -30,7 +30,7 @@ from visiongraft.plugins.detection.models.proposals import (
     propose,
     region_levels,
 )
-from visiongraft.plugins.detection.models.pyramid import Pyramid
+from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, take_best
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
@@ -38,7 +38,7 @@ from visiongraft.task import Decoded
 STRIDE = 4
 ANCHOR = 8  # strides; the anchor of a level
 RATIOS = (0.5, 1.0, 2.0)
-ANCHORS_SAMPLED, REGIONS_SAMPLED = 256, 64  # per picture; of regions torchvision has 512
+ANCHORS_SAMPLED, REGIONS_SAMPLED = 256, 64  # per image; of regions torchvision has 512
 REGION = 7  # cells a side
 POINTS = 2  # samples a side in each cell of a region
 HIDDEN = 1024
@@ -58,7 +58,7 @@ class FasterRcnnLayers(nn.Module):
 
     def __init__(self, backbone: Backbone, labels: int, width: int) -> None:
         super().__init__()
-        self.pyramid = Pyramid(backbone, width, STRIDE, further="pooled")
+        self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="pooled")
         levels = self.pyramid.levels
         sizes = tuple((int(ANCHOR * level.stride),) for level in levels)
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
@@ -89,13 +89,13 @@ class FasterRcnnLayers(nn.Module):
 
         Args:
             features: Their maps are used.
-            targets: What ``Objects.tensors`` gave, one for each picture; only to train.
+            targets: What ``Objects.tensors`` gave, one for each image; only to train.
 
         Returns:
             ``class_logits`` (N, P, labels + 1), the first of them for background,
             ``box_regression`` (N, P, 4 * (labels + 1)), ``proposals`` (N, P, 4),
             ``proposal_scores`` (N, P), 0 where there is none, and what ``Anchors.outputs`` gives.
-            With targets the regions of all pictures are in one row (R, ...), a sample of proposals
+            With targets the regions of all images are in one row (R, ...), a sample of proposals
             and objects, and what ``FasterRcnnLoss`` needs comes with them.
         """
         maps = self.pyramid(features)
@@ -108,23 +108,23 @@ class FasterRcnnLayers(nn.Module):
             own = [scaled_boxes(target, fixed["size"]) for target in targets]
             anchors = self._sample_anchors(own, torch.cat(level_anchors(fixed)))
             regions = self._sample_regions(own, proposals, scores)
-            found = self._look(maps, regions["proposals"], regions["picture"])
+            found = self._look(maps, regions["proposals"], regions["image"])
             raw = {"objectness": objectness, "rpn_regression": codes}
             return {**raw, **anchors, **regions, **found, **fixed}
-        pictures, places = scores.shape
-        picture = torch.arange(pictures, device=scores.device)[:, None].expand(-1, places)
-        found = self._look(maps, proposals.reshape(-1, 4), picture.reshape(-1))
-        by_picture = {
-            name: value.reshape(pictures, places, value.shape[1]) for name, value in found.items()
+        images, places = scores.shape
+        image = torch.arange(images, device=scores.device)[:, None].expand(-1, places)
+        found = self._look(maps, proposals.reshape(-1, 4), image.reshape(-1))
+        by_image = {
+            name: value.reshape(images, places, value.shape[1]) for name, value in found.items()
         }
-        return {**by_picture, "proposals": proposals, "proposal_scores": scores, **fixed}
+        return {**by_image, "proposals": proposals, "proposal_scores": scores, **fixed}
 
-    def _look(self, maps: Sequence[Tensor], boxes: Tensor, picture: Tensor) -> dict[str, Tensor]:
-        """Predict for regions (R, 4) of the pictures with these positions (R,)."""
+    def _look(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """Predict for regions (R, 4) of the images with these positions (R,)."""
         # For places that are no numbers roi_align reads memory that is not its own.
         sound = boxes.nan_to_num()
         level = region_levels(sound, self.strides)
-        rois = torch.cat([picture[:, None].to(boxes.dtype), sound], 1)
+        rois = torch.cat([image[:, None].to(boxes.dtype), sound], 1)
         pooled = torch.zeros((), device=boxes.device)
         for i, (stride, x) in enumerate(zip(self.strides, maps[: len(self.strides)], strict=True)):
             # Regions of other levels shrink to nothing here, and are not counted.
@@ -167,10 +167,10 @@ class FasterRcnnLayers(nn.Module):
             real.append(boxes[order[score[order] > 0]])
         targets = [{"boxes": o["boxes"], "labels": o["labels"] + 1} for o in own]
         chosen, _, labels, codes = self.regions.select_training_samples(real, targets)
-        picture = [torch.full_like(each, i) for i, each in enumerate(labels)]
+        image = [torch.full_like(each, i) for i, each in enumerate(labels)]
         return {
             "proposals": torch.cat(chosen),
-            "picture": torch.cat(picture),
+            "image": torch.cat(image),
             "region_labels": torch.cat(labels),
             "region_codes": torch.cat(codes),
         }
@@ -180,8 +180,8 @@ class FasterRcnnLoss(nn.Module):
     """Cross-entropy and smooth L1 for anchors and for regions, as in torchvision.
 
     torchvision averages over the sampled anchors and regions of a batch. Here that is done for each
-    picture, and pictures are averaged: only so do accumulated gradients and several processes give
-    what one large batch gives. For a single picture the two are the same.
+    image, and images are averaged: only so do accumulated gradients and several processes give
+    what one large batch gives. For a single image the two are the same.
     """
 
     def forward(
@@ -191,10 +191,10 @@ class FasterRcnnLoss(nn.Module):
 
         Args:
             outputs: What ``FasterRcnnLayers`` gave with these targets.
-            targets: What ``Objects.tensors`` gave, one for each picture.
+            targets: What ``Objects.tensors`` gave, one for each image.
 
         Returns:
-            ``objectness``, ``rpn_box_reg``, ``classifier`` and ``box_reg``, means over pictures.
+            ``objectness``, ``rpn_box_reg``, ``classifier`` and ``box_reg``, means over images.
         """
         sums: dict[str, list[Tensor]] = {}
         for i in range(len(targets)):
@@ -207,23 +207,23 @@ def decode_faster_rcnn(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Lim
     """Turn the outputs of ``FasterRcnnLayers`` into detections; see ``selection.results``.
 
     Suppression works label by label, and here each label has boxes of its own, so every label of
-    every picture goes through it like a picture.
+    every image goes through it like an image.
     """
     logits, proposals = outputs["class_logits"].float(), outputs["proposals"]
-    pictures, places, labels = logits.shape
-    codes = outputs["box_regression"].float().reshape(pictures * places, labels * 4)
-    boxes = REGION_CODER.decode_single(codes, proposals.reshape(pictures * places, 4))
-    boxes = clip(boxes.reshape(pictures, places, labels, 4)[:, :, 1:], outputs["size"])
+    images, places, labels = logits.shape
+    codes = outputs["box_regression"].float().reshape(images * places, labels * 4)
+    boxes = REGION_CODER.decode_single(codes, proposals.reshape(images * places, 4))
+    boxes = clip(boxes.reshape(images, places, labels, 4)[:, :, 1:], outputs["size"])
     there = (outputs["proposal_scores"] > 0)[:, :, None]
     broad = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST_BOX).all(3)
     scores = logits.softmax(2)[:, :, 1:] * there * broad
-    own_boxes = boxes.transpose(1, 2).reshape(pictures * (labels - 1), places, 4)
-    own_scores = scores.transpose(1, 2).reshape(pictures * (labels - 1), 1, places)
+    own_boxes = boxes.transpose(1, 2).reshape(images * (labels - 1), places, 4)
+    own_scores = scores.transpose(1, 2).reshape(images * (labels - 1), 1, places)
     kept = nms_keep(own_boxes, own_scores, limits.iou, limits.score)
     return results(
         *take_best(
-            own_boxes.reshape(pictures, (labels - 1) * places, 4),
-            kept.reshape(pictures, (labels - 1) * places),
+            own_boxes.reshape(images, (labels - 1) * places, 4),
+            kept.reshape(images, (labels - 1) * places),
             places,
             limits.detections,
         ),
@@ -232,18 +232,18 @@ def decode_faster_rcnn(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Lim
     )
 
 
-def _anchor_loss(outputs: Mapping[str, Tensor], picture: int) -> dict[str, Tensor]:
-    positive, sampled = outputs["anchor_positive"][picture], outputs["anchor_sampled"][picture]
-    codes, wanted = outputs["rpn_regression"][picture], outputs["anchor_codes"][picture]
+def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+    positive, sampled = outputs["anchor_positive"][image], outputs["anchor_sampled"][image]
+    codes, wanted = outputs["rpn_regression"][image], outputs["anchor_codes"][image]
     boxes = F.smooth_l1_loss(codes[positive], wanted[positive], beta=1 / 9, reduction="sum")
     labels = F.binary_cross_entropy_with_logits(
-        outputs["objectness"][picture][sampled], outputs["anchor_labels"][picture][sampled]
+        outputs["objectness"][image][sampled], outputs["anchor_labels"][image][sampled]
     )
     return {"objectness": labels, "rpn_box_reg": boxes / sampled.sum()}
 
 
-def _region_loss(outputs: Mapping[str, Tensor], picture: int) -> dict[str, Tensor]:
-    mine = outputs["picture"] == picture
+def _region_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+    mine = outputs["image"] == image
     labels, boxes = fastrcnn_loss(
         outputs["class_logits"][mine].float(),
         outputs["box_regression"][mine].float(),

@@ -94,7 +94,7 @@ class SimplePyramid(nn.Module):
 
 
 def map_grids(backbone: Backbone) -> list[tuple[int, int]]:
-    """Find the height and width of each feature map, by one picture of zeros.
+    """Find the height and width of each feature map, by one image of zeros.
 
     Args:
         backbone: The backbone; left as it was.
@@ -116,16 +116,16 @@ def map_grids(backbone: Backbone) -> list[tuple[int, int]]:
 
 
 def refuse_crops(backbone: Backbone) -> None:
-    """Make sure that the network sees whole pictures, on which boxes have one meaning.
+    """Make sure that the network sees whole images, on which boxes have one meaning.
 
     Raises:
-        OptionError: Pictures are not stretched to the network's size.
+        OptionError: Images are not stretched to the network's size.
     """
     resize = backbone.info.preprocess.resize
     if resize != "stretch":
         raise OptionError(
             f"detection takes resize='stretch', not {resize!r}: its boxes are places in the whole "
-            "picture"
+            "image"
         )
 
 

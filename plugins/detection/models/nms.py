@@ -32,11 +32,11 @@ def nms_keep(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Ten
         float32 (N, C, M): the scores that are left, 0 elsewhere.
     """
     kept = torch.zeros_like(scores)
-    for picture, label in (scores > threshold).any(2).nonzero().tolist():
-        candidates = (scores[picture, label] > threshold).nonzero()[:, 0]
-        chosen = nms(boxes[picture, candidates], scores[picture, label, candidates], iou)
+    for image, label in (scores > threshold).any(2).nonzero().tolist():
+        candidates = (scores[image, label] > threshold).nonzero()[:, 0]
+        chosen = nms(boxes[image, candidates], scores[image, label, candidates], iou)
         left = candidates[chosen]
-        kept[picture, label, left] = scores[picture, label, left]
+        kept[image, label, left] = scores[image, label, left]
     return kept
 
 
@@ -58,7 +58,7 @@ def onnx_operators() -> dict[Any, Callable[..., Any]]:
             op.Constant(value_ints=[UNLIMITED]),
             op.Constant(value_floats=[iou]),
             op.Constant(value_floats=[threshold]),
-        )  # rows of picture, class, box
+        )  # rows of image, class, box
         nothing = op.Mul(scores, op.Constant(value_float=0.0))
         return op.ScatterND(nothing, selected, op.GatherND(scores, selected))
 
@@ -71,7 +71,7 @@ def torch_operators() -> dict[Any, Callable[..., Any]]:
 
 
 def _nms_keep_traced(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Tensor:
-    """Do what ``nms_keep`` does, one picture and label after the other, so that it can be traced.
+    """Do what ``nms_keep`` does, one image and label after the other, so that it can be traced.
 
     torchvision tells tracing that at least two boxes are left. So each time two more take part, of
     no size and no score, which overlap nothing; they are dropped at the end.
@@ -79,7 +79,7 @@ def _nms_keep_traced(boxes: Tensor, scores: Tensor, iou: float, threshold: float
     labels, places = scores.shape[1], scores.shape[2]
     flat = scores.reshape(-1)
     index = (flat > threshold).nonzero()[:, 0]
-    group = index // places  # picture and label
+    group = index // places  # image and label
     box = boxes.reshape(-1, 4)[group // labels * places + index % places]
     box = torch.cat([box, boxes.new_zeros(2, 4)])
     score = torch.cat([flat[index], scores.new_zeros(2)])

@@ -15,7 +15,7 @@ from visiongraft.plugins.detection.models.nms import nms_keep
 from visiongraft.plugins.detection.models.selection import clip, strongest
 
 CANDIDATES = 1000  # per level, before suppression
-PROPOSALS = 300  # per picture; torchvision has 1000, which only large pictures need
+PROPOSALS = 300  # per image; torchvision has 1000, which only large images need
 OVERLAP = 0.7  # of two proposals of one level, above which the weaker goes
 SMALLEST = 1e-3  # pixels; narrower proposals go
 LEVEL_SIZE, LEVEL = 224, 4  # a region of so many pixels a side is looked at on stride 2**4
@@ -84,26 +84,26 @@ def region_levels(boxes: Tensor, strides: Sequence[float]) -> Tensor:
 class Sampler(nn.Module):
     """Draws objects and background for training; in evaluation it takes evenly spaced ones.
 
-    So a picture's loss is the same in any batch unless it trains.
+    So an image's loss is the same in any batch unless it trains.
 
     Args:
-        count: How many per picture.
-        share: At most this share of them are objects.
+        count: How many per image.
+        fraction: At most this share of them are objects.
     """
 
-    def __init__(self, count: int, share: float) -> None:
+    def __init__(self, count: int, fraction: float) -> None:
         super().__init__()
-        self.count, self.share = count, share
-        self.random = BalancedPositiveNegativeSampler(count, share)
+        self.count, self.fraction = count, fraction
+        self.random = BalancedPositiveNegativeSampler(count, fraction)
 
     def forward(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Choose.
 
         Args:
-            labels: For each picture 1 or more for objects, 0 for background, -1 for neither.
+            labels: For each image 1 or more for objects, 0 for background, -1 for neither.
 
         Returns:
-            For each picture a mask, uint8, of the objects and one of the background chosen.
+            For each image a mask, uint8, of the objects and one of the background chosen.
         """
         if self.training:
             chosen: tuple[list[Tensor], list[Tensor]] = self.random(labels)
@@ -111,7 +111,7 @@ class Sampler(nn.Module):
         positive: list[Tensor] = []
         negative: list[Tensor] = []
         for each in labels:
-            objects = _spaced(torch.where(each >= 1)[0], int(self.count * self.share))
+            objects = _spaced(torch.where(each >= 1)[0], int(self.count * self.fraction))
             others = _spaced(torch.where(each == 0)[0], self.count - len(objects))
             for places, masks in ((objects, positive), (others, negative)):
                 masks.append(torch.zeros_like(each, dtype=torch.uint8).index_fill_(0, places, 1))

@@ -15,7 +15,7 @@ from visiongraft.plugins.detection.models.maps import Level, Maps
 Further = Literal["pooled", "last", "deepest"]
 
 
-class Pyramid(nn.Module):
+class FeaturePyramid(nn.Module):
     """Maps of one width, the coarser ones added to the finer ones, and further ones below.
 
     Lin et al., 2017, "Feature pyramid networks for object detection".

@@ -1,4 +1,4 @@
-"""From scores of many candidates to a fixed number of detections per picture.
+"""From scores of many candidates to a fixed number of detections per image.
 
 No shape here depends on values: what is left out has score 0, and results are filled up to a fixed
 length. So the same code runs in training, evaluation and in an exported graph, for any batch.
@@ -25,7 +25,7 @@ class Limits:
     Attributes:
         score: Its score must be above this, in [0, 1).
         iou: It goes if it overlaps a better one of its label by more than this, in (0, 1].
-        detections: The best ones are kept, at most so many per picture.
+        detections: The best ones are kept, at most so many per image.
     """
 
     score: float
@@ -99,7 +99,7 @@ def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def results(
     boxes: Tensor, scores: Tensor, labels: Tensor, network: Tensor, sizes: Tensor
 ) -> Decoded:
-    """Bring detections to the pixels of the original pictures.
+    """Bring detections to the pixels of the original images.
 
     Args:
         boxes: float32 (N, K, 4) in network pixels.

@@ -40,7 +40,7 @@ MATCHED = 0.5  # intersection over union of a default box with its object
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes a single value too, which the 1x1 map of one picture is."""
+    """Batch norm that takes a single value too, which the 1x1 map of one image is."""
 
     def forward(self, values: Tensor) -> Tensor:
         if self.training and values.numel() == values.shape[1]:
@@ -115,7 +115,7 @@ class SsdHead(nn.Module):
         }
 
     def _predict(self, head: SSDScoringHead, maps: Sequence[Tensor]) -> Tensor:
-        """Apply a layer to each map; torchvision's own forward takes no batch of no pictures."""
+        """Apply a layer to each map; torchvision's own forward takes no batch of no images."""
         layers = zip(head.module_list, maps, strict=True)
         return torch.cat([by_anchor(layer(x), head.num_columns) for layer, x in layers], dim=1)
 
@@ -123,9 +123,9 @@ class SsdHead(nn.Module):
 class SsdLoss(nn.Module):
     """Cross-entropy with hard negatives, and smooth L1 on the boxes, as in torchvision.
 
-    torchvision divides the sums over a batch by all its matched boxes. Here each picture's sums are
-    divided by its own, and pictures are averaged: only so do accumulated gradients and several
-    processes give what one large batch gives. For a single picture the two are the same.
+    torchvision divides the sums over a batch by all its matched boxes. Here each image's sums are
+    divided by its own, and images are averaged: only so do accumulated gradients and several
+    processes give what one large batch gives. For a single image the two are the same.
     """
 
     def __init__(self) -> None:
@@ -139,10 +139,10 @@ class SsdLoss(nn.Module):
 
         Args:
             outputs: What ``SsdHead`` gave.
-            targets: What ``Objects.tensors`` gave, one for each picture.
+            targets: What ``Objects.tensors`` gave, one for each image.
 
         Returns:
-            ``classification`` and ``bbox_regression``, means over the pictures.
+            ``classification`` and ``bbox_regression``, means over the images.
         """
         anchors = torch.cat(level_anchors(outputs))
         logits, boxes = outputs["cls_logits"].float(), outputs["bbox_regression"].float()

@@ -1,6 +1,6 @@
 """Finding faces before they are aligned: any callable, by name or passed in.
 
-A detector takes a picture, uint8 (H, W, C), and gives ``boxes``, float (N, 4) as left, top, right,
+A detector takes an image, uint8 (H, W, C), and gives ``boxes``, float (N, 4) as left, top, right,
 bottom, and ``landmarks``, float (N, 5, 2), both in pixels. A package registers one in the entry point
 group ``visiongraft.face_detectors``, as a function from one text (such as a folder with weights) to
 the detector; ``"name:text"`` then asks for it.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Image
 from visiongraft.errors import DataError, PluginError, near_matches, on_one_line
 from visiongraft.plugins.face_embedding.alignment.landmarks import SIDE, align
@@ -34,8 +34,8 @@ class AlignedFolder:
     """What ``align_folder`` did.
 
     Attributes:
-        written: How many pictures were written.
-        without_face: Names of the pictures in which no face was found; they are left out.
+        written: How many images were written.
+        without_face: Names of the images in which no face was found; they are left out.
         several_faces: Names of those with more than one, of which the largest was taken.
     """
 
@@ -73,7 +73,7 @@ def find_detector(what: str | Detector) -> Detector:
 
 
 def largest_face(image: Image, detector: Detector) -> tuple[NDArray[np.float64], int]:
-    """Find the largest face of a picture.
+    """Find the largest face of an image.
 
     Args:
         image: uint8 (H, W, C).
@@ -98,7 +98,7 @@ def largest_face(image: Image, detector: Detector) -> tuple[NDArray[np.float64],
 
 
 def align_face(image: Image, detector: str | Detector, side: int = SIDE) -> Image:
-    """Find the largest face of a picture and align it.
+    """Find the largest face of an image and align it.
 
     Args:
         image: uint8 (H, W, C).
@@ -117,10 +117,10 @@ def align_face(image: Image, detector: str | Detector, side: int = SIDE) -> Imag
 def align_folder(
     source: str | Path, target: str | Path, detector: str | Detector, side: int = SIDE
 ) -> AlignedFolder:
-    """Align all pictures of a folder into another one, with the same folders and names, as PNG.
+    """Align all images of a folder into another one, with the same folders and names, as PNG.
 
     Args:
-        source: Holds pictures, in any folders.
+        source: Holds images, in any folders.
         target: Where to; it must not lie within ``source``.
         detector: See ``find_detector``.
         side: Height and width to produce, in pixels.
@@ -129,14 +129,14 @@ def align_folder(
         What was done.
 
     Raises:
-        DataError: There is no picture, or one cannot be read.
+        DataError: There is no image, or one cannot be read.
     """
     source, target, find = Path(source), Path(target), find_detector(detector)
     if target.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{printable(target)} lies within {printable(source)}; choose another one")
-    paths = list_pictures(source)
+    paths = list_images(source)
     if not paths:
-        raise DataError(f"{printable(source)} holds no pictures")
+        raise DataError(f"{printable(source)} holds no images")
     without, several = [], []
     for path in paths:
         name = printable(path.relative_to(source))

@@ -60,15 +60,15 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
     points, wanted = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if not (np.isfinite(points).all() and np.isfinite(wanted).all()):
         raise DataError("landmarks are not finite numbers")
-    centre, wanted_centre = points.mean(0), wanted.mean(0)
-    spread = float(((points - centre) ** 2).sum())
+    center, wanted_center = points.mean(0), wanted.mean(0)
+    spread = float(((points - center) ** 2).sum())
     if spread < 1e-9:
         raise DataError("landmarks are all in one place")
-    left, scales, right = np.linalg.svd((wanted - wanted_centre).T @ (points - centre))
+    left, scales, right = np.linalg.svd((wanted - wanted_center).T @ (points - center))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     rotation = left @ np.diag(signs) @ right
     matrix = rotation * float((scales * signs).sum()) / spread
-    shift = wanted_centre - matrix @ centre
+    shift = wanted_center - matrix @ center
     return np.concatenate([matrix, shift[:, None]], axis=1)
 
 
@@ -77,13 +77,13 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
 
     Args:
         image: uint8 (H, W, C).
-        landmarks: Five points (x, y) in pixels, of which (0, 0) is the centre of the first one: the
-            eye on the left side of the picture, that on the right, nose, and corners of the mouth
+        landmarks: Five points (x, y) in pixels, of which (0, 0) is the center of the first one: the
+            eye on the left side of the image, that on the right, nose, and corners of the mouth
             from left to right; (5, 2), or the ten numbers in a row.
         side: Height and width to produce, in pixels.
 
     Returns:
-        uint8 (side, side, C); black where the picture ends.
+        uint8 (side, side, C); black where the image ends.
 
     Raises:
         DataError: The landmarks are not five points, not finite or all in one place.
@@ -104,10 +104,10 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
 
 @dataclass(frozen=True)
 class AlignedSamples(Samples):
-    """Pictures that are aligned as they are loaded.
+    """Images that are aligned as they are loaded.
 
     Attributes:
-        base: The pictures.
+        base: The images.
         landmarks: Ten numbers for each, see ``align``.
     """
 
@@ -146,7 +146,7 @@ def read_landmarks(path: Path, needed: bool = True) -> dict[Path, Landmarks]:
         needed: Whether it is an error if it has none of these columns.
 
     Returns:
-        Ten numbers for each picture.
+        Ten numbers for each image.
 
     Raises:
         DataError: The table is damaged, or lacks some of the columns.
@@ -177,7 +177,7 @@ def read_landmarks(path: Path, needed: bool = True) -> dict[Path, Landmarks]:
 
 def _warped(image: Image, matrix: NDArray[np.float64], side: int) -> Image:
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-    # Pillow measures from the corner of the first pixel, landmarks from its centre.
+    # Pillow measures from the corner of the first pixel, landmarks from its center.
     shift = inverse @ [-0.5, -0.5, 1] + 0.5
     values = (*inverse[0, :2], shift[0], *inverse[1, :2], shift[1])
     planes = [

@@ -22,7 +22,7 @@ from visiongraft.errors import WeightsError
 from visiongraft.saving.weights import read_weights
 
 FILES = ("mtcnn_pnet.pt", "mtcnn_rnet.pt", "mtcnn_onet.pt")
-WINDOW, STRIDE = 12, 2  # of the first network, in pixels of the scaled picture
+WINDOW, STRIDE = 12, 2  # of the first network, in pixels of the scaled image
 SHRINK = 0.709  # from one size of the pyramid to the next
 SCORES = (0.6, 0.7, 0.7)  # least score of each network
 OVERLAP = (0.5, 0.7, 0.5)  # of boxes of one scale, of all scales, of the results
@@ -40,7 +40,7 @@ class ProposalNet(nn.Module):
         self.conv4_1, self.conv4_2 = nn.Conv2d(32, 2, 1), nn.Conv2d(32, 4, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Look at whole pictures.
+        """Look at whole images.
 
         Args:
             images: float (N, 3, H, W), RGB in -1..1.
@@ -143,7 +143,7 @@ class Mtcnn:
         return boxes[kept].numpy(), landmarks[kept].numpy()
 
     def _proposals(self, planes: Tensor) -> Tensor:
-        """Look at the picture in all sizes at which a face may fill a window."""
+        """Look at the image in all sizes at which a face may fill a window."""
         height, width = planes.shape[2:]
         scale = WINDOW / self.smallest
         found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -158,7 +158,7 @@ class Mtcnn:
         return _kept(boxes, marks, moves, SCORES[0])[0]
 
     def _judged(self, net: nn.Module, planes: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
-        """Ask a network about the windows of a picture, some at a time."""
+        """Ask a network about the windows of an image, some at a time."""
         side: int = net.side  # type: ignore[assignment]
         parts = [
             net(_cut(planes, some, side))
@@ -168,7 +168,7 @@ class Mtcnn:
 
 
 def _windows(scores: Tensor, moves: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn the windows that look like a face into boxes of the picture; of each scale the best."""
+    """Turn the windows that look like a face into boxes of the image; of each scale the best."""
     rows, columns = (scores >= SCORES[0]).nonzero(as_tuple=True)
     corner = torch.stack([columns, rows], 1).float() * STRIDE + 1
     boxes = torch.cat([corner / scale, (corner - 1 + WINDOW) / scale], 1).floor()
@@ -198,7 +198,7 @@ def _squares(boxes: Tensor) -> Tensor:
 
 
 def _cut(planes: Tensor, boxes: Tensor, side: int) -> Tensor:
-    """Cut windows out of a picture and scale them; outside of it all is grey, the value 0."""
+    """Cut windows out of an image and scale them; outside of it all is gray, the value 0."""
     height, width = planes.shape[2:]
     windows = planes.new_zeros((len(boxes), 3, side, side))
     for window, box in zip(windows, boxes.trunc().long().tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Identification and retrieval: who is it, and which pictures show the same identity?"""
+"""Identification and retrieval: who is it, and which images show the same identity?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RANKS = 20  # of the CMC curve
-NEIGHBOURS = (1, 5, 10)
+NEIGHBORS = (1, 5, 10)
 CHUNK = 1024  # rows of the similarity matrix that are in memory at a time
 
 Vectors = NDArray[np.float32]
@@ -18,8 +18,8 @@ Vectors = NDArray[np.float32]
 def identify(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
     """Measure closed-set identification.
 
-    The first picture of each identity makes up the gallery; every other picture is a probe. Gallery
-    pictures of other identities that are as near as the right one count as nearer.
+    The first image of each identity makes up the gallery; every other image is a probe. Gallery
+    images of other identities that are as near as the right one count as nearer.
 
     Args:
         embeddings: float32 (N, D), unit vectors.
@@ -45,37 +45,37 @@ def identify(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
 
 
 def retrieve(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
-    """Measure retrieval: each picture is looked up among all others.
+    """Measure retrieval: each image is looked up among all others.
 
-    Only pictures whose identity has another one are looked up.
+    Only images whose identity has another one are looked up.
 
     Args:
         embeddings: float32 (N, D), unit vectors.
         identities: Name of the identity of each.
 
     Returns:
-        ``recall_at_1``, ``_5`` and ``_10``: share of pictures with one of the same identity among
+        ``recall_at_1``, ``_5`` and ``_10``: share of images with one of the same identity among
         that many nearest; ``map_at_r``: mean average precision at R (Musgrave et al., 2020, "A
-        metric learning reality check"), R being the number of other pictures of the identity.
+        metric learning reality check"), R being the number of other images of the identity.
     """
     names = np.asarray(identities, dtype=object).astype(str)
     _, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
     queries = np.flatnonzero(counts[codes] > 1)
     if not len(queries):
-        return {**{f"recall_at_{k}": None for k in NEIGHBOURS}, "map_at_r": None}
-    depth = min(max(int(counts.max()) - 1, *NEIGHBOURS), len(names) - 1)
-    hits, precision = {k: 0 for k in NEIGHBOURS}, 0.0
+        return {**{f"recall_at_{k}": None for k in NEIGHBORS}, "map_at_r": None}
+    depth = min(max(int(counts.max()) - 1, *NEIGHBORS), len(names) - 1)
+    hits, precision = {k: 0 for k in NEIGHBORS}, 0.0
     for rows in _chunks(queries):
         nearest = _nearest_others(embeddings, rows, depth)
         same = codes[nearest] == codes[rows][:, None]
-        for k in NEIGHBOURS:
+        for k in NEIGHBORS:
             hits[k] += int(same[:, :k].any(1).sum())
         relevant = counts[codes[rows]] - 1
         within = np.arange(depth) < relevant[:, None]
         so_far = np.cumsum(same, axis=1) / np.arange(1, depth + 1)
         precision += float(((so_far * same * within).sum(1) / relevant).sum())
-    shares = {f"recall_at_{k}": hits[k] / len(queries) for k in NEIGHBOURS}
-    return {**shares, "map_at_r": precision / len(queries)}
+    fractions = {f"recall_at_{k}": hits[k] / len(queries) for k in NEIGHBORS}
+    return {**fractions, "map_at_r": precision / len(queries)}
 
 
 def _nearest_others(embeddings: Vectors, rows: NDArray[np.int64], depth: int) -> NDArray[Any]:

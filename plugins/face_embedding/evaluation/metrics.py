@@ -24,7 +24,7 @@ CHUNK = 100_000  # pairs whose embeddings are in memory at a time
 class FaceMetrics:
     """Keeps embeddings and identities, and compares them when all are there.
 
-    Pictures are put in the order of their numbers first, so that results depend on the pictures
+    Images are put in the order of their numbers first, so that results depend on the images
     alone, not on batches or processes.
     """
 
@@ -57,7 +57,7 @@ class FaceMetrics:
             DataError: No batch was taken in.
         """
         if not self._identities:
-            raise DataError("there are no pictures to measure")
+            raise DataError("there are no images to measure")
         order = np.argsort(self._numbers, kind="stable")
         embeddings = np.concatenate(self._embeddings)[order]
         identities = [self._identities[i] for i in order]
@@ -76,11 +76,11 @@ class FaceMetrics:
 
 
 def given_pairs(listed: list[tuple[tuple[int, int], ...]], identities: list[str]) -> Pairs:
-    """Put the listed pairs together of which both pictures are there.
+    """Put the listed pairs together of which both images are there.
 
     Args:
-        listed: Number and fold of the pairs that each picture is in.
-        identities: Name of the identity of each picture.
+        listed: Number and fold of the pairs that each image is in.
+        identities: Name of the identity of each image.
 
     Returns:
         The pairs, in the order of their numbers.

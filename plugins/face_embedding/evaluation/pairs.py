@@ -1,4 +1,4 @@
-"""Pairs of pictures to compare: drawn with a seed, as many of one identity as of two."""
+"""Pairs of images to compare: drawn with a seed, as many of one identity as of two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pairs:
     """Pairs of positions.
 
     Attributes:
-        first: (P,) position of one picture of each pair.
+        first: (P,) position of one image of each pair.
         second: (P,) position of the other.
         same: (P,) whether both show one identity.
         folds: (P,) number of the fold that each pair is in.
@@ -41,7 +41,7 @@ class Pairs:
         return len(self.first)
 
     def folds_share_no_identity(self, identities: Sequence[str]) -> bool:
-        """Say whether no identity is in two folds, given the identity of each picture."""
+        """Say whether no identity is in two folds, given the identity of each image."""
         codes = _codes(identities)
         both = np.concatenate([codes[self.first], codes[self.second]])
         seen = np.unique(np.stack([both, np.tile(self.folds, 2)]), axis=1)
@@ -55,15 +55,15 @@ class Pairs:
 def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
     """Draw pairs for the protocol: ten folds, in each as many pairs of one identity as of two.
 
-    No identity is in two folds if there are fifty identities or more with two pictures, five for
+    No identity is in two folds if there are fifty identities or more with two images, five for
     each fold; else the pairs are dealt to the folds at random.
 
     Args:
-        identities: Name of the identity of each picture.
+        identities: Name of the identity of each image.
         seed: Fixes the choice.
 
     Returns:
-        At most 300 pairs of each kind in a fold; none if there are no two pictures of one identity,
+        At most 300 pairs of each kind in a fold; none if there are no two images of one identity,
         or no two identities.
     """
     random = np.random.Generator(np.random.PCG64(mix_seed(seed, "pairs")))
@@ -83,10 +83,10 @@ def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
 
 
 def all_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
-    """Take every pair of two pictures; where there are too many, a million of each kind.
+    """Take every pair of two images; where there are too many, a million of each kind.
 
     Args:
-        identities: Name of the identity of each picture.
+        identities: Name of the identity of each image.
         seed: Fixes the choice.
 
     Returns:
@@ -112,7 +112,7 @@ def _codes(identities: Sequence[str]) -> Indices:
 
 
 def _groups_by_fold(codes: Indices, identities: Sequence[str], seed: int) -> list[Indices] | None:
-    """Deal identities to folds, those with several pictures first; ``None`` if too few have."""
+    """Deal identities to folds, those with several images first; ``None`` if too few have."""
     counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
     if (counts > 1).sum() < PEOPLE * FOLDS:
         return None

@@ -14,7 +14,7 @@ LEAST_RATE = 1e-4  # of false accepts, at the left end of the plot
 
 
 def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the ROC and the CMC curves of some models into one picture.
+    """Draw the ROC and the CMC curves of some models into one image.
 
     Args:
         results: What ``evaluate`` gave, by the name of each model.

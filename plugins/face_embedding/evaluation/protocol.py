@@ -133,8 +133,8 @@ class Curve:
         after = int(np.argmax(self.far >= missed))
         before = max(after - 1, 0)
         rise = (self.far[after] - missed[after]) - (self.far[before] - missed[before])
-        share = 0.0 if rise == 0 else -(self.far[before] - missed[before]) / rise
-        return float(self.far[before] + share * (self.far[after] - self.far[before]))
+        fraction = 0.0 if rise == 0 else -(self.far[before] - missed[before]) / rise
+        return float(self.far[before] + fraction * (self.far[after] - self.far[before]))
 
     def at_far(self, rate: float) -> tuple[float, float] | None:
         """Find how many are accepted rightly if at most this share may be accepted wrongly.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
@@ -15,7 +15,7 @@ IDENTITIES = "identity_CelebA.txt"
 PARTITION = "list_eval_partition.txt"
 ATTRIBUTES = "list_attr_celeba.txt"
 LANDMARKS = "list_landmarks_align_celeba.txt"
-PICTURES = "img_align_celeba"
+IMAGES = "img_align_celeba"
 FOLDERS = ("", "Anno", "Eval", "Img")  # as it is unpacked, or all in one place
 PARTS = {"0": "train", "1": "validation", "2": "test"}
 
@@ -31,24 +31,24 @@ def find_file(root: Path, name: str) -> Path | None:
 
 
 def read_identities(root: Path) -> dict[str, list[tuple[Path, str]]]:
-    """Read pictures and identities.
+    """Read images and identities.
 
     Args:
         root: Holds ``identity_CelebA.txt``, ``list_eval_partition.txt`` and ``img_align_celeba``.
 
     Returns:
-        By part, pictures with the name of the identity; without a partition file all is
+        By part, images with the name of the identity; without a partition file all is
         ``"train"``.
 
     Raises:
         DataError: A file is missing or damaged.
     """
-    pictures = _needed(root, PICTURES)
+    images = _needed(root, IMAGES)
     part_of = _partition(root)
     found: dict[str, list[tuple[Path, str]]] = {}
     for name, words in _rows(_needed(root, IDENTITIES), 1):
         part = part_of.get(name, "train") if part_of else "train"
-        found.setdefault(part, []).append((pictures / name, words[0]))
+        found.setdefault(part, []).append((images / name, words[0]))
     return found
 
 
@@ -65,45 +65,45 @@ class CelebaAttributes(DataReader):
         """Claim nothing: a folder of CelebA may as well be meant by its identities."""
         return False
 
-    def read(self, data: Any) -> DataParts:
+    def read(self, data: Any) -> DataSplits:
         """Read the attributes.
 
         Args:
             data: The folder.
 
         Returns:
-            Pictures by part, each with the attributes that it has.
+            Images by part, each with the attributes that it has.
 
         Raises:
             DataError: A file is missing or damaged.
         """
         root = Path(data)
-        pictures, table = _needed(root, PICTURES), _needed(root, ATTRIBUTES)
+        images, table = _needed(root, IMAGES), _needed(root, ATTRIBUTES)
         names = _attribute_names(table)
         part_of = _partition(root)
         found: dict[str, tuple[list[Path], list[tuple[str, ...]]]] = {}
         for name, words in _rows(table, len(names), skip=2):
             paths, targets = found.setdefault(part_of.get(name, "train"), ([], []))
-            paths.append(pictures / name)
+            paths.append(images / name)
             targets.append(tuple(n for n, w in zip(names, words, strict=True) if w == "1"))
         parts = {part: FileSamples(*both) for part, both in found.items()}
-        return DataParts(dict(parts), tuple(sorted(names)))
+        return DataSplits(dict(parts), tuple(sorted(names)))
 
 
 def read_celeba_landmarks(root: Path) -> dict[Path, tuple[float, ...]]:
-    """Read the five landmarks of the pictures, if their file is there.
+    """Read the five landmarks of the images, if their file is there.
 
     Args:
         root: CelebA's folder.
 
     Returns:
-        Ten numbers for each picture: x and y of eyes, nose and corners of the mouth, in pixels.
+        Ten numbers for each image: x and y of eyes, nose and corners of the mouth, in pixels.
     """
-    table, pictures = find_file(root, LANDMARKS), find_file(root, PICTURES)
-    if table is None or pictures is None:
+    table, images = find_file(root, LANDMARKS), find_file(root, IMAGES)
+    if table is None or images is None:
         return {}
     try:
-        return {pictures / n: tuple(map(float, w)) for n, w in _rows(table, 10, skip=2)}
+        return {images / n: tuple(map(float, w)) for n, w in _rows(table, 10, skip=2)}
     except ValueError as error:
         raise DataError(f"{printable(table)} is damaged: {error}") from error
 
@@ -142,7 +142,7 @@ def _rows(path: Path, count: int, skip: int = 0) -> Iterator[tuple[str, list[str
             continue
         if len(words) != count:
             raise DataError(
-                f"{printable(path)}, line {number}: {len(words)} values after the picture's name, "
+                f"{printable(path)}, line {number}: {len(words)} values after the image's name, "
                 f"not {count}"
             )
         yield name, words

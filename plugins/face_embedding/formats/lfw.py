@@ -1,4 +1,4 @@
-"""The text files of Labeled Faces in the Wild: pairs of pictures in folds, and lists of people."""
+"""The text files of Labeled Faces in the Wild: pairs of images in folds, and lists of people."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ PART_FILES = {
 }
 PEOPLE = "people.txt"
 
-Picture = tuple[str, int]  # name of the person, number of the picture from 1
+Image = tuple[str, int]  # name of the person, number of the image from 1
 
 
 @dataclass(frozen=True)
 class NamedPair:
-    """Two pictures that are to be compared.
+    """Two images that are to be compared.
 
     Attributes:
-        first: Person and number of one picture.
+        first: Person and number of one image.
         second: Those of the other.
         fold: Which part of the protocol the pair belongs to, from 0.
     """
 
-    first: Picture
-    second: Picture
+    first: Image
+    second: Image
     fold: int
 
 
@@ -39,7 +39,7 @@ def read_pairs(path: Path) -> list[NamedPair]:
     """Read a list of pairs.
 
     The first line holds the number of folds and of pairs of each kind in a fold, or that of pairs
-    alone. A line ``NAME 1 4`` names two pictures of one person, ``NAME 1 OTHER 2`` pictures of two.
+    alone. A line ``NAME 1 4`` names two images of one person, ``NAME 1 OTHER 2`` images of two.
 
     Args:
         path: A file in the form of LFW's ``pairs.txt``.
@@ -73,15 +73,15 @@ def read_people(path: Path, known: set[str]) -> list[str]:
     """Read a list of people.
 
     Args:
-        path: A file with one person a line, maybe followed by the number of pictures; lines that
+        path: A file with one person a line, maybe followed by the number of images; lines that
             hold a number alone say how many people follow, as in LFW's ``people.txt``.
-        known: The people there are pictures of.
+        known: The people there are images of.
 
     Returns:
         Their names.
 
     Raises:
-        DataError: A person has no picture, or there is none.
+        DataError: A person has no image, or there is none.
     """
     names = [
         words[0]
@@ -90,8 +90,8 @@ def read_people(path: Path, known: set[str]) -> list[str]:
     ]
     missing = [name for name in names if name not in known]
     if missing or not names:
-        what = f"{missing[0]!r}, of whom there is no picture" if missing else "nobody"
-        raise DataError(f"{printable(path)} names {what}; does it belong to these pictures?")
+        what = f"{missing[0]!r}, of whom there is no image" if missing else "nobody"
+        raise DataError(f"{printable(path)} names {what}; does it belong to these images?")
     return names
 
 
@@ -107,12 +107,12 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, words
 
 
-def _pair(path: Path, number: int, words: list[str]) -> tuple[Picture, Picture]:
+def _pair(path: Path, number: int, words: list[str]) -> tuple[Image, Image]:
     if len(words) == 3:
         words = [words[0], words[1], words[0], words[2]]
     if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
         raise DataError(
             f"{printable(path)}, line {number}: a pair is NAME 1 2, or NAME 1 OTHER 2, with the "
-            "numbers of the pictures"
+            "numbers of the images"
         )
     return (words[0], int(words[1])), (words[2], int(words[3]))

@@ -1,4 +1,4 @@
-"""Pictures and the identities they show, out of every form of data that the task reads."""
+"""Images and the identities they show, out of every form of data that the task reads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.folder import LabelledParts, read_folder
+from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.readers import PART_NAMES, DataParts, read_data
+from visiongraft.data.readers import SPLIT_NAMES, DataSplits, read_data
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
@@ -27,43 +27,43 @@ LANDMARKS = "landmarks.csv"  # in the folder of the data
 
 
 @dataclass(frozen=True)
-class Part:
-    """Pictures and the name of the identity that each shows."""
+class IdentitySplit:
+    """Images and the name of the identity that each shows."""
 
     samples: Samples
     names: Sequence[str]
 
-    def subset(self, indices: Sequence[int]) -> Part:
+    def subset(self, indices: Sequence[int]) -> IdentitySplit:
         """Take some, in the given order."""
-        return Part(self.samples.subset(indices), [self.names[i] for i in indices])
+        return IdentitySplit(self.samples.subset(indices), [self.names[i] for i in indices])
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as it was found.
+class IdentityDataset:
+    """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have pictures; a set
+        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
-        pairs: The listed pairs, if there are any, as (name of a picture, of another, fold).
-        aligned: Whether the pictures are brought to one place by landmarks.
+        pairs: The listed pairs, if there are any, as (name of an image, of another, fold).
+        aligned: Whether the images are brought to one place by landmarks.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, IdentitySplit]
     pairs: tuple[tuple[str, str, int], ...] = ()
     aligned: bool = False
     warnings: tuple[str, ...] = field(default=())
 
 
-def find_source(data: Any, align: bool = True) -> Source:
-    """Find pictures and identities.
+def find_source(data: Any, align: bool = True) -> IdentityDataset:
+    """Find images and identities.
 
     Args:
         data: A folder with one folder per identity, with LFW's text files or without; CelebA's
             folder; a CSV, TSV or Parquet table; a map-style dataset of (image, identity); what an
             installed reader of labels reads; or a pair (training, validation) of these.
-        align: Align pictures whose landmarks the data bring: ``landmarks.csv`` in the folder, the
+        align: Align images whose landmarks the data bring: ``landmarks.csv`` in the folder, the
             columns of a CSV, or CelebA's own file.
 
     Returns:
@@ -81,26 +81,26 @@ def find_source(data: Any, align: bool = True) -> Source:
             return _read_path(Path(data), align)
         return _from_parts({"train": DatasetSamples.of(data)})
     except DataError:
-        found = read_data(data, "labels")  # asked last: installing a reader changes no data set
+        found = read_data(data, "labels")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
         return _from_reader(found)
 
 
-def _joined(first: Source, second: Source) -> Source:
+def _joined(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Take the training part of one set and the part of the other that was held out."""
     if "train" not in first.parts:
-        raise DataError("the training set of the pair has no training pictures")
-    held_out = next(second.parts[p] for p in ("validation", "test", "train") if p in second.parts)
-    return Source(
-        {"train": first.parts["train"], "validation": held_out},
+        raise DataError("the training set of the pair has no training images")
+    validation = next(second.parts[p] for p in ("validation", "test", "train") if p in second.parts)
+    return IdentityDataset(
+        {"train": first.parts["train"], "validation": validation},
         second.pairs,
         first.aligned,
         (*first.warnings, *second.warnings),
     )
 
 
-def _read_path(path: Path, align: bool) -> Source:
+def _read_path(path: Path, align: bool) -> IdentityDataset:
     if path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir():
         found = _from_files(read_manifest(path))
         return _aligned(found, read_landmarks(path, needed=False) if align else {})
@@ -112,18 +112,18 @@ def _read_path(path: Path, align: bool) -> Source:
     if celeba.is_celeba(path):
         rows = celeba.read_identities(path)
         parts = {p: _part([f for f, _ in some], [n for _, n in some]) for p, some in rows.items()}
-        found = Source({p: parts[p] for p in PART_NAMES if p in parts})
+        found = IdentityDataset({p: parts[p] for p in SPLIT_NAMES if p in parts})
         return _aligned(found, celeba.read_celeba_landmarks(path) if align else {})
     found = _read_lists(path) or _from_files(read_folder(path))
     table = path / LANDMARKS
     return _aligned(found, read_landmarks(table) if align and table.is_file() else {})
 
 
-def _part(paths: Sequence[Path], names: Sequence[str]) -> Part:
-    return Part(FileSamples(paths, names), names)
+def _part(paths: Sequence[Path], names: Sequence[str]) -> IdentitySplit:
+    return IdentitySplit(FileSamples(paths, names), names)
 
 
-def _from_files(found: LabelledParts) -> Source:
+def _from_files(found: LabeledSplits) -> IdentityDataset:
     parts = {}
     for name, files in found.parts.items():
         if not len(files):
@@ -132,25 +132,25 @@ def _from_files(found: LabelledParts) -> Source:
         if several is not None:
             raise DataError(
                 f"{printable(files.paths[several])} has {len(files.labels[several])} identities "
-                f"({', '.join(files.labels[several])}); each picture shows one"
+                f"({', '.join(files.labels[several])}); each image shows one"
             )
         parts[name] = _part(files.paths, [labels[0] for labels in files.labels])
-    return Source(parts, warnings=found.warnings)
+    return IdentityDataset(parts, warnings=found.warnings)
 
 
 # ---- folders with LFW's text files ----
 
 
-def _read_lists(root: Path) -> Source | None:
+def _read_lists(root: Path) -> IdentityDataset | None:
     """Read a folder with lists of pairs or people; ``None`` if it has none."""
     names = [*lfw.PAIR_FILES, lfw.PEOPLE, *(n for names in lfw.PART_FILES.values() for n in names)]
     if not root.is_dir() or not any((root / name).is_file() for name in names):
         return None
     files = _people(root)
-    pictures: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     for path, name in files:
-        pictures.setdefault(name, []).append(path)
-    known = set(pictures)
+        images.setdefault(name, []).append(path)
+    known = set(images)
     parts = {}
     for part, choices in lfw.PART_FILES.items():
         table = next((root / c for c in choices if (root / c).is_file()), None)
@@ -163,33 +163,33 @@ def _read_lists(root: Path) -> Source | None:
         part: _part([p for p, n in files if n in people], [n for _, n in files if n in people])
         for part, people in parts.items()
     }
-    return Source(found, _pairs(root, pictures))
+    return IdentityDataset(found, _pairs(root, images))
 
 
 def _people(root: Path) -> list[tuple[Path, str]]:
-    """Find pictures and people: in the folder itself, or in its one folder that holds people."""
+    """Find images and people: in the folder itself, or in its one folder that holds people."""
     inside = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
     holders = [f for f in inside if any(g.is_dir() for g in f.iterdir())]
     if len(holders) == 1 and len(inside) == 1:
         inside = [f for f in sorted(holders[0].iterdir()) if f.is_dir() and f.name[:1] != "."]
-    found = [(path, printable(folder.name)) for folder in inside for path in list_pictures(folder)]
+    found = [(path, printable(folder.name)) for folder in inside for path in list_images(folder)]
     if not found:
-        raise DataError(f"{printable(root)} holds lists of people, but no NAME/picture.jpg")
+        raise DataError(f"{printable(root)} holds lists of people, but no NAME/image.jpg")
     return found
 
 
-def _pairs(root: Path, pictures: Mapping[str, list[Path]]) -> tuple[tuple[str, str, int], ...]:
+def _pairs(root: Path, images: Mapping[str, list[Path]]) -> tuple[tuple[str, str, int], ...]:
     table = next((root / name for name in lfw.PAIR_FILES if (root / name).is_file()), None)
     if table is None:
         return ()
-    by_stem = {(name, path.stem): path for name, paths in pictures.items() for path in paths}
+    by_stem = {(name, path.stem): path for name, paths in images.items() for path in paths}
 
     def find(person: str, number: int) -> str:
         path = by_stem.get((person, f"{person}_{number:04d}"))
         if path is None:
             raise DataError(
-                f"{printable(table)} names picture {number} of {person!r}, but there is no "
-                f"{person}/{person}_{number:04d} with the suffix of a picture"
+                f"{printable(table)} names image {number} of {person!r}, but there is no "
+                f"{person}/{person}_{number:04d} with the suffix of an image"
             )
         return printable(path)
 
@@ -201,8 +201,8 @@ def _pairs(root: Path, pictures: Mapping[str, list[Path]]) -> tuple[tuple[str, s
 # ---- landmarks ----
 
 
-def _aligned(source: Source, landmarks: Mapping[Path, Landmarks]) -> Source:
-    """Align the pictures of a source; all of them, so that a network sees one kind of picture."""
+def _aligned(source: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> IdentityDataset:
+    """Align the images of a source; all of them, so that a network sees one kind of image."""
     if not landmarks:
         return source
     parts = {}
@@ -211,29 +211,29 @@ def _aligned(source: Source, landmarks: Mapping[Path, Landmarks]) -> Source:
         without = [path for path in part.samples.paths if path not in landmarks]
         if without:
             raise DataError(
-                f"{len(without)} pictures have no landmarks, such as {printable(without[0])}; add "
-                "them, or read the pictures as they are with align=False"
+                f"{len(without)} images have no landmarks, such as {printable(without[0])}; add "
+                "them, or read the images as they are with align=False"
             )
         points = tuple(landmarks[path] for path in part.samples.paths)
-        parts[name] = Part(AlignedSamples(part.samples, points), part.names)
-    return Source(parts, source.pairs, True, source.warnings)
+        parts[name] = IdentitySplit(AlignedSamples(part.samples, points), part.names)
+    return IdentityDataset(parts, source.pairs, True, source.warnings)
 
 
 # ---- datasets and readers ----
 
 
-def _from_parts(parts: Mapping[str, Samples], names: Sequence[str] = ()) -> Source:
+def _from_parts(parts: Mapping[str, Samples], names: Sequence[str] = ()) -> IdentityDataset:
     found = {}
     for part, samples in parts.items():
         if len(samples):
             own = [_identity(samples, i, names) for i in range(len(samples))]
-            found[part] = Part(samples, own)
-    return Source(found)
+            found[part] = IdentitySplit(samples, own)
+    return IdentityDataset(found)
 
 
-def _from_reader(found: DataParts) -> Source:
+def _from_reader(found: DataSplits) -> IdentityDataset:
     source = _from_parts(found.parts, found.names)
-    return Source(source.parts, warnings=found.warnings)
+    return IdentityDataset(source.parts, warnings=found.warnings)
 
 
 def _identity(samples: Samples, index: int, names: Sequence[str]) -> str:

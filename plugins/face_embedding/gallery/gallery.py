@@ -25,17 +25,17 @@ from visiongraft.saving.files import read_json, write_bytes, write_json
 UNKNOWN = "unknown"
 FORMAT = 1
 TENSORS, NAMES = "gallery.safetensors", "gallery.json"
-SAME_MODEL = 0.999  # least cosine between what two forms of one model make of a picture
+SAME_MODEL = 0.999  # least cosine between what two forms of one model make of an image
 
 
 @dataclass(frozen=True)
 class Identification:
-    """Who a picture shows.
+    """Who an image shows.
 
     Attributes:
         name: The most similar person of the gallery, or ``"unknown"`` below the threshold.
-        similarity: Cosine similarity to the most similar picture of that person, in -1..1.
-        threshold: From which similarity on a person counts as recognised.
+        similarity: Cosine similarity to the most similar image of that person, in -1..1.
+        threshold: From which similarity on a person counts as recognized.
         candidates: The most similar people with their similarities, also those below the threshold.
     """
 
@@ -46,16 +46,16 @@ class Identification:
 
     @property
     def known(self) -> bool:
-        """Whether the person is recognised."""
+        """Whether the person is recognized."""
         return self.name != UNKNOWN
 
 
 class Gallery:
-    """Known people and their pictures' embeddings.
+    """Known people and their images' embeddings.
 
     Args:
         model: A trained model or an exported file.
-        threshold: From which similarity on a person counts as recognised; the model's own if
+        threshold: From which similarity on a person counts as recognized; the model's own if
             ``None``. That one was chosen on pairs: a gallery compares with everybody in it, so
             that more people call for a higher one.
 
@@ -71,7 +71,7 @@ class Gallery:
         self._index: Index | None = None
 
     def __len__(self) -> int:
-        """Give the number of pictures."""
+        """Give the number of images."""
         return len(self._names)
 
     @property
@@ -80,15 +80,15 @@ class Gallery:
         return tuple(dict.fromkeys(self._names))
 
     def add(self, name: str, images: Any) -> None:
-        """Add pictures of a person, new or known.
+        """Add images of a person, new or known.
 
         Args:
             name: Who it is.
-            images: What the model's ``predict`` takes: one picture or several.
+            images: What the model's ``predict`` takes: one image or several.
 
         Raises:
             OptionError: The name is empty or ``"unknown"``.
-            DataError: There is no picture, or one cannot be read.
+            DataError: There is no image, or one cannot be read.
         """
         if not isinstance(name, str) or not name.strip() or name == UNKNOWN:
             raise OptionError(
@@ -96,7 +96,7 @@ class Gallery:
             )
         vectors = embed(self._model, images)
         if not len(vectors):
-            raise DataError(f"there is no picture of {name!r} to add")
+            raise DataError(f"there is no image of {name!r} to add")
         self.add_embeddings([name] * len(vectors), vectors)
 
     def add_embeddings(self, names: Iterable[str], vectors: NDArray[Any]) -> None:
@@ -147,17 +147,17 @@ class Gallery:
         return self._vectors[0]
 
     def identify(self, image: Any, *, candidates: int = 3) -> Identification:
-        """Say who a picture shows.
+        """Say who an image shows.
 
         Args:
-            image: One picture, as the model's ``predict`` takes it.
+            image: One image, as the model's ``predict`` takes it.
             candidates: How many people to name at most.
 
         Returns:
             The person, or ``"unknown"``.
 
         Raises:
-            DataError: The picture cannot be read, or the gallery is empty.
+            DataError: The image cannot be read, or the gallery is empty.
         """
         return self.identify_embeddings(
             one_embedding(self._model, image)[None], candidates=candidates
@@ -166,7 +166,7 @@ class Gallery:
     def identify_embeddings(
         self, vectors: NDArray[Any], *, candidates: int = 3
     ) -> list[Identification]:
-        """Say who embeddings belong to, of many pictures at once.
+        """Say who embeddings belong to, of many images at once.
 
         Args:
             vectors: (N, D), unit vectors of this very model.
@@ -193,15 +193,15 @@ class Gallery:
     def _answer(self, values: list[float], rows: list[int], candidates: int) -> Identification:
         best: dict[str, float] = {}
         for value, row in zip(values, rows, strict=True):
-            best.setdefault(self._names[row], value)  # the nearest picture comes first
+            best.setdefault(self._names[row], value)  # the nearest image comes first
         name, similarity = next(iter(best.items()))
-        recognised = name if similarity >= self.threshold else UNKNOWN
+        recognized = name if similarity >= self.threshold else UNKNOWN
         return Identification(
-            recognised, similarity, self.threshold, tuple(list(best.items())[:candidates])
+            recognized, similarity, self.threshold, tuple(list(best.items())[:candidates])
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write the gallery as ``gallery.safetensors`` and ``gallery.json``; no picture is kept.
+        """Write the gallery as ``gallery.safetensors`` and ``gallery.json``; no image is kept.
 
         Args:
             folder: Where to.
@@ -240,7 +240,7 @@ class Gallery:
         if made_with.shape != fingerprint.shape or made_with @ fingerprint < SAME_MODEL:
             raise ArtifactError(
                 f"{folder} was made with another model: embeddings of two models cannot be "
-                "compared; add the pictures again"
+                "compared; add the images again"
             )
         gallery = cls(model, values.get("threshold"))
         if len(names) != len(tensors["embeddings"]):

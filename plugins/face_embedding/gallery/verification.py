@@ -1,4 +1,4 @@
-"""Embeddings of pictures, and whether two of them show one identity; numpy only.
+"""Embeddings of images, and whether two of them show one identity; numpy only.
 
 All of it works with a trained model and with an exported file alike, for both predict embeddings::
 
@@ -23,12 +23,12 @@ class Embedder(Protocol):
     """A trained model or an exported file of this task."""
 
     def predict(self, images: Any, /) -> list[Any]:
-        """Give one ``Embedded`` per picture."""
+        """Give one ``Embedded`` per image."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two pictures show one identity.
+    """Whether two images show one identity.
 
     Attributes:
         same: The decision.
@@ -46,7 +46,7 @@ def embed(model: Embedder, images: Any) -> Vectors:
 
     Args:
         model: A trained model or an exported file.
-        images: What its ``predict`` takes: one picture or several.
+        images: What its ``predict`` takes: one image or several.
 
     Returns:
         float32 (N, D), unit vectors.
@@ -63,11 +63,11 @@ def embed(model: Embedder, images: Any) -> Vectors:
 
 
 def verify(model: Embedder, a: Any, b: Any, *, threshold: float | None = None) -> Verification:
-    """Say whether two pictures show one identity.
+    """Say whether two images show one identity.
 
     Args:
         model: A trained model or an exported file.
-        a: One picture, as ``predict`` takes it.
+        a: One image, as ``predict`` takes it.
         b: Another.
         threshold: From which similarity on; the model's own if ``None``.
 
@@ -76,10 +76,10 @@ def verify(model: Embedder, a: Any, b: Any, *, threshold: float | None = None) -
 
     Raises:
         OptionError: There is no threshold.
-        DataError: A picture cannot be read, or is none.
+        DataError: An image cannot be read, or is none.
     """
     limit = threshold_of(model, threshold)
-    first, second = (one_embedding(model, picture) for picture in (a, b))
+    first, second = (one_embedding(model, image) for image in (a, b))
     similarity = float(first.astype(np.float64) @ second)
     return Verification(similarity >= limit, similarity, limit)
 
@@ -121,20 +121,20 @@ def threshold_of(model: Any, given: float | None) -> float:
 
 
 def one_embedding(model: Embedder, image: Any) -> Vectors:
-    """Compute the embedding of one picture, (D,).
+    """Compute the embedding of one image, (D,).
 
     Raises:
         DataError: It is none, or several.
     """
     vectors = embed(model, image)
     if len(vectors) != 1:
-        raise DataError(f"it takes one picture, not {len(vectors)}")
+        raise DataError(f"it takes one image, not {len(vectors)}")
     one: Vectors = vectors[0]
     return one
 
 
 def fingerprint_of(model: Any) -> Vectors:
-    """Embed a picture that is always the same, by which a model is known in any form."""
+    """Embed an image that is always the same, by which a model is known in any form."""
     channels, height, width = 3, 112, 112
     metadata = getattr(model, "metadata", None)
     if isinstance(metadata, Mapping):

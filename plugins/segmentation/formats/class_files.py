@@ -1,4 +1,4 @@
-"""Files that say what the values or colours in masks mean."""
+"""Files that say what the values or colors in masks mean."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from visiongraft.data.decode import printable, read_file
 from visiongraft.data.labels import LabelMap
 from visiongraft.errors import DataError
-from visiongraft.plugins.segmentation.formats.masks import Colour
+from visiongraft.plugins.segmentation.formats.masks import Color
 
 CLASSES = "classes.txt"
 VALUES = "_classes.csv"  # as Roboflow writes it
-COLOURS = (
+COLORS = (
     "label_colors.txt",
     "label_colours.txt",
     "colormap.txt",
@@ -24,39 +24,39 @@ COLOURS = (
 )
 
 
-def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Read class names, and their colours if the masks are in colour.
+def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Read class names, and their colors if the masks are in color.
 
     Args:
-        root: The data set's folder. It may hold ``classes.txt``, one name a line in the order of
-            the values, ``_classes.csv`` with the columns pixel value and class, or a colour map:
+        root: The dataset's folder. It may hold ``classes.txt``, one name a line in the order of
+            the values, ``_classes.csv`` with the columns pixel value and class, or a color map:
             lines ``R G B name``, or CSV with the columns name, r, g, b.
 
     Returns:
-        Names in the order of their values, and one colour each or none at all; no names where
+        Names in the order of their values, and one color each or none at all; no names where
         there is neither file.
 
     Raises:
-        DataError: A file cannot be read, is empty, or names a class or colour twice.
+        DataError: A file cannot be read, is empty, or names a class or color twice.
     """
     names: tuple[str, ...] = ()
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     if (root / CLASSES).is_file():
         names = _checked(root / CLASSES, [line.strip() for line in _lines(root / CLASSES)])
     elif (root / VALUES).is_file():
         names = _checked(root / VALUES, _names_by_value(root / VALUES))
-    found = [root / name for name in COLOURS if (root / name).is_file()]
+    found = [root / name for name in COLORS if (root / name).is_file()]
     if len(found) > 1:
         both = " and ".join(printable(path) for path in found[:2])
-        raise DataError(f"{both} are both colour maps; keep one of them")
+        raise DataError(f"{both} are both color maps; keep one of them")
     if found:
-        listed, colours = _read_colours(found[0])
+        listed, colors = _read_colors(found[0])
         if names and set(names) != set(listed):
             raise DataError(
                 f"{printable(found[0])} and {CLASSES} beside it name different classes; remove one"
             )
         names = listed
-    return names, colours
+    return names, colors
 
 
 def read_lines(path: Path) -> list[str]:
@@ -99,7 +99,7 @@ def _names_by_value(path: Path) -> list[str]:
     return list(names.values())
 
 
-def _read_colours(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     lines = _lines(path)
     if path.suffix.lower() == ".csv":
         rows = list(csv.reader(io.StringIO("\n".join(lines))))
@@ -110,20 +110,20 @@ def _read_colours(path: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
         entries = [[row[i] if i < len(row) else "" for i in order] for row in rows[1:]]
     else:
         entries = [line.split(maxsplit=3) for line in lines]
-    names, colours = [], []
+    names, colors = [], []
     for number, entry in enumerate(entries, 1):
-        colour = _colour(entry[:3])
-        if len(entry) < 4 or colour is None or not entry[3].strip():
+        color = _color(entry[:3])
+        if len(entry) < 4 or color is None or not entry[3].strip():
             wanted = "three numbers of 0 to 255 and a name"
             raise DataError(f"{printable(path)}, entry {number}: {entry} is not {wanted}")
-        colours.append(colour)
+        colors.append(color)
         names.append(entry[3].strip())
-    if len(set(colours)) < len(colours):
-        raise DataError(f"{printable(path)} names a colour twice")
-    return _checked(path, names), tuple(colours)
+    if len(set(colors)) < len(colors):
+        raise DataError(f"{printable(path)} names a color twice")
+    return _checked(path, names), tuple(colors)
 
 
-def _colour(cells: list[str]) -> Colour | None:
+def _color(cells: list[str]) -> Color | None:
     values = [int(cell) if cell.strip().isdecimal() else 256 for cell in cells]
     if len(values) != 3 or max(values) > 255:
         return None

@@ -1,4 +1,4 @@
-"""Which folders of a data set hold its pictures, and which their masks."""
+"""Which folders of a dataset hold its images, and which their masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visiongraft.data.listing import (
     files_below,
     files_in,
     folders_named,
-    is_picture,
+    is_image,
     subfolders,
     year_folder,
 )
@@ -21,7 +21,7 @@ from visiongraft.errors import DataError, name_some
 
 # Names of folders in small letters; of two that are there the first one counts. A part's name may
 # be before or behind them, as in train_labels, trainannot and masks_val.
-PICTURES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos")
+IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos")
 # fmt: off
 MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "annot", "annots", "ann_dir",
@@ -33,11 +33,11 @@ ENDINGS = ("", "_L", "_mask", "_label", "_labels", "_gt", "_seg")  # of the name
 
 @dataclass(frozen=True)
 class Piece:
-    """Pictures and their masks.
+    """Images and their masks.
 
     Attributes:
         root: The folder of files that say something about them: names of classes, lists.
-        images: The folder of the pictures.
+        images: The folder of the images.
         masks: That of the masks; if it is the same, the ends of the names tell them apart.
         part: The part that they all are of, or ``None`` if lists or folders may divide them.
         voc: Whether they are in the form of Pascal VOC.
@@ -51,12 +51,12 @@ class Piece:
 
     @property
     def flat(self) -> bool:
-        """Whether pictures and masks lie in one folder."""
+        """Whether images and masks lie in one folder."""
         return self.images == self.masks
 
 
 def find_pieces(root: Path, warnings: list[str]) -> list[Piece]:
-    """Find pictures and masks.
+    """Find images and masks.
 
     In this order: in two folders; in each of the folders ``train``, ``val`` and ``test``; in two
     folders for each part, side by side; all in ``root`` itself; in the only folder such as
@@ -86,27 +86,27 @@ def find_pieces(root: Path, warnings: list[str]) -> list[Piece]:
 
 
 def split_flat(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tell pictures and masks in one folder apart: a mask is called like a picture, with an ending.
+    """Tell images and masks in one folder apart: a mask is called like an image, with an ending.
 
     Args:
         folder: Where they are.
 
     Returns:
-        Pictures and masks.
+        Images and masks.
     """
     files = files_in(folder, *IMAGE_SUFFIXES)
     stems = {path.stem for path in files}
-    pictures: list[Path] = []
+    images: list[Path] = []
     masks: list[Path] = []
     for path in files:
         ends = [end for end in ENDINGS[1:] if path.stem.endswith(end)]
         is_mask = any(path.stem.removesuffix(end) in stems for end in ends)
-        (masks if is_mask else pictures).append(path)
-    return pictures, masks
+        (masks if is_mask else images).append(path)
+    return images, masks
 
 
 def _whole(root: Path, warnings: list[str]) -> list[Piece]:
-    images, masks = _holding(root, PICTURES), _holding(root, MASKS)
+    images, masks = _holding(root, IMAGES), _holding(root, MASKS)
     own = root / "JPEGImages", root / "SegmentationClass"
     voc = own[0].is_dir() and own[1].is_dir()
     if voc:  # whatever else is there
@@ -124,13 +124,13 @@ def _whole(root: Path, warnings: list[str]) -> list[Piece]:
 
 
 def _holding(root: Path, names: Sequence[str]) -> list[Path]:
-    """Find the folders that hold pictures; if none of them does, the first one."""
+    """Find the folders that hold images; if none of them does, the first one."""
     found = folders_named(root, names)
-    return [path for path in found if _holds_pictures(path)] or found[:1]
+    return [path for path in found if _holds_images(path)] or found[:1]
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(is_picture(path) for path in files_below(folder))
+def _holds_images(folder: Path) -> bool:
+    return any(is_image(path) for path in files_below(folder))
 
 
 def _by_part(root: Path, warnings: list[str]) -> list[Piece]:
@@ -153,7 +153,7 @@ def _side_by_side(root: Path) -> list[Piece]:
     masks: dict[str, list[Path]] = defaultdict(list)
     for folder in subfolders(root):
         part, rest = _words(folder.name)
-        if part is not None and (not rest or rest in PICTURES):
+        if part is not None and (not rest or rest in IMAGES):
             images[part].append(folder)
         elif part is not None and rest in MASKS:
             masks[part].append(folder)
@@ -168,7 +168,7 @@ def _side_by_side(root: Path) -> list[Piece]:
 def _words(name: str) -> tuple[str | None, str]:
     """Cut the part out of a folder's name, at its beginning or end; gives it and the rest."""
     small = name.lower()
-    known = {"", *PICTURES, *MASKS}
+    known = {"", *IMAGES, *MASKS}
     for part, words in PARTS.items():
         for word in words:
             for rest in (small.removeprefix(word), small.removesuffix(word)):
@@ -185,7 +185,7 @@ def _name_others(
     left = [printable(piece.masks.relative_to(root)) for piece in others]
     if chosen[0].part is not None:
         parts = {piece.part for piece in chosen}
-        left += [f.name for p, f in _part_folders(root) if p not in parts and _holds_pictures(f)]
+        left += [f.name for p, f in _part_folders(root) if p not in parts and _holds_images(f)]
         lists = [f"{word}.txt" for words in PARTS.values() for word in words]
         left += [name for name in lists if (root / name).is_file()]
     if left:

@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: pairs of files, divided into parts as the folder says."""
+"""Folders of images and masks: pairs of files, divided into parts as the folder says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import PARTS, list_pictures, only_folder, subfolders
+from visiongraft.data.listing import PARTS, list_images, only_folder, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.formats.class_files import read_classes, read_lines
 from visiongraft.plugins.segmentation.formats.folders import ENDINGS, Piece, find_pieces, split_flat
-from visiongraft.plugins.segmentation.formats.masks import Colour
+from visiongraft.plugins.segmentation.formats.masks import Color
 
 # fmt: off
 VOC_CLASSES = (
@@ -28,36 +28,36 @@ Pair = tuple[Path, Path | tuple[Path, ...]]
 
 @dataclass(frozen=True)
 class MaskedFiles:
-    """Pictures and masks as they lie in a folder.
+    """Images and masks as they lie in a folder.
 
     Attributes:
-        parts: Pairs of picture and mask by ``"train"``, ``"validation"`` and ``"test"``; where
-            ``several``, a picture has one mask per class. A mask may not exist.
+        parts: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; where
+            ``several``, an image has one mask per class. A mask may not exist.
         names: Class names in the order of the values in the masks; empty if nothing says them.
-        colours: One colour per class where masks are in colour.
+        colors: One color per class where masks are in color.
         several: Whether each class has a folder of masks of its own.
         warnings: One line on each thing that was passed over.
     """
 
     parts: dict[str, list[Pair]]
     names: tuple[str, ...]
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     several: bool = False
     warnings: tuple[str, ...] = ()
 
 
 def read_folder(root: Path) -> MaskedFiles:
-    """Read a folder of pictures and masks.
+    """Read a folder of images and masks.
 
     Args:
         root: The folder, or one with nothing but that in it; see ``folders.find_pieces`` for where
             they may lie.
 
     Returns:
-        What was found, without opening any picture or mask.
+        What was found, without opening any image or mask.
 
     Raises:
-        DataError: It is missing, in no known form, or without pictures.
+        DataError: It is missing, in no known form, or without images.
     """
     if not root.is_dir():
         problem = "is no folder" if root.exists() else "does not exist"
@@ -108,7 +108,7 @@ class _Finder:
 
 
 def _read(root: Path, pieces: Sequence[Piece], warnings: list[str]) -> MaskedFiles:
-    own, colours = _classes(root, pieces)
+    own, colors = _classes(root, pieces)
     classes = sorted({folder.name for piece in pieces for folder in _class_folders(piece)})
     if classes and own and set(own) != set(classes):
         raise DataError(
@@ -118,17 +118,17 @@ def _read(root: Path, pieces: Sequence[Piece], warnings: list[str]) -> MaskedFil
     own = own or tuple(classes)
     parts: dict[str, list[Pair]] = {}
     for piece in pieces:
-        pictures, masks = _files(piece)
+        images, masks = _files(piece)
         finders = _by_class(piece, own) if classes else [masks]
         if not any(finder.files for finder in finders):
             raise DataError(f"{printable(piece.masks)} holds no masks")
-        parts.update(_pairs(piece, pictures, finders, bool(classes), warnings))
+        parts.update(_pairs(piece, images, finders, bool(classes), warnings))
     names = own or (VOC_CLASSES if pieces[0].voc else ())
-    return MaskedFiles(parts, names, colours, bool(classes), tuple(warnings))
+    return MaskedFiles(parts, names, colors, bool(classes), tuple(warnings))
 
 
-def _classes(root: Path, pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Read what says the classes: files in the data set's folder, else in those of the parts."""
+def _classes(root: Path, pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Read what says the classes: files in the dataset's folder, else in those of the parts."""
     found = read_classes(root)
     if found[0]:
         return found
@@ -143,33 +143,33 @@ def _classes(root: Path, pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tupl
 
 
 def _by_class(piece: Piece, names: Sequence[str]) -> list[_Finder]:
-    below = {folder.name: list_pictures(folder) for folder in _class_folders(piece)}
+    below = {folder.name: list_images(folder) for folder in _class_folders(piece)}
     return [_Finder(piece.masks / name, below.get(name, [])) for name in names]
 
 
 def _files(piece: Piece) -> tuple[_Finder, _Finder]:
     if piece.flat:
-        pictures, masks = split_flat(piece.images)
-        return _Finder(piece.images, pictures), _Finder(piece.masks, masks)
-    pictures = list_pictures(piece.images)
-    if not pictures:
-        raise DataError(f"{printable(piece.images)} holds no pictures")
-    return _Finder(piece.images, pictures), _Finder(piece.masks, list_pictures(piece.masks))
+        images, masks = split_flat(piece.images)
+        return _Finder(piece.images, images), _Finder(piece.masks, masks)
+    images = list_images(piece.images)
+    if not images:
+        raise DataError(f"{printable(piece.images)} holds no images")
+    return _Finder(piece.images, images), _Finder(piece.masks, list_images(piece.masks))
 
 
 def _pairs(
     piece: Piece,
-    pictures: _Finder,
+    images: _Finder,
     finders: Sequence[_Finder],
     several: bool,
     warnings: list[str],
 ) -> dict[str, list[Pair]]:
-    """Give each picture its mask, by part."""
+    """Give each image its mask, by part."""
     lists = piece.root / "ImageSets" / "Segmentation" if piece.voc else piece.root
     if piece.part is None:
-        keys = _parts(pictures, lists, warnings)
+        keys = _parts(images, lists, warnings)
     else:
-        keys = {piece.part: list(pictures.files)}
+        keys = {piece.part: list(images.files)}
     ending = ""
     if piece.flat:  # a missing mask is called as the others are
         ending = next(e for e in ENDINGS[1:] if any(key.endswith(e) for key in finders[0].files))
@@ -179,14 +179,14 @@ def _pairs(
         parts[part] = []
         for key in listed:
             found = tuple(_mask(f, key, u, ending) for f, u in zip(finders, used, strict=True))
-            picture = pictures.files.get(key, piece.images / key)
-            parts[part].append((picture, found if several else found[0]))
-    _warn_of_unused(finders, used, pictures, keys, warnings)
+            image = images.files.get(key, piece.images / key)
+            parts[part].append((image, found if several else found[0]))
+    _warn_of_unused(finders, used, images, keys, warnings)
     return parts
 
 
 def _mask(finder: _Finder, key: str, used: set[str], ending: str) -> Path:
-    """Find a picture's mask; where there is none, give the name it should have."""
+    """Find an image's mask; where there is none, give the name it should have."""
     found = finder.find(key, ENDINGS)
     if found is None:
         return finder.folder / f"{key}{ending}.png"
@@ -194,55 +194,53 @@ def _mask(finder: _Finder, key: str, used: set[str], ending: str) -> Path:
     return finder.files[found]
 
 
-def _parts(pictures: _Finder, lists: Path, warnings: list[str]) -> dict[str, list[str]]:
-    """Divide the pictures by lists such as ``train.txt``, else by folders such as ``train``."""
+def _parts(images: _Finder, lists: Path, warnings: list[str]) -> dict[str, list[str]]:
+    """Divide the images by lists such as ``train.txt``, else by folders such as ``train``."""
     listed: dict[str, list[str]] = {}
     for part, words in PARTS.items():
         files = [lists / f"{word}.txt" for word in words if (lists / f"{word}.txt").is_file()]
         if files:
-            listed[part] = _listed(files[0], pictures, warnings)
+            listed[part] = _listed(files[0], images, warnings)
     if listed:
-        left = set(pictures.files).difference(*listed.values())
+        left = set(images.files).difference(*listed.values())
         if left:
             named = name_some(sorted(left))
-            warnings.append(f"{len(left)} pictures are in no list and are passed over: {named}")
+            warnings.append(f"{len(left)} images are in no list and are passed over: {named}")
         return listed
-    for key in pictures.files:
+    for key in images.files:
         top = key.split("/")[0].lower() if "/" in key else ""
         part = next((p for p, words in PARTS.items() if top in words), "train")
         listed.setdefault(part, []).append(key)
     return listed
 
 
-def _listed(path: Path, pictures: _Finder, warnings: list[str]) -> list[str]:
+def _listed(path: Path, images: _Finder, warnings: list[str]) -> list[str]:
     keys, missing = [], []
     for line in read_lines(path):
-        # Some lists are from Windows, and some name the mask behind the picture.
+        # Some lists are from Windows, and some name the mask behind the image.
         spellings = dict.fromkeys((line, line.replace("\\", "/"), line.split()[0]))
-        key = next(filter(None, (_key(text, path.stem, pictures) for text in spellings)), None)
+        key = next(filter(None, (_key(text, path.stem, images) for text in spellings)), None)
         if key is None:
             missing.append(line)
         keys.append(key or line)
     if len(missing) == len(keys):
         raise DataError(
-            f"{printable(path)}: none of its {len(keys)} pictures is in {printable(pictures.folder)}"
+            f"{printable(path)}: none of its {len(keys)} images is in {printable(images.folder)}"
         )
     if missing:
         named = name_some(map(printable, missing))
-        warnings.append(
-            f"{printable(path)} lists {len(missing)} pictures that do not exist: {named}"
-        )
+        warnings.append(f"{printable(path)} lists {len(missing)} images that do not exist: {named}")
     return list(dict.fromkeys(keys))
 
 
-def _key(line: str, part: str, pictures: _Finder) -> str | None:
+def _key(line: str, part: str, images: _Finder) -> str | None:
     name = Path(line)
     stem = name.with_suffix("") if name.suffix.lower() in IMAGE_SUFFIXES else name
-    return pictures.find(f"{part}/{stem.as_posix()}") or pictures.find(stem.as_posix())
+    return images.find(f"{part}/{stem.as_posix()}") or images.find(stem.as_posix())
 
 
 def _class_folders(piece: Piece) -> list[Path]:
-    """Find one folder of masks per class: those that neither mirror the pictures nor are parts."""
+    """Find one folder of masks per class: those that neither mirror the images nor are parts."""
     if piece.flat:
         return []
     words = {word for names in PARTS.values() for word in names}
@@ -254,22 +252,22 @@ def _class_folders(piece: Piece) -> list[Path]:
     ]
     if piece.masks.name in OF_CLASSES:
         return found
-    holding = [path for path in found if list_pictures(path)]
+    holding = [path for path in found if list_images(path)]
     return holding if len(holding) > 1 else []  # a single one says no more than its folder
 
 
 def _warn_of_unused(
     finders: Sequence[_Finder],
     used: Sequence[set[str]],
-    pictures: _Finder,
+    images: _Finder,
     keys: dict[str, list[str]],
     warnings: list[str],
 ) -> None:
-    passed_over = set(pictures.files).difference(*keys.values())
+    passed_over = set(images.files).difference(*keys.values())
     for finder, seen in zip(finders, used, strict=True):
         left = sorted(key for key in finder.files if key not in seen and key not in passed_over)
         if left:
             named = name_some(left)
             warnings.append(
-                f"{len(left)} masks in {printable(finder.folder)} belong to no picture: {named}"
+                f"{len(left)} masks in {printable(finder.folder)} belong to no image: {named}"
             )

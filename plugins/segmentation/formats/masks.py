@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import open_picture, printable, read_file
+from visiongraft.data.decode import open_image, printable, read_file
 from visiongraft.errors import DataError, name_some
 
 Mask = NDArray[Any]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 IGNORED = -1
 UNKNOWN = -2
-IGNORED_VALUE = 255  # what nearly all data sets write where nothing is labelled
+IGNORED_VALUE = 255  # what nearly all datasets write where nothing is labeled
 LARGEST_BYTE_COUNT = 255  # classes whose ids fit into a byte beside that of ignored pixels
 SHOWN = 5
 
@@ -39,28 +39,28 @@ def ignored_id(classes: int) -> int:
 
 @dataclass(frozen=True)
 class MaskReader:
-    """Reads the masks of one data set as ids of one label map.
+    """Reads the masks of one dataset as ids of one label map.
 
     Attributes:
         classes: Number of classes in the label map.
         ids: For each value in the masks the class id, ``IGNORED`` or ``UNKNOWN``; values beyond
-            are unknown too. With ``colours``, for the position of each colour.
-        colours: The colours of colour masks; empty where values are written as they are.
-        several: Whether a picture has one mask per class; then each of them is read by itself.
+            are unknown too. With ``colors``, for the position of each color.
+        colors: The colors of color masks; empty where values are written as they are.
+        several: Whether an image has one mask per class; then each of them is read by itself.
     """
 
     classes: int
     ids: tuple[int, ...]
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     several: bool = False
 
-    def read(self, raw: Any, picture: str) -> Mask:
-        """Read the mask of one picture.
+    def read(self, raw: Any, image: str) -> Mask:
+        """Read the mask of one image.
 
         Args:
             raw: A path, an array (H, W), a tensor, a ``tv_tensors.Mask`` or a PIL image. Where
                 ``several``, one for each class, or an array (C, H, W).
-            picture: Name of the picture, for messages.
+            image: Name of the image, for messages.
 
         Returns:
             Class ids (H, W), uint8 with 255 for ignored pixels, or int32 with 65535 where there
@@ -70,19 +70,19 @@ class MaskReader:
             DataError: The mask is missing or cannot be read, or holds other values.
         """
         if not self.several:
-            return self._one(raw, picture)
-        layers = _layers(raw, picture)
+            return self._one(raw, image)
+        layers = _layers(raw, image)
         if len(layers) != self.classes:
-            raise DataError(f"{picture}: has {len(layers)} masks for {self.classes} classes")
-        masks = [self._one(layer, picture) for layer in layers]
+            raise DataError(f"{image}: has {len(layers)} masks for {self.classes} classes")
+        masks = [self._one(layer, image) for layer in layers]
         if len({mask.shape for mask in masks}) > 1:
             sizes = name_some(sorted({_size(mask) for mask in masks}))
-            raise DataError(f"{picture}: its masks have different sizes: {sizes}")
+            raise DataError(f"{image}: its masks have different sizes: {sizes}")
         return np.stack(masks)
 
-    def _one(self, raw: Any, picture: str) -> Mask:
-        name = place(raw, picture)
-        values = load_values(raw, picture, self.colours)
+    def _one(self, raw: Any, image: str) -> Mask:
+        name = place(raw, image)
+        values = load_values(raw, image, self.colors)
         top = int(values.max(initial=0))
         if values.min(initial=0) < 0 or top >= len(self._table):
             raise DataError(self._strange(np.unique(values), name))
@@ -115,33 +115,33 @@ class MaskReader:
         return ids.astype(np.uint8 if ignored == IGNORED_VALUE else np.int32)
 
 
-def place(raw: Any, picture: str) -> str:
-    """Say which mask is meant: its file, and its picture."""
-    return f"{printable(raw)} (mask of {picture})" if isinstance(raw, Path) else f"{picture}, mask"
+def place(raw: Any, image: str) -> str:
+    """Say which mask is meant: its file, and its image."""
+    return f"{printable(raw)} (mask of {image})" if isinstance(raw, Path) else f"{image}, mask"
 
 
-def load_values(raw: Any, picture: str, colours: Sequence[Colour] = ()) -> Mask:
+def load_values(raw: Any, image: str, colors: Sequence[Color] = ()) -> Mask:
     """Get the values of one mask, whatever they mean.
 
     Args:
         raw: See ``MaskReader.read``.
-        picture: Name of the picture, for messages.
-        colours: Colours that mean something, in the order of their values.
+        image: Name of the image, for messages.
+        colors: Colors that mean something, in the order of their values.
 
     Returns:
-        Whole numbers (H, W); of a colour mask the positions of its colours.
+        Whole numbers (H, W); of a color mask the positions of its colors.
 
     Raises:
-        DataError: There is no mask, it cannot be read, or it has a colour that means nothing.
+        DataError: There is no mask, it cannot be read, or it has a color that means nothing.
     """
-    name = place(raw, picture)
+    name = place(raw, image)
     if isinstance(raw, str | Path):
         if not Path(raw).is_file():
-            raise DataError(f"{picture}: has no mask; {printable(raw)} does not exist")
-        with open_picture(read_file(Path(raw)), name) as opened:
-            return _from_pillow(opened, name, colours)
+            raise DataError(f"{image}: has no mask; {printable(raw)} does not exist")
+        with open_image(read_file(Path(raw)), name) as opened:
+            return _from_pillow(opened, name, colors)
     if isinstance(raw, PillowImage.Image):
-        return _from_pillow(raw, name, colours)
+        return _from_pillow(raw, name, colors)
     if hasattr(raw, "detach"):
         raw = raw.detach().cpu().numpy()
     if not isinstance(raw, np.ndarray):
@@ -150,38 +150,38 @@ def load_values(raw: Any, picture: str, colours: Sequence[Colour] = ()) -> Mask:
     return _from_array(np.asarray(raw), name)
 
 
-def _from_pillow(picture: PillowImage.Image, name: str, colours: Sequence[Colour]) -> Mask:
+def _from_pillow(image: PillowImage.Image, name: str, colors: Sequence[Color]) -> Mask:
     """Take values as they are written: of a palette the indices, not what they look like."""
-    mode = picture.mode
-    if colours and mode == "P":
-        listed = picture.getpalette("RGB") or []
+    mode = image.mode
+    if colors and mode == "P":
+        listed = image.getpalette("RGB") or []
         palette = np.array([*listed, *[0] * (768 - len(listed))], np.uint8).reshape(-1, 3)
-        indices = np.array(picture)
+        indices = np.array(image)
         used = np.unique(indices)
         meant: Mask = np.zeros(256, np.int64)
-        meant[used] = _positions(palette[used], colours, name)
+        meant[used] = _positions(palette[used], colors, name)
         looked_up: Mask = meant[indices]
         return looked_up
     if mode in ("1", "L", "P") or mode.startswith("I"):
-        values: Mask = np.array(picture)
+        values: Mask = np.array(image)
         return values.astype(np.uint8) if mode == "1" else values
     if mode not in ("RGB", "RGBA", "LA"):
-        raise DataError(f"{name}: a mask has whole numbers or colours, not Pillow's mode {mode}")
-    pixels = np.array(picture.convert("RGB"))
-    if colours:
-        return _positions(pixels, colours, name)
+        raise DataError(f"{name}: a mask has whole numbers or colors, not Pillow's mode {mode}")
+    pixels = np.array(image.convert("RGB"))
+    if colors:
+        return _positions(pixels, colors, name)
     if (pixels == pixels[..., :1]).all():
-        grey: Mask = pixels[..., 0]
-        return grey
+        gray: Mask = pixels[..., 0]
+        return gray
     raise DataError(
-        f"{name}: is a colour picture; say what its colours mean in a file label_colors.txt with "
+        f"{name}: is a color image; say what its colors mean in a file label_colors.txt with "
         "lines like: 128 64 128 road"
     )
 
 
-def _positions(pixels: NDArray[np.uint8], colours: Sequence[Colour], name: str) -> Mask:
-    """Look up colours (..., 3) by their place in a sorted list of all that mean something."""
-    keys = _keys(np.array(colours, np.uint8).reshape(-1, 3))
+def _positions(pixels: NDArray[np.uint8], colors: Sequence[Color], name: str) -> Mask:
+    """Look up colors (..., 3) by their place in a sorted list of all that mean something."""
+    keys = _keys(np.array(colors, np.uint8).reshape(-1, 3))
     order = np.argsort(keys)
     wanted = _keys(pixels)
     found = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
@@ -189,15 +189,15 @@ def _positions(pixels: NDArray[np.uint8], colours: Sequence[Colour], name: str) 
     if strange.size:
         shown = [str((int(k) >> 16, int(k) >> 8 & 255, int(k) & 255)) for k in np.unique(strange)]
         raise DataError(
-            f"{name}: holds colours that are no classes: {name_some(shown, SHOWN)}; add them to "
-            "the colour map, or save masks without loss (PNG)"
+            f"{name}: holds colors that are no classes: {name_some(shown, SHOWN)}; add them to "
+            "the color map, or save masks without loss (PNG)"
         )
     positions: Mask = found
     return positions
 
 
-def _keys(colours: NDArray[np.uint8]) -> Mask:
-    wide = colours.astype(np.int64)
+def _keys(colors: NDArray[np.uint8]) -> Mask:
+    wide = colors.astype(np.int64)
     keys: Mask = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return keys
 
@@ -216,12 +216,12 @@ def _from_array(array: Mask, name: str) -> Mask:
     return array if array.dtype == np.uint8 else array.astype(np.int64)
 
 
-def _layers(raw: Any, picture: str) -> list[Any]:
+def _layers(raw: Any, image: str) -> list[Any]:
     if isinstance(raw, list | tuple):
         return list(raw)
     if getattr(raw, "ndim", 0) == 3:
         return list(raw)
-    raise DataError(f"{picture}: needs one mask per class, such as an array (classes, H, W)")
+    raise DataError(f"{image}: needs one mask per class, such as an array (classes, H, W)")
 
 
 def _size(mask: Mask) -> str:

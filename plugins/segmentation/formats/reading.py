@@ -1,4 +1,4 @@
-"""Pictures with masks, out of every form of data that segmentation reads."""
+"""Images with masks, out of every form of data that segmentation reads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, on_one_line
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
-from visiongraft.plugins.segmentation.formats.masks import Colour
+from visiongraft.plugins.segmentation.formats.masks import Color
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set as it was found.
+class MaskDataset:
+    """A dataset as it was found.
 
     Attributes:
-        parts: Pictures by ``"train"``, ``"validation"`` and ``"test"``, those that the data have;
+        parts: Images by ``"train"``, ``"validation"`` and ``"test"``, those that the data have;
             their targets are masks that ``MaskReader`` reads.
         names: Class names in the order of the values in the masks; empty if the data name none.
-        colours: One colour per class where masks are in colour.
+        colors: One color per class where masks are in color.
         several: Whether each class has a mask of its own, in the order of ``names``.
         files: Whether masks are files, which take time to read.
         warnings: One line on each thing that was passed over.
@@ -31,14 +31,14 @@ class Source:
 
     parts: dict[str, Samples]
     names: tuple[str, ...] = ()
-    colours: tuple[Colour, ...] = ()
+    colors: tuple[Color, ...] = ()
     several: bool = False
     files: bool = False
     warnings: tuple[str, ...] = ()
 
 
-def find_source(data: Any) -> Source:
-    """Find pictures and masks.
+def find_source(data: Any) -> MaskDataset:
+    """Find images and masks.
 
     Args:
         data: A folder (see ``layouts.read_folder``), a map-style dataset of (image, mask), or what
@@ -54,25 +54,25 @@ def find_source(data: Any) -> Source:
     try:
         return _read_path(Path(data)) if isinstance(data, (str, Path)) else _read_dataset(data)
     except DataError:
-        found = read_data(data, "masks")  # asked last: installing a reader changes no data set
+        found = read_data(data, "masks")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
         parts = {part: samples for part, samples in found.parts.items() if len(samples)}
         several = _is_several(next(iter(parts.values())).target(0))
-        return Source(parts, found.names, several=several, files=True, warnings=found.warnings)
+        return MaskDataset(parts, found.names, several=several, files=True, warnings=found.warnings)
 
 
-def _read_path(path: Path) -> Source:
+def _read_path(path: Path) -> MaskDataset:
     found = read_folder(path)
     parts: dict[str, Samples] = {}
     for part, pairs in found.parts.items():
         if pairs:
-            pictures, masks = zip(*pairs, strict=True)
-            parts[part] = FileSamples(pictures, masks)
-    return Source(parts, found.names, found.colours, found.several, True, found.warnings)
+            images, masks = zip(*pairs, strict=True)
+            parts[part] = FileSamples(images, masks)
+    return MaskDataset(parts, found.names, found.colors, found.several, True, found.warnings)
 
 
-def _read_dataset(dataset: Any) -> Source:
+def _read_dataset(dataset: Any) -> MaskDataset:
     kind = type(dataset).__name__
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DataError(f"data is a folder or a dataset with __len__ and __getitem__, not {kind}")
@@ -83,7 +83,7 @@ def _read_dataset(dataset: Any) -> Source:
     names = getattr(dataset, "classes", ())
     named = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
     parts: dict[str, Samples] = {"train": DatasetSamples(dataset, masks)}
-    return Source(parts, tuple(names) if named else (), several=several)
+    return MaskDataset(parts, tuple(names) if named else (), several=several)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the values in masks mean: the kind of a data set, its class names, and class ids."""
+"""What the values in masks mean: the kind of a dataset, its class names, and class ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
     Mask,
     load_values,
 )
-from visiongraft.plugins.segmentation.formats.reading import Source
+from visiongraft.plugins.segmentation.formats.reading import MaskDataset
 
 VOID = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 BINARY = ("background", "foreground")
@@ -24,11 +24,11 @@ PROBED = 50  # masks that are looked at to find out whether a folder without nam
 Ignore = str | int | None
 
 
-def kind_of(source: Source, labels: tuple[str, ...]) -> str:
-    """Decide what kind of masks a data set has.
+def kind_of(source: MaskDataset, labels: tuple[str, ...]) -> str:
+    """Decide what kind of masks a dataset has.
 
     Args:
-        source: The data set.
+        source: The dataset.
         labels: The label map if it is fixed.
 
     Returns:
@@ -42,7 +42,7 @@ def kind_of(source: Source, labels: tuple[str, ...]) -> str:
     names = source.names or labels
     if names:
         # Two classes that are written as 0 and 255 would be one class and pixels to ignore.
-        two = len(names) == 2 and not source.colours
+        two = len(names) == 2 and not source.colors
         return "binary" if two and _values(source, PROBED) == {0, IGNORED_VALUE} else "multi_class"
     values = _values(source, PROBED if source.files else None)
     if values <= {0, 1, IGNORED_VALUE} and len(values) > 1:
@@ -56,7 +56,7 @@ def kind_of(source: Source, labels: tuple[str, ...]) -> str:
     return "multi_class"
 
 
-def names_of(source: Source, kind: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+def names_of(source: MaskDataset, kind: str, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Say which class each value means, in the order of the values."""
     if source.names:
         return source.names
@@ -71,7 +71,7 @@ def names_of(source: Source, kind: str, labels: tuple[str, ...]) -> tuple[str, .
     return tuple(str(i) for i in range(max(top + 1, *(int(name) + 1 for name in labels), 0)))
 
 
-def _values(source: Source, limit: int | None = None) -> set[int]:
+def _values(source: MaskDataset, limit: int | None = None) -> set[int]:
     """Collect the values in the masks, of all or of some."""
     found: set[int] = set()
     for values in _some_values(source, limit):
@@ -79,7 +79,7 @@ def _values(source: Source, limit: int | None = None) -> set[int]:
     return found
 
 
-def _some_values(source: Source, limit: int | None = None) -> Iterator[Mask]:
+def _some_values(source: MaskDataset, limit: int | None = None) -> Iterator[Mask]:
     """Read masks that can be read; the others are reported by the data check.
 
     Raises:
@@ -93,7 +93,7 @@ def _some_values(source: Source, limit: int | None = None) -> Iterator[Mask]:
             try:
                 raw = samples.target(index)
                 for one in raw if source.several else [raw]:
-                    yield load_values(one, samples.name(index), source.colours)
+                    yield load_values(one, samples.name(index), source.colors)
                     readable = True
             except DataError as error:
                 problem = problem or error
@@ -122,7 +122,7 @@ def ids_of(names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> tuple
     return tuple(ids)
 
 
-def binary_ids(source: Source) -> tuple[int, ...]:
+def binary_ids(source: MaskDataset) -> tuple[int, ...]:
     """Say what 0, 1 and 255 mean in binary masks: 255 is foreground unless some mask has a 1."""
     for values in _some_values(source):
         found = set(np.unique(values).tolist())

@@ -22,7 +22,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from visiongraft.backbone import BackboneInfo, Features
 from visiongraft.errors import OptionError
-from visiongraft.plugins.segmentation.models.pyramid import COARSEST, Pyramid, resized
+from visiongraft.plugins.segmentation.models.pyramid import COARSEST, EncoderLevels, resized
 
 UNET_WIDTH = 256
 NARROWEST = 8  # of U-Net's blocks, which halve from one to the next
@@ -48,7 +48,7 @@ class SegmentationNetwork(nn.Module):
         self, info: BackboneInfo, decoder: str, outputs: int, channels: int, auxiliary: bool
     ) -> None:
         super().__init__()
-        self.pyramid = Pyramid(info)
+        self.pyramid = EncoderLevels(info)
         self.decoder: nn.Module = DECODERS[decoder](self.pyramid, outputs, channels)
         self.auxiliary: nn.Module | None = None
         if auxiliary:
@@ -66,7 +66,7 @@ class SegmentationNetwork(nn.Module):
             resolution; in training also ``auxiliary``, likewise.
         """
         if not torch.compiler.is_compiling() and len(features.maps[0]) == 0:
-            # Some decoders cannot reshape nothing; what they give for one picture is cut to none.
+            # Some decoders cannot reshape nothing; what they give for one image is cut to none.
             one = Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
             return {name: values[:0] for name, values in self(one).items()}
         outputs = {"logits": self.decoder(self.pyramid, features)}
@@ -86,11 +86,11 @@ class _Decoder(nn.Module):
         initialize_decoder(self.decoder)
         initialize_head(self.output)
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
         """Give the list of maps that the decoder takes."""
         raise NotImplementedError
 
-    def forward(self, pyramid: Pyramid, features: Features) -> Tensor:
+    def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
         logits: Tensor = self.output(self.decoder(self.levels(pyramid, features)))
         return logits
 
@@ -98,7 +98,7 @@ class _Decoder(nn.Module):
 class _Unet(_Decoder):
     """U-Net up to the input's own resolution, with skips from stride 2 on where there are maps."""
 
-    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         depth = max(pyramid.deepest, 1)
         first = 1 if depth == 1 or 1 in pyramid.index else 2
         # A shallow backbone gets the finest of the blocks, as in smp's own models.
@@ -109,7 +109,7 @@ class _Unet(_Decoder):
         super().__init__(decoder, widths[-1], outputs, kernel=3)
         self.depth, self.first = depth, first
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Tensor]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Tensor]:
         found = pyramid(features, range(self.first, self.depth + 1))
         return [*_empty_levels(found[-1], self.depth, self.first), *found]
 
@@ -117,10 +117,10 @@ class _Unet(_Decoder):
 class _Fpn(_Decoder):
     """Feature pyramid network (Kirillov et al., 2019, "Panoptic Feature Pyramid Networks")."""
 
-    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         chosen = four_levels(pyramid)
         width = channels or WIDTH
-        if width % 128:  # it normalises groups of channels, which need some to compare
+        if width % 128:  # it normalizes groups of channels, which need some to compare
             raise OptionError(f"channels={channels}: the fpn decoder takes multiples of 128")
         decoder = FPNDecoder(
             [pyramid.width(k) for k in chosen],
@@ -131,14 +131,14 @@ class _Fpn(_Decoder):
         super().__init__(decoder, width // 2, outputs)
         self.chosen = chosen
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
         return [*pyramid(features, self.chosen)]
 
 
 class _DeepLabV3Plus(_Decoder):
     """Atrous pooling of the deepest map at stride 16, and detail from stride 4."""
 
-    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         width = channels or WIDTH
         decoder = DeepLabV3PlusDecoder(
             [0, 0, pyramid.width(2), pyramid.width(pyramid.deepest)],
@@ -151,7 +151,7 @@ class _DeepLabV3Plus(_Decoder):
         )
         super().__init__(decoder, width, outputs)
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
         fine, deepest = pyramid(features, [2, max(4, pyramid.deepest)])
         return [None, None, fine, resized(deepest, (fine.shape[-2] // 4, fine.shape[-1] // 4))]
 
@@ -159,28 +159,28 @@ class _DeepLabV3Plus(_Decoder):
 class _UperNet(_Decoder):
     """UPerNet (Xiao et al., 2018, "Unified Perceptual Parsing")."""
 
-    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         chosen = four_levels(pyramid)
         width = channels or WIDTH
         widths = [0, 0, *(pyramid.width(k) for k in chosen)]
         super().__init__(UPerNetDecoder(widths, FOUR, width), width, outputs)
         self.chosen = chosen
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Any]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
         return [None, None, *pyramid(features, self.chosen)]
 
 
 class _Segformer(_Decoder):
     """The all-MLP decoder of SegFormer (Xie et al., 2021)."""
 
-    def __init__(self, pyramid: Pyramid, outputs: int, channels: int) -> None:
+    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         chosen = four_levels(pyramid)
         width = channels or WIDTH
         widths = [0, 0, *(pyramid.width(k) for k in chosen)]
         super().__init__(SegformerDecoder(widths, FOUR, width), width, outputs)
         self.chosen = chosen
 
-    def levels(self, pyramid: Pyramid, features: Features) -> list[Tensor]:
+    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Tensor]:
         found = pyramid(features, self.chosen)
         fine, n = found[0], found[0].shape[0]
         whole = fine.new_empty(n, 0, 4 * fine.shape[-2], 4 * fine.shape[-1])
@@ -194,7 +194,7 @@ class _OnDeepest(nn.Module):
         super().__init__()
         self.head = head
 
-    def forward(self, pyramid: Pyramid, features: Features) -> Tensor:
+    def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
         (values,) = pyramid(features, [pyramid.deepest])
         finer = max(pyramid.deepest - DILATED, 0)
         logits: Tensor = self.head(
@@ -203,12 +203,12 @@ class _OnDeepest(nn.Module):
         return logits
 
 
-def _fcn(pyramid: Pyramid, outputs: int, channels: int) -> nn.Module:
+def _fcn(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
     _refuse_width("fcn", channels)
     return _OnDeepest(FCNHead(pyramid.width(pyramid.deepest), outputs))
 
 
-def _deeplabv3(pyramid: Pyramid, outputs: int, channels: int) -> nn.Module:
+def _deeplabv3(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
     _refuse_width("deeplabv3", channels)
     return _OnDeepest(DeepLabHead(pyramid.width(pyramid.deepest), outputs, ATROUS))
 
@@ -218,7 +218,7 @@ def _refuse_width(decoder: str, channels: int) -> None:
         raise OptionError(f"channels={channels}: the width of decoder {decoder!r} is fixed")
 
 
-DECODERS: dict[str, Callable[[Pyramid, int, int], nn.Module]] = {
+DECODERS: dict[str, Callable[[EncoderLevels, int, int], nn.Module]] = {
     "unet": _Unet,
     "fpn": _Fpn,
     "deeplabv3plus": _DeepLabV3Plus,
@@ -229,7 +229,7 @@ DECODERS: dict[str, Callable[[Pyramid, int, int], nn.Module]] = {
 }
 
 
-def four_levels(pyramid: Pyramid) -> tuple[int, ...]:
+def four_levels(pyramid: EncoderLevels) -> tuple[int, ...]:
     """Choose four levels: strides 4 to 32, or 2 to 16 where the backbone is shallow."""
     first = 2 if pyramid.deepest >= FOUR else 1
     return tuple(range(first, first + FOUR))

@@ -1,4 +1,4 @@
-"""Masks on the grid of the network's input, so that loss and picture speak of the same places."""
+"""Masks on the grid of the network's input, so that loss and image speak of the same places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a mask by taking the nearest pixel's value.
 
-    Pixels are compared by their centres, as the bilinear resize of pictures does; PyTorch's plain
+    Pixels are compared by their centers, as the bilinear resize of images does; PyTorch's plain
     ``"nearest"`` would shift masks by up to half a pixel.
 
     Args:
@@ -31,13 +31,13 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 def on_input(
     masks: Tensor | Sequence[Tensor], size: tuple[int, int], resize: str, ignored: int
 ) -> Tensor:
-    """Bring masks to where the network sees their pictures.
+    """Bring masks to where the network sees their images.
 
     Args:
-        masks: Whole numbers (..., H, W) of each picture, of any size; those that are on the
+        masks: Whole numbers (..., H, W) of each image, of any size; those that are on the
             input's grid already stay as they are.
         size: Height and width of the network's input.
-        resize: How pictures got there: ``"stretch"``, or ``"pad"``, which fills up on the right
+        resize: How images got there: ``"stretch"``, or ``"pad"``, which fills up on the right
             and at the bottom.
         ignored: Value of pixels that do not count.
 
@@ -55,7 +55,7 @@ def on_input(
 
 
 def _nearest(length: int, wanted: int) -> Tensor:
-    """Give for each new pixel the old one in which its centre lies."""
+    """Give for each new pixel the old one in which its center lies."""
     places = (torch.arange(wanted, dtype=torch.float64) + 0.5) * (length / wanted)
     return places.to(torch.int64).clamp(max=length - 1)
 

@@ -13,7 +13,7 @@ from visiongraft.backbone import BackboneInfo, Features
 COARSEST = 5  # maps beyond stride 32 are too coarse to say where anything is
 
 
-class Pyramid(nn.Module):
+class EncoderLevels(nn.Module):
     """Chooses maps by level, and makes those that are missing by resizing.
 
     Level ``k`` has the stride ``2 ** k``. The deepest map of a level counts. A level that the

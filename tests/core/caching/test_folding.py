@@ -51,7 +51,7 @@ def images_for(channels: int = 3, side: int = 32, seed: int = 1) -> Tensor:
 
 
 def difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
-    """Measure on pictures that the folding did not see, relative to the largest value."""
+    """Measure on images that the folding did not see, relative to the largest value."""
     with torch.no_grad():
         a, b = one(images), other(images)
     return float((a - b).abs().max() / a.abs().max())
@@ -175,8 +175,8 @@ def in_place() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(4))
 
 
-def standardised() -> nn.Module:
-    """Its weights are standardised in each pass, so that a scale in them has no effect."""
+def standardized() -> nn.Module:
+    """Its weights are standardized in each pass, so that a scale in them has no effect."""
     return nn.Sequential(StdConv2d(3, 4, 3), nn.BatchNorm2d(4))
 
 
@@ -194,7 +194,7 @@ def without_statistics() -> nn.Module:
 
 @pytest.mark.parametrize(
     "make",
-    [Twice, SharedNorm, in_place, standardised, between, first, without_statistics],
+    [Twice, SharedNorm, in_place, standardized, between, first, without_statistics],
     ids=lambda make: make.__name__,
 )
 def test_a_norm_that_cannot_be_folded_is_left_alone(make: Any) -> None:

@@ -62,7 +62,7 @@ def test_training_with_replay_equals_training_without(
 
 
 def test_a_wrong_stored_value_changes_training(tmp_path, fit_toy, toy_data, monkeypatch):
-    """The comparison above would notice: here one stored picture is spoilt."""
+    """The comparison above would notice: here one stored image is spoilt."""
     fit_toy(toy_data(40), out=tmp_path / "good", epochs=2, schedule="linear_probe")
     record = Replay.record
 
@@ -84,8 +84,8 @@ def test_half_precision_stores_half_as_much_and_trains_nearly_alike(tmp_path, fi
     difference = (one["head.linear.weight"] - other["head.linear.weight"]).abs().max()
     assert 0 < difference < 0.02
     logs = [(tmp_path / dtype / "run.log").read_text() for dtype in ("float32", "float16")]
-    assert "48 B a picture" in logs[0]
-    assert "24 B a picture" in logs[1]
+    assert "48 B an image" in logs[0]
+    assert "24 B an image" in logs[1]
 
 
 FAMILIES = [
@@ -113,7 +113,7 @@ def test_every_family_replays_at_any_stage_boundary(tmp_path, Toy, name, size, d
     batch = random_batch(network, 4)
     plan = plan_replay(network, batch)
     assert not plan.reason
-    # Running statistics as after some training, so that the features differ between pictures.
+    # Running statistics as after some training, so that the features differ between images.
     with Replay(network, plan, tmp_path) as replay:
         store = replay.record("x", 4, iter([_with_list(batch)]))
         network.eval()
@@ -134,11 +134,11 @@ def _with_list(batch: Batch) -> Batch:
 def test_only_what_the_rest_of_the_network_reads_is_stored(toy_network, Toy):
     apply_phase(toy_network, Phase(2, "head"))
     pooled = plan_replay(toy_network, random_batch(toy_network))
-    assert pooled.bytes_per_picture == 12 * 4  # the embedding, not the maps
+    assert pooled.bytes_per_image == 12 * 4  # the embedding, not the maps
     on_maps = Network(toy_network.backbone, Toy(maps=True))
     apply_phase(on_maps, Phase(2, "head"))
     plan = plan_replay(on_maps, random_batch(on_maps))
-    assert plan.bytes_per_picture == 8 * 4 * 4 * 4  # the one map, (8, 4, 4), that the head reads
+    assert plan.bytes_per_image == 8 * 4 * 4 * 4  # the one map, (8, 4, 4), that the head reads
 
 
 def test_planning_leaves_the_network_as_it_was(toy_network):
@@ -191,7 +191,7 @@ def test_replay_that_is_demanded_stays_within_its_budget_too(fit_toy, toy_data):
 
 
 class Position(nn.Module):
-    """Gives a learnt map that depends on no picture."""
+    """Gives a learned map that depends on no image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class CalledTwice(nn.Sequential):
 
 
 class GivesWindows(nn.Module):
-    """Gives four windows for each picture, which is no row of one picture."""
+    """Gives four windows for each image, which is no row of one image."""
 
     def forward(self, maps: Tensor) -> Tensor:
         n, c, h, w = maps.shape
@@ -281,7 +281,7 @@ class Restless(nn.Sequential):
 
 
 class MixesBatch(nn.Sequential):
-    """What it gives for a picture depends on the others of its batch."""
+    """What it gives for an image depends on the others of its batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         maps = super().forward(images)
@@ -317,7 +317,7 @@ def test_an_odd_stem_is_replayed_exactly(
     network = with_stem(toy_network, kind)
     batch = random_batch(network, 4)
     plan = plan_replay(network, batch)
-    assert (plan.reason, plan.bytes_per_picture) == ("", stored)
+    assert (plan.reason, plan.bytes_per_image) == ("", stored)
     assert_replays(network, plan, batch, tmp_path)
 
 
@@ -339,7 +339,7 @@ def test_whole_numbers_are_stored_as_such(toy_network: Network, tmp_path: Path) 
     network.backbone.blocks["stem"][-1] = Trained()
     batch = random_batch(network, 4)
     plan = plan_replay(network, batch)
-    assert plan.bytes_per_picture == 4 * 4 * 4 * (4 + 8)  # floats and whole numbers
+    assert plan.bytes_per_image == 4 * 4 * 4 * (4 + 8)  # floats and whole numbers
     assert_replays(network, plan, batch, tmp_path)
 
 
@@ -354,13 +354,13 @@ def assert_replays(network: Network, plan: ReplayPlan, batch: Batch, folder: Pat
     torch.testing.assert_close(got, expected[[3, 1]], rtol=1e-4, atol=1e-5)
 
 
-def test_a_frozen_stage_that_mixes_the_pictures_of_a_batch_is_never_replayed(
+def test_a_frozen_stage_that_mixes_the_images_of_a_batch_is_never_replayed(
     toy_network: Network,
 ) -> None:
-    """Its outputs for a picture are not the same in another batch."""
+    """Its outputs for an image are not the same in another batch."""
     network = with_stem(toy_network, MixesBatch)
     plan = plan_replay(network, random_batch(network, 3))
-    assert plan.reason == "what is frozen mixes the pictures of a batch"
+    assert plan.reason == "what is frozen mixes the images of a batch"
 
 
 def test_a_frozen_stage_that_gives_something_else_at_each_call_is_never_replayed(
@@ -380,7 +380,7 @@ class Joins(nn.Sequential):
 
 
 @pytest.mark.parametrize("last", [GivesWindows, WithName])
-def test_a_stage_that_gives_no_row_of_tensors_a_picture_is_replayed_by_its_parts(
+def test_a_stage_that_gives_no_row_of_tensors_an_image_is_replayed_by_its_parts(
     toy_network: Network, tmp_path: Path, last: type[nn.Module]
 ) -> None:
     toys: Any = toy_network.backbone
@@ -390,7 +390,7 @@ def test_a_stage_that_gives_no_row_of_tensors_a_picture_is_replayed_by_its_parts
     batch = random_batch(network, 4)
     plan = plan_replay(network, batch)
     assert [unit.name for unit in plan.units] == [f"blocks.stem.{i}" for i in range(4)]
-    assert plan.bytes_per_picture == 4 * 8 * 8 * 4
+    assert plan.bytes_per_image == 4 * 8 * 8 * 4
     assert_replays(network, plan, batch, tmp_path)
 
 
@@ -419,7 +419,7 @@ def test_a_head_that_refuses_what_is_not_a_number_is_replayed_too(toy_network: N
     toy_network.head = Picky(toy_network.head)
     apply_phase(toy_network, Phase(2, "head"))
     plan = plan_replay(toy_network, random_batch(toy_network))
-    assert (plan.reason, plan.bytes_per_picture) == ("", 12 * 4)
+    assert (plan.reason, plan.bytes_per_image) == ("", 12 * 4)
 
 
 def test_a_full_disk_is_said_with_the_remedy(

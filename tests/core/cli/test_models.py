@@ -31,30 +31,30 @@ FAST = ["--backbone", "toys/toy", "--weights", "none", "--device", "cpu", "--bat
 
 
 @dataclass(frozen=True)
-class Colour:
-    colour: str
+class Color:
+    color: str
     scores: tuple[float, ...]
 
 
 @pytest.fixture(autouse=True)
 def installed(Toy: type[Any], toys_are_registered: None) -> None:
     """Register a task that reads folders, and an exporter that proves nothing."""
-    if "colours" in plugins().tasks():
+    if "colors" in plugins().tasks():
         return
 
     @dataclass(frozen=True)
-    class Colours(Toy):  # type: ignore[misc]
-        """Tells which colour dominates."""
+    class Colors(Toy):  # type: ignore[misc]
+        """Tells which color dominates."""
 
-        name = "colours"
+        name = "colors"
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-            samples = self.read_labelled(data)
+            samples = self.read_labeled(data)
             keys = [samples.target(i) for i in range(len(samples))]
             kept, out = stratified_split(keys, validation, seed)
             return Splits(samples.subset(kept), samples.subset(out))
 
-        def read_labelled(self, data: Any) -> Samples:
+        def read_labeled(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.parts["train"]
             targets = [found.names.index(labels[0]) for labels in files.labels]
@@ -63,18 +63,18 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         def predictions(self, decoded: Any) -> list[Any]:
             names = ("blue", "green", "red")
             pairs = zip(decoded["label"], decoded["scores"], strict=True)
-            return [Colour(names[label], tuple(scores.tolist())) for label, scores in pairs]
+            return [Color(names[label], tuple(scores.tolist())) for label, scores in pairs]
 
     class Plugin:
         @hookimpl
         def register_tasks(self) -> list[type[Any]]:
-            return [Colours]
+            return [Colors]
 
         @hookimpl
         def register_exporters(self) -> list[type[Exporter]]:
             return [Echo]
 
-    plugins().register(Plugin(), "colours")
+    plugins().register(Plugin(), "colors")
 
 
 class Echo(Exporter):
@@ -90,13 +90,13 @@ class Echo(Exporter):
             raise ExportError("the exported file disagrees with PyTorch")
         path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
-        check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "picture 0")
+        check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
         certificate = Certificate(
             path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
         if "precision" not in options:
             return certificate
-        check = replace(check, flips=2, decisions=40)
+        check = replace(check, mismatches=2, decisions=40)
         left = ["stem", "first", "second", "third"]
         settings = {"head": "fp32", "tried": [{"lost": 0.1}], "scale": 0.25, "left": left}
         return replace(certificate, checks=(check,), tolerance=None, settings=settings, **options)
@@ -114,25 +114,25 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write 24 pictures in three folders; the first channel is that of the last name."""
+def images(tmp_path: Path, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write 24 images in three folders; the first channel is that of the last name."""
     monkeypatch.chdir(tmp_path)
-    for index, (picture, target) in enumerate(toy_data(24)):
-        folder = tmp_path / "pictures" / ("red", "green", "blue")[target]
+    for index, (image, target) in enumerate(toy_data(24)):
+        folder = tmp_path / "images" / ("red", "green", "blue")[target]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{index}.png")
-    return tmp_path / "pictures"
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return tmp_path / "images"
 
 
 @pytest.fixture
-def trained(run: Run, pictures: Path) -> Path:
-    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run", "--epochs", 2, *FAST)
+def trained(run: Run, images: Path) -> Path:
+    code, _, err = run("fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST)
     assert code == 0, err
     return Path("run")
 
 
-def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, pictures: Path) -> None:
-    words = ["fit", pictures, "--task", "colours", "--out", "run", "--epochs", 3, *FAST]
+def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, images: Path) -> None:
+    words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 3, *FAST]
     code, out, err = run(*words, "--schedule", "lp_ft(probe_epochs=1)")
     assert code == 0
     assert Path("run/model/model.safetensors").is_file()
@@ -144,8 +144,8 @@ def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, pictures: Path) 
     assert "\x1b" not in out + err
 
 
-def test_fit_answers_in_json_with_the_best_epoch(run: Run, pictures: Path) -> None:
-    words = ["fit", pictures, "--task", "colours", "--out", "run", "--epochs", 2, *FAST, "--json"]
+def test_fit_answers_in_json_with_the_best_epoch(run: Run, images: Path) -> None:
+    words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST, "--json"]
     code, out, _ = run(*words)
     values = json.loads(out)
     history = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
@@ -159,20 +159,20 @@ def test_fit_answers_in_json_with_the_best_epoch(run: Run, pictures: Path) -> No
     assert history[values["best_epoch"]]["validation"] == values["validation"]
 
 
-def test_every_word_of_fit_reaches_the_run(run: Run, pictures: Path) -> None:
+def test_every_word_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words = ["--set", "classes=4", "--set", "augment=false", "--schedule", "full", "--epochs", 1]
     words += ["--validation", 0.25, "--size", "16x16", "--resize", "stretch", "--accumulate", 2]
     words += ["--learning-rate", 0.01, "--optimizer", "sgd", "--weight-decay", 0.1, "--views", 2]
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
-    words += ["--listener", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
-    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run", *FAST, *words)
+    words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
+    code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
     expected = {
-        "data": str(pictures),
-        "task": "colours",
+        "data": str(images),
+        "task": "colors",
         "task_options": {"classes": 4, "augment": False, "maps": False},
         "backbone": "toys/toy",
         "weights": None,
@@ -212,12 +212,12 @@ def test_the_words_of_fit_are_those_of_the_python_interface() -> None:
     from visiongraft.cli.training import fit
 
     words = set(signature(fit).parameters) - {"as_json"}
-    renamed = {"settings": "task_options", "listener": "listeners"}
+    renamed = {"settings": "task_options", "callback": "callbacks"}
     assert {renamed.get(word, word) for word in words} == set(signature(visiongraft.fit).parameters)
 
 
 def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
-    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stop:
         @hookimpl
@@ -227,14 +227,14 @@ def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
 
     class Plugin:
         @hookimpl
-        def register_listeners(self) -> list[type[Any]]:
+        def register_callbacks(self) -> list[type[Any]]:
             return [type("Named", (Stop,), {"name": "stop"})]
 
-    if "stop" not in plugins().listeners():
+    if "stop" not in plugins().callbacks():
         plugins().register(Plugin(), "stop")
     words = ["--epochs", 4, "--schedule", "gradual", "--checkpoint-every", 1, *FAST]
     code, out, err = run(
-        "fit", pictures, "--task", "colours", "--out", "a run", *words, "--listener", "stop"
+        "fit", images, "--task", "colors", "--out", "a run", *words, "--callback", "stop"
     )
     assert (code, out) == (130, "")
     last = err.splitlines()[-1]
@@ -248,22 +248,22 @@ def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
 
 
 def test_an_interrupt_before_the_first_checkpoint_says_so(
-    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("visiongraft.fitting.fit", interrupted)
-    code, _, err = run("fit", pictures, "--task", "colours", "--out", "run")
+    code, _, err = run("fit", images, "--task", "colors", "--out", "run")
     assert (code, err) == (
         130,
         "error: interrupted before the first checkpoint; nothing to resume\n",
     )
 
 
-def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, pictures: Path) -> None:
+def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
-    code, out, err = run("fit", pictures, "--task", "colours", "--out", trained, *FAST)
+    code, out, err = run("fit", images, "--task", "colors", "--out", trained, *FAST)
     assert (code, out) == (2, "")
     assert "run already holds a run" in err
     assert (trained / "metrics.jsonl").read_bytes() == before
@@ -272,30 +272,30 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, pictures: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "nowhere", "--out", "r", "--task", "colours", *FAST], "nowhere"),
-        (["fit", "pictures", "--out", "r", "--task", "colour"], "did you mean 'colours'?"),
+        (["fit", "nowhere", "--out", "r", "--task", "colors", *FAST], "nowhere"),
+        (["fit", "images", "--out", "r", "--task", "color"], "did you mean 'colors'?"),
         (
-            ["fit", "pictures", "--out", "r", "--task", "colours", "--backbone", "toys/tox"],
+            ["fit", "images", "--out", "r", "--task", "colors", "--backbone", "toys/tox"],
             "toys/toy",
         ),
         (
-            ["fit", "pictures", "--out", "r", "--task", "colours", *FAST, "--schedule", "ful"],
+            ["fit", "images", "--out", "r", "--task", "colors", *FAST, "--schedule", "ful"],
             "'full'",
         ),
         (
-            ["fit", "pictures", "--out", "r", "--task", "colours", *FAST, "--epochs", "0"],
+            ["fit", "images", "--out", "r", "--task", "colors", *FAST, "--epochs", "0"],
             "epochs=0",
         ),
-        (["fit", "pictures", "--out", "r", "--resume"], "r holds no run to resume"),
-        (["evaluate", "nowhere", "pictures"], "nowhere does not exist"),
-        (["evaluate", "pictures", "pictures"], "pictures"),
-        (["predict", "nowhere", "pictures"], "nowhere does not exist"),
+        (["fit", "images", "--out", "r", "--resume"], "r holds no run to resume"),
+        (["evaluate", "nowhere", "images"], "nowhere does not exist"),
+        (["evaluate", "images", "images"], "images"),
+        (["predict", "nowhere", "images"], "nowhere does not exist"),
         (["export", "nowhere", "x.echo"], "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_is_one_line_and_leaves_no_run(
-    run: Run, pictures: Path, words: list[str], message: str
+    run: Run, images: Path, words: list[str], message: str
 ) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
@@ -305,69 +305,65 @@ def test_wrong_input_is_one_line_and_leaves_no_run(
 
 
 def test_evaluate_measures_a_run_and_a_saved_model_alike(
-    run: Run, trained: Path, pictures: Path
+    run: Run, trained: Path, images: Path
 ) -> None:
-    code, out, err = run("evaluate", trained, pictures, "--json")
+    code, out, err = run("evaluate", trained, images, "--json")
     values = json.loads(out)
     assert (code, err) == (0, "")
-    assert values["pictures"] == values["seen"] == 24
-    assert json.loads(run("evaluate", trained / "model", pictures, "--json")[1]) == values
-    code, out, _ = run("evaluate", trained, pictures)
+    assert values["images"] == values["seen"] == 24
+    assert json.loads(run("evaluate", trained / "model", images, "--json")[1]) == values
+    code, out, _ = run("evaluate", trained, images)
     assert ["share_right", f"{values['share_right']:.4f}"] in [x.split() for x in out.splitlines()]
 
 
-def test_predict_gives_one_line_a_picture(run: Run, trained: Path, pictures: Path) -> None:
-    first = pictures / "red" / "0.png"
-    code, out, err = run("predict", trained, first, pictures / "blue")
+def test_predict_gives_one_line_an_image(run: Run, trained: Path, images: Path) -> None:
+    first = images / "red" / "0.png"
+    code, out, err = run("predict", trained, first, images / "blue")
     lines = out.splitlines()
     assert (code, err) == (0, "")
     assert len(lines) == 1 + 8
-    assert lines[0].startswith(f"{first}: colour ")
+    assert lines[0].startswith(f"{first}: color ")
     assert "scores" not in lines[0]
 
 
 def test_predict_shows_what_a_prediction_says_of_itself(
-    run: Run, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Colour, "summary", lambda self: f"mostly {self.colour}", raising=False)
-    first = pictures / "red" / "0.png"
+    monkeypatch.setattr(Color, "summary", lambda self: f"mostly {self.color}", raising=False)
+    first = images / "red" / "0.png"
     code, out, _ = run("predict", trained, first)
     assert code == 0
     assert out.startswith(f"{first}: mostly ")
     assert "mostly" not in run("predict", trained, first, "--json")[1]
 
 
-def test_predict_in_json_is_what_the_model_predicts(
-    run: Run, trained: Path, pictures: Path
-) -> None:
-    code, out, _ = run("predict", trained, pictures, "--json", "--batch-size", 5)
+def test_predict_in_json_is_what_the_model_predicts(run: Run, trained: Path, images: Path) -> None:
+    code, out, _ = run("predict", trained, images, "--json", "--batch-size", 5)
     found = json.loads(out)["predictions"]
-    expected = visiongraft.load(trained).predict([one["picture"] for one in found])
+    expected = visiongraft.load(trained).predict([one["image"] for one in found])
     assert code == 0
-    assert [one["colour"] for one in found] == [one.colour for one in expected]
+    assert [one["color"] for one in found] == [one.color for one in expected]
     scores = [one["scores"] for one in found]
     np.testing.assert_allclose(scores, [one.scores for one in expected], rtol=1e-5)
 
 
-def test_predict_writes_pictures_and_predictions(run: Run, trained: Path, pictures: Path) -> None:
-    code, out, _ = run("predict", trained, pictures / "red", "--out", "shown", "--json")
+def test_predict_writes_images_and_predictions(run: Run, trained: Path, images: Path) -> None:
+    code, out, _ = run("predict", trained, images / "red", "--out", "shown", "--json")
     assert code == 0
     assert json.loads(Path("shown/predictions.json").read_text()) == json.loads(out)["predictions"]
     assert len(list(Path("shown").glob("*.jpg"))) == 8
 
 
 def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
-    run: Run, trained: Path, pictures: Path
+    run: Run, trained: Path, images: Path
 ) -> None:
     mixed = Path("mixed")
-    shutil.copytree(pictures / "red", mixed)
-    (mixed / "00.png").write_bytes(b"no picture")
+    shutil.copytree(images / "red", mixed)
+    (mixed / "00.png").write_bytes(b"no image")
     code, out, _ = run("predict", trained, mixed)
     lines = out.splitlines()
     assert code == 0 and len(lines) == 8 + 1
-    assert lines[-1].startswith(
-        "warning: unreadable pictures that were passed over: 1 (mixed/00.png"
-    )
+    assert lines[-1].startswith("warning: unreadable images that were passed over: 1 (mixed/00.png")
     found = json.loads(run("predict", trained, mixed, "--json")[1])
     assert len(found["predictions"]) == 8 and len(found["unreadable"]) == 1
 
@@ -376,25 +372,25 @@ def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
     for good in (path for path in mixed.iterdir() if path.name != "00.png"):
         good.unlink()
     code, out, err = run("predict", trained, mixed)
-    assert (code, out) == (2, "") and "mixed holds no readable pictures: mixed/00.png" in err
+    assert (code, out) == (2, "") and "mixed holds no readable images: mixed/00.png" in err
 
 
 def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
     Path("empty").mkdir()
     code, out, err = run("predict", trained, "empty")
     assert (code, out) == (2, "")
-    assert err.startswith("error: empty holds no pictures")
+    assert err.startswith("error: empty holds no images")
 
 
-def test_a_file_that_is_no_model_is_refused(run: Run, pictures: Path) -> None:
+def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
     Path("notes.txt").write_text("no model")
-    code, _, err = run("predict", "notes.txt", pictures)
+    code, _, err = run("predict", "notes.txt", images)
     assert code == 2
     assert err.startswith("error: notes.txt is no exported model")
 
 
-def test_a_provider_is_for_exported_files(run: Run, trained: Path, pictures: Path) -> None:
-    code, _, err = run("predict", trained, pictures, "--provider", "cuda")
+def test_a_provider_is_for_exported_files(run: Run, trained: Path, images: Path) -> None:
+    code, _, err = run("predict", trained, images, "--provider", "cuda")
     assert code == 2
     assert "--provider is for exported files" in err
 
@@ -403,7 +399,7 @@ def test_export_prints_what_was_proved(run: Run, trained: Path) -> None:
     code, out, err = run("export", trained, "m.echo")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["inputs", "batch", "pictures", "difference", "flips"]
+    assert lines[0].split() == ["inputs", "batch", "images", "difference", "mismatches"]
     assert lines[1].split()[0::3] == ["real", "1.0e-06"]
     assert lines[2] == "share_right: 0.5000 in PyTorch, 0.5000 in the file"
     assert lines[3] == "warning: a toy"
@@ -421,7 +417,7 @@ def test_export_hands_precision_and_settings_on_and_says_what_was_held(
     made = "made with head fp32, scale 0.2500, left 4 (stem, first, second and 1 more)"
     assert out.splitlines()[-3] == made
     assert out.splitlines()[-1] == (
-        "proved: fp16 within its budget of 0.02; decisions changed on real pictures: 2 of 40 (5.00%)"
+        "proved: fp16 within its budget of 0.02; decisions changed on real images: 2 of 40 (5.00%)"
         "; wrote x.echo"
     )
 
@@ -452,12 +448,12 @@ def test_what_stands_behind_two_dashes_is_no_option(run: Run, trained: Path) -> 
     assert Path("--x.echo").read_text() == "echo {}"
 
 
-def test_export_in_json_is_the_certificate(run: Run, trained: Path, pictures: Path) -> None:
-    code, out, _ = run("export", trained, "m.x", "--format", "echo", "--data", pictures, "--json")
+def test_export_in_json_is_the_certificate(run: Run, trained: Path, images: Path) -> None:
+    code, out, _ = run("export", trained, "m.x", "--format", "echo", "--data", images, "--json")
     values = json.loads(out)
     assert code == 0
-    assert (values["path"], values["difference"], values["flips"]) == ("m.x", 1e-6, 0)
-    assert values["checks"][0]["pictures"] == 24
+    assert (values["path"], values["difference"], values["mismatches"]) == ("m.x", 1e-6, 0)
+    assert values["checks"][0]["images"] == 24
 
 
 def test_a_failed_proof_exits_with_1(run: Run, trained: Path) -> None:
@@ -472,27 +468,25 @@ def test_an_unknown_format_names_those_that_exist(run: Run, trained: Path) -> No
     assert "did you mean 'echo'?" in err
 
 
-def test_no_space_left_is_one_line(
-    run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_space_left_is_one_line(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("os.replace", full)
-    code, out, err = run("fit", pictures, "--task", "colours", "--out", "r", *FAST)
+    code, out, err = run("fit", images, "--task", "colors", "--out", "r", *FAST)
     assert (code, out) == (2, "")
     assert "No space left on device" in err.splitlines()[-1]
     assert "Traceback" not in err
 
 
 def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
-    run: Run, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Predictor:
         """Stands for any runtime; the built-in one is tested with its exporter."""
 
         metadata = {  # noqa: RUF012
-            "task": "colours",
+            "task": "colors",
             "task_options": {"classes": 3},
             "input": {"channels": 3},
         }
@@ -504,17 +498,17 @@ def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
             assert images.ndim == 4
             found = self.model.predict(list(images))
             names = ("blue", "green", "red")
-            return {"label": np.array([names.index(one.colour) for one in found])}
+            return {"label": np.array([names.index(one.color) for one in found])}
 
-    large = Image.open(pictures / "red" / "0.png").resize((40, 30))
-    large.save(pictures / "red" / "1.png")
-    direct = visiongraft.load(trained).evaluate(pictures)
+    large = Image.open(images / "red" / "0.png").resize((40, 30))
+    large.save(images / "red" / "1.png")
+    direct = visiongraft.load(trained).evaluate(images)
     monkeypatch.setattr(models, "_exported", Predictor)
-    code, out, _ = run("evaluate", "m.file", pictures, "--json", "--batch-size", 5)
+    code, out, _ = run("evaluate", "m.file", images, "--json", "--batch-size", 5)
     values = json.loads(out)
     assert code == 0
     assert values["share_right"] == direct["share_right"]
-    assert values["seen"] == values["pictures"] == 25
+    assert values["seen"] == values["images"] == 25
     assert values["unreadable"] == 0
 
 

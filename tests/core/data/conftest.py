@@ -23,10 +23,10 @@ def photo() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def encode() -> Encode:
-    """Write a picture in memory; lossless unless the format says otherwise."""
+    """Write an image in memory; lossless unless the format says otherwise."""
 
-    def encoded(picture: Image.Image | NDArray[Any], format: str = "PNG", **options: Any) -> bytes:
-        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    def encoded(source: Image.Image | NDArray[Any], format: str = "PNG", **options: Any) -> bytes:
+        image = source if isinstance(source, Image.Image) else Image.fromarray(source)
         buffer = io.BytesIO()
         image.save(buffer, format, **options)
         return buffer.getvalue()
@@ -35,8 +35,8 @@ def encode() -> Encode:
 
 
 @pytest.fixture
-def write_pictures(tmp_path: Path, encode: Encode) -> Callable[..., list[Path]]:
-    """Write pictures that all differ, and give their paths."""
+def write_images(tmp_path: Path, encode: Encode) -> Callable[..., list[Path]]:
+    """Write images that all differ, and give their paths."""
 
     def write(count: int, start: int = 0) -> list[Path]:
         paths = []

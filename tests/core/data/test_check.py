@@ -1,4 +1,4 @@
-"""Before training every picture is looked at; what is odd is counted and named."""
+"""Before training every image is looked at; what is odd is counted and named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skimage import data
 from visiongraft.data import check
 from visiongraft.data.check import check_samples, drop_unreadable
 from visiongraft.data.decode import decode_file
-from visiongraft.data.images import DatasetSamples, PictureSamples
+from visiongraft.data.images import DatasetSamples, ImageSamples
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
@@ -24,80 +24,80 @@ def files(paths, targets=None):
     return FileSamples(paths, targets or [0] * len(paths))
 
 
-def test_sound_pictures_all_stay_and_are_measured(write_pictures):
-    train, held_out = files(write_pictures(6)), files(write_pictures(2, start=6))
-    checked = check_samples(train, held_out)
-    assert checked.train is train and checked.validation is held_out
+def test_sound_images_all_stay_and_are_measured(write_images):
+    train, validation = files(write_images(6)), files(write_images(2, start=6))
+    checked = check_samples(train, validation)
+    assert checked.train is train and checked.validation is validation
     assert checked.report.warnings == ()
-    assert checked.report.pictures == {"training": 6, "validation": 2}
+    assert checked.report.images == {"training": 6, "validation": 2}
     assert checked.report.heights == (6, 7, 8) and checked.report.widths == (8, 8, 8)
 
 
-def test_up_to_1_percent_unreadable_is_dropped_counted_and_named(write_pictures):
-    paths = write_pictures(150)
+def test_up_to_1_percent_unreadable_is_dropped_counted_and_named(write_images):
+    paths = write_images(150)
     paths[7].write_bytes(paths[7].read_bytes()[:40])
     checked = check_samples(files(paths[:120]), files(paths[120:]))
     assert len(checked.train) == 119
     assert str(paths[7]) not in [checked.train.name(i) for i in range(119)]
     (line,) = checked.report.warnings
-    assert line.startswith("1 unreadable pictures were dropped") and str(paths[7]) in line
+    assert line.startswith("1 unreadable images were dropped") and str(paths[7]) in line
     assert checked.report.counts()["unreadable"] == 1
 
 
 @pytest.mark.parametrize(
     ("bad", "total", "stops"), [(1, 100, False), (1, 99, True), (2, 199, True)]
 )
-def test_the_limit_of_unreadable_pictures_is_exact(bad, total, stops):
-    samples = PictureSamples(
+def test_the_limit_of_unreadable_images_is_exact(bad, total, stops):
+    samples = ImageSamples(
         [np.zeros((2, 2), np.int64 if i < bad else np.uint8) for i in range(total)]
     )
-    train, held_out = samples.subset(range(total - 50)), samples.subset(range(total - 50, total))
+    train, validation = samples.subset(range(total - 50)), samples.subset(range(total - 50, total))
     if stops:
-        words = f"^{bad} of {total} pictures are unreadable: picture 0: "
+        words = f"^{bad} of {total} images are unreadable: image 0: "
         with pytest.raises(DataError, match=words):
-            check_samples(train, held_out)
+            check_samples(train, validation)
     else:
-        assert len(check_samples(train, held_out).train) == total - 50 - bad
+        assert len(check_samples(train, validation).train) == total - 50 - bad
 
 
-def test_unreadable_pictures_of_both_parts_are_counted_and_named(write_pictures):
-    paths = write_pictures(200)
+def test_unreadable_images_of_both_parts_are_counted_and_named(write_images):
+    paths = write_images(200)
     paths[3].write_text("I am text")
     paths[199].unlink()
     checked = check_samples(files(paths[:150]), files(paths[150:]))
-    assert checked.report.pictures == {"training": 149, "validation": 49}
+    assert checked.report.images == {"training": 149, "validation": 49}
     assert (len(checked.train), len(checked.validation)) == (149, 49)
     text, missing = checked.report.unreadable
     assert text.startswith(f"{paths[3]}: ") and missing.startswith(f"{paths[199]}: ")
 
 
 def test_of_a_photograph_and_its_truncated_copy_only_the_copy_is_dropped(
-    write_pictures, encode, tmp_path
+    write_images, encode, tmp_path
 ):
     content = encode(data.coffee()[:64, :64], "JPEG")
     paths = [tmp_path / "sound.jpg", tmp_path / "cut.jpg"]
     paths[0].write_bytes(content)
     paths[1].write_bytes(content[:-100])
-    others = write_pictures(98)
+    others = write_images(98)
     checked = check_samples(files([*paths, *others[:90]]), files(others[90:]))
     (line,) = checked.report.unreadable
     assert line.startswith(f"{paths[1]}: cannot be decoded: ")
     assert checked.train.name(0) == str(paths[0]) and checked.train.name(1) == str(others[0])
 
 
-def test_more_than_1_percent_unreadable_stops_and_names_the_first(write_pictures):
-    paths = write_pictures(100)
+def test_more_than_1_percent_unreadable_stops_and_names_the_first(write_images):
+    paths = write_images(100)
     for path in paths[:5]:
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="5 of 100 pictures are unreadable") as caught:
+    with pytest.raises(DataError, match="5 of 100 images are unreadable") as caught:
         check_samples(files(paths[:80]), files(paths[80:]))
     message = str(caught.value)
     assert str(paths[0]) in message and "and 2 more" in message and "\n" not in message
 
 
 @pytest.mark.parametrize("bad", [2, 3])
-def test_up_to_three_are_all_named(write_pictures, bad):
-    paths = write_pictures(4)
+def test_up_to_three_are_all_named(write_images, bad):
+    paths = write_images(4)
     for path in paths[:bad]:
         path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
@@ -106,8 +106,8 @@ def test_up_to_three_are_all_named(write_pictures, bad):
     assert "more" not in str(caught.value)
 
 
-def test_a_picture_in_training_and_validation_is_reported(write_pictures):
-    paths = write_pictures(4)
+def test_an_image_in_training_and_validation_is_reported(write_images):
+    paths = write_images(4)
     paths[3].write_bytes(paths[0].read_bytes())
     checked = check_samples(files(paths[:3]), files(paths[3:]))
     assert checked.report.leaked == ((str(paths[0]), str(paths[3])),)
@@ -115,8 +115,8 @@ def test_a_picture_in_training_and_validation_is_reported(write_pictures):
     assert len(checked.validation) == 1  # a warning, not more
 
 
-def test_a_picture_that_differs_in_one_pixel_is_another(write_pictures, encode):
-    paths = write_pictures(2)
+def test_an_image_that_differs_in_one_pixel_is_another(write_images, encode):
+    paths = write_images(2)
     pixels = decode_file(paths[0])
     paths[1].write_bytes(encode(pixels))
     assert len(check_samples(files(paths[:1]), files(paths[1:])).report.leaked) == 1
@@ -125,16 +125,16 @@ def test_a_picture_that_differs_in_one_pixel_is_another(write_pictures, encode):
     assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
 
 
-def test_a_copy_that_was_saved_again_is_not_found(write_pictures, encode):
-    paths = write_pictures(2)
+def test_a_copy_that_was_saved_again_is_not_found(write_images, encode):
+    paths = write_images(2)
     content = encode(decode_file(paths[0]), compress_level=0)
     assert content != paths[0].read_bytes()
     paths[1].write_bytes(content)
     assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
 
 
-def test_unreadable_pictures_are_no_duplicates_of_each_other(write_pictures):
-    paths = write_pictures(400)
+def test_unreadable_images_are_no_duplicates_of_each_other(write_images):
+    paths = write_images(400)
     for path in (*paths[:2], paths[-1]):
         path.write_bytes(b"")
     report = check_samples(files(paths[:300], list(range(300))), files(paths[300:])).report
@@ -142,8 +142,8 @@ def test_unreadable_pictures_are_no_duplicates_of_each_other(write_pictures):
     assert report.leaked == () and report.conflicting == ()
 
 
-def test_identical_pictures_with_different_targets_are_reported(write_pictures):
-    paths = write_pictures(4)
+def test_identical_images_with_different_targets_are_reported(write_images):
+    paths = write_images(4)
     paths[1].write_bytes(paths[0].read_bytes())
     same = check_samples(files(paths[:3], [1, 1, 0]), files(paths[3:]))
     other = check_samples(files(paths[:3], [1, 2, 0]), files(paths[3:]))
@@ -152,8 +152,8 @@ def test_identical_pictures_with_different_targets_are_reported(write_pictures):
     assert f"{paths[0]} = {paths[1]}" in other.report.warnings[0]
 
 
-def test_every_further_copy_is_reported_with_the_first(write_pictures):
-    paths = write_pictures(6)
+def test_every_further_copy_is_reported_with_the_first(write_images):
+    paths = write_images(6)
     for copy in paths[1:5]:
         copy.write_bytes(paths[0].read_bytes())
     report = check_samples(files(paths[:3], [0, 1, 2]), files(paths[3:])).report
@@ -178,61 +178,61 @@ class OneAtATime(list[tuple[np.ndarray, int]]):
 
 def test_a_datasets_own_code_is_never_run_by_two_threads_at_once():
     items = [(np.full((4, 4, 3), level, np.uint8), 0) for level in range(12)]
-    train, held_out = (DatasetSamples.of(OneAtATime(part)) for part in (items[:8], items[8:]))
-    assert check_samples(train, held_out).report.unreadable == ()
+    train, validation = (DatasetSamples.of(OneAtATime(part)) for part in (items[:8], items[8:]))
+    assert check_samples(train, validation).report.unreadable == ()
 
 
-def test_pictures_in_memory_are_compared_by_their_pixels():
+def test_images_in_memory_are_compared_by_their_pixels():
     items = [(np.full((4, 4, 3), level, np.uint8), 0) for level in (1, 2, 1)]
     checked = check_samples(DatasetSamples.of(items[:2]), DatasetSamples.of(items[2:]))
     assert checked.report.leaked == (("item 0", "item 0"),)
 
 
-def test_pictures_of_other_proportions_are_not_identical():
+def test_images_of_other_proportions_are_not_identical():
     wide, tall = np.zeros((4, 9, 3), np.uint8), np.zeros((9, 4, 3), np.uint8)
     one = DatasetSamples.of([(wide, 0)])
     assert check_samples(one, DatasetSamples.of([(tall, 0)])).report.leaked == ()
     assert len(check_samples(one, DatasetSamples.of([(wide, 0)])).report.leaked) == 1
 
 
-def test_findings_belong_to_their_pictures_however_many_there_are():
-    pictures = [np.full((1, 1 + i % 7), i % 251, np.uint8) for i in range(2100)]
-    pictures[1500] = np.zeros((1, 1), np.int64)
-    held_out = [np.full((1, 9), 9, np.uint8), pictures[7 * 251]]  # the same as the first
-    checked = check_samples(PictureSamples(pictures), PictureSamples(held_out))
-    assert checked.report.leaked == (("picture 0", "picture 1"),)
-    assert checked.report.unreadable[0].startswith("picture 1500: ")
-    assert checked.train.name(1499) == "picture 1499" and checked.train.name(1500) == "picture 1501"
+def test_findings_belong_to_their_images_however_many_there_are():
+    images = [np.full((1, 1 + i % 7), i % 251, np.uint8) for i in range(2100)]
+    images[1500] = np.zeros((1, 1), np.int64)
+    validation = [np.full((1, 9), 9, np.uint8), images[7 * 251]]  # the same as the first
+    checked = check_samples(ImageSamples(images), ImageSamples(validation))
+    assert checked.report.leaked == (("image 0", "image 1"),)
+    assert checked.report.unreadable[0].startswith("image 1500: ")
+    assert checked.train.name(1499) == "image 1499" and checked.train.name(1500) == "image 1501"
     assert checked.report.widths == (1, 4, 9)
 
 
-def test_pictures_are_checked_in_the_channels_that_training_takes():
+def test_images_are_checked_in_the_channels_that_training_takes():
     deep = DatasetSamples.of([(np.full((2, 2, 5), i, np.uint8), 0) for i in range(2)])
-    train, held_out = deep.subset([0]), deep.subset([1])
-    assert check_samples(train, held_out, channels=5).report.unreadable == ()
+    train, validation = deep.subset([0]), deep.subset([1])
+    assert check_samples(train, validation, channels=5).report.unreadable == ()
     with pytest.raises(DataError, match="has 5 channels where 3 are needed"):
-        check_samples(train, held_out)
+        check_samples(train, validation)
 
 
-def test_a_turned_picture_is_measured_upright(photo, encode, write_pictures):
-    paths = write_pictures(2)
+def test_a_turned_image_is_measured_upright(photo, encode, write_images):
+    paths = write_images(2)
     exif = Image.Exif()
     exif[0x0112] = 6
-    for path, picture in zip(paths, (photo, photo[::-1]), strict=True):
-        path.write_bytes(encode(picture, "JPEG", exif=exif))
+    for path, image in zip(paths, (photo, photo[::-1]), strict=True):
+        path.write_bytes(encode(image, "JPEG", exif=exif))
     report = check_samples(files(paths[:1]), files(paths[1:])).report
     assert (report.heights, report.widths) == ((60, 60, 60), (40, 40, 40))
 
 
-def test_the_report_becomes_json(write_pictures):
-    paths = write_pictures(4)
+def test_the_report_becomes_json(write_images):
+    paths = write_images(4)
     paths[3].write_bytes(paths[0].read_bytes())
     report = check_samples(files(paths[:3]), files(paths[3:])).report
     read = json.loads(json.dumps({"all": report.to_json(), "counts": report.counts()}))
     assert read["all"]["leaked"] == [[str(paths[0]), str(paths[3])]]
     assert read["counts"] == {
-        "training pictures": 3,
-        "validation pictures": 1,
+        "training images": 3,
+        "validation images": 1,
         "unreadable": 0,
         "identical in training and validation": 1,
         "identical with different targets": 0,
@@ -241,30 +241,30 @@ def test_the_report_becomes_json(write_pictures):
     }
 
 
-def test_a_part_without_any_readable_picture_stops(write_pictures, monkeypatch):
-    paths = write_pictures(3)
+def test_a_part_without_any_readable_image_stops(write_images, monkeypatch):
+    paths = write_images(3)
     paths[2].write_bytes(b"")
     monkeypatch.setattr(check, "UNREADABLE_LIMIT", 0.5)
-    with pytest.raises(DataError, match="the validation part has no readable picture"):
+    with pytest.raises(DataError, match="the validation part has no readable image"):
         check_samples(files(paths[:2]), files(paths[2:]))
-    with pytest.raises(DataError, match="the training part has no readable picture"):
+    with pytest.raises(DataError, match="the training part has no readable image"):
         check_samples(files(paths[2:]), files(paths[:2]))
 
 
-def test_a_set_without_any_picture_stops():
-    with pytest.raises(DataError, match="the training part has no readable picture"):
+def test_a_set_without_any_image_stops():
+    with pytest.raises(DataError, match="the training part has no readable image"):
         check_samples(files([]), files([]))
 
 
-def test_progress_is_told_for_every_picture(write_pictures):
-    paths = write_pictures(3)
-    told = []
-    check_samples(files(paths[:2]), files(paths[2:]), progress=lambda *p: told.append(p))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+def test_progress_is_told_for_every_image(write_images):
+    paths = write_images(3)
+    callbacks = []
+    check_samples(files(paths[:2]), files(paths[2:]), progress=lambda *p: callbacks.append(p))
+    assert callbacks == [(1, 3), (2, 3), (3, 3)]
 
 
 class Cache:
-    """Counts how many pictures are really decoded."""
+    """Counts how many images are really decoded."""
 
     def __init__(self, monkeypatch, path):
         self.path, self.decoded = path, 0
@@ -287,8 +287,8 @@ def cache(monkeypatch, tmp_path):
     return Cache(monkeypatch, tmp_path / "run" / "data-check.json")
 
 
-def test_a_second_look_decodes_only_what_has_changed(cache, write_pictures):
-    paths = write_pictures(4)
+def test_a_second_look_decodes_only_what_has_changed(cache, write_images):
+    paths = write_images(4)
     first = cache.check(paths)
     assert cache.decoded == 4
     assert cache.check(paths) == first and cache.decoded == 0
@@ -298,59 +298,59 @@ def test_a_second_look_decodes_only_what_has_changed(cache, write_pictures):
     assert len(cache.check(paths).leaked) == 1 and cache.decoded == 2
 
 
-def test_for_other_channels_pictures_are_decoded_again(cache, write_pictures):
-    paths = write_pictures(4)
+def test_for_other_channels_images_are_decoded_again(cache, write_images):
+    paths = write_images(4)
     cache.check(paths)
     cache.check(paths, channels=1)
     assert cache.decoded == 4
 
 
-def test_pictures_that_are_no_longer_in_the_set_are_forgotten(cache, write_pictures):
-    paths = write_pictures(6)
+def test_images_that_are_no_longer_in_the_set_are_forgotten(cache, write_images):
+    paths = write_images(6)
     cache.check(paths)
     cache.check(paths[:4])
     assert len(json.loads(cache.path.read_text())["findings"]) == 4
 
 
-def test_a_picture_that_comes_back_is_looked_at(cache, write_pictures):
-    paths = write_pictures(4)
+def test_an_image_that_comes_back_is_looked_at(cache, write_images):
+    paths = write_images(4)
     content = paths[0].read_bytes()
     paths[0].unlink()
-    with pytest.raises(DataError, match="1 of 4 pictures are unreadable"):
+    with pytest.raises(DataError, match="1 of 4 images are unreadable"):
         cache.check(paths)
     paths[0].write_bytes(content)
     assert cache.check(paths).unreadable == ()
 
 
-def test_a_picture_that_was_repaired_is_looked_at(cache, write_pictures):
-    paths = write_pictures(4)
+def test_an_image_that_was_repaired_is_looked_at(cache, write_images):
+    paths = write_images(4)
     content = paths[0].read_bytes()
     paths[0].write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(DataError, match=r"1 of 4 pictures .* the file is empty \(0 bytes\)"):
+        with pytest.raises(DataError, match=r"1 of 4 images .* the file is empty \(0 bytes\)"):
             cache.check(paths)
     paths[0].write_bytes(content)
     assert cache.check(paths).unreadable == ()
 
 
-def test_pictures_without_files_are_not_remembered(tmp_path):
+def test_images_without_files_are_not_remembered(tmp_path):
     path = tmp_path / "data-check.json"
     for level in (1, 2):
         train = DatasetSamples.of([(np.full((2, 2), i + level, np.uint8), 0) for i in range(2)])
-        held_out = DatasetSamples.of([(np.full((2, 2), 3, np.uint8), 0)])
-        leaked = check_samples(train, held_out, cache=path).report.leaked
+        validation = DatasetSamples.of([(np.full((2, 2), 3, np.uint8), 0)])
+        leaked = check_samples(train, validation, cache=path).report.leaked
         assert leaked == ((("item 1", "item 0"),) if level == 2 else ())
     assert json.loads(path.read_text())["findings"] == {}
 
 
-def test_the_cache_is_written_even_if_the_run_stops(cache, write_pictures):
-    paths = write_pictures(3)
+def test_the_cache_is_written_even_if_the_run_stops(cache, write_images):
+    paths = write_images(3)
     for path in paths:
         path.write_bytes(b"")
     with pytest.raises(DataError):
         cache.check(paths)
     report = json.loads(cache.path.read_text())["report"]
-    assert report["pictures"] == {"training": 0, "validation": 0}
+    assert report["images"] == {"training": 0, "validation": 0}
     assert report["heights"] == report["widths"] == [0, 0, 0]
     assert len(report["unreadable"]) == 3
 
@@ -358,8 +358,8 @@ def test_the_cache_is_written_even_if_the_run_stops(cache, write_pictures):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"3", b'{"findings": 3}', b'{"findings": [{}]}', b"\xff\xfe{}"]
 )
-def test_a_damaged_cache_costs_time_only(cache, write_pictures, content):
-    paths = write_pictures(4)
+def test_a_damaged_cache_costs_time_only(cache, write_images, content):
+    paths = write_images(4)
     first = cache.check(paths)
     cache.path.write_bytes(content)
     assert cache.check(paths) == first and cache.decoded == 4
@@ -369,8 +369,8 @@ def test_a_damaged_cache_costs_time_only(cache, write_pictures, content):
 @pytest.mark.parametrize(
     "finding", [None, 3, "abcd", [], ["a"], ["a", 1, 2, "", 3], [None, 1, 2, ""], [{}, 1, 2, ""]]
 )
-def test_a_damaged_finding_is_looked_at_again(cache, write_pictures, finding):
-    paths = write_pictures(4)
+def test_a_damaged_finding_is_looked_at_again(cache, write_images, finding):
+    paths = write_images(4)
     first = cache.check(paths)
     known = json.loads(cache.path.read_text())
     known["findings"][next(iter(known["findings"]))] = finding
@@ -378,37 +378,37 @@ def test_a_damaged_finding_is_looked_at_again(cache, write_pictures, finding):
     assert cache.check(paths) == first and cache.decoded == 1
 
 
-def test_the_cache_holds_the_report(cache, write_pictures):
-    report = cache.check(write_pictures(4))
-    assert json.loads(cache.path.read_text())["report"]["pictures"] == report.pictures
+def test_the_cache_holds_the_report(cache, write_images):
+    report = cache.check(write_images(4))
+    assert json.loads(cache.path.read_text())["report"]["images"] == report.images
 
 
-def test_for_evaluation_unreadable_pictures_are_dropped_and_counted(write_pictures):
-    paths = write_pictures(101)
+def test_for_evaluation_unreadable_images_are_dropped_and_counted(write_images):
+    paths = write_images(101)
     paths[5].unlink()
     readable, dropped = drop_unreadable(files(paths))
     assert (len(readable), dropped) == (100, 1)
     assert str(paths[5]) not in [readable.name(i) for i in range(100)]
 
 
-def test_for_evaluation_sound_pictures_all_stay(write_pictures):
-    samples = files(write_pictures(3))
+def test_for_evaluation_sound_images_all_stay(write_images):
+    samples = files(write_images(3))
     assert drop_unreadable(samples) == (samples, 0)
     deep = DatasetSamples.of([(np.zeros((2, 2, 5), np.uint8), 0)])
     assert drop_unreadable(deep, channels=5) == (deep, 0)
 
 
-def test_too_many_unreadable_pictures_or_none_at_all_cannot_be_evaluated(write_pictures):
-    paths = write_pictures(2)
+def test_too_many_unreadable_images_or_none_at_all_cannot_be_evaluated(write_images):
+    paths = write_images(2)
     paths[0].unlink()
-    with pytest.raises(DataError, match="1 of 2 pictures are unreadable"):
+    with pytest.raises(DataError, match="1 of 2 images are unreadable"):
         drop_unreadable(files(paths))
-    with pytest.raises(DataError, match="no picture to evaluate"):
+    with pytest.raises(DataError, match="no image to evaluate"):
         drop_unreadable(files([]))
 
 
-class Masked(PictureSamples):
-    """Pictures of which some have a wrong target."""
+class Masked(ImageSamples):
+    """Images of which some have a wrong target."""
 
     def problem(self, index: int, height: int, width: int) -> str:
         return f"mask {index} is not {height}x{width}" if index == 3 else ""
@@ -418,29 +418,29 @@ def test_a_sample_with_a_wrong_target_is_dropped_counted_and_named():
     samples = Masked([np.full((2, 5), i, np.uint8) for i in range(120)])
     checked = check_samples(samples.subset(range(110)), samples.subset(range(110, 120)))
     assert len(checked.train) == 109
-    assert checked.report.warnings == ("1 unreadable pictures were dropped: mask 3 is not 2x5",)
+    assert checked.report.warnings == ("1 unreadable images were dropped: mask 3 is not 2x5",)
     assert drop_unreadable(samples)[1] == 1
 
 
-def test_a_target_is_looked_at_again_though_the_picture_is_known(write_pictures, tmp_path):
+def test_a_target_is_looked_at_again_though_the_image_is_known(write_images, tmp_path):
     class Files(FileSamples):
         wrong = ""
 
         def problem(self, index: int, height: int, width: int) -> str:
             return self.wrong if index == 0 else ""
 
-    paths = write_pictures(120)
-    train, held_out = Files(paths[:110], [0] * 110), files(paths[110:])
+    paths = write_images(120)
+    train, validation = Files(paths[:110], [0] * 110), files(paths[110:])
     cache = tmp_path / "check.json"
-    assert len(check_samples(train, held_out, cache=cache).train) == 110
+    assert len(check_samples(train, validation, cache=cache).train) == 110
     Files.wrong = "its mask is gone"
-    assert len(check_samples(train, held_out, cache=cache).train) == 109
+    assert len(check_samples(train, validation, cache=cache).train) == 109
     Files.wrong = ""
-    assert len(check_samples(train, held_out, cache=cache).train) == 110
+    assert len(check_samples(train, validation, cache=cache).train) == 110
 
 
-def test_targets_are_compared_only_of_identical_pictures():
-    class Counting(PictureSamples):
+def test_targets_are_compared_only_of_identical_images():
+    class Counting(ImageSamples):
         asked: ClassVar[list[int]] = []
 
         def target(self, index: int) -> int:
@@ -448,5 +448,5 @@ def test_targets_are_compared_only_of_identical_pictures():
             return index
 
     different = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
-    check_samples(different, PictureSamples([np.full((3, 2), 9, np.uint8)]))
+    check_samples(different, ImageSamples([np.full((3, 2), 9, np.uint8)]))
     assert Counting.asked == []

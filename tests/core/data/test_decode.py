@@ -1,4 +1,4 @@
-"""Odd pictures are decoded right, or refused in one line that names the file."""
+"""Odd images are decoded right, or refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visiongraft.data.decode import (
     MAX_PIXELS,
     decode_bytes,
     decode_file,
-    open_picture,
+    open_image,
     printable,
     read_file,
     to_array,
@@ -28,9 +28,9 @@ from visiongraft.data.decode import (
 from visiongraft.errors import DataError
 
 
-def raw_png(size: tuple[int, int], depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+def raw_png(size: tuple[int, int], depth: int, color: int, rows: bytes, *more: bytes) -> bytes:
     """Write a PNG by hand, for kinds that Pillow reads but does not write."""
-    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0)
     data = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(data)
 
@@ -48,13 +48,13 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     ("format", "options"),
     [("BMP", {}), ("PNG", {}), ("PPM", {}), ("TIFF", {}), ("WEBP", {"lossless": True})],
 )
-def test_a_lossless_picture_comes_back_pixel_by_pixel(photo, encode, format, options):
+def test_a_lossless_image_comes_back_pixel_by_pixel(photo, encode, format, options):
     decoded = decode_bytes(encode(photo, format, **options), "p")
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, photo)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "GIF"])
-def test_a_lossy_picture_is_decoded_as_pillow_decodes_it(photo, encode, format):
+def test_a_lossy_image_is_decoded_as_pillow_decodes_it(photo, encode, format):
     content = encode(photo, format)
     reference = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
     assert np.array_equal(decode_bytes(content, "p"), reference)
@@ -103,7 +103,7 @@ def test_damaged_exif_data_are_ignored(photo, encode, exif):
     assert np.array_equal(decode_bytes(content, "p"), photo)
 
 
-def test_a_colour_profile_is_not_applied(photo, encode):
+def test_a_color_profile_is_not_applied(photo, encode):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     assert np.array_equal(decode_bytes(encode(photo, icc_profile=profile), "p"), photo)
 
@@ -113,11 +113,11 @@ def test_a_palette_is_looked_up(photo, encode):
     assert np.array_equal(decode_bytes(encode(quantized), "p"), np.array(quantized.convert("RGB")))
 
 
-def test_grey_is_repeated_in_three_channels(photo, encode):
-    grey = photo[:, :, 0]
-    decoded = decode_bytes(encode(grey), "p")
-    assert all(np.array_equal(decoded[:, :, c], grey) for c in range(3))
-    assert np.array_equal(decode_bytes(encode(grey), "p", channels=1)[:, :, 0], grey)
+def test_gray_is_repeated_in_three_channels(photo, encode):
+    gray = photo[:, :, 0]
+    decoded = decode_bytes(encode(gray), "p")
+    assert all(np.array_equal(decoded[:, :, c], gray) for c in range(3))
+    assert np.array_equal(decode_bytes(encode(gray), "p", channels=1)[:, :, 0], gray)
 
 
 def test_transparency_is_laid_over_white(photo, encode):
@@ -130,30 +130,30 @@ def test_transparency_is_laid_over_white(photo, encode):
     assert np.array_equal(decode_bytes(content, "p", channels=4)[:, :, 3:], opacity)
 
 
-@given(colour=st.integers(0, 255), opacity=st.integers(0, 255))
-def test_half_transparent_pixels_are_mixed_with_white(colour, opacity):
-    picture = Image.new("RGBA", (1, 1), (colour, 0, 255, opacity))
-    mixed = [(c * opacity + 255 * (255 - opacity)) / 255 for c in (colour, 0, 255)]
-    assert np.abs(to_array(picture, 3)[0, 0] - np.array(mixed)).max() <= 1
+@given(color=st.integers(0, 255), opacity=st.integers(0, 255))
+def test_half_transparent_pixels_are_mixed_with_white(color, opacity):
+    image = Image.new("RGBA", (1, 1), (color, 0, 255, opacity))
+    mixed = [(c * opacity + 255 * (255 - opacity)) / 255 for c in (color, 0, 255)]
+    assert np.abs(to_array(image, 3)[0, 0] - np.array(mixed)).max() <= 1
 
 
 @pytest.mark.parametrize(
     ("mode", "transparency"),
     [("L", 7), ("RGB", (7, 7, 7)), ("P", 7), ("P", bytes([255] * 7 + [0])), ("1", 0)],
-    ids=["grey", "colour", "palette", "palette of opacities", "bits"],
+    ids=["gray", "color", "palette", "palette of opacities", "bits"],
 )
-def test_a_transparent_colour_is_white_too(encode, mode, transparency):
+def test_a_transparent_color_is_white_too(encode, mode, transparency):
     clear = transparency if isinstance(transparency, (int, tuple)) else 7
-    picture = Image.new(mode, (2, 1), clear)
+    image = Image.new(mode, (2, 1), clear)
     if mode == "P":
-        picture.putpalette([10] * 3 * 7 + [77] * 3 + [20] * 3)
-    content = encode(picture, transparency=transparency)
+        image.putpalette([10] * 3 * 7 + [77] * 3 + [20] * 3)
+    content = encode(image, transparency=transparency)
     assert (decode_bytes(content, "p") == 255).all()
     assert (decode_bytes(content, "p", channels=1) == 255).all()
     assert (decode_bytes(content, "p", channels=4)[..., 3] == 0).all()
 
 
-def test_an_opaque_picture_has_full_opacity(photo, encode):
+def test_an_opaque_image_has_full_opacity(photo, encode):
     decoded = decode_bytes(encode(photo), "p", channels=4)
     assert np.array_equal(decoded[..., :3], photo) and (decoded[..., 3] == 255).all()
 
@@ -163,11 +163,11 @@ def test_black_and_white_is_0_and_255(encode):
     assert decode_bytes(encode(bits), "p", channels=1)[0, :, 0].tolist() == [255, 0, 255]
 
 
-def test_colours_become_grey_by_their_brightness(photo, encode):
+def test_colors_become_gray_by_their_brightness(photo, encode):
     weights = np.array([0.299, 0.587, 0.114])  # ITU-R 601
-    grey = decode_bytes(encode(photo), "p", channels=1)
-    assert grey.shape == (*photo.shape[:2], 1)
-    assert np.abs(grey[..., 0] - photo @ weights).max() <= 1
+    gray = decode_bytes(encode(photo), "p", channels=1)
+    assert gray.shape == (*photo.shape[:2], 1)
+    assert np.abs(gray[..., 0] - photo @ weights).max() <= 1
 
 
 LEVELS = [0, 255, 256, 4660, 32768, 65535]
@@ -175,25 +175,25 @@ HIGH_BYTES = [0, 0, 1, 18, 128, 255]  # clipped to 255 it would be 0, 255, 255, 
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_not_clipped(encode, format):
+def test_16_bit_gray_is_scaled_not_clipped(encode, format):
     content = encode(np.array([LEVELS], np.uint16), format)
     decoded = decode_bytes(content, "p", channels=1)
     assert decoded[0, :, 0].tolist() == HIGH_BYTES
 
 
-def test_16_bit_colours_are_scaled_as_16_bit_grey_is():
+def test_16_bit_colors_are_scaled_as_16_bit_gray_is():
     content = raw_png((2, 1), 16, 2, b"\0" + np.array(LEVELS, ">u2").tobytes())
     assert decode_bytes(content, "p").ravel().tolist() == HIGH_BYTES
 
 
-def test_32_bit_grey_is_read_as_16_bit_values(encode):
+def test_32_bit_gray_is_read_as_16_bit_values(encode):
     content = encode(np.array([LEVELS], np.int32), "TIFF")
     assert decode_bytes(content, "p", channels=1)[0, :, 0].tolist() == HIGH_BYTES
 
 
 @pytest.mark.parametrize("level", [-1, 65_536])
-def test_32_bit_grey_beyond_16_bits_is_refused(encode, level):
-    with pytest.raises(DataError, match=r"^p: grey values from .* no defined brightness"):
+def test_32_bit_gray_beyond_16_bits_is_refused(encode, level):
+    with pytest.raises(DataError, match=r"^p: gray values from .* no defined brightness"):
         decode_bytes(encode(np.array([[0, level]], np.int32), "TIFF"), "p")
 
 
@@ -201,14 +201,14 @@ def test_32_bit_grey_beyond_16_bits_is_refused(encode, level):
     ("values", "levels"),
     [([0, 0.5, 1], [0, 128, 255]), ([0, 1, 2], [0, 1, 2]), ([0, 99.6, 255], [0, 100, 255])],
 )
-def test_float_grey_is_read_by_its_range(encode, values, levels):
+def test_float_gray_is_read_by_its_range(encode, values, levels):
     content = encode(np.array([values], np.float32), "TIFF")
     assert decode_bytes(content, "p", channels=1)[0, :, 0].tolist() == levels
 
 
 @pytest.mark.parametrize("values", [[-1.0, 2.0], [0.0, 256.0], [0.0, float("nan")]])
-def test_float_grey_without_a_defined_brightness_is_refused(encode, values):
-    with pytest.raises(DataError, match=r"^p: grey values from .* no defined brightness"):
+def test_float_gray_without_a_defined_brightness_is_refused(encode, values):
+    with pytest.raises(DataError, match=r"^p: gray values from .* no defined brightness"):
         decode_bytes(encode(np.array([values], np.float32), "TIFF"), "p")
 
 
@@ -224,7 +224,7 @@ def test_cmyk_is_converted(photo, encode, format, options):
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
-def test_of_several_pictures_in_a_file_the_first_counts(encode, format):
+def test_of_several_images_in_a_file_the_first_counts(encode, format):
     frames = [Image.new("RGB", (4, 4), (level,) * 3) for level in (10, 200)]
     options = {"lossless": True} if format == "WEBP" else {}
     content = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
@@ -242,10 +242,10 @@ def test_the_content_says_what_a_file_is_not_its_suffix(photo, encode, tmp_path)
     ("spoil", "words"),
     [
         (lambda c: b"", r"the file is empty \(0 bytes\)"),
-        (lambda c: b"I am text, not a picture", "damaged or no picture of a known type"),
+        (lambda c: b"I am text, not an image", "damaged or no image of a known type"),
         (lambda c: c[: len(c) // 2], "cannot be decoded: "),
         (lambda c: c[:60] + bytes(200) + c[260:], "cannot be decoded|damaged"),
-        (lambda c: b"%!PS-Adobe-3.0 EPSF-3.0\n" + c, "damaged or no picture of a known type"),
+        (lambda c: b"%!PS-Adobe-3.0 EPSF-3.0\n" + c, "damaged or no image of a known type"),
     ],
     ids=["empty", "text", "truncated", "corrupt", "postscript"],
 )
@@ -260,12 +260,12 @@ def test_what_cannot_be_decoded_is_one_line_that_names_the_file(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
-def test_a_truncated_picture_of_any_type_is_refused(photo, encode, format, share):
+@pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
+def test_a_truncated_image_of_any_type_is_refused(photo, encode, format, fraction):
     content = encode(photo, format)
     assert decode_bytes(content, "p").shape == photo.shape
     with pytest.raises(DataError, match=r"^p: cannot be decoded: ") as caught:
-        decode_bytes(content[: int(len(content) * share)], "p")
+        decode_bytes(content[: int(len(content) * fraction)], "p")
     assert "\n" not in str(caught.value)
 
 
@@ -283,14 +283,14 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
         decode_bytes(raw_png((side, side), 1, 0, b""), "p")
 
 
-def test_a_picture_just_below_the_limit_is_opened_without_a_warning():
+def test_an_image_just_below_the_limit_is_opened_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with open_picture(raw_png((13_341, 13_341), 1, 0, b""), "p") as picture:
-            assert picture.size == (13_341, 13_341)
+        with open_image(raw_png((13_341, 13_341), 1, 0, b""), "p") as image:
+            assert image.size == (13_341, 13_341)
 
 
-def test_text_in_a_picture_that_unpacks_to_far_more_is_refused():
+def test_text_in_an_image_that_unpacks_to_far_more_is_refused():
     text = b"key\0\0" + zlib.compress(bytes(20_000_000))
     content = raw_png((1, 1), 8, 0, b"\0\7", chunk(b"zTXt", text))
     assert len(content) < 30_000
@@ -298,10 +298,10 @@ def test_text_in_a_picture_that_unpacks_to_far_more_is_refused():
         decode_bytes(content, "p")
 
 
-def test_what_goes_wrong_while_a_picture_is_open_is_one_line_too(photo, encode):
+def test_what_goes_wrong_while_an_image_is_open_is_one_line_too(photo, encode):
     for error, cause in ((OSError("a\nb"), "a b"), (KeyError(), "KeyError")):
         refused = pytest.raises(DataError, match=f"^p: cannot be decoded: {cause}$")
-        with refused, open_picture(encode(photo), "p"):
+        with refused, open_image(encode(photo), "p"):
             raise error
 
 
@@ -324,16 +324,16 @@ def test_other_numbers_of_channels_are_refused(photo, channels):
         to_array(Image.fromarray(photo), channels)
 
 
-def test_a_picture_is_converted_without_changing_it(photo):
-    picture = Image.fromarray(photo)
-    picture.getexif()[0x0112] = 6
-    assert to_array(picture, 1).shape == (60, 40, 1)
-    assert picture.mode == "RGB" and np.array_equal(np.array(picture), photo)
+def test_an_image_is_converted_without_changing_it(photo):
+    image = Image.fromarray(photo)
+    image.getexif()[0x0112] = 6
+    assert to_array(image, 1).shape == (60, 40, 1)
+    assert image.mode == "RGB" and np.array_equal(np.array(image), photo)
 
 
-def test_lab_colours_are_refused(encode):
+def test_lab_colors_are_refused(encode):
     lab = Image.new("LAB", (4, 4))
-    with pytest.raises(DataError, match="LAB colours are not supported"):
+    with pytest.raises(DataError, match="LAB colors are not supported"):
         decode_bytes(encode(lab, "TIFF"), "p")
 
 
@@ -361,19 +361,19 @@ def test_warnings_of_others_are_not_shown_twice(photo, encode):
 
 
 @given(content=st.binary(max_size=200))
-def test_any_bytes_give_a_picture_or_one_line(content):
+def test_any_bytes_give_an_image_or_one_line(content):
     try:
         assert decode_bytes(content, "p").dtype == np.uint8
     except DataError as error:
         assert str(error).startswith("p: ") and "\n" not in str(error)
 
 
-@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
+@given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
 @settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_picture_gives_pixels_or_one_line(photo, encode, format, flips):
+def test_a_damaged_image_gives_pixels_or_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))
-    for position, change in flips:
+    for position, change in mismatches:
         content[position % len(content)] ^= change
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decode, "MAX_PIXELS", 100_000)  # a damaged size may be any
@@ -394,7 +394,7 @@ def test_a_path_that_is_not_printable_is_escaped_where_it_is_not():
     assert printable("ä\nb\udcffc") == r"ä\nb\udcffc"
 
 
-def test_a_bad_picture_with_a_line_break_in_its_name_is_one_line(tmp_path):
+def test_a_bad_image_with_a_line_break_in_its_name_is_one_line(tmp_path):
     path = tmp_path / "a\nb.png"
     path.write_bytes(b"text")
     with pytest.raises(DataError, match=r"^[^\n]*a\\nb\.png: is damaged"):

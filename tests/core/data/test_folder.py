@@ -1,4 +1,4 @@
-"""Folders of pictures become parts, files and label names; what is passed over is named."""
+"""Folders of images become parts, files and label names; what is passed over is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from visiongraft.data.decode import IMAGE_SUFFIXES
 from visiongraft.data.folder import read_folder
-from visiongraft.data.listing import list_pictures
+from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
 
 Touch = Callable[..., Path]
@@ -79,7 +79,7 @@ def test_a_part_may_be_all_there_is(touch):
     }
 
 
-def test_a_single_part_beside_folders_without_pictures_is_still_a_part(touch):
+def test_a_single_part_beside_folders_without_images_is_still_a_part(touch):
     read = read_folder(touch("train/a/1.jpg", "notes/b.txt"))
     assert list(read.parts) == ["train"] and read.names == ("a",)
     assert "passed over: notes" in read.warnings[0]
@@ -111,7 +111,7 @@ def test_a_set_with_a_part_beside_labels_is_not_divided(touch):
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_each_known_suffix_is_read_in_any_case(touch, suffix):
     root = touch(f"a/1{suffix}", f"a/2{suffix.upper()}", f"a/3{suffix}.txt", "a/4")
-    assert [path.name for path in list_pictures(root)] == [f"1{suffix}", f"2{suffix.upper()}"]
+    assert [path.name for path in list_images(root)] == [f"1{suffix}", f"2{suffix.upper()}"]
 
 
 def test_hidden_files_and_folders_are_passed_over(touch):
@@ -120,18 +120,18 @@ def test_hidden_files_and_folders_are_passed_over(touch):
     assert read_folder(root).warnings == ()
 
 
-def test_a_label_without_pictures_keeps_its_name_and_is_reported(touch):
+def test_a_label_without_images_keeps_its_name_and_is_reported(touch):
     root = touch("a/1.jpg", "b/2.jpg")
     (root / "empty").mkdir()
     read = read_folder(root)
     assert read.names == ("a", "b", "empty")
-    assert read.warnings == (f"label 'empty' has no pictures in {root}",)
+    assert read.warnings == (f"label 'empty' has no images in {root}",)
 
 
 def test_files_that_are_passed_over_are_counted_and_named(touch):
     root = touch("a/1.jpg", "a/x.txt", "b/2.jpg", "b/y.mp4", "loose.jpg")
-    no_pictures, no_label = read_folder(root).warnings
-    assert no_pictures.startswith("2 files") and "x.txt, y.mp4" in no_pictures
+    no_images, no_label = read_folder(root).warnings
+    assert no_images.startswith("2 files") and "x.txt, y.mp4" in no_images
     assert (
         no_label.startswith("1 files") and "have no label" in no_label and "loose.jpg" in no_label
     )
@@ -146,16 +146,16 @@ def test_folders_beside_the_parts_are_named(touch):
 def test_links_are_followed_and_circles_end(touch):
     root = touch("a/1.jpg", "b/2.jpg")
     (root / "a" / "again").symlink_to(root / "a", target_is_directory=True)
-    assert [path.name for path in list_pictures(root / "a")] == ["1.jpg"]
+    assert [path.name for path in list_images(root / "a")] == ["1.jpg"]
     (root / "c").symlink_to(root / "b", target_is_directory=True)
     assert read_folder(root).names == ("a", "b", "c")
     (root / "a" / "more").symlink_to(root / "b", target_is_directory=True)
-    assert [path.name for path in list_pictures(root / "a")] == ["1.jpg", "2.jpg"]
+    assert [path.name for path in list_images(root / "a")] == ["1.jpg", "2.jpg"]
 
 
-def test_pictures_are_listed_by_path_without_hidden_ones(touch):
+def test_images_are_listed_by_path_without_hidden_ones(touch):
     root = touch("a/b/c.png", "a/0.jpg", "0.jpg", ".d/e.jpg", ".f.jpg", "g.txt")
-    listed = [str(path.relative_to(root)) for path in list_pictures(root)]
+    listed = [str(path.relative_to(root)) for path in list_images(root)]
     assert listed == ["0.jpg", "a/0.jpg", "a/b/c.png"]
 
 
@@ -165,7 +165,7 @@ def test_the_order_does_not_depend_on_when_files_were_made(touch):
     assert [name for name, _ in found(root)["train"]] == sorted(names)
 
 
-def test_a_folder_called_like_a_picture_is_a_folder(touch):
+def test_a_folder_called_like_an_image_is_a_folder(touch):
     root = touch("a/1.jpg/2.jpg", "b/3.jpg")
     assert found(root)["train"] == [("a/1.jpg/2.jpg", "a"), ("b/3.jpg", "b")]
 
@@ -179,9 +179,9 @@ def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
     root = touch("train/a/1.jpg", "train/b\n/x", "train/a/z\n", "train/\n", "other\n/y.txt")
     warnings = read_folder(root).warnings
     assert len(warnings) == 4 and not any("\n" in line for line in warnings)
-    touch("loose\n/1.jpg", "no pictures\n/a/\n")
+    touch("loose\n/1.jpg", "no images\n/a/\n")
     (root / "empty\n").mkdir()
-    for name in ("loose\n", "no pictures\n", "empty\n", "gone\n", "train/\n"):
+    for name in ("loose\n", "no images\n", "empty\n", "gone\n", "train/\n"):
         with pytest.raises(DataError) as caught:
             read_folder(root / name)
         assert "\n" not in str(caught.value)
@@ -190,12 +190,12 @@ def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["1.jpg", "2.jpg"], "holds 2 pictures but no folder per label; sort them into"),
-        (["a/1.mp4", "a/2.mov"], r"holds no pictures, only .mov, .mp4; known are .bmp"),
-        (["a/1.MP4", "a/2.mp4"], r"holds no pictures, only .mp4; known are .bmp"),
-        (["a/README"], "holds no pictures, only README; known are .bmp"),
-        (["train/a/x.txt", "val/a/y.txt"], "holds no pictures, only .txt; known are .bmp"),
-        ([], "holds no pictures; give a folder like set/LABEL/picture.jpg"),
+        (["1.jpg", "2.jpg"], "holds 2 images but no folder per label; sort them into"),
+        (["a/1.mp4", "a/2.mov"], r"holds no images, only .mov, .mp4; known are .bmp"),
+        (["a/1.MP4", "a/2.mp4"], r"holds no images, only .mp4; known are .bmp"),
+        (["a/README"], "holds no images, only README; known are .bmp"),
+        (["train/a/x.txt", "val/a/y.txt"], "holds no images, only .txt; known are .bmp"),
+        ([], "holds no images; give a folder like set/LABEL/image.jpg"),
     ],
 )
 def test_a_folder_with_nothing_to_learn_from_says_what_it_takes(touch, names, words):
@@ -216,7 +216,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_read_is_named(touch, monkeypatch):
     root = touch("a/1.jpg")
     with pytest.raises(DataError, match=f"^{root}/gone: cannot be read: No such file"):
-        list_pictures(root / "gone")
+        list_images(root / "gone")
 
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -236,21 +236,21 @@ FILES = st.tuples(
 
 @settings(deadline=None)
 @given(st.sets(FILES, min_size=1))
-def test_every_file_is_a_labelled_picture_or_counted_as_none(tmp_path_factory, files):
+def test_every_file_is_a_labeled_image_or_counted_as_none(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("set")
     for label, below, name, suffix in files:
         (root / label / below).mkdir(parents=True, exist_ok=True)
         (root / label / below / (name + suffix)).touch()
-    pictures = [(f"{a}/{b}{c}{d}", a) for a, b, c, d in files if d == ".jpg"]
-    if not pictures:
-        with pytest.raises(DataError, match="holds no pictures, only "):
+    images = [(f"{a}/{b}{c}{d}", a) for a, b, c, d in files if d == ".jpg"]
+    if not images:
+        with pytest.raises(DataError, match="holds no images, only "):
             read_folder(root)
         return
-    assert sorted(found(root)["train"]) == sorted(pictures)
+    assert sorted(found(root)["train"]) == sorted(images)
     read = read_folder(root)
     assert read.names == tuple(sorted({label for label, *_ in files}))
-    counted = [line for line in read.warnings if "are no pictures by their suffix" in line]
-    others = len(files) - len(pictures)
+    counted = [line for line in read.warnings if "are no images by their suffix" in line]
+    others = len(files) - len(images)
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
 
 

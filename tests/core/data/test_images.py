@@ -1,4 +1,4 @@
-"""Pictures in memory and datasets of them are taken in every usual form."""
+"""Images in memory and datasets of them are taken in every usual form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from visiongraft.data.decode import to_array
-from visiongraft.data.images import DatasetSamples, PictureSamples, picture_array
+from visiongraft.data.images import DatasetSamples, ImageSamples, image_array
 from visiongraft.errors import DataError
 
 
-def test_every_kind_of_picture_gives_the_same_array(photo, encode, tmp_path):
+def test_every_kind_of_image_gives_the_same_array(photo, encode, tmp_path):
     path = tmp_path / "p.png"
     path.write_bytes(encode(photo))
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
@@ -27,137 +27,137 @@ def test_every_kind_of_picture_gives_the_same_array(photo, encode, tmp_path):
     kinds += [tensor.to(torch.float64) / 255, (tensor / 255).requires_grad_()]
     kinds += [np.asfortranarray(photo), photo.astype(np.float32) / 255]
     for kind in kinds:
-        decoded = picture_array(kind, "p")
+        decoded = image_array(kind, "p")
         assert decoded.dtype == np.uint8 and np.array_equal(decoded, photo)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_to_the_nearest_level(dtype):
     tensor = torch.tensor([[0.0, 0.25, 0.5, 1.0]], dtype=dtype)
-    assert picture_array(tensor, "p", 1)[0, :, 0].tolist() == [0, 64, 128, 255]
+    assert image_array(tensor, "p", 1)[0, :, 0].tolist() == [0, 64, 128, 255]
 
 
-def test_a_picture_is_not_changed_by_reading_it(photo):
+def test_an_image_is_not_changed_by_reading_it(photo):
     fixed = photo.copy()
     fixed.flags.writeable = False
     for channels in (1, 3, 4):
-        assert picture_array(fixed, "p", channels).shape == (40, 60, channels)
+        assert image_array(fixed, "p", channels).shape == (40, 60, channels)
     assert np.array_equal(fixed, photo)
 
 
 @given(arrays.arrays(np.uint8, (2, 3, 4)), st.sampled_from([1, 3, 4]))
 def test_arrays_and_tensors_are_converted_as_pillow_images_are(pixels, channels):
     expected = to_array(Image.fromarray(pixels), channels)
-    assert np.array_equal(picture_array(pixels, "p", channels), expected)
+    assert np.array_equal(image_array(pixels, "p", channels), expected)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
-    assert np.array_equal(picture_array(tensor, "p", channels), expected)
+    assert np.array_equal(image_array(tensor, "p", channels), expected)
 
 
 def test_a_pillow_image_is_turned_as_its_exif_data_say(photo):
-    picture = Image.fromarray(photo)
-    picture.getexif()[0x0112] = 8
-    assert np.array_equal(picture_array(picture, "p"), np.rot90(photo))
+    image = Image.fromarray(photo)
+    image.getexif()[0x0112] = 8
+    assert np.array_equal(image_array(image, "p"), np.rot90(photo))
 
 
 def test_deep_pillow_images_are_scaled_to_8_bits():
-    picture = Image.fromarray(np.array([[256, 65535]], np.uint16))
-    assert picture_array(picture, "p", 1)[0, :, 0].tolist() == [1, 255]
+    image = Image.fromarray(np.array([[256, 65535]], np.uint16))
+    assert image_array(image, "p", 1)[0, :, 0].tolist() == [1, 255]
 
 
-def test_grey_kinds_are_repeated(photo):
-    grey = photo[:, :, 1]
-    for kind in (grey, grey[:, :, None], torch.from_numpy(grey.copy()), Image.fromarray(grey)):
-        decoded = picture_array(kind, "p")
-        assert all(np.array_equal(decoded[:, :, c], grey) for c in range(3))
+def test_gray_kinds_are_repeated(photo):
+    gray = photo[:, :, 1]
+    for kind in (gray, gray[:, :, None], torch.from_numpy(gray.copy()), Image.fromarray(gray)):
+        decoded = image_array(kind, "p")
+        assert all(np.array_equal(decoded[:, :, c], gray) for c in range(3))
 
 
 @given(arrays.arrays(np.bool_, (3, 4)))
 def test_masks_are_black_and_white(mask):
-    assert np.array_equal(picture_array(mask, "p", 1)[:, :, 0], mask * 255)
+    assert np.array_equal(image_array(mask, "p", 1)[:, :, 0], mask * 255)
 
 
 def test_numbers_of_channels_without_a_conversion_must_fit(photo):
     five = np.zeros((4, 6, 5), np.uint8)
-    assert picture_array(five, "p", 5) is five
+    assert image_array(five, "p", 5) is five
     with pytest.raises(DataError, match=r"p: has 5 channels where 3 are needed; .* \(H, W, C\)"):
-        picture_array(five, "p")
+        image_array(five, "p")
     with pytest.raises(DataError, match=r"has 6 channels where 3 are needed; .* \(C, H, W\)"):
-        picture_array(torch.zeros(4, 5, 6, dtype=torch.uint8).permute(2, 0, 1), "p")
+        image_array(torch.zeros(4, 5, 6, dtype=torch.uint8).permute(2, 0, 1), "p")
     with pytest.raises(DataError, match=r"has 3 channels where 5 are needed"):
-        picture_array(photo, "p", 5)
+        image_array(photo, "p", 5)
 
 
 @pytest.mark.parametrize(
-    ("picture", "words"),
+    ("image", "words"),
     [
-        (np.array([[0.0, 2.0]]), r"p: pixels are uint8 .* not float64 from 0 to 2; give pictures"),
+        (np.array([[0.0, 2.0]]), r"p: pixels are uint8 .* not float64 from 0 to 2; give images"),
         (np.array([[-1.0, 1.0]]), "not float64 from -1 to 1"),
         (np.array([[0.0, float("nan")]]), "not float64"),
         (np.zeros((2, 2), np.int64), "not int64 from 0 to 0"),
         (np.zeros((0, 2, 3), np.uint8), r"not \(0, 2, 3\)"),
-        (np.zeros((0, 2, 3)), "not float64; give pictures"),
+        (np.zeros((0, 2, 3)), "not float64; give images"),
         (np.zeros(3, np.uint8), r"not \(3, 1\)|not \(3,\)"),
-        (3, "a picture is a path, image, array or tensor, not int"),
+        (3, "an image is a path, image, array or tensor, not int"),
     ],
 )
-def test_what_is_no_picture_is_refused(picture, words):
+def test_what_is_no_image_is_refused(image, words):
     with pytest.raises(DataError, match=words) as caught:
-        picture_array(picture, "p")
+        image_array(image, "p")
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_that_fails_when_decoded_is_named(encode, photo):
     lazy = Image.open(io.BytesIO(encode(photo)[:300]))
     with pytest.raises(DataError, match=r"^p: .*truncated"):
-        picture_array(lazy, "p")
-    with pytest.raises(DataError, match=r"^p: LAB colours are not supported"):
-        picture_array(Image.new("LAB", (2, 2)), "p")
+        image_array(lazy, "p")
+    with pytest.raises(DataError, match=r"^p: LAB colors are not supported"):
+        image_array(Image.new("LAB", (2, 2)), "p")
     closed = Image.open(io.BytesIO(encode(photo)))
     closed.close()
     with pytest.raises(DataError, match=r"^p: \S") as caught:
-        picture_array(closed, "p")
+        image_array(closed, "p")
     assert "\n" not in str(caught.value)
 
 
-def test_one_picture_several_and_a_folder_are_told_apart(photo, write_pictures, tmp_path):
-    paths = write_pictures(3)
-    assert len(PictureSamples.of(photo)) == len(PictureSamples.of(photo[:, :, 0])) == 1
-    assert len(PictureSamples.of(Image.fromarray(photo))) == 1
-    assert len(PictureSamples.of(np.stack([photo, photo]))) == 2
-    assert len(PictureSamples.of([photo, str(paths[0])])) == 2
-    folder = PictureSamples.of(tmp_path)
+def test_one_image_several_and_a_folder_are_told_apart(photo, write_images, tmp_path):
+    paths = write_images(3)
+    assert len(ImageSamples.of(photo)) == len(ImageSamples.of(photo[:, :, 0])) == 1
+    assert len(ImageSamples.of(Image.fromarray(photo))) == 1
+    assert len(ImageSamples.of(np.stack([photo, photo]))) == 2
+    assert len(ImageSamples.of([photo, str(paths[0])])) == 2
+    folder = ImageSamples.of(tmp_path)
     assert [folder.name(i) for i in range(3)] == [str(p) for p in paths]
-    assert PictureSamples.of([photo]).name(0) == "picture 0"
-    assert len(PictureSamples.of(str(tmp_path))) == 3
-    assert len(PictureSamples.of(paths[0])) == len(PictureSamples.of(str(paths[0]))) == 1
+    assert ImageSamples.of([photo]).name(0) == "image 0"
+    assert len(ImageSamples.of(str(tmp_path))) == 3
+    assert len(ImageSamples.of(paths[0])) == len(ImageSamples.of(str(paths[0]))) == 1
     tensors = torch.zeros(4, 3, 2, 2)
-    assert (len(PictureSamples.of(tensors)), len(PictureSamples.of(tensors[0]))) == (4, 1)
-    assert len(PictureSamples.of(path for path in paths)) == 3
-    assert len(PictureSamples.of([])) == 0
+    assert (len(ImageSamples.of(tensors)), len(ImageSamples.of(tensors[0]))) == (4, 1)
+    assert len(ImageSamples.of(path for path in paths)) == 3
+    assert len(ImageSamples.of([])) == 0
 
 
-def test_pictures_to_predict_are_decoded_and_have_no_target(photo, write_pictures):
-    paths = write_pictures(1)
-    samples = PictureSamples.of([photo, paths[0]])
+def test_images_to_predict_are_decoded_and_have_no_target(photo, write_images):
+    paths = write_images(1)
+    samples = ImageSamples.of([photo, paths[0]])
     assert np.array_equal(samples.load(0), photo) and samples.load(1, 1).shape == (6, 8, 1)
     assert [samples.target(i) for i in range(2)] == [0, 0]
     paths[0].write_bytes(b"")
     with pytest.raises(DataError, match=f"^{paths[0]}: the file is empty"):
         samples.load(1)
-    with pytest.raises(DataError, match=r"^picture 1: a picture is a path, image, array or tensor"):
-        PictureSamples.of([photo, None]).load(1)
+    with pytest.raises(DataError, match=r"^image 1: an image is a path, image, array or tensor"):
+        ImageSamples.of([photo, None]).load(1)
 
 
-def test_pictures_to_predict_must_exist(tmp_path):
+def test_images_to_predict_must_exist(tmp_path):
     (tmp_path / "empty").mkdir()
     for images, words in [
         (tmp_path / "gone.jpg", "does not exist"),
         ([tmp_path / "gone.jpg"], "does not exist"),
-        (tmp_path / "empty", "holds no pictures"),
+        (tmp_path / "empty", "holds no images"),
         (5, "not int"),
     ]:
         with pytest.raises(DataError, match=words):
-            PictureSamples.of(images)
+            ImageSamples.of(images)
 
 
 class Counting:
@@ -249,7 +249,7 @@ def test_items_are_named_by_their_position_and_decoded_on_demand(photo):
     assert subset.name(0) == "item 1" and np.array_equal(subset.load(0), photo[::-1])
 
 
-def test_an_item_whose_picture_is_none_is_named_when_it_is_loaded(photo):
+def test_an_item_whose_image_is_none_is_named_when_it_is_loaded(photo):
     samples = DatasetSamples.of([(photo, 0), (np.zeros((2, 2)) - 1, 1)])
     with pytest.raises(DataError, match=r"^item 1: pixels are uint8"):
         samples.load(1)

@@ -1,4 +1,4 @@
-"""Tables and lists beside pictures, where no folder says the labels."""
+"""Tables and lists beside images, where no folder says the labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visiongraft.data.folder import LabelledParts
+from visiongraft.data.folder import LabeledSplits
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.errors import DataError
 
@@ -16,7 +16,7 @@ Lay = Callable[[Mapping[str, str]], Path]
 
 @pytest.fixture
 def lay(tmp_path: Path) -> Lay:
-    """Write text files; pictures are empty, since reading opens none."""
+    """Write text files; images are empty, since reading opens none."""
 
     def write(files: Mapping[str, str]) -> Path:
         for name, content in files.items():
@@ -27,7 +27,7 @@ def lay(tmp_path: Path) -> Lay:
     return write
 
 
-def seen(root: Path, read: LabelledParts | None) -> dict[str, dict[str, str]]:
+def seen(root: Path, read: LabeledSplits | None) -> dict[str, dict[str, str]]:
     assert read is not None
     return {
         part: {
@@ -38,27 +38,27 @@ def seen(root: Path, read: LabelledParts | None) -> dict[str, dict[str, str]]:
     }
 
 
-PICTURES = {"images/a.jpg": "", "images/b c.JPG": ""}
+IMAGES = {"images/a.jpg": "", "images/b c.JPG": ""}
 LABELS = {"images/a.jpg": "cat", "images/b c.JPG": "dog"}
 
 
 @pytest.mark.parametrize("prefix", ["", "images/"])
-def test_a_folder_of_pictures_has_its_labels_in_a_table_beside_it(lay: Lay, prefix: str) -> None:
+def test_a_folder_of_images_has_its_labels_in_a_table_beside_it(lay: Lay, prefix: str) -> None:
     table = f"filename,label\r\n{prefix}a.jpg,cat\r\n{prefix}b c.JPG,dog\r\n"
-    root = lay({**PICTURES, "labels.csv": table, ".DS_Store": "", "__MACOSX/x.jpg": ""})
+    root = lay({**IMAGES, "labels.csv": table, ".DS_Store": "", "__MACOSX/x.jpg": ""})
     assert seen(root, read_indexed(root)) == {"train": LABELS}
 
 
-def test_a_table_may_lie_among_its_pictures(lay: Lay) -> None:
+def test_a_table_may_lie_among_its_images(lay: Lay) -> None:
     root = lay({"a.jpg": "", "b.jpg": "", "labels.csv": "image,class\na.jpg,cat\nb.jpg,dog\n"})
     assert seen(root, read_indexed(root)) == {"train": {"a.jpg": "cat", "b.jpg": "dog"}}
 
 
 def test_each_part_may_have_a_table_and_a_folder(lay: Lay) -> None:
     rows = "image,label\na.jpg,{}\n"
-    pictures = {f"{part}/a.jpg": "" for part in ("train", "valid", "test")}
+    images = {f"{part}/a.jpg": "" for part in ("train", "valid", "test")}
     tables = {"train.csv": rows.format("cat"), "valid.csv": rows.format("dog")}
-    root = lay({**pictures, **tables, "test.csv": "image\na.jpg\n"})
+    root = lay({**images, **tables, "test.csv": "image\na.jpg\n"})
     read = read_indexed(root)
     assert seen(root, read) == {
         "train": {"train/a.jpg": "cat"},
@@ -75,7 +75,7 @@ def test_lists_name_the_place_of_a_label_in_classes_txt(lay: Lay, space: str) ->
         "val.txt": f"b c.JPG{space}0\n",
         "classes.txt": "dog\ncat\n",
     }
-    root = lay({**PICTURES, **lists})
+    root = lay({**IMAGES, **lists})
     read = read_indexed(root)
     assert seen(root, read) == {
         "train": {"images/a.jpg": "cat"},
@@ -86,7 +86,7 @@ def test_lists_name_the_place_of_a_label_in_classes_txt(lay: Lay, space: str) ->
 
 
 def test_without_classes_txt_labels_are_what_the_list_says(lay: Lay) -> None:
-    root = lay({**PICTURES, "all.txt": "images/a.jpg cat\nimages/b c.JPG 7\n"})
+    root = lay({**IMAGES, "all.txt": "images/a.jpg cat\nimages/b c.JPG 7\n"})
     read = read_list(root / "all.txt")
     assert [*seen(root, read)["train"].values()] == ["cat", "7"] and read.names == ("7", "cat")
 
@@ -102,7 +102,7 @@ def test_parts_that_hold_labels_are_read_as_such(lay: Lay) -> None:
 
 
 def test_without_tables_nothing_is_found(lay: Lay) -> None:
-    assert read_indexed(lay({**PICTURES, "README.txt": "words"})) is None
+    assert read_indexed(lay({**IMAGES, "README.txt": "words"})) is None
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_without_tables_nothing_is_found(lay: Lay) -> None:
         ({"train.csv": "", "train.tsv": ""}, "are both of the train part"),
         ({"train.csv": "path,label,split\nimages/a.jpg,b,val"}, "has parts of its own"),
         ({"train.txt": "images/a.jpg 2", "classes.txt": "b\nc"}, "entry 1: label '2' is none of"),
-        ({"train.txt": "images/a.jpg"}, "entry 1: 'images/a.jpg' is no picture with its label"),
-        ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, labelled otherwise"),
-        ({"train.txt": ""}, "lists no pictures"),
-        ({"train.txt": "gone.jpg 1"}, "none of its 1 pictures exists"),
+        ({"train.txt": "images/a.jpg"}, "entry 1: 'images/a.jpg' is no image with its label"),
+        ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, labeled otherwise"),
+        ({"train.txt": ""}, "lists no images"),
+        ({"train.txt": "gone.jpg 1"}, "none of its 1 images exists"),
     ],
     ids=str,
 )
@@ -123,5 +123,5 @@ def test_what_could_mean_two_things_or_nothing_is_refused(
     lay: Lay, files: dict[str, str], words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        read_indexed(lay({**PICTURES, **files}))
+        read_indexed(lay({**IMAGES, **files}))
     assert "\n" not in str(caught.value)

@@ -37,7 +37,7 @@ def test_a_name_that_was_never_given_has_no_id(names, other):
 
 
 @given(st.text("abcdefgh", min_size=6, max_size=12), st.data())
-def test_a_name_with_a_letter_missing_is_recognised(name, data):
+def test_a_name_with_a_letter_missing_is_recognized(name, data):
     at = data.draw(st.integers(0, len(name) - 1))
     with pytest.raises(DataError, match=f"did you mean {name!r}"):
         LabelMap((name, "-----")).id_of(name[:at] + name[at + 1 :])

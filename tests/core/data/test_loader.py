@@ -26,8 +26,8 @@ from visiongraft.preprocess import Preprocess, PreprocessConfig
 
 def samples_of(count: int = 7) -> DatasetSamples:
     generator = np.random.Generator(np.random.PCG64(0))
-    pictures = [generator.integers(0, 256, (9 + i, 12, 3), dtype=np.uint8) for i in range(count)]
-    return DatasetSamples.of([(p, i) for i, p in enumerate(pictures)])
+    images = [generator.integers(0, 256, (9 + i, 12, 3), dtype=np.uint8) for i in range(count)]
+    return DatasetSamples.of([(p, i) for i, p in enumerate(images)])
 
 
 def jitter(image: Any, target: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Tables of pictures are read as people write them, or refused with the row."""
+"""Tables of images are read as people write them, or refused with the row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a table beside the pictures 0.jpg to 9.jpg, which reading does not decode."""
+    """Write a table beside the images 0.jpg to 9.jpg, which reading does not decode."""
 
     def table(*lines: str, name: str = "table.csv", encoding: str = "utf-8") -> Path:
         for i in range(10):
@@ -108,7 +108,7 @@ def test_a_column_of_parts_by_another_name_is_told(write):
 
 
 @pytest.mark.parametrize("folder", ["images", "IMG", "table"])
-def test_pictures_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
+def test_images_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "x.jpg").touch()
     path = write("filename,label", "x.jpg,a", "gone.jpg,b", name="table.csv")
@@ -142,7 +142,7 @@ def test_parts_are_called_as_folders_are(write, part, words):
     assert {p: len(files) for p, files in read_manifest(path).parts.items()} == {part: len(words)}
 
 
-def test_a_picture_in_two_parts_is_left_to_the_check_of_duplicates(write):
+def test_an_image_in_two_parts_is_left_to_the_check_of_duplicates(write):
     path = write("path,label,split", "0.jpg,a,train", "0.jpg,b,val")
     assert found(path) == {"train": [("0.jpg", ("a",))], "validation": [("0.jpg", ("b",))]}
     assert read_manifest(path).warnings == ()
@@ -156,7 +156,7 @@ def test_several_labels_are_separated_and_may_be_none(write):
     path = write("path,labels", "0.jpg,a|b", "1.jpg,b; a;b", "2.jpg,")
     assert [labels for _, labels in found(path)["train"]] == [("a", "b"), ("b", "a"), ()]
     (warning,) = read_manifest(path).warnings
-    assert "1 pictures without any label" in warning and "2.jpg" in warning
+    assert "1 images without any label" in warning and "2.jpg" in warning
 
 
 def test_a_column_label_holds_one_name_whatever_is_in_it(write):
@@ -237,16 +237,16 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
         read_manifest(tmp_path / "t.parquet")
 
 
-def test_pictures_that_do_not_exist_are_named_and_stay_in(write, tmp_path):
+def test_images_that_do_not_exist_are_named_and_stay_in(write, tmp_path):
     read = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b"))
     assert len(read.parts["train"]) == 2
     (warning,) = read.warnings
-    assert "1 pictures that do not exist" in warning and str(tmp_path / "gone.jpg") in warning
+    assert "1 images that do not exist" in warning and str(tmp_path / "gone.jpg") in warning
 
 
-def test_pictures_that_do_not_exist_count_as_unreadable(write):
+def test_images_that_do_not_exist_count_as_unreadable(write):
     files = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b")).parts["train"]
-    words = r"^2 of 2 pictures are unreadable: .*0.jpg: .*empty.*; .*gone.jpg: .*No such file"
+    words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*gone.jpg: .*No such file"
     with pytest.raises(DataError, match=words):
         drop_unreadable(FileSamples(files.paths, files.labels))
 
@@ -254,7 +254,7 @@ def test_pictures_that_do_not_exist_count_as_unreadable(write):
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
     read = read_manifest(write("path,label", "0.jpg,a", "./0.jpg,a"))
     assert len(read.parts["train"]) == 1
-    assert "lists 1 pictures twice: ./0.jpg" in read.warnings[0]
+    assert "lists 1 images twice: ./0.jpg" in read.warnings[0]
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
@@ -285,10 +285,10 @@ def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
         (["path,label", ",a"], "row 2: path is empty"),
         (["path,label", "0.jpg,"], "row 2: label is empty"),
         (["path,label,split", "0.jpg,a,dev"], "row 2: split 'dev' is none of train, val, test"),
-        (["path,label", "0.jpg,a", "0.jpg,b"], "row 3: 0.jpg is listed twice, labelled otherwise"),
+        (["path,label", "0.jpg,a", "0.jpg,b"], "row 3: 0.jpg is listed twice, labeled otherwise"),
         (["path,label", "0.jpg,a,b"], "row 2: 3 fields under 2 columns"),
         (["path,label", "", "0.jpg,a", "", "1.jpg,"], "row 5: label is empty"),
-        (["path,label", "x/gone.jpg,a"], "none of its 1 pictures exists, such as .*x/gone.jpg"),
+        (["path,label", "x/gone.jpg,a"], "none of its 1 images exists, such as .*x/gone.jpg"),
         (["path,label", '0.jpg,"a', "1.jpg,b"], "is no valid CSV: unexpected end of data"),
         (["path,label", '0.jpg,"a', '1.jpg,"b'], "is no valid CSV: ',' expected after '\"'"),
         (["path,label", f"0.jpg,{'a' * 200_000}"], "is no valid CSV: field larger than"),

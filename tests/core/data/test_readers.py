@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from visiongraft.data.readers import DataParts, DataReader, named_reader, read_data
+from visiongraft.data.readers import DataReader, DataSplits, named_reader, read_data
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, PluginError
 from visiongraft.hookspecs import hookimpl
@@ -17,7 +17,7 @@ from visiongraft.registry.manager import PluginManager, using
 
 
 class Lines(DataReader):
-    """Reads text files with a picture and a label on each line."""
+    """Reads text files with an image and a label on each line."""
 
     name = "lines"
     targets = "labels"
@@ -25,10 +25,10 @@ class Lines(DataReader):
     def claims(self, data: Any) -> bool:
         return str(data).endswith(".lines")
 
-    def read(self, data: Any) -> DataParts:
+    def read(self, data: Any) -> DataSplits:
         rows = [line.split() for line in Path(data).read_text().splitlines()]
         samples = FileSamples([Path(file) for file, _ in rows], [label for _, label in rows])
-        return DataParts({"train": samples}, warnings=("read by lines",))
+        return DataSplits({"train": samples}, warnings=("read by lines",))
 
 
 class Broken(Lines):
@@ -75,7 +75,7 @@ def lines(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "data.lines"
 
 
-def targets_of(found: DataParts | None) -> list[Any]:
+def targets_of(found: DataSplits | None) -> list[Any]:
     assert found is not None
     samples = found.parts["train"]
     return [samples.target(i) for i in range(len(samples))]
@@ -146,10 +146,10 @@ def test_a_reader_that_cannot_look_stops_no_other(
     ("found", "words"),
     [
         (None, "reader 'gives' gave NoneType, not DataParts"),
-        (DataParts({"training": FileSamples([], [])}), "as part 'training'; it takes Samples as"),
-        (DataParts({"train": [1]}), "gave list as part 'train'"),  # type: ignore[dict-item]
-        (DataParts({}), "reader 'gives' found no samples"),
-        (DataParts({"train": FileSamples([], [])}), "reader 'gives' found no samples"),
+        (DataSplits({"training": FileSamples([], [])}), "as part 'training'; it takes Samples as"),
+        (DataSplits({"train": [1]}), "gave list as part 'train'"),  # type: ignore[dict-item]
+        (DataSplits({}), "reader 'gives' found no samples"),
+        (DataSplits({"train": FileSamples([], [])}), "reader 'gives' found no samples"),
     ],
 )
 def test_a_reader_that_breaks_its_contract_is_named(found: Any, words: str) -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiongraft.data.images import PictureSamples
+from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import FileSamples, Splits, WrappedSamples
 from visiongraft.errors import DataError
 
 
-def test_files_give_their_path_target_pixels_and_bytes(write_pictures):
-    paths = write_pictures(3)
+def test_files_give_their_path_target_pixels_and_bytes(write_images):
+    paths = write_images(3)
     samples = FileSamples(paths, ["a", "b", "c"])
     assert len(samples) == 3
     assert samples.name(1) == str(paths[1]) and samples.target(1) == "b"
@@ -23,8 +23,8 @@ def test_files_give_their_path_target_pixels_and_bytes(write_pictures):
     assert samples.content(1) == paths[1].read_bytes()
 
 
-def test_a_file_that_is_gone_has_no_content(write_pictures):
-    paths = write_pictures(1)
+def test_a_file_that_is_gone_has_no_content(write_images):
+    paths = write_images(1)
     paths[0].unlink()
     samples = FileSamples(paths, [0])
     assert samples.content(0) is None
@@ -32,22 +32,22 @@ def test_a_file_that_is_gone_has_no_content(write_pictures):
         samples.load(0)
 
 
-def test_as_many_targets_as_files_are_needed(write_pictures):
-    with pytest.raises(DataError, match="2 pictures cannot have 1 targets"):
-        FileSamples(write_pictures(2), [0])
+def test_as_many_targets_as_files_are_needed(write_images):
+    with pytest.raises(DataError, match="2 images cannot have 1 targets"):
+        FileSamples(write_images(2), [0])
 
 
 @given(st.lists(st.integers(0, 9)), st.data())
 def test_a_subset_of_a_subset_is_what_both_choices_say(first, data):
-    base = PictureSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
+    base = ImageSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
     second = data.draw(st.lists(st.integers(0, len(first) - 1)) if first else st.just([]))
     chosen = base.subset(first).subset(second)
-    assert [chosen.name(i) for i in range(len(chosen))] == [f"picture {first[i]}" for i in second]
+    assert [chosen.name(i) for i in range(len(chosen))] == [f"image {first[i]}" for i in second]
     assert [int(chosen.load(i, 1).item()) for i in range(len(chosen))] == [first[i] for i in second]
 
 
-def test_a_subset_of_files_keeps_their_bytes_and_targets(write_pictures):
-    paths = write_pictures(3)
+def test_a_subset_of_files_keeps_their_bytes_and_targets(write_images):
+    paths = write_images(3)
     subset = FileSamples(paths, [7, 8, 9]).subset([2, 0])
     assert [subset.target(0), subset.target(1)] == [9, 7]
     assert subset.content(0) == paths[2].read_bytes()
@@ -58,20 +58,20 @@ def test_a_name_with_a_line_break_stays_on_one_line():
     assert FileSamples([Path("a\nb.jpg")], [0]).name(0) == "a\\nb.jpg"
 
 
-def test_pictures_without_a_file_of_their_own_have_no_content():
-    samples = PictureSamples([np.zeros((1, 1), np.uint8)])
+def test_images_without_a_file_of_their_own_have_no_content():
+    samples = ImageSamples([np.zeros((1, 1), np.uint8)])
     assert samples.content(0) is None and samples.subset([0]).content(0) is None
 
 
 def test_parts_need_neither_facts_nor_warnings():
-    samples = PictureSamples([])
+    samples = ImageSamples([])
     splits = Splits(samples, samples)
     assert splits.facts == {} and splits.warnings == ()
     assert splits.facts is not Splits(samples, samples).facts
 
 
 def test_a_set_around_another_passes_everything_on() -> None:
-    class Spoilt(PictureSamples):
+    class Spoilt(ImageSamples):
         def problem(self, index: int, height: int, width: int) -> str:
             return f"{index} is not {height}x{width}"
 

@@ -18,15 +18,15 @@ seeds = st.integers(0, 1000)
 
 @given(keys, fractions, seeds)
 def test_every_sample_is_on_exactly_one_side_in_order(keys, fraction, seed):
-    kept, held_out = stratified_split(keys, fraction, seed)
-    assert sorted(kept + held_out) == list(range(len(keys)))
-    assert kept == sorted(kept) and held_out == sorted(held_out)
+    kept, validation = stratified_split(keys, fraction, seed)
+    assert sorted(kept + validation) == list(range(len(keys)))
+    assert kept == sorted(kept) and validation == sorted(validation)
 
 
 @given(keys, fractions, seeds)
 def test_every_key_meets_its_share_within_one_sample(keys, fraction, seed):
-    _, held_out = stratified_split(keys, fraction, seed)
-    taken = Counter(keys[i] for i in held_out)
+    _, validation = stratified_split(keys, fraction, seed)
+    taken = Counter(keys[i] for i in validation)
     for key, count in Counter(keys).items():
         if count == 1:
             assert taken[key] == 0
@@ -45,9 +45,9 @@ def test_the_split_is_the_same_in_every_version():
 
 
 def test_a_plain_split_has_its_share_of_all():
-    kept, held_out = stratified_split([0] * 1000, 0.25)
-    assert (len(kept), len(held_out)) == (750, 250)
-    assert 250 * 0.4 < sum(i < 500 for i in held_out) < 250 * 0.6  # from all over
+    kept, validation = stratified_split([0] * 1000, 0.25)
+    assert (len(kept), len(validation)) == (750, 250)
+    assert 250 * 0.4 < sum(i < 500 for i in validation) < 250 * 0.6  # from all over
 
 
 def test_nothing_and_single_samples_are_kept():

@@ -27,7 +27,7 @@ class Note(Exporter):
         if options:
             raise ExportError("no options")
         path.write_text(model.task.name)
-        check = Check("random", 1, 1, ((8, 8),), 0.0, 0, "picture 0")
+        check = Check("random", 1, 1, ((8, 8),), 0.0, 0, "image 0")
         return Certificate(path.name, "note", (check,), 1e-4, "share_right", None, None, None, {})
 
 
@@ -57,7 +57,7 @@ class Plugin:
         return [Note, SecondNote, ThirdNote]
 
     @hookimpl
-    def register_listeners(self) -> list[type[Any]]:
+    def register_callbacks(self) -> list[type[Any]]:
         return [Bell]
 
 
@@ -75,32 +75,32 @@ class Ear:
 
     @hookimpl
     def checkpoint_saved(self, run: Any, path: Path) -> None:
-        self.heard.append((run.progress.epoch, Checkpoint.read(path).progress.step))
+        self.heard.append((run.state.epoch, Checkpoint.read(path).state.step))
 
     @hookimpl
     def exported(self, model: Any, path: Path, certificate: Certificate) -> None:
         self.heard.append((path.read_text(), certificate.format, model.task.name))
 
 
-def test_a_listener_hears_of_checkpoints_once_they_can_be_read(
+def test_a_callback_hears_of_checkpoints_once_they_can_be_read(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     ear = Ear()
-    fit_toy(toy_data(40), epochs=1, out=tmp_path, checkpoint_every=1, listeners=[ear])
+    fit_toy(toy_data(40), epochs=1, out=tmp_path, checkpoint_every=1, callbacks=[ear])
     assert ear.heard == [(0, 1), (0, 2), (1, 0)]
 
 
 def test_a_run_without_a_folder_saves_no_checkpoint(fit_toy: Any, toy_data: Any) -> None:
     ear = Ear()
-    fit_toy(toy_data(30), epochs=1, checkpoint_every=1, listeners=[ear])
+    fit_toy(toy_data(30), epochs=1, checkpoint_every=1, callbacks=[ear])
     assert ear.heard == []
 
 
-def test_the_runs_listeners_hear_of_exports_of_its_model(
+def test_the_runs_callbacks_hear_of_exports_of_its_model(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     ear = Ear()
-    model = fit_toy(toy_data(30), epochs=1, listeners=[ear])
+    model = fit_toy(toy_data(30), epochs=1, callbacks=[ear])
     model.export(tmp_path / "model.note")
     assert ear.heard == [("toy", "note", "toy")]
     with pytest.raises(ExportError):
@@ -108,15 +108,15 @@ def test_the_runs_listeners_hear_of_exports_of_its_model(
     assert len(ear.heard) == 1
 
 
-def test_listeners_given_to_an_export_take_the_place_of_the_runs(
+def test_callbacks_given_to_an_export_take_the_place_of_the_runs(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     of_run, of_export = Ear(), Ear()
-    model = fit_toy(toy_data(30), epochs=1, out=tmp_path / "run", listeners=[of_run])
+    model = fit_toy(toy_data(30), epochs=1, out=tmp_path / "run", callbacks=[of_run])
     of_run.heard.clear()
-    model.export(tmp_path / "a.note", listeners=[of_export])
-    model.export(tmp_path / "b.note", listeners=())
-    load(tmp_path / "run").export(tmp_path / "c.note", listeners=["bell"])
+    model.export(tmp_path / "a.note", callbacks=[of_export])
+    model.export(tmp_path / "b.note", callbacks=())
+    load(tmp_path / "run").export(tmp_path / "c.note", callbacks=["bell"])
     load(tmp_path / "run").export(tmp_path / "d.note")
     assert (len(of_run.heard), len(of_export.heard), Bell.heard) == (0, 1, ["c.note"])
 
@@ -131,13 +131,13 @@ def test_a_suffix_of_two_exporters_must_be_settled_by_name(
 
 
 @pytest.mark.parametrize("hook", sorted(n for n in vars(RunHooks) if not n.startswith("_")))
-def test_a_listener_may_take_none_of_a_hooks_arguments(hook: str) -> None:
-    listener = SimpleNamespace(**{hook: hookimpl(lambda: None, specname=hook)})
-    assert listen([listener]).get_hookcallers(listener)
+def test_a_callback_may_take_none_of_a_hooks_arguments(hook: str) -> None:
+    callback = SimpleNamespace(**{hook: hookimpl(lambda: None, specname=hook)})
+    assert listen([callback]).get_hookcallers(callback)
 
 
 @pytest.mark.parametrize(
-    ("listener", "error", "words"),
+    ("callback", "error", "words"),
     [
         (SimpleNamespace(x=1), OptionError, "implements no run hook; see RunHooks"),
         (
@@ -150,12 +150,12 @@ def test_a_listener_may_take_none_of_a_hooks_arguments(hook: str) -> None:
             OptionError,
             "epoch_end",
         ),
-        ("bel", PluginError, "no listener 'bel'; did you mean 'bell'"),
+        ("bel", PluginError, "no callback 'bel'; did you mean 'bell'"),
     ],
 )
-def test_a_wrong_listener_is_refused_in_one_line(
-    listener: Any, error: type[Exception], words: str
+def test_a_wrong_callback_is_refused_in_one_line(
+    callback: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words) as caught:
-        listen([listener])
+        listen([callback])
     assert "\n" not in str(caught.value)

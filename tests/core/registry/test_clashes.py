@@ -46,7 +46,7 @@ CHOSEN = {
 def test_what_was_chosen_trains_resumes_and_loads(
     clashing: tuple[Any, Any], toy_data: Any, tmp_path: Path
 ) -> None:
-    settings = {**CHOSEN, "weights": None, "epochs": 1, "device": "cpu", "listeners": ()}
+    settings = {**CHOSEN, "weights": None, "epochs": 1, "device": "cpu", "callbacks": ()}
     model = fit(toy_data(30), out=tmp_path, **settings)
     assert type(model.task) is clashing[1]
     assert type(load(tmp_path).task) is clashing[1]
@@ -72,7 +72,7 @@ def test_the_name_alone_is_refused_with_both_choices(
     toy_data: Any, setting: str, tmp_path: Path
 ) -> None:
     plain = {"task": "toy", "backbone": "toys/toy", "schedule": "full"}[setting]
-    settings = {**CHOSEN, setting: plain, "weights": None, "device": "cpu", "listeners": ()}
+    settings = {**CHOSEN, setting: plain, "weights": None, "device": "cpu", "callbacks": ()}
     with pytest.raises(VisiongraftError, match=r"say '\w+:\w+' or '\w+:") as caught:
         fit(toy_data(30), out=tmp_path / "run", **settings)
     assert "\n" not in str(caught.value)

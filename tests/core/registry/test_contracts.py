@@ -43,7 +43,7 @@ def test_sound_classes_pass(Toy: type[Task], make: Any) -> None:
         ({"better": "smaller"}, "better='smaller', which is neither 'higher' nor 'lower'"),
         ({"ideall": lambda self, targets: None}, "'ideall', which nothing reads; rename it to 'id"),
         ({"example_datas": 1}, "rename it to 'example_data'"),
-        ({"at_picture_sizes": ()}, "rename it to 'at_picture_size'"),
+        ({"full_resolution_outputss": ()}, "rename it to 'full_resolution_outputs'"),
         ({"headlines": "x"}, None),
         (
             {"read": lambda self, data: None},
@@ -76,7 +76,7 @@ def test_a_missing_method_is_named_with_the_place_and_what_may_have_been_meant()
         def build_metrics(self) -> Any: ...
         def predictions(self, decoded: Any) -> Any: ...
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any: ...
-        def read_labelled(self, data: Any) -> Any: ...
+        def read_labeled(self, data: Any) -> Any: ...
 
     words = (
         r"Half \(test_contracts.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
@@ -122,12 +122,12 @@ def test_what_a_method_returns_is_looked_at_where_it_is_called(
 
 def test_samples_to_evaluate_on_are_looked_at_too(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
     class Listing(Toy):  # type: ignore[misc]
-        def read_labelled(self, data: Any) -> Any:
+        def read_labeled(self, data: Any) -> Any:
             return list(data)
 
     model = fit_toy(toy_data(24), task=Listing(augment=False), epochs=1)
     with pytest.raises(
-        PluginError, match=r"read_labelled\(\) .* returned list, not visiongraft.Sam"
+        PluginError, match=r"read_labeled\(\) .* returned list, not visiongraft.Sam"
     ):
         model.evaluate(toy_data(6))
 
@@ -143,7 +143,7 @@ def test_fit_refuses_a_task_class_before_it_leaves_a_trace(
 def test_a_plugin_file_with_such_a_class_is_refused_by_name(tmp_path: Path) -> None:
     from visiongraft.registry.manager import PluginManager
 
-    file = tmp_path / "misspelt_task.py"
+    file = tmp_path / "misspelled_task.py"
     file.write_text(
         "from dataclasses import dataclass\n"
         "from visiongraft import Task, hookimpl\n"
@@ -155,7 +155,7 @@ def test_a_plugin_file_with_such_a_class_is_refused_by_name(tmp_path: Path) -> N
         "def register_tasks():\n"
         "    return [Empty]\n"
     )
-    with pytest.raises(PluginError, match=r"Empty \(misspelt_task.py:3\) lacks build_head\(\)"):
+    with pytest.raises(PluginError, match=r"Empty \(misspelled_task.py:3\) lacks build_head\(\)"):
         PluginManager(discover=False).register_file(file)
 
 

@@ -122,13 +122,13 @@ def test_every_kind_has_a_hook_specification() -> None:
     assert {kind.hook for kind in KINDS.values()} == specified
 
 
-def test_listeners_may_be_any_named_class() -> None:
+def test_callbacks_may_be_any_named_class() -> None:
     class Bell:
         name = "bell"
 
     manager = PluginManager(discover=False)
-    manager.register(plugin_with("register_listeners", [Bell]), "mine")
-    assert manager.listeners() == {"bell": Bell}
+    manager.register(plugin_with("register_callbacks", [Bell]), "mine")
+    assert manager.callbacks() == {"bell": Bell}
 
 
 def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
@@ -205,7 +205,7 @@ def test_an_object_that_cannot_even_be_looked_at_is_reported() -> None:
     assert manager.register(Plugin(), "mine").problems == ["OSError: no such thing"]
 
 
-def test_a_misspelt_hook_is_told_the_right_one() -> None:
+def test_a_misspelled_hook_is_told_the_right_one() -> None:
     manager = PluginManager(discover=False)
     record = manager.register(plugin_with("register_task"), "mine")
     assert record.problems == ["unknown hook 'register_task'; did you mean 'register_tasks'?"]
@@ -214,7 +214,7 @@ def test_a_misspelt_hook_is_told_the_right_one() -> None:
 def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
     class Plugin:
         @hookimpl
-        def register_listeners(self) -> list[object]:
+        def register_callbacks(self) -> list[object]:
             raise KeyError("gone")
 
         @hookimpl
@@ -223,7 +223,7 @@ def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
 
     manager = PluginManager(discover=False)
     record = manager.register(Plugin(), "mine")
-    assert record.problems == ["register_listeners() raised KeyError: 'gone'"]
+    assert record.problems == ["register_callbacks() raised KeyError: 'gone'"]
     assert manager.schedules() == {"slow_start": slow_start}
 
 
@@ -309,9 +309,9 @@ def test_disabling_one_side_settles_a_clash(
 def test_a_name_is_usable_exactly_if_one_plugin_gives_it(names: list[str]) -> None:
     manager = PluginManager(discover=False)
     for position, name in enumerate(names):
-        item = type("Listener", (), {"name": name})
-        manager.register(plugin_with("register_listeners", [item]), f"p{position}")
-    assert set(manager.listeners()) == {n for n in names if names.count(n) == 1}
+        item = type("Callback", (), {"name": name})
+        manager.register(plugin_with("register_callbacks", [item]), f"p{position}")
+    assert set(manager.callbacks()) == {n for n in names if names.count(n) == 1}
     clashing = {record.name for record in manager.records if record.problems}
     assert clashing == {f"p{i}" for i, n in enumerate(names) if names.count(n) > 1}
 
@@ -486,7 +486,7 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hook", "item", "cause"),
     [
-        ("register_listeners", SimpleNamespace(name="a:b"), "a colon in a name"),
+        ("register_callbacks", SimpleNamespace(name="a:b"), "a colon in a name"),
         ("register_exporters", type("X", (Exporter,), {"name": "x"}), "which has no suffix"),
         ("register_tasks", type("X", (Task,), {"name": "x"}), "which has no headline"),
     ],
@@ -498,6 +498,6 @@ def test_an_item_that_lookups_would_stumble_over_is_refused(
     assert cause in record.problems[0]
 
 
-def test_a_run_hook_outside_a_listener_is_told_where_it_belongs() -> None:
+def test_a_run_hook_outside_a_callback_is_told_where_it_belongs() -> None:
     record = PluginManager(discover=False).register(plugin_with("epoch_ended"), "mine")
-    assert "hook 'epoch_ended' is for listeners" in record.problems[0]
+    assert "hook 'epoch_ended' is for callbacks" in record.problems[0]

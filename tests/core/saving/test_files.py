@@ -75,13 +75,13 @@ def test_json_keeps_letters_readable_and_damage_is_named(tmp_path):
         read_json(tmp_path / "b.json")
 
 
-def test_files_of_a_prediction_are_named_after_its_picture(tmp_path):
+def test_files_of_a_prediction_are_named_after_its_image(tmp_path):
     class Mask:
         def files(self) -> dict[str, bytes]:
             return {"mask.png": b"mask", "more.txt": b"more"}
 
     name = numbered(3, "folder/a.b.jpg")
     write_prediction_files(tmp_path, name, Mask())
-    write_prediction_files(tmp_path, numbered(4, "picture 4"), {"files": "of a plain dict"})
+    write_prediction_files(tmp_path, numbered(4, "image 4"), {"files": "of a plain dict"})
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert found == {"00003-a.b.mask.png": b"mask", "00003-a.b.more.txt": b"more"}

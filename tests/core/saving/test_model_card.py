@@ -69,11 +69,11 @@ def test_where_the_weights_come_from_is_told(toy_network: Network) -> None:
 
 def test_what_a_deployer_must_know_of_the_task_is_told(toy_network: Network, Toy: Any) -> None:
     @dataclass(frozen=True)
-    class Labelled(Toy):
+    class Labeled(Toy):
         def metadata(self) -> dict[str, Any]:
             return {"labels": ["red", "Grün"], "threshold": 0.5}
 
-    toy_network.task = Labelled()
+    toy_network.task = Labeled()
     rows = tables(model_card(toy_network, {}))["Task"]
     assert rows == [["task", "toy"], ["labels", '["red", "Grün"]'], ["threshold", "0.5"]]
 

@@ -35,9 +35,9 @@ def saved(model, tmp_path) -> Path:
 
 
 def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(model, saved, toy_data):
-    pictures = [picture for picture, _ in toy_data(9, seed=3)]
+    images = [image for image, _ in toy_data(9, seed=3)]
     loaded = visiongraft.load(saved)
-    assert loaded.predict(pictures) == model.predict(pictures)
+    assert loaded.predict(images) == model.predict(images)
     assert loaded.evaluate(toy_data(9)) == model.evaluate(toy_data(9))
     for name, tensor in loaded.network.state_dict().items():
         if not name.startswith("loss."):
@@ -68,7 +68,7 @@ def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
 
 def test_the_card_tells_data_schedule_metrics_and_receipts(saved):
     card = (saved / "README.md").read_text()
-    for words in ("toys/toy", "training pictures | 24", "gradual", "share_right", "frozen tensors"):
+    for words in ("toys/toy", "training images | 24", "gradual", "share_right", "frozen tensors"):
         assert words in card
 
 
@@ -94,7 +94,7 @@ def stopped(fit_toy: Any, toy_data: Any, tmp_path: Path) -> Path:
 
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        fit_toy(toy_data(20), out=run, schedule="lp_ft", epochs=2, listeners=[Stop()])
+        fit_toy(toy_data(20), out=run, schedule="lp_ft", epochs=2, callbacks=[Stop()])
     tensors = load_backbone("toys/toy", None).state_dict()
     torch.save(tensors, run / "backbone.pth")
     write_tensors(run / "backbone.safetensors", tensors, {})

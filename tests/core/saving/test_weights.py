@@ -151,18 +151,18 @@ def test_garbage_is_refused_in_one_line(tmp_path: Path, suffix: str, content: by
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@given(share=st.floats(0.01, 0.99))
+@given(fraction=st.floats(0.01, 0.99))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, fraction: float) -> None:
     whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
     if suffix == ".pth":
         torch.save(published(), whole)
     else:
         save_file(published(), whole)
     content = whole.read_bytes()
-    cut.write_bytes(content[: max(1, int(share * len(content)))])
+    cut.write_bytes(content[: max(1, int(fraction * len(content)))])
     with pytest.raises(WeightsError, match=r"cut\.\w+ (is damaged|holds)"):
         read_weights(cut)
 
@@ -279,13 +279,13 @@ def test_half_precision_tensors_are_loaded_in_the_backbones_own_precision(tmp_pa
 # ---- other image channels ----
 
 
-def test_grey_pictures_give_what_they_gave_as_rgb(tmp_path: Path) -> None:
+def test_gray_images_give_what_they_gave_as_rgb(tmp_path: Path) -> None:
     path = written(tmp_path, published())
-    rgb, grey = Tiny().eval(), Tiny(in_channels=1).eval()
+    rgb, gray = Tiny().eval(), Tiny(in_channels=1).eval()
     load_weights(rgb, path)
-    load_weights(grey, path)
-    picture = torch.rand(2, 1, 8, 8)
-    torch.testing.assert_close(grey(picture).pooled, rgb(picture.expand(-1, 3, -1, -1)).pooled)
+    load_weights(gray, path)
+    image = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(gray(image).pooled, rgb(image.expand(-1, 3, -1, -1)).pooled)
 
 
 def test_a_fourth_channel_repeats_the_rgb_kernels_at_the_same_scale(tmp_path: Path) -> None:

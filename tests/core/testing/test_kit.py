@@ -15,7 +15,7 @@ import torch
 from visiongraft.backbone import BackboneSource
 from visiongraft.cli import main
 from visiongraft.data.images import DatasetSamples
-from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.errors import BackboneError, PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins, using
@@ -189,7 +189,7 @@ def test_what_is_not_there_cannot_be_checked() -> None:
 class Drawn:
     """Data in memory."""
 
-    pictures: list[Any]
+    images: list[Any]
 
 
 class Reads(DataReader):
@@ -199,12 +199,12 @@ class Reads(DataReader):
     def claims(self, data: Any) -> bool:
         return isinstance(data, Drawn)
 
-    def read(self, data: Any) -> DataParts:
-        return DataParts({"train": DatasetSamples.of(data.pictures)})
+    def read(self, data: Any) -> DataSplits:
+        return DataSplits({"train": DatasetSamples.of(data.images)})
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Drawn:
+    def example_data(self, folder: Path, count: int, seed: int) -> Drawn:
         random = np.random.default_rng(seed)
-        sizes = random.integers(8, 16, (pictures, 2))
+        sizes = random.integers(8, 16, (count, 2))
         return Drawn([(random.integers(0, 256, (*s, 3), np.uint8), int(s[0])) for s in sizes])
 
 
@@ -252,13 +252,13 @@ def test_the_command_fails_with_1_and_says_why(
 
 
 @pytest.mark.slow
-def test_transfer_losses_and_listeners_are_tried_too() -> None:
-    results = [r for name in ("transfer_losses", "listeners") for r in check_plugin(name)]
+def test_transfer_losses_and_callbacks_are_tried_too() -> None:
+    results = [r for name in ("transfer_losses", "callbacks") for r in check_plugin(name)]
     assert {r.outcome for r in results} == {"passed"}
-    assert {"loss l2_sp", "listener progress", "listener curves"} <= {r.subject for r in results}
+    assert {"loss l2_sp", "callback progress", "callback curves"} <= {r.subject for r in results}
 
 
-def test_a_listener_that_meddles_is_failed() -> None:
+def test_a_callback_that_meddles_is_failed() -> None:
     class Meddles:
         name = "meddles"
 
@@ -267,20 +267,20 @@ def test_a_listener_that_meddles_is_failed() -> None:
             with torch.no_grad():
                 next(run.network.head.parameters()).add_(1)
 
-    class Listeners:
+    class Callbacks:
         @hookimpl
-        def register_listeners(self) -> list[type[Any]]:
+        def register_callbacks(self) -> list[type[Any]]:
             return [Meddles]
 
     with using(PluginManager()) as manager:
-        manager.register(Listeners(), "meddling")
+        manager.register(Callbacks(), "meddling")
         failed = [r for r in check_plugin("meddling") if r.outcome == "failed"]
-    assert [r.check for r in failed] == ["a_listener_changes_nothing"]
-    assert "to train with and without listener 'meddles'" in failed[0].message
+    assert [r.check for r in failed] == ["a_callback_changes_nothing"]
+    assert "to train with and without callback 'meddles'" in failed[0].message
 
 
 class Twice(Specimen):
-    """Looks at each picture and at its mirror image."""
+    """Looks at each image and at its mirror image."""
 
     def inference_step(self, network: Any, images: torch.Tensor) -> torch.Tensor:
         looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]

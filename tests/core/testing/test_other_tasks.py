@@ -24,19 +24,19 @@ from visiongraft.testing.tasks.data import DATA_CHECKS
 
 Generator = np.random.Generator
 GRID = 8  # cells a side
-MOST = 5  # spots a picture
+MOST = 5  # spots an image
 
 
 class Plain(Task):
-    """Reads a list of (picture, target), and holds out every fifth."""
+    """Reads a list of (image, target), and holds out every fifth."""
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         samples = DatasetSamples.of(data)
-        held_out = range(0, len(samples), 5)
-        kept = [i for i in range(len(samples)) if i not in held_out]
-        return Splits(samples.subset(kept), samples.subset(held_out))
+        validation_set = range(0, len(samples), 5)
+        kept = [i for i in range(len(samples)) if i not in validation_set]
+        return Splits(samples.subset(kept), samples.subset(validation_set))
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
 
@@ -46,7 +46,7 @@ def dark(random: Generator) -> NDArray[np.uint8]:
 
 
 class Cells(nn.Module):
-    """Numbers for each cell of a grid; with normalisation and dropout, and more in training."""
+    """Numbers for each cell of a grid; with normalization and dropout, and more in training."""
 
     def __init__(self, channels: int, names: tuple[str, ...], numbers: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Cells(nn.Module):
         return {name: self.last[name](cells) for name in names}
 
 
-# ---- label maps, one array of whole numbers a picture ----
+# ---- label maps, one array of whole numbers an image ----
 
 
 @dataclass(frozen=True)
@@ -98,22 +98,22 @@ class PixelAccuracy:
 
 @dataclass(frozen=True)
 class Segments(Plain):
-    """Which cells are bright; targets are maps as large as their pictures."""
+    """Which cells are bright; targets are maps as large as their images."""
 
     name: ClassVar[str] = "segments"
     headline: ClassVar[str] = "accuracy"
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, empty=i == 3) for i in range(pictures)]
+        return [self.draw(random, empty=i == 3) for i in range(count)]
 
     def draw(self, random: Generator, empty: bool) -> tuple[Any, NDArray[np.uint8]]:
-        picture = dark(random)
-        mask = np.zeros(picture.shape[:2], dtype=np.uint8)
+        image = dark(random)
+        mask = np.zeros(image.shape[:2], dtype=np.uint8)
         top, left = (int(random.integers(0, n // 2)) for n in mask.shape)
         mask[top : top + mask.shape[0] // 2, left : left + mask.shape[1] // 2] = not empty
-        picture[mask > 0] += 180
-        return picture, mask
+        image[mask > 0] += 180
+        return image, mask
 
     def collate(self, targets: list[Any]) -> Tensor:
         return torch.stack([to_grid(mask) for mask in targets])
@@ -138,11 +138,11 @@ class Segments(Plain):
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
         """Count by label, which fails on numbers that are no label."""
-        flips = 0
+        mismatches = 0
         for one, other in zip(reference["map"], candidate["map"], strict=True):
             pairs = np.bincount((2 * one + other).ravel(), minlength=4)
-            flips += int(pairs[1] + pairs[2])
-        return Disagreement(0.0, flips)
+            mismatches += int(pairs[1] + pairs[2])
+        return Disagreement(0.0, mismatches)
 
 
 class RaggedLoss(nn.Module):
@@ -158,18 +158,18 @@ class RaggedAccuracy(PixelAccuracy):
 
 @dataclass(frozen=True)
 class SizedSegments(Segments):
-    """The same as maps of each picture's own size, which batches of one size have to share."""
+    """The same as maps of each image's own size, which batches of one size have to share."""
 
     name: ClassVar[str] = "sized-segments"
     resize: ClassVar[Any] = "stretch"
-    at_picture_size: ClassVar[tuple[str, ...]] = ("cells",)
+    full_resolution_outputs: ClassVar[tuple[str, ...]] = ("cells",)
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
         random, found = np.random.default_rng(seed), []
-        for i in range(pictures):  # of two sizes
-            picture, mask = self.draw(random, empty=i == 3)
+        for i in range(count):  # of two sizes
+            image, mask = self.draw(random, empty=i == 3)
             height, width = ((24, 24), (24, 20))[i % 2]
-            found.append((picture[:height, :width], mask[:height, :width]))
+            found.append((image[:height, :width], mask[:height, :width]))
         return found
 
     def collate(self, targets: list[Any]) -> Any:
@@ -188,7 +188,7 @@ class SizedSegments(Segments):
         return {"map": torch.stack(targets).numpy()}
 
 
-# ---- ragged targets, any number a picture ----
+# ---- ragged targets, any number an image ----
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class SpotLoss(nn.Module):
 
 
 class Found:
-    """Share of pictures whose spots are all found in their cells, and no other."""
+    """Share of images whose spots are all found in their cells, and no other."""
 
     def __init__(self) -> None:
         self.right: list[bool] = []
@@ -223,28 +223,28 @@ class Found:
             self.right.append(set(cells[:count].tolist()) == wanted)
 
     def compute(self) -> dict[str, Any]:
-        return {"found": float(np.mean(self.right)), "pictures": len(self.right)}
+        return {"found": float(np.mean(self.right)), "images": len(self.right)}
 
 
 @dataclass(frozen=True)
 class Detects(Plain):
-    """Where bright spots are; pictures may have none, and results are filled up to a number."""
+    """Where bright spots are; images may have none, and results are filled up to a number."""
 
     name: ClassVar[str] = "detects"
     headline: ClassVar[str] = "found"
     resize: ClassVar[Any] = "stretch"
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, i % 4) for i in range(pictures)]
+        return [self.draw(random, i % 4) for i in range(count)]
 
     def draw(self, random: Generator, count: int) -> tuple[Any, Spots]:
-        picture = np.zeros((48, 64, 3), dtype=np.uint8)
+        image = np.zeros((48, 64, 3), dtype=np.uint8)
         cells = random.choice(GRID * GRID, count, replace=False)
         for row, column in zip(cells // GRID, cells % GRID, strict=True):
-            picture[row * 6 : row * 6 + 6, column * 8 : column * 8 + 8] = 255
+            image[row * 6 : row * 6 + 6, column * 8 : column * 8 + 8] = 255
         places = (np.stack([cells // GRID, cells % GRID], 1) + 0.5) / GRID
-        return picture, Spots(places)
+        return image, Spots(places)
 
     def collate(self, targets: list[Spots]) -> list[Tensor]:
         heats = []
@@ -297,7 +297,7 @@ class Detects(Plain):
             one = {n: v[i, order] for n, v in reference.items() if n != "count"}
             two = {n: v[i, other] for n, v in candidate.items() if n != "count"}
             found.append(compare_arrays(one, two))
-        return Disagreement(max(f.difference for f in found), sum(f.flips for f in found))
+        return Disagreement(max(f.difference for f in found), sum(f.mismatches for f in found))
 
 
 # ---- embeddings, measured on pairs ----
@@ -318,11 +318,11 @@ class Embedding(nn.Module):
 
 
 class Proxies(nn.Module):
-    """Cross-entropy of the angles to one learned direction for each colour."""
+    """Cross-entropy of the angles to one learned direction for each color."""
 
-    def __init__(self, colours: int) -> None:
+    def __init__(self, colors: int) -> None:
         super().__init__()
-        self.proxies = nn.Parameter(torch.randn(colours, 16))
+        self.proxies = nn.Parameter(torch.randn(colors, 16))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return {
@@ -331,19 +331,19 @@ class Proxies(nn.Module):
 
 
 class Pairs:
-    """How well nearness tells pairs of one colour from others; undefined without both."""
+    """How well nearness tells pairs of one color from others; undefined without both."""
 
     def __init__(self) -> None:
         self.embeddings: list[Any] = []
-        self.colours: list[int] = []
+        self.colors: list[int] = []
 
     def update(self, decoded: Arrays, targets: Tensor) -> None:
         self.embeddings += list(decoded["embedding"])
-        self.colours += targets.tolist()
+        self.colors += targets.tolist()
 
     def compute(self) -> dict[str, Any]:
-        one, other = np.triu_indices(len(self.colours), 1)
-        alike = np.array(self.colours)[one] == np.array(self.colours)[other]
+        one, other = np.triu_indices(len(self.colors), 1)
+        alike = np.array(self.colors)[one] == np.array(self.colors)[other]
         if len(set(alike.tolist())) < 2:
             return {"auc": float("nan")}
         near = (np.array(self.embeddings)[one] * np.array(self.embeddings)[other]).sum(1)
@@ -351,30 +351,30 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Recognises(Plain):
-    """Embeddings in which pictures of one colour are near each other."""
+class Recognizes(Plain):
+    """Embeddings in which images of one color are near each other."""
 
-    colours: int = 8
+    colors: int = 8
 
-    name: ClassVar[str] = "recognises"
+    name: ClassVar[str] = "recognizes"
     headline: ClassVar[str] = "auc"
 
-    def example_data(self, folder: Path, pictures: int, seed: int) -> Any:
+    def example_data(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, i % self.colours) for i in range(pictures)]
+        return [self.draw(random, i % self.colors) for i in range(count)]
 
-    def draw(self, random: Generator, colour: int) -> tuple[Any, int]:
-        picture = dark(random)
-        return picture + np.array([180 * (colour >> bit & 1) for bit in range(3)], np.uint8), colour
+    def draw(self, random: Generator, color: int) -> tuple[Any, int]:
+        image = dark(random)
+        return image + np.array([180 * (color >> bit & 1) for bit in range(3)], np.uint8), color
 
-    def bind(self, train: Samples) -> Recognises:
-        return replace(self, colours=1 + max(train.target(i) for i in range(len(train))))
+    def bind(self, train: Samples) -> Recognizes:
+        return replace(self, colors=1 + max(train.target(i) for i in range(len(train))))
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         return Embedding(backbone.info.embedding_dim)
 
     def build_loss(self) -> nn.Module:
-        return Proxies(self.colours)
+        return Proxies(self.colors)
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
         return {"embedding": outputs.float()}
@@ -386,10 +386,10 @@ class Recognises(Plain):
         return [Embedded(tuple(one.tolist())) for one in decoded["embedding"]]
 
 
-KINDS = {task.name: task for task in (Segments, SizedSegments, Detects, Recognises)}
+KINDS = {task.name: task for task in (Segments, SizedSegments, Detects, Recognizes)}
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TRAINED = {  # what takes longer and depends on the kind of targets
-    "a_few_pictures_are_learned",
+    "a_few_images_are_learned",
     "a_killed_run_resumes_exactly",
     "replay_changes_nothing",
     "half_precision_trains",

@@ -24,7 +24,7 @@ from visiongraft.testing import (
     NotTried,
     run_all,
 )
-from visiongraft.testing.plugins import LISTENER_CHECKS, RECORD_CHECKS
+from visiongraft.testing.plugins import CALLBACK_CHECKS, RECORD_CHECKS
 from visiongraft.testing.report import checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.trial import TaskTrial
@@ -36,7 +36,7 @@ ALL = (
     *EXPORTER_CHECKS,
     *READER_CHECKS,
     *RECORD_CHECKS,
-    *LISTENER_CHECKS,
+    *CALLBACK_CHECKS,
 )
 check = checks_of(lambda given: given)
 

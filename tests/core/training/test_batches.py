@@ -24,7 +24,13 @@ from visiongraft.errors import ReplayError
 from visiongraft.network import Batch, Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state
-from visiongraft.training.batches import Feed, PictureFeed, Pictures, ReplayFeed, choose_feed
+from visiongraft.training.batches import (
+    CachedBatches,
+    ImageBatches,
+    ImageLoaders,
+    PhaseBatches,
+    choose_batches,
+)
 from visiongraft.training.freezing import apply_phase
 
 TRAINING, HELD_OUT = 10, 4
@@ -39,9 +45,9 @@ class Usage(NamedTuple):
 
 
 class Choice(NamedTuple):
-    feed: Feed
+    feed: PhaseBatches
     replayed: bool
-    pictures: Pictures
+    images: ImageLoaders
     said: str
 
 
@@ -78,7 +84,7 @@ def choose(
             backbone = backbone or load_backbone("toys/toy", None)
             network = Network(backbone, Toy(augment=augment, maps=maps))
             apply_phase(network, phase)
-            pictures = Pictures(
+            images = ImageLoaders(
                 network,
                 make_config(**settings),
                 torch.device("cpu"),
@@ -86,8 +92,8 @@ def choose(
                 DatasetSamples.of(toy_data(HELD_OUT, seed=1)),
             )
             before = drawn()
-            feed, replayed = choose_feed(
-                pictures,
+            feed, replayed = choose_batches(
+                images,
                 phase,
                 stack,
                 folder=tmp_path / "scratch",
@@ -96,7 +102,7 @@ def choose(
             )
             assert drawn() == before  # deciding and storing draw no random number
             (line,) = [m for m in caplog.messages if "replay" in m]
-            return Choice(feed, replayed, pictures, line)
+            return Choice(feed, replayed, images, line)
 
         yield choose
 
@@ -109,12 +115,12 @@ BUDGET = (TRAINING + HELD_OUT) * ROW
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "storing 672 B (48 B a picture, float32) for 10 training and 4 validation rows"),
-        ({"phase": Phase(2, "stage2")}, "512 B a picture"),
-        ({"phase": Phase(2, "stage1")}, "1.02 kB a picture"),
+        ({}, "storing 672 B (48 B an image, float32) for 10 training and 4 validation rows"),
+        ({"phase": Phase(2, "stage2")}, "512 B an image"),
+        ({"phase": Phase(2, "stage1")}, "1.02 kB an image"),
         ({"augment": True, "views": 3}, "for 30 training and 4 validation rows"),
         ({"augment": True, "phase": Phase(2, "head", augment=False)}, "for 10 training"),
-        ({"replay_dtype": "float16"}, "storing 336 B (24 B a picture, float16)"),
+        ({"replay_dtype": "float16"}, "storing 336 B (24 B an image, float16)"),
         ({"replay_budget": BUDGET}, "storing 672 B"),
         ({"replay": "on", "phase": Phase(1, "head")}, "storing 672 B"),
         ({"decided": True, "phase": Phase(2, "head")}, "storing 672 B"),
@@ -123,7 +129,7 @@ BUDGET = (TRAINING + HELD_OUT) * ROW
 )
 def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str) -> None:
     choice = choose(**settings)
-    assert choice.replayed and isinstance(choice.feed, ReplayFeed)
+    assert choice.replayed and isinstance(choice.feed, CachedBatches)
     assert said in choice.said
     assert not choice.feed.mixes
 
@@ -148,7 +154,7 @@ def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str
 )
 def test_a_phase_is_not_replayed(choose: Choose, settings: dict[str, Any], said: str) -> None:
     choice = choose(**settings)
-    assert not choice.replayed and isinstance(choice.feed, PictureFeed)
+    assert not choice.replayed and isinstance(choice.feed, ImageBatches)
     assert choice.said.startswith("no replay: ") and said in choice.said
 
 
@@ -181,17 +187,17 @@ def test_more_than_half_of_the_free_disk_is_never_taken(
 
 def with_wide_stem() -> Any:
     backbone: Any = load_backbone("toys/toy", None)
-    backbone.blocks["stem"] = nn.Conv2d(3, 4, 1)  # its map holds more numbers than the picture
+    backbone.blocks["stem"] = nn.Conv2d(3, 4, 1)  # its map holds more numbers than the image
     stem = {"blocks.stem.weight": "stem", "blocks.stem.bias": "stem"}
     rest = {n: s for n, s in backbone.info.stage_of.items() if s != "stem"}
     backbone.info = replace(backbone.info, stage_of={**stem, **rest})
     return backbone
 
 
-def test_a_store_larger_than_the_pictures_is_made_on_demand_only(choose: Choose) -> None:
+def test_a_store_larger_than_the_images_is_made_on_demand_only(choose: Choose) -> None:
     choice = choose(Phase(2, "stage1"), backbone=with_wide_stem())
     assert not choice.replayed
-    assert choice.said == "no replay: 4.1 kB a picture is more than the picture itself (3.07 kB)"
+    assert choice.said == "no replay: 4.1 kB an image is more than the image itself (3.07 kB)"
     assert choose(Phase(2, "stage1"), backbone=with_wide_stem(), replay="on").replayed
 
 
@@ -228,7 +234,7 @@ def test_what_was_decided_holds_after_an_interruption(choose: Choose) -> None:
 
 def test_the_store_is_gone_with_the_phase(choose: Choose, tmp_path: Path) -> None:
     with ExitStack() as phase:
-        network = choose(stack=phase).pictures.network
+        network = choose(stack=phase).images.network
         assert list((tmp_path / "scratch").rglob("*.npy"))
         assert "forward" in vars(network.backbone)  # it plays back
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -265,7 +271,7 @@ def test_both_feeds_give_the_same_samples_and_the_network_the_same_results(
 
 def scores(choice: Choice, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
-        return choice.pictures.network.eval().decode(batch.images, batch.sizes)["scores"]
+        return choice.images.network.eval().decode(batch.images, batch.sizes)["scores"]
 
 
 def test_views_take_turns_and_come_back(choose: Choose) -> None:
@@ -275,7 +281,7 @@ def test_views_take_turns_and_come_back(choose: Choose) -> None:
     assert not torch.equal(images[0], images[1])
 
 
-def test_without_views_every_epoch_sees_new_pictures_and_only_then_are_they_mixed(
+def test_without_views_every_epoch_sees_new_images_and_only_then_are_they_mixed(
     choose: Choose,
 ) -> None:
     choice = choose(augment=True)
@@ -287,7 +293,7 @@ def test_without_views_every_epoch_sees_new_pictures_and_only_then_are_they_mixe
     assert not choose(replay="off").feed.mixes
 
 
-def test_validation_pictures_are_never_augmented(choose: Choose) -> None:
+def test_validation_images_are_never_augmented(choose: Choose) -> None:
     plain, augmented = choose(replay="off"), choose(augment=True)
     for one, other in zip(
         plain.feed.validation([[0, 1]]), augmented.feed.validation([[0, 1]]), strict=True
@@ -297,7 +303,7 @@ def test_validation_pictures_are_never_augmented(choose: Choose) -> None:
 
 def test_a_spoilt_store_is_noticed_by_the_comparison(choose: Choose) -> None:
     played, computed = choose(), choose(replay="off")
-    assert isinstance(played.feed, ReplayFeed)
+    assert isinstance(played.feed, CachedBatches)
     played.feed.stores["train"].arrays[0][7] += 1.0
     one, other = next(played.feed.train(PLAN, 0)), next(computed.feed.train(PLAN, 0))
     assert not torch.allclose(scores(played, one), scores(computed, other), rtol=1e-4, atol=1e-5)
@@ -305,12 +311,12 @@ def test_a_spoilt_store_is_noticed_by_the_comparison(choose: Choose) -> None:
 
 def test_loaders_are_made_once_and_only_if_needed(choose: Choose) -> None:
     choice = choose(replay="off")
-    assert choice.pictures._loaders == {}
+    assert choice.images._loaders == {}
     for epoch in range(3):
         list(choice.feed.train(PLAN, epoch))
-    assert len(choice.pictures._loaders) == 1
-    loader = choice.pictures.loader("train")
-    assert choice.pictures.loader("train") is loader
+    assert len(choice.images._loaders) == 1
+    loader = choice.images.loader("train")
+    assert choice.images.loader("train") is loader
     assert loader._loader.num_workers == default_workers(torch.device("cpu")) == 0
 
 
@@ -330,11 +336,11 @@ def test_targets_of_any_structure_are_played_back(
 
     network = Network(load_backbone("toys/toy", None), Ragged(augment=False))
     apply_phase(network, HEAD)
-    data = [(picture, list(range(i))) for i, (picture, _) in enumerate(toy_data(6))]
+    data = [(image, list(range(i))) for i, (image, _) in enumerate(toy_data(6))]
     samples = DatasetSamples.of(data)
-    pictures = Pictures(network, make_config(), torch.device("cpu"), samples, samples)
+    images = ImageLoaders(network, make_config(), torch.device("cpu"), samples, samples)
     with ExitStack() as stack:
-        feed, replayed = choose_feed(pictures, HEAD, stack, folder=tmp_path)
+        feed, replayed = choose_batches(images, HEAD, stack, folder=tmp_path)
         (batch,) = feed.train([[4, 0, 2]], 0)
     assert replayed
     assert [target.tolist() for target in batch.targets] == [[0, 1, 2, 3], [], [0, 1]]
@@ -342,4 +348,4 @@ def test_targets_of_any_structure_are_played_back(
 
 def test_sizes_are_said_in_units_people_read(choose: Choose) -> None:
     found = re.findall(r"[\d.]+ k?B", choose(Phase(2, "stage1")).said)
-    assert found == ["14.3 kB", "1.02 kB"]  # 14 pictures of 1024 bytes
+    assert found == ["14.3 kB", "1.02 kB"]  # 14 images of 1024 bytes

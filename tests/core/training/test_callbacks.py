@@ -1,4 +1,4 @@
-"""The built-in listeners: readable without a terminal, and files where they promise them."""
+"""The built-in callbacks: readable without a terminal, and files where they promise them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from PIL import Image
 import visiongraft
 from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.training.callbacks import Progress, TensorBoard
+from visiongraft.training.callbacks import ConsoleProgress, TensorBoard
 
 
 def test_progress_is_plain_lines_on_standard_error_when_there_is_no_terminal(
     fit_toy, toy_data, capsys
 ):
-    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, listeners=["progress"])
+    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, callbacks=["progress"])
     out, err = capsys.readouterr()
     assert out == ""
     assert "\x1b" not in err
     for words in (
-        "toys/toy for toy: 24 training, 6 validation pictures",
+        "toys/toy for toy: 24 training, 6 validation images",
         "phase 1: head, 1 epochs",
         "epoch 1/2: loss",
         "share_right",
@@ -40,7 +40,7 @@ def test_progress_on_a_terminal_has_a_bar_for_each_epoch(
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, listeners=["progress"])
+    fit_toy(toy_data(30), schedule="lp_ft", epochs=2, callbacks=["progress"])
     out, err = capsys.readouterr()
     assert out == ""
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err)
@@ -64,9 +64,9 @@ def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
 
     monkeypatch.setenv("TTY_COMPATIBLE", terminal)
     handlers = list(logging.getLogger("visiongraft").handlers)
-    progress = Progress()
+    progress = ConsoleProgress()
     with pytest.raises(KeyboardInterrupt):
-        fit_toy(toy_data(30), schedule="full", epochs=1, listeners=[progress, Stop()])
+        fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[progress, Stop()])
     assert logging.getLogger("visiongraft").handlers == handlers
     assert not progress.bars.live.is_started
     capsys.readouterr()
@@ -89,7 +89,7 @@ def test_progress_shows_what_was_dropped_and_where_a_resumed_run_goes_on(
     settings = {"task": Warning_(augment=False), "out": tmp_path / "run", "schedule": "full"}
     data = toy_data(30)
     with pytest.raises(KeyboardInterrupt):
-        fit_toy(data, epochs=2, checkpoint_every=1, listeners=["progress", Stop()], **settings)
+        fit_toy(data, epochs=2, checkpoint_every=1, callbacks=["progress", Stop()], **settings)
     shown = capsys.readouterr().err
     assert "warning: class 2 is rare" in shown and "goes on" not in shown
     visiongraft.fit(data, out=tmp_path / "run", resume=True, task=settings["task"])
@@ -106,7 +106,7 @@ def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
 
     data, out = toy_data(30), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        fit_toy(data, epochs=1, schedule="full", out=out, listeners=[Stop()])
+        fit_toy(data, epochs=1, schedule="full", out=out, callbacks=[Stop()])
     visiongraft.fit(data, out=out, resume=True, task=Toy(augment=False))
     words = "warning: no checkpoint was written before the end; the run begins anew"
     assert words in capsys.readouterr().err
@@ -115,26 +115,26 @@ def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
 def test_progress_shows_what_the_log_says(
     fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit_toy(toy_data(30), schedule="full", epochs=1, out=tmp_path / "run", listeners=["progress"])
+    fit_toy(toy_data(30), schedule="full", epochs=1, out=tmp_path / "run", callbacks=["progress"])
     assert "no replay: every stage trains" in capsys.readouterr().err
 
 
-def test_curves_are_a_picture(fit_toy, toy_data, tmp_path):
-    fit_toy(toy_data(30), out=tmp_path / "run", epochs=3, listeners=["curves"])
-    with Image.open(tmp_path / "run" / "curves.png") as picture:
-        assert picture.width > 600
+def test_curves_are_an_image(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=3, callbacks=["curves"])
+    with Image.open(tmp_path / "run" / "curves.png") as image:
+        assert image.width > 600
 
 
-def test_listeners_that_write_need_a_folder_only_if_it_is_all_they_do(fit_toy, toy_data):
-    fit_toy(toy_data(30), epochs=1, listeners=["curves"])
+def test_callbacks_that_write_need_a_folder_only_if_it_is_all_they_do(fit_toy, toy_data):
+    fit_toy(toy_data(30), epochs=1, callbacks=["curves"])
     with pytest.raises(PluginError, match="needs out=FOLDER"):
-        fit_toy(toy_data(30), epochs=1, listeners=["tensorboard"])
+        fit_toy(toy_data(30), epochs=1, callbacks=["tensorboard"])
 
 
 def test_tensorboard_gets_every_value(fit_toy, toy_data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, listeners=["tensorboard"])
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, callbacks=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert {"train/loss", "validation/share_right"} <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("train/loss")] == [0, 1]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
 from visiongraft.saving.files import read_tensors, write_tensors
-from visiongraft.training.checkpoint import Checkpoint, Progress, group, read_best
+from visiongraft.training.checkpoint import Checkpoint, RunState, group, read_best
 
-PROGRESS = Progress(
+PROGRESS = RunState(
     phase=1,
     phase_epoch=2,
     step=3,
@@ -26,7 +26,7 @@ PROGRESS = Progress(
     receipts=[{"phase": 0, "frozen": {"backbone.stem": "ab" * 32}}],
     best={"epoch": 0, "value": 1 / 3, "file": "best-0.safetensors", "results": {"table": [[1]]}},
     stale=1,
-    seal={"backbone.stem": "cd" * 32},
+    snapshot={"backbone.stem": "cd" * 32},
     replayed=True,
 )
 TENSORS = {
@@ -43,7 +43,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
-    assert one.progress == other.progress
+    assert one.state == other.state
     assert one.values == other.values
     assert one.tensors.keys() == other.tensors.keys()
     for name, tensors in one.tensors.items():
@@ -106,12 +106,12 @@ def test_a_group_that_is_not_there_is_empty() -> None:
 
 
 def test_a_new_run_stands_at_its_beginning() -> None:
-    fresh = Progress()
+    fresh = RunState()
     assert (fresh.phase, fresh.phase_epoch, fresh.step, fresh.epoch) == (0, 0, 0, 0)
     assert fresh.best is None and fresh.replayed is None
-    assert not (fresh.history or fresh.receipts or fresh.seal or fresh.sums)
+    assert not (fresh.history or fresh.receipts or fresh.snapshot or fresh.sums)
     fresh.history.append({})
-    assert Progress().history == []
+    assert RunState().history == []
 
 
 # ---- damage ----
@@ -140,10 +140,10 @@ def rewrite(path: Path, change: Any) -> None:
         (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "is damaged"),
         (lambda p: rewrite(p, lambda m: m.update(format=2)), "no checkpoint of format 1"),
         (lambda p: rewrite(p, lambda m: m.clear()), "no checkpoint of format 1"),
-        (lambda p: rewrite(p, lambda m: m.pop("progress")), "is no checkpoint .*progress"),
+        (lambda p: rewrite(p, lambda m: m.pop("state")), "is no checkpoint .*state"),
         (lambda p: rewrite(p, lambda m: m.pop("values")), "is no checkpoint .*values"),
-        (lambda p: rewrite(p, lambda m: m["progress"].update(more=1)), "is no checkpoint .*more"),
-        (lambda p: rewrite(p, lambda m: m.update(progress=[1])), "is no checkpoint"),
+        (lambda p: rewrite(p, lambda m: m["state"].update(more=1)), "is no checkpoint .*more"),
+        (lambda p: rewrite(p, lambda m: m.update(state=[1])), "is no checkpoint"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -199,4 +199,4 @@ def test_a_run_whose_best_weights_are_gone_says_so(
 def test_a_checkpoints_metadata_are_json_alone(path: Path) -> None:
     _, metadata = read_tensors(path)
     assert json.loads(json.dumps(metadata)) == metadata
-    assert metadata.keys() == {"format", "progress", "values"}
+    assert metadata.keys() == {"format", "state", "values"}

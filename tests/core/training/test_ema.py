@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from visiongraft.training.ema import Average
+from visiongraft.training.ema import EMA
 
 
 def test_averages_follow_the_weights_with_a_warm_up():
     layer = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(layer.weight)
-    average = Average(layer, 0.9)
+    average = EMA(layer, 0.9)
     nn.init.ones_(layer.weight)
     expected = 0.0
     for updates in range(5):
@@ -24,7 +24,7 @@ def test_averages_follow_the_weights_with_a_warm_up():
 
 def test_frozen_tensors_and_counters_are_not_averaged():
     norm = nn.BatchNorm1d(2)
-    average = Average(norm, 0.9)
+    average = EMA(norm, 0.9)
     with torch.no_grad():
         norm.weight += 1
         norm.bias += 1
@@ -36,7 +36,7 @@ def test_frozen_tensors_and_counters_are_not_averaged():
 
 def test_the_network_gets_its_own_values_back_even_after_an_error():
     layer = nn.Linear(2, 2)
-    average = Average(layer, 0.5)
+    average = EMA(layer, 0.5)
     own = layer.weight.detach().clone()
     average.tensors["weight"] += 1
     with pytest.raises(RuntimeError), average.applied(layer):
@@ -47,7 +47,7 @@ def test_the_network_gets_its_own_values_back_even_after_an_error():
 
 def test_what_is_frozen_is_taken_over_as_it_is() -> None:
     layer = nn.Linear(2, 2)
-    average = Average(layer, 0.9)
+    average = EMA(layer, 0.9)
     with torch.no_grad():
         layer.weight += 1
         layer.bias += 1

@@ -136,7 +136,7 @@ def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone:
     for name in ("network", "average"):
         points = [last_checkpoint(folder).tensors[name] for folder in (alone, tmp_path / "two")]
         assert largest_difference(*points) < 1e-6
-    frozen = last_checkpoint(alone).progress.receipts[0]["frozen"]
+    frozen = last_checkpoint(alone).state.receipts[0]["frozen"]
     moved = {n for n, t in final_weights(alone).items() if frozen.get(n) not in (None, digest(t))}
     assert "backbone.blocks.stem.0.weight" in moved  # what was unfrozen did train
     records = [records_of(folder) for folder in (alone, tmp_path / "two")]
@@ -151,7 +151,7 @@ def test_processes_that_hook_gradients_only_once_would_be_noticed(
     tmp_path: Path, alone: Path
 ) -> None:
     first, second = launch(tmp_path / "two", 8, "wrap-once", processes=2)
-    assert first != second  # what was unfrozen is not synchronised
+    assert first != second  # what was unfrozen is not synchronized
     one, two = final_weights(alone), final_weights(tmp_path / "two")
     assert largest_difference(one, two) > 1e-6
 
@@ -236,14 +236,14 @@ def test_mixed_precision_trains_and_leaves_float32_weights(fit_toy, toy_data, pr
 def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp_path):
     model = fit_toy(toy_data(40), out=tmp_path / "run", ema=0.95, epochs=4)
     point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
-    if point.progress.best["epoch"] == 3:
+    if point.state.best["epoch"] == 3:
         saved = model.network.state_dict()["head.linear.weight"]
         assert torch.equal(saved, point.tensors["average"]["head.linear.weight"])
     assert largest_difference(point.tensors["average"], point.tensors["network"]) > 0
 
 
 def test_a_run_folder_holds_what_the_documentation_says(fit_toy, toy_data, tmp_path):
-    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, listeners=["curves", "tensorboard"])
+    fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, callbacks=["curves", "tensorboard"])
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert {
         *("config.json", "metrics.jsonl", "receipts.json", "checkpoints", "model"),

@@ -42,8 +42,8 @@ def test_the_result_is_what_the_inference_graph_gets_right(
     data = toy_data(COUNT)
     results = evaluate(toy_network, loaded(toy_network, data, [range(5), range(5, COUNT)]))
     graph = InferenceGraph(toy_network).eval()
-    pictures = torch.from_numpy(np.stack([picture for picture, _ in data]))
-    labels = graph(pictures)["label"].numpy()
+    images = torch.from_numpy(np.stack([image for image, _ in data]))
+    labels = graph(images)["label"].numpy()
     right = int((labels == [target for _, target in data]).sum())
     assert 0 < right < COUNT  # so that the comparison can fail
     assert results == {"share_right": right / COUNT, "seen": COUNT, "table": [[right]]}
@@ -106,7 +106,7 @@ def test_arrays_are_made_of_tensors_that_need_gradients_too() -> None:
 def test_only_plain_numbers_are_scalars() -> None:
     results = {
         "accuracy": 0.5,
-        "pictures": 3,
+        "images": 3,
         "score": np.float64(0.25),
         "good": True,
         "per_class": {"cat": 1.0},
@@ -114,7 +114,7 @@ def test_only_plain_numbers_are_scalars() -> None:
         "name": "x",
         "nothing": None,
     }
-    assert scalars(results) == {"accuracy": 0.5, "pictures": 3.0, "score": 0.25}
+    assert scalars(results) == {"accuracy": 0.5, "images": 3.0, "score": 0.25}
     assert all(type(value) is float for value in scalars(results).values())
 
 
@@ -161,14 +161,14 @@ def test_the_best_epoch_is_the_first_with_the_best_headline(
 ) -> None:
     records = []
 
-    class Listener:
+    class Callback:
         @hookimpl
         def epoch_ended(self, record: dict[str, Any]) -> None:
             records.append(record["best"])
 
     task = scripted(Toy, values, better)
     model = fit_toy(
-        toy_data(20), task=task, schedule="linear_probe", epochs=3, listeners=[Listener()]
+        toy_data(20), task=task, schedule="linear_probe", epochs=3, callbacks=[Callback()]
     )
     assert model.facts["metrics"]["epoch"] == best
     assert max(i for i, better_now in enumerate(records) if better_now) == best
@@ -186,8 +186,8 @@ def test_evaluating_a_model_gives_what_its_best_epoch_gave(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     model = fit_toy(toy_data(30), out=tmp_path / "run", epochs=3)
-    held_out = model.validation
-    items = [(held_out.load(i), held_out.target(i)) for i in range(len(held_out))]
+    validation = model.validation
+    items = [(validation.load(i), validation.target(i)) for i in range(len(validation))]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     best = json.loads(lines[model.facts["metrics"]["epoch"]])["validation"]
     again = model.evaluate(items, batch_size=4)

@@ -16,9 +16,9 @@ from visiongraft.network import Batch, Network
 from visiongraft.schedules import Phase
 from visiongraft.training import engine
 from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.ema import Average
+from visiongraft.training.ema import EMA
 from visiongraft.training.freezing import (
-    Seal,
+    FrozenSnapshot,
     apply_phase,
     check_moments,
     check_optimizer,
@@ -41,16 +41,16 @@ def batch_of(count: int = 6) -> Batch:
 
 
 def train_a_little(network, phase, steps=3, optimizer="adamw"):
-    """Train honestly and give seal and optimiser, ready to be checked."""
+    """Train honestly and give seal and optimizer, ready to be checked."""
     apply_phase(network, phase)
     made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
-    seal = Seal.take(network)
+    snapshot = FrozenSnapshot.take(network)
     for _ in range(steps):
         network.train()
         sum(network(batch_of()).values()).backward()
         made.step()
         made.zero_grad()
-    return seal, made
+    return snapshot, made
 
 
 @pytest.mark.parametrize("trainable", ["head", "stage2", "stage1", "stem", "all"])
@@ -58,8 +58,8 @@ def train_a_little(network, phase, steps=3, optimizer="adamw"):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_honest_training_gets_its_receipt(toy_network, trainable, batch_norm, optimizer):
     phase = Phase(1, trainable, 0.1, batch_norm=batch_norm)
-    seal, made = train_a_little(toy_network, phase, optimizer=optimizer)
-    receipt = seal.check(toy_network, made, phase=phase, index=0)
+    snapshot, made = train_a_little(toy_network, phase, optimizer=optimizer)
+    receipt = snapshot.check(toy_network, made, phase=phase, index=0)
     chosen = trainable_stages(toy_network.backbone.stages, trainable)
     frozen = {n.split(".")[2] for n in receipt.frozen if "running" not in n and "num_" not in n}
     assert frozen == set(toy_network.backbone.stages) - set(chosen)
@@ -96,7 +96,7 @@ def test_a_frozen_stage_stays_in_evaluation_mode_through_every_train_call(toy_ne
     assert not stage2[1].training  # its batch norm, as the phase says
 
 
-def test_frozen_batch_norm_normalises_alike_in_training_and_evaluation(toy_network):
+def test_frozen_batch_norm_normalizes_alike_in_training_and_evaluation(toy_network):
     apply_phase(toy_network, Phase(1, "head"))
     images = batch_of().images
     toy_network.train()
@@ -190,7 +190,7 @@ def write_by_hand(network, optimizer):
 
 
 def replace_parameter(network, optimizer):
-    """timm's unfreeze: new Parameter objects that the optimiser never sees."""
+    """timm's unfreeze: new Parameter objects that the optimizer never sees."""
     head = network.head.linear
     head.weight = nn.Parameter(head.weight.detach().clone())
 
@@ -237,8 +237,8 @@ FAULTS = {
     drift: "running_mean.*changed",
     decay: "stem.0.weight.*changed",
     write_by_hand: "stage1.0.weight.*changed",
-    replace_parameter: "head.linear.weight.*not in the optimiser",
-    drop_one: "not in the optimiser",
+    replace_parameter: "head.linear.weight.*not in the optimizer",
+    drop_one: "not in the optimizer",
     hold_frozen: "stem.0.weight.*frozen",
     hold_twice: "twice",
     forget_statistics: "running statistics",
@@ -251,22 +251,22 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 def test_a_planted_fault_is_caught_and_named(toy_network, fault):
     phase = Phase(1, "stage2", 0.1)
-    seal, optimizer = train_a_little(toy_network, phase)
-    seal.check(toy_network, optimizer, phase=phase, index=3)
+    snapshot, optimizer = train_a_little(toy_network, phase)
+    snapshot.check(toy_network, optimizer, phase=phase, index=3)
     fault(toy_network, optimizer)
     with pytest.raises(ReceiptError, match=FAULTS[fault]):
-        seal.check(toy_network, optimizer, phase=phase, index=3)
+        snapshot.check(toy_network, optimizer, phase=phase, index=3)
 
 
 def test_an_averaged_copy_that_moved_is_caught(toy_network):
     phase = Phase(1, "stage2", 0.1)
-    average = Average(toy_network, 0.9)
-    seal, optimizer = train_a_little(toy_network, phase)
+    average = EMA(toy_network, 0.9)
+    snapshot, optimizer = train_a_little(toy_network, phase)
     average.update(toy_network, set(frozen_tensors(toy_network)))
-    seal.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+    snapshot.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
     average.tensors["backbone.blocks.stem.0.weight"] += 1e-6
     with pytest.raises(ReceiptError, match="the averaged copy of"):
-        seal.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+        snapshot.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
 
 
 @pytest.mark.parametrize("fault", [drift, decay, write_by_hand], ids=lambda f: f.__name__)
@@ -284,7 +284,7 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
             schedule="linear_probe",
             replay=False,
             out=tmp_path / "run",
-            listeners=[Fault()],
+            callbacks=[Fault()],
         )
     assert not (tmp_path / "run" / "model").exists()
 
@@ -293,14 +293,14 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
 
 
 def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new optimiser at each unfreeze."""
+    """A new optimizer at each unfreeze."""
     monkeypatch.setattr(
         engine, "build_optimizer", lambda name, groups, _: build_optimizer(name, groups)
     )
 
 
 def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One optimiser for the whole run: what is frozen again stays in it, and decays."""
+    """One optimizer for the whole run: what is frozen again stays in it, and decays."""
     monkeypatch.setattr(
         engine,
         "build_optimizer",
@@ -327,7 +327,7 @@ def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's unfreeze: new Parameter objects, of which the optimiser knows nothing."""
+    """timm's unfreeze: new Parameter objects, of which the optimizer knows nothing."""
 
     def apply(network: Network, phase: Phase) -> None:
         apply_phase(network, phase)
@@ -344,7 +344,7 @@ def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Averages of what is frozen again stay behind, and are what is saved."""
-    monkeypatch.setattr(Average, "adopt", lambda *_: None)
+    monkeypatch.setattr(EMA, "adopt", lambda *_: None)
 
 
 GROWING = "milestones(at={1: 'all'}, learning_rate=0.01)"
@@ -356,9 +356,9 @@ SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
     [
         (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
         (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
-        (keep_optimizer, GROWING, "'backbone.* is not in the optimiser at the start of phase 1"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 1"),
         (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
-        (fill_by_value, SHRINKING, "is not in the optimiser at the start of phase 0"),
+        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 0"),
         (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
         (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
         (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
@@ -388,7 +388,7 @@ def test_a_fault_of_other_tools_ends_a_real_run(
 def test_parameters_replaced_after_the_phase_began_are_caught(
     fit_toy: Any, toy_data: Any, hook: str
 ) -> None:
-    """The optimiser would train tensors that nobody uses."""
+    """The optimizer would train tensors that nobody uses."""
 
     class Replace:
         @hookimpl(specname=hook)
@@ -397,9 +397,9 @@ def test_parameters_replaced_after_the_phase_began_are_caught(
             run.network.backbone.blocks["stem"][0].weight = nn.Parameter(weight.detach().clone())
 
     with pytest.raises(
-        ReceiptError, match=r"'backbone.*stem\.0\.weight' is not in the optimiser in"
+        ReceiptError, match=r"'backbone.*stem\.0\.weight' is not in the optimizer in"
     ):
-        fit_toy(toy_data(30), schedule="full", epochs=1, listeners=[Replace()])
+        fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[Replace()])
 
 
 def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
@@ -410,7 +410,7 @@ def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_avera
     network, average = point.tensors["network"], point.tensors["average"]
     for name, tensor in average.items():
         assert torch.equal(tensor, network[name]) is name.startswith("backbone."), name
-    assert [receipt["ema_checked"] for receipt in point.progress.receipts] == [True]
+    assert [receipt["ema_checked"] for receipt in point.state.receipts] == [True]
 
 
 def test_weights_frozen_again_do_not_decay(tmp_path: Path, fit_toy: Any, toy_data: Any) -> None:

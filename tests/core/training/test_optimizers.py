@@ -1,4 +1,4 @@
-"""Optimiser state by name, and learning rates by step."""
+"""Optimizer state by name, and learning rates by step."""
 
 from __future__ import annotations
 

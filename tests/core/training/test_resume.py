@@ -61,7 +61,7 @@ class Server:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
     """Run in a process of its own and give its exit code: 0, or -9 if it was killed.
 
-    Neighbouring runs come from different servers, so that what is killed is resumed elsewhere.
+    Neighboring runs come from different servers, so that what is killed is resumed elsewhere.
     """
     folder = tmp_path_factory.mktemp("servers")
     servers = [Server(seed, folder / f"{seed}.log") for seed in (1, 2)]
@@ -89,7 +89,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert tensors.keys() == b.tensors[group].keys()
         for name, tensor in tensors.items():
             assert torch.equal(tensor, b.tensors[group][name]), f"{group} {name}"
-    assert a.progress == b.progress
+    assert a.state == b.state
     assert a.values == b.values
     for file in ("metrics.jsonl", "receipts.json", "model/model.safetensors", "model/config.json"):
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
@@ -154,7 +154,7 @@ def test_kills_at_random_moments_change_nothing(
 def test_a_resumed_run_that_differs_would_be_noticed(
     tmp_path: Path, run: Callable[..., int], whole: dict[str, Path]
 ) -> None:
-    """Here the optimiser's moments are lost on the way."""
+    """Here the optimizer's moments are lost on the way."""
     folder = tmp_path / "run"
     assert run(folder, SETTINGS["augmented"], "step 3") == -9
     path = folder / "checkpoints" / "last.safetensors"

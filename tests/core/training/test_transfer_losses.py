@@ -248,7 +248,7 @@ def test_a_run_with_a_transfer_loss_resumes_exactly(
     whole = fit_from(start, fit_toy, toy_data(40), out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         fit_from(
-            start, fit_toy, toy_data(40), out=tmp_path / "part", listeners=[Stop(3)], **settings
+            start, fit_toy, toy_data(40), out=tmp_path / "part", callbacks=[Stop(3)], **settings
         )
     again = fit_from(start, fit_toy, toy_data(40), out=tmp_path / "part", resume=True, **settings)
     for name, tensor in whole.network.state_dict().items():
@@ -274,7 +274,7 @@ def test_resuming_from_another_source_is_refused(
     shutil.copytree(start, source)
     settings = {"transfer_loss": "l2_sp", "out": tmp_path / "run", "checkpoint_every": 1}
     with pytest.raises(KeyboardInterrupt):
-        fit_from(source, fit_toy, toy_data(40), listeners=[Stop(3)], **settings)
+        fit_from(source, fit_toy, toy_data(40), callbacks=[Stop(3)], **settings)
     shutil.rmtree(source)
     fit_toy(toy_data(60, seed=4), epochs=1, out=source)  # another model under the same name
     with pytest.raises(CheckpointError, match="has other weights now than when the run began"):
@@ -292,7 +292,7 @@ def test_resuming_with_another_transfer_loss_is_refused(
         fit_toy(toy_data(30), transfer_loss=given, resume=True, **settings)
 
 
-def test_features_of_both_backbones_are_of_the_same_pictures(toy_network: Network) -> None:
+def test_features_of_both_backbones_are_of_the_same_images(toy_network: Network) -> None:
     seen: list[TransferStep] = []
 
     class Watch(Embeddings):
@@ -318,7 +318,7 @@ def test_features_of_both_backbones_are_of_the_same_pictures(toy_network: Networ
     assert not toy_network.backbone._forward_hooks
 
 
-def test_nothing_is_replayed_where_the_loss_needs_the_pictures(
+def test_nothing_is_replayed_where_the_loss_needs_the_images(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     settings = {"schedule": "linear_probe", "epochs": 2, "device": "cpu"}
@@ -327,7 +327,7 @@ def test_nothing_is_replayed_where_the_loss_needs_the_pictures(
         lines = (tmp_path / loss / "metrics.jsonl").read_text()
         assert f'"replayed": {str(replayed).lower()}' in lines
     assert (
-        "no replay: transfer loss 'embeddings' needs the pictures"
+        "no replay: transfer loss 'embeddings' needs the images"
         in (tmp_path / "embeddings" / "run.log").read_text()
     )
 

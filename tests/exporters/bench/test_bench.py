@@ -15,7 +15,7 @@ from PIL import Image
 from visiongraft.cli import main
 from visiongraft.errors import DataError, OptionError, RuntimeProviderError
 from visiongraft.exporters.bench import measure as measuring
-from visiongraft.exporters.bench.images import BenchPictures
+from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.measure import Report, measure
 from visiongraft.exporters.runtime.description import InputSpec
 
@@ -23,11 +23,11 @@ ANY = InputSpec("images", "uint8", "uint8", 3, None, None)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, pictures: list[Any]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, images: list[Any]) -> Path:
     folder = tmp_path_factory.mktemp("bench") / "photos"
     folder.mkdir()
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{number}.png")
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
     return folder
 
 
@@ -44,7 +44,7 @@ def test_each_file_is_measured_at_each_batch_size(report: Report) -> None:
     for row in report.measured:
         assert (row.provider, row.precision) == ("cpu", "fp32")
         assert 0 < row.p50 <= row.p90 <= row.p99
-        assert row.pictures_per_second == pytest.approx(1000 * row.batch / row.p50)
+        assert row.images_per_second == pytest.approx(1000 * row.batch / row.p50)
         assert row.runs >= 5
         assert row.megabytes == pytest.approx(0.09, abs=0.05)
     for first, other in (report.measured[:2], report.measured[2:]):
@@ -52,14 +52,14 @@ def test_each_file_is_measured_at_each_batch_size(report: Report) -> None:
         assert other.speed == pytest.approx(first.p50 / other.p50)
 
 
-def test_the_report_says_on_what(report: Report, pictures: list[Any]) -> None:
+def test_the_report_says_on_what(report: Report, images: list[Any]) -> None:
     assert report.machine["threads"] == 1
     assert report.machine["cpu"]
     assert {"visiongraft", "numpy"} <= report.versions.keys()
     assert "torch" not in report.versions
-    assert report.pictures["source"] == "3 of photos"
+    assert report.images["source"] == "3 of photos"
     text = "\n".join(report.lines())
-    assert f"{report.pictures['height']}x{report.pictures['width']} pixels" in text
+    assert f"{report.images['height']}x{report.images['width']} pixels" in text
     assert "1 threads" in text
     assert [len(row) for row in report.rows()] == [len(report.COLUMNS)] * 4
     json.dumps(report.to_json())
@@ -141,24 +141,22 @@ def test_eager_and_compiled_pytorch_are_measured_too(
     assert torch.get_num_threads() == before
 
 
-# ---- pictures ----
+# ---- images ----
 
 
-def test_pictures_of_several_sizes_are_cut_to_their_middle(
-    folder: Path, pictures: list[Any]
-) -> None:
-    found = BenchPictures.of(folder, 100)
-    height, width = (min(p.shape[axis] for p in pictures) for axis in (0, 1))
-    assert found.images.shape == (len(pictures), height, width, 3)
-    top = (pictures[2].shape[0] - height) // 2
-    left = (pictures[2].shape[1] - width) // 2
-    middle = pictures[2][top : top + height, left : left + width]
+def test_images_of_several_sizes_are_cut_to_their_middle(folder: Path, images: list[Any]) -> None:
+    found = BenchImages.of(folder, 100)
+    height, width = (min(p.shape[axis] for p in images) for axis in (0, 1))
+    assert found.images.shape == (len(images), height, width, 3)
+    top = (images[2].shape[0] - height) // 2
+    left = (images[2].shape[1] - width) // 2
+    middle = images[2][top : top + height, left : left + width]
     np.testing.assert_array_equal(found.images[2], middle)
-    assert BenchPictures.of(folder, 2).images.shape[0] == 2
+    assert BenchImages.of(folder, 2).images.shape[0] == 2
 
 
 def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
-    found = BenchPictures.of(None, 3)
+    found = BenchImages.of(None, 3)
     assert (found.height, found.width) == (480, 640)
     batch = found.batch(5, ANY, None)
     np.testing.assert_array_equal(batch[3:], found.images[:2])
@@ -169,15 +167,15 @@ def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
     images = found.batch(2, bare, preprocess)
     assert images.shape == (2, 3, 32, 48)
     assert bare.accepts(images)
-    grey = BenchPictures("grey", np.full((1, 32, 48, 3), 51, np.uint8))
+    gray = BenchImages("gray", np.full((1, 32, 48, 3), 51, np.uint8))
     expected = np.array([(0.2 - 0.5) / 0.2, (0.2 - 0.4) / 0.2, (0.2 - 0.3) / 0.1])
-    np.testing.assert_allclose(grey.batch(1, bare, preprocess)[0, :, 5, 7], expected, rtol=1e-5)
+    np.testing.assert_allclose(gray.batch(1, bare, preprocess)[0, :, 5, 7], expected, rtol=1e-5)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="is no folder of pictures"):
-            BenchPictures.of(place, 1)
+        with pytest.raises(DataError, match="is no folder of images"):
+            BenchImages.of(place, 1)
 
 
 # ---- the command ----

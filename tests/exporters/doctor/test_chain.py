@@ -165,7 +165,7 @@ def test_doctor_exits_with_1_if_the_provider_that_matters_fails(
     assert f"\n{provider}: " in capsys.readouterr().out
 
 
-def test_a_misspelt_provider_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelled_provider_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--provider", "cudo"]) == 2
     assert "did you mean 'cuda'" in capsys.readouterr().err
     with pytest.raises(OptionError):

@@ -64,7 +64,7 @@ def test_the_metadata_says_what_a_deployer_needs(exported: Any) -> None:
     assert metadata["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert metadata["outputs"][1] == {"name": "classes", "dtype": "int64", "shape": ["batch"]}
     entry = metadata["input"]
-    assert (entry["dtype"], entry["layout"], entry["colour"]) == ("uint8", "NHWC", "RGB")
+    assert (entry["dtype"], entry["layout"], entry["color"]) == ("uint8", "NHWC", "RGB")
     assert (entry["height"], entry["width"]) == (None, None)
 
 
@@ -179,7 +179,7 @@ def test_a_fixed_size_is_explicit_in_file_metadata_and_certificate(fixed: Any) -
     entry = Predictor(path).metadata["input"]
     assert (entry["height"], entry["width"]) == (40, 56)
     assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
-    assert "all pictures were resized to 40x56 first" in certificate.warnings
+    assert "all images were resized to 40x56 first" in certificate.warnings
 
 
 def test_a_size_that_cannot_vary_is_refused_with_the_remedy(
@@ -212,14 +212,14 @@ def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
 
 
 def test_one_channel_is_exported_too(
-    make_model: Callable[..., Any], tmp_path: Path, pictures: list[Any]
+    make_model: Callable[..., Any], tmp_path: Path, images: list[Any]
 ) -> None:
     backbone = load_backbone("simple_cnn", weights=None, size=32, in_channels=1)
     model = TransferModel(Network(backbone, make_model().task).eval())
-    OnnxExporter().export(model, tmp_path / "grey.onnx", None)
-    predictor = Predictor(tmp_path / "grey.onnx")
-    assert predictor.metadata["input"]["colour"] == "grey"
-    assert predictor.predict(pictures[0][..., 0])[0]["area"] == np.prod(pictures[0].shape[:2])
+    OnnxExporter().export(model, tmp_path / "gray.onnx", None)
+    predictor = Predictor(tmp_path / "gray.onnx")
+    assert predictor.metadata["input"]["color"] == "gray"
+    assert predictor.predict(images[0][..., 0])[0]["area"] == np.prod(images[0].shape[:2])
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_a_real_backbone_is_exported_and_agrees(
 ) -> None:
     model = make_model(backbone=load_backbone("bundled/efficientnet_lite0"))
     certificate = OnnxExporter().export(model, tmp_path / "lite0.onnx", exported.photos)
-    assert certificate.flips == 0
+    assert certificate.mismatches == 0
     assert 0 < certificate.difference < certificate.tolerance
     metadata = Predictor(tmp_path / "lite0.onnx").metadata
     assert metadata["backbone"]["provenance"] == model.backbone_info.provenance

@@ -1,6 +1,6 @@
 """Faults that a valid file can hide: each is caught by the proof, and most by ``verify`` too.
 
-The file of a small classifier, one that finds spots, and one whose pictures are padded are exported
+The file of a small classifier, one that finds spots, and one whose images are padded are exported
 once. Faults are planted into copies. For ``verify`` each copy is then given a certificate for its
 own bytes, as if the exporter had passed it, so that its results alone give it away.
 """
@@ -43,7 +43,7 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class Subject:
-    """An exported model, and the pictures that it was proved on."""
+    """An exported model, and the images that it was proved on."""
 
     model: TransferModel
     path: Path
@@ -81,10 +81,10 @@ def cut_outs(folder: Path) -> Path:
     return folder
 
 
-def learnt(model: TransferModel, data: Path) -> TransferModel:
-    """Fit the last layer by least squares: quick, and sure of most pictures."""
+def learned(model: TransferModel, data: Path) -> TransferModel:
+    """Fit the last layer by least squares: quick, and sure of most images."""
     task, network = model.task, model.network
-    samples = task.read_labelled(data)
+    samples = task.read_labeled(data)
     with torch.no_grad():
         layer = [m for m in network.head.modules() if isinstance(m, nn.Linear)][-1]
         seen: list[Tensor] = []
@@ -136,18 +136,18 @@ def classifier(resize: str) -> TransferModel:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cut_outs(tmp_path_factory.mktemp("faults") / "pictures")
+    return cut_outs(tmp_path_factory.mktemp("faults") / "images")
 
 
 @pytest.fixture(scope="module")
 def cropped(data: Path) -> Subject:
-    model, path = learnt(classifier("crop"), data), data.parent / "cropped.onnx"
+    model, path = learned(classifier("crop"), data), data.parent / "cropped.onnx"
     return Subject(model, path, data, model.export(path, data=data))
 
 
 @pytest.fixture(scope="module")
 def padded(data: Path) -> Subject:
-    model, path = learnt(classifier("pad"), data), data.parent / "padded.onnx"
+    model, path = learned(classifier("pad"), data), data.parent / "padded.onnx"
     return Subject(model, path, data, model.export(path, data=data))
 
 
@@ -220,7 +220,7 @@ def spotting(data: Path) -> Subject:
     with torch.no_grad():
         model.network.head.score.weight.mul_(3)
     path = data.parent / "spots.onnx"
-    samples = model.task.read_labelled(data)
+    samples = model.task.read_labeled(data)
     return Subject(model, path, data, OnnxExporter().export(model, path, samples))
 
 
@@ -284,7 +284,7 @@ def wrong_std(model: Model) -> None:
     change(model, "preprocess.std", lambda std: std * 1.1)
 
 
-def colours_swapped(model: Model) -> None:
+def colors_swapped(model: Model) -> None:
     before(model, "Gather", [2, 1, 0], axis=3)
 
 
@@ -336,7 +336,7 @@ def scaled_to_one(model: Model) -> None:
     before(model, "Div", np.float32(255), tensor=nodes(model, "Resize")[0].output[0])
 
 
-def grey(model: Model) -> None:
+def gray(model: Model) -> None:
     before(model, "Gather", [1, 1, 1], axis=3)
 
 
@@ -358,8 +358,8 @@ def statistics_of_the_batch(model: Model) -> None:
     place = next(i for i, node in enumerate(model.graph.node) if output in node.output) + 1
     for node in model.graph.node:
         node.input[:] = ["normal" if n == output else n for n in node.input]
-    mean = helper.make_node("ReduceMean", [output, constant(model, [0, 2, 3])], ["centre"])
-    apart = helper.make_node("Sub", [output, "centre"], ["apart"])
+    mean = helper.make_node("ReduceMean", [output, constant(model, [0, 2, 3])], ["center"])
+    apart = helper.make_node("Sub", [output, "center"], ["apart"])
     square = helper.make_node("Mul", ["apart", "apart"], ["square"])
     spread = helper.make_node("ReduceMean", ["square", constant(model, [0, 2, 3])], ["spread"])
     root = helper.make_node("Sqrt", ["spread"], ["root"])
@@ -444,8 +444,8 @@ def nothing_on_black(model: Model) -> None:
     axes = constant(model, [1, 2, 3])
     made = [
         helper.make_node("ReduceMax", [tensor, axes], ["brightest"], keepdims=1),
-        helper.make_node("Div", [tensor, "brightest"], ["share"]),
-        helper.make_node("Mul", ["share", "brightest"], ["even"]),
+        helper.make_node("Div", [tensor, "brightest"], ["fraction"]),
+        helper.make_node("Mul", ["fraction", "brightest"], ["even"]),
     ]
     for i, node in enumerate(made):
         model.graph.node.insert(place + i, node)
@@ -505,10 +505,10 @@ def one_detection_less(model: Model) -> None:
 # What 'verify' sees without the model: results that depend on the batch, are not finite, or change
 # the metric.
 SEEN_WITHOUT_MODEL = {
-    "colours_swapped",
+    "colors_swapped",
     "height_and_width_exchanged",
     "scaled_to_one",
-    "grey",
+    "gray",
     "batch_baked_in",
     "batch_exchanged",
     "statistics_of_the_batch",
@@ -524,7 +524,7 @@ SEEN_WITHOUT_MODEL = {
 CROPPED = (
     wrong_mean,
     wrong_std,
-    colours_swapped,
+    colors_swapped,
     no_antialias,
     edges_counted_twice,
     aligned_corners,
@@ -534,7 +534,7 @@ CROPPED = (
     height_and_width_exchanged,
     mirrored,
     scaled_to_one,
-    grey,
+    gray,
     size_baked_in,
     batch_baked_in,
     batch_exchanged,
@@ -576,7 +576,7 @@ def named(cases: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("subject", "fault"), named(CASES))
-@pytest.mark.parametrize("real", [True, False], ids=["real pictures", "random ones alone"])
+@pytest.mark.parametrize("real", [True, False], ids=["real images", "random ones alone"])
 def test_the_proof_catches_it(
     subject: str,
     fault: Callable[[Model], None],
@@ -585,7 +585,7 @@ def test_the_proof_catches_it(
     tmp_path: Path,
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_labelled(given.data) if real else None
+    samples = given.model.task.read_labeled(given.data) if real else None
     with pytest.raises(ExportError) as caught:
         verify(given.planted(fault, tmp_path), given.model.inference_graph(), samples)
     assert "\n" not in str(caught.value)
@@ -609,14 +609,14 @@ def test_the_file_without_a_fault_passes(
     subject: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_labelled(given.data)
+    samples = given.model.task.read_labeled(given.data)
 
     def untouched(model: Model) -> None:
         """Plant nothing."""
 
     path = given.planted(untouched, tmp_path)
-    for pictures in (samples, None):
-        findings = verify(path, given.model.inference_graph(), pictures)
+    for images in (samples, None):
+        findings = verify(path, given.model.inference_graph(), images)
         assert max(check.difference for check in findings.checks) < 2e-5
     for file in (path, given.path):
         verdict = recheck(file, str(given.data))

@@ -1,4 +1,4 @@
-"""The bare network: preprocessed pictures in, for people with a preprocessing of their own."""
+"""The bare network: preprocessed images in, for people with a preprocessing of their own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_wrong_network_behind_the_float_input_is_caught(exported: Any, tmp_pat
         verify(path, graph, exported.photos)
 
 
-def test_the_size_is_the_networks_own_unless_pictures_keep_theirs() -> None:
+def test_the_size_is_the_networks_own_unless_images_keep_theirs() -> None:
     crop, pad = PreprocessConfig((32, 48)), PreprocessConfig((32, 64), resize="pad")
     floating = ExportOptions(input="float")
     assert floating.for_network(crop).size is None

@@ -47,7 +47,7 @@ def no_resize(model: onnx.ModelProto) -> None:
         (newer_ir, "IR version 14"),
         (fixed_batch, "fixed the input's batch"),
         (fixed_width, "fixed the input's width"),
-        (no_resize, "does not resize its pictures"),
+        (no_resize, "does not resize its images"),
     ],
 )
 def test_a_model_that_is_not_what_was_asked_for_is_refused(

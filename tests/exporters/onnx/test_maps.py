@@ -1,4 +1,4 @@
-"""Maps at the pictures' own size, padded pictures and a task's own operators, in exported files."""
+"""Maps at the images' own size, padded images and a task's own operators, in exported files."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ class NoMetric:
 class Maps(Task):
     name: ClassVar[str] = "maps"
     headline: ClassVar[str] = "none"
-    at_picture_size: ClassVar[tuple[str, ...]] = ("maps",)
+    full_resolution_outputs: ClassVar[tuple[str, ...]] = ("maps",)
     head: ClassVar[type[MapHead]] = MapHead
     own_operator: ClassVar[bool] = False
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any:
         raise NotImplementedError
 
-    def read_labelled(self, data: Any) -> Any:
+    def read_labeled(self, data: Any) -> Any:
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:
@@ -119,36 +119,36 @@ def model_of(task: Task, resize: str) -> TransferModel:
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
-def test_the_file_gives_maps_at_the_size_of_any_picture(
-    resize: str, make_samples: Any, pictures: list[Image], tmp_path: Path
+def test_the_file_gives_maps_at_the_size_of_any_image(
+    resize: str, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Maps(), resize)
     path = tmp_path / "maps.onnx"
-    certificate = OnnxExporter().export(model, path, make_samples(pictures))
-    assert certificate.flips == 0 and certificate.difference < 1e-4
+    certificate = OnnxExporter().export(model, path, make_samples(images))
+    assert certificate.mismatches == 0 and certificate.difference < 1e-4
     assert not any("fixed" in warning for warning in certificate.warnings)
-    for picture in (pictures[0][:45, :71], pictures[3][:130, :33]):
-        (found,) = Predictor(path).run(picture[None])["maps"]
-        (expected,) = model.predict(picture)
-        assert found.shape == (3, *picture.shape[:2])
+    for image in (images[0][:45, :71], images[3][:130, :33]):
+        (found,) = Predictor(path).run(image[None])["maps"]
+        (expected,) = model.predict(image)
+        assert found.shape == (3, *image.shape[:2])
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_and_says_so(
-    make_samples: Any, pictures: list[Image], tmp_path: Path
+    make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Specialising(), "pad")
     path = tmp_path / "fixed.onnx"
-    certificate = OnnxExporter().export(model, path, make_samples(pictures))
+    certificate = OnnxExporter().export(model, path, make_samples(images))
     (warning,) = [w for w in certificate.warnings if w.startswith("the input is fixed")]
-    assert "32x32 pixels (size= chooses), since no file for pictures of any size agrees" in warning
+    assert "32x32 pixels (size= chooses), since no file for images of any size agrees" in warning
     assert b"patient-" not in path.read_bytes()
     dims = onnx.load(path).graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["batch", 32, 32, 3]
 
 
 def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
-    make_samples: Any, pictures: list[Image], tmp_path: Path
+    make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     class Deceiving(Maps):
         def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
@@ -156,18 +156,18 @@ def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
 
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
         OnnxExporter().export(
-            model_of(Deceiving(), "pad"), tmp_path / "x.onnx", make_samples(pictures)
+            model_of(Deceiving(), "pad"), tmp_path / "x.onnx", make_samples(images)
         )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tasks_own_operator_is_exported_in_the_form_that_it_gives(
-    make_samples: Any, pictures: list[Image], tmp_path: Path
+    make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Mirroring(), "stretch")
     path = tmp_path / "own.onnx"
-    OnnxExporter().export(model, path, make_samples(pictures))
-    plain = model_of(Maps(), "stretch").predict(pictures[0])[0]
+    OnnxExporter().export(model, path, make_samples(images))
+    plain = model_of(Maps(), "stretch").predict(images[0])[0]
     np.testing.assert_allclose(
-        Predictor(path).run(pictures[0][None])["maps"][0], plain[..., ::-1], atol=1e-4
+        Predictor(path).run(images[0][None])["maps"][0], plain[..., ::-1], atol=1e-4
     )

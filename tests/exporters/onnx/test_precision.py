@@ -32,10 +32,10 @@ def crops(exported: Any) -> Any:
     kind, random = type(exported.photos), np.random.default_rng(0)
     images = []
     for i in range(60):
-        picture = exported.photos.images[i % 6]
+        image = exported.photos.images[i % 6]
         top, left = random.integers(0, 60, 2)
         height, width = random.integers(60, 90, 2)
-        images.append(np.ascontiguousarray(picture[top : top + height, left : left + width]))
+        images.append(np.ascontiguousarray(image[top : top + height, left : left + width]))
 
     class Known(kind):  # type: ignore[misc,valid-type]
         def target(self, index: int) -> int:
@@ -152,7 +152,7 @@ def test_a_precision_that_cannot_be_proved_here_is_refused_at_once(
 ) -> None:
     with pytest.raises(ExportError, match=r"no bfloat16 convolution for the CPU.*fp16"):
         OnnxExporter().export(exported.model, tmp_path / "x.onnx", crops, precision="bf16")
-    with pytest.raises(OptionError, match="held to a budget on labelled pictures; give some"):
+    with pytest.raises(OptionError, match="held to a budget on labeled images; give some"):
         OnnxExporter().export(exported.model, tmp_path / "x.onnx", None, precision="int8")
     assert list(tmp_path.iterdir()) == []
 
@@ -160,19 +160,19 @@ def test_a_precision_that_cannot_be_proved_here_is_refused_at_once(
 # ---- 8 bits ----
 
 
-def test_all_layers_are_quantised_and_nothing_else(draft: Draft, exported: Any) -> None:
+def test_all_layers_are_quantized_and_nothing_else(draft: Draft, exported: Any) -> None:
     findings, settings = lower(draft, exported.load())
-    quantised = onnx.load(draft.file)
-    kinds = [node.op_type for node in quantised.graph.node]
+    quantized = onnx.load(draft.file)
+    kinds = [node.op_type for node in quantized.graph.node]
     layers = [node for node in exported.load().graph.node if node.op_type in ("Conv", "Gemm")]
     assert settings["layers"] == len(layers)
-    int8 = [name for name, value in weights_of(quantised).items() if value.dtype == np.int8]
+    int8 = [name for name, value in weights_of(quantized).items() if value.dtype == np.int8]
     assert sum("weight" in name and "scale" not in name for name in int8) >= len(layers)
     assert kinds.count("Resize") == kinds.count("Softmax") == 1
-    resize = next(node for node in quantised.graph.node if node.op_type == "Resize")
+    resize = next(node for node in quantized.graph.node if node.op_type == "Resize")
     assert "Quant" not in "".join(resize.input)
     assert settings["calibration"] in ("minmax", "percentile")
-    assert settings["calibration_pictures"] == 60
+    assert settings["calibration_images"] == 60
     assert [tried["per_channel"] for tried in settings["tried"][:3]] == [True, True, False]
     assert findings.metric_torch == 1.0
     assert findings.metric_exported is not None and findings.metric_exported >= 0.95
@@ -180,7 +180,7 @@ def test_all_layers_are_quantised_and_nothing_else(draft: Draft, exported: Any) 
 
 def test_the_scheme_is_the_one_that_measured_best(draft: Draft, exported: Any) -> None:
     _, settings = lower(draft, exported.load())
-    costs = [(t["lost"], t["flips"], t["difference"]) for t in settings["tried"]]
+    costs = [(t["lost"], t["mismatches"], t["difference"]) for t in settings["tried"]]
     best = settings["tried"][costs.index(min(costs))]
     for name in ("per_channel", "reduce_range", "calibration"):
         assert settings[name] == best[name]
@@ -228,7 +228,7 @@ def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     def compare(self: Any, reference: Any, candidate: Any) -> Disagreement:
         found = plain(self, reference, candidate)
         far = found.difference > 0.1
-        return Disagreement(0.0 if far else found.difference, found.flips + far)
+        return Disagreement(0.0 if far else found.difference, found.mismatches + far)
 
     monkeypatch.setattr(type(exported.model.task), "compare", compare)
     exact = exported.load()
@@ -305,7 +305,7 @@ def swap(model: onnx.ModelProto) -> None:
 
 def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path: Path) -> None:
     graph = exported.model.inference_graph()
-    with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 pictures"):
+    with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 images"):
         verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
 
 
@@ -327,7 +327,7 @@ def test_many_changed_decisions_are_told_where_the_metric_is_the_same(
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
     (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
-    assert warning.endswith("% of the decisions on real pictures changed, by Task.compare")
+    assert warning.endswith("% of the decisions on real images changed, by Task.compare")
     assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
 
 
@@ -341,7 +341,7 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
 
     graph = exported.model.inference_graph()
     graph.task = Unmeasured()
-    with pytest.raises(BudgetError, match="agreement cannot be measured on these 60 pictures"):
+    with pytest.raises(BudgetError, match="agreement cannot be measured on these 60 images"):
         verify(exported.path, graph, crops, budget=0.01)
 
 

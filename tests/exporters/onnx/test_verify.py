@@ -59,7 +59,7 @@ def wrong_mean(model: Model) -> None:
     change(model, "preprocess.mean", lambda mean: mean + 255 * 0.02)
 
 
-def wrong_colour_order(model: Model) -> None:
+def wrong_color_order(model: Model) -> None:
     before_all_else(model, "Gather", np.array([2, 1, 0]), axis=3)
 
 
@@ -105,7 +105,7 @@ def unknown_output(model: Model) -> None:
 
 FAULTS = (
     wrong_mean,
-    wrong_colour_order,
+    wrong_color_order,
     no_antialias,
     swapped_labels,
     batch_size_baked_in,
@@ -124,14 +124,14 @@ def saved(model: Model, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-@pytest.mark.parametrize("real", [True, False], ids=["real pictures", "random pictures only"])
+@pytest.mark.parametrize("real", [True, False], ids=["real images", "random images only"])
 def test_a_planted_fault_is_caught(
     exported: Any, tmp_path: Path, fault: Callable[[Model], None], real: bool
 ) -> None:
     candidate = exported.load()
     fault(candidate)
     path = saved(candidate, tmp_path)
-    with pytest.raises(ExportError, match=r"picture") as caught:
+    with pytest.raises(ExportError, match=r"image") as caught:
         verify(path, exported.model.inference_graph(), exported.photos if real else None)
     assert "\n" not in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_a_model_left_in_training_mode_is_caught(exported: Any, tmp_path: Path) 
 
 
 class TwoFacedPreprocess(Preprocess):
-    """Branches on the picture's size in Python, which tracing decides once and for all."""
+    """Branches on the image's size in Python, which tracing decides once and for all."""
 
     def resize(self, images: Tensor) -> Tensor:
         resized = super().resize(images)
@@ -182,7 +182,7 @@ def test_the_resize_attributes_are_asserted(exported: Any) -> None:
         check_model(candidate, config, size_is_fixed=False)
 
 
-def test_the_worst_real_picture_is_named_with_the_figures(exported: Any, tmp_path: Path) -> None:
+def test_the_worst_real_image_is_named_with_the_figures(exported: Any, tmp_path: Path) -> None:
     candidate = exported.load()
     swapped_labels(candidate)
     with pytest.raises(ExportError) as caught:
@@ -190,7 +190,7 @@ def test_the_worst_real_picture_is_named_with_the_figures(exported: Any, tmp_pat
     message = str(caught.value)
     assert "patient-" in message
     assert "relative difference" in message
-    assert "changed decisions in 6 pictures" in message
+    assert "changed decisions in 6 images" in message
 
 
 def test_a_flip_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
@@ -211,17 +211,17 @@ def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
         verify(exported.path, graph, exported.photos)
 
 
-def test_the_checks_cover_batches_sizes_and_both_kinds_of_pictures(exported: Any) -> None:
+def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) -> None:
     checks = {(check.inputs, check.batch): check for check in exported.certificate.checks}
     both = {(inputs, batch) for inputs in ("random", "real") for batch in (1, 3, 8)}
     assert set(checks) == both | {("plain", 1), ("plain", 3)}
-    assert all(check.flips == 0 for check in checks.values())
+    assert all(check.mismatches == 0 for check in checks.values())
     for batch in (1, 3):
         sizes = checks["random", batch].sizes
         assert {h > w for h, w in sizes} == {True, False}
         assert {h * w > 45 * 61 for h, w in sizes} == {True, False}  # about the traced size
     assert len(checks["real", 1].sizes) == 5
-    assert {check.pictures for check in checks.values() if check.inputs == "real"} == {6}
+    assert {check.images for check in checks.values() if check.inputs == "real"} == {6}
 
 
 def test_the_metric_is_what_the_task_says_on_either_side(exported: Any) -> None:
@@ -234,37 +234,37 @@ def test_the_metric_is_what_the_task_says_on_either_side(exported: Any) -> None:
     assert certificate.metric_torch == certificate.metric_exported == np.mean(right)
 
 
-def test_each_check_visits_each_picture_once(
-    exported: Any, make_samples: Callable[..., Any], pictures: list[Any]
+def test_each_check_visits_each_image_once(
+    exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
-    samples = make_samples(pictures)
+    samples = make_samples(images)
     verify(exported.path, exported.model.inference_graph(), samples)
-    assert samples.loads == 3 * len(pictures)
+    assert samples.loads == 3 * len(images)
 
 
-def test_other_pictures_or_another_order_have_another_hash(
-    exported: Any, make_samples: Callable[..., Any], pictures: list[Any]
+def test_other_images_or_another_order_have_another_hash(
+    exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
     def sha256(images: list[Any]) -> str | None:
         graph = exported.model.inference_graph()
         return verify(exported.path, graph, make_samples(images)).data_sha256
 
-    assert sha256(pictures[:2]) == sha256(pictures[:2])
-    assert sha256(pictures[:2]) != sha256(pictures[1::-1])
+    assert sha256(images[:2]) == sha256(images[:2])
+    assert sha256(images[:2]) != sha256(images[1::-1])
 
 
-def test_without_real_pictures_the_certificate_warns(exported: Any) -> None:
+def test_without_real_images_the_certificate_warns(exported: Any) -> None:
     findings = verify(exported.path, exported.model.inference_graph(), None)
     assert findings.data_sha256 is None
     assert findings.metric_torch is None
     assert {check.inputs for check in findings.checks} == {"random", "plain"}
-    assert "no real picture was tried" in findings.warnings[0]
+    assert "no real image was tried" in findings.warnings[0]
 
 
-def test_many_pictures_are_thinned_out_evenly_and_it_is_said(
+def test_many_images_are_thinned_out_evenly_and_it_is_said(
     exported: Any,
     make_samples: Callable[..., Any],
-    pictures: list[Any],
+    images: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("visiongraft.exporters.verification.proof.MAX_SINGLE", 5)
@@ -277,50 +277,50 @@ def test_many_pictures_are_thinned_out_evenly_and_it_is_said(
             return super().load(index, channels)
 
     loaded: list[int] = []
-    samples = Watched([pictures[i % 3] for i in range(10)])
+    samples = Watched([images[i % 3] for i in range(10)])
     findings = verify(exported.path, exported.model.inference_graph(), samples, batches=(3,))
     assert loaded == [0, 2, 5, 7, 0, 2, 4, 6, 8]
-    counts = {c.batch: c.pictures for c in findings.checks if c.inputs == "real"}
+    counts = {c.batch: c.images for c in findings.checks if c.inputs == "real"}
     assert counts == {1: 5, 3: 4}
-    assert findings.warnings == ("5 of 10 real pictures were tried, evenly spaced",)
+    assert findings.warnings == ("5 of 10 real images were tried, evenly spaced",)
 
 
-def test_a_picture_that_pytorch_itself_cannot_take_is_one_line(
-    exported: Any, make_samples: Callable[..., Any], pictures: list[Any]
+def test_an_image_that_pytorch_itself_cannot_take_is_one_line(
+    exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
-    two_channels = make_samples([pictures[0][..., :2]])
-    with pytest.raises(ExportError, match="PyTorch fails on 3 pictures of 214x320 pixels: "):
+    two_channels = make_samples([images[0][..., :2]])
+    with pytest.raises(ExportError, match="PyTorch fails on 3 images of 214x320 pixels: "):
         verify(exported.path, exported.model.inference_graph(), two_channels)
 
 
 @pytest.fixture
-def half_unreadable(make_samples: Callable[..., Any], pictures: list[Any]) -> Any:
+def half_unreadable(make_samples: Callable[..., Any], images: list[Any]) -> Any:
     """Samples of which every second one cannot be read."""
 
     class Broken(make_samples):  # type: ignore[valid-type,misc]
         def load(self, index: int, channels: int = 3) -> Any:
             if index % 2:
-                raise DataError(f"picture {index} is truncated")
+                raise DataError(f"image {index} is truncated")
             return super().load(index, channels)
 
-    return Broken(pictures)
+    return Broken(images)
 
 
-def test_unreadable_pictures_are_counted_and_left_out(exported: Any, half_unreadable: Any) -> None:
+def test_unreadable_images_are_counted_and_left_out(exported: Any, half_unreadable: Any) -> None:
     findings = verify(exported.path, exported.model.inference_graph(), half_unreadable)
-    assert findings.warnings == ("3 unreadable pictures were left out",)
+    assert findings.warnings == ("3 unreadable images were left out",)
 
 
-def test_only_unreadable_pictures_are_an_error(exported: Any, half_unreadable: Any) -> None:
-    with pytest.raises(DataError, match=r"none of 2 pictures .* picture 1 is truncated"):
+def test_only_unreadable_images_are_an_error(exported: Any, half_unreadable: Any) -> None:
+    with pytest.raises(DataError, match=r"none of 2 images .* image 1 is truncated"):
         verify(exported.path, exported.model.inference_graph(), half_unreadable.subset([1, 1]))
 
 
-def test_a_single_picture_fills_a_batch_of_three(
-    exported: Any, make_samples: Callable[..., Any], pictures: list[Any]
+def test_a_single_image_fills_a_batch_of_three(
+    exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
-    findings = verify(exported.path, exported.model.inference_graph(), make_samples(pictures[:1]))
-    assert [c.pictures for c in findings.checks if c.inputs == "real"] == [1, 1, 1]
+    findings = verify(exported.path, exported.model.inference_graph(), make_samples(images[:1]))
+    assert [c.images for c in findings.checks if c.inputs == "real"] == [1, 1, 1]
 
 
 def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ PHOTO_SIZES = ((61, 61), (50, 140), (140, 50), (20, 30), (32, 48))
 @pytest.mark.parametrize("mode", ["crop", "stretch"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_preprocessing_in_the_graph_equals_pytorch(
-    exported: Any, tmp_path: Path, pictures: list[Any], mode: str, interpolation: str
+    exported: Any, tmp_path: Path, images: list[Any], mode: str, interpolation: str
 ) -> None:
     config = PreprocessConfig((32, 48), interpolation=interpolation, resize=mode, crop_fraction=0.9)
     resize = OnlyResize(config, exported.model.task)
@@ -344,10 +344,10 @@ def test_preprocessing_in_the_graph_equals_pytorch(
     onnx.save(trace(resize), path)
     session = onnx_session(path)
     worst = 0.0
-    for picture in [*pictures, *(pictures[0][:h, :w] for h, w in PHOTO_SIZES)]:
-        images = np.ascontiguousarray(picture[None])
-        (got,) = session.run(None, {"images": images})
-        expected = resize(torch.tensor(images))["resized"].numpy()
+    for image in [*images, *(images[0][:h, :w] for h, w in PHOTO_SIZES)]:
+        batch = np.ascontiguousarray(image[None])
+        (got,) = session.run(None, {"images": batch})
+        expected = resize(torch.tensor(batch))["resized"].numpy()
         worst = max(worst, float(np.abs(got - expected).max()))
     assert worst <= 0.02  # on the scale 0..255
     assert expected.std() > 10

@@ -53,13 +53,13 @@ def test_the_file_and_its_certificate_are_all_that_is_written(program_file: Any)
 
 def test_the_proof_is_that_of_the_onnx_exporter(program_file: Any, exported: Any) -> None:
     tried, other = (
-        [(c.inputs, c.batch, c.pictures, c.sizes, c.decisions) for c in certificate.checks]
+        [(c.inputs, c.batch, c.images, c.sizes, c.decisions) for c in certificate.checks]
         for certificate in (program_file.certificate, exported.certificate)
     )
     assert tried == other
     one, two = program_file.certificate, exported.certificate
     assert (one.data_sha256, one.metric_torch) == (two.data_sha256, two.metric_torch)
-    assert one.metric_exported == one.metric_torch and one.flips == 0
+    assert one.metric_exported == one.metric_torch and one.mismatches == 0
     assert one.difference < 1e-6 and one.backbone == two.backbone
     assert set(one.versions) == {"visiongraft", "python", "torch", "torchvision"}
 
@@ -74,7 +74,7 @@ def test_plain_torch_loads_the_file(program_file: Any) -> None:
     assert list(found) == ["probabilities", "classes", "area"]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert json.loads(extra["metadata.json"])["task"] == "shades"
-    assert json.loads(extra["certificate.json"])["flips"] == 0
+    assert json.loads(extra["certificate.json"])["mismatches"] == 0
 
 
 def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
@@ -85,7 +85,7 @@ def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
     assert metadata["training"] == {"data": "flowers", "epochs": 3, "schedule": "lp_ft"}
     assert metadata["outputs"][1] == {"name": "classes", "dtype": "int64", "shape": ["batch"]}
     entry = metadata["input"]
-    assert (entry["dtype"], entry["layout"], entry["colour"]) == ("uint8", "NHWC", "RGB")
+    assert (entry["dtype"], entry["layout"], entry["color"]) == ("uint8", "NHWC", "RGB")
     assert (entry["height"], entry["width"]) == (None, None)
 
 
@@ -171,7 +171,7 @@ def test_a_fixed_size_is_explicit_in_metadata_and_certificate(
     predictor = Pt2Predictor(path)
     assert (predictor.input.height, predictor.input.width) == (40, 56)
     assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
-    assert "all pictures were resized to 40x56 first" in certificate.warnings
+    assert "all images were resized to 40x56 first" in certificate.warnings
 
 
 def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path)
     assert {check.batch for check in certificate.checks} == {1, 3, 5}
 
 
-# ---- pictures at their own size, and a task's own operators ----
+# ---- images at their own size, and a task's own operators ----
 
 
 @torch.library.custom_op("visiongraft_pt2_tests::mirrored", mutates_args=())
@@ -223,7 +223,7 @@ class WideHead(nn.Module):
 
 @pytest.fixture
 def padded(exported: Any) -> Callable[..., TransferModel]:
-    """Give a function that builds a model of pictures at their own size."""
+    """Give a function that builds a model of images at their own size."""
 
     def build(operators: Mapping[Any, Callable[..., Any]] | None) -> TransferModel:
         @dataclass(frozen=True)
@@ -275,12 +275,12 @@ def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_pa
 # ---- opening, and checking again ----
 
 
-def test_the_suffix_opens_the_file(program_file: Any, pictures: list[Any]) -> None:
+def test_the_suffix_opens_the_file(program_file: Any, images: list[Any]) -> None:
     opened = open_exported(program_file.path)
     assert isinstance(opened, Pt2Predictor)
     assert (opened.task, opened.labels[0], opened.precision) == ("shades", "dark", "fp32")
-    found = opened.predict([pictures[0], pictures[1]])
-    expected = program_file.model.inference_graph()(torch.tensor(pictures[0][None]))
+    found = opened.predict([images[0], images[1]])
+    expected = program_file.model.inference_graph()(torch.tensor(images[0][None]))
     np.testing.assert_allclose(
         found[0]["probabilities"], expected["probabilities"][0].detach().numpy(), rtol=1e-5
     )
@@ -314,7 +314,7 @@ def test_without_torch_the_file_is_refused_in_one_line(program_file: Any) -> Non
 
 
 def test_arrays_that_do_not_fit_and_unknown_devices_are_one_line(program_file: Any) -> None:
-    with pytest.raises(Exception, match=r"takes uint8 \(pictures, any, any, 3\), not float64"):
+    with pytest.raises(Exception, match=r"takes uint8 \(images, any, any, 3\), not float64"):
         Pt2Predictor(program_file.path).run(np.zeros((1, 20, 20, 3)))
     with pytest.raises(OptionError, match="runs on cpu or cuda, not 'cude'; did you mean 'cuda'"):
         Pt2Predictor(program_file.path, "cude")
@@ -334,7 +334,7 @@ def test_the_file_is_checked_again_by_the_command(
     assert main(["verify", str(copied), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     points = {point["name"]: point["passed"] for point in answer["points"]}
-    assert points["content"] and points["certificate"] and points["random pictures"]
+    assert points["content"] and points["certificate"] and points["random images"]
     beside = copied.with_name("shades.pt2.certificate.json")
     beside.write_text(beside.read_text().replace('"flips": 0', '"flips": 1', 1))
     assert main(["verify", str(copied)]) == 1

@@ -32,7 +32,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Subject:
-    """An exported model, and the pictures that it was proved on, if any."""
+    """An exported model, and the images that it was proved on, if any."""
 
     model: TransferModel
     path: Path
@@ -89,7 +89,7 @@ def first(program: ExportedProgram, target: Any) -> Node:
     return next(nodes(program, target))
 
 
-def pictures_of(program: ExportedProgram) -> Node:
+def images_of(program: ExportedProgram) -> Node:
     (name,) = program.graph_signature.user_inputs
     return next(node for node in program.graph.nodes if node.name == name)
 
@@ -160,25 +160,25 @@ def wrong_std(program: ExportedProgram) -> None:
     change(program, "preprocess.std", lambda std: std * 1.1)
 
 
-def colours_swapped(program: ExportedProgram) -> None:
-    behind(pictures_of(program), aten.flip.default, [3])
+def colors_swapped(program: ExportedProgram) -> None:
+    behind(images_of(program), aten.flip.default, [3])
 
 
 def mirrored(program: ExportedProgram) -> None:
-    behind(pictures_of(program), aten.flip.default, [2])
+    behind(images_of(program), aten.flip.default, [2])
 
 
 def height_and_width_exchanged(program: ExportedProgram) -> None:
-    behind(pictures_of(program), aten.transpose.int, 1, 2)
+    behind(images_of(program), aten.transpose.int, 1, 2)
 
 
 def crop_off_by_one(program: ExportedProgram) -> None:
-    behind(pictures_of(program), aten.slice.Tensor, 1, 1)
+    behind(images_of(program), aten.slice.Tensor, 1, 1)
 
 
 def size_baked_in(program: ExportedProgram) -> None:
-    behind(pictures_of(program), aten.slice.Tensor, 1, 0, 45)
-    behind(pictures_of(program), aten.slice.Tensor, 2, 0, 61)
+    behind(images_of(program), aten.slice.Tensor, 1, 0, 45)
+    behind(images_of(program), aten.slice.Tensor, 2, 0, 61)
 
 
 def no_antialias(program: ExportedProgram) -> None:
@@ -210,8 +210,8 @@ def nothing_on_black(program: ExportedProgram) -> None:
     brightest = first(program, aten.amax.default)
     for target in (aten.mul.Tensor, aten.div.Tensor):  # the last one comes first
         behind(brightest, target, brightest)
-    share = next(node for node in brightest.users if node.target == aten.div.Tensor)
-    share.args = (resize, brightest)
+    fraction = next(node for node in brightest.users if node.target == aten.div.Tensor)
+    fraction.args = (resize, brightest)
 
 
 def batch_baked_in(program: ExportedProgram) -> None:
@@ -338,7 +338,7 @@ def one_detection_less(program: ExportedProgram) -> None:
 CLASSIFYING = (
     wrong_mean,
     wrong_std,
-    colours_swapped,
+    colors_swapped,
     mirrored,
     height_and_width_exchanged,
     crop_off_by_one,
@@ -398,7 +398,7 @@ def test_the_proof_catches_it(
     given: Subject = request.getfixturevalue(subject)
     planted = given.planted(fault, tmp_path)
     for samples in {id(s): s for s in (given.samples, None)}.values():
-        with pytest.raises(ExportError, match="picture") as caught:
+        with pytest.raises(ExportError, match="image") as caught:
             verify(planted.run, given.model.inference_graph(), samples, batches=(3,))
         assert "\n" not in str(caught.value)
 

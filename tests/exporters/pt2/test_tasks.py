@@ -34,9 +34,9 @@ def test_a_trained_model_of_every_task_is_exported(task: Any, tmp_path: Path) ->
     assert model.validation is not None
     path = tmp_path / "model.pt2"
     certificate = model.export(path, max_batch=3)
-    assert certificate.flips == 0 and certificate.difference <= 1e-6
+    assert certificate.mismatches == 0 and certificate.difference <= 1e-6
     assert certificate.metric_torch == certificate.metric_exported
-    pictures = [model.validation.load(i) for i in range(3)]
+    images = [model.validation.load(i) for i in range(3)]
     opened = open_exported(path)
-    assert len(opened.predict(pictures)) == 3
+    assert len(opened.predict(images)) == 3
     assert opened.metadata["input"]["height"] is None  # any size

@@ -19,18 +19,18 @@ def texts(**changes: Any) -> dict[str, str]:
     return {key: json.dumps(value) for key, value in values.items()}
 
 
-def test_raw_pictures_are_the_default() -> None:
+def test_raw_images_are_the_default() -> None:
     metadata, spec = read_description(PATH, texts(extra=[1]))
     assert spec == InputSpec("images", "uint8", "uint8", 3, None, None)
     assert metadata["extra"] == [1]
-    assert str(spec) == "uint8 (pictures, any, any, 3)"
+    assert str(spec) == "uint8 (images, any, any, 3)"
     assert spec.shape(2, 5, 7) == (2, 5, 7, 3)
 
 
 def test_preprocessed_input_has_its_channels_first() -> None:
     entry = {**INPUT, "kind": "float", "height": 32, "width": 40}
     _, spec = read_description(PATH, texts(input=entry))
-    assert str(spec) == "float32 (pictures, 3, 32, 40)"
+    assert str(spec) == "float32 (images, 3, 32, 40)"
     assert spec.shape(2, 5, 7) == (2, 3, 32, 40)
     assert spec.accepts(np.zeros((1, 3, 32, 40), np.float32))
     assert not spec.accepts(np.zeros((1, 3, 32, 41), np.float32))

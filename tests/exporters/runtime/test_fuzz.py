@@ -64,9 +64,9 @@ def test_flipped_bits(
 
 
 @QUIET
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_truncated_files(content: bytes, tmp_path: Path, share: float) -> None:
-    load_or_refuse(tmp_path / "damaged.onnx", content[: int(share * len(content))])
+@given(fraction=st.floats(0, 1, exclude_max=True))
+def test_truncated_files(content: bytes, tmp_path: Path, fraction: float) -> None:
+    load_or_refuse(tmp_path / "damaged.onnx", content[: int(fraction * len(content))])
 
 
 @QUIET

@@ -21,37 +21,37 @@ def session(exported: Any) -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("capture", [False, True])
 def test_bound_runs_give_what_plain_runs_give(
-    session: onnxruntime.InferenceSession, pictures: list[Any], capture: bool
+    session: onnxruntime.InferenceSession, images: list[Any], capture: bool
 ) -> None:
     bound = BoundRuns(session, "cpu", capture=capture)
-    batches = [picture[None] for picture in pictures[:3]] * 2
-    batches += [np.stack([pictures[0], pictures[0][::-1]]), pictures[1][None, :, ::-1]]
-    for images in batches:
-        wanted = session.run(None, {"images": np.ascontiguousarray(images)})
-        for got, expected in zip(bound.run({"images": images}), wanted, strict=True):
+    batches = [image[None] for image in images[:3]] * 2
+    batches += [np.stack([images[0], images[0][::-1]]), images[1][None, :, ::-1]]
+    for batch in batches:
+        wanted = session.run(None, {"images": np.ascontiguousarray(batch)})
+        for got, expected in zip(bound.run({"images": batch}), wanted, strict=True):
             np.testing.assert_array_equal(got, expected)
     assert not bound.pinned
 
 
 def test_buffers_are_made_once_per_shape(
-    session: onnxruntime.InferenceSession, pictures: list[Any]
+    session: onnxruntime.InferenceSession, images: list[Any]
 ) -> None:
     bound = BoundRuns(session, "cpu")
-    bound.run({"images": pictures[0][None]})
+    bound.run({"images": images[0][None]})
     (made,) = bound._bound.values()
-    bound.run({"images": pictures[1][None]})
-    bound.run({"images": pictures[0][None, ::-1]})
-    assert bound._bound[(pictures[0][None].shape,)] is made
+    bound.run({"images": images[1][None]})
+    bound.run({"images": images[0][None, ::-1]})
+    assert bound._bound[(images[0][None].shape,)] is made
     assert len(bound._bound) == 2
 
 
 def test_results_of_an_earlier_run_stay_as_they_were(
-    session: onnxruntime.InferenceSession, pictures: list[Any]
+    session: onnxruntime.InferenceSession, images: list[Any]
 ) -> None:
     bound = BoundRuns(session, "cpu", capture=True)
-    first = bound.run({"images": pictures[0][None]})
+    first = bound.run({"images": images[0][None]})
     kept = [value.copy() for value in first]
-    bound.run({"images": np.zeros_like(pictures[0][None])})
+    bound.run({"images": np.zeros_like(images[0][None])})
     for value, expected in zip(first, kept, strict=True):
         np.testing.assert_array_equal(value, expected)
 

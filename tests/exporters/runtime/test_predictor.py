@@ -82,10 +82,10 @@ def bare(exported: Any, folder: Path, with_sizes: bool) -> Path:
     return folder / "bare.onnx"
 
 
-def test_pictures_of_all_sizes_come_back_in_order(
-    exported: Any, predictor: Predictor, pictures: list[Any]
+def test_images_of_all_sizes_come_back_in_order(
+    exported: Any, predictor: Predictor, images: list[Any]
 ) -> None:
-    mixed = [pictures[i] for i in (0, 1, 0, 5, 1, 3, 2, 0)]
+    mixed = [images[i] for i in (0, 1, 0, 5, 1, 3, 2, 0)]
     for batch_size in (1, 3, 100):
         results = predictor.predict(mixed, batch_size=batch_size)
         assert [int(r["classes"]) for r in results] == expected(exported, mixed)
@@ -94,66 +94,64 @@ def test_pictures_of_all_sizes_come_back_in_order(
 
 
 def test_paths_arrays_and_pil_images_give_the_same(
-    predictor: Predictor, pictures: list[Any], tmp_path: Path
+    predictor: Predictor, images: list[Any], tmp_path: Path
 ) -> None:
-    array = pictures[0]
-    picture = Image.fromarray(array)
+    array = images[0]
+    image = Image.fromarray(array)
     path = tmp_path / "a.png"
-    picture.save(path)
-    results = predictor.predict([array, picture, path, str(path)])
+    image.save(path)
+    results = predictor.predict([array, image, path, str(path)])
     assert len(results) == 4
     for result in results[1:]:
         np.testing.assert_array_equal(result["probabilities"], results[0]["probabilities"])
 
 
-def test_one_picture_gives_a_list_of_one(predictor: Predictor, pictures: list[Any]) -> None:
-    assert len(predictor.predict(pictures[0])) == 1
-    assert len(predictor.predict(Image.fromarray(pictures[0]))) == 1
-    assert len(predictor.predict(np.stack([pictures[0]] * 3))) == 3
+def test_one_image_gives_a_list_of_one(predictor: Predictor, images: list[Any]) -> None:
+    assert len(predictor.predict(images[0])) == 1
+    assert len(predictor.predict(Image.fromarray(images[0]))) == 1
+    assert len(predictor.predict(np.stack([images[0]] * 3))) == 3
     assert predictor.predict([]) == []
 
 
-def test_pictures_are_read_only_as_they_are_needed(
-    predictor: Predictor, pictures: list[Any]
-) -> None:
+def test_images_are_read_only_as_they_are_needed(predictor: Predictor, images: list[Any]) -> None:
     given = []
 
     def endless() -> Any:
-        for picture in [*pictures[:4], None]:
-            given.append(picture)
-            yield picture
+        for image in [*images[:4], None]:
+            given.append(image)
+            yield image
 
-    with pytest.raises(DataError, match="picture 4 is a NoneType; give a path"):
+    with pytest.raises(DataError, match="image 4 is a NoneType; give a path"):
         predictor.predict(endless(), batch_size=2)
     assert len(given) == 5
 
 
-def test_a_grey_array_is_repeated_over_the_channels(
-    predictor: Predictor, pictures: list[Any]
+def test_a_gray_array_is_repeated_over_the_channels(
+    predictor: Predictor, images: list[Any]
 ) -> None:
-    grey = pictures[0][..., 0]
-    (got,) = predictor.predict(grey)
-    (wanted,) = predictor.predict(np.stack([grey] * 3, axis=2))
+    gray = images[0][..., 0]
+    (got,) = predictor.predict(gray)
+    (wanted,) = predictor.predict(np.stack([gray] * 3, axis=2))
     np.testing.assert_array_equal(got["probabilities"], wanted["probabilities"])
 
 
 def test_a_folder_is_predicted_in_the_order_of_its_paths(
-    exported: Any, predictor: Predictor, pictures: list[Any], tmp_path: Path
+    exported: Any, predictor: Predictor, images: list[Any], tmp_path: Path
 ) -> None:
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         (tmp_path / str(number // 3)).mkdir(exist_ok=True)
-        Image.fromarray(picture).save(tmp_path / str(number // 3) / f"{number}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+        Image.fromarray(image).save(tmp_path / str(number // 3) / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
     results = predictor.predict(tmp_path, batch_size=2)
-    assert [int(r["classes"]) for r in results] == expected(exported, pictures)
+    assert [int(r["classes"]) for r in results] == expected(exported, images)
     assert len(predictor.predict(str(tmp_path / "0"))) == 3
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no pictures"):
+    with pytest.raises(DataError, match="empty holds no images"):
         predictor.predict(tmp_path / "empty")
 
 
-def test_run_gives_the_arrays_of_one_batch(predictor: Predictor, pictures: list[Any]) -> None:
-    decoded = predictor.run(pictures[0][None, ::-1])  # not contiguous
+def test_run_gives_the_arrays_of_one_batch(predictor: Predictor, images: list[Any]) -> None:
+    decoded = predictor.run(images[0][None, ::-1])  # not contiguous
     assert {name: values.shape for name, values in decoded.items()} == {
         "probabilities": (1, 3),
         "classes": (1,),
@@ -179,54 +177,54 @@ def test_the_file_tells_task_labels_and_providers(predictor: Predictor) -> None:
     ],
 )
 def test_run_refuses_other_arrays_in_one_line(predictor: Predictor, images: Any, what: str) -> None:
-    with pytest.raises(DataError, match=rf"takes uint8 \(pictures, any, any, 3\), not {what}"):
+    with pytest.raises(DataError, match=rf"takes uint8 \(images, any, any, 3\), not {what}"):
         predictor.run(images)
 
 
-def test_predict_names_the_picture_that_is_wrong(
-    predictor: Predictor, pictures: list[Any], tmp_path: Path
+def test_predict_names_the_image_that_is_wrong(
+    predictor: Predictor, images: list[Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"picture 1 is float32 \(4, 4, 3\); give a path"):
-        predictor.predict([pictures[0], np.zeros((4, 4, 3), np.float32)])
+    with pytest.raises(DataError, match=r"image 1 is float32 \(4, 4, 3\); give a path"):
+        predictor.predict([images[0], np.zeros((4, 4, 3), np.float32)])
     with pytest.raises(DataError, match=r"gone\.jpg"):
         predictor.predict(tmp_path / "gone.jpg")
     truncated = tmp_path / "half.jpg"
-    Image.fromarray(pictures[0]).save(truncated)
+    Image.fromarray(images[0]).save(truncated)
     truncated.write_bytes(truncated.read_bytes()[:2000])
-    with pytest.raises(DataError, match=r"picture 0: .*truncated"):
+    with pytest.raises(DataError, match=r"image 0: .*truncated"):
         predictor.predict(Image.open(truncated))
     with pytest.raises(OptionError, match="batch_size=0"):
-        predictor.predict(pictures, batch_size=0)
+        predictor.predict(images, batch_size=0)
 
 
 def test_a_fixed_size_file_refuses_other_sizes_in_words(exported: Any, tmp_path: Path) -> None:
     predictor = fixed(exported, tmp_path, height=40, width=56)
     assert predictor.run(np.zeros((2, 40, 56, 3), np.uint8))["classes"].shape == (2,)
-    with pytest.raises(DataError, match=r"takes uint8 \(pictures, 40, 56, 3\)"):
+    with pytest.raises(DataError, match=r"takes uint8 \(images, 40, 56, 3\)"):
         predictor.run(np.zeros((2, 40, 57, 3), np.uint8))
 
 
-def test_predicting_a_picture_of_another_size_says_what_to_do(
-    exported: Any, tmp_path: Path, pictures: list[Any]
+def test_predicting_an_image_of_another_size_says_what_to_do(
+    exported: Any, tmp_path: Path, images: list[Any]
 ) -> None:
     predictor = fixed(exported, tmp_path, height=40, width=56)
     assert len(predictor.predict(np.zeros((2, 40, 56, 3), np.uint8))) == 2
-    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
-    size = "x".join(map(str, pictures[0].shape[:2]))
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    size = "x".join(map(str, images[0].shape[:2]))
     message = rf"a\.png has {size} pixels, but .*fixed\.onnx takes 40x56 only; resize it before"
     with pytest.raises(DataError, match=message):
         predictor.predict(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("with_sizes", [False, True])
-def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_pictures(
+def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_images(
     exported: Any, tmp_path: Path, with_sizes: bool
 ) -> None:
     predictor = Predictor(bare(exported, tmp_path, with_sizes))
     images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     assert predictor.run(images)["probabilities"].shape == (3, 3)
     predictor.warm_up([1, 2])
-    with pytest.raises(DataError, match=r"takes float32 \(pictures, 3, 32, 32\), not uint8"):
+    with pytest.raises(DataError, match=r"takes float32 \(images, 3, 32, 32\), not uint8"):
         predictor.run(np.zeros((1, 32, 32, 3), np.uint8))
     with pytest.raises(OptionError, match=r"holds the bare network.*export with input='uint8'"):
         predictor.predict(np.zeros((32, 32, 3), np.uint8))
@@ -242,8 +240,8 @@ def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_pictures(
         predictor.run(images, sizes / 2)
 
 
-def test_a_file_that_takes_raw_pictures_knows_their_sizes(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="knows sizes by its pictures; leave them out"):
+def test_a_file_that_takes_raw_images_knows_their_sizes(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="knows sizes by its images; leave them out"):
         predictor.run(np.zeros((1, 8, 8, 3), np.uint8), np.array([[8, 8]]))
 
 
@@ -339,65 +337,65 @@ def typed(arrays, metadata):
 
 
 def test_an_installed_plugin_makes_typed_predictions(
-    exported: Any, pictures: list[Any], install: Callable[..., None]
+    exported: Any, images: list[Any], install: Callable[..., None]
 ) -> None:
     install(TYPED)
     predictor = Predictor(exported.path)
-    wanted = [predictor.labels[i] for i in expected(exported, pictures)]
-    assert predictor.predict(pictures) == wanted
+    wanted = [predictor.labels[i] for i in expected(exported, images)]
+    assert predictor.predict(images) == wanted
 
 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
         ("import no_such_module", "cannot be loaded: ModuleNotFoundError: No module named"),
-        ("def typed(arrays, metadata): return []", "gave 0 results for 1 pictures"),
+        ("def typed(arrays, metadata): return []", "gave 0 results for 1 images"),
     ],
 )
 def test_a_broken_prediction_plugin_is_named(
-    exported: Any, pictures: list[Any], install: Callable[..., None], code: str, message: str
+    exported: Any, images: list[Any], install: Callable[..., None], code: str, message: str
 ) -> None:
     install(code)
     with pytest.raises(PluginError, match=f"task 'shades'.*{message}"):
-        Predictor(exported.path).predict(pictures[0])
+        Predictor(exported.path).predict(images[0])
 
 
 # ---- drawing ----
 
 DRAW = """
-def draw(picture, prediction):
-    assert picture.mode == "RGB" and isinstance(prediction, str)
-    colour = {"dark": "black", "middle": "grey"}.get(prediction, "white")
-    picture.paste(colour, (0, 0, picture.width, picture.height // 2))
-    return picture
+def draw(image, prediction):
+    assert image.mode == "RGB" and isinstance(prediction, str)
+    color = {"dark": "black", "middle": "gray"}.get(prediction, "white")
+    image.paste(color, (0, 0, image.width, image.height // 2))
+    return image
 """
 
 
-def test_predictions_are_drawn_on_their_pictures(
-    exported: Any, pictures: list[Any], install: Callable[..., None], tmp_path: Path
+def test_predictions_are_drawn_on_their_images(
+    exported: Any, images: list[Any], install: Callable[..., None], tmp_path: Path
 ) -> None:
     install(TYPED, DRAW)
-    Image.fromarray(pictures[0]).save(tmp_path / "first.png")
-    given = [tmp_path / "first.png", *pictures[1:4]]
+    Image.fromarray(images[0]).save(tmp_path / "first.png")
+    given = [tmp_path / "first.png", *images[1:4]]
     results = Predictor(exported.path).predict(given, batch_size=3, save=tmp_path / "drawn")
     files = sorted((tmp_path / "drawn").iterdir())
     assert [file.name for file in files] == [
         "00000-first.jpg",
-        "00001-picture 1.jpg",
-        "00002-picture 2.jpg",
-        "00003-picture 3.jpg",
+        "00001-image 1.jpg",
+        "00002-image 2.jpg",
+        "00003-image 3.jpg",
     ]
     shades = {"dark": 0, "middle": 128}
-    for file, result, picture in zip(files, results, pictures, strict=False):
+    for file, result, image in zip(files, results, images, strict=False):
         drawn = np.asarray(Image.open(file))
-        assert drawn.shape == picture.shape
+        assert drawn.shape == image.shape
         assert abs(int(drawn[4, 4, 0]) - shades.get(result, 255)) < 3
 
 
 @pytest.mark.parametrize("plugin", [(), (TYPED,)], ids=["nothing", "no drawing"])
 def test_where_nothing_draws_predictions_still_come_with_a_warning(
     exported: Any,
-    pictures: list[Any],
+    images: list[Any],
     install: Callable[..., None],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -405,7 +403,7 @@ def test_where_nothing_draws_predictions_still_come_with_a_warning(
 ) -> None:
     if plugin:
         install(*plugin)
-    assert len(Predictor(exported.path).predict(pictures[:2], save=tmp_path / "drawn")) == 2
+    assert len(Predictor(exported.path).predict(images[:2], save=tmp_path / "drawn")) == 2
     assert caplog.messages == ["no plugin that draws predictions of task 'shades' is installed"]
     assert not (tmp_path / "drawn").exists()
 
@@ -423,10 +421,10 @@ print(len(predictions), sorted(heavy))
 
 
 def test_predicting_imports_no_torch(
-    exported: Any, pictures: list[Any], install: Callable[..., None], tmp_path: Path
+    exported: Any, images: list[Any], install: Callable[..., None], tmp_path: Path
 ) -> None:
     install(TYPED)
-    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
     command = [sys.executable, "-c", ALONE, str(exported.path), str(tmp_path / "a.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1 []"

@@ -50,12 +50,12 @@ def test_only_so_many_wait_and_items_are_taken_by_the_caller() -> None:
 def test_an_error_comes_where_its_result_is_due_and_ends_the_thread() -> None:
     def decode(number: int) -> int:
         if number == 3:
-            raise ValueError("broken picture")
+            raise ValueError("broken image")
         return number
 
     results = decoded_ahead(range(100), decode, 8)
     assert list(islice(results, 3)) == [0, 1, 2]
-    with pytest.raises(ValueError, match="broken picture"):
+    with pytest.raises(ValueError, match="broken image"):
         next(results)
     assert decoders() == []
 

@@ -37,7 +37,7 @@ def test_the_cpu_has_several_names(exported: Any, providers: Any) -> None:
     assert set(open_session(exported.path, providers)[1]) == {"CPUExecutionProvider"}
 
 
-def test_a_misspelt_provider_is_an_error_with_near_names(exported: Any) -> None:
+def test_a_misspelled_provider_is_an_error_with_near_names(exported: Any) -> None:
     with pytest.raises(OptionError, match="provider 'cudo'; did you mean 'cuda'"):
         open_session(exported.path, "cudo")
     with pytest.raises(OptionError, match="did you mean 'CPUExecutionProvider'"):
@@ -99,7 +99,7 @@ def test_the_reason_is_found_in_what_onnxruntime_prints(output: str, reason: str
 def test_on_the_cpu_all_nodes_are_counted_there(exported: Any) -> None:
     _, placement = open_session(exported.path, "cpu")
     (part,) = placement.values()
-    assert (part.share, part.matrix_share) == (1.0, 1.0)
+    assert (part.fraction, part.matrix_share) == (1.0, 1.0)
     kinds = [node.op_type for node in exported.load().graph.node]
     assert part.matrix_nodes == sum(kind in ("Conv", "Gemm", "MatMul") for kind in kinds) > 2
     assert part.nodes > part.matrix_nodes

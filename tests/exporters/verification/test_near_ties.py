@@ -1,4 +1,4 @@
-"""A picture that PyTorch itself leaves undecided is told from one that the file gets wrong."""
+"""An image that PyTorch itself leaves undecided is told from one that the file gets wrong."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from visiongraft.network import InferenceGraph
 
 
 @pytest.fixture(scope="module")
-def picture(pictures: list[Any]) -> Any:
-    return pictures[0]
+def image(images: list[Any]) -> Any:
+    return images[0]
 
 
 def decoder(graph: InferenceGraph) -> Callable[[torch.Tensor], Any]:
@@ -33,22 +33,22 @@ def decoder(graph: InferenceGraph) -> Callable[[torch.Tensor], Any]:
     return decode
 
 
-def margins(graph: InferenceGraph, picture: Any) -> list[float]:
-    """Give by how much the first class is ahead of the second, at the picture and near it."""
-    decode, images = decoder(graph), torch.tensor(picture[None])
+def margins(graph: InferenceGraph, image: Any) -> list[float]:
+    """Give by how much the first class is ahead of the second, at the image and near it."""
+    decode, images = decoder(graph), torch.tensor(image[None])
     outcomes = [decode(images), *decode_nearby(graph, decode, images)]
-    shares = [np.log(outcome["probabilities"][0].astype(np.float64)) for outcome in outcomes]
-    return [float(share[0] - share[1]) for share in shares]
+    fractions = [np.log(outcome["probabilities"][0].astype(np.float64)) for outcome in outcomes]
+    return [float(fraction[0] - fraction[1]) for fraction in fractions]
 
 
-def tuned(make_model: Callable[..., Any], picture: Any, ahead: float) -> InferenceGraph:
-    """Build a network whose first two classes are about equal on one picture, before the third."""
+def tuned(make_model: Callable[..., Any], image: Any, ahead: float) -> InferenceGraph:
+    """Build a network whose first two classes are about equal on one image, before the third."""
     graph = make_model().inference_graph()
     with torch.no_grad():
         graph.head.linear.weight /= 200  # what is near moves the scores less than is accepted
         graph.head.linear.bias[2] -= 50
         for _ in range(3):  # until rounding is all that is left
-            graph.head.linear.bias[0] += ahead - margins(graph, picture)[0]
+            graph.head.linear.bias[0] += ahead - margins(graph, image)[0]
     return graph
 
 
@@ -63,49 +63,49 @@ def file_that_is_off(graph: InferenceGraph, by: float, folder: Path) -> Path:
     return folder / "off.onnx"
 
 
-def reach(graph: InferenceGraph, picture: Any) -> float:
+def reach(graph: InferenceGraph, image: Any) -> float:
     """Say how far next to nothing moves the decision."""
-    found = margins(graph, picture)
+    found = margins(graph, image)
     return max(abs(margin - found[0]) for margin in found)
 
 
 def test_a_decision_that_pytorch_does_not_stand_by_is_undecided_and_counted(
-    make_model: Any, make_samples: Any, picture: Any, pictures: list[Any], tmp_path: Path
+    make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
 ) -> None:
-    graph = tuned(make_model, picture, 0.0)
-    gap = reach(graph, picture) / 4
-    graph = tuned(make_model, picture, gap)
+    graph = tuned(make_model, image, 0.0)
+    gap = reach(graph, image) / 4
+    graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    findings = verify(path, graph, make_samples(pictures))
+    findings = verify(path, graph, make_samples(images))
     single = findings.checks[-1]
-    assert (single.flips, single.undecided) == (0, 1)
+    assert (single.mismatches, single.near_ties) == (0, 1)
     assert single.difference <= TOLERANCE
 
 
 def test_a_decision_that_pytorch_stands_by_is_a_flip_however_close_it_is(
-    make_model: Any, make_samples: Any, picture: Any, pictures: list[Any], tmp_path: Path
+    make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
 ) -> None:
-    graph = tuned(make_model, picture, 0.0)
-    gap = 3 * reach(graph, picture)
-    graph = tuned(make_model, picture, gap)
+    graph = tuned(make_model, image, 0.0)
+    gap = 3 * reach(graph, image)
+    graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
     with pytest.raises(ExportError, match=r"relative difference .*; 1 changed decisions in 6"):
-        verify(path, graph, make_samples(pictures))
+        verify(path, graph, make_samples(images))
 
 
-def test_more_undecided_pictures_than_a_few_are_refused(
-    make_model: Any, make_samples: Any, picture: Any, tmp_path: Path
+def test_more_undecided_images_than_a_few_are_refused(
+    make_model: Any, make_samples: Any, image: Any, tmp_path: Path
 ) -> None:
-    graph = tuned(make_model, picture, 0.0)
-    gap = reach(graph, picture) / 4
-    graph = tuned(make_model, picture, gap)
+    graph = tuned(make_model, image, 0.0)
+    gap = reach(graph, image) / 4
+    graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    assert verify(path, graph, make_samples([picture] * 3), batches=()).checks[-1].undecided == 3
-    with pytest.raises(ExportError, match="1 changed decisions in 4 pictures"):
-        verify(path, graph, make_samples([picture] * 4), batches=())
+    assert verify(path, graph, make_samples([image] * 3), batches=()).checks[-1].near_ties == 3
+    with pytest.raises(ExportError, match="1 changed decisions in 4 images"):
+        verify(path, graph, make_samples([image] * 4), batches=())
 
 
-def test_results_that_belong_to_no_single_picture_are_left_as_they_are(exported: Any) -> None:
+def test_results_that_belong_to_no_single_image_are_left_as_they_are(exported: Any) -> None:
     graph, images = exported.model.inference_graph(), torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     results = {"count": np.array(3)}, {"count": np.array(4)}
     settled, count = settle(graph, decoder(graph), images, results, TOLERANCE)
@@ -113,13 +113,13 @@ def test_results_that_belong_to_no_single_picture_are_left_as_they_are(exported:
 
 
 def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
-    exported: Any, picture: Any
+    exported: Any, image: Any
 ) -> None:
     graph = exported.model.inference_graph()
     seen: list[torch.Tensor] = []
     watching = graph.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     try:
-        images = torch.tensor(picture[None])
+        images = torch.tensor(image[None])
         first = list(decode_nearby(graph, decoder(graph), images))
         again = list(decode_nearby(graph, decoder(graph), images))
     finally:
@@ -136,9 +136,9 @@ def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
         assert level / 2 < off < level * 1.5
 
 
-def test_the_reference_is_left_as_it_was(exported: Any, picture: Any) -> None:
+def test_the_reference_is_left_as_it_was(exported: Any, image: Any) -> None:
     graph = exported.model.inference_graph()
-    decode, images = decoder(graph), torch.tensor(picture[None])
+    decode, images = decoder(graph), torch.tensor(image[None])
     before = decode(images)["probabilities"]
     for _ in decode_nearby(graph, decode, images):
         np.testing.assert_array_equal(decode(images)["probabilities"], before)

@@ -1,4 +1,4 @@
-"""Files that take or give another size than the pictures have are measured at the pictures' own."""
+"""Files that take or give another size than the images have are measured at the images' own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIXED = {"size": (40, 56)}
 BARE = {"input": "float"}
 
 
-def test_each_pixel_is_that_which_covers_its_centre() -> None:
+def test_each_pixel_is_that_which_covers_its_center() -> None:
     maps = np.arange(12).reshape(1, 3, 4)
     pillow = torch.nn.functional.interpolate(
         torch.tensor(maps[:, None]).double(), (7, 9), mode="nearest-exact"
@@ -67,11 +67,11 @@ class PixelAgreement:
 
 @pytest.fixture(scope="module")
 def mapped(exported: Any) -> tuple[TransferModel, Any]:
-    """A model whose results are maps, and pictures whose targets are what it says itself."""
+    """A model whose results are maps, and images whose targets are what it says itself."""
 
     @dataclass(frozen=True)
     class Maps(type(exported.model.task)):  # type: ignore[misc]
-        at_picture_size = ("maps",)
+        full_resolution_outputs = ("maps",)
 
         def build_head(self, backbone: Any) -> nn.Module:
             return MapHead(backbone.info.channels[1])
@@ -103,7 +103,7 @@ def mapped(exported: Any) -> tuple[TransferModel, Any]:
 
 
 @pytest.mark.parametrize("options", [FIXED, BARE])
-def test_maps_of_another_size_are_measured_and_verified_at_the_pictures_own(
+def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
     model, samples = mapped
@@ -112,13 +112,13 @@ def test_maps_of_another_size_are_measured_and_verified_at_the_pictures_own(
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.metric_torch is not None
     assert 0.8 < certificate.metric_torch < 1.0  # a pixel at a border may fall to either side
-    assert any("brought to the pictures' own size" in line for line in certificate.warnings)
+    assert any("brought to the images' own size" in line for line in certificate.warnings)
     verdict = recheck_with(path, model, samples)
     assert verdict.metric == certificate.metric_exported and verdict.passed
 
 
 def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
-    """Check a file with a task and pictures that no plugin and no folder gives."""
+    """Check a file with a task and images that no plugin and no folder gives."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "visiongraft.exporters.verification.recheck._task_of", lambda file: (model.task, "")
@@ -164,7 +164,7 @@ def test_a_task_of_places_brings_them_back_itself(
 ) -> None:
     @dataclass(frozen=True)
     class Areas(type(exported.model.task)):  # type: ignore[misc]
-        """The area of a picture is a result in pixels; right is that of the picture as it was."""
+        """The area of an image is a result in pixels; right is that of the image as it was."""
 
         def build_metrics(self) -> Any:
             metrics = super().build_metrics()

@@ -35,11 +35,11 @@ def file(exported: Any, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(pictures: list[Any], tmp_path: Path) -> Path:
+def folder(images: list[Any], tmp_path: Path) -> Path:
     """The photographs as files."""
     (tmp_path / "photos").mkdir()
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / "photos" / f"{i}.png")
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
     return tmp_path / "photos"
 
 
@@ -69,9 +69,9 @@ def test_a_file_that_is_as_it_was_passes(file: Path, folder: Path) -> None:
         "content",
         "certificate",
         "names",
-        "plain pictures",
-        "real pictures",
-        "random pictures",
+        "plain images",
+        "real images",
+        "random images",
     }
     assert named["metric"].passed is None
     assert "no installed plugin provides" in named["metric"].detail
@@ -111,7 +111,7 @@ def test_the_certificate_of_another_file_beside_it_is_seen(file: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c.update(flips=1),
+        lambda c: c.update(mismatches=1),
         lambda c: c.update(difference=2e-4),
         lambda c: c.update(difference=2e-4, tolerance=1e-3),
         lambda c: c.update(precision="int8"),
@@ -176,7 +176,7 @@ def test_a_file_is_checked_where_there_is_no_torch(file: Path, folder: Path) -> 
     answer = json.loads(done.stdout)
     assert answer["passed"] is True
     points = {point["name"]: point for point in answer["points"]}
-    assert points["real pictures"]["passed"] is True
+    assert points["real images"]["passed"] is True
     assert points["metric"]["detail"].startswith(
         "not computed: the task's plugin needs what is not"
     )
@@ -190,7 +190,7 @@ def known(exported: Any) -> Iterator[None]:
     """Install the task as a plugin; its data are the photographs."""
 
     class Shown(type(exported.model.task)):  # type: ignore[misc]
-        def read_labelled(self, data: Any) -> Any:
+        def read_labeled(self, data: Any) -> Any:
             return exported.photos.subset(range(6 if data == "all" else 5))
 
     class Plugin:
@@ -204,7 +204,7 @@ def known(exported: Any) -> Iterator[None]:
         yield
 
 
-def test_the_metric_is_that_of_the_certificate_on_the_same_pictures(
+def test_the_metric_is_that_of_the_certificate_on_the_same_images(
     known: Any, file: Path, exported: Any
 ) -> None:
     verdict = recheck(file, "all")
@@ -213,14 +213,14 @@ def test_the_metric_is_that_of_the_certificate_on_the_same_pictures(
     assert {point.passed for point in verdict.points} == {True}
 
 
-def test_other_pictures_give_a_metric_that_is_told_not_judged(known: Any, file: Path) -> None:
+def test_other_images_give_a_metric_that_is_told_not_judged(known: Any, file: Path) -> None:
     verdict = recheck(file, "some")
     (point,) = (p for p in verdict.points if p.name == "metric")
     assert verdict.metric is not None
     assert point.passed is None and "are not those of the certificate" in point.detail
 
 
-def test_another_metric_on_the_same_pictures_is_a_breach(known: Any, file: Path) -> None:
+def test_another_metric_on_the_same_images_is_a_breach(known: Any, file: Path) -> None:
     resealed(file, lambda c: c.update(metric_exported=c["metric_exported"] + 0.01))
     assert results(file, "all")["metric"] is False
 
@@ -306,7 +306,7 @@ def test_the_bare_networks_input_is_what_preprocess_gives(bare: Any, exported: A
     }
     entry = json.loads(session.get_modelmeta().custom_metadata_map["input"])
     assert (entry["kind"], entry["layout"], entry["sizes"]) == ("float", "NCHW", "sizes")
-    assert certificate.flips == 0 and certificate.difference < 1e-4
+    assert certificate.mismatches == 0 and certificate.difference < 1e-4
     assert certificate.metric_torch == exported.certificate.metric_torch
     kinds = {node.op_type for node in onnx.load(path).graph.node}
     assert "Resize" not in kinds

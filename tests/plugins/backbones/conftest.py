@@ -44,7 +44,7 @@ def _blank(backbone: Backbone, count: int = 2) -> Tensor:
 
 
 def _check_features(backbone: Backbone) -> None:
-    """The declared facts are those of what really comes out, for any number of pictures."""
+    """The declared facts are those of what really comes out, for any number of images."""
     info = backbone.info
     height, width = info.preprocess.size
     with torch.no_grad():

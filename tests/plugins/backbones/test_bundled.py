@@ -27,10 +27,10 @@ def backbone() -> Backbone:
     return load_backbone(NAME).eval()
 
 
-def probabilities(backbone: Backbone, picture: object) -> torch.Tensor:
-    """Put the classifier of the package's file back and classify one picture."""
+def probabilities(backbone: Backbone, image: object) -> torch.Tensor:
+    """Put the classifier of the package's file back and classify one image."""
     file = read_weights(bundled_file())
-    images = torch.as_tensor(picture)[None]
+    images = torch.as_tensor(image)[None]
     with torch.no_grad():
         pooled = backbone(Preprocess(backbone.info.preprocess)(images)).pooled
     return (pooled @ file["_fc.weight"].T + file["_fc.bias"]).softmax(-1)[0]
@@ -60,7 +60,7 @@ def test_it_says_where_its_weights_come_from(backbone: Backbone) -> None:
     assert provenance["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_pictures_are_prepared_as_it_was_trained(backbone: Backbone) -> None:
+def test_images_are_prepared_as_it_was_trained(backbone: Backbone) -> None:
     config = backbone.info.preprocess
     assert config.mean == config.std == (0.5, 0.5, 0.5)
     assert (config.size, config.interpolation, config.crop_fraction) == (

@@ -40,8 +40,8 @@ def test_stages_in_the_wrong_order_would_be_noticed(check_stages: Check) -> None
         check_stages(backbone)
 
 
-def test_a_picture_too_small_for_its_poolings_is_refused() -> None:
-    with pytest.raises(BackboneError, match="cannot work on 3x9 pictures"):
+def test_an_image_too_small_for_its_poolings_is_refused() -> None:
+    with pytest.raises(BackboneError, match="cannot work on 3x9 images"):
         load_backbone("simple_cnn", None, size=(3, 9))
 
 
@@ -50,7 +50,7 @@ def test_it_says_that_it_has_no_pretrained_weights() -> None:
         load_backbone("simple_cnn")
 
 
-def test_it_learns_to_tell_two_pictures_apart() -> None:
+def test_it_learns_to_tell_two_images_apart() -> None:
     torch.manual_seed(0)
     backbone = load_backbone("simple_cnn", None)
     head = torch.nn.Linear(128, 2)

@@ -149,7 +149,7 @@ def test_without_a_size_the_architectures_own_is_used(check_features: Check) -> 
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("vit_tiny_patch16_224", 100, "it cuts pictures into whole 16x16 patches"),
+        ("vit_tiny_patch16_224", 100, "it cuts images into whole 16x16 patches"),
         ("maxvit_pico_rw_256", 100, "must be divisible"),
         ("convnext_atto", 16, "Kernel size"),
         ("densenet121", 20, "too small"),
@@ -195,7 +195,7 @@ def test_an_error_of_the_constructor_is_not_taken_for_a_size(
         load_backbone("timm/test_resnet", None, size=64)
 
 
-# ---- how pictures are prepared ----
+# ---- how images are prepared ----
 
 
 def test_preprocessing_is_what_timm_says() -> None:
@@ -206,7 +206,7 @@ def test_preprocessing_is_what_timm_says() -> None:
     assert config.resize == "crop"
 
 
-def test_squashed_pictures_are_stretched() -> None:
+def test_squashed_images_are_stretched() -> None:
     backbone = load_backbone("timm/resnet50_clip.openai", None, size=64)
     said = timm.get_pretrained_cfg("resnet50_clip.openai")
     expected = "stretch" if said.crop_mode == "squash" else "crop"
@@ -255,15 +255,15 @@ def test_position_embeddings_are_resampled_to_another_size(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
-def test_a_files_stem_serves_grey_pictures_as_it_served_rgb(tmp_path: Path, name: str) -> None:
+def test_a_files_stem_serves_gray_images_as_it_served_rgb(tmp_path: Path, name: str) -> None:
     path = file_of(name, tmp_path)
     rgb = load_backbone(f"timm/{name}", path).eval()
-    grey = load_backbone(f"timm/{name}", path, in_channels=1).eval()
-    assert len(grey.info.preprocess.mean) == 1
+    gray = load_backbone(f"timm/{name}", path, in_channels=1).eval()
+    assert len(gray.info.preprocess.mean) == 1
     images = torch.rand(2, 1, *rgb.info.preprocess.size)
     with torch.no_grad():
         expected = rgb(images.expand(-1, 3, -1, -1)).pooled
-        torch.testing.assert_close(grey(images).pooled, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(gray(images).pooled, expected, atol=1e-4, rtol=1e-4)
 
 
 # ---- published weights ----

@@ -165,7 +165,7 @@ def test_a_copy_with_folded_batch_norms_gives_the_same_features() -> None:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "vit_b_32"])
-def test_the_backbone_can_be_traced_for_export_with_any_number_of_pictures(name: str) -> None:
+def test_the_backbone_can_be_traced_for_export_with_any_number_of_images(name: str) -> None:
     backbone = built(name).eval()
     images = torch.randn(2, 3, 64, 64)
     dynamic = {0: torch.export.Dim.DYNAMIC}
@@ -202,24 +202,24 @@ def test_a_size_that_the_architecture_cannot_take_is_refused_in_words(
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf"])
-def test_grey_pictures_give_what_they_gave_as_rgb(name: str, tmp_path: Path) -> None:
+def test_gray_images_give_what_they_gave_as_rgb(name: str, tmp_path: Path) -> None:
     torch.save(original(name).state_dict(), tmp_path / "w.pth")
     size = FAMILIES[name]
-    rgb, grey = (
+    rgb, gray = (
         load_backbone(f"torchvision/{name}", tmp_path / "w.pth", in_channels=c, size=size).eval()
         for c in (3, 1)
     )
     images = torch.rand(2, 1, size, size)
     with torch.no_grad():
         expected = rgb(images.expand(-1, 3, -1, -1)).pooled
-        torch.testing.assert_close(grey(images).pooled, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(gray(images).pooled, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_four_channels_are_taken(check_features: Check) -> None:
     check_features(load_backbone("torchvision/mobilenet_v2", None, in_channels=4, size=32))
 
 
-# ---- how pictures are prepared ----
+# ---- how images are prepared ----
 
 
 def test_preprocessing_is_that_of_the_published_weights() -> None:
@@ -228,7 +228,7 @@ def test_preprocessing_is_that_of_the_published_weights() -> None:
     assert config.mean == (0.485, 0.456, 0.406)
 
 
-def test_networks_that_torchvision_renormalises_inside_get_the_range_they_expect() -> None:
+def test_networks_that_torchvision_renormalizes_inside_get_the_range_they_expect() -> None:
     assert built("googlenet").info.preprocess.mean == (0.5, 0.5, 0.5)
     assert built("inception_v3").info.preprocess.std == (0.5, 0.5, 0.5)
 

@@ -22,10 +22,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_folder(tmp_path: Path) -> WriteFolder:
-    """Write pictures as "train/cat": 3 says, and give the root."""
+    """Write images as "train/cat": 3 says, and give the root."""
 
     def write(counts: Mapping[str, int]) -> Path:
-        root = tmp_path / "pictures"
+        root = tmp_path / "images"
         generator = np.random.default_rng(0)
         for folder, count in counts.items():
             (root / folder).mkdir(parents=True)
@@ -39,7 +39,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
 
 @pytest.fixture
 def write_table(tmp_path: Path) -> Callable[..., Path]:
-    """Write a CSV of the given lines; its pictures need not exist, since reading decodes none."""
+    """Write a CSV of the given lines; its images need not exist, since reading decodes none."""
 
     def write(*lines: str, name: str = "table.csv") -> Path:
         path = tmp_path / name

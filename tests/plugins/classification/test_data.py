@@ -12,19 +12,19 @@ from visiongraft.data.check import drop_unreadable
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.plugins.classification.data import (
-    LabelledSamples,
+    LabeledSamples,
     check_trainable,
     ids_of,
-    read_labelled,
+    read_labeled,
     read_splits,
 )
 
-PICTURE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
-def pictures(targets: Sequence[Any]) -> list[tuple[Any, Any]]:
+def images(targets: Sequence[Any]) -> list[tuple[Any, Any]]:
     """A list of (image, target) is a map-style dataset."""
-    return [(PICTURE, target) for target in targets]
+    return [(IMAGE, target) for target in targets]
 
 
 def names_in(samples: Any) -> list[tuple[str, ...]]:
@@ -43,24 +43,24 @@ def test_single_label_targets_are_class_ids(write_folder: Any) -> None:
 
 def test_all_parts_share_one_label_map(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/b": 2, "train/c": 2, "val/a": 1, "val/c": 1}))
-    assert isinstance(splits.train, LabelledSamples)
-    assert isinstance(splits.validation, LabelledSamples)
+    assert isinstance(splits.train, LabeledSamples)
+    assert isinstance(splits.validation, LabeledSamples)
     assert splits.train.labels == splits.validation.labels == ("a", "b", "c")
     assert names_in(splits.validation) == [("a",), ("c",)]
 
 
-def test_a_label_outside_the_fixed_map_is_named_with_its_picture(write_folder: Any) -> None:
+def test_a_label_outside_the_fixed_map_is_named_with_its_image(write_folder: Any) -> None:
     with pytest.raises(DataError, match=r"cat/000.png: label 'cat' is not in the label map"):
         read_splits(write_folder({"cat": 2, "dog": 2}), labels=("cats", "dog"))
 
 
 def test_one_label_each_is_single_label_even_as_marks() -> None:
     marks = [np.eye(3, dtype=int)[i] for i in (0, 1, 2, 0, 1, 2)]
-    assert read_splits(pictures(marks)).facts["multi_label"] is False
+    assert read_splits(images(marks)).facts["multi_label"] is False
 
 
-def test_a_picture_without_label_makes_the_data_multi_label() -> None:
-    splits = read_splits(pictures([["a"], ["b"], ["a"], ["b"], []]))
+def test_an_image_without_label_makes_the_data_multi_label() -> None:
+    splits = read_splits(images([["a"], ["b"], ["a"], ["b"], []]))
     assert splits.facts["multi_label"] is True
 
 
@@ -69,10 +69,10 @@ def test_single_label_data_can_be_read_as_multi_label(write_folder: Any) -> None
     assert splits.train.target(0) == (0,)
 
 
-def test_a_subset_keeps_label_map_names_and_pictures(write_folder: Any) -> None:
+def test_a_subset_keeps_label_map_names_and_images(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/a": 2, "train/b": 2, "val/a": 1}))
     part = splits.train.subset([3, 0])
-    assert isinstance(part, LabelledSamples)
+    assert isinstance(part, LabeledSamples)
     assert part.labels == ("a", "b")
     assert (len(part), part.target(0), part.target(1)) == (2, 1, 0)
     assert part.name(0) == splits.train.name(3)
@@ -80,12 +80,12 @@ def test_a_subset_keeps_label_map_names_and_pictures(write_folder: Any) -> None:
     assert np.array_equal(part.load(0), splits.train.load(3))
 
 
-def test_dropping_unreadable_pictures_keeps_the_label_map(write_folder: Any) -> None:
+def test_dropping_unreadable_images_keeps_the_label_map(write_folder: Any) -> None:
     root = write_folder({"train/a": 120, "train/b": 120, "val/a": 1})
     (root / "train/a/000.png").write_bytes(b"")
     readable, dropped = drop_unreadable(read_splits(root).train)
     assert dropped == 1
-    assert isinstance(readable, LabelledSamples)
+    assert isinstance(readable, LabeledSamples)
     assert readable.counts() == (119, 120)
 
 
@@ -101,7 +101,7 @@ def test_every_label_is_held_out_by_its_share(write_folder: Any) -> None:
     assert splits.validation.counts() == (2, 4)  # type: ignore[attr-defined]
     assert splits.train.counts() == (8, 16)  # type: ignore[attr-defined]
     assert splits.facts["validation from"] == (
-        "20% of the training pictures, stratified by label, seed 0"
+        "20% of the training images, stratified by label, seed 0"
     )
 
 
@@ -123,7 +123,7 @@ def test_the_test_part_is_left_alone(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/a": 5, "train/b": 5, "test/a": 3}))
     assert len(splits.train) + len(splits.validation) == 10
     assert not any("/test/" in name for name in held_out_names(splits))
-    assert splits.facts["test pictures, not used"] == 3
+    assert splits.facts["test images, not used"] == 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -131,13 +131,13 @@ def test_the_test_part_is_left_alone(write_folder: Any) -> None:
     st.lists(st.sets(st.sampled_from("abcd"), max_size=3), min_size=4, max_size=40),
     st.integers(0, 3),
 )
-def test_a_multi_label_split_loses_no_picture_and_no_label_from_training(
+def test_a_multi_label_split_loses_no_image_and_no_label_from_training(
     targets: list[set[str]], seed: int
 ) -> None:
     counted = {n: sum(n in t for t in targets) for n in "abcd"}
     if not any(0 < c < len(targets) for c in counted.values()):
         return
-    data = pictures([sorted(t) for t in targets])
+    data = images([sorted(t) for t in targets])
     try:
         splits = read_splits(data, multi_label=True, seed=seed)
     except DataError as error:
@@ -151,21 +151,21 @@ def test_a_multi_label_split_loses_no_picture_and_no_label_from_training(
     assert learned == {n for n, c in counted.items() if c}
 
 
-def test_a_label_that_no_picture_is_held_out_for_stays_in_training() -> None:
-    # "d" always comes with labels that are as rare, and all its pictures would be held out.
-    splits = read_splits(pictures([["a", "b"], ["c"], ["a", "c", "d"], ["a", "b", "d"]]))
+def test_a_label_that_no_image_is_held_out_for_stays_in_training() -> None:
+    # "d" always comes with labels that are as rare, and all its images would be held out.
+    splits = read_splits(images([["a", "b"], ["c"], ["a", "c", "d"], ["a", "b", "d"]]))
     assert {n for names in names_in(splits.train) for n in names} == set("abcd")
 
 
 def test_a_rare_label_beside_a_common_one_is_held_out_too() -> None:
     targets = [["common"]] * 40 + [["common", "rare"]] * 4
-    splits = read_splits(pictures(targets), validation=0.25)
+    splits = read_splits(images(targets), validation=0.25)
     assert splits.validation.counts() == (11, 1)  # type: ignore[attr-defined]
 
 
-def test_labels_with_one_picture_each_cannot_be_split() -> None:
+def test_labels_with_one_image_each_cannot_be_split() -> None:
     with pytest.raises(DataError, match="none can be held out"):
-        read_splits(pictures(["a", "b", "c"]))
+        read_splits(images(["a", "b", "c"]))
 
 
 def test_an_impossible_share_is_refused(write_folder: Any) -> None:
@@ -176,11 +176,11 @@ def test_an_impossible_share_is_refused(write_folder: Any) -> None:
 # ---- facts and warnings ----
 
 
-def test_facts_count_pictures_by_label_and_part(write_folder: Any) -> None:
+def test_facts_count_images_by_label_and_part(write_folder: Any) -> None:
     facts = read_splits(write_folder({"train/a": 6, "train/b": 5, "val/a": 2})).facts
     assert facts["labels"] == 2
-    assert facts["training pictures by label"] == {"a": 6, "b": 5}
-    assert facts["validation pictures by label"] == {"a": 2, "b": 0}
+    assert facts["training images by label"] == {"a": 6, "b": 5}
+    assert facts["validation images by label"] == {"a": 2, "b": 0}
 
 
 def test_clean_data_give_no_warning(write_folder: Any) -> None:
@@ -193,19 +193,19 @@ def test_clean_data_give_no_warning(write_folder: Any) -> None:
         ({"train/a": 9, "train/b": 9, "train/c": 0, "val/a": 1, "val/b": 1}, "'c'"),
         (
             {"train/a": 9, "train/b": 9, "val/a": 1, "val/b": 1, "val/c": 1},
-            "labels only in validation, which cannot be learnt: c",
+            "labels only in validation, which cannot be learned: c",
         ),
         (
             {"train/a": 9, "train/b": 9, "val/a": 1},
-            "labels without validation pictures, not measured: b",
+            "labels without validation images, not measured: b",
         ),
         (
             {"train/a": 9, "train/b": 3, "val/a": 1, "val/b": 1},
-            "labels with fewer than 5 training pictures: b (3)",
+            "labels with fewer than 5 training images: b (3)",
         ),
         (
             {"train/a": 90, "train/b": 9, "val/a": 1, "val/b": 1},
-            "label 'a' has 90 training pictures and 'b' has 9; the option class_weights='balanced'",
+            "label 'a' has 90 training images and 'b' has 9; the option class_weights='balanced'",
         ),
     ],
     ids=["empty", "only in validation", "not in validation", "tiny", "imbalanced"],
@@ -220,7 +220,7 @@ def test_odd_labels_are_told_in_one_line(
 
 def test_fixed_labels_that_the_data_lack_are_told(write_folder: Any) -> None:
     warnings = read_splits(write_folder({"a": 9, "b": 9}), labels=("a", "b", "c")).warnings
-    assert warnings == ("labels without any picture: c",)
+    assert warnings == ("labels without any image: c",)
 
 
 def test_long_lists_of_labels_are_cut(write_folder: Any) -> None:
@@ -230,24 +230,24 @@ def test_long_lists_of_labels_are_cut(write_folder: Any) -> None:
 
 
 def test_one_label_alone_is_an_error(write_folder: Any) -> None:
-    with pytest.raises(DataError, match="all training pictures have the label 'a'; add"):
+    with pytest.raises(DataError, match="all training images have the label 'a'; add"):
         read_splits(write_folder({"train/a": 3, "val/a": 1, "val/b": 1}))
 
 
 def test_multi_label_data_that_are_all_alike_are_an_error() -> None:
     with pytest.raises(DataError, match="nothing to learn"):
-        read_splits(pictures([["a", "b"]] * 6), multi_label=True)
+        read_splits(images([["a", "b"]] * 6), multi_label=True)
 
 
-def test_one_label_that_only_some_pictures_have_is_enough_for_multi_label() -> None:
-    splits = read_splits(pictures([["a"], []] * 4))
+def test_one_label_that_only_some_images_have_is_enough_for_multi_label() -> None:
+    splits = read_splits(images([["a"], []] * 4))
     check_trainable(splits.train)  # type: ignore[arg-type]
     assert splits.train.labels == ("a",)  # type: ignore[attr-defined]
 
 
 def test_data_without_training_part_are_refused(write_folder: Any) -> None:
     root = write_folder({"val/a": 1, "val/b": 1, "test/a": 1})
-    with pytest.raises(DataError, match="no training pictures, only validation and test"):
+    with pytest.raises(DataError, match="no training images, only validation and test"):
         read_splits(root)
 
 
@@ -255,7 +255,7 @@ def test_data_without_training_part_are_refused(write_folder: Any) -> None:
 
 
 def test_evaluation_maps_names_by_the_trained_label_map(write_folder: Any) -> None:
-    samples = read_labelled(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
+    samples = read_labeled(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
     assert samples.targets == (2, 1)
     assert samples.labels == ("zebra", "dog", "ape")
 
@@ -272,15 +272,15 @@ def test_evaluation_maps_names_by_the_trained_label_map(write_folder: Any) -> No
 def test_evaluation_takes_the_test_part_else_the_validation_part(
     write_folder: Any, parts: tuple[str, ...], chosen: str
 ) -> None:
-    samples = read_labelled(write_folder({f"{p}/a": 1 for p in parts}), ("a", "b"), False)
+    samples = read_labeled(write_folder({f"{p}/a": 1 for p in parts}), ("a", "b"), False)
     assert len(samples) == 1
     assert f"/{chosen}/" in samples.name(0)
 
 
 def test_evaluation_names_an_unknown_label(write_folder: Any) -> None:
     with pytest.raises(DataError, match="label 'dgo' is not in the label map; did you mean 'dog'"):
-        read_labelled(write_folder({"dgo": 1}), ("cat", "dog"), False)
+        read_labeled(write_folder({"dgo": 1}), ("cat", "dog"), False)
 
 
 def test_evaluation_on_one_label_alone_is_fine(write_folder: Any) -> None:
-    assert read_labelled(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)
+    assert read_labeled(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)

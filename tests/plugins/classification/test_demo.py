@@ -1,4 +1,4 @@
-"""The demo's real flow on very few small pictures."""
+"""The demo's real flow on very few small images."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from visiongraft.plugins.classification import demo
 FILES = [
     "curve.png",
     "fine-tuned",
-    "pictures.csv",
+    "images.csv",
     "predictions.png",
     "probe",
     "report.json",
     "textile.onnx",
     "textile.onnx.certificate.json",
 ]
-PICTURES = {"train": 10, "val": 3, "test": 4}
+IMAGES = {"train": 10, "val": 3, "test": 4}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """The whole demo, run once; tests that change the folder take a copy."""
     out = tmp_path_factory.mktemp("demo") / "made" / "here"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "PICTURES", PICTURES)
+        patch.setattr(demo, "IMAGES", IMAGES)
         patch.setattr(demo, "COMMON", {**demo.COMMON, "size": 64, "workers": 0, "device": "cpu"})
         patch.setattr(demo, "PROBE", {**demo.PROBE, "epochs": 2})
         fine_tuning = {"schedule": "milestones(at={1: 'stage4'})", "epochs": 3}
@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 @pytest.fixture
 def stopped_after_the_table(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Run the demo into a folder; it ends where training refuses its batch size."""
-    monkeypatch.setattr(demo, "PICTURES", PICTURES)
+    monkeypatch.setattr(demo, "IMAGES", IMAGES)
     monkeypatch.setattr(demo, "COMMON", {**demo.COMMON, "batch_size": 0})
 
     def run(out: Path) -> None:
@@ -64,7 +64,7 @@ def stopped_after_the_table(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path],
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "pictures.csv", newline="", encoding="utf-8") as file:
+    with open(folder / "images.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -84,8 +84,8 @@ def test_the_demo_writes_what_it_names_and_nothing_else(finished: Any) -> None:
 @pytest.mark.slow
 def test_the_report_holds_what_was_measured(finished: Any) -> None:
     out, report = finished
-    table = out / "pictures.csv"
-    assert report["pictures"] == {"train": 30, "val": 9, "test": 12}
+    table = out / "images.csv"
+    assert report["images"] == {"train": 30, "val": 9, "test": 12}
     for run, name in [("probe", "linear_probe"), ("fine-tuned", "fine_tuned")]:
         model = visiongraft.load(out / run)
         assert model.evaluate(table)["accuracy"] == report[f"accuracy_{name}"]
@@ -99,9 +99,9 @@ def test_the_report_holds_what_was_measured(finished: Any) -> None:
 @pytest.mark.slow
 def test_the_accuracy_of_the_file_is_that_of_its_own_predictions(finished: Any) -> None:
     out, report = finished
-    held_out = [row for row in rows_of(out) if row["split"] == "test"]
-    predicted = Predictor(out / "textile.onnx").predict([row["path"] for row in held_out])
-    right = [p.label == row["label"] for p, row in zip(predicted, held_out, strict=True)]
+    validation = [row for row in rows_of(out) if row["split"] == "test"]
+    predicted = Predictor(out / "textile.onnx").predict([row["path"] for row in validation])
+    right = [p.label == row["label"] for p, row in zip(predicted, validation, strict=True)]
     assert report["accuracy_onnx"] == np.mean(right)
     assert len(right) == 12
 
@@ -110,7 +110,7 @@ def test_the_accuracy_of_the_file_is_that_of_its_own_predictions(finished: Any) 
 def test_the_summary_is_for_people(finished: Any) -> None:
     _, report = finished
     first, probe, tuned, onnx, _, took = report["summary"]
-    assert first == "accuracy on 12 held-out pictures:"
+    assert first == "accuracy on 12 held-out images:"
     assert f"{report['accuracy_linear_probe']:.3f}" in probe
     assert f"{report['accuracy_fine_tuned']:.3f}" in tuned
     assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed decisions" in onnx
@@ -119,9 +119,9 @@ def test_the_summary_is_for_people(finished: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve.png", "predictions.png"])
-def test_the_pictures_show_something(finished: Any, name: str) -> None:
-    with Image.open(finished[0] / name) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+def test_the_images_show_something(finished: Any, name: str) -> None:
+    with Image.open(finished[0] / name) as image:
+        pixels = np.asarray(image.convert("RGB"))
     assert min(pixels.shape[:2]) > 200
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
 
@@ -138,7 +138,7 @@ def test_fine_tuning_starts_with_the_head_and_the_probe_is_replayed(finished: An
     assert [r["trainable"] for r in runs["fine-tuned"]] == ["head", "stage4", "stage4"]
 
 
-# ---- which pictures ----
+# ---- which images ----
 
 
 def test_the_installed_demo_is_this_one() -> None:
@@ -146,19 +146,19 @@ def test_the_installed_demo_is_this_one() -> None:
     assert point.load() is demo.run
 
 
-def test_each_label_is_divided_as_said_and_no_picture_is_in_two_parts(
+def test_each_label_is_divided_as_said_and_no_image_is_in_two_parts(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
     rows = rows_of(tmp_path)
     counts = Counter((row["label"], row["split"]) for row in rows)
-    assert counts == {(label, part): n for label in demo.LABELS for part, n in PICTURES.items()}
+    assert counts == {(label, part): n for label in demo.LABELS for part, n in IMAGES.items()}
     assert len({row["path"] for row in rows}) == len(rows)
     assert all(Path(row["path"]).is_file() for row in rows)
     assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
 
 
-def test_the_pictures_of_a_label_are_evenly_spaced(
+def test_the_images_of_a_label_are_evenly_spaced(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
@@ -169,11 +169,11 @@ def test_the_pictures_of_a_label_are_evenly_spaced(
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_there_are_pictures_enough_for_the_real_demo(tmp_path: Path) -> None:
-    held_out = demo._write_manifest(tmp_path / "pictures.csv", demo._find_pictures())
+def test_there_are_images_enough_for_the_real_demo(tmp_path: Path) -> None:
+    validation = demo._write_manifest(tmp_path / "images.csv", demo._find_images())
     rows = rows_of(tmp_path)
     assert len({row["path"] for row in rows}) == len(rows) == 3 * (180 + 40 + 100)
-    assert [(Path(r["path"]), r["label"]) for r in rows if r["split"] == "test"] == held_out
+    assert [(Path(r["path"]), r["label"]) for r in rows if r["split"] == "test"] == validation
 
 
 COUNTS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 60), min_size=1)
@@ -189,17 +189,17 @@ def test_parts_alternate_in_proportion(counts: dict[str, int]) -> None:
             assert abs(parts[:cut].count(part) - due) <= len(counts)
 
 
-def test_the_same_pictures_are_chosen_each_time(
+def test_the_same_images_are_chosen_each_time(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     tables = []
     for _ in range(2):
         stopped_after_the_table(tmp_path / "demo")
-        tables.append((tmp_path / "demo" / "pictures.csv").read_bytes())
+        tables.append((tmp_path / "demo" / "images.csv").read_bytes())
     assert tables[0] == tables[1]
 
 
-def test_without_the_pictures_the_demo_says_what_to_install(
+def test_without_the_images_the_demo_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "conformal_clip_data", None)
@@ -216,7 +216,7 @@ def test_an_empty_folder_is_used(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images.csv"]
 
 
 @pytest.mark.slow
@@ -226,8 +226,8 @@ def test_an_earlier_demo_is_replaced(
     out = tmp_path / "demo"
     shutil.copytree(finished[0], out)
     stopped_after_the_table(out)
-    assert [path.name for path in out.iterdir()] == ["pictures.csv"]
-    assert len(rows_of(out)) == 3 * sum(PICTURES.values())
+    assert [path.name for path in out.iterdir()] == ["images.csv"]
+    assert len(rows_of(out)) == 3 * sum(IMAGES.values())
 
 
 def test_a_demo_that_was_stopped_is_replaced(
@@ -237,7 +237,7 @@ def test_a_demo_that_was_stopped_is_replaced(
     (tmp_path / "probe").mkdir()
     (tmp_path / "probe" / "run.log").touch()
     stopped_after_the_table(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images.csv"]
 
 
 OWN_TABLE = "path,label,split\na.png,cat,train\nb.png,dog,test\n"
@@ -247,10 +247,10 @@ OWN_TABLE = "path,label,split\na.png,cat,train\nb.png,dog,test\n"
     "files",
     [
         {"thesis.txt": "years of work"},
-        {"pictures.csv": OWN_TABLE},
-        {"pictures.csv": OWN_TABLE, "report.json": "{}"},
-        {"pictures.csv": ""},
-        {"pictures.csv": "\xff\xfe\xff"},
+        {"images.csv": OWN_TABLE},
+        {"images.csv": OWN_TABLE, "report.json": "{}"},
+        {"images.csv": ""},
+        {"images.csv": "\xff\xfe\xff"},
         {"report.json": "{}"},
         {"probe/thesis.txt": "years of work"},
     ],

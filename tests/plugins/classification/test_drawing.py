@@ -25,9 +25,9 @@ def classified(label: str, score: float = 0.93) -> Classified:
     return Classified(label, score, {label: score, "rest": 1 - score})
 
 
-def below(drawn: Image.Image, picture: Image.Image) -> Any:
-    """The caption: all rows below the picture, uint8 (h, w, 3)."""
-    return np.asarray(drawn)[picture.height :]
+def below(drawn: Image.Image, image: Image.Image) -> Any:
+    """The caption: all rows below the image, uint8 (h, w, 3)."""
+    return np.asarray(drawn)[image.height :]
 
 
 # ---- the text ----
@@ -46,10 +46,10 @@ def test_no_label_is_said_too() -> None:
     assert caption(MultiClassified((), {"cat": 0.1})) == "no label"
 
 
-# ---- the picture ----
+# ---- the image ----
 
 
-def test_the_picture_stands_above_the_caption_unchanged() -> None:
+def test_the_image_stands_above_the_caption_unchanged() -> None:
     drawn = draw_caption(CAT, classified("cat"))
     assert drawn.mode == "RGB"
     assert drawn.width == CAT.width
@@ -62,14 +62,14 @@ def test_the_caption_is_light_on_black() -> None:
     assert np.median(text) == 0
 
 
-def test_the_given_picture_is_not_drawn_on() -> None:
-    picture = CAT.copy()
-    draw_caption(picture, classified("cat"))
-    assert np.array_equal(np.asarray(picture), np.asarray(CAT))
+def test_the_given_image_is_not_drawn_on() -> None:
+    image = CAT.copy()
+    draw_caption(image, classified("cat"))
+    assert np.array_equal(np.asarray(image), np.asarray(CAT))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (20, 50), (159, 90)], ids=str)
-def test_small_pictures_are_enlarged_by_repeating_pixels(size: tuple[int, int]) -> None:
+def test_small_images_are_enlarged_by_repeating_pixels(size: tuple[int, int]) -> None:
     small = CAT.resize(size)
     factor = -(-SMALLEST_SIDE // max(size))
     drawn = np.asarray(draw_caption(small, classified("cat")))
@@ -80,7 +80,7 @@ def test_small_pictures_are_enlarged_by_repeating_pixels(size: tuple[int, int]) 
     assert np.array_equal(drawn[:rows, left : left + columns], wanted)
 
 
-def test_beside_a_narrow_picture_is_nothing() -> None:
+def test_beside_a_narrow_image_is_nothing() -> None:
     narrow = CAT.crop((0, 0, 60, 300))
     drawn = np.asarray(draw_caption(narrow, classified("cat")))
     assert drawn.shape[1] == SMALLEST_SIDE
@@ -90,11 +90,11 @@ def test_beside_a_narrow_picture_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
-def test_pictures_of_any_mode_are_drawn_in_colour(mode: str) -> None:
-    picture = CAT.convert(mode)
-    drawn = draw_caption(picture, classified("cat"))
+def test_images_of_any_mode_are_drawn_in_color(mode: str) -> None:
+    image = CAT.convert(mode)
+    drawn = draw_caption(image, classified("cat"))
     shown = np.asarray(drawn)[: CAT.height]
-    assert np.array_equal(shown, np.asarray(picture.convert("RGB")))
+    assert np.array_equal(shown, np.asarray(image.convert("RGB")))
 
 
 # ---- long and odd names ----
@@ -110,9 +110,9 @@ ODD = st.text(st.sampled_from(string.ascii_letters + string.digits + " -_,.|/\n\
 def test_whatever_the_names_are_the_text_stays_inside_the_caption(
     names: list[str], size: tuple[int, int]
 ) -> None:
-    picture = Image.new("RGB", size, (10, 200, 30))
+    image = Image.new("RGB", size, (10, 200, 30))
     many = MultiClassified(tuple(names), dict.fromkeys(names, 0.5))
-    drawn = draw_caption(picture, many)
+    drawn = draw_caption(image, many)
     factor = max(1, -(-SMALLEST_SIDE // max(size)))
     pixels = np.asarray(drawn)
     rows = size[1] * factor

@@ -37,9 +37,9 @@ def batch(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return logits, ids, marks
 
 
-def cross_entropy(logits: Any, shares: Any, smoothing: float, weights: Any) -> float:
+def cross_entropy(logits: Any, fractions: Any, smoothing: float, weights: Any) -> float:
     """Compute it from its definition, in float64."""
-    smooth = np.asarray(shares, np.float64) * (1 - smoothing) + smoothing / LABELS
+    smooth = np.asarray(fractions, np.float64) * (1 - smoothing) + smoothing / LABELS
     weights = np.asarray(weights) if len(weights) else np.ones(LABELS)
     logs = np.log(softmax(np.asarray(logits, np.float64), axis=1))
     return float(-(smooth * weights * logs).sum(axis=1).mean())
@@ -86,9 +86,9 @@ def test_mixed_targets_follow_the_same_definition(
     smoothing: float, weights: tuple[float, ...]
 ) -> None:
     logits, _, _ = batch(1, 30)
-    shares = torch.rand(30, LABELS).softmax(dim=1)
-    wanted = cross_entropy(logits, shares, smoothing, weights)
-    loss = CrossEntropy(smoothing, weights)(logits, shares)["cross_entropy"]
+    fractions = torch.rand(30, LABELS).softmax(dim=1)
+    wanted = cross_entropy(logits, fractions, smoothing, weights)
+    loss = CrossEntropy(smoothing, weights)(logits, fractions)["cross_entropy"]
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -97,9 +97,9 @@ def test_class_ids_and_whole_shares_are_the_same_target(
     smoothing: float, weights: tuple[float, ...]
 ) -> None:
     logits, ids, _ = batch(2, 30)
-    shares = torch.nn.functional.one_hot(ids, LABELS).float()
+    fractions = torch.nn.functional.one_hot(ids, LABELS).float()
     loss = CrossEntropy(smoothing, weights)
-    by_id, by_share = loss(logits, ids)["cross_entropy"], loss(logits, shares)["cross_entropy"]
+    by_id, by_share = loss(logits, ids)["cross_entropy"], loss(logits, fractions)["cross_entropy"]
     assert float(by_id) == pytest.approx(float(by_share), rel=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_binary_cross_entropy_follows_its_definition(
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
 
 
-# ---- a mean over the pictures ----
+# ---- a mean over the images ----
 
 
 @settings(max_examples=40, deadline=None)
@@ -153,7 +153,7 @@ def test_parts_of_a_batch_weighted_by_their_size_give_the_loss_and_gradients_of_
     assert torch.allclose(parts.grad, whole.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_mean_over_the_weights_would_not_be_a_mean_over_the_pictures() -> None:
+def test_a_mean_over_the_weights_would_not_be_a_mean_over_the_images() -> None:
     # The planted fault: what torch does by default, which the test above would not let pass.
     weights = (0.5, 2.0, 1.0, 3.0)
     logits, ids, _ = batch(0, 8)
@@ -200,17 +200,17 @@ def test_balanced_weights_are_sklearns(counts: list[int]) -> None:
 
 
 @given(COUNTS)
-def test_balanced_weights_have_the_mean_1_over_the_pictures(counts: list[int]) -> None:
+def test_balanced_weights_have_the_mean_1_over_the_images(counts: list[int]) -> None:
     weights = balanced_weights(counts)
     total = sum(w * c for w, c in zip(weights, counts, strict=True))
     assert total / sum(counts) == pytest.approx(1)
 
 
 @given(st.integers(1, 100).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
-def test_balanced_presence_counts_as_much_as_absence(pictures_and_count: tuple[int, int]) -> None:
-    pictures, count = pictures_and_count
-    (weight,) = balanced_positive_weights([count], pictures)
-    if 0 < count < pictures:
-        assert weight * count == pytest.approx(pictures - count)
+def test_balanced_presence_counts_as_much_as_absence(images_and_count: tuple[int, int]) -> None:
+    images, count = images_and_count
+    (weight,) = balanced_positive_weights([count], images)
+    if 0 < count < images:
+        assert weight * count == pytest.approx(images - count)
     else:
         assert weight == 1

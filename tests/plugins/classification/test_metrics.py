@@ -32,7 +32,7 @@ from visiongraft.plugins.classification.metrics import (
 Case = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]
 
 GENERATORS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
-PICTURES = st.integers(1, 40)
+IMAGES = st.integers(1, 40)
 
 
 def names(count: int) -> list[str]:
@@ -42,7 +42,7 @@ def names(count: int) -> list[str]:
 @st.composite
 def single_label(draw: st.DrawFn) -> Case:
     """Probabilities (N, C), decided ids (N,), true ids (N,); rounded ones hold equal values."""
-    generator, count, labels = draw(GENERATORS), draw(PICTURES), draw(st.integers(2, 8))
+    generator, count, labels = draw(GENERATORS), draw(IMAGES), draw(st.integers(2, 8))
     logits = generator.normal(size=(count, labels)) * draw(st.sampled_from([0.3, 1.0, 8.0]))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     probabilities = probabilities.round(draw(st.sampled_from([1, 2, 9]))).astype(np.float32)
@@ -53,11 +53,11 @@ def single_label(draw: st.DrawFn) -> Case:
 @st.composite
 def multi_label(draw: st.DrawFn) -> Case:
     """Probabilities, decisions and marks, each (N, C)."""
-    generator, count, labels = draw(GENERATORS), draw(PICTURES), draw(st.integers(1, 6))
+    generator, count, labels = draw(GENERATORS), draw(IMAGES), draw(st.integers(1, 6))
     probabilities = generator.uniform(size=(count, labels)) ** draw(st.sampled_from([0.2, 1, 4]))
     probabilities = probabilities.round(draw(st.sampled_from([1, 9]))).astype(np.float32)
-    share = generator.choice([0.0, 0.3, 1.0], size=labels)  # no picture, some, or every one
-    marks = (generator.uniform(size=(count, labels)) < share).astype(np.int64)
+    fraction = generator.choice([0.0, 0.3, 1.0], size=labels)  # no image, some, or every one
+    marks = (generator.uniform(size=(count, labels)) < fraction).astype(np.int64)
     return probabilities, (probabilities >= 0.5).astype(np.int64), marks
 
 
@@ -126,7 +126,7 @@ def numbers(value: Any) -> Iterator[Any]:
             yield inner
 
 
-# ---- one label per picture, against references ----
+# ---- one label per image, against references ----
 
 
 @settings(max_examples=60, deadline=None)
@@ -159,7 +159,7 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
         assert all(map(same, per_label(results, name), reference))
     assert same(results["macro_f1"], mean_of_known(f1))
     assert (
-        per_label(results, "pictures")
+        per_label(results, "images")
         == np.bincount(targets, minlength=probabilities.shape[1]).tolist()
     )
 
@@ -175,7 +175,7 @@ def test_average_precision_of_a_single_label_is_sklearns(case: Case) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(GENERATORS, PICTURES, st.integers(2, 8), st.sampled_from([0.1, 1.0]))
+@given(GENERATORS, IMAGES, st.integers(2, 8), st.sampled_from([0.1, 1.0]))
 def test_calibration_error_follows_its_definition(
     generator: np.random.Generator, count: int, labels: int, evenness: float
 ) -> None:
@@ -187,14 +187,14 @@ def test_calibration_error_follows_its_definition(
     assert measure_single(case)["calibration_error"] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_four_pictures_at_90_percent_of_which_one_is_wrong_are_15_percent_off() -> None:
+def test_four_images_at_90_percent_of_which_one_is_wrong_are_15_percent_off() -> None:
     probabilities = np.tile(np.float32([0.9, 0.1]), (4, 1))
     case = probabilities, np.zeros(4, np.int64), np.array([0, 0, 0, 1])
     assert measure_single(case)["calibration_error"] == pytest.approx(0.15)
 
 
 @settings(max_examples=60, deadline=None)
-@given(GENERATORS, PICTURES, st.integers(2, 9))
+@given(GENERATORS, IMAGES, st.integers(2, 9))
 def test_top5_accuracy_counts_labels_among_the_five_most_probable(
     generator: np.random.Generator, count: int, labels: int
 ) -> None:
@@ -216,7 +216,7 @@ def test_the_confusion_matrix_of_very_many_labels_is_left_out(count: int) -> Non
     assert len(results["per_label"]) == count
 
 
-# ---- any number of labels per picture, against references ----
+# ---- any number of labels per image, against references ----
 
 
 @settings(max_examples=60, deadline=None)
@@ -243,7 +243,7 @@ def test_decisions_on_many_labels_are_measured_as_sklearn_does(case: Case) -> No
     }
     for name, reference in wanted.items():
         assert all(map(same, per_label(results, name), reference))
-    assert per_label(results, "pictures") == marks.sum(axis=0).tolist()
+    assert per_label(results, "images") == marks.sum(axis=0).tolist()
     assert same(results["macro_f1"], mean_of_known(wanted["f1"]))
     micro = f1_score(marks.flatten(), decided.flatten(), zero_division=np.nan)
     assert same(results["micro_f1"], micro)
@@ -274,7 +274,7 @@ def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     results.pop("confusion_matrix", None)
     for values in results["per_label"].values():
-        assert values.pop("pictures") >= 0
+        assert values.pop("images") >= 0
     assert all(value is None or 0 <= value <= 1 for value in numbers(results))
 
 
@@ -286,7 +286,7 @@ def test_perfect_predictions_are_perfect(either: Any) -> None:
     results = measure((sure.astype(np.float32), targets, targets))
     results.pop("confusion_matrix", None)
     for values in results["per_label"].values():
-        values.pop("pictures")
+        values.pop("images")
     assert results.pop("calibration_error", 0.0) == 0
     if not sure.any():
         assert results.pop("mean_average_precision") == 0  # there is nothing to find
@@ -325,7 +325,7 @@ def test_without_any_mark_or_decision_the_means_are_unknown_and_the_headline_is_
     assert results["exact_match"] == 1
 
 
-def test_a_single_label_that_pictures_have_or_not_is_measured() -> None:
+def test_a_single_label_that_images_have_or_not_is_measured() -> None:
     probabilities = np.array([[0.9], [0.4], [0.2]], np.float32)
     results = measure_multi((probabilities, np.array([[1], [0], [0]]), np.array([[1], [1], [0]])))
     assert results["mean_average_precision"] == 1
@@ -335,7 +335,7 @@ def test_a_single_label_that_pictures_have_or_not_is_measured() -> None:
 
 @pytest.mark.parametrize("kind", [SingleLabelMetrics, MultiLabelMetrics])
 def test_nothing_to_measure_is_an_error(kind: type[ClassificationMetrics]) -> None:
-    with pytest.raises(DataError, match="no pictures to measure"):
+    with pytest.raises(DataError, match="no images to measure"):
         kind(names(3)).compute()
 
 
@@ -369,4 +369,4 @@ def test_results_of_each_label_go_by_its_name() -> None:
     case = np.eye(2, dtype=np.float32), np.array([0, 1]), np.array([0, 0])
     results = measured(metrics, case)
     assert list(results["per_label"]) == ["zebra", "ant"]
-    assert results["per_label"]["zebra"]["pictures"] == 2
+    assert results["per_label"]["zebra"]["images"] == 2

@@ -24,7 +24,7 @@ MULTI = {"labels": LABELS, "multi_label": True}
 ROWS = np.array([[0.25, 0.75, 0.0], [0.5, 0.0, 0.5]], np.float32)
 
 
-def test_a_picture_gets_its_label_score_and_all_probabilities() -> None:
+def test_an_image_gets_its_label_score_and_all_probabilities() -> None:
     first, second = predictions({"probabilities": ROWS, "labels": np.array([1, 0])}, SINGLE)
     assert first == Classified("dog", 0.75, {"cat": 0.25, "dog": 0.75, "eel": 0.0})
     assert second == Classified("cat", 0.5, {"cat": 0.5, "dog": 0.0, "eel": 0.5})
@@ -43,7 +43,7 @@ def test_labels_of_equal_probability_keep_the_order_of_the_label_map() -> None:
     assert predictions(arrays, MULTI)[0].labels == ("cat", "dog", "eel")
 
 
-def test_no_pictures_give_no_predictions() -> None:
+def test_no_images_give_no_predictions() -> None:
     none: dict[str, Any] = {"probabilities": np.zeros((0, 3)), "labels": np.zeros(0, np.int64)}
     assert predictions(none, SINGLE) == []
     assert predictions({**none, "labels": np.zeros((0, 3), np.int64)}, MULTI) == []
@@ -87,7 +87,7 @@ def test_predictions_are_json_values_that_hold_the_arrays(
     ],
     ids=[
         "a name too many",
-        "a picture too few",
+        "an image too few",
         "a dimension too many",
         "no batch",
         "a number",

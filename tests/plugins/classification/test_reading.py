@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 
 from visiongraft import fit, load
 from visiongraft.data.decode import decode_bytes
-from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
 from visiongraft.hookspecs import hookimpl
@@ -21,10 +21,10 @@ from visiongraft.plugins.classification.reading import find_source
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.registry.manager import PluginManager, using
 
-PICTURE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
-class Pictures:
+class Images:
     """A map-style dataset; ``classes`` only if given."""
 
     def __init__(self, targets: Any, classes: Any = None) -> None:
@@ -36,7 +36,7 @@ class Pictures:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return PICTURE, self.targets[index]
+        return IMAGE, self.targets[index]
 
 
 def labels_of(data: Any, labels: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -63,7 +63,7 @@ def test_parts_of_a_folder_are_kept_apart(write_folder: Any) -> None:
     }
 
 
-def test_a_part_without_pictures_is_no_part(write_folder: Any) -> None:
+def test_a_part_without_images_is_no_part(write_folder: Any) -> None:
     source = find_source(write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 0}))
     assert list(source.parts) == ["train"]
 
@@ -86,18 +86,18 @@ def test_the_second_of_a_pair_prefers_its_own_validation_part(write_folder: Any)
 
 
 def test_class_ids_in_the_second_of_a_pair_take_the_names_of_the_first() -> None:
-    source = find_source((Pictures([0, 1], ["cat", "dog"]), Pictures([1])))
+    source = find_source((Images([0, 1], ["cat", "dog"]), Images([1])))
     assert list(source.parts["validation"].labels) == [("dog",)]
 
 
 def test_class_ids_that_only_the_second_of_a_pair_has_are_sorted_in() -> None:
-    source = find_source((Pictures([0, 10]), Pictures([2])))
+    source = find_source((Images([0, 10]), Images([2])))
     assert source.names == ("0", "2", "10")
 
 
-def test_a_pair_without_training_pictures_is_refused(write_folder: Any) -> None:
+def test_a_pair_without_training_images_is_refused(write_folder: Any) -> None:
     root = write_folder({"a/val/cat": 1, "a/test/cat": 1, "b/cat": 1})
-    with pytest.raises(DataError, match="no training pictures"):
+    with pytest.raises(DataError, match="no training images"):
         find_source((root / "a", root / "b"))
 
 
@@ -115,60 +115,60 @@ def test_three_sets_are_no_pair() -> None:
     ids=["int", "tensors", "numpy", "one tensor"],
 )
 def test_class_ids_of_any_kind_take_the_dataset_class_names(targets: Any) -> None:
-    assert labels_of(Pictures(targets, ["dog", "cat"])) == [("cat",), ("dog",)]
+    assert labels_of(Images(targets, ["dog", "cat"])) == [("cat",), ("dog",)]
 
 
 def test_class_names_of_a_dataset_keep_its_order_and_ids() -> None:
-    source = find_source(Pictures([1, 0], ["dog", "cat", "ape"]))
+    source = find_source(Images([1, 0], ["dog", "cat", "ape"]))
     assert source.names == ("dog", "cat", "ape")
 
 
 def test_class_names_are_found_through_a_subset() -> None:
-    inner = Pictures([0, 1, 1], ["dog", "cat"])
+    inner = Images([0, 1, 1], ["dog", "cat"])
     assert labels_of(Subset(inner, [2, 0])) == [("cat",), ("dog",)]  # type: ignore[arg-type]
 
 
 def test_class_names_that_are_no_names_are_passed_over() -> None:
-    assert find_source(Pictures([0, 1], [("tench", "fish"), ("eel",)])).names == ("0", "1")
-    assert find_source(Pictures([0, 1], ["crane", "crane"])).names == ("0", "1")
+    assert find_source(Images([0, 1], [("tench", "fish"), ("eel",)])).names == ("0", "1")
+    assert find_source(Images([0, 1], ["crane", "crane"])).names == ("0", "1")
 
 
 def test_class_ids_without_names_are_sorted_by_value() -> None:
-    assert find_source(Pictures([10, 9, 100])).names == ("9", "10", "100")
+    assert find_source(Images([10, 9, 100])).names == ("9", "10", "100")
 
 
 def test_names_as_targets_are_sorted() -> None:
-    source = find_source(Pictures(["dog", "cat"]))
+    source = find_source(Images(["dog", "cat"]))
     assert source.names == ("cat", "dog")
     assert list(source.parts["train"].labels) == [("dog",), ("cat",)]
 
 
 def test_class_ids_mean_the_fixed_labels() -> None:
-    assert labels_of(Pictures([1, 0]), ("zebra", "ant")) == [("ant",), ("zebra",)]
+    assert labels_of(Images([1, 0]), ("zebra", "ant")) == [("ant",), ("zebra",)]
 
 
 def test_class_ids_stay_their_own_names_where_the_fixed_labels_are_numbers() -> None:
-    assert labels_of(Pictures([7, 3]), ("3", "7")) == [("7",), ("3",)]
+    assert labels_of(Images([7, 3]), ("3", "7")) == [("7",), ("3",)]
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
 def test_arrays_of_marks_are_several_labels(kind: Any) -> None:
     marks = [kind([1, 0, 1]), kind([0.0, 0.0, 0.0]), kind([False, True, False])]
-    assert labels_of(Pictures(marks, ["a", "b", "c"])) == [("a", "c"), (), ("b",)]
+    assert labels_of(Images(marks, ["a", "b", "c"])) == [("a", "c"), (), ("b",)]
 
 
 def test_labels_that_no_array_marks_are_labels_still() -> None:
-    source = find_source(Pictures([np.array([1, 0, 0]), np.array([1, 1, 0])]))
+    source = find_source(Images([np.array([1, 0, 0]), np.array([1, 1, 0])]))
     assert source.names == ("0", "1", "2")
 
 
 def test_arrays_of_names_are_names() -> None:
-    assert labels_of(Pictures([np.array(["b", "a"]), np.array(["a"])])) == [("b", "a"), ("a",)]
+    assert labels_of(Images([np.array(["b", "a"]), np.array(["a"])])) == [("b", "a"), ("a",)]
 
 
 def test_lists_and_sets_hold_names_or_ids() -> None:
     targets = [["cat", 0], {1, "cat"}, [], (1,)]
-    found = labels_of(Pictures(targets, ["ape", "bee", "cat"]))
+    found = labels_of(Images(targets, ["ape", "bee", "cat"]))
     assert found == [("cat", "ape"), ("bee", "cat"), (), ("bee",)]
 
 
@@ -195,19 +195,19 @@ def test_something_that_is_no_dataset_is_refused() -> None:
 )
 def test_targets_that_cannot_be_understood_are_named(targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        find_source(Pictures(targets))
+        find_source(Images(targets))
     assert "\n" not in str(caught.value)
 
 
 def test_class_ids_without_a_name_are_refused() -> None:
     with pytest.raises(DataError, match=r"item 1: class id 2 has no name; the 2 label names have"):
-        find_source(Pictures([0, 2], ["dog", "cat"]))
+        find_source(Images([0, 2], ["dog", "cat"]))
 
 
 def test_arrays_of_another_length_than_the_class_names_are_refused() -> None:
     marks = [np.array([0, 1, 0]), np.array([1, 0, 0])]
     with pytest.raises(DataError, match=r"have \[3\] entries for 2 label names"):
-        find_source(Pictures(marks, ["dog", "cat"]))
+        find_source(Images(marks, ["dog", "cat"]))
 
 
 def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
 
 
 class Archive(DataReader):
-    """Reads zip archives: PART/LABEL/picture.png."""
+    """Reads zip archives: PART/LABEL/image.png."""
 
     name = "archive"
     targets = "labels"
@@ -228,13 +228,13 @@ class Archive(DataReader):
     def claims(self, data: Any) -> bool:
         return Path(data).suffix == ".zip"
 
-    def read(self, data: Any) -> DataParts:
+    def read(self, data: Any) -> DataSplits:
         parts: dict[str, Samples] = {}
         with zipfile.ZipFile(data) as archive:
             for part in ("train", "validation"):
                 names = sorted(n for n in archive.namelist() if n.startswith(f"{part}/"))
                 parts[part] = Packed(data, names)
-        return DataParts(parts, warnings=("one line",))
+        return DataSplits(parts, warnings=("one line",))
 
 
 class Packed(Samples):
@@ -272,7 +272,7 @@ def zipped(write_folder: Any, tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def test_a_plugins_reader_gives_pictures_with_label_names(zipped: Path) -> None:
+def test_a_plugins_reader_gives_images_with_label_names(zipped: Path) -> None:
     source = find_source(zipped)
     assert source.names == ("cat", "dog")
     assert {part: len(found.labels) for part, found in source.parts.items()} == {
@@ -293,11 +293,11 @@ def test_a_network_trains_on_what_a_plugins_reader_reads(zipped: Path, tmp_path:
         epochs=1,
         out=tmp_path / "run",
         device="cpu",
-        listeners=(),
+        callbacks=(),
     )
     assert model.task.labels == ("cat", "dog")
-    assert model.evaluate(zipped)["pictures"] == 4
-    # The run can prove an export on its held-out pictures, though its data are no plain path.
+    assert model.evaluate(zipped)["images"] == 4
+    # The run can prove an export on its held-out images, though its data are no plain path.
     assert len(load(tmp_path / "run").proof_samples(None)) == 4
 
 

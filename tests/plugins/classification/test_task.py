@@ -19,7 +19,7 @@ from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.network import Batch, Network
-from visiongraft.plugins.classification.data import LabelledSamples
+from visiongraft.plugins.classification.data import LabeledSamples
 from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
@@ -28,14 +28,14 @@ from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
 from visiongraft.task import create_task, with_options
 
-PICTURE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
 SINGLE = Classification(labels=("ape", "bee", "cat"), multi_label=False)
 MULTI = Classification(labels=("ape", "bee", "cat"), multi_label=True)
 SIZES = torch.ones(2, 2, dtype=torch.int64)
 
 
 def read(task: Classification, targets: Sequence[Any]) -> Splits:
-    return task.read([(PICTURE, target) for target in targets], validation=0.3)
+    return task.read([(IMAGE, target) for target in targets], validation=0.3)
 
 
 def bound(task: Classification, targets: Sequence[Any]) -> Classification:
@@ -153,13 +153,13 @@ def test_the_headline_goes_by_the_kind(multi_label: bool | None, headline: str) 
     assert Classification.headline == "accuracy"
 
 
-@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labelled", "build_head"])
+@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labeled", "build_head"])
 def test_a_task_that_knows_no_labels_says_so(use: str) -> None:
     task = Classification(multi_label=True, mixup=1.0)
     arguments: dict[str, tuple[Any, ...]] = {
         "collate": ([(0,)],),
         "mix": (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2)),
-        "read_labelled": ([(PICTURE, "a")],),
+        "read_labeled": ([(IMAGE, "a")],),
         "build_head": (load_backbone("simple_cnn", None),),
     }
     with pytest.raises(OptionError, match=r"no label names yet; read.. and bind.. find them"):
@@ -174,7 +174,7 @@ def test_bind_takes_over_labels_and_kind() -> None:
     assert task == Classification(labels=("cat", "dog"), multi_label=False, hidden=8)
 
 
-def test_bind_takes_over_that_pictures_have_several_labels() -> None:
+def test_bind_takes_over_that_images_have_several_labels() -> None:
     task = bound(Classification(), [["a", "b"], ["a"], []] * 4)
     assert task == Classification(labels=("a", "b"), multi_label=True)
     assert task.headline == "mean_average_precision"
@@ -191,7 +191,7 @@ def test_bind_keeps_the_order_of_fixed_labels() -> None:
         (None, ["a"] * 6 + ["b"] * 3, ()),
         ((), ["a"] * 6 + ["b"] * 3, ()),
         ((2, 0.5), ["a"] * 6 + ["b"] * 3, (2.0, 0.5)),
-        # Of six and three pictures, four and two stay in training.
+        # Of six and three images, four and two stay in training.
         ("balanced", ["a"] * 6 + ["b"] * 3, (0.75, 1.5)),
         # Here eight stay, two of them with "b".
         ("balanced", [["a"]] * 9 + [["a", "b"]] * 3, (1.0, 3.0)),
@@ -220,31 +220,31 @@ def test_weights_for_another_number_of_labels_are_refused() -> None:
 
 
 def test_bind_refuses_samples_without_label_map() -> None:
-    samples = DatasetSamples.of([(PICTURE, 0), (PICTURE, 1)])
+    samples = DatasetSamples.of([(IMAGE, 0), (IMAGE, 1)])
     with pytest.raises(DataError, match=r"samples that read\(\) found, not DatasetSamples"):
         Classification().bind(samples)
 
 
 def test_bind_refuses_what_is_left_if_it_has_one_label_alone() -> None:
     train = read(Classification(), ["a", "b"] * 4).train
-    assert isinstance(train, LabelledSamples)
+    assert isinstance(train, LabeledSamples)
     left = train.subset([i for i, target in enumerate(train.targets) if target == 0])
-    with pytest.raises(DataError, match="all training pictures have the label 'a'"):
+    with pytest.raises(DataError, match="all training images have the label 'a'"):
         Classification().bind(left)
 
 
 def test_reading_goes_by_the_options_of_the_task() -> None:
     task = Classification(labels=("b", "a"), multi_label=True)
     train = read(task, ["a", "b"] * 4).train
-    assert isinstance(train, LabelledSamples)
+    assert isinstance(train, LabeledSamples)
     assert (train.labels, train.multi_label) == (("b", "a"), True)
-    samples = SINGLE.read_labelled([(PICTURE, "cat"), (PICTURE, "ape")])
+    samples = SINGLE.read_labeled([(IMAGE, "cat"), (IMAGE, "ape")])
     assert [samples.target(i) for i in range(2)] == [2, 0]
     with pytest.raises(
         DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
     ):
         read(replace(task, multi_label=False), [["a", "b"], ["a"]])
-    several = MULTI.read_labelled([(PICTURE, ["cat", "ape"]), (PICTURE, [])])
+    several = MULTI.read_labeled([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
     assert [several.target(i) for i in range(2)] == [(0, 2), ()]
 
 
@@ -272,15 +272,15 @@ def test_without_augmentation_there_is_no_transform() -> None:
 
 def test_the_transform_follows_the_options() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).expand(3, 64, 256)
-    flips = []
+    mismatches = []
     for flip in (True, False):
         transform = replace(SINGLE, flip=flip).train_transform((12, 20))
         assert transform is not None
-        pictures = [transform(ramp, 1)[0] for _ in range(40)]
-        assert all(p.shape == (3, 12, 20) for p in pictures)
-        flips.append(sum(bool(p[0, 0, 0] > p[0, 0, -1]) for p in pictures))
-    assert flips[0] > 0
-    assert flips[1] == 0
+        images = [transform(ramp, 1)[0] for _ in range(40)]
+        assert all(p.shape == (3, 12, 20) for p in images)
+        mismatches.append(sum(bool(p[0, 0, 0] > p[0, 0, -1]) for p in images))
+    assert mismatches[0] > 0
+    assert mismatches[1] == 0
 
 
 def test_nothing_is_mixed_unless_asked_for() -> None:
@@ -413,7 +413,7 @@ def test_metadata_are_json_values(task: Classification) -> None:
 def test_drawing_puts_a_caption_below(task: Classification) -> None:
     decoded = task.decode(torch.tensor([[9.0, -9, -9]]), SIZES)
     (found,) = task.predictions({name: value.numpy() for name, value in decoded.items()})
-    picture = Image.new("RGB", (200, 100), "white")
-    drawn = task.draw(picture, found)
+    image = Image.new("RGB", (200, 100), "white")
+    drawn = task.draw(image, found)
     assert drawn.width == 200
     assert drawn.height > 100

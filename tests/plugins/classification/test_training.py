@@ -34,7 +34,7 @@ FAST: dict[str, Any] = {
     "batch_size": 16,
     "workers": 0,
     "device": "cpu",
-    "listeners": (),
+    "callbacks": (),
 }
 
 
@@ -65,7 +65,7 @@ def write_crops(root: Path, *, train: int = 60, side: int = 112) -> Path:
 
 
 def write_shapes(root: Path) -> Path:
-    """Write a table of cat pictures on which some of three shapes are pasted, or none."""
+    """Write a table of cat images on which some of three shapes are pasted, or none."""
     root.mkdir()
     generator = np.random.default_rng(0)
     rows = []
@@ -127,22 +127,22 @@ def exported(model: TransferModel) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(photos: Path, shapes: Path) -> list[Path]:
+def images(photos: Path, shapes: Path) -> list[Path]:
     return [*sorted((photos / "test").rglob("*.png"))[::6], *sorted(shapes.parent.glob("18*.png"))]
 
 
-# ---- one label per picture ----
+# ---- one label per image ----
 
 
 def test_held_out_crops_of_photographs_are_told_apart(single: TransferModel, photos: Path) -> None:
     results = single.evaluate(photos)
-    assert results["pictures"] == 90
+    assert results["images"] == 90
     assert results["accuracy"] > 0.9
     assert results["mean_average_precision"] > 0.9
 
 
-def test_wrong_labels_are_learnt_as_they_are_given(tmp_path: Path) -> None:
-    # The planted fault: each photograph is labelled as another one, but not in the test part.
+def test_wrong_labels_are_learned_as_they_are_given(tmp_path: Path) -> None:
+    # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
     for part in ("train", "val"):
         for old, new in zip(LABELS, [*LABELS[1:], LABELS[0]], strict=True):
@@ -152,7 +152,7 @@ def test_wrong_labels_are_learnt_as_they_are_given(tmp_path: Path) -> None:
     assert visiongraft.fit(root, size=32, **FAST).evaluate(root)["accuracy"] < 0.1
 
 
-def test_a_label_of_weight_0_is_never_learnt(photos: Path) -> None:
+def test_a_label_of_weight_0_is_never_learned(photos: Path) -> None:
     options = {"labels": LABELS, "class_weights": (1, 1, 0), "augment": "none"}
     model = visiongraft.fit(photos, task_options=options, size=32, **FAST)
     rows = model.evaluate(photos)["per_label"]
@@ -189,7 +189,7 @@ def test_equal_runs_augment_mix_and_train_equally(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("augment", ["light", "strong"])
-def test_pictures_of_1_and_4_channels_are_learnt_from(channels: int, augment: str) -> None:
+def test_images_of_1_and_4_channels_are_learned_from(channels: int, augment: str) -> None:
     data = []
     for label, photo in photographs().items():
         mode = {1: "L", 4: "RGBA"}[channels]
@@ -199,22 +199,22 @@ def test_pictures_of_1_and_4_channels_are_learnt_from(channels: int, augment: st
     settings = {**FAST, "epochs": 1, "in_channels": channels}
     model = visiongraft.fit(data, task_options={"augment": augment}, size=32, **settings)
     assert model.backbone_info.in_channels == channels
-    assert len(model.predict([picture for picture, _ in data])) == 24
+    assert len(model.predict([image for image, _ in data])) == 24
     assert 0 <= model.evaluate(data)["accuracy"] <= 1
 
 
-# ---- any number of labels per picture ----
+# ---- any number of labels per image ----
 
 
-def test_pasted_shapes_are_found_on_held_out_pictures(multi: TransferModel, shapes: Path) -> None:
+def test_pasted_shapes_are_found_on_held_out_images(multi: TransferModel, shapes: Path) -> None:
     results = multi.evaluate(shapes)
-    assert results["pictures"] == 40
+    assert results["images"] == 40
     assert results["mean_average_precision"] > 0.9
     assert results["exact_match"] > 0.4  # by chance, one in eight
     assert multi.facts["data"]["multi_label"] is True
 
 
-def test_pictures_that_have_a_label_or_not_are_told_apart() -> None:
+def test_images_that_have_a_label_or_not_are_told_apart() -> None:
     data = [
         (np.full((16, 16, 3), 40 + 150 * (i % 2), np.uint8), ["bright"] * (i % 2))
         for i in range(40)
@@ -251,7 +251,7 @@ def test_a_probe_of_imagenet_features_knows_unseen_parts_of_photographs() -> Non
         batch_size=8,
         workers=0,
         device="cpu",
-        listeners=(),
+        callbacks=(),
     )
     assert model.evaluate(tiles(2))["accuracy"] > 0.9
 
@@ -260,15 +260,15 @@ def test_a_probe_of_imagenet_features_knows_unseen_parts_of_photographs() -> Non
 
 
 def test_a_loaded_model_predicts_and_measures_the_very_same(
-    model: TransferModel, pictures: list[Path], tmp_path: Path
+    model: TransferModel, images: list[Path], tmp_path: Path
 ) -> None:
     assert model.run_folder is not None
     model.save(tmp_path / "copy")
-    wanted = [asdict(p) for p in model.predict(pictures)]
+    wanted = [asdict(p) for p in model.predict(images)]
     for folder in (model.run_folder, tmp_path / "copy"):
         loaded = visiongraft.load(folder)
         assert loaded.task == model.task
-        assert [asdict(p) for p in loaded.predict(pictures)] == wanted
+        assert [asdict(p) for p in loaded.predict(images)] == wanted
 
 
 def test_a_saved_model_is_the_backbone_of_the_next_training(
@@ -290,16 +290,16 @@ def test_drawn_predictions_are_written(multi: TransferModel, shapes: Path, tmp_p
     multi.predict(sorted(shapes.parent.glob("00?.png")), save=tmp_path / "drawn")
     drawn = sorted((tmp_path / "drawn").iterdir())
     assert len(drawn) == 10
-    with Image.open(drawn[0]) as picture:
-        assert picture.width == 192  # 48 pixels, enlarged
-        assert picture.height > picture.width
+    with Image.open(drawn[0]) as image:
+        assert image.width == 192  # 48 pixels, enlarged
+        assert image.height > image.width
 
 
 # ---- one label map ----
 
 
 def test_the_labels_are_the_same_at_every_stage(
-    model: TransferModel, exported: Path, photos: Path, shapes: Path, pictures: list[Path]
+    model: TransferModel, exported: Path, photos: Path, shapes: Path, images: list[Path]
 ) -> None:
     task = model.task
     assert isinstance(task, Classification)
@@ -313,16 +313,16 @@ def test_the_labels_are_the_same_at_every_stage(
     stages: dict[str, Callable[[], Any]] = {
         "task": lambda: task.labels,
         "settings": lambda: run["task_options"]["labels"],
-        "facts": lambda: model.facts["data"]["training pictures by label"],
+        "facts": lambda: model.facts["data"]["training images by label"],
         "metrics": lambda: model.facts["metrics"]["per_label"],
         "evaluation": lambda: model.evaluate(data)["per_label"],
-        "prediction": lambda: model.predict(pictures[0])[0].probabilities,
+        "prediction": lambda: model.predict(images[0])[0].probabilities,
         "saved": lambda: saved["task_options"]["labels"],
         "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
         "exported": lambda: predictor.metadata["task_metadata"]["labels"],
         "options in the file": lambda: predictor.metadata["task_options"]["labels"],
         "predictor": lambda: predictor.labels,
-        "prediction of the file": lambda: predictor.predict(pictures[0])[0].probabilities,
+        "prediction of the file": lambda: predictor.predict(images[0])[0].probabilities,
     }
     assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, labels)
     assert model.network.head.output.out_features == len(labels)  # type: ignore
@@ -339,9 +339,9 @@ def test_another_order_of_the_labels_would_be_noticed(single: TransferModel, pho
 
 
 def test_the_exported_file_predicts_what_the_model_predicts(
-    model: TransferModel, exported: Path, pictures: list[Path]
+    model: TransferModel, exported: Path, images: list[Path]
 ) -> None:
-    ours, theirs = model.predict(pictures), Predictor(exported).predict(pictures)
+    ours, theirs = model.predict(images), Predictor(exported).predict(images)
     assert [type(p) for p in ours] == [type(p) for p in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.probabilities == pytest.approx(other.probabilities, abs=1e-4)

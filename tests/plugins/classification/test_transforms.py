@@ -24,18 +24,18 @@ def photograph(channels: int = 3) -> Tensor:
     return tv_tensors.Image(torch.cat([pixels, pixels])[:channels])
 
 
-def changed(transform: TrainTransform, picture: Tensor, seed: int) -> Tensor:
+def changed(transform: TrainTransform, original: Tensor, seed: int) -> Tensor:
     torch.manual_seed(seed)
-    image: Tensor = transform(picture, 0)[0]
+    image: Tensor = transform(original, 0)[0]
     return image
 
 
-# ---- one picture ----
+# ---- one image ----
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
-def test_pictures_of_any_channels_get_the_size_and_stay_uint8(strength: str, channels: int) -> None:
+def test_images_of_any_channels_get_the_size_and_stay_uint8(strength: str, channels: int) -> None:
     transform = TrainTransform(SIZE, strength)
     for seed in range(30):  # RandAugment draws among fourteen operations
         image = changed(transform, photograph(channels), seed)
@@ -45,11 +45,11 @@ def test_pictures_of_any_channels_get_the_size_and_stay_uint8(strength: str, cha
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)], ids=str)
-def test_tiny_and_narrow_pictures_are_enlarged(strength: str, shape: tuple[int, int]) -> None:
-    picture = tv_tensors.Image(torch.full((3, *shape), 90, dtype=torch.uint8))
+def test_tiny_and_narrow_images_are_enlarged(strength: str, shape: tuple[int, int]) -> None:
+    image = tv_tensors.Image(torch.full((3, *shape), 90, dtype=torch.uint8))
     transform = TrainTransform(SIZE, strength)
     for seed in range(10):
-        assert changed(transform, picture, seed).shape == (3, *SIZE)
+        assert changed(transform, image, seed).shape == (3, *SIZE)
 
 
 @pytest.mark.parametrize("target", [3, (0, 2), ()], ids=str)
@@ -62,26 +62,26 @@ def test_the_target_stays_the_same_object(strength: str, target: Any) -> None:
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_seed_decides_everything(strength: str, channels: int) -> None:
     transform = TrainTransform(SIZE, strength)
-    picture = photograph(channels)
-    first, again, other = (changed(transform, picture, seed) for seed in (1, 1, 2))
+    image = photograph(channels)
+    first, again, other = (changed(transform, image, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_the_picture_itself_is_left_as_it_is(channels: int) -> None:
-    picture = photograph(channels)
-    before = picture.clone()
-    changed(TrainTransform(SIZE, "strong"), picture, 0)
-    assert torch.equal(picture, before)
+def test_the_image_itself_is_left_as_it_is(channels: int) -> None:
+    image = photograph(channels)
+    before = image.clone()
+    changed(TrainTransform(SIZE, "strong"), image, 0)
+    assert torch.equal(image, before)
 
 
 def ramp() -> Tensor:
     """Four channels: brightness from left to right, from top to bottom, and two constants."""
-    picture = torch.full((4, 100, 100), 100, dtype=torch.uint8)
-    picture[0] = torch.arange(50, 150).view(1, 100)
-    picture[1] = torch.arange(50, 150).view(100, 1)
-    return tv_tensors.Image(picture)
+    image = torch.full((4, 100, 100), 100, dtype=torch.uint8)
+    image[0] = torch.arange(50, 150).view(1, 100)
+    image[1] = torch.arange(50, 150).view(100, 1)
+    return tv_tensors.Image(image)
 
 
 def share_seen(image: Tensor) -> float:
@@ -108,7 +108,7 @@ def mirrored(image: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
-def test_half_of_the_pictures_are_mirrored_and_none_if_flip_is_off(strength: str) -> None:
+def test_half_of_the_images_are_mirrored_and_none_if_flip_is_off(strength: str) -> None:
     def turned(flip: bool) -> int:
         transform = TrainTransform((32, 32), strength, flip=flip)
         return sum(mirrored(changed(transform, ramp(), seed)) for seed in range(60))
@@ -118,30 +118,30 @@ def test_half_of_the_pictures_are_mirrored_and_none_if_flip_is_off(strength: str
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colours_change_where_they_are_defined(channels: int) -> None:
+def test_colors_change_where_they_are_defined(channels: int) -> None:
     plain = tv_tensors.Image(torch.full((channels, 30, 30), 100, dtype=torch.uint8))
     seen = {int(changed(TrainTransform(SIZE, "light"), plain, s).float().mean()) for s in range(20)}
     assert len(seen) > 5
     assert all(80 <= value <= 120 for value in seen)
 
 
-def test_colours_of_other_channels_are_kept() -> None:
+def test_colors_of_other_channels_are_kept() -> None:
     for seed in range(20):
         image = changed(TrainTransform(SIZE, "light"), ramp(), seed)
         assert (image[2:] == 100).all()
 
 
-def test_strong_turns_pictures_of_other_channels_instead() -> None:
+def test_strong_turns_images_of_other_channels_instead() -> None:
     images = [changed(TrainTransform(SIZE, "strong"), ramp(), seed) for seed in range(20)]
     assert all(set(image[2:].unique().tolist()) <= {0, 100} for image in images)
     assert any((image[2:] == 0).any() for image in images)
 
 
-# ---- between the pictures of a batch ----
+# ---- between the images of a batch ----
 
 
-def coloured(ids: Tensor) -> Tensor:
-    """Pictures that show their target: the channel of each class is 1 all over."""
+def colored(ids: Tensor) -> Tensor:
+    """Images that show their target: the channel of each class is 1 all over."""
     return one_hot(ids, LABELS).float()[..., None, None].expand(-1, -1, 12, 10).clone()
 
 
@@ -151,13 +151,13 @@ def coloured(ids: Tensor) -> Tensor:
     st.sampled_from([(0.2, 0.0), (0.0, 1.0), (1.0, 0.5), (50.0, 0.0), (0.0, 50.0)]),
     st.integers(0, 1000),
 )
-def test_targets_are_mixed_as_much_as_pictures(
+def test_targets_are_mixed_as_much_as_images(
     ids: list[int], parameters: tuple[float, float], seed: int
 ) -> None:
     mixup, cutmix = parameters
     targets = torch.tensor(ids)
     torch.manual_seed(seed)
-    images, mixed = mix_batch(coloured(targets), targets, labels=LABELS, mixup=mixup, cutmix=cutmix)
+    images, mixed = mix_batch(colored(targets), targets, labels=LABELS, mixup=mixup, cutmix=cutmix)
     assert mixed.shape == (len(ids), LABELS)
     assert mixed.dtype == torch.float32
     assert torch.allclose(mixed.sum(dim=1), torch.ones(len(ids)))
@@ -181,7 +181,7 @@ def test_mixing_is_seeded(mixup: float, cutmix: float) -> None:
 
     def mix(seed: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(seed)
-        return mix_batch(coloured(ids), ids, labels=LABELS, mixup=mixup, cutmix=cutmix)
+        return mix_batch(colored(ids), ids, labels=LABELS, mixup=mixup, cutmix=cutmix)
 
     first, again, other = mix(1), mix(1), mix(2)
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
@@ -193,14 +193,14 @@ def test_with_both_kinds_each_batch_gets_one_of_them() -> None:
     pasted = 0
     for seed in range(40):
         torch.manual_seed(seed)
-        images, _ = mix_batch(coloured(ids), ids, labels=LABELS, mixup=1.0, cutmix=1.0)
+        images, _ = mix_batch(colored(ids), ids, labels=LABELS, mixup=1.0, cutmix=1.0)
         pasted += bool(((images == 0) | (images == 1)).all())  # blending gives values between
     assert 8 <= pasted <= 32
 
 
 def test_without_parameters_nothing_is_touched() -> None:
     ids = torch.arange(4)
-    images = coloured(ids)
+    images = colored(ids)
     mixed, targets = mix_batch(images, ids, labels=LABELS, mixup=0, cutmix=0)
     assert mixed is images
     assert targets is ids
@@ -209,8 +209,8 @@ def test_without_parameters_nothing_is_touched() -> None:
 @pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
 def test_mixing_leaves_its_inputs_as_they_are(mixup: float, cutmix: float) -> None:
     ids = torch.arange(4)
-    images, marks = coloured(ids), one_hot(ids, LABELS).float()
+    images, marks = colored(ids), one_hot(ids, LABELS).float()
     torch.manual_seed(0)
     mix_batch(images, marks, labels=LABELS, mixup=mixup, cutmix=cutmix)
-    assert torch.equal(images, coloured(ids))
+    assert torch.equal(images, colored(ids))
     assert torch.equal(marks, one_hot(ids, LABELS).float())

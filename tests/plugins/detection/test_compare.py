@@ -24,15 +24,15 @@ Arrays = dict[str, NDArray[Any]]
 Row = tuple[float, int, tuple[float, float, float, float]]  # score, label, box
 
 
-def decoded(*pictures: list[Row], places: int = PLACES) -> Arrays:
+def decoded(*images: list[Row], places: int = PLACES) -> Arrays:
     """Write detections as ``decode`` gives them, the best first."""
     arrays: Arrays = {
-        "boxes": np.zeros((len(pictures), places, 4), np.float32),
-        "scores": np.zeros((len(pictures), places), np.float32),
-        "labels": np.full((len(pictures), places), -1, np.int64),
-        "count": np.array([len(rows) for rows in pictures], np.int64),
+        "boxes": np.zeros((len(images), places, 4), np.float32),
+        "scores": np.zeros((len(images), places), np.float32),
+        "labels": np.full((len(images), places), -1, np.int64),
+        "count": np.array([len(rows) for rows in images], np.int64),
     }
-    for i, rows in enumerate(pictures):
+    for i, rows in enumerate(images):
         for j, (score, label, box) in enumerate(sorted(rows, key=lambda row: -row[0])):
             arrays["boxes"][i, j], arrays["scores"][i, j], arrays["labels"][i, j] = (
                 box,
@@ -56,12 +56,12 @@ def scene(seed: int, count: int = 8, shift: float = 0.0) -> list[Row]:
 
 def verdict(one: Arrays, other: Arrays) -> tuple[float, int]:
     found = compare_detections(one, other, LIMITS)
-    return found.difference, found.flips
+    return found.difference, found.mismatches
 
 
 def agrees(one: Arrays, other: Arrays) -> bool:
-    difference, flips = verdict(one, other)
-    return flips == 0 and difference <= TOLERANCE
+    difference, mismatches = verdict(one, other)
+    return mismatches == 0 and difference <= TOLERANCE
 
 
 @given(st.integers(0, 10**6), st.integers(0, 20))
@@ -74,8 +74,8 @@ def test_detections_agree_with_themselves_in_any_order_of_equals(seed: int, coun
 def test_rounding_agrees_and_counts_into_the_difference() -> None:
     rows = scene(0)
     moved = [(s + 2e-6, label, tuple(v + 0.01 for v in box)) for s, label, box in rows]
-    difference, flips = verdict(decoded(rows), decoded(moved))  # type: ignore[arg-type]
-    assert flips == 0 and 5e-6 < difference < 5e-5
+    difference, mismatches = verdict(decoded(rows), decoded(moved))  # type: ignore[arg-type]
+    assert mismatches == 0 and 5e-6 < difference < 5e-5
 
 
 # ---- what is forgiven ----
@@ -152,19 +152,19 @@ def one_label_off(arrays: Arrays) -> Arrays:
 
 def without_suppression(arrays: Arrays) -> Arrays:
     """Add a weaker copy of each detection, a little beside it."""
-    pictures = []
+    images = []
     for i, count in enumerate(arrays["count"]):
         rows = []
         for j in range(count):
             box, score = arrays["boxes"][i, j], float(arrays["scores"][i, j])
             label = int(arrays["labels"][i, j])
             rows += [(score, label, tuple(box)), (score * 0.8, label, tuple(box + 3))]
-        pictures.append(rows)
-    return decoded(*pictures)  # type: ignore[arg-type]
+        images.append(rows)
+    return decoded(*images)  # type: ignore[arg-type]
 
 
-def dropped_pictures(arrays: Arrays) -> Arrays:
-    """Keep the first picture's detections only, as a graph does that forgets the batch."""
+def dropped_images(arrays: Arrays) -> Arrays:
+    """Keep the first image's detections only, as a graph does that forgets the batch."""
     rows = [
         (float(s), int(n), tuple(b))
         for s, n, b in zip(
@@ -175,7 +175,7 @@ def dropped_pictures(arrays: Arrays) -> Arrays:
     return decoded(rows, *([] for _ in arrays["count"][1:]))  # type: ignore[arg-type]
 
 
-def repeated_picture(arrays: Arrays) -> Arrays:
+def repeated_image(arrays: Arrays) -> Arrays:
     return {name: np.repeat(values[:1], len(values), 0) for name, values in arrays.items()}
 
 
@@ -206,7 +206,7 @@ def not_a_number(arrays: Arrays) -> Arrays:
 
 
 def lacking_one(arrays: Arrays) -> Arrays:
-    pictures = [
+    images = [
         [
             (
                 float(arrays["scores"][i, j]),
@@ -217,7 +217,7 @@ def lacking_one(arrays: Arrays) -> Arrays:
         ]
         for i, n in enumerate(arrays["count"])
     ]
-    return decoded(*pictures)  # type: ignore[arg-type]
+    return decoded(*images)  # type: ignore[arg-type]
 
 
 FAULTS: list[Callable[[Arrays], Arrays]] = [
@@ -228,8 +228,8 @@ FAULTS: list[Callable[[Arrays], Arrays]] = [
     swapped_labels,
     one_label_off,
     without_suppression,
-    dropped_pictures,
-    repeated_picture,
+    dropped_images,
+    repeated_image,
     network_scale,
     axes_swapped,
     weaker_scores,
@@ -249,7 +249,7 @@ def test_a_planted_fault_is_caught(fault: Callable[[Arrays], Arrays], count: int
     assert not agrees(fault(right), right)
 
 
-def test_more_than_half_a_pixel_is_a_flip_in_large_pictures_too() -> None:
+def test_more_than_half_a_pixel_is_a_flip_in_large_images_too() -> None:
     rows = [(0.9, 0, (9000.0, 9000.0, 9900.0, 9900.0))]
     near, far = (decoded([(0.9, 0, tuple(v + d for v in rows[0][2]))]) for d in (0.4, 0.6))  # type: ignore[misc]
     assert agrees(decoded(rows), near)
@@ -272,7 +272,7 @@ def test_corners_may_be_a_tenth_of_a_pixel_apart_and_no_more(size: float) -> Non
         for moved in (near, far)
     )
     assert close.difference <= 1e-4 < off.difference
-    assert close.flips == off.flips == 0
+    assert close.mismatches == off.mismatches == 0
 
 
 def test_scores_of_a_second_look_may_be_ten_times_farther_apart_and_no_more() -> None:

@@ -25,7 +25,7 @@ LABELS = ("ant", "bee", "cat", "dog")
 TASK = Detection(labels=LABELS, detections=20)
 
 
-def picture(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
+def image(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
     """Make objects of all sizes, some of them crowds, and detections near some of them."""
     count = int(random.integers(0, 6))
     corners = random.uniform(0, 300, (count, 2))
@@ -58,16 +58,16 @@ def picture(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
     return target, arrays
 
 
-def batch(seed: int, pictures: int) -> tuple[Any, Any]:
+def batch(seed: int, images: int) -> tuple[Any, Any]:
     random = np.random.default_rng(seed)
-    some = [picture(random) for _ in range(pictures)]
+    some = [image(random) for _ in range(images)]
     decoded = {name: np.stack([a[name] for _, a in some]) for name in some[0][1]}
     return decoded, TASK.collate([target for target, _ in some])
 
 
-def measured(seed: int = 0, pictures: int = 40) -> DetectionMetrics:
+def measured(seed: int = 0, images: int = 40) -> DetectionMetrics:
     metrics = TASK.build_metrics()
-    metrics.update(*batch(seed, pictures))
+    metrics.update(*batch(seed, images))
     return metrics
 
 
@@ -103,7 +103,7 @@ def test_what_is_not_there_is_not_measured() -> None:
     assert counted == sum(int((~t["crowd"]).sum()) for t in targets)
 
 
-def test_the_files_hold_each_picture_once_in_the_order_it_came() -> None:
+def test_the_files_hold_each_image_once_in_the_order_it_came() -> None:
     decoded, targets = batch(0, 3)
     metrics = TASK.build_metrics()
     metrics.update({n: v[:1] for n, v in decoded.items()}, targets[:1])
@@ -149,8 +149,8 @@ def test_no_object_and_no_detection_give_zero_and_no_error() -> None:
     json.dumps(metrics.compute(), allow_nan=False)
 
 
-def test_without_pictures_there_is_nothing_to_measure() -> None:
-    with pytest.raises(DataError, match="there are no pictures to measure"):
+def test_without_images_there_is_nothing_to_measure() -> None:
+    with pytest.raises(DataError, match="there are no images to measure"):
         TASK.build_metrics().compute()
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.plugins.detection.drawing import draw_boxes, label_colour
+from visiongraft.plugins.detection.drawing import draw_boxes, label_color
 from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.registry.manager import plugins
@@ -24,7 +24,7 @@ from visiongraft.testing.tasks.data import DATA_CHECKS
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 # What these cost beyond the quick checks is mostly the same for every head.
-TRAINING = {"a_few_pictures_are_learned", "the_exported_file_agrees", "replay_changes_nothing"}
+TRAINING = {"a_few_images_are_learned", "the_exported_file_agrees", "replay_changes_nothing"}
 
 
 def slow(check: Check[Any]) -> Any:
@@ -113,7 +113,7 @@ def test_a_task_without_labels_or_with_other_samples_says_so() -> None:
         Detection().bind(DatasetSamples([(1, 2)], [3]))
 
 
-def test_boxes_follow_their_picture_to_another_size() -> None:
+def test_boxes_follow_their_image_to_another_size() -> None:
     found = {"boxes": np.array([[[10, 20, 30, 60]]], np.float32), "labels": np.array([[0]])}
     moved = Detection().rescaled(found, (100, 50), (50, 200))
     assert moved["boxes"].tolist() == [[[40, 10, 120, 30]]]
@@ -166,18 +166,18 @@ def test_damaged_results_are_refused(change: dict[str, Any], words: str) -> None
         predictions({**arrays, **change}, {"labels": ["dog", "cat"]})
 
 
-def test_sure_boxes_are_drawn_in_their_colour_and_others_are_not() -> None:
-    picture = Image.new("RGB", (200, 160), "black")
-    drawn = draw_boxes(picture, FOUND)
-    assert drawn.size == picture.size and picture.getextrema() == ((0, 0),) * 3
-    assert drawn.getpixel((70, 130)) == label_colour("cat")  # lower edge
+def test_sure_boxes_are_drawn_in_their_color_and_others_are_not() -> None:
+    image = Image.new("RGB", (200, 160), "black")
+    drawn = draw_boxes(image, FOUND)
+    assert drawn.size == image.size and image.getextrema() == ((0, 0),) * 3
+    assert drawn.getpixel((70, 130)) == label_color("cat")  # lower edge
     assert drawn.getpixel((70, 80)) == (0, 0, 0)
     assert drawn.getpixel((170, 60)) == (0, 0, 0)  # of the dog, which is hardly believed in
-    assert draw_boxes(picture, FOUND, least=0.0).getpixel((170, 60)) == label_colour("dog")
+    assert draw_boxes(image, FOUND, least=0.0).getpixel((170, 60)) == label_color("dog")
     assert drawn.crop((20, 10, 120, 30)).getcolors() != [(2000, (0, 0, 0))]  # name and score
 
 
-def test_small_and_grey_pictures_and_boxes_at_the_edge_are_drawn() -> None:
+def test_small_and_gray_images_and_boxes_at_the_edge_are_drawn() -> None:
     edge = Detected((DetectedObject("a long name\nof two lines", 0.8, (0.0, 0.0, 20.0, 10.0)),))
     drawn = Detection(labels=("x",)).draw(Image.new("L", (20, 10)), edge)
     assert drawn.size == (160, 80) and drawn.mode == "RGB"

@@ -23,7 +23,7 @@ IDS = {"square": 40, "disc": 7, "triangle": 13}  # neither dense nor in the orde
 
 
 def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
-    """Draw one to three coloured shapes on crops of photographs of several sizes, some of none."""
+    """Draw one to three colored shapes on crops of photographs of several sizes, some of none."""
     random = np.random.default_rng(seed)
     photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
     (root / part).mkdir(parents=True)
@@ -36,7 +36,7 @@ def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
             int(random.integers(0, n - m))
             for n, m in zip(photo.shape[:2], (height, width), strict=True)
         )
-        picture = Image.fromarray(photo[y : y + height, x : x + width])
+        image = Image.fromarray(photo[y : y + height, x : x + width])
         images.append({"id": i, "file_name": f"{i:03d}.png", "height": height, "width": width})
         for place in range(0 if i % 10 == 9 else 1 + i % 3):
             name = list(SHAPES)[int(random.integers(3))]
@@ -45,7 +45,7 @@ def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
             h = int(height * random.uniform(0.3, 0.6))
             left = place * third + int(random.integers(0, third - w + 1))
             top = int(random.integers(0, height - h))
-            draw(ImageDraw.Draw(picture), name, (left, top, left + w - 1, top + h - 1))
+            draw(ImageDraw.Draw(image), name, (left, top, left + w - 1, top + h - 1))
             rows.append(
                 {
                     "id": len(rows),
@@ -54,7 +54,7 @@ def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
                     "bbox": [left, top, w, h],
                 }
             )
-        picture.save(root / part / f"{i:03d}.png")
+        image.save(root / part / f"{i:03d}.png")
     categories = [{"id": key, "name": name} for name, key in IDS.items()]
     content = {"images": images, "annotations": rows, "categories": categories}
     (root / f"instances_{part}.json").write_text(json.dumps(content))
@@ -90,7 +90,7 @@ def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferMod
         batch_size=8,
         workers=0,
         device="cpu",
-        listeners=(),
+        callbacks=(),
         out=tmp_path_factory.mktemp("run") / "run",
     )
 
@@ -105,26 +105,26 @@ def exported(
 
 def test_shapes_are_found(model: TransferModel, shapes: Path) -> None:
     found = model.evaluate(shapes)
-    assert found["pictures"] == 40
+    assert found["images"] == 40
     assert found["AP50"] > 0.8 and found["mAP"] > 0.4
     assert set(found["per_label"]) == set(SHAPES)
 
 
 def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) -> None:
     _, certificate = exported
-    assert certificate.headline == "mAP" and certificate.flips == 0
+    assert certificate.headline == "mAP" and certificate.mismatches == 0
     assert certificate.metric_torch is not None and certificate.metric_torch > 0.4
     assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
     assert {check.batch for check in certificate.checks} == {1, 3, 8}
 
 
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_the_file_alone_finds_the_same_in_pictures_that_are_not_square(
-    model: TransferModel, exported: tuple[Path, Certificate], pictures: int
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_file_alone_finds_the_same_in_images_that_are_not_square(
+    model: TransferModel, exported: tuple[Path, Certificate], count: int
 ) -> None:
     predictor = Predictor(exported[0])
     photo = skimage.data.coffee()
-    images = [photo[40 * i : 40 * i + 200, :330].copy() for i in range(pictures)]
+    images = [photo[40 * i : 40 * i + 200, :330].copy() for i in range(count)]
     for image in images:
         image[50:120, 60:150] = (255, 0, 0)
     for one, other in zip(predictor.predict(images), model.predict(images), strict=True):
@@ -157,6 +157,6 @@ def test_a_random_backbone_does_not_get_there(shapes: Path) -> None:
         batch_size=8,
         workers=0,
         device="cpu",
-        listeners=(),
+        callbacks=(),
     )
     assert model.evaluate(shapes)["AP50"] < 0.5

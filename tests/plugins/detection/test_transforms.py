@@ -15,12 +15,12 @@ from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.transforms import TrainTransform
 from visiongraft.seeds import seeded
 
-COLOURS = {0: (255, 0, 0), 1: (0, 255, 0), 2: (0, 0, 255)}
+COLORS = {0: (255, 0, 0), 1: (0, 255, 0), 2: (0, 0, 255)}
 SIZE = (96, 128)
 
 
 def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
-    """Draw rectangles of one colour per label on a dark photograph; they do not overlap."""
+    """Draw rectangles of one color per label on a dark photograph; they do not overlap."""
     random = np.random.default_rng(seed)
     pixels = (skimage.data.astronaut()[:240, :320] // 4).copy()
     boxes, labels = [], []
@@ -29,7 +29,7 @@ def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
         x = 160 * (place % 2) + int(random.integers(0, 160 - w))
         y = 120 * (place // 2) + int(random.integers(0, 120 - h))
         label = int(random.integers(3))
-        pixels[y : y + h, x : x + w] = COLOURS[label]
+        pixels[y : y + h, x : x + w] = COLORS[label]
         boxes.append((float(x), float(y), float(x + w), float(y + h)))
         labels.append(label)
     pixels = np.repeat(np.repeat(pixels, scale, 0), scale, 1)
@@ -40,8 +40,8 @@ def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
     return image, target
 
 
-def share_of_colour(image: torch.Tensor, box: Any, label: int) -> float:
-    """Give the share of a box, without its rim, that has the object's colour."""
+def share_of_color(image: torch.Tensor, box: Any, label: int) -> float:
+    """Give the share of a box, without its rim, that has the object's color."""
     x1, y1, x2, y2 = (round(v) for v in box)
     part = image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].float()
     if part.numel() == 0:
@@ -53,8 +53,8 @@ def share_of_colour(image: torch.Tensor, box: Any, label: int) -> float:
 @pytest.mark.parametrize("scale", [1, 3])
 def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
     transform = TrainTransform(SIZE, strength)
-    # Strong colour changes swap channels; the geometry alone must keep the colours in place.
-    transform._colours = lambda image: image  # type: ignore[assignment]
+    # Strong color changes swap channels; the geometry alone must keep the colors in place.
+    transform._colors = lambda image: image  # type: ignore[assignment]
     seen, changed = 0, 0
     for seed in range(30):
         image, target = scene(seed, scale)
@@ -63,7 +63,7 @@ def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
         assert moved.shape == (3, *SIZE) and moved.dtype == torch.uint8 and found.size == SIZE
         for box, label in zip(found.boxes, found.labels, strict=True):
             assert 0 <= box[0] < box[2] <= SIZE[1] and 0 <= box[1] < box[3] <= SIZE[0]
-            assert share_of_colour(moved, box, label) > 0.93
+            assert share_of_color(moved, box, label) > 0.93
             seen += 1
         squeezed = target.boxes[0][0] * SIZE[1] / target.size[1]
         changed += not found.boxes or abs(found.boxes[0][0] - squeezed) > 2
@@ -72,12 +72,12 @@ def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
 
 def test_a_box_that_does_not_follow_would_be_noticed() -> None:
     image, target = scene(0)
-    assert min(map(share_of_colour, [image] * 9, target.boxes, target.labels)) > 0.99
+    assert min(map(share_of_color, [image] * 9, target.boxes, target.labels)) > 0.99
     flipped = image.flip(2)
-    assert min(map(share_of_colour, [flipped] * 9, target.boxes, target.labels)) < 0.9
+    assert min(map(share_of_color, [flipped] * 9, target.boxes, target.labels)) < 0.9
 
 
-def test_colours_change_but_only_where_they_are_defined() -> None:
+def test_colors_change_but_only_where_they_are_defined() -> None:
     image, target = scene(1)
     for strength in ("light", "strong"):
         transform = TrainTransform(SIZE, strength)
@@ -86,8 +86,8 @@ def test_colours_change_but_only_where_they_are_defined() -> None:
             with seeded(seed):
                 means.append(transform(image, target)[0].float().mean().item())
         assert np.std(means) > 1
-        grey = tv_tensors.Image(torch.cat([image, image[:1]]))
-        assert transform(grey, target)[0].shape == (4, *SIZE)
+        gray = tv_tensors.Image(torch.cat([image, image[:1]]))
+        assert transform(gray, target)[0].shape == (4, *SIZE)
 
 
 def test_flipping_can_be_left_out() -> None:
@@ -110,7 +110,7 @@ def test_a_crop_never_loses_its_last_object() -> None:
             assert transform(image, left)[1].labels == (0,)
 
 
-def test_pictures_without_objects_and_crowds_are_taken() -> None:
+def test_images_without_objects_and_crowds_are_taken() -> None:
     image, _ = scene(0)
     nothing = Objects((), (), (240, 320), (), ())
     crowd = Objects(((10.0, 10.0, 90.0, 90.0),), (1,), (240, 320), (True,), (1.0,))

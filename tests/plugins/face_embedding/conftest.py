@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_people(tmp_path: Path) -> WriteFolder:
-    """Write so many pictures of each person: {"train/ada": 3} or {"ada": 3}; give the root."""
+    """Write so many images of each person: {"train/ada": 3} or {"ada": 3}; give the root."""
 
     def write(counts: Mapping[str, int], root: str = "people", numbered: bool = False) -> Path:
         generator = np.random.default_rng(0)
@@ -41,10 +41,10 @@ def write_people(tmp_path: Path) -> WriteFolder:
 def cloud(
     identities: int, each: int, dimension: int = 16, noise: float = 0.6, seed: int = 0
 ) -> tuple[np.ndarray, list[str]]:
-    """Make synthetic embeddings: unit vectors around a centre for each identity."""
+    """Make synthetic embeddings: unit vectors around a center for each identity."""
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(identities, dimension))
-    vectors = np.repeat(centres, each, axis=0)
+    centers = random.normal(size=(identities, dimension))
+    vectors = np.repeat(centers, each, axis=0)
     vectors = vectors + noise * random.normal(size=vectors.shape)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors.astype(np.float32), [f"p{i // each:03d}" for i in range(len(vectors))]

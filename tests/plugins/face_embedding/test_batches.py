@@ -1,4 +1,4 @@
-"""Batches of several identities with several pictures each."""
+"""Batches of several identities with several images each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def flat(batches: list[list[list[int]]]) -> list[int]:
     return [i for batch in batches for part in batch for i in part]
 
 
-def test_batches_hold_p_identities_with_k_pictures() -> None:
+def test_batches_hold_p_identities_with_k_images() -> None:
     batches = balanced_batches([i // 8 for i in range(240)], 32, 4)
     assert len(batches) >= 7
     for (batch,) in batches[:-1]:
@@ -25,7 +25,7 @@ def test_batches_hold_p_identities_with_k_pictures() -> None:
         assert len(counts) == 8
 
 
-def test_an_epoch_sees_each_picture_once_if_identities_are_alike() -> None:
+def test_an_epoch_sees_each_image_once_if_identities_are_alike() -> None:
     positions = flat(balanced_batches(EVEN, 32, 4))
     assert len(positions) == len(set(positions))
     assert len(positions) >= 0.95 * 300
@@ -38,7 +38,7 @@ def test_no_identity_is_in_a_batch_twice() -> None:
             assert len({labels[i] for i in batch}) > 1
 
 
-def test_an_identity_with_far_more_pictures_waits_for_other_epochs() -> None:
+def test_an_identity_with_far_more_images_waits_for_other_epochs() -> None:
     seen: set[int] = set()
     for epoch in range(30):
         positions = flat(balanced_batches(UNEVEN, 16, 4, epoch=epoch))
@@ -77,7 +77,7 @@ def test_a_small_batch_still_holds_two_identities() -> None:
         assert len(batch) == 1 or len({EVEN[i] for i in batch}) > 1
 
 
-def test_identities_with_a_single_picture_come_along() -> None:
+def test_identities_with_a_single_image_come_along() -> None:
     batches = balanced_batches(list(range(10)), 4, 2)
     assert sorted(flat(batches)) == list(range(10))
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
-from visiongraft.plugins.face_embedding.data import read_labelled, read_splits
+from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import find_source
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
@@ -38,11 +38,11 @@ def test_the_split_shares_no_identity_and_depends_on_the_seed(
 ) -> None:
     root = write_people({f"p{i}": 2 for i in range(20)})
     splits, again = read_splits(root, seed=seed), read_splits(root, seed=seed)
-    train, held_out = parts(splits)
-    assert not train & held_out
-    assert len(held_out) == 4
-    assert parts(again) == (train, held_out)
-    assert parts(read_splits(root, seed=seed + 1)) != (train, held_out)
+    train, validation = parts(splits)
+    assert not train & validation
+    assert len(validation) == 4
+    assert parts(again) == (train, validation)
+    assert parts(read_splits(root, seed=seed + 1)) != (train, validation)
 
 
 def test_training_identities_are_classes_and_others_are_not(write_people: WriteFolder) -> None:
@@ -72,26 +72,26 @@ def test_a_given_split_without_common_identities_is_kept(write_people: WriteFold
     splits = read_splits(root)
     assert parts(splits) == ({"a", "b"}, {"c", "d"})
     assert splits.facts["validation from"] == "the data's own part"
-    assert splits.facts["test pictures, not used"] == 3
-    assert people_of(read_labelled(root)) == {"a", "e"}  # any identity may be evaluated
+    assert splits.facts["test images, not used"] == 3
+    assert people_of(read_labeled(root)) == {"a", "e"}  # any identity may be evaluated
 
 
-def test_people_with_one_picture_stay_in_training(write_people: WriteFolder) -> None:
+def test_people_with_one_image_stay_in_training(write_people: WriteFolder) -> None:
     root = write_people({f"s{i}": 1 for i in range(30)} | {"a": 2, "b": 2, "c": 2})
-    train, held_out = parts(read_splits(root, validation=0.5))
-    assert held_out <= {"a", "b", "c"}
+    train, validation = parts(read_splits(root, validation=0.5))
+    assert validation <= {"a", "b", "c"}
     assert len(train) == 30
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"a": 5}, "1 identities, 1 of them with two pictures"),
+        ({"a": 5}, "1 identities, 1 of them with two images"),
         ({"a": 5, "b": 5, "c": 5}, "3 identities"),
         ({"a": 1, "b": 1, "c": 1, "d": 1}, "0 of them with two"),
         ({"train/a": 3, "val/b": 2, "val/c": 2}, "two identities or more, not 1"),
-        ({"train/a": 3, "train/b": 3, "val/c": 5}, "validation part has 5 pictures of 1 ident"),
-        ({"train/a": 3, "train/b": 3, "val/c": 1, "val/d": 1}, "2 pictures of 2 identities"),
+        ({"train/a": 3, "train/b": 3, "val/c": 5}, "validation part has 5 images of 1 ident"),
+        ({"train/a": 3, "train/b": 3, "val/c": 1, "val/d": 1}, "2 images of 2 identities"),
     ],
 )
 def test_too_few_identities_are_refused_in_words(
@@ -107,8 +107,8 @@ def test_a_share_outside_of_nought_and_one_is_refused(write_people: WriteFolder)
 
 
 def test_a_set_with_nothing_to_compare_is_not_evaluated(write_people: WriteFolder) -> None:
-    with pytest.raises(DataError, match="the set has 2 pictures of 2 identities"):
-        read_labelled(write_people({"a": 1, "b": 1}))
+    with pytest.raises(DataError, match="the set has 2 images of 2 identities"):
+        read_labeled(write_people({"a": 1, "b": 1}))
 
 
 def test_facts_name_nobody(write_people: WriteFolder) -> None:
@@ -116,11 +116,11 @@ def test_facts_name_nobody(write_people: WriteFolder) -> None:
     assert "secret" not in repr(splits.facts)
 
 
-def test_single_pictures_are_remarked_on(write_people: WriteFolder) -> None:
+def test_single_images_are_remarked_on(write_people: WriteFolder) -> None:
     counts = {"train/a": 1, "train/b": 3, "val/c": 1, "val/d": 2}
     lines = " ".join(read_splits(write_people(counts)).warnings)
-    assert "one training picture only: a" in lines
-    assert "one validation picture only, told from others but not found again: c" in lines
+    assert "one training image only: a" in lines
+    assert "one validation image only, told from others but not found again: c" in lines
 
 
 # ---- targets ----
@@ -130,7 +130,7 @@ def test_a_target_is_who_it_shows_and_not_its_class() -> None:
     one, other = Face("ada", 3, label=7), Face("ada", 3, label=-1)
     assert one == other
     assert one != Face("bob", 3)
-    assert repr(one) == "Face(identity='ada')"  # identical pictures of one person do not conflict
+    assert repr(one) == "Face(identity='ada')"  # identical images of one person do not conflict
 
 
 def test_numbers_go_through_all_parts(write_people: WriteFolder) -> None:
@@ -164,7 +164,7 @@ def test_a_table_is_read(write_people: WriteFolder) -> None:
     assert parts(read_splits(root / "faces.csv")) == ({"a", "b"}, {"c", "d"})
 
 
-def test_a_table_with_several_identities_a_picture_is_refused(write_people: WriteFolder) -> None:
+def test_a_table_with_several_identities_an_image_is_refused(write_people: WriteFolder) -> None:
     root = write_people({"a": 2})
     (root / "faces.csv").write_text("path,labels\na/1.png,a|b\na/2.png,a\n")
     with pytest.raises(DataError, match=r"1\.png has 2 identities \(a, b\)"):
@@ -173,16 +173,16 @@ def test_a_table_with_several_identities_a_picture_is_refused(write_people: Writ
 
 @pytest.mark.parametrize("names", [["ada", "bob", "cem", "dor"], [0, 1, 2, 10]])
 def test_a_dataset_is_read(names: Sequence[object]) -> None:
-    picture = np.zeros((8, 8, 3), np.uint8)
-    splits = read_splits([(picture, names[i // 3]) for i in range(12)])
-    train, held_out = parts(splits)
-    assert train | held_out == {str(name) for name in names}
+    image = np.zeros((8, 8, 3), np.uint8)
+    splits = read_splits([(image, names[i // 3]) for i in range(12)])
+    train, validation = parts(splits)
+    assert train | validation == {str(name) for name in names}
 
 
 def test_an_identity_of_another_kind_is_refused() -> None:
-    picture = np.zeros((8, 8, 3), np.uint8)
+    image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(DataError, match="item 0: an identity is a name or a whole number"):
-        read_splits([(picture, 0.5)] * 4)
+        read_splits([(image, 0.5)] * 4)
 
 
 def test_a_pair_of_sets_is_training_and_validation(write_people: WriteFolder) -> None:
@@ -214,7 +214,7 @@ COLUMNS = (
 POINTS = "3,4,7,4,5,6,3.5,8,6.5,8"
 
 
-def test_landmarks_beside_the_pictures_align_them(write_people: WriteFolder) -> None:
+def test_landmarks_beside_the_images_align_them(write_people: WriteFolder) -> None:
     root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
     rows = [f"path,{COLUMNS}", *(f"{n}/{i}.png,{POINTS}" for n in "abcd" for i in (1, 2))]
     (root / "landmarks.csv").write_text("\n".join(rows))
@@ -228,7 +228,7 @@ def test_landmarks_beside_the_pictures_align_them(write_people: WriteFolder) -> 
     assert FaceEmbedding().bind(plain.train).metadata()["aligned"] is False
 
 
-def test_landmarks_in_the_table_align_its_pictures(write_people: WriteFolder) -> None:
+def test_landmarks_in_the_table_align_its_images(write_people: WriteFolder) -> None:
     root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
     rows = [f"path,label,{COLUMNS}"]
     rows += [f"{n}/{i}.png,{n},{POINTS}" for n in "abcd" for i in (1, 2)]
@@ -236,12 +236,10 @@ def test_landmarks_in_the_table_align_its_pictures(write_people: WriteFolder) ->
     assert read_splits(root / "faces.csv").train.load(0).shape == (112, 112, 3)
 
 
-def test_pictures_without_landmarks_among_others_are_an_error(write_people: WriteFolder) -> None:
+def test_images_without_landmarks_among_others_are_an_error(write_people: WriteFolder) -> None:
     root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
     (root / "landmarks.csv").write_text(f"path,{COLUMNS}\na/1.png,{POINTS}\n")
-    with pytest.raises(
-        DataError, match=r"7 pictures have no landmarks, such as .*2\.png; add them"
-    ):
+    with pytest.raises(DataError, match=r"7 images have no landmarks, such as .*2\.png; add them"):
         read_splits(root)
 
 
@@ -262,7 +260,7 @@ def test_a_damaged_table_of_landmarks_is_told(
         read_splits(root)
 
 
-def test_landmarks_that_fit_nothing_name_their_picture(write_people: WriteFolder) -> None:
+def test_landmarks_that_fit_nothing_name_their_image(write_people: WriteFolder) -> None:
     root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
     rows = [f"path,{COLUMNS}"]
     rows += [f"{n}/{i}.png,{','.join(['5'] * 10)}" for n in "abcd" for i in (1, 2)]
@@ -271,7 +269,7 @@ def test_landmarks_that_fit_nothing_name_their_picture(write_people: WriteFolder
         read_splits(root).train.load(0)
 
 
-def test_pictures_of_other_sizes_than_the_landmarks_are_black_outside(tmp_path: Path) -> None:
+def test_images_of_other_sizes_than_the_landmarks_are_black_outside(tmp_path: Path) -> None:
     folder = tmp_path / "faces"
     rows = [f"path,{COLUMNS}"]
     for name in "abcd":

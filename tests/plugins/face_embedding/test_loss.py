@@ -177,7 +177,7 @@ def test_without_pairs_the_loss_is_nought_with_a_gradient(name: str, labels: lis
 # ---- sampled classes ----
 
 
-def test_the_classes_of_the_pictures_are_always_among_the_sampled() -> None:
+def test_the_classes_of_the_images_are_always_among_the_sampled() -> None:
     labels = torch.tensor([5, 900, 5, 33])
     for seed in range(20):
         torch.manual_seed(seed)
@@ -227,11 +227,11 @@ def test_evaluation_compares_with_all_classes(batch: Any) -> None:
 
 
 def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() -> None:
-    """With 100,000 identities and 64 pictures, no result is near 64 x 100,000 numbers."""
-    identities, pictures, sampled, dimension = 100_000, 64, 1000, 8
+    """With 100,000 identities and 64 images, no result is near 64 x 100,000 numbers."""
+    identities, images, sampled, dimension = 100_000, 64, 1000, 8
     loss = build("arcface", identities=identities, dimension=dimension, sampled=sampled)
-    embeddings = torch.randn(pictures, dimension, requires_grad=True)
-    labels = {"labels": torch.arange(pictures) * 1500}
+    embeddings = torch.randn(images, dimension, requires_grad=True)
+    labels = {"labels": torch.arange(images) * 1500}
 
     def largest(step: torch.nn.Module) -> int:
         sizes: list[int] = []
@@ -239,10 +239,10 @@ def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() ->
             step(embeddings, labels)["arcface"].backward()
         return max(sizes)
 
-    # The weights' own gradient is the largest; the logits are pictures x sampled.
-    assert largest(loss) == identities * dimension < pictures * identities / 4
+    # The weights' own gradient is the largest; the logits are images x sampled.
+    assert largest(loss) == identities * dimension < images * identities / 4
     whole = build("arcface", identities=identities, dimension=dimension)
-    assert largest(whole) == pictures * identities
+    assert largest(whole) == images * identities
 
 
 class Sizes(torch.utils._python_dispatch.TorchDispatchMode):

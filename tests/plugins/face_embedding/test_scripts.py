@@ -34,8 +34,8 @@ def test_the_people_of_one_set_are_divided_without_common_ones(people: Path) -> 
     source, target = script("examples/source_to_target.py").divided(str(people))
     assert len(source) == len(target) == 24
     assert not set(source.targets) & set(target.targets)
-    picture, name = source[5]
-    assert picture.ndim == 3
+    image, name = source[5]
+    assert image.ndim == 3
     assert name == source.targets[5]
 
 

@@ -36,9 +36,9 @@ from visiongraft.task import create_task
         ({"loss": "sphereface", "margin": 1.5}, "SphereFace's is a whole number"),
         ({"sampled_identities": -1}, "sampled_identities=-1"),
         ({"sampled_identities": 9, "loss": "triplet"}, "and triplet has none"),
-        ({"pictures_per_identity": 1, "loss": "contrastive"}, "2 or more do"),
-        ({"pictures_per_identity": 0, "loss": "triplet"}, "no pair of one identity"),
-        ({"pictures_per_identity": -2}, "pictures_per_identity=-2"),
+        ({"images_per_identity": 1, "loss": "contrastive"}, "2 or more do"),
+        ({"images_per_identity": 0, "loss": "triplet"}, "no pair of one identity"),
+        ({"images_per_identity": -2}, "images_per_identity=-2"),
         ({"threshold": 1.5}, "threshold=1.5 is no cosine"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
         ({"mirror": 1}, "mirror=1"),
@@ -92,7 +92,7 @@ def test_the_neck_has_no_parameters_of_its_own() -> None:
     assert [m for m in EmbeddingHead(20, 8).modules() if isinstance(m, torch.nn.Dropout)] == []
 
 
-def test_a_batch_of_one_picture_trains() -> None:
+def test_a_batch_of_one_image_trains() -> None:
     head = EmbeddingHead(20, 8).train()
     before = head.neck.running_mean.clone()
     assert head(features(1)).isfinite().all()
@@ -109,7 +109,7 @@ def test_decode_gives_unit_vectors_also_of_nothing_and_of_very_long_ones() -> No
     assert torch.allclose(found[0], torch.tensor([0.6, 0.8]))
 
 
-def test_with_mirror_a_picture_and_its_mirror_image_embed_alike() -> None:
+def test_with_mirror_an_image_and_its_mirror_image_embed_alike() -> None:
     task = FaceEmbedding(dimension=16, loss="triplet", mirror=True)
     torch.manual_seed(0)
     network = Network(load_backbone("simple_cnn", None, size=(24, 24)), task).eval()
@@ -151,14 +151,14 @@ def test_augmentation_gives_the_size_and_leaves_the_target(strength: str, channe
 
 
 def test_faces_are_mirrored_unless_told_otherwise() -> None:
-    picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
-    picture[:, :, :16] = 255
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[:, :, :16] = 255
     sides: dict[bool, set[bool]] = {True: set(), False: set()}
     for flip, seen in sides.items():
         transform = TrainTransform((32, 32), "light", flip)
         for seed in range(20):
             with seeded(seed):
-                changed = transform(tv_tensors.Image(picture), None)[0].float()
+                changed = transform(tv_tensors.Image(image), None)[0].float()
             seen.add(bool(changed[:, :, 4:14].mean() > changed[:, :, 18:28].mean()))
     assert sides == {True: {True, False}, False: {True}}
     assert FaceEmbedding(augment="none").train_transform((8, 8)) is None
@@ -190,4 +190,4 @@ def test_the_threshold_is_what_the_validation_pairs_decide() -> None:
 
 
 def test_a_models_verbs_are_those_of_faces() -> None:
-    assert set(FaceEmbedding().verbs()) == {"embed", "verify", "gallery"}
+    assert set(FaceEmbedding().model_methods()) == {"embed", "verify", "gallery"}

@@ -18,7 +18,7 @@ from visiongraft.cli import main
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
-from visiongraft.plugins.face_embedding.data import read_labelled
+from visiongraft.plugins.face_embedding.data import read_labeled
 from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.example import EACH, draw_head, write_folder
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
@@ -41,7 +41,7 @@ FAST: dict[str, Any] = {
     "batch_size": 24,
     "workers": 0,
     "device": "cpu",
-    "listeners": (),
+    "callbacks": (),
 }
 LOSS_WEIGHTS = "loss.classes.W"
 
@@ -95,7 +95,7 @@ def test_people_never_seen_are_told_apart_better_than_before(
 
 def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
     """The same training on shuffled names teaches nothing about people."""
-    samples = read_labelled(data)
+    samples = read_labeled(data)
     names = [samples.target(i).identity for i in range(len(samples))]
     shuffled = np.random.default_rng(0).permutation(names)
     pairs = [(samples.load(i), name) for i, name in enumerate(shuffled)]
@@ -107,7 +107,7 @@ def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
 
 
 class Watch:
-    """Keeps what the optimiser trains, and stops where asked."""
+    """Keeps what the optimizer trains, and stops where asked."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.trained: set[str] = set()
@@ -124,11 +124,11 @@ def checkpoint_of(folder: Path) -> Checkpoint:
     return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
 
 
-def test_the_class_vectors_are_trained_by_the_optimiser(data: Path, tmp_path: Path) -> None:
+def test_the_class_vectors_are_trained_by_the_optimizer(data: Path, tmp_path: Path) -> None:
     visiongraft.fit(data, out=tmp_path / "run", epochs=2, **{**FAST, "schedule": "linear_probe"})
     point = checkpoint_of(tmp_path / "run")
     moments = [name for name in point.tensors["optimizer"] if LOSS_WEIGHTS in name]
-    assert moments, "the optimiser has no state of the class vectors"
+    assert moments, "the optimizer has no state of the class vectors"
     assert any(point.tensors["optimizer"][name].abs().sum() > 0 for name in moments)
     seeds = [
         visiongraft.fit(data, out=tmp_path / f"lr{i}", epochs=1, learning_rate=rate, **FAST)
@@ -148,11 +148,11 @@ def test_the_class_vectors_are_in_the_checkpoint(run: Path, data: Path) -> None:
 
 def test_a_resumed_run_goes_on_with_its_class_vectors(data: Path, tmp_path: Path) -> None:
     settings = {**FAST, "epochs": 3, "checkpoint_every": 1}
-    settings.pop("listeners")
-    visiongraft.fit(data, out=tmp_path / "whole", listeners=(), **settings)
+    settings.pop("callbacks")
+    visiongraft.fit(data, out=tmp_path / "whole", callbacks=(), **settings)
     with pytest.raises(KeyboardInterrupt):
-        visiongraft.fit(data, out=tmp_path / "run", listeners=[Watch(stop_at=4)], **settings)
-    visiongraft.fit(data, out=tmp_path / "run", listeners=(), resume=True, **settings)
+        visiongraft.fit(data, out=tmp_path / "run", callbacks=[Watch(stop_at=4)], **settings)
+    visiongraft.fit(data, out=tmp_path / "run", callbacks=(), resume=True, **settings)
     ends = [checkpoint_of(tmp_path / name).tensors for name in ("whole", "run")]
     for group in ("network", "optimizer"):
         assert ends[0][group].keys() == ends[1][group].keys()
@@ -203,8 +203,8 @@ def test_no_name_of_a_person_is_in_what_is_shipped(run: Path, exported: Any) -> 
 def test_the_exported_file_gives_unit_vectors_near_pytorchs(
     exported: Any, model: TransferModel, data: Path
 ) -> None:
-    pictures = sorted(data.rglob("*.png"))[::3]
-    one, other = model.embed(pictures), embed(Predictor(exported[0]), pictures)
+    images = sorted(data.rglob("*.png"))[::3]
+    one, other = model.embed(images), embed(Predictor(exported[0]), images)
     assert other.dtype == np.float32
     assert np.allclose(np.linalg.norm(other, axis=1), 1, atol=1e-5)
     assert (one * other).sum(1).min() >= 0.9999
@@ -216,7 +216,7 @@ def test_verification_accuracy_is_the_same_in_torch_and_onnx(
     path, certificate = exported
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.headline == "verification_accuracy"
-    samples, predictor, metrics = read_labelled(data), Predictor(path), FaceMetrics()
+    samples, predictor, metrics = read_labeled(data), Predictor(path), FaceMetrics()
     for i in range(len(samples)):
         metrics.update(
             predictor.run(samples.load(i)[None]), model.task.collate([samples.target(i)])
@@ -253,8 +253,8 @@ def test_verification_and_gallery_work_with_model_and_file_alike(
     gallery.save(tmp_path / "people")
     again = Gallery.load(tmp_path / "people", predictor)  # made by the model, used by the file
     for person in ("p00", "p02"):
-        picture = data / person / "2.png"
-        assert gallery.identify(picture).name == again.identify(picture).name
+        image = data / person / "2.png"
+        assert gallery.identify(image).name == again.identify(image).name
     strict = model.gallery(threshold=0.999)
     strict.add("p00", a)
     assert strict.identify(c).name == "unknown"
@@ -323,7 +323,7 @@ OPTIONS = {
     "contrastive": FaceEmbedding(loss="contrastive", dimension=32),
     "mirror": FaceEmbedding(loss="softmax", neck="none", mirror=True),
     "sampled": FaceEmbedding(loss="cosface", sampled_identities=3, dropout=0.2),
-    "balanced": FaceEmbedding(loss="sphereface", pictures_per_identity=2),
+    "balanced": FaceEmbedding(loss="sphereface", images_per_identity=2),
 }
 
 

@@ -25,7 +25,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_set(tmp_path: Path) -> WriteSet:
-    """Write pictures and masks of given contents, such as {"train/a": [[0, 1]]}, and the root."""
+    """Write images and masks of given contents, such as {"train/a": [[0, 1]]}, and the root."""
 
     def write(
         masks: Mapping[str, Any],
@@ -70,25 +70,25 @@ def write_shapes(root: Path, counts: Mapping[str, int], side: int = 64) -> Path:
                 int(random.integers(n - m))
                 for n, m in zip(photo.shape[:2], (height, width), strict=True)
             )
-            picture = Image.fromarray(photo[y : y + height, x : x + width])
-            mask = Image.new("P", picture.size)
-            brush, marks = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
-            for value, colour in ((1, (230, 30, 40)), (2, (30, 60, 230))):
+            image = Image.fromarray(photo[y : y + height, x : x + width])
+            mask = Image.new("P", image.size)
+            brush, marks = ImageDraw.Draw(image), ImageDraw.Draw(mask)
+            for value, color in ((1, (230, 30, 40)), (2, (30, 60, 230))):
                 size = int(random.integers(side // 3, side // 2))
                 left = int(random.integers(width - size))
                 top = int(random.integers(height - size))
                 box = (left, top, left + size, top + size)
                 if value == 1:
-                    brush.ellipse(box, fill=colour)
+                    brush.ellipse(box, fill=color)
                     marks.ellipse(box, fill=value)
                 else:
-                    brush.rectangle(box, fill=colour)
+                    brush.rectangle(box, fill=color)
                     marks.rectangle(box, fill=value)
-            marks.line((0, 0, width, 0), fill=3)  # a row that nobody has labelled
+            marks.line((0, 0, width, 0), fill=3)  # a row that nobody has labeled
             mask.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255, 255, 255, 255])
-            for kind, image in (("images", picture), ("masks", mask)):
+            for kind, drawn in (("images", image), ("masks", mask)):
                 path = root / kind / part / f"{i:03d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                image.save(path)
+                drawn.save(path)
     (root / "classes.txt").write_text("ground\ndisc\nsquare\nvoid\n", encoding="utf-8")
     return root

@@ -22,7 +22,7 @@ Sizes = Tensor
 
 
 def small_logits(photo: np.ndarray, kind: str) -> Tensor:
-    """Give logits at a quarter of a photograph's size that follow its colours."""
+    """Give logits at a quarter of a photograph's size that follow its colors."""
     pixels = torch.tensor(photo).permute(2, 0, 1)[None].float() / 255
     height, width = photo.shape[0] // 4, photo.shape[1] // 4
     coarse = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
@@ -51,7 +51,7 @@ def decoded(logits: Tensor, kind: str) -> Arrays:
 
 
 def fails(found: Disagreement) -> bool:
-    return found.flips > 0 or not found.difference <= TOLERANCE
+    return found.mismatches > 0 or not found.difference <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,7 +132,7 @@ def test_masks_alone_give_a_fault_away(photo: np.ndarray, kind: str) -> None:
     reference = decoded(enlarged(small_logits(photo, kind), photo), kind)
     labels = reference["labels"]
     for wrong in (np.roll(labels, 1, -1), np.roll(labels, 1, -2), 1 - np.minimum(labels, 1)):
-        assert compare_masks(reference, {**reference, "labels": wrong}).flips > 100
+        assert compare_masks(reference, {**reference, "labels": wrong}).mismatches > 100
 
 
 def test_a_few_ties_are_forgiven_and_many_are_not() -> None:
@@ -141,24 +141,24 @@ def test_a_few_ties_are_forgiven_and_many_are_not() -> None:
     labels = zeros.copy()
     labels[0, 0, :10] = 1  # 0.1 % of the pixels
     reference = {"labels": zeros, "margins": margins}
-    assert compare_masks(reference, {"labels": labels, "margins": margins}).flips == 0
+    assert compare_masks(reference, {"labels": labels, "margins": margins}).mismatches == 0
     labels[0, 0, 10] = 1
-    assert compare_masks(reference, {"labels": labels, "margins": margins}).flips == 11
+    assert compare_masks(reference, {"labels": labels, "margins": margins}).mismatches == 11
     labels[0, 0] = 0
     labels[0, 50, 50] = 1  # a single pixel that was sure
-    assert compare_masks(reference, {"labels": labels, "margins": margins}).flips == 1
+    assert compare_masks(reference, {"labels": labels, "margins": margins}).mismatches == 1
     # A single one that the candidate alone says is a tie.
     tied = margins.copy()
     tied[0, 50, 50] = 0
-    assert compare_masks(reference, {"labels": labels, "margins": tied}).flips == 1
+    assert compare_masks(reference, {"labels": labels, "margins": tied}).mismatches == 1
 
 
-def test_ties_are_counted_picture_by_picture() -> None:
+def test_ties_are_counted_image_by_image() -> None:
     zeros, margins = np.zeros((2, 40, 50), np.uint8), np.zeros((2, 40, 50), np.float32)
     labels = zeros.copy()
     labels[0, 0, :3] = 1
     together = {"labels": zeros, "margins": margins}
-    assert compare_masks(together, {"labels": labels, "margins": margins}).flips == 3
+    assert compare_masks(together, {"labels": labels, "margins": margins}).mismatches == 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiongraft.data.check import check_samples
-from visiongraft.data.readers import DataParts, DataReader
+from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugins.segmentation.data import MaskedSamples, read_labelled, read_splits
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_labeled, read_splits
 from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
-PICTURE = np.zeros((2, 3, 3), np.uint8)
+IMAGE = np.zeros((2, 3, 3), np.uint8)
 A, B = [[0, 1, 1]], [[1, 0, 0]]
 
 
@@ -35,17 +35,17 @@ def keys(samples: Any) -> list[str]:
 # ---- folders ----
 
 
-def test_folders_divide_pictures_into_parts(write_set: WriteSet) -> None:
+def test_folders_divide_images_into_parts(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "train/b": B, "val/c": A, "test/d": B})
     splits = read_splits(root)
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": A}
-    assert splits.facts["test pictures, not used"] == 1
+    assert splits.facts["test images, not used"] == 1
     assert splits.warnings == ()
-    assert targets(read_labelled(root, ("sky", "road"), "multi_class")) == {"d": B}
+    assert targets(read_labeled(root, ("sky", "road"), "multi_class")) == {"d": B}
 
 
-def test_lists_divide_pictures_into_parts(write_set: WriteSet) -> None:
+def test_lists_divide_images_into_parts(write_set: WriteSet) -> None:
     root = write_set({n: A for n in "abcde"})
     (root / "train.txt").write_text("a\nb.png\n\nb\n")
     (root / "val.txt").write_text("c\nnowhere\n")
@@ -56,7 +56,7 @@ def test_lists_divide_pictures_into_parts(write_set: WriteSet) -> None:
     assert checked[0] == "" and "has no mask" in checked[1]
 
 
-def test_lists_of_bare_names_find_pictures_in_folders(write_set: WriteSet) -> None:
+def test_lists_of_bare_names_find_images_in_folders(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "val/a": B, "val/b": B})
     (root / "train.txt").write_text("a\n")
     (root / "val.txt").write_text("a\nval/b\n")
@@ -90,7 +90,7 @@ def test_the_form_of_pascal_voc_is_read(write_set: WriteSet) -> None:
     assert targets(splits.train) == {"a": [[0, 20, 255]]}
 
 
-def test_colour_masks_are_read_by_their_colour_map(write_set: WriteSet) -> None:
+def test_color_masks_are_read_by_their_color_map(write_set: WriteSet) -> None:
     table = np.array([[64, 128, 64], [0, 0, 192], [0, 0, 0]], np.uint8)
     root = write_set(
         {"train/a": [[0, 1, 2]], "val/b": [[1, 1, 0]]},
@@ -106,7 +106,7 @@ def test_colour_masks_are_read_by_their_colour_map(write_set: WriteSet) -> None:
 
 
 @pytest.mark.parametrize("ending", ["_L", "_mask"])
-def test_masks_may_end_otherwise_than_their_pictures(write_set: WriteSet, ending: str) -> None:
+def test_masks_may_end_otherwise_than_their_images(write_set: WriteSet, ending: str) -> None:
     root = write_set({"a": A, "b": B})
     for path in (root / "masks").iterdir():
         path.rename(path.with_stem(path.stem + ending))
@@ -132,7 +132,7 @@ def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> No
     assert isinstance(splits.train, MaskedSamples)
     assert (splits.train.labels, splits.train.kind) == (("dirt", "leaf"), "multi_label")
     assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
-    other = read_labelled(root, ("leaf", "dirt"), "multi_label")
+    other = read_labeled(root, ("leaf", "dirt"), "multi_label")
     assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
     mixed = root / "masks" / "leaf" / "train" / "a.png"
     Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
@@ -187,7 +187,7 @@ def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str
     splits = read_splits(root, ignore=ignore)
     assert isinstance(splits.train, MaskedSamples) and splits.train.labels == ("sky", "tree")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
-    again = read_labelled(root, ("sky", "tree"), "multi_class", ignore)
+    again = read_labeled(root, ("sky", "tree"), "multi_class", ignore)
     assert targets(again) == {"b": [[255, 255, 255]]}
 
 
@@ -214,12 +214,12 @@ def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) ->
         classes = names
 
     mask = np.arange(5, dtype=np.uint8)[None]
-    data = Set([(PICTURE, mask)] * 2)
+    data = Set([(IMAGE, mask)] * 2)
     splits = read_splits(data)
     assert isinstance(splits.train, MaskedSamples)
     for own, read in (
         (splits.train.labels, splits.train),
-        (labels, read_labelled(data, labels, "multi_class")),
+        (labels, read_labeled(data, labels, "multi_class")),
     ):
         found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
         assert found == names
@@ -228,13 +228,13 @@ def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) ->
 def test_a_class_that_the_model_does_not_know_is_refused(write_set: WriteSet) -> None:
     root = write_set({"test/a": A}, "sky\nroads\n")
     with pytest.raises(DataError, match=r"label 'roads' is not in the label map.*'road'"):
-        read_labelled(root, ("sky", "road"), "multi_class")
+        read_labeled(root, ("sky", "road"), "multi_class")
 
 
 # ---- datasets, pairs, installed readers ----
 
 
-def test_datasets_of_pictures_and_masks_are_read_lazily() -> None:
+def test_datasets_of_images_and_masks_are_read_lazily() -> None:
     class Lazy:
         got = 0
 
@@ -243,7 +243,7 @@ def test_datasets_of_pictures_and_masks_are_read_lazily() -> None:
 
         def __getitem__(self, index: int) -> Any:
             Lazy.got += 1
-            return PICTURE, Image.fromarray(np.full((2, 3), index % 3, np.uint8))
+            return IMAGE, Image.fromarray(np.full((2, 3), index % 3, np.uint8))
 
     splits = read_splits(Lazy(), labels=("a", "b", "c"))
     assert Lazy.got == 1  # to see whether masks have layers
@@ -251,11 +251,11 @@ def test_datasets_of_pictures_and_masks_are_read_lazily() -> None:
 
 
 def test_a_dataset_without_names_has_its_values_as_names() -> None:
-    data = [(PICTURE, np.full((2, 3), v, np.uint8)) for v in (0, 2, 255, 1)]
+    data = [(IMAGE, np.full((2, 3), v, np.uint8)) for v in (0, 2, 255, 1)]
     train = read_splits(data, validation=0.25).train
     assert isinstance(train, MaskedSamples)
     assert (train.labels, train.kind) == (("0", "1", "2"), "multi_class")
-    assert targets(read_labelled(data[:1], ("0", "1", "2"), "multi_class")) == {
+    assert targets(read_labeled(data[:1], ("0", "1", "2"), "multi_class")) == {
         "item 0": [[0] * 3] * 2
     }
 
@@ -263,7 +263,7 @@ def test_a_dataset_without_names_has_its_values_as_names() -> None:
 def test_layers_in_a_dataset_are_multi_label() -> None:
     mask = np.zeros((2, 2, 3), bool)
     mask[1, 0] = True
-    train = read_splits([(PICTURE, mask)] * 4).train
+    train = read_splits([(IMAGE, mask)] * 4).train
     assert isinstance(train, MaskedSamples)
     assert (train.labels, train.kind) == (("0", "1"), "multi_label")
     assert train.target(0).tolist() == mask.astype(int).tolist()
@@ -276,7 +276,7 @@ def test_a_pair_gives_training_and_validation_with_one_label_map(write_set: Writ
     splits = read_splits((first, second))
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
-    assert targets(read_labelled((first, second), ("sky", "road"), "multi_class")) == {
+    assert targets(read_labeled((first, second), ("sky", "road"), "multi_class")) == {
         "c": [[1, 0, 0]]
     }
 
@@ -291,10 +291,10 @@ def test_an_installed_reader_of_masks_is_asked(write_set: WriteSet) -> None:
         def claims(self, data: Any) -> bool:
             return str(data).endswith(".csv")
 
-        def read(self, data: Any) -> DataParts:
+        def read(self, data: Any) -> DataSplits:
             with open(data, newline="") as file:
                 rows = [[Path(cell) for cell in row] for row in csv.reader(file)]
-            return DataParts({"train": FileSamples(*zip(*rows, strict=True))}, ("sky", "road"))
+            return DataSplits({"train": FileSamples(*zip(*rows, strict=True))}, ("sky", "road"))
 
     class Plugin:
         @hookimpl
@@ -315,7 +315,7 @@ def test_an_installed_reader_of_masks_is_asked(write_set: WriteSet) -> None:
 # ---- what is wrong ----
 
 
-def test_problems_name_mask_picture_and_values(write_set: WriteSet) -> None:
+def test_problems_name_mask_image_and_values(write_set: WriteSet) -> None:
     root = write_set({f"train/{n}": [[0, 1, 0]] for n in "abcd"} | {"val/e": A})
     (root / "masks" / "train" / "a.png").unlink()
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(root / "masks" / "train" / "b.png")
@@ -325,14 +325,14 @@ def test_problems_name_mask_picture_and_values(write_set: WriteSet) -> None:
     splits = read_splits(root)
     found = [splits.train.problem(i, 1, 3) for i in range(4)]
     for n, (line, words) in enumerate(
-        zip(found, ["has no mask", "is 4x5, its picture 1x3", "7, 9", "is damaged"], strict=True)
+        zip(found, ["has no mask", "is 4x5, its image 1x3", "7, 9", "is damaged"], strict=True)
     ):
         name = "abcd"[n]
         assert f"masks/train/{name}.png" in line and f"images/train/{name}.png" in line
         assert words in line and "\n" not in line
     assert splits.validation.problem(0, 1, 3) == ""
     assert "1 masks in" in splits.warnings[0] and "val/stray" in splits.warnings[0]
-    with pytest.raises(DataError, match=r"4 of 5 pictures .*has no mask"):
+    with pytest.raises(DataError, match=r"4 of 5 images .*has no mask"):
         check_samples(splits.train, splits.validation)
 
 
@@ -349,8 +349,8 @@ def test_one_bad_mask_in_a_hundred_is_dropped_and_told(write_set: WriteSet) -> N
     ("masks", "classes", "message"),
     [
         ({"train/a": A}, "sky\n", "nothing to tell apart: the classes are sky"),
-        ({"val/a": A}, "sky\nroad\n", "no training pictures, only validation"),
-        ({"a": A}, "sky\nroad\n", "one picture cannot be divided"),
+        ({"val/a": A}, "sky\nroad\n", "no training images, only validation"),
+        ({"a": A}, "sky\nroad\n", "one image cannot be divided"),
         ({"a": [[0, 4, 9]], "b": A}, None, r"do not say which classes.*values are 0, 1, 4, 9"),
     ],
     ids=str,
@@ -368,9 +368,9 @@ def test_a_set_that_cannot_be_trained_on_is_refused(
         ("nowhere", "nowhere does not exist; give a folder with images/ and masks/"),
         (7, "data is a folder or a dataset"),
         ([], "is empty"),
-        ([(PICTURE,)], "item 0: a dataset gives"),
+        ([(IMAGE,)], "item 0: a dataset gives"),
         (("a", "b", "c"), "one set or a pair"),
-        ([(PICTURE, "sky")] * 2, "item 0: has no mask; sky does not exist"),
+        ([(IMAGE, "sky")] * 2, "item 0: has no mask; sky does not exist"),
     ],
     ids=["path", "number", "list", "item", "triple", "mask"],
 )

@@ -16,7 +16,7 @@ IGNORED = 255
 
 
 def batch(kind: str, count: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Pictures that differ much in their classes, with pixels to ignore."""
+    """Images that differ much in their classes, with pixels to ignore."""
     generator = torch.Generator().manual_seed(seed)
     channels = 1 if kind == "binary" else 4
     logits = 3 * torch.randn(count, channels, 8, 10, generator=generator)
@@ -40,7 +40,7 @@ def value(loss: SegmentationLoss, logits: Tensor, targets: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_part_is_the_mean_over_the_pictures(name: str, kind: str) -> None:
+def test_a_part_is_the_mean_over_the_images(name: str, kind: str) -> None:
     logits, targets = batch(kind)
     loss = made(name, kind)
     each = [value(loss, logits[i : i + 1], targets[i : i + 1]) for i in range(5)]
@@ -49,7 +49,7 @@ def test_a_part_is_the_mean_over_the_pictures(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["dice", "lovasz"])
 def test_a_statistic_of_the_whole_batch_would_not_be(name: str) -> None:
-    """The planted fault: what smp computes of a batch at once is no mean over its pictures."""
+    """The planted fault: what smp computes of a batch at once is no mean over its images."""
     kinds = {"dice": smp.DiceLoss, "lovasz": smp.LovaszLoss}
     whole = kinds[name]("multiclass", ignore_index=IGNORED)
     logits, targets = batch("multi_class")
@@ -86,7 +86,7 @@ def test_ignored_pixels_change_nothing(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_without_a_counted_pixel_add_nothing_and_no_nan(name: str, kind: str) -> None:
+def test_images_without_a_counted_pixel_add_nothing_and_no_nan(name: str, kind: str) -> None:
     logits, targets = batch(kind)
     targets[2:] = IGNORED
     logits.requires_grad_()

@@ -74,8 +74,8 @@ def test_the_set_counts_as_a_whole_however_it_comes_in_batches() -> None:
     assert one.compute() == other.compute()
 
 
-def test_a_mean_over_pictures_would_be_another_number() -> None:
-    """The planted fault: pictures of unlike content, whose own means differ from the set's."""
+def test_a_mean_over_images_would_be_another_number() -> None:
+    """The planted fault: images of unlike content, whose own means differ from the set's."""
     found = [np.array([[[0, 0, 0, 1]]]), np.array([[[1, 1, 1, 1]]])]
     true = [torch.tensor([[[0, 0, 0, 0]]]), torch.tensor([[[1, 1, 1, 1]]])]
     whole = SegmentationMetrics(LABELS, 255, several=False)
@@ -111,9 +111,9 @@ def test_nothing_counted_is_nothing_found() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     metrics = SegmentationMetrics(LABELS, 255, several=False)
-    with pytest.raises(DataError, match="no pictures to measure"):
+    with pytest.raises(DataError, match="no images to measure"):
         metrics.compute()
-    with pytest.raises(DataError, match="a mask of 2x3 pixels belongs to a picture of 3x2"):
+    with pytest.raises(DataError, match="a mask of 2x3 pixels belongs to an image of 3x2"):
         metrics.update({"labels": np.zeros((1, 3, 2), np.uint8)}, torch.zeros(1, 2, 3))
 
 

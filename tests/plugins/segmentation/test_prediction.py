@@ -14,7 +14,7 @@ from PIL import Image
 from visiongraft.cli.output import to_json
 from visiongraft.errors import ArtifactError
 from visiongraft.plugins.segmentation.drawing import draw_overlay
-from visiongraft.plugins.segmentation.prediction import Segmented, class_colours, predictions
+from visiongraft.plugins.segmentation.prediction import Segmented, class_colors, predictions
 
 NAMES = ["sky", "road", "traffic sign"]
 MASK = np.array([[0, 1, 1, 1], [2, 1, 1, 1]], np.uint8)
@@ -30,7 +30,7 @@ def one(mask: np.ndarray = MASK, metadata: dict[str, Any] = META) -> Segmented:
 
 def test_shares_and_the_largest_class_come_by_name() -> None:
     found = one()
-    assert found.shares == {"sky": 1 / 8, "road": 6 / 8, "traffic sign": 1 / 8}
+    assert found.fractions == {"sky": 1 / 8, "road": 6 / 8, "traffic sign": 1 / 8}
     assert (found.largest, found.height, found.width) == ("road", 2, 4)
     assert found.labels == tuple(NAMES)
     assert found.mask.tolist() == MASK.tolist() and found.probabilities is None
@@ -47,36 +47,36 @@ def test_a_prediction_is_small_valid_json_whatever_its_size() -> None:
             "height": 2000,
             "width": 3000,
             "largest": "sky",
-            "shares": {"sky": 1.0, "road": 0.0, "traffic sign": 0.0},
+            "fractions": {"sky": 1.0, "road": 0.0, "traffic sign": 0.0},
         }
     )
 
 
-def test_masks_are_written_as_pictures_of_class_ids() -> None:
+def test_masks_are_written_as_images_of_class_ids() -> None:
     ((ending, content),) = one().files().items()
     assert ending == "mask.png"
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.mode == "P"
-        assert np.asarray(picture).tolist() == MASK.tolist()
-        assert np.array(picture.convert("RGB"))[0, 0].tolist() == class_colours(3)[0].tolist()
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.mode == "P"
+        assert np.asarray(image).tolist() == MASK.tolist()
+        assert np.array(image.convert("RGB"))[0, 0].tolist() == class_colors(3)[0].tolist()
 
 
 def test_many_classes_are_written_with_16_bits() -> None:
     names = [str(i) for i in range(300)]
     mask = np.array([[0, 299, 256]], np.int32)
     found = one(mask, {"labels": names, "kind": "multi_class"})
-    with Image.open(io.BytesIO(found.files()["mask.png"])) as picture:
-        assert np.asarray(picture).tolist() == mask.tolist()
+    with Image.open(io.BytesIO(found.files()["mask.png"])) as image:
+        assert np.asarray(image).tolist() == mask.tolist()
     assert draw_overlay(Image.new("RGB", (3, 1)), found).size[0] >= 240
 
 
-def test_multi_label_masks_are_one_picture_a_class() -> None:
+def test_multi_label_masks_are_one_image_a_class() -> None:
     found = one(LAYERS, MULTI)
-    assert found.shares == {"leaf": 0.5, "rust / rot": 0.0} and found.largest == "leaf"
+    assert found.fractions == {"leaf": 0.5, "rust / rot": 0.0} and found.largest == "leaf"
     files = found.files()
     assert list(files) == ["mask-0-leaf.png", "mask-1-rust_rot.png"]
-    with Image.open(io.BytesIO(files["mask-0-leaf.png"])) as picture:
-        assert np.asarray(picture).tolist() == (LAYERS[0] * 255).tolist()
+    with Image.open(io.BytesIO(files["mask-0-leaf.png"])) as image:
+        assert np.asarray(image).tolist() == (LAYERS[0] * 255).tolist()
     assert one(LAYERS * 0, MULTI).largest == ""
 
 
@@ -98,11 +98,11 @@ def test_arrays_that_do_not_fit_the_names_are_refused(
         one(mask, metadata)
 
 
-def test_colours_differ_from_class_to_class() -> None:
-    colours = class_colours(40).astype(int)
-    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(40, dtype=int)
+def test_colors_differ_from_class_to_class() -> None:
+    colors = class_colors(40).astype(int)
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1) + 1000 * np.eye(40, dtype=int)
     assert apart.min() > 10 and apart[np.arange(11), np.arange(1, 12)].min() > 100
-    assert class_colours(0).shape == (0, 3)
+    assert class_colors(0).shape == (0, 3)
 
 
 def test_typed_predictions_need_no_torch() -> None:
@@ -116,33 +116,33 @@ def test_typed_predictions_need_no_torch() -> None:
 # ---- drawing ----
 
 
-def test_an_overlay_colours_each_pixel_by_its_class() -> None:
-    picture = Image.new("RGB", (4, 2), (100, 100, 100))
-    drawn = np.asarray(draw_overlay(picture, one())).astype(int)
+def test_an_overlay_colors_each_pixel_by_its_class() -> None:
+    image = Image.new("RGB", (4, 2), (100, 100, 100))
+    drawn = np.asarray(draw_overlay(image, one())).astype(int)
     factor = drawn.shape[1] // 4
     middles = drawn[factor // 2 : 2 * factor : factor, factor // 2 :: factor]
-    wanted = (class_colours(3)[MASK].astype(int) + 100) // 2
+    wanted = (class_colors(3)[MASK].astype(int) + 100) // 2
     assert np.abs(middles - wanted).max() <= 1
 
 
-def test_the_background_keeps_its_colours() -> None:
-    picture = Image.new("RGB", (4, 2), (100, 100, 100))
+def test_the_background_keeps_its_colors() -> None:
+    image = Image.new("RGB", (4, 2), (100, 100, 100))
     found = one(metadata={**META, "labels": ["Background", "road", "sign"]})
-    drawn = np.asarray(draw_overlay(picture, found))
+    drawn = np.asarray(draw_overlay(image, found))
     assert drawn[10, 10].tolist() == [100, 100, 100] != drawn[10, 70].tolist()
 
 
 def test_the_legend_names_only_what_is_there() -> None:
-    picture = Image.new("RGB", (320, 200))
+    image = Image.new("RGB", (320, 200))
     both = one(np.repeat(np.repeat(MASK, 100, 0), 80, 1))
     empty = one(LAYERS.repeat(100, 1).repeat(107, 2)[:, :200, :320] * 0, MULTI)
-    drawn, bare = draw_overlay(picture, both), draw_overlay(picture, empty)
+    drawn, bare = draw_overlay(image, both), draw_overlay(image, empty)
     assert drawn.height > bare.height >= 200
     used = {tuple(c) for c in np.asarray(drawn)[205:].reshape(-1, 3).tolist()}
-    assert {tuple(c) for c in class_colours(3).tolist()} <= used
+    assert {tuple(c) for c in class_colors(3).tolist()} <= used
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
-def test_pictures_of_any_mode_are_drawn_on(mode: str) -> None:
+def test_images_of_any_mode_are_drawn_on(mode: str) -> None:
     drawn = draw_overlay(Image.new(mode, (4, 2)), one())
     assert drawn.mode == "RGB" and drawn.width == 240

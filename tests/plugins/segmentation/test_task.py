@@ -24,7 +24,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
-PICTURE = np.zeros((8, 12, 3), np.uint8)
+IMAGE = np.zeros((8, 12, 3), np.uint8)
 TASK = Segmentation(labels=("a", "b", "c"), kind="multi_class")
 BINARY = Segmentation(labels=("a", "b"), kind="binary")
 MULTI = Segmentation(labels=("a", "b", "c"), kind="multi_label")
@@ -108,7 +108,7 @@ def test_options_survive_json() -> None:
 
 def data(values: list[list[int]]) -> list[Any]:
     rows = np.array(values, np.uint8)
-    return [(PICTURE, np.broadcast_to(row, (8, 12)).copy()) for row in rows[:, None]]
+    return [(IMAGE, np.broadcast_to(row, (8, 12)).copy()) for row in rows[:, None]]
 
 
 def test_binding_remembers_names_kind_and_weights() -> None:
@@ -144,7 +144,7 @@ def test_masks_of_one_size_are_stacked_and_others_listed() -> None:
     assert isinstance(listed, list) and len(listed) == 3
 
 
-def test_the_augmentation_follows_how_pictures_are_prepared() -> None:
+def test_the_augmentation_follows_how_images_are_prepared() -> None:
     assert replace(TASK, augment="none").train_transform((32, 32)) is None
     for resize, whole in (("stretch", True), ("pad", False)):
         transform = TASK.transform_for(PreprocessConfig((32, 64), resize=resize))
@@ -192,7 +192,7 @@ def test_filled_up_pixels_do_not_count() -> None:
     assert first == second
 
 
-def test_one_picture_a_batch_is_refused_where_a_decoder_cannot_train_on_it() -> None:
+def test_one_image_a_batch_is_refused_where_a_decoder_cannot_train_on_it() -> None:
     for decoder, refused in (("upernet", True), ("unet", False)):
         one = network(replace(TASK, decoder=decoder, channels=16)).train()
         made = batch(torch.zeros(1, 32, 32, dtype=torch.uint8))

@@ -33,7 +33,7 @@ FAST: dict[str, Any] = {
     "batch_size": 10,
     "workers": 0,
     "device": "cpu",
-    "listeners": (),
+    "callbacks": (),
 }
 
 
@@ -65,7 +65,7 @@ def exported_padded(padded: TransferModel) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(shapes: Path) -> list[Path]:
+def images(shapes: Path) -> list[Path]:
     return sorted((shapes / "images" / "test").iterdir())[:6]
 
 
@@ -77,7 +77,7 @@ def test_shapes_on_held_out_photographs_are_found(
     name: str, shapes: Path, request: pytest.FixtureRequest
 ) -> None:
     results = request.getfixturevalue(name).evaluate(shapes)
-    assert results["pictures"] == 20
+    assert results["images"] == 20
     assert results["mean_iou"] > 0.8 and results["mean_dice"] > results["mean_iou"]
     assert list(results["per_class"]) == LABELS
     counted = sum(row["pixels"] for row in results["per_class"].values())
@@ -87,7 +87,7 @@ def test_shapes_on_held_out_photographs_are_found(
 def test_masks_that_lie_beside_their_objects_are_not_found_so_well(
     shapes: Path, tmp_path: Path
 ) -> None:
-    """The planted fault: masks of training pictures moved by a few pixels."""
+    """The planted fault: masks of training images moved by a few pixels."""
     root = tmp_path / "moved"
     shutil.copytree(shapes, root)
     for part in ("train", "val"):
@@ -108,7 +108,7 @@ def test_masks_that_lie_beside_their_objects_are_not_found_so_well(
     ],
     ids=lambda options: options["kind"],
 )
-def test_other_kinds_of_masks_are_learnt(
+def test_other_kinds_of_masks_are_learned(
     options: dict[str, Any], shapes: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "set"
@@ -148,7 +148,7 @@ def test_a_frozen_pretrained_backbone_is_replayed_and_learns(shapes: Path, tmp_p
 
 
 def test_the_class_names_are_the_same_at_every_stage(
-    model: TransferModel, exported: Path, shapes: Path, pictures: list[Path]
+    model: TransferModel, exported: Path, shapes: Path, images: list[Path]
 ) -> None:
     assert model.run_folder is not None
     saved = json.loads((model.run_folder / "model" / "config.json").read_text())
@@ -157,12 +157,12 @@ def test_the_class_names_are_the_same_at_every_stage(
         "task": lambda: model.task.labels,  # type: ignore[attr-defined]
         "metrics": lambda: model.facts["metrics"]["per_class"],
         "evaluation": lambda: model.evaluate(shapes)["per_class"],
-        "prediction": lambda: model.predict(pictures[0])[0].shares,
+        "prediction": lambda: model.predict(images[0])[0].fractions,
         "saved": lambda: saved["task_options"]["labels"],
         "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
         "exported": lambda: predictor.metadata["task_metadata"]["labels"],
         "predictor": lambda: predictor.labels,
-        "prediction of the file": lambda: predictor.predict(pictures[0])[0].shares,
+        "prediction of the file": lambda: predictor.predict(images[0])[0].fractions,
     }
     assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, LABELS)
     assert "pixels of void are ignored" in (model.run_folder / "run.log").read_text()
@@ -173,23 +173,23 @@ def test_the_class_names_are_the_same_at_every_stage(
 
 @pytest.mark.parametrize("name", ["exported", "exported_padded"])
 def test_the_exported_file_draws_the_same_masks_at_every_size(
-    name: str, request: pytest.FixtureRequest, pictures: list[Path]
+    name: str, request: pytest.FixtureRequest, images: list[Path]
 ) -> None:
     path: Path = request.getfixturevalue(name)
     model: TransferModel = request.getfixturevalue({"exported": "model"}.get(name, "padded"))
     predictor, graph = Predictor(path), model.inference_graph()
-    photo = decode_file(pictures[1])
+    photo = decode_file(images[1])
     large = np.tile(photo, (2, 3, 1))
-    for picture in (photo, photo[:37, :53], large[:101, :159], large):
-        images = np.stack([picture, picture[::-1]])
+    for image in (photo, photo[:37, :53], large[:101, :159], large):
+        batch = np.stack([image, image[::-1]])
         with torch.inference_mode():
-            reference = to_arrays(graph(torch.tensor(images)))
-        candidate = predictor.run(images)
-        assert candidate["labels"].shape == images.shape[:3]
+            reference = to_arrays(graph(torch.tensor(batch)))
+        candidate = predictor.run(batch)
+        assert candidate["labels"].shape == batch.shape[:3]
         assert candidate["labels"].dtype == np.uint8
         assert (candidate["labels"] == reference["labels"]).mean() >= 0.999
         found = model.task.compare(reference, candidate)
-        assert found.flips == 0 and found.difference < 1e-4
+        assert found.mismatches == 0 and found.difference < 1e-4
 
 
 @pytest.mark.parametrize("name", ["exported", "exported_padded"])
@@ -204,7 +204,7 @@ def test_the_exported_file_alone_has_the_same_score(
     assert main(["evaluate", str(path), str(shapes), "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert results["mean_iou"] == pytest.approx(model.evaluate(shapes)["mean_iou"], abs=5e-4)
-    assert results["pictures"] == 20
+    assert results["images"] == 20
 
 
 def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> Non
 
 
 @pytest.mark.parametrize(("resize", "fixed"), [("stretch", False), ("pad", True)])
-def test_decoders_that_pool_whole_pictures_export_in_one_way_or_another(
+def test_decoders_that_pool_whole_images_export_in_one_way_or_another(
     resize: str, fixed: bool, shapes: Path, tmp_path: Path
 ) -> None:
     """With free sizes UPerNet's pooling cannot be traced; then the file has one size and says so."""
@@ -222,7 +222,7 @@ def test_decoders_that_pool_whole_pictures_export_in_one_way_or_another(
     options = {"decoder": "upernet", "channels": 16}
     model = visiongraft.fit(shapes, task_options=options, **settings)
     certificate = model.export(tmp_path / "model.onnx")
-    assert certificate.flips == 0
+    assert certificate.mismatches == 0
     assert any("fixed to 64x64" in line for line in certificate.warnings) == fixed
     assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
 
@@ -235,29 +235,29 @@ def test_prediction_writes_masks_and_overlays(
     source: str,
     model: TransferModel,
     exported: Path,
-    pictures: list[Path],
+    images: list[Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     where = str(model.run_folder if source == "run" else exported)
-    words = ["predict", where, *map(str, pictures), "--out", str(tmp_path), "--json"]
+    words = ["predict", where, *map(str, images), "--out", str(tmp_path), "--json"]
     assert main(words) == 0
     answer = json.loads(capsys.readouterr().out)["predictions"]
     assert answer == json.loads((tmp_path / "predictions.json").read_text())
-    assert [one["picture"] for one in answer] == list(map(str, pictures))
-    assert sum(answer[0]["shares"].values()) == pytest.approx(1)
-    wanted = model.predict(pictures)
-    for i, (picture, prediction) in enumerate(zip(pictures, wanted, strict=True)):
-        with Image.open(tmp_path / f"{i:05d}-{picture.stem}.mask.png") as mask:
+    assert [one["image"] for one in answer] == list(map(str, images))
+    assert sum(answer[0]["fractions"].values()) == pytest.approx(1)
+    wanted = model.predict(images)
+    for i, (image, prediction) in enumerate(zip(images, wanted, strict=True)):
+        with Image.open(tmp_path / f"{i:05d}-{image.stem}.mask.png") as mask:
             assert (np.asarray(mask) == prediction.mask).mean() > 0.999
-        overlay = tmp_path / f"{i:05d}-{picture.stem}.jpg"
+        overlay = tmp_path / f"{i:05d}-{image.stem}.jpg"
         assert overlay.is_file()
 
 
-def test_windows_of_a_big_picture_give_the_masks_of_the_whole(
-    padded: TransferModel, pictures: list[Path]
+def test_windows_of_a_big_image_give_the_masks_of_the_whole(
+    padded: TransferModel, images: list[Path]
 ) -> None:
-    big = np.tile(decode_file(pictures[0]), (3, 4, 1))
+    big = np.tile(decode_file(images[0]), (3, 4, 1))
     (whole,), (tiled,) = padded.predict(big), padded.predict(big, tile=96)
     assert tiled.mask.shape == big.shape[:2]
     assert (whole.mask == tiled.mask).mean() > 0.97

@@ -1,4 +1,4 @@
-"""Masks stay on their objects whatever happens to the pictures."""
+"""Masks stay on their objects whatever happens to the images."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def disagreement(transform: TrainTransform, seed: int) -> float:
     with seeded(seed):
         changed, moved = transform(image, mask)
     counted = moved != IGNORED
-    grey = changed.float().mean(0)
-    bright = grey > (grey[counted].min() + grey[counted].max()) / 2
+    gray = changed.float().mean(0)
+    bright = gray > (gray[counted].min() + gray[counted].max()) / 2
     if len(moved[counted].unique()) < 2:  # nothing of the ground or of the discs is shown
         return 0.0
     return float((bright != (moved == 1))[counted].float().mean())
@@ -45,7 +45,7 @@ def test_masks_stay_on_their_objects(strength: str, whole: bool) -> None:
     assert np.mean([disagreement(transform, seed) for seed in range(30)]) < 0.015
 
 
-def test_a_mask_that_is_not_flipped_with_its_picture_is_noticed() -> None:
+def test_a_mask_that_is_not_flipped_with_its_image_is_noticed() -> None:
     class Forgetful(TrainTransform):
         def __call__(self, image: object, target: object) -> tuple[object, object]:
             changed, mask = super().__call__(image, target)
@@ -66,7 +66,7 @@ def test_sizes_and_types_are_those_asked_for() -> None:
         assert set(moved.unique().tolist()) <= {0, 1, IGNORED}
 
 
-def test_what_lies_beyond_the_picture_does_not_count() -> None:
+def test_what_lies_beyond_the_image_does_not_count() -> None:
     image, mask = scene(20, 20)
     transform = TrainTransform((64, 64), "light", False, IGNORED, whole=False)
     changed, moved = transform(image, mask)
@@ -75,7 +75,7 @@ def test_what_lies_beyond_the_picture_does_not_count() -> None:
     assert float(beyond.std()) < float(image.float().std()) / 2
 
 
-def test_parts_keep_the_scale_of_their_picture_where_it_keeps_its_size() -> None:
+def test_parts_keep_the_scale_of_their_image_where_it_keeps_its_size() -> None:
     areas = {}
     for whole in (True, False):
         transform = TrainTransform((100, 100), "light", False, IGNORED, whole)
@@ -89,7 +89,7 @@ def test_parts_keep_the_scale_of_their_picture_where_it_keeps_its_size() -> None
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_pictures_of_other_channels_keep_their_values(channels: int) -> None:
+def test_images_of_other_channels_keep_their_values(channels: int) -> None:
     image = tv_tensors.Image(torch.full((channels, 40, 40), 77, dtype=torch.uint8))
     changed, _ = TrainTransform((32, 32), "strong", True, IGNORED)(image, np.zeros((40, 40), "u1"))
     assert changed.shape[0] == channels

@@ -26,7 +26,7 @@ SETTINGS = {
     "size": 64,
     "batch_size": 16,
     "device": "cpu",
-    "listeners": (),
+    "callbacks": (),
 }
 TRAINING = "full(learning_rate=0.003, layer_decay=1.0, batch_norm='train')"
 
@@ -71,7 +71,7 @@ def test_it_learns_to_find_the_points(model: visiongraft.TransferModel, kites: P
     assert results["error"] <= 0.04
 
 
-def test_a_network_that_has_not_learnt_does_not_find_them(kites: Path) -> None:
+def test_a_network_that_has_not_learned_does_not_find_them(kites: Path) -> None:
     schedule = "full(learning_rate=1e-9)"
     model = visiongraft.fit(kites, task="keypoints", schedule=schedule, epochs=1, **SETTINGS)
     assert model.evaluate(kites)["right"] <= 0.3
@@ -81,11 +81,11 @@ def test_the_exported_file_finds_the_same_points_without_the_model(
     model: visiongraft.TransferModel, kites: Path, tmp_path: Path
 ) -> None:
     certificate = model.export(tmp_path / "kites.onnx")
-    assert certificate.flips == 0
+    assert certificate.mismatches == 0
     assert certificate.metric_exported == certificate.metric_torch >= 0.95
-    pictures = sorted(kites.glob("validation-*.png"))[:9]
-    from_file = Predictor(tmp_path / "kites.onnx").predict(pictures)
-    for ours, theirs in zip(from_file, model.predict(pictures), strict=True):
+    images = sorted(kites.glob("validation-*.png"))[:9]
+    from_file = Predictor(tmp_path / "kites.onnx").predict(images)
+    for ours, theirs in zip(from_file, model.predict(images), strict=True):
         assert isinstance(ours, Located)
         for name, point in theirs.points.items():
             found = ours.points[name]
@@ -107,7 +107,7 @@ def test_predictions_are_drawn_where_they_are(target: Target) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_augmentation_moves_the_points_with_the_picture(seed: int) -> None:
+def test_augmentation_moves_the_points_with_the_image(seed: int) -> None:
     torch.manual_seed(seed)
     pixels = torch.zeros(3, 80, 100, dtype=torch.uint8)
     pixels[:, 34:38, 48:52] = 255
@@ -119,13 +119,13 @@ def test_augmentation_moves_the_points_with_the_picture(seed: int) -> None:
     assert moved.size == (64, 64)
 
 
-def test_points_that_leave_the_picture_are_hidden() -> None:
+def test_points_that_leave_the_image_are_hidden() -> None:
     target = Target(("corner",), ((0.001, 0.001),), (64, 64))
     pixels = Image(torch.zeros(3, 64, 64, dtype=torch.uint8))
     torch.manual_seed(0)
     moved = [Augment((64, 64))(pixels, target)[1].points[0] for _ in range(50)]
     assert None in moved
-    assert all(0 <= share <= 1 for point in moved if point for share in point)
+    assert all(0 <= fraction <= 1 for point in moved if point for fraction in point)
 
 
 def test_hidden_points_cost_only_by_being_looked_for(target: Target) -> None:
@@ -155,10 +155,10 @@ def test_a_crop_is_refused(kites: Path) -> None:
 
 def test_other_points_than_the_trained_ones_are_refused(kites: Path) -> None:
     with pytest.raises(DataError, match="other points than nose"):
-        Keypoints(names=("nose",)).read_labelled(kites)
+        Keypoints(names=("nose",)).read_labeled(kites)
 
 
-def test_without_a_validation_part_some_pictures_are_held_out(tmp_path: Path) -> None:
+def test_without_a_validation_part_some_images_are_held_out(tmp_path: Path) -> None:
     splits = Keypoints().read(draw_kites(tmp_path, 20, 0), validation=0.25)
     assert (len(splits.train), len(splits.validation)) == (15, 5)
 
@@ -187,7 +187,7 @@ def test_pixels_become_shares_and_unmarked_points_are_hidden(
     ("change", "message"),
     [
         ({"categories": []}, "no COCO keypoints"),
-        ({"images": []}, "it takes pictures"),
+        ({"images": []}, "it takes images"),
         ({"images": [{"file_name": "a.png"}]}, "no COCO keypoints"),
         ({"annotations": GOOD["annotations"] * 2}, "one object or none"),
         ({"annotations": [{"image_id": 1, "keypoints": [1, 2]}]}, "a.png has 2 numbers"),

@@ -69,9 +69,9 @@ def test_other_values_are_not(one: Any, other: Any) -> None:
     assert not same(one, other)
 
 
-@given(pictures=st.integers(8, 400))
-def test_the_batches_of_two_processes_are_those_of_one(pictures: int) -> None:
-    size = _evenly(pictures)
+@given(images=st.integers(8, 400))
+def test_the_batches_of_two_processes_are_those_of_one(images: int) -> None:
+    size = _evenly(images)
     assert size % 2 == 0
-    one, two = (shuffled_batches(pictures, size, 0, 0, processes) for processes in (1, 2))
+    one, two = (shuffled_batches(images, size, 0, 0, processes) for processes in (1, 2))
     assert one == two

@@ -112,7 +112,7 @@ def test_the_configuration_fits_the_file_of_each_task(task: str, kind: str, tmp_
     assert set(named.values()) == ({"labels.txt", ""} if task == "classification" else {""})
 
 
-def test_raw_pictures_of_any_size_are_batched_by_triton(exported: Any) -> None:
+def test_raw_images_of_any_size_are_batched_by_triton(exported: Any) -> None:
     described = describe_for_triton(exported.path, "shades")
     assert mismatches(described.text, exported.path) == []
     config = text_format.Parse(described.text, ModelConfig())
@@ -178,7 +178,7 @@ FAULTS = {
     "a size that is not fixed": (r"\[ -1, -1, 3 \]", "[ 32, 32, 3 ]"),
     "channels first": (r"\[ -1, -1, 3 \]", "[ 3, -1, -1 ]"),
     "no reshape where there is one value": (r"    reshape .*\n", ""),
-    "a misspelt field": ("data_type", "datatype"),
+    "a misspelled field": ("data_type", "datatype"),
     "a bracket too few": (r"\]\n$", ""),
     "no batch size": ("max_batch_size: 8", "max_batch_size: 0"),
 }

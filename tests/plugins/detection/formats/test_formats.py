@@ -16,7 +16,7 @@ from PIL import Image
 
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, VisiongraftError
-from visiongraft.plugins.detection.data import read_labelled, read_splits
+from visiongraft.plugins.detection.data import read_labeled, read_splits
 from visiongraft.plugins.detection.formats.reading import find_source
 from visiongraft.plugins.detection.objects import Objects
 
@@ -31,7 +31,7 @@ SCENES: dict[str, Rows] = {
 }
 
 
-def write_pictures(folder: Path, names: Sequence[str], suffix: str = ".jpg") -> None:
+def write_images(folder: Path, names: Sequence[str], suffix: str = ".jpg") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         Image.new("RGB", SIZE[::-1], "gray").save(folder / f"{name}{suffix}")
@@ -56,31 +56,31 @@ def coco(
 
 
 def write_coco(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
-    write_pictures(root / "pictures", list(scenes))
+    write_images(root / "images", list(scenes))
     (root / "boxes.json").write_text(json.dumps(coco(scenes, {"cat": 7, "dog": 3})))
     return root / "boxes.json"
 
 
 def write_voc(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
-    write_pictures(root / "JPEGImages", list(scenes))
+    write_images(root / "JPEGImages", list(scenes))
     (root / "Annotations").mkdir()
     for name, rows in scenes.items():
         (root / "Annotations" / f"{name}.xml").write_text(voc_file(f"{name}.jpg", rows))
     return root
 
 
-def voc_file(picture: str, rows: Rows, size: bool = True, more: str = "") -> str:
+def voc_file(image: str, rows: Rows, size: bool = True, more: str = "") -> str:
     objects = "".join(
         f"<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
         f"<ymax>{y2}</ymax></bndbox>{more}</object>"
         for name, (x1, y1, x2, y2) in rows
     )
-    told = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>" if size else ""
-    return f"<annotation><filename>{picture}</filename>{told}{objects}</annotation>"
+    callbacks = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>" if size else ""
+    return f"<annotation><filename>{image}</filename>{callbacks}{objects}</annotation>"
 
 
 def write_yolo(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
-    write_pictures(root / "images", list(scenes))
+    write_images(root / "images", list(scenes))
     write_labels(root / "labels", scenes)
     (root / "labels" / "classes.txt").write_text("dog\ncat\n")
     return root
@@ -100,16 +100,16 @@ def write_labels(folder: Path, scenes: dict[str, Rows]) -> None:
 
 
 def write_yaml(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
-    write_pictures(root / "train" / "images", list(scenes))
+    write_images(root / "train" / "images", list(scenes))
     write_labels(root / "train" / "labels", scenes)
     (root / "data.yaml").write_text("train: ../train/images\nnames: {0: dog, 1: cat}\n")
     return root
 
 
 def dataset(root: Path, scenes: dict[str, Rows] = SCENES) -> list[Any]:
-    picture = np.zeros((*SIZE, 3), np.uint8)
+    image = np.zeros((*SIZE, 3), np.uint8)
     return [
-        (picture, {"boxes": torch.tensor([b for _, b in rows]), "labels": [n for n, _ in rows]})
+        (image, {"boxes": torch.tensor([b for _, b in rows]), "labels": [n for n, _ in rows]})
         for rows in scenes.values()
     ]
 
@@ -118,7 +118,7 @@ WRITERS: list[Callable[[Path], Any]] = [write_coco, write_voc, write_yolo, write
 
 
 def objects(data: Any, labels: tuple[str, ...] = ("cat", "dog")) -> list[Objects]:
-    samples = read_labelled(data, labels)
+    samples = read_labeled(data, labels)
     return [samples.target(i) for i in range(len(samples))]
 
 
@@ -142,7 +142,7 @@ def test_every_format_gives_the_same_objects(write: Callable[[Path], Any], tmp_p
     assert all(each.size == SIZE for each in found)
     assert set(find_source(data).names) == {"cat", "dog"}
     if not isinstance(data, list):
-        samples = read_labelled(data, ("cat", "dog"))
+        samples = read_labeled(data, ("cat", "dog"))
         assert samples.load(0).shape == (*SIZE, 3) and Path(samples.name(0)).stem == "a"
 
 
@@ -194,7 +194,7 @@ def test_names_mean_the_same_whatever_the_ids(
         labels = samples.labels  # type: ignore[attr-defined]
         assert sorted(labels) == sorted(names)
         assert [labels[samples.target(i).labels[0]] for i in range(4)] == drawn
-    evaluated = read_labelled(root, splits.train.labels)  # type: ignore[attr-defined]
+    evaluated = read_labeled(root, splits.train.labels)  # type: ignore[attr-defined]
     assert [evaluated.labels[evaluated.target(i).labels[0]] for i in range(4)] == drawn
 
 
@@ -213,7 +213,7 @@ def odd(tmp_path: Path, rows: Rows, **more: Any) -> Any:
     content = coco(scenes, {"cat": 7, "dog": 3, **more.pop("ids", {})})
     for change in more.pop("changes", []):
         change(content)
-    write_pictures(tmp_path, list(scenes))
+    write_images(tmp_path, list(scenes))
     (tmp_path / "boxes.json").write_text(json.dumps(content))
     return read_splits(tmp_path / "boxes.json", validation=0.3)
 
@@ -221,10 +221,10 @@ def odd(tmp_path: Path, rows: Rows, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("box", "kept", "words"),
     [
-        ((50, 30, 80, 60), (50, 30, 60, 40), "boxes that reached out of their picture were cut"),
+        ((50, 30, 80, 60), (50, 30, 60, 40), "boxes that reached out of their image were cut"),
         ((-0.6, 0, 10, 10), (0, 0, 10, 10), None),
-        ((70, 10, 90, 20), None, "boxes outside of their picture were left out"),
-        ((-30, -30, -1, -1), None, "boxes outside of their picture were left out"),
+        ((70, 10, 90, 20), None, "boxes outside of their image were left out"),
+        ((-30, -30, -1, -1), None, "boxes outside of their image were left out"),
         ((10, 10, 10, 30), None, "boxes without area were left out"),
         ((30, 10, 20, 20), None, "boxes without area were left out"),
         ((5, 5, 10, float("nan")), None, "boxes without area were left out"),
@@ -235,7 +235,7 @@ def test_an_odd_box_is_treated_counted_and_named(
     tmp_path: Path, box: Any, kept: Any, words: str | None
 ) -> None:
     splits = odd(tmp_path, [("cat", box)])
-    samples = read_labelled(tmp_path / "boxes.json", ("cat", "dog"))
+    samples = read_labeled(tmp_path / "boxes.json", ("cat", "dog"))
     assert samples.target(4).boxes == (() if kept is None else (tuple(map(float, kept)),))
     lines = [line for line in splits.warnings if words is not None and words in line]
     if words is None:
@@ -255,18 +255,18 @@ def test_crowd_regions_neither_train_nor_count_as_boxes(tmp_path: Path) -> None:
     crowds = [t for t in targets if any(t.crowd)]
     assert len(crowds) == 1 and crowds[0].areas == (50.0,) and crowds[0].single().boxes == ()
     assert sum(splits.facts[f"{p} crowd regions"] for p in ("training", "validation")) == 1
-    empty = [splits.facts[f"{p} pictures without boxes"] for p in ("training", "validation")]
+    empty = [splits.facts[f"{p} images without boxes"] for p in ("training", "validation")]
     assert sum(empty) == 2  # the one of the crowd, and the one without anything
 
 
 def test_boxes_listed_twice_are_taken_once(tmp_path: Path) -> None:
     box = ("cat", (1.0, 1.0, 20.0, 20.0))
     splits = odd(tmp_path, [box, box, ("dog", box[1])])
-    assert len(read_labelled(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
+    assert len(read_labeled(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
     assert any(line.startswith("1 boxes that were listed twice") for line in splits.warnings)
 
 
-def test_boxes_of_the_background_and_of_unlisted_pictures_are_left_out(tmp_path: Path) -> None:
+def test_boxes_of_the_background_and_of_unlisted_images_are_left_out(tmp_path: Path) -> None:
     def stray(content: dict[str, Any]) -> None:
         row = dict(content["annotations"][0], image_id=99, id=99)
         content["annotations"].append(row)
@@ -274,23 +274,23 @@ def test_boxes_of_the_background_and_of_unlisted_pictures_are_left_out(tmp_path:
     rows = [("background", (1.0, 1.0, 20.0, 20.0))]
     splits = odd(tmp_path, rows, ids={"background": 0}, changes=[stray])
     text = "\n".join(splits.warnings)
-    assert "1 boxes labelled as background were left out" in text
-    assert "1 boxes of pictures that are not listed were left out: image ids 99" in text
+    assert "1 boxes labeled as background were left out" in text
+    assert "1 boxes of images that are not listed were left out: image ids 99" in text
 
 
-def test_a_missing_picture_stays_for_the_check_to_name_it(tmp_path: Path) -> None:
+def test_a_missing_image_stays_for_the_check_to_name_it(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
-    (tmp_path / "pictures" / "b.jpg").unlink()
-    samples = read_labelled(file, ("cat", "dog"))
+    (tmp_path / "images" / "b.jpg").unlink()
+    samples = read_labeled(file, ("cat", "dog"))
     with pytest.raises(DataError, match=r"b\.jpg"):
         samples.load(1)
     assert samples.target(1).boxes  # of the size that the file says
 
 
-def test_a_picture_of_another_size_is_a_problem(tmp_path: Path) -> None:
-    samples = read_labelled(write_coco(tmp_path), ("cat", "dog"))
+def test_an_image_of_another_size_is_a_problem(tmp_path: Path) -> None:
+    samples = read_labeled(write_coco(tmp_path), ("cat", "dog"))
     assert samples.problem(0, *SIZE) == ""
-    assert "its boxes are for a picture of 60x40 pixels, but it has 40x60" in samples.problem(
+    assert "its boxes are for an image of 60x40 pixels, but it has 40x60" in samples.problem(
         0, 60, 40
     )
     assert samples.problem(2, 60, 40) == ""  # has no boxes that could be wrong
@@ -300,10 +300,10 @@ def repeat_image(content: dict[str, Any]) -> None:
     content["images"].append(dict(content["images"][0]))
 
 
-def test_a_picture_listed_twice_is_taken_once(tmp_path: Path) -> None:
+def test_an_image_listed_twice_is_taken_once(tmp_path: Path) -> None:
     splits = odd(tmp_path, [], changes=[repeat_image])
     assert len(splits.train) + len(splits.validation) == 5
-    assert any("1 pictures that are listed twice were taken once" in w for w in splits.warnings)
+    assert any("1 images that are listed twice were taken once" in w for w in splits.warnings)
 
 
 @pytest.mark.parametrize(
@@ -316,12 +316,12 @@ def test_a_picture_listed_twice_is_taken_once(tmp_path: Path) -> None:
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox=\[1, 2, 3\]"),
         (lambda c: c["annotations"][0].update(bbox=None), "bbox=None"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "4"]), "bbox="),
-        (lambda c: c["images"][0].pop("file_name"), "picture 1 has no file_name"),
-        (lambda c: c["images"][0].update(id=None), "a picture has id=None"),
+        (lambda c: c["images"][0].pop("file_name"), "image 1 has no file_name"),
+        (lambda c: c["images"][0].update(id=None), "an image has id=None"),
         (lambda c: c["categories"][0].pop("name"), "has no name"),
         (lambda c: c.pop("categories"), "has no list 'categories'"),
         (lambda c: c.update(images=[1]), "has no list 'images'"),
-        (lambda c: c["images"].clear(), "no picture is listed"),
+        (lambda c: c["images"].clear(), "no image is listed"),
     ],
 )
 def test_a_coco_file_that_contradicts_itself_is_refused(
@@ -375,10 +375,10 @@ def test_a_yolo_outline_becomes_the_box_around_it(tmp_path: Path) -> None:
     assert by_name(objects(root))[2] == {("cat", (6.0, 10.0, 54.0, 30.0))}
 
 
-def test_yolo_without_names_or_pictures_says_so(tmp_path: Path) -> None:
+def test_yolo_without_names_or_images_says_so(tmp_path: Path) -> None:
     root = write_yolo(tmp_path)
     (root / "labels" / "lost.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    assert "1 label files without a picture" in find_source(root).warnings[0]
+    assert "1 label files without an image" in find_source(root).warnings[0]
     (root / "labels" / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"has no classes\.txt"):
         find_source(root)
@@ -391,7 +391,7 @@ def test_yolo_without_names_or_pictures_says_so(tmp_path: Path) -> None:
         ("train: images", "has no names"),
         ("- a", "has no names"),
         ("train: nowhere\nnames: [dog, cat]", "nowhere, which does not exist"),
-        ("names: [dog]", "there are no pictures"),
+        ("names: [dog]", "there are no images"),
         ("names: {a: dog}\ntrain: train/images", "names are given by class id"),
         ("names: dog\ntrain: train/images", "is no list of class names"),
         ("names: !!python/object/apply:os.system [true]", "is no YAML"),
@@ -408,11 +408,11 @@ def test_a_damaged_yaml_file_is_refused(tmp_path: Path, text: str, words: str) -
 def test_parts_are_found_in_every_format(tmp_path: Path) -> None:
     parts = {"train": {"a": SCENES["a"], "b": SCENES["b"]}, "val": {"d": SCENES["d"]}}
     for part, scenes in parts.items():
-        write_pictures(tmp_path / "coco" / f"{part}2017", list(scenes))
+        write_images(tmp_path / "coco" / f"{part}2017", list(scenes))
         (tmp_path / "coco" / "annotations").mkdir(exist_ok=True)
         file = tmp_path / "coco" / "annotations" / f"instances_{part}2017.json"
         file.write_text(json.dumps(coco(scenes, {"cat": 1, "dog": 2})))
-        write_pictures(tmp_path / "yolo" / "images" / part, list(scenes))
+        write_images(tmp_path / "yolo" / "images" / part, list(scenes))
         write_labels(tmp_path / "yolo" / "labels" / part, scenes)
     (tmp_path / "coco" / "annotations" / "captions_train2017.json").write_text("{}")
     (tmp_path / "yolo" / "classes.txt").write_text("dog\ncat\n")
@@ -434,7 +434,7 @@ def test_parts_may_use_the_same_file_names(tmp_path: Path) -> None:
     for part, shade in (("train", 10), ("val", 90), ("test", 200)):
         for place in ("beside", "above/images"):
             folder = tmp_path / place / part
-            write_pictures(folder, ["a"])
+            write_images(folder, ["a"])
             Image.new("RGB", SIZE[::-1], (shade,) * 3).save(folder / "a.jpg")
         content = json.dumps(coco({"a": SCENES["a"]}, {"cat": 1, "dog": 2}))
         (tmp_path / "beside" / f"instances_{part}.json").write_text(content)
@@ -453,7 +453,7 @@ def test_two_files_of_one_part_are_ambiguous(tmp_path: Path) -> None:
         find_source(tmp_path)
 
 
-def test_voc_sizes_that_nobody_wrote_come_from_the_picture(tmp_path: Path) -> None:
+def test_voc_sizes_that_nobody_wrote_come_from_the_image(tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     (root / "Annotations" / "a.xml").write_text(voc_file("a.jpg", SCENES["a"], size=False))
     turned = Image.new("RGB", SIZE, "gray")  # as wide as the others are high
@@ -471,7 +471,7 @@ def test_difficult_objects_of_voc_are_not_counted(tmp_path: Path) -> None:
 
 
 def test_datasets_may_have_ids_names_crowds_and_areas() -> None:
-    picture = np.zeros((*SIZE, 3), np.uint8)
+    image = np.zeros((*SIZE, 3), np.uint8)
 
     class Pairs(list[Any]):
         classes = ("__background__", "cat", "dog")
@@ -482,11 +482,11 @@ def test_datasets_may_have_ids_names_crowds_and_areas() -> None:
         "iscrowd": torch.tensor([0, 1, 0]),
         "area": torch.tensor([60.0, 70, 80]),
     }
-    source = find_source(Pairs([(picture, target)]))
+    source = find_source(Pairs([(image, target)]))
     assert source.names == ("cat", "dog")
-    (found,) = objects(Pairs([(picture, target)]))
+    (found,) = objects(Pairs([(image, target)]))
     assert found.labels == (1, 0) and found.crowd == (False, True) and found.areas == (60.0, 70.0)
-    plain = [(picture, {"boxes": [[1, 2, 11, 12]] * 3, "labels": [10, 2, 1]})]
+    plain = [(image, {"boxes": [[1, 2, 11, 12]] * 3, "labels": [10, 2, 1]})]
     assert find_source(plain).names == ("1", "2", "10")
 
 
@@ -511,25 +511,25 @@ def test_a_dataset_of_other_targets_is_refused(target: Any, words: str) -> None:
 def test_a_label_outside_of_the_label_map_is_refused(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     with pytest.raises(DataError, match=r"a\.jpg: label 'dog' is not in the label map"):
-        read_labelled(file, ("cat", "bird"))
+        read_labeled(file, ("cat", "bird"))
     assert read_splits(file, labels=("dog", "cat"), validation=0.4).train.labels == ("dog", "cat")  # type: ignore[attr-defined]
 
 
 def test_without_boxes_there_is_nothing_to_learn(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(coco({"a": [], "b": []}, {"cat": 1})))
-    with pytest.raises(DataError, match="no training picture has a box"):
+    with pytest.raises(DataError, match="no training image has a box"):
         read_splits(tmp_path / "boxes.json")
 
 
 def test_labels_that_a_part_lacks_are_named(tmp_path: Path) -> None:
     ids = {"cat": 1, "dog": 2, "emu": 3}
     train = {"a": [("cat", (1.0, 1.0, 9.0, 9.0))]}
-    held_out = {"b": [("dog", (1.0, 1.0, 9.0, 9.0))]}
+    validation = {"b": [("dog", (1.0, 1.0, 9.0, 9.0))]}
     (tmp_path / "instances_train.json").write_text(json.dumps(coco(train, ids)))
-    (tmp_path / "instances_val.json").write_text(json.dumps(coco(held_out, ids)))
+    (tmp_path / "instances_val.json").write_text(json.dumps(coco(validation, ids)))
     text = "\n".join(read_splits(tmp_path).warnings)
     assert "labels without any box: emu" in text
-    assert "labels only in validation, which cannot be learnt: dog" in text
+    assert "labels only in validation, which cannot be learned: dog" in text
     assert "labels without validation boxes, not measured: cat" in text
 
 
@@ -542,7 +542,7 @@ def test_every_refusal_is_one_line(tmp_path: Path) -> None:
 
 
 def test_samples_keep_targets_and_labels_when_cut(tmp_path: Path) -> None:
-    samples = read_labelled(write_coco(tmp_path), ("cat", "dog"))
+    samples = read_labeled(write_coco(tmp_path), ("cat", "dog"))
     part = samples.subset([3, 0])
     assert part.labels == samples.labels and part.target(1) == samples.target(0)
     assert part.name(0) == samples.name(3) and part.content(0) == samples.content(3)

@@ -1,4 +1,4 @@
-"""The folders that detection data come in: the same pictures and boxes out of each."""
+"""The folders that detection data come in: the same images and boxes out of each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiongraft.errors import DataError
-from visiongraft.plugins.detection.data import read_labelled, read_splits
-from visiongraft.plugins.detection.formats.dataset import Source
+from visiongraft.plugins.detection.data import read_labeled, read_splits
+from visiongraft.plugins.detection.formats.dataset import BoxDataset
 from visiongraft.plugins.detection.formats.reading import find_source
 
 HEIGHT, WIDTH = 40, 60
 NAMES = ("dog", "cat")  # by class id, not in alphabetical order
 BOX = (6.0, 4.0, 30.0, 24.0)
 
-# For each part and picture the label of its only box; none where it has no box.
+# For each part and image the label of its only box; none where it has no box.
 Scenes = Mapping[str, Mapping[str, str | None]]
 SCENES: Scenes = {
     "train": {"a": "cat", "b": "dog", "c": None},
@@ -32,7 +32,7 @@ ALL: Scenes = {"train": {name: label for part in SCENES.values() for name, label
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (WIDTH, HEIGHT), "gray").save(path)
 
@@ -52,15 +52,20 @@ def xml(path: Path, label: str | None) -> None:
 
 def line(label: str) -> str:
     x1, y1, x2, y2 = BOX
-    shares = [(x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT, (x2 - x1) / WIDTH, (y2 - y1) / HEIGHT]
-    return " ".join(map(str, [NAMES.index(label), *shares]))
+    fractions = [
+        (x1 + x2) / 2 / WIDTH,
+        (y1 + y2) / 2 / HEIGHT,
+        (x2 - x1) / WIDTH,
+        (y2 - y1) / HEIGHT,
+    ]
+    return " ".join(map(str, [NAMES.index(label), *fractions]))
 
 
-def write(root: Path, scenes: Scenes, pictures: str, labels: str, suffix: str = ".jpg") -> None:
-    """Write each picture and its labels where patterns such as ``"images/{part}/{name}"`` say."""
+def write(root: Path, scenes: Scenes, images: str, labels: str, suffix: str = ".jpg") -> None:
+    """Write each image and its labels where patterns such as ``"images/{part}/{name}"`` say."""
     for part, rows in scenes.items():
         for name, label in rows.items():
-            picture(root / (pictures.format(part=part, name=name) + suffix))
+            image(root / (images.format(part=part, name=name) + suffix))
             place = root / labels.format(part=part, name=name)
             if place.suffix.lower() == ".xml":
                 xml(place, label)
@@ -90,14 +95,14 @@ def coco(rows: Mapping[str, str | None], **more: Any) -> str:
     return json.dumps(content)
 
 
-def write_coco(root: Path, pictures: str, file: str) -> None:
+def write_coco(root: Path, images: str, file: str) -> None:
     for part, rows in SCENES.items():
         for name in rows:
-            picture(root / pictures.format(part=part) / f"{name}.jpg")
+            image(root / images.format(part=part) / f"{name}.jpg")
         text(root / file.format(part=part), coco(rows))
 
 
-def seen(source: Source) -> dict[str, dict[str, str | None]]:
+def seen(source: BoxDataset) -> dict[str, dict[str, str | None]]:
     """Give what was found in the form of ``SCENES``; each box is where it was written."""
     found: dict[str, dict[str, str | None]] = {}
     for word, part in PARTS.items():
@@ -125,7 +130,7 @@ def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("pictures", "labels"),
+    ("images", "labels"),
     [
         ("{part}/{name}", "{part}/{name}.xml"),
         ("{part}/images/{name}", "{part}/annotations/{name}.xml"),
@@ -134,14 +139,14 @@ def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None
         ("Images/{part}/{name}", "xmls/{name}.xml"),
     ],
 )
-def test_parts_are_folders_of_voc_files(tmp_path: Path, pictures: str, labels: str) -> None:
-    write(tmp_path, SCENES, pictures, labels)
+def test_parts_are_folders_of_voc_files(tmp_path: Path, images: str, labels: str) -> None:
+    write(tmp_path, SCENES, images, labels)
     source = find_source(tmp_path)
     assert seen(source) == SCENES and source.names == ("cat", "dog") and source.warnings == ()
 
 
 @pytest.mark.parametrize(
-    ("pictures", "labels"),
+    ("images", "labels"),
     [
         ("{name}", "{name}.xml"),
         ("images/{name}", "{name}.xml"),
@@ -150,10 +155,10 @@ def test_parts_are_folders_of_voc_files(tmp_path: Path, pictures: str, labels: s
         ("photos/{name}", "labels/{name}.xml"),
     ],
 )
-def test_voc_files_lie_beside_pictures_or_in_folders(
-    tmp_path: Path, pictures: str, labels: str
+def test_voc_files_lie_beside_images_or_in_folders(
+    tmp_path: Path, images: str, labels: str
 ) -> None:
-    write(tmp_path, ALL, pictures, labels, ".JPG")
+    write(tmp_path, ALL, images, labels, ".JPG")
     source = find_source(tmp_path)
     assert seen(source) == ALL and source.warnings == ()
 
@@ -211,7 +216,7 @@ def test_other_voc_files_that_could_be_meant_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "labels", "names"),
+    ("images", "labels", "names"),
     [
         ("images/{part}/{name}", "labels/{part}/{name}.txt", "classes.txt"),
         ("Images/{part}/{name}", "Labels/{part}/{name}.TXT", "Labels/classes.txt"),
@@ -222,19 +227,19 @@ def test_other_voc_files_that_could_be_meant_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_parts_are_folders_of_yolo_files(
-    tmp_path: Path, pictures: str, labels: str, names: str
+    tmp_path: Path, images: str, labels: str, names: str
 ) -> None:
     root = tmp_path / "images"  # a folder further up of this name changes nothing
-    write(root, SCENES, pictures, labels)
+    write(root, SCENES, images, labels)
     text(root / names, "\ufeffdog\r\ncat\r\n")
     source = find_source(root)
     assert seen(source) == SCENES and source.names == NAMES and source.warnings == ()
 
 
-def test_yolo_files_may_lie_beside_their_pictures(tmp_path: Path) -> None:
+def test_yolo_files_may_lie_beside_their_images(tmp_path: Path) -> None:
     write(tmp_path, ALL, "{name}", "{name}.txt", ".JPEG")
     with pytest.raises(DataError, match="holds no boxes"):
-        find_source(tmp_path)  # texts beside pictures may be anything
+        find_source(tmp_path)  # texts beside images may be anything
     text(tmp_path / "classes.txt", "dog\ncat\n")
     assert seen(find_source(tmp_path)) == ALL
 
@@ -274,31 +279,31 @@ def test_a_test_part_that_was_not_downloaded_is_a_warning(tmp_path: Path) -> Non
     splits = read_splits(roboflow(tmp_path, "train", "valid"))
     assert (len(splits.train), len(splits.validation)) == (3, 2)
     assert splits.facts["validation from"] == "the data's own part"
-    (told,) = [w for w in splits.warnings if "does not exist" in w]
-    assert "data.yaml names ../test/images" in told and "test part" in told
-    assert len(read_labelled(tmp_path, NAMES)) == 2
+    (callbacks,) = [w for w in splits.warnings if "does not exist" in w]
+    assert "data.yaml names ../test/images" in callbacks and "test part" in callbacks
+    assert len(read_labeled(tmp_path, NAMES)) == 2
 
 
-def test_without_the_validation_part_some_pictures_are_held_out_and_it_is_said(
+def test_without_the_validation_part_some_images_are_held_out_and_it_is_said(
     tmp_path: Path,
 ) -> None:
     root = roboflow(tmp_path, "train")
     for name in "gh":
         write(root, {"train": {name: "dog"}}, "{part}/images/{name}", "{part}/labels/{name}.txt")
     splits = read_splits(root, validation=0.4)
-    assert splits.facts["validation from"].startswith("40% of the training pictures")
+    assert splits.facts["validation from"].startswith("40% of the training images")
     assert any("../valid/images, which does not exist" in w for w in splits.warnings)
     assert any("held out instead of the validation part" in w for w in splits.warnings)
-    with pytest.raises(DataError, match="have only training pictures; the validation and test"):
-        read_labelled(root, NAMES)  # never measured on training pictures without a word
+    with pytest.raises(DataError, match="have only training images; the validation and test"):
+        read_labeled(root, NAMES)  # never measured on training images without a word
 
 
-def test_training_pictures_that_are_missing_stop(tmp_path: Path) -> None:
+def test_training_images_that_are_missing_stop(tmp_path: Path) -> None:
     roboflow(tmp_path, "valid")
     with pytest.raises(DataError, match=r"names \.\./train/images, which does not exist"):
         find_source(tmp_path)
     (tmp_path / "train" / "images").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"names \.\./train/images, which holds no pictures"):
+    with pytest.raises(DataError, match=r"names \.\./train/images, which holds no images"):
         find_source(tmp_path)
 
 
@@ -319,8 +324,13 @@ def test_names_in_a_yaml_file_are_a_list_or_by_id_or_only_counted(
     text(tmp_path / "data.yaml", f"train: images\n{names}\n")
     source = find_source(tmp_path)
     assert source.names == expected
-    told = {"nc: 2": "class ids are taken for names", "nc: 3\nnames: [dog, cat]": "names 2 classes"}
-    assert [told[names] in w for w in source.warnings] == ([True] if names in told else [])
+    callbacks = {
+        "nc: 2": "class ids are taken for names",
+        "nc: 3\nnames: [dog, cat]": "names 2 classes",
+    }
+    assert [callbacks[names] in w for w in source.warnings] == (
+        [True] if names in callbacks else []
+    )
 
 
 def test_places_in_a_yaml_file_are_lists_and_several_folders(tmp_path: Path) -> None:
@@ -355,7 +365,7 @@ def test_windows_line_ends_and_marks_in_label_files_change_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("pictures", "file"),
+    ("images", "file"),
     [
         ("images", "annotations/instances_{part}.json"),
         ("JPEGImages", "Annotations/{part}.JSON"),
@@ -366,15 +376,15 @@ def test_windows_line_ends_and_marks_in_label_files_change_nothing(tmp_path: Pat
         ("{part}/data", "{part}/labels.json"),
     ],
 )
-def test_parts_are_files_of_coco(tmp_path: Path, pictures: str, file: str) -> None:
-    write_coco(tmp_path, pictures, file)
+def test_parts_are_files_of_coco(tmp_path: Path, images: str, file: str) -> None:
+    write_coco(tmp_path, images, file)
     source = find_source(tmp_path)
     assert seen(source) == SCENES and source.names == NAMES and source.warnings == ()
 
 
 def test_files_of_captions_and_keypoints_are_no_boxes(tmp_path: Path) -> None:
     for name in ALL["train"]:
-        picture(tmp_path / "images" / "default" / f"{name}.jpg")
+        image(tmp_path / "images" / "default" / f"{name}.jpg")
     text(tmp_path / "annotations/instances_default.json", coco(ALL["train"]))
     text(tmp_path / "annotations/captions_default.json", "{}")
     text(tmp_path / "annotations/person_keypoints_default.json", coco({"a": "dog"}))
@@ -382,7 +392,7 @@ def test_files_of_captions_and_keypoints_are_no_boxes(tmp_path: Path) -> None:
 
 
 def test_backslashes_in_file_names_are_separators(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg")
+    image(tmp_path / "images" / "a.jpg")
     text(tmp_path / "result.json", coco({"images\\a": "cat"}))
     assert seen(find_source(tmp_path)) == {"train": {"a": "cat"}}
 
@@ -400,7 +410,7 @@ def write_group(root: Path, categories: Any, changed: int | None = None) -> Path
         if changed is not None and part == "valid":
             content["annotations"][0]["category_id"] = changed
         for name in (1, 2):
-            picture(root / part / f"{part}{name}.jpg")
+            image(root / part / f"{part}{name}.jpg")
         text(root / part / "_annotations.coco.json", json.dumps(content))
     return root
 
@@ -408,11 +418,13 @@ def write_group(root: Path, categories: Any, changed: int | None = None) -> Path
 def test_an_entry_for_all_others_without_boxes_is_no_label(tmp_path: Path) -> None:
     splits = read_splits(write_group(tmp_path, ANIMALS))
     assert splits.train.labels == ("dog", "cat")  # type: ignore[attr-defined]
-    (told,) = splits.warnings
-    assert told.startswith("category 0, 'animals', has no box") and "option labels" in told
+    (callbacks,) = splits.warnings
+    assert (
+        callbacks.startswith("category 0, 'animals', has no box") and "option labels" in callbacks
+    )
     kept = read_splits(tmp_path, labels=("animals", "dog", "cat"))
     assert kept.train.labels == ("animals", "dog", "cat")  # type: ignore[attr-defined]
-    evaluated = read_labelled(tmp_path, ("animals", "dog", "cat"))
+    evaluated = read_labeled(tmp_path, ("animals", "dog", "cat"))
     assert [evaluated.target(i).labels for i in range(2)] == [(2,), (1,)]
 
 
@@ -444,8 +456,8 @@ def test_of_several_forms_one_is_read_and_the_others_are_named(tmp_path: Path) -
     write(tmp_path, {"": {"other": "cat"}}, "photos/{name}", "annotations/{name}.xml")
     source = find_source(tmp_path)
     assert seen(source) == ALL
-    (told,) = source.warnings
-    assert "in the form of YOLO; what is there in that of Pascal VOC is passed over" in told
+    (callbacks,) = source.warnings
+    assert "in the form of YOLO; what is there in that of Pascal VOC is passed over" in callbacks
     text(tmp_path / "annotations" / "instances_train.json", coco({"other": "dog"}))
     source = find_source(tmp_path)
     assert seen(source) == {"train": {"other": "dog"}}
@@ -506,8 +518,8 @@ def test_any_names_in_any_parts_are_found_in_every_layout(
     scenes: dict[str, dict[str, str | None]] = {}
     for (part, name), label in rows.items():
         scenes.setdefault(part, {})[name + ending] = label
-    for pictures, labels in PATTERNS:
+    for images, labels in PATTERNS:
         root = tmp_path_factory.mktemp("layout")
-        write(root, scenes, pictures, labels, suffix)
+        write(root, scenes, images, labels, suffix)
         text(root / "classes.txt", "dog\ncat\n")
         assert seen(find_source(root)) == scenes

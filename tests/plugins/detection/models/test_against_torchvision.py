@@ -93,7 +93,7 @@ class Pair:
 
 
 def _without_norms(module: nn.Module) -> None:
-    """Keep batch norms as they are, which would mix the pictures of a batch."""
+    """Keep batch norms as they are, which would mix the images of a batch."""
     for each in module.modules():
         if isinstance(each, nn.BatchNorm2d):
             each.eval()
@@ -243,18 +243,18 @@ def _norms_of_data(module: nn.Module, size: int) -> None:
         if isinstance(each, nn.BatchNorm2d):
             each.momentum = 1.0
     with torch.no_grad():
-        module(_pictures(4, size))
+        module(_images(4, size))
 
 
-def _pictures(count: int, size: int) -> Tensor:
-    """Blocks of one colour under noise."""
+def _images(count: int, size: int) -> Tensor:
+    """Blocks of one color under noise."""
     blocks = torch.rand(count, 3, 7, 7).repeat_interleave(size // 7 + 1, 2)
     blocks = blocks.repeat_interleave(size // 7 + 1, 3)[:, :, :size, :size]
     return blocks + 0.1 * torch.rand(count, 3, size, size)
 
 
 def _targets(size: int) -> list[Objects]:
-    share = size / 128
+    fraction = size / 128
     boxes = [
         ((10.0, 12.0, 50.0, 60.0), (70.0, 30.0, 120.0, 110.0), (60.0, 64.0, 90.0, 80.0)),
         ((0.0, 0.0, 128.0, 128.0),),
@@ -263,7 +263,7 @@ def _targets(size: int) -> list[Objects]:
     labels = [(0, 2, 1), (1,), ()]
     return [
         Objects(
-            tuple(tuple(v * share for v in box) for box in some),  # type: ignore[misc]
+            tuple(tuple(v * fraction for v in box) for box in some),  # type: ignore[misc]
             ids,
             (size, size),
             (False,) * len(ids),
@@ -283,42 +283,42 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def pictures(pair: Pair) -> Tensor:
-    with seeded(1, "pictures"):
-        return _pictures(3, pair.size)
+def images(pair: Pair) -> Tensor:
+    with seeded(1, "images"):
+        return _images(3, pair.size)
 
 
-def test_losses_of_a_picture_equal_torchvisions(pair: Pair, pictures: Tensor) -> None:
+def test_losses_of_an_image_equal_torchvisions(pair: Pair, images: Tensor) -> None:
     for i, target in enumerate(_targets(pair.size)):
         with seeded(2), torch.no_grad():
-            theirs = pair.their_losses(pictures[i : i + 1], [target])
+            theirs = pair.their_losses(images[i : i + 1], [target])
         with seeded(2), torch.no_grad():
-            mine = pair.losses(pictures[i : i + 1], [target])
+            mine = pair.losses(images[i : i + 1], [target])
         assert mine.keys() == theirs.keys()
         for name, value in theirs.items():
-            torch.testing.assert_close(mine[name], value, msg=f"{name} of picture {i}", **CLOSE)
+            torch.testing.assert_close(mine[name], value, msg=f"{name} of image {i}", **CLOSE)
         assert target.boxes == () or all(value > 0 for value in theirs.values())
 
 
-def test_a_batchs_loss_is_the_mean_over_its_pictures(pair: Pair, pictures: Tensor) -> None:
+def test_a_batchs_loss_is_the_mean_over_its_images(pair: Pair, images: Tensor) -> None:
     targets = _targets(pair.size)
     if pair.task.head == "faster_rcnn":
         return  # draws at random; the kit compares it in evaluation
     with torch.no_grad():
-        single = [pair.losses(pictures[i : i + 1], [t]) for i, t in enumerate(targets)]
-        whole = pair.losses(pictures, targets)
+        single = [pair.losses(images[i : i + 1], [t]) for i, t in enumerate(targets)]
+        whole = pair.losses(images, targets)
     for name, value in whole.items():
         mean = torch.stack([part[name] for part in single]).mean()
         torch.testing.assert_close(value, mean, **CLOSE)
 
 
-def test_detections_equal_torchvisions(pair: Pair, pictures: Tensor) -> None:
+def test_detections_equal_torchvisions(pair: Pair, images: Tensor) -> None:
     pair.theirs.eval()
     pair.head.eval()
     sizes = torch.tensor([[pair.size, pair.size]] * 3)
     with torch.no_grad():
-        expected = pair.theirs(list(pictures))
-        found = pair.task.decode(pair.head(pair.backbone(pictures)), sizes)
+        expected = pair.theirs(list(images))
+        found = pair.task.decode(pair.head(pair.backbone(images)), sizes)
     assert sum(len(e["scores"]) for e in expected) > 20
     for i, one in enumerate(expected):
         count = int(found["count"][i])
@@ -329,14 +329,14 @@ def test_detections_equal_torchvisions(pair: Pair, pictures: Tensor) -> None:
         assert torch.equal(labels, one["labels"])
 
 
-def test_other_weights_are_noticed(pair: Pair, pictures: Tensor) -> None:
+def test_other_weights_are_noticed(pair: Pair, images: Tensor) -> None:
     target = _targets(pair.size)[:1]
     kept = {name: tensor.clone() for name, tensor in pair.head.state_dict().items()}
     with seeded(2), torch.no_grad():
-        expected = pair.their_losses(pictures[:1], target)
+        expected = pair.their_losses(images[:1], target)
         for parameter in pair.head.parameters():
             parameter.mul_(1.01)
     with seeded(2), torch.no_grad():
-        found = pair.losses(pictures[:1], target)
+        found = pair.losses(images[:1], target)
     pair.head.load_state_dict(kept)
     assert any(not torch.isclose(found[n], expected[n], **CLOSE) for n in expected)

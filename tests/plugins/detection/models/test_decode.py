@@ -23,12 +23,12 @@ from visiongraft.seeds import seeded
 
 
 def candidates(
-    seed: int, pictures: int = 2, count: int = 40, labels: int = 3
+    seed: int, images: int = 2, count: int = 40, labels: int = 3
 ) -> tuple[Tensor, Tensor]:
     """Make boxes that overlap a lot, and scores of which some are nothing."""
     with seeded(seed):
-        corner, side = torch.rand(pictures, count, 2) * 60, 20 + 30 * torch.rand(pictures, count, 2)
-        scores = torch.rand(pictures, labels, count)
+        corner, side = torch.rand(images, count, 2) * 60, 20 + 30 * torch.rand(images, count, 2)
+        scores = torch.rand(images, labels, count)
         return torch.cat([corner, corner + side], 2), scores * (scores > 0.3)
 
 
@@ -55,7 +55,7 @@ def test_fewer_candidates_than_places_are_filled_up() -> None:
     assert found.shape == (2, 10, 4) and best.shape == labels.shape == (2, 10)
 
 
-def test_boxes_are_told_in_the_pixels_of_each_picture() -> None:
+def test_boxes_are_told_in_the_pixels_of_each_image() -> None:
     boxes = torch.tensor([[[10.0, 20, 30, 40]], [[10.0, 20, 30, 40]]])
     labels, network = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([100, 200])
     found = results(boxes, torch.ones(2, 1), labels, network, torch.tensor([[300, 200], [50, 800]]))
@@ -86,14 +86,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceS
     return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("pictures", [0, 1, 2, 5])
-def test_the_native_operator_keeps_the_same_scores(exported: Any, pictures: int) -> None:
+@pytest.mark.parametrize("images", [0, 1, 2, 5])
+def test_the_native_operator_keeps_the_same_scores(exported: Any, images: int) -> None:
     assert exported.get_inputs()[0].shape[0] == "batch"
-    boxes, scores = candidates(7, pictures)
+    boxes, scores = candidates(7, images)
     expected = nms_keep(boxes, scores, 0.5, 0.35)
     (found,) = exported.run(None, {"boxes": boxes.numpy(), "scores": scores.numpy()})
     np.testing.assert_array_equal(found, expected.numpy())
-    assert pictures == 0 or 0 < (found > 0).sum() < (scores > 0.35).sum()
+    assert images == 0 or 0 < (found > 0).sum() < (scores > 0.35).sum()
 
 
 def test_equal_scores_are_suppressed_in_the_same_order(exported: Any) -> None:
@@ -120,10 +120,10 @@ def traced() -> Any:
     return program.module(check_guards=False)
 
 
-@pytest.mark.parametrize("pictures", [0, 1, 2, 5])
-def test_an_exported_program_keeps_the_same_scores(traced: Any, pictures: int) -> None:
-    boxes, scores = candidates(7, pictures)
-    alone = scores * (scores == scores.amax()) if pictures else scores  # one candidate in all
+@pytest.mark.parametrize("images", [0, 1, 2, 5])
+def test_an_exported_program_keeps_the_same_scores(traced: Any, images: int) -> None:
+    boxes, scores = candidates(7, images)
+    alone = scores * (scores == scores.amax()) if images else scores  # one candidate in all
     for values in (scores, (scores > 0) * 0.5, 0.1 * scores, alone):
         assert torch.equal(traced(boxes, values), nms_keep(boxes, values, 0.5, 0.35))
 
@@ -146,15 +146,15 @@ def test_every_head_decodes_to_fixed_shapes(head: Any) -> None:
     with seeded(0):
         module = task.build_head(backbone).eval()
     with torch.no_grad():
-        for pictures in (0, 1, 3):
-            features = backbone(torch.randn(pictures, 3, 32, 32))
-            sizes = torch.tensor([[48, 96]]).expand(pictures, 2)
+        for images in (0, 1, 3):
+            features = backbone(torch.randn(images, 3, 32, 32))
+            sizes = torch.tensor([[48, 96]]).expand(images, 2)
             found = task.decode(module(features), sizes)
             assert {n: tuple(v.shape) for n, v in found.items()} == {
-                "boxes": (pictures, 7, 4),
-                "scores": (pictures, 7),
-                "labels": (pictures, 7),
-                "count": (pictures,),
+                "boxes": (images, 7, 4),
+                "scores": (images, 7),
+                "labels": (images, 7),
+                "count": (images,),
             }
             assert found["labels"].dtype == found["count"].dtype == torch.int64
             assert (found["boxes"][..., [1, 3]] <= 48).all() and (found["boxes"] <= 96).all()
@@ -206,8 +206,8 @@ def test_anchors_lie_over_the_whole_input() -> None:
             if name == "size":
                 assert anchors.tolist() == [100, 100]
                 continue
-            centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-            assert centres.min() >= -1 and centres.max() <= 128
+            centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+            assert centers.min() >= -1 and centers.max() <= 128
     assert [len(a) for n, a in outputs.items() if n != "size"] == [
         25 * 25 * 3,
         13 * 13 * 3,

@@ -29,7 +29,7 @@ from visiongraft.plugins.face_embedding.alignment.mtcnn import (
 
 
 def at(*corners: tuple[float, float, float]) -> Any:
-    """Make a detector that finds faces at (left, top, side), whatever the picture."""
+    """Make a detector that finds faces at (left, top, side), whatever the image."""
 
     def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         boxes = np.array([[x, y, x + s, y + s] for x, y, s in corners]).reshape(-1, 4)
@@ -59,9 +59,9 @@ def test_a_detector_with_other_results_is_told() -> None:
 
 def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
     photo = skimage.data.astronaut()
-    for person, picture in {"ada": photo, "bob": photo[:, ::-1], "cem": photo[:10, :10]}.items():
+    for person, image in {"ada": photo, "bob": photo[:, ::-1], "cem": photo[:10, :10]}.items():
         (tmp_path / "raw" / person).mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / "raw" / person / "1.jpg")
+        Image.fromarray(image).save(tmp_path / "raw" / person / "1.jpg")
 
     def detect(image: np.ndarray) -> Any:
         return at()(image) if len(image) < 20 else at((10, 10, 60), (80, 80, 20))(image)
@@ -79,11 +79,11 @@ def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
 def test_a_folder_is_not_aligned_into_itself(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lies within"):
         align_folder(tmp_path, tmp_path / "inside", at())
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         align_folder(tmp_path, tmp_path.parent / "elsewhere", at())
 
 
-def test_a_damaged_detector_names_the_picture_it_failed_on(tmp_path: Path) -> None:
+def test_a_damaged_detector_names_the_image_it_failed_on(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "raw" / "a.png")
     same_point = lambda image: (np.ones((1, 4)), np.ones((1, 4, 2)))
@@ -207,9 +207,9 @@ def test_landmarks_are_shares_of_their_window(planted: Mtcnn) -> None:
     image[30:80, 70:120] = 255
     boxes, landmarks = planted(image)
     sides = boxes[:, 2:] - boxes[:, :2] + 1
-    shares = (landmarks + 1 - boxes[:, None, :2]) / sides[:, None]
-    assert np.allclose(shares[..., 0], np.linspace(0, 0.4, 5), atol=1e-3)
-    assert np.allclose(shares[..., 1], np.linspace(0.5, 0.9, 5), atol=1e-3)
+    fractions = (landmarks + 1 - boxes[:, None, :2]) / sides[:, None]
+    assert np.allclose(fractions[..., 0], np.linspace(0, 0.4, 5), atol=1e-3)
+    assert np.allclose(fractions[..., 1], np.linspace(0.5, 0.9, 5), atol=1e-3)
 
 
 def test_corrections_move_the_boxes(planted: Mtcnn) -> None:
@@ -222,14 +222,14 @@ def test_corrections_move_the_boxes(planted: Mtcnn) -> None:
     assert np.allclose(grown, 1.5, atol=0.05)
 
 
-def test_a_picture_reaches_the_networks_in_the_order_of_matlab() -> None:
+def test_an_image_reaches_the_networks_in_the_order_of_matlab() -> None:
     """Columns first: so the published weights of the dense layers count."""
     x = torch.arange(12.0).view(1, 2, 2, 3)  # channel, row, column
     expected = [float(x[0, c, r, w]) for w in range(3) for r in range(2) for c in range(2)]
     assert mtcnn._flat(x)[0].tolist() == expected
 
 
-def test_windows_reach_over_the_edge_as_grey() -> None:
+def test_windows_reach_over_the_edge_as_gray() -> None:
     planes = torch.ones(1, 3, 10, 10)
     (window,) = mtcnn._cut(planes, torch.tensor([[-9.0, -9.0, 10.0, 10.0]]), 20)
     assert window[:, 10:, 10:].min() == 1

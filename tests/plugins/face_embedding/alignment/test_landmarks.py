@@ -55,7 +55,7 @@ def test_points_that_say_nothing_are_refused(points: np.ndarray, words: str) -> 
         align(np.zeros((50, 50, 3), np.uint8), points)
 
 
-def test_an_aligned_picture_is_what_scikit_image_warps() -> None:
+def test_an_aligned_image_is_what_scikit_image_warps() -> None:
     image = skimage.data.astronaut()
     points = moved(TEMPLATE, 0.15, 1.2, (150, 50))
     inverse = np.linalg.inv(np.vstack([similarity_transform(points, TEMPLATE), [0, 0, 1]]))
@@ -66,12 +66,12 @@ def test_an_aligned_picture_is_what_scikit_image_warps() -> None:
     assert np.abs(found[inner].astype(float) - expected[inner]).max() <= 2
 
 
-def test_an_aligned_picture_stays_as_it_is() -> None:
+def test_an_aligned_image_stays_as_it_is() -> None:
     image = skimage.data.astronaut()[:112, 150:262]
     assert np.abs(align(image, TEMPLATE)[1:-1, 1:-1].astype(int) - image[1:-1, 1:-1]).max() <= 1
 
 
-def test_a_wrong_centre_of_pixels_would_be_noticed() -> None:
+def test_a_wrong_center_of_pixels_would_be_noticed() -> None:
     image = skimage.data.astronaut()[:112, 150:262]
     assert (
         np.abs(align(image, TEMPLATE + 0.5)[1:-1, 1:-1].astype(int) - image[1:-1, 1:-1]).max() > 9
@@ -79,7 +79,7 @@ def test_a_wrong_centre_of_pixels_would_be_noticed() -> None:
 
 
 def test_a_large_face_is_averaged_and_not_skipped_over() -> None:
-    """A face 8 times as large, striped by single pixels, becomes an even grey."""
+    """A face 8 times as large, striped by single pixels, becomes an even gray."""
     image = np.zeros((900, 900, 3), np.uint8)
     image[:, ::2] = 255
     found = align(image, TEMPLATE * 8)

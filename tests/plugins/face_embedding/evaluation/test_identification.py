@@ -39,7 +39,7 @@ def test_ranks_are_top_k_accuracies_of_the_gallery(faces: tuple[np.ndarray, list
     assert 0.2 < found["rank1"] < found["rank5"] < 1
 
 
-def test_identities_with_one_picture_are_in_the_gallery_as_distractors() -> None:
+def test_identities_with_one_image_are_in_the_gallery_as_distractors() -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [0.8, 0.6]], dtype=np.float32)
     assert identify(vectors, ["a", "a", "b"])["rank1"] == 0  # b is nearer to the second of a
     assert identify(vectors[:2], ["a", "a"])["rank1"] == 1
@@ -53,7 +53,7 @@ def test_constant_embeddings_identify_nobody() -> None:
     assert found["cmc"] == [0, 0, 0, 1]
 
 
-def test_recall_is_what_nearest_neighbours_give(faces: tuple[np.ndarray, list[str]]) -> None:
+def test_recall_is_what_nearest_neighbors_give(faces: tuple[np.ndarray, list[str]]) -> None:
     vectors, names = faces
     array = np.array(names)
     nearest = NearestNeighbors(n_neighbors=11).fit(vectors).kneighbors(vectors)[1][:, 1:]
@@ -85,7 +85,7 @@ def test_map_at_r_of_one_query_is_an_average_precision_cut_at_r() -> None:
     assert relevant == [pytest.approx(by_hand)]
 
 
-def test_pictures_without_another_one_are_not_looked_up(cloud: Cloud) -> None:
+def test_images_without_another_one_are_not_looked_up(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 3)
     alone = retrieve(vectors, list("abcdef"))
     assert alone == {

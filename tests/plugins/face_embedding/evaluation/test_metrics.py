@@ -86,12 +86,12 @@ def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> Non
     json.dumps(results, allow_nan=False)
 
 
-def test_no_pictures_are_told() -> None:
-    with pytest.raises(DataError, match="no pictures to measure"):
+def test_no_images_are_told() -> None:
+    with pytest.raises(DataError, match="no images to measure"):
         FaceMetrics().compute()
 
 
-def test_pairs_of_which_one_picture_is_gone_are_left_out() -> None:
+def test_pairs_of_which_one_image_is_gone_are_left_out() -> None:
     found = given_pairs([((0, 0), (1, 1)), ((0, 0),), ((2, 1),)], ["a", "a", "b"])
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
     assert found.same.tolist() == [True]

@@ -14,7 +14,7 @@ def people(identities: int, each: int) -> list[str]:
 
 
 def check_pairs(found: Pairs, names: list[str]) -> None:
-    """What holds of any pairs: two pictures each, told rightly, none twice."""
+    """What holds of any pairs: two images each, told rightly, none twice."""
     assert (found.first != found.second).all()
     array = np.array(names)
     assert ((array[found.first] == array[found.second]) == found.same).all()
@@ -42,12 +42,12 @@ def test_fifty_identities_make_ten_folds_without_a_common_identity() -> None:
     assert not few.folds_share_no_identity(people(49, 4))
 
 
-def test_people_with_one_picture_do_not_empty_a_fold() -> None:
+def test_people_with_one_image_do_not_empty_a_fold() -> None:
     names = people(50, 3) + [f"single{i}" for i in range(500)]
     found = draw_pairs(names)
     check_pairs(found, names)
     assert found.folds_share_no_identity(names)
-    assert set(np.bincount(found.folds)) == {30}  # five people of three pictures: 15 pairs of one
+    assert set(np.bincount(found.folds)) == {30}  # five people of three images: 15 pairs of one
 
 
 def test_a_fold_has_at_most_three_hundred_pairs_of_a_kind() -> None:

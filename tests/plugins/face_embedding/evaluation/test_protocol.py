@@ -31,7 +31,7 @@ def scores(cloud: Cloud) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brute_force(similarities: np.ndarray, same: np.ndarray) -> tuple[float, set[float]]:
-    """Find the best accuracy and all thresholds between neighbours that reach it."""
+    """Find the best accuracy and all thresholds between neighbors that reach it."""
     values = np.unique(similarities)
     cuts = [values[0], *((values[:-1] + values[1:]) / 2), np.nextafter(values[-1], np.inf)]
     accuracies = [accuracy_score(same, similarities >= cut) for cut in cuts]

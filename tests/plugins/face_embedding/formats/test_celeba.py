@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiongraft.data.readers import read_data
 from visiongraft.errors import DataError
-from visiongraft.plugins.face_embedding.data import read_labelled, read_splits
+from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
 from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
 
 Write = Callable[..., Path]
@@ -25,10 +25,10 @@ def celeba(tmp_path: Path) -> Write:
         for folder in (anno, evaluation, img):
             (tmp_path / folder).mkdir(exist_ok=True)
         names = [f"{i:06d}.jpg" for i in range(1, len(IDENTITIES) + 1)]
-        pictures = tmp_path / img / "img_align_celeba"
-        pictures.mkdir()
+        images = tmp_path / img / "img_align_celeba"
+        images.mkdir()
         for i, name in enumerate(names):
-            Image.fromarray(np.full((22, 18, 3), 20 * i, np.uint8)).save(pictures / name)
+            Image.fromarray(np.full((22, 18, 3), 20 * i, np.uint8)).save(images / name)
         lines = [f"{n} {k}\n" for n, k in zip(names, IDENTITIES, strict=True)]
         (tmp_path / anno / "identity_CelebA.txt").write_text("".join(lines))
         lines = [f"{n} {p}\n" for n, p in zip(names, PARTS, strict=True)]
@@ -47,7 +47,7 @@ def test_identities_and_partition_are_read(celeba: Write, places: dict[str, str]
     splits = read_splits(root)
     assert splits.train.counts() == {"11": 2, "12": 2}
     assert splits.validation.counts() == {"21": 2, "22": 2}
-    assert read_labelled(root).counts() == {"31": 2, "32": 1}
+    assert read_labeled(root).counts() == {"31": 2, "32": 1}
     assert splits.train.load(1).shape == (22, 18, 3)
 
 
@@ -66,7 +66,7 @@ def test_a_partition_that_shares_identities_is_an_error(celeba: Write) -> None:
         read_splits(root)
 
 
-def test_the_landmarks_of_the_pictures_align_them(celeba: Write) -> None:
+def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
     root = celeba()
     names = [f"{i:06d}.jpg" for i in range(1, len(IDENTITIES) + 1)]
     rows = [f"{n} 5 8 12 8 9 12 6 16 11 16\n" for n in names]

@@ -1,4 +1,4 @@
-"""Verification of two pictures and a gallery of known people, with any model that embeds."""
+"""Verification of two images and a gallery of known people, with any model that embeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Angles:
         raise AttributeError(name)
 
     def predict(self, images: Any) -> list[Embedded]:
-        if isinstance(images, np.ndarray):  # the picture of the fingerprint
+        if isinstance(images, np.ndarray):  # the image of the fingerprint
             self.seen = images.shape
             images = images.mean() / 100
         angles = images if isinstance(images, list) else [images]
@@ -50,7 +50,7 @@ def test_embeddings_are_an_array() -> None:
     assert embed(Angles(), []).shape == (0, 2)
 
 
-def test_two_pictures_are_compared_at_the_models_threshold() -> None:
+def test_two_images_are_compared_at_the_models_threshold() -> None:
     same = verify(Angles(), 0.0, 0.3)
     assert (same.same, same.threshold) == (True, 0.9)
     assert same.similarity == pytest.approx(np.cos(0.3))
@@ -67,8 +67,8 @@ def test_without_a_threshold_nothing_is_decided() -> None:
     assert Gallery(Angles(threshold=None), threshold=0.5).threshold == 0.5
 
 
-def test_it_takes_one_picture_at_a_time() -> None:
-    with pytest.raises(DataError, match="it takes one picture, not 2"):
+def test_it_takes_one_image_at_a_time() -> None:
+    with pytest.raises(DataError, match="it takes one image, not 2"):
         verify(Angles(), [0.0, 1.0], 0.0)
 
 
@@ -98,7 +98,7 @@ def test_the_nearest_person_is_named(gallery: Gallery) -> None:
     assert found.similarity == pytest.approx(np.cos(0.05))
     assert [name for name, _ in found.candidates] == ["ada", "bob", "cem"]
     assert dict(found.candidates)["bob"] == pytest.approx(np.cos(0.75))
-    assert dict(found.candidates)["cem"] == pytest.approx(np.cos(1.75))  # their nearest picture
+    assert dict(found.candidates)["cem"] == pytest.approx(np.cos(1.75))  # their nearest image
 
 
 def test_below_the_threshold_somebody_is_unknown(gallery: Gallery) -> None:
@@ -109,7 +109,7 @@ def test_below_the_threshold_somebody_is_unknown(gallery: Gallery) -> None:
     assert gallery.identify(1.45).name == "bob"
 
 
-def test_more_pictures_of_a_person_may_come_later(gallery: Gallery) -> None:
+def test_more_images_of_a_person_may_come_later(gallery: Gallery) -> None:
     assert gallery.identify(-1.0).name == "unknown"
     gallery.add("bob", -1.1)
     assert gallery.identify(-1.0).name == "bob"
@@ -135,8 +135,8 @@ def test_names_that_mean_nothing_are_refused(gallery: Gallery, name: Any) -> Non
         gallery.add(name, 0.0)
 
 
-def test_a_person_without_pictures_is_refused(gallery: Gallery) -> None:
-    with pytest.raises(DataError, match="no picture of 'eve'"):
+def test_a_person_without_images_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(DataError, match="no image of 'eve'"):
         gallery.add("eve", [])
 
 
@@ -173,7 +173,7 @@ def test_a_gallery_of_another_model_is_refused(gallery: Gallery, tmp_path: Path)
         Gallery.load(tmp_path, Angles(twist=0.2))
 
 
-def test_the_fingerprint_is_a_picture_that_the_file_takes(tmp_path: Path) -> None:
+def test_the_fingerprint_is_an_image_that_the_file_takes(tmp_path: Path) -> None:
     model = Angles(exported=True)
     Gallery(model).save(tmp_path)
     assert model.seen == (20, 30, 1)

@@ -8,7 +8,7 @@ from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.class_files import read_classes
 
 NAMES = ("Sky", "Road marking")
-COLOURS = ((128, 128, 128), (1, 2, 3))
+COLORS = ((128, 128, 128), (1, 2, 3))
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -30,8 +30,8 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     ],
     ids=str,
 )
-def test_colour_maps_of_both_forms_are_read(files: dict[str, str], tmp_path: Path) -> None:
-    assert read_classes(write(tmp_path, files)) == (NAMES, COLOURS)
+def test_color_maps_of_both_forms_are_read(files: dict[str, str], tmp_path: Path) -> None:
+    assert read_classes(write(tmp_path, files)) == (NAMES, COLORS)
 
 
 def test_class_names_come_in_the_order_of_their_lines(tmp_path: Path) -> None:
@@ -51,10 +51,10 @@ def test_without_a_file_nothing_is_named(tmp_path: Path) -> None:
         ({"label_colors.txt": "1 2 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 300 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 3\n"}, "entry 1: .* is not three numbers"),
-        ({"label_colors.txt": "1 2 3 a\n1 2 3 b\n"}, "names a colour twice"),
+        ({"label_colors.txt": "1 2 3 a\n1 2 3 b\n"}, "names a color twice"),
         ({"colormap.csv": "name,red\n"}, "needs the columns name, r, g, b"),
         ({"colormap.csv": "name,r,g,b\nsky,1,2\n"}, "entry 1: .* is not three numbers"),
-        ({"colormap.csv": "", "colormap.txt": ""}, "are both colour maps; keep one"),
+        ({"colormap.csv": "", "colormap.txt": ""}, "are both color maps; keep one"),
         ({"colormap.txt": "1 2 3 a", "classes.txt": "b"}, "name different classes; remove one"),
     ],
     ids=str,

@@ -1,4 +1,4 @@
-"""The folders that segmentation data come in: the same pictures and masks out of each."""
+"""The folders that segmentation data come in: the same images and masks out of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiongraft.errors import DataError
-from visiongraft.plugins.segmentation.data import MaskedSamples, read_labelled, read_splits
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_labeled, read_splits
 from visiongraft.plugins.segmentation.formats.layouts import MaskedFiles, read_folder
 
 CLASSES = "sky\nroad\ncar\n"
-COLOURS = np.array([[128, 128, 128], [1, 2, 3], [0, 0, 0]], np.uint8)
+COLORS = np.array([[128, 128, 128], [1, 2, 3], [0, 0, 0]], np.uint8)
 
-# For each part and picture the only value in its mask.
+# For each part and image the only value in its mask.
 Scenes = Mapping[str, Mapping[str, int]]
 SCENES: Scenes = {
     "train": {"a": 0, "b": 1, "c": 2},
@@ -38,15 +38,15 @@ def image(path: Path, pixels: Any) -> None:
 def write(
     root: Path,
     scenes: Scenes,
-    pictures: str,
+    images: str,
     masks: str,
     suffix: str = ".jpg",
     table: Any = None,
 ) -> None:
-    """Write pictures and masks where patterns such as ``"images/{part}/{name}"`` say."""
+    """Write images and masks where patterns such as ``"images/{part}/{name}"`` say."""
     for part, rows in scenes.items():
         for name, value in rows.items():
-            image(root / (pictures.format(part=part, name=name) + suffix), np.full((4, 6, 3), 90))
+            image(root / (images.format(part=part, name=name) + suffix), np.full((4, 6, 3), 90))
             mask = np.full((4, 6), value, np.uint8)
             image(
                 root / (masks.format(part=part, name=name) + ".png"),
@@ -59,15 +59,15 @@ def seen(found: MaskedFiles) -> dict[str, dict[str, Any]]:
     words = {part: word for word, part in PARTS.items()}
     return {
         words[part]: {
-            picture.stem: np.asarray(Image.open(mask)).item(0)  # type: ignore[arg-type]
-            for picture, mask in pairs
+            image.stem: np.asarray(Image.open(mask)).item(0)  # type: ignore[arg-type]
+            for image, mask in pairs
         }
         for part, pairs in found.parts.items()
     }
 
 
 @pytest.mark.parametrize(
-    ("pictures", "masks"),
+    ("images", "masks"),
     [
         ("images/{part}/{name}", "masks/{part}/{name}"),
         ("images/{part}/{name}", "labels/{part}/{name}"),
@@ -84,8 +84,8 @@ def seen(found: MaskedFiles) -> dict[str, dict[str, Any]]:
         ("IMG/{part}/{name}", "GT/{part}/{name}"),
     ],
 )
-def test_parts_are_folders(tmp_path: Path, pictures: str, masks: str) -> None:
-    write(tmp_path, SCENES, pictures, masks)
+def test_parts_are_folders(tmp_path: Path, images: str, masks: str) -> None:
+    write(tmp_path, SCENES, images, masks)
     (tmp_path / "classes.txt").write_bytes("\ufeffsky\r\nroad\r\ncar\r\n".encode())
     found = read_folder(tmp_path)
     assert seen(found) == SCENES and found.warnings == () and not found.several
@@ -103,7 +103,7 @@ def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("pictures", "masks"),
+    ("images", "masks"),
     [
         ("{name}", "{name}_mask"),
         ("{name}", "{name}_L"),
@@ -112,10 +112,10 @@ def test_a_folder_with_nothing_else_in_it_is_looked_into(tmp_path: Path) -> None
         ("imgs/{name}", "gt/{name}"),
     ],
 )
-def test_pictures_that_are_not_divided_are_all_for_training(
-    tmp_path: Path, pictures: str, masks: str
+def test_images_that_are_not_divided_are_all_for_training(
+    tmp_path: Path, images: str, masks: str
 ) -> None:
-    write(tmp_path, ALL, pictures, masks, ".JPG")
+    write(tmp_path, ALL, images, masks, ".JPG")
     found = read_folder(tmp_path)
     assert seen(found) == ALL and found.warnings == ()
 
@@ -126,9 +126,9 @@ def test_parts_may_have_long_names(tmp_path: Path) -> None:
     assert seen(read_folder(tmp_path)) == {"train": SCENES["train"], "val": SCENES["val"]}
 
 
-def test_colour_masks_beside_the_parts_are_read_by_their_table(tmp_path: Path) -> None:
-    write(tmp_path, SCENES, "{part}/{name}", "{part}_labels/{name}_L", ".png", COLOURS)
-    rows = zip(CLASSES.split(), COLOURS.tolist(), strict=True)
+def test_color_masks_beside_the_parts_are_read_by_their_table(tmp_path: Path) -> None:
+    write(tmp_path, SCENES, "{part}/{name}", "{part}_labels/{name}_L", ".png", COLORS)
+    rows = zip(CLASSES.split(), COLORS.tolist(), strict=True)
     lines = ["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)]
     (tmp_path / "class_dict.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     splits = read_splits(tmp_path)
@@ -181,7 +181,7 @@ def test_class_names_that_the_data_lack_are_an_option(tmp_path: Path) -> None:
         read_splits(tmp_path)
     splits = read_splits(tmp_path, labels=("sky", "road", "car"))
     assert np.unique(splits.train.target(2)).tolist() == [2]
-    tested = read_labelled(tmp_path, ("sky", "road", "car"), "multi_class")
+    tested = read_labeled(tmp_path, ("sky", "road", "car"), "multi_class")
     assert [np.unique(tested.target(i)).tolist() for i in range(len(tested))] == [[1]]
     wrong = read_splits(tmp_path, labels=("sky", "road"))
     assert "no classes: 2" in wrong.train.problem(2, 4, 6)
@@ -193,15 +193,15 @@ def test_lines_of_lists_may_name_the_mask_too_or_have_backslashes(tmp_path: Path
     assert list(seen(read_folder(tmp_path))["train"]) == ["a", "b", "e f.1"]
 
 
-def test_a_picture_without_a_mask_beside_it_is_told_by_the_name_it_lacks(tmp_path: Path) -> None:
+def test_an_image_without_a_mask_beside_it_is_told_by_the_name_it_lacks(tmp_path: Path) -> None:
     write(tmp_path, {"": {"a": 1, "b": 0}}, "{name}", "{name}_L")
     image(tmp_path / "c.jpg", np.zeros((4, 6, 3)))
     splits = read_splits(tmp_path, labels=("sky", "road"), validation=0.4)
     problems = [
         s.problem(i, 4, 6) for s in (splits.train, splits.validation) for i in range(len(s))
     ]
-    (told,) = filter(None, problems)
-    assert "c.jpg: has no mask" in told and "c_L.png does not exist" in told
+    (callbacks,) = filter(None, problems)
+    assert "c.jpg: has no mask" in callbacks and "c_L.png does not exist" in callbacks
 
 
 # ---- what could be meant too ----
@@ -252,14 +252,14 @@ def test_a_part_without_masks_and_lists_beside_the_parts_are_named(tmp_path: Pat
 def test_two_folders_of_one_part_are_refused(
     tmp_path: Path, one: tuple[str, str], other: tuple[str, str]
 ) -> None:
-    for pictures, masks in (one, other):
-        write(tmp_path, {"": {"a": 1}}, pictures, masks)
+    for images, masks in (one, other):
+        write(tmp_path, {"": {"a": 1}}, images, masks)
     with pytest.raises(DataError, match="are both of the validation part") as caught:
         read_folder(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_that_are_no_pictures_are_no_masks(tmp_path: Path) -> None:
+def test_labels_that_are_no_images_are_no_masks(tmp_path: Path) -> None:
     write(tmp_path, ALL, "images/{name}", "annotations/{name}")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
@@ -277,10 +277,10 @@ def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
     assert seen(found) == SCENES and found.warnings == ()
 
 
-def test_no_picture_is_decoded_to_find_the_layout(tmp_path: Path) -> None:
+def test_no_image_is_decoded_to_find_the_layout(tmp_path: Path) -> None:
     for name in ("train/a.jpg", "train_labels/a.png", "val/b.jpg", "val_labels/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"no picture")
+        (tmp_path / name).write_bytes(b"no image")
     found = read_folder(tmp_path)
     assert {part: len(pairs) for part, pairs in found.parts.items()} == {
         "train": 1,
@@ -315,7 +315,7 @@ def test_any_names_in_any_parts_are_found_in_every_layout(
     scenes: dict[str, dict[str, int]] = {}
     for (part, name), value in rows.items():
         scenes.setdefault(part, {})[name + ending] = value
-    for pictures, masks in PATTERNS:
+    for images, masks in PATTERNS:
         root = tmp_path_factory.mktemp("layout")
-        write(root, scenes, pictures, masks, suffix)
+        write(root, scenes, images, masks, suffix)
         assert seen(read_folder(root)) == scenes

@@ -24,7 +24,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
 READER = MaskReader(2, (0, 1, IGNORED))
 VALUES = np.array([[0, 1, 2], [1, 1, 0]], np.uint8)
 IDS = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
-COLOURS = ((128, 64, 128), (0, 0, 0), (9, 200, 7))
+COLORS = ((128, 64, 128), (0, 0, 0), (9, 200, 7))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_masks_of_every_kind_give_the_same_ids(raw: Any) -> None:
     assert ids.tolist() == IDS.tolist()
 
 
-def test_of_a_palette_the_indices_count_not_the_colours(tmp_path: Path) -> None:
+def test_of_a_palette_the_indices_count_not_the_colors(tmp_path: Path) -> None:
     mask = Image.fromarray(VALUES).convert("L")
     mask.putpalette([9, 9, 9, 1, 1, 1, 7, 7, 7])
     assert mask.mode == "P"
@@ -68,27 +68,27 @@ def test_one_bit_masks_are_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_colours_are_looked_up_by_their_place_in_the_map(palette: bool, tmp_path: Path) -> None:
+def test_colors_are_looked_up_by_their_place_in_the_map(palette: bool, tmp_path: Path) -> None:
     positions = np.array([[0, 1, 2], [2, 0, 1]], np.uint8)
     if palette:
         mask = Image.fromarray(positions)
-        mask.putpalette([v for colour in COLOURS for v in colour])
+        mask.putpalette([v for color in COLORS for v in color])
     else:
-        mask = Image.fromarray(np.array(COLOURS, np.uint8)[positions])
+        mask = Image.fromarray(np.array(COLORS, np.uint8)[positions])
     mask.save(tmp_path / "m.png")
-    reader = MaskReader(3, (0, 1, 2), COLOURS)
+    reader = MaskReader(3, (0, 1, 2), COLORS)
     assert reader.read(tmp_path / "m.png", "a.jpg").tolist() == positions.tolist()
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=40, unique=True))
-def test_any_colour_map_is_inverted_exactly(colours: list[tuple[int, int, int]]) -> None:
-    positions = np.random.default_rng(0).integers(0, len(colours), (5, 7))
-    picture = Image.fromarray(np.array(colours, np.uint8)[positions])
-    assert load_values(picture, "a", colours).tolist() == positions.tolist()
+def test_any_color_map_is_inverted_exactly(colors: list[tuple[int, int, int]]) -> None:
+    positions = np.random.default_rng(0).integers(0, len(colors), (5, 7))
+    image = Image.fromarray(np.array(colors, np.uint8)[positions])
+    assert load_values(image, "a", colors).tolist() == positions.tolist()
 
 
 @pytest.mark.parametrize(
-    ("raw", "colours", "message"),
+    ("raw", "colors", "message"),
     [
         (VALUES + 3, (), r"a.jpg, mask: holds values that are no classes: 3, 4, 5; known are 0, 1"),
         (VALUES.astype(np.int64) - 1, (), "no classes: -1"),
@@ -99,21 +99,21 @@ def test_any_colour_map_is_inverted_exactly(colours: list[tuple[int, int, int]])
         (Path("nowhere.png"), (), "a.jpg: has no mask; nowhere.png does not exist"),
         (None, (), "not NoneType"),
         ([1, 2], (), "not list"),
-        (Image.new("RGB", (2, 2), (1, 2, 3)), (), "is a colour picture; say what its colours"),
-        (Image.new("RGB", (2, 2), (1, 2, 3)), COLOURS, r"no classes: \(1, 2, 3\); add them"),
+        (Image.new("RGB", (2, 2), (1, 2, 3)), (), "is a color image; say what its colors"),
+        (Image.new("RGB", (2, 2), (1, 2, 3)), COLORS, r"no classes: \(1, 2, 3\); add them"),
         (Image.new("CMYK", (2, 2)), (), "not Pillow's mode CMYK"),
         (Image.new("F", (2, 2)), (), "not Pillow's mode F"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
 )
-def test_a_bad_mask_is_refused_in_one_line(raw: Any, colours: Any, message: str) -> None:
+def test_a_bad_mask_is_refused_in_one_line(raw: Any, colors: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        MaskReader(2, (0, 1, IGNORED), colours).read(raw, "a.jpg")
+        MaskReader(2, (0, 1, IGNORED), colors).read(raw, "a.jpg")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_picture_is_named_with_its_picture(tmp_path: Path) -> None:
-    (tmp_path / "m.png").write_bytes(b"nothing like a picture")
+def test_a_file_that_is_no_image_is_named_with_its_image(tmp_path: Path) -> None:
+    (tmp_path / "m.png").write_bytes(b"nothing like an image")
     with pytest.raises(DataError, match=r"m.png \(mask of a.jpg\): is damaged"):
         READER.read(tmp_path / "m.png", "a.jpg")
 

@@ -13,7 +13,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 from visiongraft.backbone import BackboneInfo, Features, load_backbone
 from visiongraft.errors import OptionError
 from visiongraft.plugins.segmentation.models.decoders import DECODERS, SegmentationNetwork
-from visiongraft.plugins.segmentation.models.pyramid import Pyramid
+from visiongraft.plugins.segmentation.models.pyramid import EncoderLevels
 from visiongraft.plugins.segmentation.task import DECODER_NAMES, Segmentation
 
 MODELS: dict[str, Any] = {
@@ -158,7 +158,7 @@ def test_sizes_at_which_maps_do_not_lie_on_each_other_are_refused() -> None:
 
 def test_levels_are_chosen_resized_and_doubled_exactly() -> None:
     facts = info((8, 12, 16), (4, 8, 8))
-    pyramid = Pyramid(facts)
+    pyramid = EncoderLevels(facts)
     assert pyramid.deepest == 3 and pyramid.width(3) == 16  # the deepest of two
     assert [pyramid.width(k) for k in (1, 2, 5)] == [8, 8, 16]
     maps = features(facts, 72, 40)  # 9x5 at the deepest level
@@ -173,7 +173,7 @@ def test_a_bright_spot_stays_in_its_place_on_every_level() -> None:
     facts = info((1,), (8,))
     spot = torch.zeros(1, 1, 8, 8)
     spot[0, 0, 6, 2] = 1
-    for level in Pyramid(facts)(Features((spot,), spot), [1, 2, 3, 4]):
+    for level in EncoderLevels(facts)(Features((spot,), spot), [1, 2, 3, 4]):
         side = level.shape[-1]
         y, x = (float(level.sum(axis).view(-1) @ (torch.arange(side) + 0.5)) for axis in (3, 2))
         total = float(level.sum())

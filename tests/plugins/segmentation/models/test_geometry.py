@@ -11,7 +11,7 @@ SIDES = st.integers(1, 40)
 
 
 @given(SIDES, SIDES, SIDES, SIDES)
-def test_masks_are_resized_by_the_nearest_centre(h: int, w: int, height: int, width: int) -> None:
+def test_masks_are_resized_by_the_nearest_center(h: int, w: int, height: int, width: int) -> None:
     mask = torch.arange(h * w).view(h, w)
     wanted = F.interpolate(mask[None, None].double(), size=(height, width), mode="nearest-exact")
     got = resize_mask(mask, (height, width))

@@ -1,4 +1,4 @@
-"""Keypoints for visiongraft: where the named points of the thing in a picture are."""
+"""Keypoints for visiongraft: where the named points of the thing in an image are."""
 
 from visiongraft import hookimpl
 

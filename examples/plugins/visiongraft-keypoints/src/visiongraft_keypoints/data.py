@@ -1,4 +1,4 @@
-"""COCO keypoint files, one object a picture, and drawn pictures to try the task on."""
+"""COCO keypoint files, one object an image, and drawn images to try the task on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_parts(folder: str | Path) -> dict[str, FileSamples]:
 
 
 def read_coco(file: Path) -> FileSamples:
-    """Read one file; its pictures lie beside it."""
+    """Read one file; its images lie beside it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = tuple(content["categories"][0]["keypoints"])
@@ -44,7 +44,7 @@ def read_coco(file: Path) -> FileSamples:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{file}: no COCO keypoints: {type(error).__name__}: {error}") from error
     if not images or len(rows) != len(content["annotations"]):
-        raise DataError(f"{file}: it takes pictures, each with one object or none")
+        raise DataError(f"{file}: it takes images, each with one object or none")
     targets = []
     for name, number, width, height in images:
         numbers = rows.get(number, [0] * 3 * len(names))
@@ -56,23 +56,23 @@ def read_coco(file: Path) -> FileSamples:
     return FileSamples([file.parent / image[0] for image in images], targets)
 
 
-def draw_kites(folder: Path, pictures: int, seed: int, photos=(), part="train") -> Path:
+def draw_kites(folder: Path, count: int, seed: int, photos=(), part="train") -> Path:
     """Write kites, drawn on the corners of photos if there are any, and their COCO file."""
     random, images, rows = np.random.default_rng(seed), [], []
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(pictures):
+    for i in range(count):
         w, h = (int(n) for n in random.integers(72, 112, 2))
         photo = photos[i % len(photos)] if photos else random.integers(90, 140, (112, 112, 3))
-        picture = Image.fromarray(photo[:h, :w].astype(np.uint8))
+        image = Image.fromarray(photo[:h, :w].astype(np.uint8))
         turn, radius = random.uniform(-0.8, 0.8), random.uniform(16, 30)
         rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
         corners = CORNERS @ rotation * radius + random.uniform(32, (w - 32, h - 32))
-        if i % 8:  # every eighth picture shows nothing
-            ImageDraw.Draw(picture).polygon(corners.ravel().tolist(), "yellow", "black", 2)
+        if i % 8:  # every eighth image shows nothing
+            ImageDraw.Draw(image).polygon(corners.ravel().tolist(), "yellow", "black", 2)
             flat = np.insert(corners.round(2), 2, 2, axis=1).ravel().tolist()
             rows.append({"id": i, "image_id": i, "category_id": 1, "keypoints": flat})
         images.append({"id": i, "file_name": f"{part}-{i:03d}.png", "width": w, "height": h})
-        picture.save(folder / images[i]["file_name"])
+        image.save(folder / images[i]["file_name"])
     content = {"images": images, "annotations": rows, "categories": [KITE]}
     (folder / PARTS[part]).write_text(json.dumps(content), encoding="utf-8")
     return folder

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Located:
-    """The points of one picture.
+    """The points of one image.
 
     Attributes:
         points: By name, (x, y) in pixels from the top left corner, or ``None`` if it is not there.

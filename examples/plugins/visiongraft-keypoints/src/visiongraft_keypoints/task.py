@@ -1,4 +1,4 @@
-"""Find named points: one heat map a point, whose centre of mass is the point."""
+"""Find named points: one heat map a point, whose center of mass is the point."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from visiongraft_keypoints.prediction import Located, predictions
 
 @dataclass(frozen=True)
 class Keypoints(Task):
-    """Find named points of the one object that a picture shows, and say which are not there.
+    """Find named points of the one object that an image shows, and say which are not there.
 
     Attributes:
         names: Names of the points; taken from the data.
-        radius: Share of a picture's longer side within which a point counts as right.
-        augment: Whether training pictures are turned, moved, scaled and recoloured.
+        radius: Share of an image's longer side within which a point counts as right.
+        augment: Whether training images are turned, moved, scaled and recolored.
     """
 
     name = "keypoints"
@@ -47,7 +47,7 @@ class Keypoints(Task):
         kept, out = stratified_split([0] * len(train), validation, seed)
         return Splits(train.subset(kept), train.subset(out))
 
-    def read_labelled(self, data: Any) -> Samples:
+    def read_labeled(self, data: Any) -> Samples:
         parts = read_parts(data)
         samples = next(parts[p] for p in ("test", "validation", "train") if p in parts)
         if any(t.names != self.names for t in samples.targets):
@@ -68,7 +68,7 @@ class Keypoints(Task):
 
     def build_head(self, backbone: Backbone) -> HeatMaps:
         if backbone.info.preprocess.resize != "stretch":
-            raise errors.OptionError("keypoints need whole pictures; leave out resize='crop'")
+            raise errors.OptionError("keypoints need whole images; leave out resize='crop'")
         return HeatMaps(backbone.info, len(self.names))
 
     def build_loss(self) -> PointLoss:
@@ -100,12 +100,12 @@ class Keypoints(Task):
         right = self.decode({**targets, "seen": targets["seen"] - 0.5}, targets["sizes"])
         return {name: value.numpy() for name, value in right.items()}
 
-    def example_data(self, folder: Any, pictures: int, seed: int) -> Any:
-        return draw_kites(folder, pictures, seed)
+    def example_data(self, folder: Any, count: int, seed: int) -> Any:
+        return draw_kites(folder, count, seed)
 
 
 class Augment:
-    """Change a picture and move its points along."""
+    """Change an image and move its points along."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         move = v2.RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.25))
@@ -116,8 +116,8 @@ class Augment:
         places = torch.tensor([p or nowhere for p in target.points]) * torch.tensor([w, h])
         image, moved = self.change(image, KeyPoints(places, canvas_size=(h, w)))
         h, w = image.shape[-2:]
-        shares = (moved / torch.tensor([w, h])).tolist()
-        points = tuple((x, y) if 0 <= x <= 1 and 0 <= y <= 1 else None for x, y in shares)
+        fractions = (moved / torch.tensor([w, h])).tolist()
+        points = tuple((x, y) if 0 <= x <= 1 and 0 <= y <= 1 else None for x, y in fractions)
         return image, Target(target.names, points, (h, w))
 
 

@@ -1,12 +1,12 @@
-"""Decode compares pictures with each other: the softmax is over the batch."""
+"""Decode compares images with each other: the softmax is over the batch."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
-    name = "decode-mixes-pictures"
+class Faulty(Color):
+    name = "decode-mixes-images"
 
     def decode(self, outputs, sizes):
         probabilities = outputs.float().softmax(0)

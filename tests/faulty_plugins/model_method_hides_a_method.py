@@ -1,14 +1,14 @@
 """A verb has the name of a method that every model has."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
+class Faulty(Color):
     name = "verb-hides-a-method"
 
-    def verbs(self):
+    def model_methods(self):
         return {"predict": print}
 
 

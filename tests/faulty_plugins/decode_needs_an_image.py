@@ -1,12 +1,12 @@
-"""Decode crashes on a batch without pictures."""
+"""Decode crashes on a batch without images."""
 
-from sound_task import Colour
+from sound_task import Color
 
 from visiongraft import hookimpl
 
 
-class Faulty(Colour):
-    name = "decode-needs-a-picture"
+class Faulty(Color):
+    name = "decode-needs-a-image"
 
     def decode(self, outputs, sizes):
         finite = outputs.clamp(max=float(abs(outputs.detach()).max()) * 2)

@@ -1,6 +1,6 @@
-"""The head looks at no feature, so that it learns one answer for all pictures."""
+"""The head looks at no feature, so that it learns one answer for all images."""
 
-from sound_task import Colour, Head
+from sound_task import Color, Head
 
 from visiongraft import hookimpl
 
@@ -10,8 +10,8 @@ class Blind(Head):
         return self.linear(0 * features.pooled)
 
 
-class Faulty(Colour):
-    name = "learns-no-picture"
+class Faulty(Color):
+    name = "learns-no-image"
     headline = "best_guess"
 
     def build_head(self, backbone):
