@@ -78,7 +78,7 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
         found = read_data(data, "labels")  # last: installing a reader never changes what is read
         if found is None:
             raise
-        dataset = _from_samples(found.parts, found.names or None, class_names)
+        dataset = _from_samples(found.splits, found.names or None, class_names)
         return replace(dataset, warnings=found.warnings)
 
 
@@ -115,7 +115,7 @@ def _read_path(path: Path) -> LabeledDataset:
 def _from_files(found: LabeledSplits) -> LabeledDataset:
     splits = {
         split: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
-        for split, files in found.parts.items()
+        for split, files in found.splits.items()
         if len(files)
     }
     return LabeledDataset(splits, found.names, found.warnings)
