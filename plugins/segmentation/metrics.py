@@ -72,7 +72,7 @@ class SegmentationMetrics:
             DataError: No batch was taken in.
         """
         if not self.images:
-            raise DataError("there are no images to measure")
+            raise DataError("there are no images to evaluate")
         per_class = dict(zip(self.labels, self._per_class(), strict=True))
         right = int(np.trace(self.counts, axis1=1, axis2=2).sum())
         results: dict[str, Any] = {

@@ -111,7 +111,7 @@ def test_nothing_counted_is_nothing_found() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     metrics = SegmentationMetrics(LABELS, 255, several=False)
-    with pytest.raises(DataError, match="no images to measure"):
+    with pytest.raises(DataError, match="no images to evaluate"):
         metrics.compute()
     with pytest.raises(DataError, match="a mask of 2x3 pixels belongs to an image of 3x2"):
         metrics.update({"labels": np.zeros((1, 3, 2), np.uint8)}, torch.zeros(1, 2, 3))
