@@ -20,8 +20,9 @@ def is_number(value: object, finite: bool = True) -> TypeGuard[float]:
         >>> is_number(0.5), is_number(True), is_number(float("inf"))
         (True, False, False)
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and (not finite or math.isfinite(value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return not finite or math.isfinite(value)
 
 
 def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
@@ -38,5 +39,6 @@ def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
         >>> is_integer(3, least=1), is_integer(0, least=1), is_integer(2.0)
         (True, False, False)
     """
-    integer = isinstance(value, int) and not isinstance(value, bool)
-    return integer and (least is None or value >= least)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return False
+    return least is None or value >= least
