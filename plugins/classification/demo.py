@@ -115,7 +115,9 @@ def _find_images() -> Path:
 def _clear(out: Path) -> None:
     """Empty the folder if it contains nothing but an earlier demo."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_demo(out))):
-        raise OptionError(f"{out} contains files that are not from the demo; choose another --out folder")
+        raise OptionError(
+            f"{out} contains files that are not from the demo; choose another --out folder"
+        )
     if out.is_dir():
         shutil.rmtree(out)
     out.mkdir(parents=True)
@@ -123,7 +125,10 @@ def _clear(out: Path) -> None:
 
 def _is_demo(out: Path) -> bool:
     """Check all file names and the labels in the table: a user may have a table of that name."""
-    if not {entry.name for entry in out.iterdir()} <= OUTPUT_NAMES or not (out / MANIFEST).is_file():
+    if (
+        not {entry.name for entry in out.iterdir()} <= OUTPUT_NAMES
+        or not (out / MANIFEST).is_file()
+    ):
         return False
     with open(out / MANIFEST, newline="", encoding="utf-8", errors="replace") as table:
         return {row.get("label") for row in csv.DictReader(table)} == set(CLASS_NAMES)
@@ -149,7 +154,9 @@ def _write_manifest(path: Path, images: Path) -> list[tuple[Path, str]]:
 
 def _interleave(counts: dict[str, int]) -> list[str]:
     """Alternate between the splits, in proportion to their counts."""
-    positions = [((i + 0.5) / count, split) for split, count in counts.items() for i in range(count)]
+    positions = [
+        ((i + 0.5) / count, split) for split, count in counts.items() for i in range(count)
+    ]
     return [split for _, split in sorted(positions)]
 
 

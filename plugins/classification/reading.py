@@ -66,14 +66,14 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
     """
     if isinstance(data, tuple):
         if len(data) != 2:
-            raise DataError(f"data is one dataset or a pair (training, validation), not {len(data)} items")
+            raise DataError(
+                f"data is one dataset or a pair (training, validation), not {len(data)} items"
+            )
         return _read_pair(data[0], data[1], class_names)
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data))
-        return _from_samples(
-            {"train": DatasetSamples.of(data)}, _class_names(data), class_names
-        )
+        return _from_samples({"train": DatasetSamples.of(data)}, _class_names(data), class_names)
     except DataError:
         found = read_data(data, "labels")  # last: installing a reader never changes what is read
         if found is None:
@@ -135,7 +135,9 @@ def _from_samples(
     every_target = [target for split in targets.values() for target in split]
     _check_unambiguous(every_target)
     width = _multi_hot_length(every_target, by_id)
-    labels = {s: [_names(t, by_id, at) for t, at in zip(listed[s], where[s], strict=True)] for s in where}
+    labels = {
+        s: [_names(t, by_id, at) for t, at in zip(listed[s], where[s], strict=True)] for s in where
+    }
     seen = {name for split in labels.values() for names in split for name in names}
     if by_id is None:
         seen |= {str(i) for i in range(width)}
@@ -177,7 +179,9 @@ def _as_list(target: Any, where: str) -> list[str | int]:
             return values
         if set(values) <= {0, 1}:
             return [i for i, value in enumerate(values) if value]
-        raise DataError(f"{where}: a target array is multi-hot (0 or 1 per class), not {values[:8]}")
+        raise DataError(
+            f"{where}: a target array is multi-hot (0 or 1 per class), not {values[:8]}"
+        )
     if isinstance(target, (str, Integral)):
         return [_item(target, where)]
     if isinstance(target, (list, tuple)):
@@ -222,7 +226,9 @@ def _multi_hot_length(targets: Sequence[Any], by_id: Mapping[int, str] | None) -
     lengths = {len(t) for t in targets if _is_multi_hot(t) and not isinstance(t[0], str)}
     if len(lengths) > 1 or (lengths and by_id is not None and lengths != {len(by_id)}):
         names = "" if by_id is None else f" for {len(by_id)} class names"
-        raise DataError(f"target arrays have {sorted(lengths)} entries{names}; they need one per class")
+        raise DataError(
+            f"target arrays have {sorted(lengths)} entries{names}; they need one per class"
+        )
     return max(lengths, default=0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.nn.functional import one_hot
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
+from visiongraft.options import is_integer, is_number
 from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
@@ -99,11 +99,11 @@ class Classification(Task):
             raise OptionError(f"multi_label={self.multi_label!r} is not true, false or none")
         if not isinstance(self.flip, bool):
             raise OptionError(f"flip={self.flip!r} is not true or false")
-        if not isinstance(self.hidden, int) or isinstance(self.hidden, bool) or self.hidden < 0:
+        if not is_integer(self.hidden, least=0):
             raise OptionError(f"hidden={self.hidden!r} is not a non-negative integer")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 1:
+            if not is_number(value) or not 0 <= value < 1:
                 raise OptionError(f"{name}={value!r} is not in [0, 1)")
         self._check_augmentation()
         self._check_weights("class_weights", self.class_weights)
@@ -125,7 +125,7 @@ class Classification(Task):
             raise OptionError(f"augment={self.augment!r} is unknown{known}")
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
-            if not _is_number(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise OptionError(f"{name}={value!r} is not a non-negative number")
             if value and self.augment == "none":
                 raise OptionError(f"{name}={value} needs augmentation; set augment='light'")
@@ -133,10 +133,14 @@ class Classification(Task):
     def _check_weights(self, name: str, weights: Any) -> None:
         if weights is None or (weights == "balanced" and name == "class_weights"):
             return
-        if not isinstance(weights, tuple) or not all(_is_number(w) and w >= 0 for w in weights):
-            raise OptionError(f"{name}={weights!r} is neither 'balanced' nor a list of non-negative numbers")
+        if not isinstance(weights, tuple) or not all(is_number(w) and w >= 0 for w in weights):
+            raise OptionError(
+                f"{name}={weights!r} is neither 'balanced' nor a list of non-negative numbers"
+            )
         if name == "class_weights" and weights and not any(weights):
-            raise OptionError(f"{name}={weights!r} would train nothing; at least one must be positive")
+            raise OptionError(
+                f"{name}={weights!r} would train nothing; at least one must be positive"
+            )
         if weights and self.class_names and len(weights) != len(self.class_names):
             count = len(self.class_names)
             raise OptionError(f"{name} has {len(weights)} numbers for {count} classes")
@@ -281,7 +285,3 @@ def _loss_weights(
             return balanced_positive_weights(train.counts(), len(train))
         return balanced_weights(train.counts())
     return tuple(float(weight) for weight in class_weights)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -261,7 +261,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, files: dict[
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="latin-1")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(OptionError, match="contains files that are not from the demo; choose another"):
+    with pytest.raises(
+        OptionError, match="contains files that are not from the demo; choose another"
+    ):
         demo.run(tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 

@@ -50,13 +50,12 @@ def test_no_images_give_no_predictions() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.booleans())
-def test_predictions_convert_to_json_without_loss(
-    seed: int, count: int, multi_label: bool
-) -> None:
+def test_predictions_convert_to_json_without_loss(seed: int, count: int, multi_label: bool) -> None:
     rows = np.random.default_rng(seed).uniform(size=(count, 3)).astype(np.float32)
     decided = (rows >= 0.5).astype(np.int64) if multi_label else rows.argmax(axis=1)
     found = predictions(
-        {"probabilities": rows, "labels": decided}, {"class_names": CLASS_NAMES, "multi_label": multi_label}
+        {"probabilities": rows, "labels": decided},
+        {"class_names": CLASS_NAMES, "multi_label": multi_label},
     )
     values = json.loads(json.dumps([asdict(p) for p in found]))
     assert np.array_equal(np.float32([list(v["probabilities"].values()) for v in values]), rows)

@@ -189,7 +189,10 @@ def test_an_object_that_is_not_a_dataset_raises() -> None:
         ([["a"], ["b", 0.5]], r"item 1: 0.5 is neither"),
         ([["a", "a"], ["b"]], r"item 0: the target \['a', 'a'\] names a class twice"),
         ([[0, 1], [1, 0]], "every target is a list of 0 and 1, which could be class ids or multi"),
-        ([np.array([0, 1]), np.array([0, 1, 0])], r"target arrays have \[2, 3\] entries; they need"),
+        (
+            [np.array([0, 1]), np.array([0, 1, 0])],
+            r"target arrays have \[2, 3\] entries; they need",
+        ),
     ],
     ids=str,
 )

@@ -91,9 +91,15 @@ def test_lists_are_converted_to_tuples():
         ({"class_weights": [1, "2"]}, "class_weights=.* is neither"),
         ({"class_weights": [1, float("nan")]}, "class_weights=.* is neither"),
         ({"class_weights": 2.0}, "class_weights=2.0 is neither"),
-        ({"class_weights": [1], "class_names": ["a", "b"]}, "class_weights has 1 numbers for 2 classes"),
+        (
+            {"class_weights": [1], "class_names": ["a", "b"]},
+            "class_weights has 1 numbers for 2 classes",
+        ),
         ({"loss_weights": "balanced"}, "loss_weights='balanced' is neither"),
-        ({"loss_weights": [1, 2, 3], "class_names": ["a", "b"]}, "loss_weights has 3 numbers for 2"),
+        (
+            {"loss_weights": [1, 2, 3], "class_names": ["a", "b"]},
+            "loss_weights has 3 numbers for 2",
+        ),
         ({"droput": 0.1}, "task 'classification' has no option 'droput'; did you mean 'dropout'"),
     ],
     ids=str,
@@ -145,7 +151,9 @@ def test_options_round_trip_through_json(options: dict[str, Any]) -> None:
     ("multi_label", "headline"),
     [(None, "accuracy"), (False, "accuracy"), (True, "mean_average_precision")],
 )
-def test_the_headline_metric_depends_on_multi_label(multi_label: bool | None, headline: str) -> None:
+def test_the_headline_metric_depends_on_multi_label(
+    multi_label: bool | None, headline: str
+) -> None:
     task = Classification(class_names=("a", "b"), multi_label=multi_label)
     assert task.headline == headline
     assert with_options(task, hidden=8).headline == headline

@@ -157,7 +157,9 @@ def test_targets_are_mixed_as_much_as_images(
     mixup, cutmix = parameters
     targets = torch.tensor(ids)
     torch.manual_seed(seed)
-    images, mixed = mix_batch(colored(targets), targets, classes=CLASSES, mixup=mixup, cutmix=cutmix)
+    images, mixed = mix_batch(
+        colored(targets), targets, classes=CLASSES, mixup=mixup, cutmix=cutmix
+    )
     assert mixed.shape == (len(ids), CLASSES)
     assert mixed.dtype == torch.float32
     assert torch.allclose(mixed.sum(dim=1), torch.ones(len(ids)))
