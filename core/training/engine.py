@@ -22,7 +22,7 @@ from visiongraft.config import FitConfig
 from visiongraft.data.loader import (
     BatchIndices,
     checked_batches,
-    divided,
+    shard_batches,
     ordered_batches,
     shard,
     shuffled_batches,
@@ -264,7 +264,7 @@ class Engine:
             return checked_batches(own, count, processes, task.name)
         size = config.batch_size * processes
         batches = shuffled_batches(count, size, config.seed, epoch, processes)
-        return divided(batches, processes)
+        return shard_batches(batches, processes)
 
     def _step(
         self,
