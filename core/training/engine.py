@@ -22,9 +22,9 @@ from visiongraft.config import FitConfig
 from visiongraft.data.loader import (
     BatchIndices,
     checked_batches,
-    shard_batches,
     ordered_batches,
     shard,
+    shard_batches,
     shuffled_batches,
 )
 from visiongraft.data.samples import Samples
