@@ -76,7 +76,7 @@ def split_images(images: FileIndex, lists: Path, warnings: list[str]) -> dict[st
         left = set(images.files).difference(*splits.values())
         if left:
             named = name_some(sorted(left))
-            warnings.append(f"{len(left)} images are in no list and are ignored: {named}")
+            warnings.append(f"{len(left)} images are in no list and are skipped: {named}")
         return splits
     for key in images.files:
         top = key.split("/")[0].lower() if "/" in key else ""

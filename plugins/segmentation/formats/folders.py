@@ -117,7 +117,7 @@ def _two_folders(root: Path, warnings: list[str]) -> list[FolderPair]:
     left = [printable(path.name) for path in (*images[1:], *masks[1:])]
     if left:
         warnings.append(
-            f"{printable(root)}: using {images[0].name} and {masks[0].name}; ignored: "
+            f"{printable(root)}: using {images[0].name} and {masks[0].name}; skipped: "
             f"{name_some(left)}"
         )
     return [FolderPair(root, images[0], masks[0], voc=voc)]
@@ -189,7 +189,7 @@ def _warn_of_ignored(
         lists = [f"{word}.txt" for words in SPLIT_WORDS.values() for word in words]
         left += [name for name in lists if (root / name).is_file()]
     if left:
-        warnings.append(f"{printable(root)}: using the masks in {used}; ignored: {name_some(left)}")
+        warnings.append(f"{printable(root)}: using the masks in {used}; skipped: {name_some(left)}")
 
 
 def _check_one_per_split(pairs: Sequence[FolderPair]) -> None:

@@ -161,7 +161,7 @@ def test_a_devkit_is_read_by_its_only_year(tmp_path: Path) -> None:
         found = read_folder(root)
         assert seen(found) == SCENES and len(found.names) == 21
     write(tmp_path / "VOCdevkit/VOC2007", ALL, "JPEGImages/{name}", "SegmentationClass/{name}")
-    with pytest.raises(DataError, match="holds VOC2007 and VOC2012; give one of them"):
+    with pytest.raises(DataError, match="contains VOC2007 and VOC2012; pass one of them"):
         read_folder(tmp_path)
 
 
@@ -214,7 +214,7 @@ def test_ignored_folders_cause_warnings(tmp_path: Path) -> None:
     write(tmp_path, {"val": {"y": 1}}, "{split}/{name}", "{split}_masks/{name}")
     found = read_folder(tmp_path)
     assert seen(found) == ALL
-    assert [line.split("ignored: ")[1] for line in found.warnings] == [
+    assert [line.split("skipped: ")[1] for line in found.warnings] == [
         "photos, labels",
         "val_masks",
     ]
@@ -228,7 +228,7 @@ def test_the_folders_of_pascal_voc_take_precedence(tmp_path: Path) -> None:
     write(tmp_path, {"": {"z": 1}}, "images/{name}", "masks/{name}")
     found = read_folder(tmp_path)
     assert seen(found) == ALL and len(found.names) == 21
-    assert found.warnings[0].endswith("ignored: images, masks")
+    assert found.warnings[0].endswith("skipped: images, masks")
 
 
 def test_a_split_without_masks_and_ignored_lists_cause_a_warning(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_split_without_masks_and_ignored_lists_cause_a_warning(tmp_path: Path)
     (tmp_path / "train.txt").write_text("a\n")
     found = read_folder(tmp_path)
     assert seen(found) == scenes
-    assert found.warnings[0].endswith("ignored: test, train.txt")
+    assert found.warnings[0].endswith("skipped: test, train.txt")
 
 
 @pytest.mark.parametrize(
