@@ -93,7 +93,7 @@ def test_a_name_that_follows_no_rule_stays_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [("drop", "missing 1: "), ("cut", "reshaped 1: ")])
-def test_a_file_with_a_fault_is_refused(
+def test_a_file_with_a_fault_is_unsupported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str, words: str
 ) -> None:
     file = read_weights(bundled_file())
