@@ -22,7 +22,7 @@ from visiongraft.data.folder import read_folder
 from visiongraft.data.samples import FileSamples, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Check, Exporter
+from visiongraft.exporter import Certificate, Comparison, Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins
 
@@ -90,7 +90,7 @@ class Echo(Exporter):
             raise ExportError("the exported file disagrees with PyTorch")
         path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
-        check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
+        check = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
         certificate = Certificate(
             path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
