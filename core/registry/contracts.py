@@ -44,14 +44,14 @@ def read_splits(task: Task, data: Any, validation: float, seed: int) -> Splits:
     return splits
 
 
-def read_labeled(task: Task, data: Any) -> Samples:
-    """Let a task read data to evaluate on; see ``Task.read_labeled``.
+def read_evaluation(task: Task, data: Any) -> Samples:
+    """Let a task read data to evaluate on; see ``Task.read_evaluation``.
 
     Raises:
         PluginError: It returned something else than samples.
     """
-    found = task.read_labeled(data)
-    samples: Samples = returned(task, "read_labeled", found, Samples, "visiongraft.Samples")
+    found = task.read_evaluation(data)
+    samples: Samples = returned(task, "read_evaluation", found, Samples, "visiongraft.Samples")
     return samples
 
 

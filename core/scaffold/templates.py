@@ -95,7 +95,7 @@ class @CLASS@(Task):
     def read(self, data, *, validation=0.2, seed=0):
         return split(read_table(data), validation, seed)
 
-    def read_labeled(self, data):
+    def read_evaluation(self, data):
         return read_table(data)
 
     def bind(self, train):

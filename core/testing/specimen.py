@@ -89,7 +89,7 @@ class Specimen(Task):
         kept = [i for i in range(len(samples)) if i not in validation_set]
         return Splits(samples.subset(kept), samples.subset(validation_set))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Transform:

@@ -241,9 +241,9 @@ def _samples(
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_labeled
+        from visiongraft.registry.contracts import read_evaluation
 
-        return drop_unreadable(read_labeled(task, data), file.input.channels)[0]
+        return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
         raise DataError(f"{data} is no folder; without the task's plugin, give a folder of images")
     paths = list_images(Path(data))

@@ -105,7 +105,7 @@ def read_splits(
     )
 
 
-def read_labeled(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+def read_evaluation(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabeledSamples:
     """Read images to evaluate on.
 
     Args:

@@ -142,7 +142,7 @@ def read_splits(
     return Splits(train, validation_set, facts, tuple(warnings))
 
 
-def read_labeled(
+def read_evaluation(
     data: Any, labels: tuple[str, ...], kind: str, ignore: Ignore = None
 ) -> MaskedSamples:
     """Read images to evaluate on.

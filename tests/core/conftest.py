@@ -124,7 +124,7 @@ class Toy(Task):
         )
         return Splits(samples.subset(kept), samples.subset(out), {"kind": "toy"})
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Any:

@@ -81,7 +81,7 @@ class Halves(Task):
         cut = range(count // 2)
         return visiongraft.Splits(samples.subset(cut), samples.subset(range(count // 2, count)))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
     def train_transform(self, size: tuple[int, int]) -> Crop | None:

@@ -54,7 +54,7 @@ class Bare(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return Splits(data, data)
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         samples: Samples = data
         return samples
 

@@ -96,7 +96,7 @@ class Color(Task):
         parts = stratified_split(samples.targets, validation, seed)
         return Splits(*(Labeled(samples, tuple(part), names) for part in parts))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data, self.labels.index)
 
     def bind(self, train: Samples) -> Color:

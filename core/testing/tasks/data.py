@@ -107,22 +107,22 @@ def options_survive_json(trial: TaskTrial) -> None:
     )
 
 
-@check("task.Task.read_labeled")
+@check("task.Task.read_evaluation")
 def targets_keep_their_meaning(trial: TaskTrial) -> None:
     """An image has the same target for training and for evaluation of the bound task."""
     example = trial.example
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
-        for name, target in named_targets(task.read_labeled(example.data)):
+        for name, target in named_targets(task.read_evaluation(example.data)):
             read.setdefault(name, []).append(target)  # several samples may be of one image
         trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
         shared = [(name, target) for name, target in trained if name in read]
         if not shared:
-            raise NotTried("read and read_labeled share no image of the example data")
+            raise NotTried("read and read_evaluation share no image of the example data")
         for name, target in shared:
             expect(
                 any(same(target, other) for other in read[name]),
-                f"to read the example data with read_labeled of the {when}",
+                f"to read the example data with read_evaluation of the {when}",
                 f"target {read[name][0]!r} for {Path(name).name}",
                 f"{target!r}, as when it was read to train on",
             )
@@ -144,7 +144,7 @@ def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
         "None": None,
         "an empty list": [],
     }
-    for method in (trial.task.read, trial.example.task.read_labeled):
+    for method in (trial.task.read, trial.example.task.read_evaluation):
         for what, data in bad.items():
             _expect_refusal(method, data, f"{method.__name__} of {what}")
 

@@ -70,7 +70,7 @@ class Maps(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any:
         raise NotImplementedError
 
-    def read_labeled(self, data: Any) -> Any:
+    def read_evaluation(self, data: Any) -> Any:
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:

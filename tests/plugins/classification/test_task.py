@@ -153,13 +153,13 @@ def test_the_headline_goes_by_the_kind(multi_label: bool | None, headline: str) 
     assert Classification.headline == "accuracy"
 
 
-@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labeled", "build_head"])
+@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_evaluation", "build_head"])
 def test_a_task_that_knows_no_labels_says_so(use: str) -> None:
     task = Classification(multi_label=True, mixup=1.0)
     arguments: dict[str, tuple[Any, ...]] = {
         "collate": ([(0,)],),
         "mix": (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2)),
-        "read_labeled": ([(IMAGE, "a")],),
+        "read_evaluation": ([(IMAGE, "a")],),
         "build_head": (load_backbone("simple_cnn", None),),
     }
     with pytest.raises(OptionError, match=r"no label names yet; read.. and bind.. find them"):
@@ -238,13 +238,13 @@ def test_reading_goes_by_the_options_of_the_task() -> None:
     train = read(task, ["a", "b"] * 4).train
     assert isinstance(train, LabeledSamples)
     assert (train.labels, train.multi_label) == (("b", "a"), True)
-    samples = SINGLE.read_labeled([(IMAGE, "cat"), (IMAGE, "ape")])
+    samples = SINGLE.read_evaluation([(IMAGE, "cat"), (IMAGE, "ape")])
     assert [samples.target(i) for i in range(2)] == [2, 0]
     with pytest.raises(
         DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
     ):
         read(replace(task, multi_label=False), [["a", "b"], ["a"]])
-    several = MULTI.read_labeled([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
+    several = MULTI.read_evaluation([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
     assert [several.target(i) for i in range(2)] == [(0, 2), ()]
 
 

@@ -16,7 +16,7 @@ from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugins.segmentation.data import MaskedSamples, read_labeled, read_splits
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
 from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
@@ -42,7 +42,7 @@ def test_folders_divide_images_into_parts(write_set: WriteSet) -> None:
     assert targets(splits.validation) == {"c": A}
     assert splits.facts["test images, not used"] == 1
     assert splits.warnings == ()
-    assert targets(read_labeled(root, ("sky", "road"), "multi_class")) == {"d": B}
+    assert targets(read_evaluation(root, ("sky", "road"), "multi_class")) == {"d": B}
 
 
 def test_lists_divide_images_into_parts(write_set: WriteSet) -> None:
@@ -132,7 +132,7 @@ def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> No
     assert isinstance(splits.train, MaskedSamples)
     assert (splits.train.labels, splits.train.kind) == (("dirt", "leaf"), "multi_label")
     assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
-    other = read_labeled(root, ("leaf", "dirt"), "multi_label")
+    other = read_evaluation(root, ("leaf", "dirt"), "multi_label")
     assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
     mixed = root / "masks" / "leaf" / "train" / "a.png"
     Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
@@ -187,7 +187,7 @@ def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str
     splits = read_splits(root, ignore=ignore)
     assert isinstance(splits.train, MaskedSamples) and splits.train.labels == ("sky", "tree")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
-    again = read_labeled(root, ("sky", "tree"), "multi_class", ignore)
+    again = read_evaluation(root, ("sky", "tree"), "multi_class", ignore)
     assert targets(again) == {"b": [[255, 255, 255]]}
 
 
@@ -219,7 +219,7 @@ def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) ->
     assert isinstance(splits.train, MaskedSamples)
     for own, read in (
         (splits.train.labels, splits.train),
-        (labels, read_labeled(data, labels, "multi_class")),
+        (labels, read_evaluation(data, labels, "multi_class")),
     ):
         found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
         assert found == names
@@ -228,7 +228,7 @@ def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) ->
 def test_a_class_that_the_model_does_not_know_is_refused(write_set: WriteSet) -> None:
     root = write_set({"test/a": A}, "sky\nroads\n")
     with pytest.raises(DataError, match=r"label 'roads' is not in the label map.*'road'"):
-        read_labeled(root, ("sky", "road"), "multi_class")
+        read_evaluation(root, ("sky", "road"), "multi_class")
 
 
 # ---- datasets, pairs, installed readers ----
@@ -255,7 +255,7 @@ def test_a_dataset_without_names_has_its_values_as_names() -> None:
     train = read_splits(data, validation=0.25).train
     assert isinstance(train, MaskedSamples)
     assert (train.labels, train.kind) == (("0", "1", "2"), "multi_class")
-    assert targets(read_labeled(data[:1], ("0", "1", "2"), "multi_class")) == {
+    assert targets(read_evaluation(data[:1], ("0", "1", "2"), "multi_class")) == {
         "item 0": [[0] * 3] * 2
     }
 
@@ -276,7 +276,7 @@ def test_a_pair_gives_training_and_validation_with_one_label_map(write_set: Writ
     splits = read_splits((first, second))
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
-    assert targets(read_labeled((first, second), ("sky", "road"), "multi_class")) == {
+    assert targets(read_evaluation((first, second), ("sky", "road"), "multi_class")) == {
         "c": [[1, 0, 0]]
     }
 

@@ -155,7 +155,7 @@ def test_a_crop_is_refused(kites: Path) -> None:
 
 def test_other_points_than_the_trained_ones_are_refused(kites: Path) -> None:
     with pytest.raises(DataError, match="other points than nose"):
-        Keypoints(names=("nose",)).read_labeled(kites)
+        Keypoints(names=("nose",)).read_evaluation(kites)
 
 
 def test_without_a_validation_part_some_images_are_held_out(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Keypoints(Task):
         kept, out = stratified_split([0] * len(train), validation, seed)
         return Splits(train.subset(kept), train.subset(out))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         parts = read_parts(data)
         samples = next(parts[p] for p in ("test", "validation", "train") if p in parts)
         if any(t.names != self.names for t in samples.targets):
