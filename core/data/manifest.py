@@ -13,7 +13,7 @@ from typing import Any
 
 from visiongraft.data.decode import printable, read_file
 from visiongraft.data.folder import LabeledFiles, LabeledSplits
-from visiongraft.data.listing import IMAGE_FOLDERS, PARTS, folders_named
+from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
 from visiongraft.errors import DataError, name_some, near_matches, on_one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
@@ -198,7 +198,7 @@ def _part(place: str, value: Any) -> str:
     word = _text(value).lower()
     if not word:
         return "train"
-    for part, words in PARTS.items():
+    for part, words in SPLIT_WORDS.items():
         if word in words:
             return part
     raise DataError(f"{place}: split {word!r} is none of train, val, test")
@@ -232,7 +232,7 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
 
 def _by_part(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
     found = {}
-    for part in PARTS:
+    for part in SPLIT_WORDS:
         own = [(Path(file), labels) for (p, file), labels in listed.items() if p == part]
         if own:
             paths, labels = zip(*own, strict=True)

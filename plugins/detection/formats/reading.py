@@ -52,24 +52,24 @@ def find_source(data: Any) -> BoxDataset:
         if found is None:
             raise
         by_id = dict(enumerate(found.names)) or None
-        source = _from_samples({p: s for p, s in found.parts.items() if len(s)}, by_id)
+        source = _from_samples({p: s for p, s in found.splits.items() if len(s)}, by_id)
         return replace(source, warnings=found.warnings)
 
 
 def _read_pair(training: Any, validation: Any) -> BoxDataset:
     """Take the training part of one set and the part of the other that was held out."""
     first, second = find_source(training), find_source(validation)
-    if "train" not in first.parts:
+    if "train" not in first.splits:
         raise DataError("the training set of the pair has no training images")
     validation_set = next(
-        second.parts[p] for p in ("validation", "test", "train") if p in second.parts
+        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
     )
     tally = first.tally
     for what, places in second.tally.places.items():
         tally.counts[what] += second.tally.counts[what]
         tally.places[what] += places
     return BoxDataset(
-        {"train": first.parts["train"], "validation": validation_set},
+        {"train": first.splits["train"], "validation": validation_set},
         in_order(first.names, second.names),
         (*first.warnings, *second.warnings),
         tally,
