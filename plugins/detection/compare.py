@@ -116,7 +116,7 @@ def compare_detections(
     return Disagreement(round(difference, 12), mismatches)
 
 
-def rescale_boxes(decoded: Arrays, size: Size, target_size: Size) -> Arrays:
+def rescale_boxes(decoded: Arrays, size: tuple[int, int], target_size: tuple[int, int]) -> Arrays:
     """Convert decoded boxes for images of one size to another size of the same images.
 
     Args:

@@ -185,9 +185,7 @@ class Detection(Task):
         from visiongraft.plugins.detection.models.nms import onnx_operators, torch_operators
 
         return ExportSupport(
-            compare=partial(
-                compare_detections, limits=self.limits, noise=HEADS[self.head].noise
-            ),
+            compare=partial(compare_detections, limits=self.limits, noise=HEADS[self.head].noise),
             rescale=rescale_boxes,
             operators={"onnx": onnx_operators, "pt2": torch_operators},
         )

@@ -38,11 +38,14 @@ def test_sound_classes_pass(Toy: type[Task], make: Any) -> None:
     [
         (
             {"beter": "lower"},
-            "has 'beter', which nothing reads; rename it to 'better', or to '_bet",
+            "has 'beter', which is never used; rename it to 'better', or to '_bet",
         ),
         ({"better": "smaller"}, "better='smaller', which is neither 'higher' nor 'lower'"),
-        ({"ideall": lambda self, targets: None}, "'ideall', which nothing reads; rename it to 'id"),
-        ({"example_datas": 1}, "rename it to 'example_data'"),
+        (
+            {"export_suport": lambda self: None},
+            "which is never used; rename it to 'export_support'",
+        ),
+        ({"exampless": 1}, "rename it to 'examples'"),
         ({"full_resolution_outputss": ()}, "rename it to 'full_resolution_outputs'"),
         ({"headlines": "x"}, None),
         (

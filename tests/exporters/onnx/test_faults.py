@@ -34,7 +34,7 @@ from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, ExportSupport, Task
 
 Model = onnx.ModelProto
 LABELS = ("cat", "cup", "woman")
@@ -206,8 +206,8 @@ class Spots(Classification):
     def predictions(self, decoded: Arrays) -> list[Any]:
         raise NotImplementedError
 
-    def operators(self, exporter: str) -> dict[Any, Any]:
-        return onnx_operators()
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(operators={"onnx": onnx_operators})
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEnt
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 from visiongraft.plugins.classification.task import Classification
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
-from visiongraft.task import create_task, with_options
+from visiongraft.task import create_task
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 SINGLE = Classification(labels=("ape", "bee", "cat"), multi_label=False)
@@ -148,12 +149,13 @@ def test_options_survive_json_and_make_the_same_task_again(options: dict[str, An
 def test_the_headline_goes_by_the_kind(multi_label: bool | None, headline: str) -> None:
     task = Classification(labels=("a", "b"), multi_label=multi_label)
     assert task.headline == headline
-    assert with_options(task, hidden=8).headline == headline
-    assert with_options(task, multi_label=False).headline == "accuracy"
-    assert Classification.headline == "accuracy"
+    assert replace(task, hidden=8).headline == headline
+    assert replace(task, multi_label=False).headline == "accuracy"
 
 
-@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_evaluation", "build_head"])
+@pytest.mark.parametrize(
+    "use", ["build_metrics", "collate", "mix", "read_evaluation", "build_head"]
+)
 def test_a_task_that_knows_no_labels_says_so(use: str) -> None:
     task = Classification(multi_label=True, mixup=1.0)
     arguments: dict[str, tuple[Any, ...]] = {
@@ -267,14 +269,14 @@ def test_class_ids_of_many_labels_become_marks(targets: list[tuple[int, ...]]) -
 
 
 def test_without_augmentation_there_is_no_transform() -> None:
-    assert replace(SINGLE, augment="none").train_transform((8, 8)) is None
+    assert replace(SINGLE, augment="none").train_transform(PreprocessConfig((8, 8))) is None
 
 
 def test_the_transform_follows_the_options() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).expand(3, 64, 256)
     mismatches = []
     for flip in (True, False):
-        transform = replace(SINGLE, flip=flip).train_transform((12, 20))
+        transform = replace(SINGLE, flip=flip).train_transform(PreprocessConfig((12, 20)))
         assert transform is not None
         images = [transform(ramp, 1)[0] for _ in range(40)]
         assert all(p.shape == (3, 12, 20) for p in images)
