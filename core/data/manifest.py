@@ -14,7 +14,7 @@ from typing import Any
 from visiongraft.data.decode import printable, read_file
 from visiongraft.data.folder import LabeledFiles, LabeledSplits
 from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
-from visiongraft.errors import DataError, name_some, near_matches, on_one_line
+from visiongraft.errors import DataError, name_some, near_matches, one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
 # fmt: off
@@ -136,7 +136,7 @@ def _parquet_rows(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # its errors are of many types
-        cause = on_one_line(str(error))
+        cause = one_line(error)
         raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
     return [
         (i, {str(k).strip().lower(): v for k, v in row.items()}) for i, row in enumerate(rows, 1)

@@ -35,6 +35,7 @@ from visiongraft.testing import (
 from visiongraft.testing.plugins import check_plugin
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.processes import PROCESS_CHECKS
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("test_"))
@@ -313,8 +314,12 @@ def sound(installed: PluginManager) -> TaskTrial:
     return TaskTrial(installed.get("task", "color"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
+def case(check: Check[Any]) -> Any:
+    mark = pytest.mark.exhaustive if check in PROCESS_CHECKS else pytest.mark.slow
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.mark.parametrize("check", [case(check) for check in TASK_CHECKS])
 def test_the_sound_task_passes_everything_among_the_faulty_ones(
     sound: TaskTrial, check: Check[Any]
 ) -> None:

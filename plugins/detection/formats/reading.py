@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.data.images import DatasetSamples, image_array
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, one_line
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
     BoxDataset,
@@ -130,7 +130,7 @@ def _item(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
     except Exception as error:  # a stranger's dataset may raise anything
-        cause = on_one_line(str(error))
+        cause = one_line(error)
         raise DataError(
             f"item {index}: the dataset raised {type(error).__name__}: {cause}"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any, overload
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, type_and_message
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
 from visiongraft.plugins.segmentation.formats.masks import Color
 
@@ -105,7 +105,7 @@ class _Masks(Sequence[Any]):
         try:
             item = self.dataset[index]
         except Exception as error:  # a stranger's dataset may raise anything
-            cause = f"{type(error).__name__}: {on_one_line(str(error))}"
+            cause = type_and_message(error)
             raise DataError(f"item {index}: the dataset raised {cause}") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             kind = type(item).__name__
