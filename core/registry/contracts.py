@@ -36,11 +36,14 @@ def contract_faults(task: Task | type[Task]) -> Iterator[str]:
         task: The task or its class.
 
     Yields:
-        For each fault what the class does: a method is missing or has other parameters, a name is a
-        misspelling of one in the contract, an annotation makes no option or makes one of the name, or
-        ``better`` is no direction.
+        What is wrong: a method is missing or has other parameters, a name is a misspelling of one in
+        the contract, an annotation makes no option or makes one of the name, there is no ``headline``,
+        or ``better`` is not a direction. Properties of a class are not evaluated.
     """
     kind = task if isinstance(task, type) else type(task)
+    headline = getattr(task, "headline", None)
+    if not isinstance(headline, str | property) or not headline:
+        yield "has no headline, the name of the metric that selects the best epoch"
     yield from _option_faults(kind)
     yield from _name_faults(kind)
     if task.better not in ("higher", "lower") and not isinstance(task.better, property):

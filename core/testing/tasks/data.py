@@ -39,13 +39,6 @@ def declares_itself(trial: TaskTrial) -> None:
         repr(kind.name),
         "a plain word",
     )
-    headline = getattr(trial.task, "headline", None)
-    expect(
-        isinstance(headline, str) and bool(headline),
-        "to read the task's headline",
-        repr(headline),
-        "the name of the metric that picks the best epoch",
-    )
     for name, function in trial.task.model_methods().items():
         expect(
             callable(function) and name.isidentifier() and not hasattr(TransferModel, name),
