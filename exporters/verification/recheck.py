@@ -113,7 +113,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
     points = [_content(file), _claims(file), _names(file, task, absent)]
-    compare: Compare = compare_arrays if task is None else task.compare
+    compare: Compare = compare_arrays if task is None else task.export_support().compare
     points.append(_finite(file))
     points += _batches(file, compare, samples)
     metric = None
