@@ -488,7 +488,11 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     [
         ("register_callbacks", SimpleNamespace(name="a:b"), "a colon in a name"),
         ("register_exporters", type("X", (Exporter,), {"name": "x"}), "which has no suffix"),
-        ("register_tasks", type("X", (Task,), {"name": "x"}), "has no headline, the name of the metric"),
+        (
+            "register_tasks",
+            type("X", (Task,), {"name": "x"}),
+            "has no headline, the name of the metric",
+        ),
     ],
 )
 def test_an_item_that_lookups_would_stumble_over_is_refused(
