@@ -33,12 +33,13 @@ from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.nearest import at_size
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import Samples, Splits, Transform
 from visiongraft.errors import OptionError, PluginError, near_matches
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
-    from visiongraft.network import Batch, InferenceGraph, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import InferenceGraph, Network
     from visiongraft.preprocess import PreprocessConfig
 
 __all__ = [
@@ -56,7 +57,6 @@ __all__ = [
 ]
 
 Decoded = dict[str, Tensor]
-Transform = Callable[[Any, Any], tuple[Any, Any]]
 AnyTask = TypeVar("AnyTask", bound="Task")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,76 +116,6 @@ class DataReader(ABC):
             f"reader {self.name!r} has no example data to be checked with; write "
             f"{type(self).__name__}.example_data(folder, count, seed)"
         )
-
-
-def read_data(data: Any, targets: str) -> DataSplits | None:
-    """Read data with the one installed reader that claims them, or that they name.
-
-    Args:
-        data: What the user gave; ``"name:path"`` asks for a reader by its name.
-        targets: What the task can use, such as ``"labels"``.
-
-    Returns:
-        What was found, or ``None`` if no reader claims the data.
-
-    Raises:
-        DataError: Several readers claim the data, or the one that does cannot read them.
-        PluginError: Two plugins provide the reader that the data name.
-    """
-    reader, rest = named_reader(data)
-    if reader is None:
-        claiming = _claiming(data, targets)
-        if len(claiming) > 1:
-            names = " or ".join(f"{each.name}:{data}" for each in claiming)
-            raise DataError(f"{data}: {len(claiming)} readers claim it; say which: {names}")
-        if not claiming:
-            return None
-        reader = claiming[0]
-    elif reader.targets != targets:
-        raise DataError(
-            f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
-        )
-    return checked_splits(reader, reader.read(rest), rest)
-
-
-def named_reader(data: Any) -> tuple[DataReader | None, Any]:
-    """Take a reader's name off the data.
-
-    Args:
-        data: What the user gave.
-
-    Returns:
-        The reader and the rest, or ``None`` and the data as they were if they name no reader.
-
-    Raises:
-        PluginError: Two plugins provide it.
-    """
-    from visiongraft.registry.manager import plugins
-
-    if not isinstance(data, str) or os.path.exists(data):
-        return None, data
-    for cut in (i for i, letter in enumerate(data) if letter == ":"):
-        if plugins().provides("reader", data[:cut]):
-            found: DataReader = plugins().get("reader", data[:cut])
-            return found, data[cut + 1 :]
-    return None, data
-
-
-def _claiming(data: Any, targets: str) -> list[DataReader]:
-    from visiongraft.registry.manager import plugins
-
-    found = []
-    for name, reader in plugins().readers().items():
-        if reader.targets != targets:
-            continue
-        try:
-            claims = reader.claims(data)
-        except Exception as error:  # a stranger's reader may raise anything
-            log.warning("reader %r cannot tell whether it reads the data: %r", name, error)
-            continue
-        if claims:
-            found.append(reader)
-    return found
 
 
 def checked_splits(reader: DataReader, found: Any, data: Any) -> DataSplits:

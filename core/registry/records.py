@@ -86,7 +86,7 @@ KINDS = {
         "register_tasks",
         base="visiongraft.task:Task",
         needs=("headline",),
-        check="visiongraft.registry.contracts:check_task_class",
+        check="visiongraft.task_contract:check_task_class",
     ),
     "backbone": PluginKind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False

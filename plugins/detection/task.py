@@ -33,7 +33,8 @@ from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransfo
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
 
 if TYPE_CHECKING:
-    from visiongraft.network import Batch, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import Network
     from visiongraft.plugins.detection.metrics import DetectionMetrics
 
 

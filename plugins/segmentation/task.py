@@ -42,7 +42,8 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
 
 if TYPE_CHECKING:
-    from visiongraft.network import Batch, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import Network
 
 KINDS = ("multi_class", "binary", "multi_label")
 DECODER_NAMES = ("unet", "fpn", "deeplabv3plus", "upernet", "segformer", "fcn", "deeplabv3")

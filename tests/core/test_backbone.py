@@ -8,17 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visiongraft.backbone import (
-    Backbone,
-    BackboneInfo,
-    BackboneSource,
-    Features,
-    backbone_names,
-    find_source,
-    load_backbone,
-)
+from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, backbone_names
 from visiongraft.errors import BackboneError, OptionError, WeightsError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import find_source, load_backbone
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import PluginManager
 

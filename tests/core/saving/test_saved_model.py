@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import visiongraft
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import load_backbone
 from visiongraft.saving.files import read_json, write_json, write_tensors
 from visiongraft.saving.saved_model import is_saved_model, read_config
 

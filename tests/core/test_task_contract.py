@@ -12,8 +12,8 @@ from torch import Tensor
 
 import visiongraft
 from visiongraft.errors import PluginError
-from visiongraft.registry.contracts import check_task_class
 from visiongraft.task import Task
+from visiongraft.task_contract import check_task_class
 
 
 @pytest.fixture
