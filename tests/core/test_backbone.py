@@ -69,7 +69,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> list[BackboneSource]:
     manager = PluginManager(discover=False)
     plugin = SimpleNamespace(hook=hookimpl(lambda: sources, specname="register_backbones"))
     manager.register(plugin, "toys")
-    monkeypatch.setattr("visiongraft.registry.manager.plugins", lambda: manager)
+    monkeypatch.setattr("visiongraft.lookup.plugins", lambda: manager)
     return sources
 
 

@@ -7,7 +7,7 @@ Says when all is loaded, and then loads a pickle as a careless program would.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from conftest import fit_toy, register_toys, toy_data
 
