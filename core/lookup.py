@@ -231,46 +231,46 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
 
 
 def read_data(data: Any, targets: str) -> DataSplits | None:
-    """Read data with the one installed reader that claims them, or that they name.
+    """Read a dataset with the installed reader that claims it, or that it names.
 
     Args:
-        data: What the user gave; ``"name:path"`` asks for a reader by its name.
-        targets: What the task can use, such as ``"labels"``.
+        data: The dataset that the user passed; ``"name:path"`` selects a reader by name.
+        targets: The kind of targets that the task can use, such as ``"labels"``.
 
     Returns:
-        What was found, or ``None`` if no reader claims the data.
+        The splits, or ``None`` if no reader claims the dataset.
 
     Raises:
-        DataError: Several readers claim the data, or the one that does cannot read them.
-        PluginError: Two plugins provide the reader that the data name.
+        DataError: Several readers claim the dataset, or the reader cannot read it.
+        PluginError: Two plugins provide the named reader.
     """
     reader, rest = named_reader(data)
     if reader is None:
         claiming = _claiming(data, targets)
         if len(claiming) > 1:
             names = " or ".join(f"{each.name}:{data}" for each in claiming)
-            raise DataError(f"{data}: {len(claiming)} readers claim it; say which: {names}")
+            raise DataError(f"{data}: {len(claiming)} readers claim it; choose one: {names}")
         if not claiming:
             return None
         reader = claiming[0]
     elif reader.targets != targets:
         raise DataError(
-            f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
+            f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
         )
     return checked_splits(reader, reader.read(rest), rest)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:
-    """Take a reader's name off the data.
+    """Split a dataset of the form ``"name:path"`` into the reader and the path.
 
     Args:
-        data: What the user gave.
+        data: The dataset that the user passed.
 
     Returns:
-        The reader and the rest, or ``None`` and the data as they were if they name no reader.
+        The reader and the path; ``None`` and the unchanged dataset if it names no reader.
 
     Raises:
-        PluginError: Two plugins provide it.
+        PluginError: Two plugins provide the reader.
     """
     if not isinstance(data, str) or os.path.exists(data):
         return None, data
@@ -288,8 +288,8 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
             continue
         try:
             claims = reader.claims(data)
-        except Exception as error:  # a stranger's reader may raise anything
-            log.warning("reader %r cannot tell whether it reads the data: %r", name, error)
+        except Exception as error:  # a third-party reader may raise any error
+            log.warning("reader %r failed to check whether it reads the dataset: %r", name, error)
             continue
         if claims:
             found.append(reader)

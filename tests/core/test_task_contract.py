@@ -78,9 +78,7 @@ def test_a_missing_method_is_named_with_the_place_and_what_may_have_been_meant()
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any: ...
         def read_labeled(self, data: Any) -> Any: ...
 
-    words = (
-        r"Half \(test_task_contract.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
-    )
+    words = r"Half \(test_task_contract.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
     with pytest.raises(PluginError, match=words):
         check_task_class(Half)
 
