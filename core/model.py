@@ -28,7 +28,7 @@ from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.task import Task
-from visiongraft.task_contract import read_labeled, read_splits
+from visiongraft.task_contract import read_evaluation, read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure
 
@@ -129,7 +129,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         samples, unreadable = drop_unreadable(
-            read_labeled(self.task, data), self.backbone_info.in_channels
+            read_evaluation(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
         results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
@@ -206,7 +206,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         if data is not None:
-            samples = read_labeled(self.task, data)
+            samples = read_evaluation(self.task, data)
         elif self.validation is not None:
             return self.validation
         elif self.run_folder is not None:

@@ -25,6 +25,8 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "options", "versions", "seeds", "comparison", "caching.units", "caching.folding"),
+    # Parts of tasks that need no model: what decodes, draws and compares without torch.
+    ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs",),
     ("registry",),

@@ -188,14 +188,14 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
     from visiongraft.data.check import drop_unreadable
     from visiongraft.lookup import find_task
     from visiongraft.task import create_task
-    from visiongraft.task_contract import read_labeled
+    from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure
 
     metadata = predictor.metadata
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(read_labeled(task, data), channels)
+    samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
     return {**measure(task, decoded), "images": len(samples), "unreadable": unreadable}

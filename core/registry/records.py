@@ -85,7 +85,6 @@ KINDS = {
     "task": PluginKind(
         "register_tasks",
         base="visiongraft.task:Task",
-        needs=("headline",),
         check="visiongraft.task_contract:check_task_class",
     ),
     "backbone": PluginKind(
