@@ -10,15 +10,19 @@ EXTRAS := demo,faiss,parquet,tensorboard,docs,dev
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
+MARKED := not exhaustive
 
-.PHONY: help install test lint types tests coverage demo docs bench clean FORCE
+.PHONY: help install test test-all lint types tests coverage demo docs bench clean FORCE
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: .venv/installed  ## Make .venv and install the project into it
 
-test: lint types tests coverage  ## Run linter, type checker, all tests and the docs' code blocks
+test: lint types tests coverage  ## Run linter, type checker, tests and the docs' code blocks
+
+test-all: MARKED := exhaustive or not exhaustive
+test-all: test  ## Run the exhaustive tests as well, which takes three times as long
 
 lint: .venv/installed  ## Check style and format
 	$(PYTHON) -m ruff check .
@@ -29,7 +33,7 @@ types: .venv/installed  ## Check types
 
 tests: .venv/installed
 	$(PYTHON) -m coverage erase
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses auto --dist worksteal -m "$(MARKED)"
 
 coverage: tests
 	$(PYTHON) -m coverage combine --quiet

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+COLOR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
@@ -127,22 +129,35 @@ def name_some(names: Iterable[str], shown: int = 3) -> str:
     return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def on_one_line(text: str, limit: int | None = None) -> str:
-    r"""Write any text as part of a message of one line.
+def one_line(message: object, limit: int | None = 300) -> str:
+    r"""Return a text or an error's message as part of a message of one line.
 
     Args:
-        text: What a library said, or a user wrote.
-        limit: Most characters to keep; ``None`` keeps all.
+        message: A text from a library or a user, or an exception.
+        limit: Maximum number of characters; ``None`` keeps all.
 
     Returns:
-        The text with single spaces for its line breaks, its end cut off if it is longer.
+        The text without color codes, its line breaks replaced by spaces, cut off if it is longer
+        than ``limit``; the name of the exception's class if it has no message.
 
     Examples:
-        >>> on_one_line("bad\n  shape"), on_one_line("abcdefgh", 6)
-        ('bad shape', 'abc...')
+        >>> one_line("bad\n  \x1b[31mshape\x1b[0m"), one_line("abcdefgh", 6), one_line(KeyError())
+        ('bad shape', 'abc...', 'KeyError')
     """
-    line = " ".join(text.split())
+    line = " ".join(COLOR_CODES.sub("", str(message)).split())
+    if not line and isinstance(message, BaseException):
+        line = type(message).__name__
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
+def type_and_message(error: BaseException) -> str:
+    """Return an error's class and message as one line.
+
+    Examples:
+        >>> type_and_message(ValueError("bad shape"))
+        'ValueError: bad shape'
+    """
+    return f"{type(error).__name__}: {one_line(str(error))}"
 
 
 def place_of(error: BaseException) -> str:

@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, type_and_message
 from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.doctor.machine import describe_machine, usable_cores, versions_of
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.predictor import Predictor
 
 _LIBRARIES = ("visiongraft", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision")
@@ -184,7 +183,7 @@ def _rows(
         try:
             call()
         except Exception as error:  # a compiler may raise anything
-            left_out.append(f"{subject.name}: {type(error).__name__}: {one_line(error)}")
+            left_out.append(f"{subject.name}: {type_and_message(error)}")
             continue
         calls[str(index)] = call
     if not calls:

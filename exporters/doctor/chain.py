@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from visiongraft.errors import RuntimeProviderError, on_one_line
+from visiongraft.errors import RuntimeProviderError, one_line
 from visiongraft.exporters.doctor.elf import needed_libraries
 from visiongraft.exporters.doctor.machine import versions_of
-from visiongraft.exporters.runtime.capture import captured_output, one_line
+from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import tensorrt_version
 from visiongraft.exporters.runtime.providers import CUDA, SHORT, open_session, remedy
 
@@ -136,7 +136,7 @@ def _library(name: str, provider: str) -> Link:
     try:
         library = ctypes.CDLL(name)
     except OSError as error:
-        return Link(title, MISSING, on_one_line(str(error), 200), remedy(name), provider)
+        return Link(title, MISSING, one_line(error, 200), remedy(name), provider)
     return Link(title, FOUND, _version(name, library), needed_for=provider)
 
 
@@ -157,7 +157,7 @@ def _asked_driver() -> tuple[str, int, int, list[str]]:
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
-        return on_one_line(str(error), 200), 0, 0, []
+        return one_line(error, 200), 0, 0, []
     failure = int(driver.cuInit(0))
     version, count = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))

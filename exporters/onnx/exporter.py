@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx
 
-from visiongraft.errors import ExportError
+from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
@@ -19,7 +19,6 @@ from visiongraft.exporters.onnx.triton.repository import model_folder, write_rep
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.options import parse_options
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES

@@ -29,8 +29,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
-from visiongraft.errors import ExportError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import ExportError, one_line
 
 Feeds = Mapping[str, NDArray[Any]]
 

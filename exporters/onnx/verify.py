@@ -14,9 +14,8 @@ from torch import Tensor
 from visiongraft.comparison import Arrays
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ExportError
+from visiongraft.errors import ExportError, one_line
 from visiongraft.exporters.onnx.variants import FloatGraph, feed
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.verification import proof as shared
 from visiongraft.exporters.verification.comparing import Reference, Run
 from visiongraft.exporters.verification.images import BATCHES

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visiongraft.errors import ArtifactError, ExportError
+from visiongraft.errors import ArtifactError, ExportError, one_line
 from visiongraft.exporter import Certificate, Exporter
 from visiongraft.exporters.metadata import (
     backbone_facts,
@@ -19,7 +19,6 @@ from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, s
 from visiongraft.exporters.pt2.options import Pt2Options
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,

@@ -22,8 +22,8 @@ from visiongraft.errors import (
     RuntimeProviderError,
     VisiongraftError,
     near_matches,
+    one_line,
 )
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.description import described_input
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.images import described

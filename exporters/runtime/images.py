@@ -12,8 +12,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable, to_array
 from visiongraft.data.listing import list_images
-from visiongraft.errors import DataError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import DataError, one_line
 
 Image = str | Path | NDArray[np.uint8] | PillowImage.Image
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.images import described

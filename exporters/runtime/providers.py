@@ -15,8 +15,14 @@ from typing import Any
 
 import onnxruntime
 
-from visiongraft.errors import ArtifactError, OptionError, RuntimeProviderError, near_matches
-from visiongraft.exporters.runtime.capture import captured_output, one_line
+from visiongraft.errors import (
+    ArtifactError,
+    OptionError,
+    RuntimeProviderError,
+    near_matches,
+    one_line,
+)
+from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import cache_options
 
 Provider = str | tuple[str, Mapping[str, Any]]

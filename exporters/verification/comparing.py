@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.comparison import Arrays, Disagreement
-from visiongraft.errors import ExportError
+from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Comparison
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.near_ties import MOST, of_image, settle
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Task

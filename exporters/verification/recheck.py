@@ -20,9 +20,15 @@ from numpy.typing import NDArray
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import ArtifactError, DataError, ExportError, OptionError, VisiongraftError
+from visiongraft.errors import (
+    ArtifactError,
+    DataError,
+    ExportError,
+    OptionError,
+    VisiongraftError,
+    one_line,
+)
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
 from visiongraft.exporters.verification.images import (
     BATCHES,

@@ -14,8 +14,7 @@ from typing import Any
 
 import onnx
 
-from visiongraft.errors import ArtifactError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import ArtifactError, one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import refuse_unsafe

@@ -10,7 +10,7 @@ import pytest
 
 from visiongraft import load
 from visiongraft.errors import ExportError, OptionError, PluginError
-from visiongraft.exporter import Certificate, Check, Exporter
+from visiongraft.exporter import Certificate, Comparison, Exporter
 from visiongraft.hookspecs import RunHooks, hookimpl
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
@@ -27,7 +27,7 @@ class Note(Exporter):
         if options:
             raise ExportError("no options")
         path.write_text(model.task.name)
-        check = Check("random", 1, 1, ((8, 8),), 0.0, 0, "image 0")
+        check = Comparison("random", 1, 1, ((8, 8),), 0.0, 0, "image 0")
         return Certificate(path.name, "note", (check,), 1e-4, "share_right", None, None, None, {})
 
 
