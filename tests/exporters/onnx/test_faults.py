@@ -130,7 +130,7 @@ def classifier(resize: str) -> TransferModel:
     backbone = load_backbone("simple_cnn", weights=None, size=SIDE)
     preprocess = PreprocessConfig((SIDE, SIDE), resize=resize, crop_fraction=0.9)
     backbone.info = replace(backbone.info, preprocess=preprocess)
-    task = (OnMaps if resize == "pad" else Classification)(labels=LABELS, multi_label=False)
+    task = (OnMaps if resize == "pad" else Classification)(class_names=LABELS, multi_label=False)
     return TransferModel(Network(backbone, task).eval())
 
 
@@ -216,7 +216,7 @@ def spotting(data: Path) -> Subject:
     backbone = load_backbone("simple_cnn", weights=None, size=SIDE)
     stretch = PreprocessConfig((SIDE, SIDE), resize="stretch", interpolation="bicubic")
     backbone.info = replace(backbone.info, preprocess=stretch)
-    model = TransferModel(Network(backbone, Spots(labels=LABELS, multi_label=False)).eval())
+    model = TransferModel(Network(backbone, Spots(class_names=LABELS, multi_label=False)).eval())
     with torch.no_grad():
         model.network.head.score.weight.mul_(3)
     path = data.parent / "spots.onnx"
