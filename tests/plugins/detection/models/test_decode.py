@@ -217,6 +217,6 @@ def test_anchors_lie_over_the_whole_input() -> None:
     ]
 
 
-def test_crops_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="detection takes resize='stretch', not 'crop'"):
+def test_crops_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="detection requires resize='stretch', not 'crop'"):
         Detection(class_names=("a",)).build_head(load_backbone("simple_cnn", weights=None))
