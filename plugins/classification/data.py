@@ -109,7 +109,7 @@ def read_splits(
     return Splits(train, validation_set, facts, warnings)
 
 
-def read_labeled(data: Any, class_names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
     """Read labeled images to evaluate on.
 
     Args:

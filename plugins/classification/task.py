@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -20,10 +19,9 @@ from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
     ids_of,
-    read_labeled,
+    read_evaluation,
     read_splits,
 )
-from visiongraft.plugins.classification.drawing import draw_caption
 from visiongraft.plugins.classification.example import write_folder, write_table
 from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.loss import (
@@ -42,7 +40,8 @@ from visiongraft.plugins.classification.transforms import (
     TrainTransform,
     mix_batch,
 )
-from visiongraft.task import Arrays, Decoded, Task, Transform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 
 if TYPE_CHECKING:
     from visiongraft.plugins.classification.metrics import ClassificationMetrics
@@ -76,7 +75,6 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
-    headline: ClassVar[str] = "accuracy"
 
     class_names: tuple[str, ...] = ()
     multi_label: bool | None = None
@@ -89,6 +87,10 @@ class Classification(Task):
     mixup: float = 0.0
     cutmix: float = 0.0
     loss_weights: tuple[float, ...] = ()
+
+    @property
+    def headline(self) -> str:  # type: ignore[override]
+        return "mean_average_precision" if self.multi_label else "accuracy"
 
     def __post_init__(self) -> None:
         for name in ("class_names", "class_weights", "loss_weights"):
@@ -108,9 +110,6 @@ class Classification(Task):
         self._check_augmentation()
         self._check_weights("class_weights", self.class_weights)
         self._check_weights("loss_weights", self.loss_weights)
-        if self.multi_label:
-            # The headline metric depends on an option, so the instance overrides the class's.
-            object.__setattr__(self, "headline", "mean_average_precision")
 
     def _check_class_names(self) -> None:
         names = self.class_names
@@ -156,8 +155,8 @@ class Classification(Task):
             seed=seed,
         )
 
-    def read_labeled(self, data: Any) -> Samples:
-        return read_labeled(data, self._bound_class_names(), bool(self.multi_label))
+    def read_evaluation(self, data: Any) -> Samples:
+        return read_evaluation(data, self._bound_class_names(), bool(self.multi_label))
 
     def bind(self, train: Samples) -> Classification:
         """Set the class names, the kind and the loss weights from the training data.
@@ -182,8 +181,10 @@ class Classification(Task):
             loss_weights=_loss_weights(self.class_weights, train),
         )
 
-    def train_transform(self, size: tuple[int, int]) -> Transform | None:
-        return None if self.augment == "none" else TrainTransform(size, self.augment, self.flip)
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        if self.augment == "none":
+            return None
+        return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         count = len(self._bound_class_names())
@@ -250,21 +251,17 @@ class Classification(Task):
     def predictions(self, decoded: Arrays) -> list[Classified | MultiClassified]:
         return predictions(decoded, self.metadata())
 
-    def draw(
-        self, image: PillowImage.Image, prediction: Classified | MultiClassified
-    ) -> PillowImage.Image:
-        return draw_caption(image, prediction)
-
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}
 
-    # ---- for the conformance kit ----
+    def examples(self) -> TaskExamples:
+        return TaskExamples(self._write_examples, self._ideal)
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
         write = write_table if self.multi_label else write_folder
         return write(folder, self.class_names, count, seed)
 
-    def ideal(self, targets: Tensor) -> Arrays:
+    def _ideal(self, targets: Tensor) -> Arrays:
         labels = targets.to(torch.int64)
         present = labels if self.multi_label else one_hot(labels, len(self._bound_class_names()))
         return {"probabilities": present.to(torch.float32).numpy(), "labels": labels.numpy()}

@@ -109,7 +109,7 @@ def read_splits(
     return Splits(train, validation_set, facts, remarks)
 
 
-def read_labeled(data: Any, class_names: tuple[str, ...]) -> DetectionSamples:
+def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples:
     """Read images to evaluate on.
 
     Args:

@@ -149,7 +149,7 @@ def read_splits(
     return Splits(train, validation_set, facts, tuple(warnings))
 
 
-def read_labeled(
+def read_evaluation(
     data: Any, class_names: tuple[str, ...], kind: str, ignore: Ignore = None
 ) -> MaskedSamples:
     """Read images with masks to evaluate on.

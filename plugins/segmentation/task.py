@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
@@ -19,10 +18,9 @@ from visiongraft.plugins.segmentation.compare import compare_masks
 from visiongraft.plugins.segmentation.data import (
     MaskedSamples,
     check_class_count,
-    read_labeled,
+    read_evaluation,
     read_splits,
 )
-from visiongraft.plugins.segmentation.drawing import draw_overlay
 from visiongraft.plugins.segmentation.example import write_example
 from visiongraft.plugins.segmentation.formats.masks import (
     IGNORED_VALUE,
@@ -35,7 +33,14 @@ from visiongraft.plugins.segmentation.options import balanced_weights, parse_los
 from visiongraft.plugins.segmentation.prediction import Segmented, predictions
 from visiongraft.plugins.segmentation.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
+from visiongraft.task import (
+    Arrays,
+    Decoded,
+    ExportSupport,
+    Task,
+    TaskExamples,
+    Transform,
+)
 
 if TYPE_CHECKING:
     from visiongraft.network import Batch, Network
@@ -174,8 +179,8 @@ class Segmentation(Task):
             seed=seed,
         )
 
-    def read_labeled(self, data: Any) -> Samples:
-        return read_labeled(data, self._bound_class_names(), self._bound_kind(), self.ignore)
+    def read_evaluation(self, data: Any) -> Samples:
+        return read_evaluation(data, self._bound_class_names(), self._bound_kind(), self.ignore)
 
     def bind(self, train: Samples) -> Segmentation:
         """Set the class names, the kind and the loss weights from the training data.
@@ -203,10 +208,7 @@ class Segmentation(Task):
             loss_weights=tuple(float(w) for w in weights),
         )
 
-    def train_transform(self, size: tuple[int, int]) -> Transform | None:
-        return self.transform_for(PreprocessConfig(size, resize="stretch"))
-
-    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         """Return the augmentation: of the whole image or, with ``resize="pad"``, of crops."""
         if self.augment == "none":
             return None
@@ -299,21 +301,19 @@ class Segmentation(Task):
     def predictions(self, decoded: Arrays) -> list[Segmented]:
         return predictions(decoded, self.metadata())
 
-    def draw(self, image: PillowImage.Image, prediction: Segmented) -> PillowImage.Image:
-        return draw_overlay(image, prediction)
-
-    def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        return compare_masks(reference, candidate)
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(compare=compare_masks)
 
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "kind": self.kind}
 
-    # ---- for the conformance kit ----
+    def examples(self) -> TaskExamples:
+        return TaskExamples(self._write_examples, self._ideal)
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
         return write_example(folder, self.class_names, self.kind, count, seed)
 
-    def ideal(self, targets: Any) -> Arrays:
+    def _ideal(self, targets: Any) -> Arrays:
         masks = np.stack([np.asarray(target) for target in targets])
         labels = np.where(masks == self._ignored, 0, masks).astype(masks.dtype)
         ideal = {"labels": labels, "margins": np.ones(labels.shape, np.float32)}

@@ -49,12 +49,12 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         name = "colors"
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-            samples = self.read_labeled(data)
+            samples = self.read_evaluation(data)
             keys = [samples.target(i) for i in range(len(samples))]
             kept, out = stratified_split(keys, validation, seed)
             return Splits(samples.subset(kept), samples.subset(out))
 
-        def read_labeled(self, data: Any) -> Samples:
+        def read_evaluation(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.labels]

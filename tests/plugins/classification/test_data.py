@@ -15,7 +15,7 @@ from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
     ids_of,
-    read_labeled,
+    read_evaluation,
     read_splits,
 )
 
@@ -255,7 +255,7 @@ def test_data_without_a_training_split_raise(write_folder: Any) -> None:
 
 
 def test_evaluation_uses_the_class_ids_of_training(write_folder: Any) -> None:
-    samples = read_labeled(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
+    samples = read_evaluation(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
     assert samples.targets == (2, 1)
     assert samples.class_names == ("zebra", "dog", "ape")
 
@@ -272,15 +272,15 @@ def test_evaluation_uses_the_class_ids_of_training(write_folder: Any) -> None:
 def test_evaluation_prefers_the_test_split_then_the_validation_split(
     write_folder: Any, splits: tuple[str, ...], chosen: str
 ) -> None:
-    samples = read_labeled(write_folder({f"{s}/a": 1 for s in splits}), ("a", "b"), False)
+    samples = read_evaluation(write_folder({f"{s}/a": 1 for s in splits}), ("a", "b"), False)
     assert len(samples) == 1
     assert f"/{chosen}/" in samples.name(0)
 
 
 def test_evaluation_raises_on_an_unknown_label(write_folder: Any) -> None:
     with pytest.raises(DataError, match="label 'dgo' is not in the label map; did you mean 'dog'"):
-        read_labeled(write_folder({"dgo": 1}), ("cat", "dog"), False)
+        read_evaluation(write_folder({"dgo": 1}), ("cat", "dog"), False)
 
 
 def test_evaluation_works_on_a_single_class(write_folder: Any) -> None:
-    assert read_labeled(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)
+    assert read_evaluation(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)

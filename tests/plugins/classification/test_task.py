@@ -24,9 +24,10 @@ from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEnt
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 from visiongraft.plugins.classification.task import Classification
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
-from visiongraft.task import create_task, with_options
+from visiongraft.task import create_task
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 SINGLE = Classification(class_names=("ape", "bee", "cat"), multi_label=False)
@@ -156,18 +157,19 @@ def test_the_headline_metric_depends_on_multi_label(
 ) -> None:
     task = Classification(class_names=("a", "b"), multi_label=multi_label)
     assert task.headline == headline
-    assert with_options(task, hidden=8).headline == headline
-    assert with_options(task, multi_label=False).headline == "accuracy"
-    assert Classification.headline == "accuracy"
+    assert replace(task, hidden=8).headline == headline
+    assert replace(task, multi_label=False).headline == "accuracy"
 
 
-@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labeled", "build_head"])
+@pytest.mark.parametrize(
+    "use", ["build_metrics", "collate", "mix", "read_evaluation", "build_head"]
+)
 def test_a_task_without_class_names_raises(use: str) -> None:
     task = Classification(multi_label=True, mixup=1.0)
     arguments: dict[str, tuple[Any, ...]] = {
         "collate": ([(0,)],),
         "mix": (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2)),
-        "read_labeled": ([(IMAGE, "a")],),
+        "read_evaluation": ([(IMAGE, "a")],),
         "build_head": (load_backbone("simple_cnn", None),),
     }
     with pytest.raises(OptionError, match=r"no class names yet; read.. and bind.. set them"):
@@ -246,13 +248,13 @@ def test_reading_follows_the_options() -> None:
     train = read(task, ["a", "b"] * 4).train
     assert isinstance(train, LabeledSamples)
     assert (train.class_names, train.multi_label) == (("b", "a"), True)
-    samples = SINGLE.read_labeled([(IMAGE, "cat"), (IMAGE, "ape")])
+    samples = SINGLE.read_evaluation([(IMAGE, "cat"), (IMAGE, "ape")])
     assert [samples.target(i) for i in range(2)] == [2, 0]
     with pytest.raises(
         DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
     ):
         read(replace(task, multi_label=False), [["a", "b"], ["a"]])
-    several = MULTI.read_labeled([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
+    several = MULTI.read_evaluation([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
     assert [several.target(i) for i in range(2)] == [(0, 2), ()]
 
 
@@ -275,14 +277,14 @@ def test_multi_label_targets_collate_to_multi_hot(targets: list[tuple[int, ...]]
 
 
 def test_without_augmentation_there_is_no_transform() -> None:
-    assert replace(SINGLE, augment="none").train_transform((8, 8)) is None
+    assert replace(SINGLE, augment="none").train_transform(PreprocessConfig((8, 8))) is None
 
 
 def test_the_transform_follows_the_options() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).expand(3, 64, 256)
     mismatches = []
     for flip in (True, False):
-        transform = replace(SINGLE, flip=flip).train_transform((12, 20))
+        transform = replace(SINGLE, flip=flip).train_transform(PreprocessConfig((12, 20)))
         assert transform is not None
         images = [transform(ramp, 1)[0] for _ in range(40)]
         assert all(p.shape == (3, 12, 20) for p in images)

@@ -16,7 +16,7 @@ from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugins.segmentation.data import MaskedSamples, read_labeled, read_splits
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
 from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
@@ -42,7 +42,7 @@ def test_folders_define_splits(write_set: WriteSet) -> None:
     assert targets(splits.validation) == {"c": A}
     assert splits.facts["test images, not used"] == 1
     assert splits.warnings == ()
-    assert targets(read_labeled(root, ("sky", "road"), "multi_class")) == {"d": B}
+    assert targets(read_evaluation(root, ("sky", "road"), "multi_class")) == {"d": B}
 
 
 def test_lists_define_splits(write_set: WriteSet) -> None:
@@ -132,7 +132,7 @@ def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> No
     assert isinstance(splits.train, MaskedSamples)
     assert (splits.train.class_names, splits.train.kind) == (("dirt", "leaf"), "multi_label")
     assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
-    other = read_labeled(root, ("leaf", "dirt"), "multi_label")
+    other = read_evaluation(root, ("leaf", "dirt"), "multi_label")
     assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
     mixed = root / "masks" / "leaf" / "train" / "a.png"
     Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
@@ -187,7 +187,7 @@ def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str
     splits = read_splits(root, ignore=ignore)
     assert isinstance(splits.train, MaskedSamples) and splits.train.class_names == ("sky", "tree")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
-    again = read_labeled(root, ("sky", "tree"), "multi_class", ignore)
+    again = read_evaluation(root, ("sky", "tree"), "multi_class", ignore)
     assert targets(again) == {"b": [[255, 255, 255]]}
 
 
@@ -221,7 +221,7 @@ def test_classes_keep_their_pixels_in_any_order_of_names(
     assert isinstance(splits.train, MaskedSamples)
     for own, read in (
         (splits.train.class_names, splits.train),
-        (class_names, read_labeled(data, class_names, "multi_class")),
+        (class_names, read_evaluation(data, class_names, "multi_class")),
     ):
         found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
         assert found == names
@@ -230,7 +230,7 @@ def test_classes_keep_their_pixels_in_any_order_of_names(
 def test_evaluation_raises_on_an_unknown_class(write_set: WriteSet) -> None:
     root = write_set({"test/a": A}, "sky\nroads\n")
     with pytest.raises(DataError, match=r"label 'roads' is not in the label map.*'road'"):
-        read_labeled(root, ("sky", "road"), "multi_class")
+        read_evaluation(root, ("sky", "road"), "multi_class")
 
 
 # ---- datasets, pairs, plugin readers ----
@@ -257,7 +257,7 @@ def test_without_class_names_the_values_are_the_names() -> None:
     train = read_splits(data, validation=0.25).train
     assert isinstance(train, MaskedSamples)
     assert (train.class_names, train.kind) == (("0", "1", "2"), "multi_class")
-    assert targets(read_labeled(data[:1], ("0", "1", "2"), "multi_class")) == {
+    assert targets(read_evaluation(data[:1], ("0", "1", "2"), "multi_class")) == {
         "item 0": [[0] * 3] * 2
     }
 
@@ -280,7 +280,7 @@ def test_a_pair_gives_training_and_validation_with_the_same_class_names(
     splits = read_splits((first, second))
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
-    assert targets(read_labeled((first, second), ("sky", "road"), "multi_class")) == {
+    assert targets(read_evaluation((first, second), ("sky", "road"), "multi_class")) == {
         "c": [[1, 0, 0]]
     }
 

@@ -145,12 +145,11 @@ def test_masks_of_one_size_are_stacked_and_others_are_a_list() -> None:
 
 
 def test_the_augmentation_follows_the_preprocessing() -> None:
-    assert replace(TASK, augment="none").train_transform((32, 32)) is None
+    assert replace(TASK, augment="none").train_transform(PreprocessConfig((32, 32))) is None
     for resize, whole in (("stretch", True), ("pad", False)):
-        transform = TASK.transform_for(PreprocessConfig((32, 64), resize=resize))
+        transform = TASK.train_transform(PreprocessConfig((32, 64), resize=resize))
         assert isinstance(transform, TrainTransform)
         assert (transform.whole, transform.size) == (whole, (32, 64))
-    assert TASK.train_transform((32, 64)).whole  # type: ignore[union-attr]
 
 
 # ---- the training step ----
@@ -261,7 +260,7 @@ def test_ideal_results_have_the_form_of_real_ones_and_score_1(kind: str) -> None
     top = 3 if kind == "multi_class" else 2
     targets = torch.randint(0, top, (2, *layers, 6, 7), dtype=torch.uint8)
     targets[..., 0, :] = 255
-    ideal = task.ideal(targets)
+    ideal = task._ideal(targets)
     real = arrays(task, torch.randn(2, 1 if kind == "binary" else 3, 6, 7))
     assert {n: v.shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()}
     metrics = task.build_metrics()
@@ -276,7 +275,7 @@ def test_metadata_include_class_names_and_kind() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_example_data_have_their_kind(kind: str, tmp_path: Path) -> None:
     task = Segmentation(kind=kind)  # type: ignore[arg-type]
-    splits = task.read(task.example_data(tmp_path, 10, seed=0))
+    splits = task.read(task.examples().make_dataset(tmp_path, 10, seed=0))
     assert task.bind(splits.train).kind == kind
     assert len(splits.train) + len(splits.validation) == 10
     assert all(
