@@ -45,4 +45,5 @@ def focal_loss(logits: Tensor, class_ids: Tensor, matches: Tensor) -> Tensor:
     matched, used = matches >= 0, matches != IGNORED
     truth = torch.zeros_like(logits)
     truth[matched, class_ids[matches[matched]]] = 1.0
-    return sigmoid_focal_loss(logits[used], truth[used], reduction="sum")
+    loss: Tensor = sigmoid_focal_loss(logits[used], truth[used], reduction="sum")
+    return loss

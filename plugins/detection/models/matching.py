@@ -35,7 +35,7 @@ def match_boxes(
     """
     if not len(boxes):
         return anchors.new_full((len(anchors),), BACKGROUND, dtype=torch.int64)
-    overlaps = box_iou(boxes, anchors)
+    overlaps: Tensor = box_iou(boxes, anchors)
     best, nearest = overlaps.max(0)
     matches = nearest.masked_fill(best < low, BACKGROUND)
     matches = matches.masked_fill((best >= low) & (best < high), IGNORED)
