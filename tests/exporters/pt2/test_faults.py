@@ -72,7 +72,7 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 @pytest.fixture(scope="module")
 def detecting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    task = Detection(labels=("a", "b", "c"), head="fcos", width=32, detections=20)
+    task = Detection(class_names=("a", "b", "c"), head="fcos", width=32, detections=20)
     return built(task, "stretch", tmp_path_factory.mktemp("detecting"))
 
 

@@ -31,7 +31,7 @@ from visiongraft.task import create_task
 LABELS = ["cat", "cup", "woman"]
 TASKS = {
     "classification": {"labels": LABELS},
-    "detection": {"labels": LABELS, "detections": 5},
+    "detection": {"class_names": LABELS, "detections": 5},
     "segmentation": {"labels": LABELS, "kind": "multi_class"},
     "face_embedding": {"identities": 3, "dimension": 8},
 }
