@@ -51,7 +51,8 @@ from visiongraft.task import (
 )
 
 if TYPE_CHECKING:
-    from visiongraft.network import Batch, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import Network
 
 KINDS = ("multi_class", "binary", "multi_label")
 DECODER_NAMES = ("unet", "fpn", "deeplabv3plus", "upernet", "segformer", "fcn", "deeplabv3")
