@@ -24,7 +24,8 @@ SOURCES = {
 # A name stands for a module, or for a package with all that no other entry names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
-    ("errors", "options", "versions", "seeds", "comparison", "caching.units", "caching.folding"),
+    ("errors",),
+    ("options", "versions", "seeds", "comparison", "caching.units", "caching.folding"),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
@@ -47,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("arguments",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
