@@ -16,7 +16,7 @@ _HOMES = {
     "BackboneInfo": "backbone",
     "BackboneSource": "backbone",
     "Batch": "network",
-    "Certificate": "exporter",
+    "Certificate": "certificate",
     "Exporter": "exporter",
     "Features": "backbone",
     "LabelMap": "data.labels",

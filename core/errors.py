@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
+_COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class VisiongraftError(Exception):
@@ -127,22 +129,28 @@ def name_some(names: Iterable[str], shown: int = 3) -> str:
     return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def on_one_line(text: str, limit: int | None = None) -> str:
-    r"""Write any text as part of a message of one line.
+def on_one_line(text: object, limit: int | None = None) -> str:
+    r"""Write any text or exception as part of a message of one line.
 
     Args:
-        text: What a library said, or a user wrote.
-        limit: Most characters to keep; ``None`` keeps all.
+        text: A library's or a user's text, or an exception.
+        limit: Largest number of characters; ``None`` keeps all.
 
     Returns:
-        The text with single spaces for its line breaks, its end cut off if it is longer.
+        The text without color codes, with single spaces for its line breaks, cut off if it is
+        longer.
 
     Examples:
-        >>> on_one_line("bad\n  shape"), on_one_line("abcdefgh", 6)
+        >>> on_one_line("\x1b[31mbad\x1b[0m\n  shape"), on_one_line("abcdefgh", 6)
         ('bad shape', 'abc...')
     """
-    line = " ".join(text.split())
+    line = " ".join(without_colors(str(text)).split())
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
+def without_colors(text: str) -> str:
+    """Return a text without the color codes of terminals."""
+    return _COLORS.sub("", text)
 
 
 def place_of(error: BaseException) -> str:

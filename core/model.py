@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.backbone import BackboneInfo
+from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.images import ImageSamples
@@ -20,7 +21,6 @@ from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers,
 from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.exporter import Certificate
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen

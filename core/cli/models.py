@@ -16,7 +16,7 @@ from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
-    from visiongraft.exporter import Certificate
+    from visiongraft.certificate import Certificate
 
 Model = Annotated[
     Path,
@@ -123,7 +123,7 @@ def export(
     certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
     rows = [
         [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
-        for c in certificate.checks
+        for c in certificate.comparisons
     ]
     parts: list[Any] = [table(["inputs", "batch", "images", "difference", "mismatches"], rows)]
     if certificate.metric_torch is not None:
@@ -153,20 +153,20 @@ def _proof(certificate: Certificate) -> str:
     """Say what an exported file was held to."""
     if certificate.tolerance is not None:
         count = certificate.near_ties
-        near_ties = f"; images that PyTorch itself leaves undecided: {count}" if count else ""
+        near_ties = f"; near-ties in PyTorch itself: {count} images" if count else ""
         return (
             f"differences at most {certificate.difference:.1e} (accepted: "
-            f"{certificate.tolerance:.0e}), no changed decision{near_ties}"
+            f"{certificate.tolerance:.0e}), no changed prediction{near_ties}"
         )
     kept = f"{certificate.precision} within its budget of {certificate.budget}"
-    if certificate.changed is None:
-        return f"{kept}; the task makes no decisions that could change"
-    single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
-    mismatches, decisions = (
-        sum(getattr(c, n) for c in single) for n in ("mismatches", "decisions")
+    if certificate.changed_fraction is None:
+        return f"{kept}; the task makes no discrete predictions that could change"
+    single = [c for c in certificate.comparisons if (c.inputs, c.batch) == ("real", 1)]
+    mismatches, predictions = (
+        sum(getattr(c, n) for c in single) for n in ("mismatches", "predictions")
     )
-    fraction = f"{mismatches} of {decisions} ({certificate.changed:.2%})"
-    return f"{kept}; decisions changed on real images: {fraction}"
+    fraction = f"{mismatches} of {predictions} ({certificate.changed_fraction:.2%})"
+    return f"{kept}; changed predictions on real images: {fraction}"
 
 
 def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:

@@ -15,8 +15,8 @@ import onnxruntime
 
 from visiongraft.errors import RuntimeProviderError, on_one_line
 from visiongraft.exporters.doctor.elf import needed_libraries
-from visiongraft.exporters.doctor.machine import versions_of
-from visiongraft.exporters.runtime.capture import captured_output, one_line
+from visiongraft.exporters.metadata import versions_of
+from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import tensorrt_version
 from visiongraft.exporters.runtime.providers import CUDA, SHORT, open_session, remedy
 
@@ -102,7 +102,7 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[P
 
 
 def _runtime() -> Link:
-    installed = versions_of(*_PACKAGES)
+    installed = {n: v for n, v in versions_of(*_PACKAGES).items() if n in _PACKAGES}
     named = ", ".join(f"{name} {number}" for name, number in installed.items())
     built = ", ".join(onnxruntime.get_available_providers())
     cuda = f" for CUDA {onnxruntime.cuda_version}" if onnxruntime.cuda_version else ""
@@ -228,5 +228,5 @@ def _run(session: onnxruntime.InferenceSession) -> str:
     try:
         (got,) = session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
     except Exception as error:  # onnxruntime's exceptions share no base
-        return one_line(error)
+        return on_one_line(error, 300)
     return "" if float(got.sum()) == 36.0 else f"a convolution gives {got.sum()}, not 36"

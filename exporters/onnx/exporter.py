@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx
 
-from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Exporter
+from visiongraft.certificate import Certificate
+from visiongraft.errors import ExportError, on_one_line
+from visiongraft.exporter import Exporter
+from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
-from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.options import parse_options
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES
@@ -114,8 +114,10 @@ class _Draft:
         try:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
-            raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
-        config = None if isinstance(self.graph, FloatGraph) else self.graph.preprocess.config
+            raise ExportError(
+                f"the exported file is no valid ONNX: {on_one_line(error, 300)}"
+            ) from error
+        config = None if self.graph.takes_prepared else self.graph.preprocess.config
         fixed = self.options.size is not None or config is None
         check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
 

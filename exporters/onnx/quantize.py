@@ -29,8 +29,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
-from visiongraft.errors import ExportError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import ExportError, on_one_line
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -143,7 +142,7 @@ class Quantizer:
                 quantizer.model.topological_sort()  # which ONNX asks for
         except Exception as error:  # the quantizer raises anything
             raise ExportError(
-                f"onnxruntime cannot quantize the model: {one_line(error)}"
+                f"onnxruntime cannot quantize the model: {on_one_line(error, 300)}"
             ) from error
         model: onnx.ModelProto = quantizer.model.model
         return model

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visiongraft.errors import ArtifactError, ExportError
-from visiongraft.exporter import Certificate, Exporter
+from visiongraft.certificate import Certificate
+from visiongraft.errors import ArtifactError, ExportError, on_one_line
+from visiongraft.exporter import Exporter
 from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
@@ -19,7 +20,6 @@ from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, s
 from visiongraft.exporters.pt2.options import Pt2Options
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
@@ -96,5 +96,5 @@ def _opened(file: Path) -> Pt2Predictor:
     try:
         return Pt2Predictor(file)
     except ArtifactError as error:
-        cause = one_line(error.__cause__ or error)
+        cause = on_one_line(error.__cause__ or error, 300)
         raise ExportError(f"the file could not be opened again: {cause}") from error

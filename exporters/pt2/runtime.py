@@ -22,8 +22,8 @@ from visiongraft.errors import (
     RuntimeProviderError,
     VisiongraftError,
     near_matches,
+    on_one_line,
 )
-from visiongraft.exporters.runtime.capture import one_line
 from visiongraft.exporters.runtime.description import described_input
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.images import described
@@ -104,7 +104,7 @@ class Pt2Predictor(FilePredictor):
             return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
         except Exception as error:  # torch's exceptions share no base
             raise VisiongraftError(
-                f"{self.path} failed on {described(images)}: {one_line(error)}"
+                f"{self.path} failed on {described(images)}: {on_one_line(error, 300)}"
             ) from error
 
     def content_sha256(self) -> str | None:

@@ -6,15 +6,12 @@ import contextlib
 import io
 import logging
 import os
-import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-from visiongraft.errors import on_one_line
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+from visiongraft.errors import without_colors
 
 
 @contextlib.contextmanager
@@ -25,7 +22,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
     are captured too, so keep the block short.
 
     Yields:
-        A function that gives, after the block, the text without color codes.
+        A function that returns, after the block, the text without color codes.
     """
     text: list[str] = []
     spoken = io.StringIO()
@@ -36,7 +33,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
             for fd in (1, 2):
                 os.dup2(sink.fileno(), fd)
             with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
-                yield lambda: _ANSI.sub("", "".join(text))
+                yield lambda: without_colors("".join(text))
         finally:
             _flush()
             for fd, original in zip((1, 2), kept, strict=True):
@@ -57,23 +54,6 @@ def unlogged() -> Iterator[None]:
             yield
         finally:
             logging.disable(level)
-
-
-def one_line(message: object, limit: int = 300) -> str:
-    r"""Make one line without color codes of what a library said.
-
-    Args:
-        message: Its text, or an exception.
-        limit: Longest result, in characters.
-
-    Returns:
-        The text, cut off if it is longer.
-
-    Examples:
-        >>> one_line("\x1b[31mno\x1b[0m\n  such file")
-        'no such file'
-    """
-    return on_one_line(_ANSI.sub("", str(message)), limit)
 
 
 def _flush() -> None:

@@ -15,8 +15,14 @@ from typing import Any
 
 import onnxruntime
 
-from visiongraft.errors import ArtifactError, OptionError, RuntimeProviderError, near_matches
-from visiongraft.exporters.runtime.capture import captured_output, one_line
+from visiongraft.errors import (
+    ArtifactError,
+    OptionError,
+    RuntimeProviderError,
+    near_matches,
+    on_one_line,
+)
+from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import cache_options
 
 Provider = str | tuple[str, Mapping[str, Any]]
@@ -190,7 +196,7 @@ def _create(
         try:
             return create(), ""
         except Exception as error:  # onnxruntime's exceptions share no base
-            raise ArtifactError(f"{path} cannot be loaded: {one_line(error)}") from error
+            raise ArtifactError(f"{path} cannot be loaded: {on_one_line(error, 300)}") from error
     failure: Exception | None = None
     with captured_output() as output:
         onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
@@ -239,7 +245,7 @@ def _reason(output: str) -> str:
         return f"{library} is missing; {remedy(library)}"
     failures = re.findall(r"CUDA failure \d+: [^;\n]+", output)
     lines = [line for line in output.splitlines() if line.strip()]
-    return one_line((failures or lines or ["onnxruntime gives no reason"])[0])
+    return on_one_line((failures or lines or ["onnxruntime gives no reason"])[0], 300)
 
 
 def remedy(library: str) -> str:

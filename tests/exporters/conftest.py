@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Image, Samples, Splits
-from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.model import TransferModel
 from visiongraft.network import Network

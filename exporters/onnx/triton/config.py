@@ -14,8 +14,7 @@ from typing import Any
 
 import onnx
 
-from visiongraft.errors import ArtifactError
-from visiongraft.exporters.runtime.capture import one_line
+from visiongraft.errors import ArtifactError, on_one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import refuse_unsafe
@@ -117,7 +116,7 @@ def _proved_batch(path: Path, texts: Mapping[str, str], metadata: Mapping[str, A
     try:
         certificate = metadata[CERTIFICATE]
         largest, hashed = (
-            max(c["batch"] for c in certificate["checks"]),
+            max(c["batch"] for c in certificate["comparisons"]),
             certificate["content_sha256"],
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -131,7 +130,9 @@ def _read_graph(path: Path) -> onnx.GraphProto:
     try:
         return onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's own, which have no common base with OSError
-        raise ArtifactError(f"{path} is no ONNX file, or damaged: {one_line(error)}") from error
+        raise ArtifactError(
+            f"{path} is no ONNX file, or damaged: {on_one_line(error, 300)}"
+        ) from error
 
 
 def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:

@@ -178,7 +178,7 @@ def test_a_fixed_size_is_explicit_in_file_metadata_and_certificate(fixed: Any) -
     assert [dim.dim_param or dim.dim_value for dim in shape] == ["batch", 40, 56, 3]
     entry = Predictor(path).metadata["input"]
     assert (entry["height"], entry["width"]) == (40, 56)
-    assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
+    assert {size for check in certificate.comparisons for size in check.sizes} == {(40, 56)}
     assert "all images were resized to 40x56 first" in certificate.warnings
 
 

@@ -224,7 +224,9 @@ def _stripped(path: Path) -> None:
 
 def _strange(path: Path) -> None:
     _stripped(path)
-    path.write_bytes(path.read_bytes() + certificate_field('{"checks": [3], "content_sha256": 0}'))
+    path.write_bytes(
+        path.read_bytes() + certificate_field('{"comparisons": [3], "content_sha256": 0}')
+    )
 
 
 def _foreign(path: Path) -> None:

@@ -50,8 +50,8 @@ def test_the_repository_holds_the_file_byte_for_byte(shades: Path, tmp_path: Pat
     files = tree(tmp_path / "models")
     assert list(files) == ["shades/1/model.onnx", "shades/config.pbtxt", "shades/labels.txt"]
     assert files["shades/1/model.onnx"] == shades.read_bytes()
-    points = {point.name: point.passed for point in recheck(found.path).points}
-    assert points["content"] is True
+    checks = {check.name: check.passed for check in recheck(found.path).checks}
+    assert checks["content"] is True
 
 
 def test_a_file_that_is_the_latest_version_is_not_added_again(shades: Path, tmp_path: Path) -> None:
