@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
 
 FORMAT = 1
@@ -50,24 +51,24 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "in_channels"):
-            _whole(name, getattr(self, name), 1)
+            _integer(name, getattr(self, name), 1)
         for name in ("views", "patience", "checkpoint_every"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 1)
+                _integer(name, getattr(self, name), 1)
         for name in ("seed", "replay_budget"):
-            _whole(name, getattr(self, name), 0)
+            _integer(name, getattr(self, name), 0)
         if self.workers is not None:
-            _whole("workers", self.workers, 0)
+            _integer("workers", self.workers, 0)
         _one_of("replay", self.replay, ("auto", "on", "off"))
         _one_of("replay_dtype", self.replay_dtype, ("float32", "float16"))
         _one_of("precision", self.precision, PRECISIONS)
-        if not (_is_number(self.weight_decay) and 0 <= self.weight_decay < float("inf")):
+        if not (is_number(self.weight_decay) and self.weight_decay >= 0):
             raise OptionError(f"weight_decay={self.weight_decay!r} is not a number of at least 0")
-        if not (_is_number(self.validation) and 0 < self.validation < 1):
-            raise OptionError(f"validation={self.validation!r} is not a share in (0, 1)")
-        if self.ema is not None and not (_is_number(self.ema) and 0 < self.ema < 1):
+        if not (is_number(self.validation) and 0 < self.validation < 1):
+            raise OptionError(f"validation={self.validation!r} is not a fraction in (0, 1)")
+        if self.ema is not None and not (is_number(self.ema) and 0 < self.ema < 1):
             raise OptionError(f"ema={self.ema!r} is not a decay in (0, 1), such as 0.99")
-        if self.clip_norm is not None and not (_is_number(self.clip_norm) and self.clip_norm > 0):
+        if self.clip_norm is not None and not (is_number(self.clip_norm) and self.clip_norm > 0):
             raise OptionError(f"clip_norm={self.clip_norm!r} is not positive; None clips nothing")
 
     def write(self, folder: Path) -> None:
@@ -128,13 +129,9 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=repr))
 
 
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name}={value!r} is not a whole number of at least {least}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _integer(name: str, value: Any, least: int) -> None:
+    if not is_integer(value, least):
+        raise OptionError(f"{name}={value!r} is not an integer of at least {least}")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

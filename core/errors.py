@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+COLOR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
-_COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class VisiongraftError(Exception):
@@ -129,28 +129,35 @@ def name_some(names: Iterable[str], shown: int = 3) -> str:
     return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def on_one_line(text: object, limit: int | None = None) -> str:
-    r"""Write any text or exception as part of a message of one line.
+def one_line(message: object, limit: int | None = 300) -> str:
+    r"""Return a text or an error's message as part of a message of one line.
 
     Args:
-        text: A library's or a user's text, or an exception.
-        limit: Largest number of characters; ``None`` keeps all.
+        message: A text from a library or a user, or an exception.
+        limit: Maximum number of characters; ``None`` keeps all.
 
     Returns:
-        The text without color codes, with single spaces for its line breaks, cut off if it is
-        longer.
+        The text without color codes, its line breaks replaced by spaces, cut off if it is longer
+        than ``limit``; the name of the exception's class if it has no message.
 
     Examples:
-        >>> on_one_line("\x1b[31mbad\x1b[0m\n  shape"), on_one_line("abcdefgh", 6)
-        ('bad shape', 'abc...')
+        >>> one_line("bad\n  \x1b[31mshape\x1b[0m"), one_line("abcdefgh", 6), one_line(KeyError())
+        ('bad shape', 'abc...', 'KeyError')
     """
-    line = " ".join(without_colors(str(text)).split())
+    line = " ".join(COLOR_CODES.sub("", str(message)).split())
+    if not line and isinstance(message, BaseException):
+        line = type(message).__name__
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
 
 
-def without_colors(text: str) -> str:
-    """Return a text without the color codes of terminals."""
-    return _COLORS.sub("", text)
+def type_and_message(error: BaseException) -> str:
+    """Return an error's class and message as one line.
+
+    Examples:
+        >>> type_and_message(ValueError("bad shape"))
+        'ValueError: bad shape'
+    """
+    return f"{type(error).__name__}: {one_line(str(error))}"
 
 
 def place_of(error: BaseException) -> str:

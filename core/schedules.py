@@ -53,7 +53,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ScheduleError(f"a phase of {self.epochs} epochs: it takes a whole number from 1")
+            raise ScheduleError(f"a phase of {self.epochs} epochs: it takes an integer from 1")
         if not (isinstance(self.learning_rate, Real) and self.learning_rate > 0):
             raise ScheduleError(f"learning_rate={self.learning_rate!r} of a phase is not positive")
         if not (isinstance(self.layer_decay, Real) and 0 < self.layer_decay <= 1):
@@ -178,7 +178,7 @@ def lp_ft(
     """
     probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
     if not isinstance(probe, int) or probe < 0:
-        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): it takes a whole number from 0")
+        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): it takes an integer from 0")
     probe = min(probe, epochs - 1)
     phases = [Phase(probe, "head", probe_learning_rate, augment=False)] if probe else []
     phases.append(Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm))
@@ -312,5 +312,5 @@ def _one_by_one(phases: Sequence[Phase]) -> Phases:
 
 
 def _fraction(total: int, parts: int, index: int) -> int:
-    """Divide a whole number into parts that differ by at most one."""
+    """Divide an integer into parts that differ by at most one."""
     return total * (index + 1) // parts - total * index // parts

@@ -6,13 +6,12 @@ import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from visiongraft.exporters.runtime.description import FORMAT
+from visiongraft.versions import installed_versions
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneInfo
@@ -88,12 +87,9 @@ def backbone_facts(model: TransferModel) -> dict[str, str]:
     return dict(without_folders(known))
 
 
-def versions_of(*packages: str) -> dict[str, str]:
-    """Return the versions of Python, and of visiongraft and further packages that are installed."""
-    found = {}
-    for name in ("visiongraft", *packages):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
+def file_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of visiongraft, Python and the packages that make a file."""
+    found = installed_versions("visiongraft", *packages)
     return {**found, "python": platform.python_version()}
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from visiongraft.errors import ExportError, on_one_line
+from visiongraft.errors import ExportError, type_and_message
 from visiongraft.exporters.runtime.capture import captured_output, unlogged
 from visiongraft.preprocess import PreprocessConfig
 
@@ -41,7 +41,7 @@ def untraceable(error: BaseException, size: tuple[int, int] | None) -> ExportErr
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    cause = f"{type(error).__name__}: {on_one_line(error, 300)}"
+    cause = type_and_message(error)
     remedy = "" if size else "; if its size cannot vary, export with size=(height, width)"
     if "data-dependent" in cause:
         remedy = "; head and decode may not depend on values, as .item() and 'if' on tensors do"

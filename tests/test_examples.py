@@ -89,7 +89,7 @@ def test_the_keypoints_example_is_listed(run: Run) -> None:
     assert record["problems"] == []
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_keypoints_example_works_on_the_command_line(run: Run, environment: Path) -> None:
     draw = "from pathlib import Path; from visiongraft_keypoints.data import draw_kites\n"
     run("-c", f"{draw}draw_kites(Path('kites'), 48, 0)")

@@ -13,7 +13,7 @@ import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer
-from visiongraft.errors import PluginError, on_one_line
+from visiongraft.errors import PluginError, type_and_message
 
 GROUP = "visiongraft.commands"
 
@@ -36,7 +36,7 @@ def _loaded(point: EntryPoint) -> Callable[..., Answer]:
     try:
         command: Callable[..., Answer] = point.load()
     except Exception as error:  # a stranger's module may raise anything
-        return _broken(point, on_one_line(f"{type(error).__name__}: {error}"))
+        return _broken(point, type_and_message(error))
     return command
 
 

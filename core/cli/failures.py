@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import typer
 
-from visiongraft.errors import VisiongraftError, on_one_line, place_of
+from visiongraft.errors import VisiongraftError, one_line, place_of, type_and_message
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -43,9 +43,9 @@ def failure_of(error: Exception) -> Failure:
         Message and exit code; 3 and a note on where the traceback is for an unforeseen error.
     """
     if isinstance(error, VisiongraftError):
-        return Failure(on_one_line(str(error)), error.exit_code)
+        return Failure(one_line(error, None), error.exit_code)
     if isinstance(error, typer.TyperException):
-        return Failure(on_one_line(error.format_message()).removesuffix("."), 2)
+        return Failure(one_line(error.format_message(), None).removesuffix("."), 2)
     if isinstance(error, typer.Abort):
         return Failure("interrupted", Interrupted.exit_code)
     if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
@@ -59,7 +59,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _bug(error: Exception) -> str:
-    what = on_one_line(f"{type(error).__name__}: {error}")[:200]
+    what = type_and_message(error)[:200]
     try:
         handle, path = tempfile.mkstemp(prefix="visiongraft-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:

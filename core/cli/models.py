@@ -13,6 +13,7 @@ from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.exported import ExportedModel, open_exported
+from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def evaluate(
         results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
     else:
         results = _evaluate_exported(predictor, data, batch_size)
-    numbers = [[name, _number(value)] for name, value in results.items() if _is_number(value)]
+    numbers = [
+        [name, _number(value)] for name, value in results.items() if is_number(value, finite=False)
+    ]
     return Answer(results, [table(["metric", "value"], numbers)])
 
 
@@ -256,10 +259,6 @@ def _summary(prediction: Any) -> str:
     values = to_json(_values(prediction))
     plain = {k: v for k, v in values.items() if isinstance(v, (str, int, float))}
     return ", ".join(f"{name} {_number(value)}" for name, value in plain.items())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> str:

@@ -21,6 +21,7 @@ from typing import (
 import typer
 
 from visiongraft.errors import OptionError, near_matches
+from visiongraft.options import is_integer, is_number
 
 if TYPE_CHECKING:
     from visiongraft.task import Task
@@ -166,9 +167,9 @@ def _fits(value: Any, wanted: Any) -> bool:
     if origin is not None or not isinstance(wanted, type):
         return isinstance(value, origin) if isinstance(origin, type) else False
     if wanted is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number(value, finite=False)
     if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return is_integer(value)
     return isinstance(value, type(None) if wanted is None else wanted)
 
 

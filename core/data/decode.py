@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
@@ -107,7 +107,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
             f"{name}: is damaged or no image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders raise anything on corrupt content
-        cause = on_one_line(str(error)) or type(error).__name__
+        cause = one_line(error)
         raise DataError(f"{name}: cannot be decoded: {cause}") from error
 
 

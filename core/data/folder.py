@@ -8,7 +8,7 @@ from pathlib import Path
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
     IMAGE_FOLDERS,
-    PARTS,
+    SPLIT_WORDS,
     entries,
     files_below,
     is_image,
@@ -40,13 +40,13 @@ class LabeledSplits:
     """A labeled dataset, as far as it is divided.
 
     Attributes:
-        parts: Files of ``"train"``, ``"validation"`` and ``"test"``; a set without parts is all
+        splits: Files of ``"train"``, ``"validation"`` and ``"test"``; a set without parts is all
             ``"train"``.
         names: All label names in their order, also those of empty folders.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, LabeledFiles]
+    splits: dict[str, LabeledFiles]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -98,7 +98,7 @@ def has_label_folders(root: Path) -> bool:
     """
     if _parts(root, []) != {"train": root}:
         return True
-    words = {*IMAGE_FOLDERS, *(word for names in PARTS.values() for word in names)}
+    words = {*IMAGE_FOLDERS, *(word for names in SPLIT_WORDS.values() for word in names)}
     return any(f.name.lower() not in words for f in subfolders(root) if list_images(f))
 
 
@@ -106,7 +106,7 @@ def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
     """Find the folders of the parts; a set that is not divided is all training."""
     folders = {folder.name.lower(): folder for folder in subfolders(root)}
     found: dict[str, Path] = {}
-    for part, words in PARTS.items():
+    for part, words in SPLIT_WORDS.items():
         folder = next((folders[word] for word in words if word in folders), None)
         if folder is not None and subfolders(folder):
             found[part] = folder

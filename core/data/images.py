@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from visiongraft.data.decode import decode_file, printable, to_array
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, one_line
 
 
 def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
@@ -173,7 +173,7 @@ def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
     except Exception as error:  # a stranger's dataset may raise anything
-        cause = on_one_line(str(error))
+        cause = one_line(error)
         raise DataError(
             f"item {index}: the dataset raised {type(error).__name__}: {cause}"
         ) from error
@@ -219,7 +219,7 @@ def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[
     try:
         return to_array(image, channels)
     except Exception as error:  # Pillow may decode only now, and raises anything
-        cause = on_one_line(str(error)) or type(error).__name__
+        cause = one_line(error)
         raise DataError(f"{name}: {cause}") from error
 
 

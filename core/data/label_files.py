@@ -8,7 +8,7 @@ from pathlib import Path
 from visiongraft.data.decode import printable, read_file
 from visiongraft.data.folder import LabeledFiles, LabeledSplits, has_label_folders
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.listing import PARTS, files_in
+from visiongraft.data.listing import SPLIT_WORDS, files_in
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
 from visiongraft.errors import DataError, name_some
 
@@ -69,7 +69,9 @@ def read_indexed(root: Path) -> LabeledSplits | None:
         return None
     for suffixes in (MANIFEST_SUFFIXES, (".txt",)):
         files = files_in(root, *suffixes)
-        parts = {p: [f for f in files if f.stem.lower() in words] for p, words in PARTS.items()}
+        parts = {
+            p: [f for f in files if f.stem.lower() in words] for p, words in SPLIT_WORDS.items()
+        }
         named = {part: found for part, found in parts.items() if found}
         if "train" in named:
             return _read_parts(root, named)
@@ -98,9 +100,9 @@ def _read_parts(root: Path, named: Mapping[str, Sequence[Path]]) -> LabeledSplit
                 raise
             warnings.append(f"the test part is passed over: {error}")  # often without labels
             continue
-        if found.parts.keys() != {"train"}:
+        if found.splits.keys() != {"train"}:
             raise DataError(f"{printable(file)} has parts of its own; give the table itself")
-        parts[part] = found.parts["train"]
+        parts[part] = found.splits["train"]
         names.append(found.names)
         warnings += found.warnings
     order = names[0] if (root / CLASSES).is_file() else sorted({n for each in names for n in each})

@@ -10,7 +10,7 @@ from pathlib import Path
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.errors import DataError
 
-PARTS = {
+SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, PluginError, VisiongraftError, on_one_line
+from visiongraft.errors import DataError, PluginError, VisiongraftError, one_line, type_and_message
 from visiongraft.network import Batch
 from visiongraft.preprocess import Preprocess
 from visiongraft.seeds import mix_seed, seeded
@@ -69,7 +69,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         except VisiongraftError as error:
             return Unreadable(str(error))
         except Exception as error:  # a task's or a user's own code may raise anything
-            cause = f"{type(error).__name__}: {on_one_line(str(error))}"
+            cause = type_and_message(error)
             return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
         return Item(image, target, (decoded.shape[0], decoded.shape[1]), index)
 
@@ -180,8 +180,9 @@ class _Collate:
         try:
             targets = self.collate([item.target for item in items])
         except Exception as error:  # a task's own code may raise anything
-            cause = on_one_line(str(error))
-            raise DataError(f"targets of samples {positions} cannot be collated: {cause}") from None
+            raise DataError(
+                f"targets of samples {positions} cannot be collated: {one_line(error)}"
+            ) from None
         return Batch(
             images=torch.stack([item.image for item in items]),
             targets=targets,

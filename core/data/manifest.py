@@ -13,8 +13,8 @@ from typing import Any
 
 from visiongraft.data.decode import printable, read_file
 from visiongraft.data.folder import LabeledFiles, LabeledSplits
-from visiongraft.data.listing import IMAGE_FOLDERS, PARTS, folders_named
-from visiongraft.errors import DataError, name_some, near_matches, on_one_line
+from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
+from visiongraft.errors import DataError, name_some, near_matches, one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
 # fmt: off
@@ -136,7 +136,7 @@ def _parquet_rows(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # its errors are of many types
-        cause = on_one_line(str(error))
+        cause = one_line(error)
         raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
     return [
         (i, {str(k).strip().lower(): v for k, v in row.items()}) for i, row in enumerate(rows, 1)
@@ -198,7 +198,7 @@ def _part(place: str, value: Any) -> str:
     word = _text(value).lower()
     if not word:
         return "train"
-    for part, words in PARTS.items():
+    for part, words in SPLIT_WORDS.items():
         if word in words:
             return part
     raise DataError(f"{place}: split {word!r} is none of train, val, test")
@@ -232,7 +232,7 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
 
 def _by_part(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
     found = {}
-    for part in PARTS:
+    for part in SPLIT_WORDS:
         own = [(Path(file), labels) for (p, file), labels in listed.items() if p == part]
         if own:
             paths, labels = zip(*own, strict=True)

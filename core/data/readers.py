@@ -22,14 +22,14 @@ class DataSplits:
     """A dataset as a reader found it, before a task looks at it.
 
     Attributes:
-        parts: Samples of ``"train"``, ``"validation"`` and ``"test"``, those that the data name; a
+        splits: Samples of ``"train"``, ``"validation"`` and ``"test"``, those that the data name; a
             set that is not divided is all ``"train"``.
         names: Label names in the order of their class ids, also those without samples; empty
             where targets have none, or where their order does not matter.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, Samples]
+    splits: dict[str, Samples]
     names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -63,7 +63,7 @@ class DataReader(ABC):
                         labels = [row["label"] for row in rows]
                     except (OSError, ValueError, TypeError, KeyError) as error:
                         raise DataError(f"{data}: {error!r}") from error
-                    return DataParts({"train": FileSamples(files, labels)})
+                    return DataSplits({"train": FileSamples(files, labels)})
     """
 
     name: ClassVar[str]
@@ -204,13 +204,13 @@ def checked_splits(reader: DataReader, found: Any, data: Any) -> DataSplits:
         DataError: It is something else than samples by part, or there are none.
     """
     if not isinstance(found, DataSplits):
-        raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataParts")
-    for part, samples in found.parts.items():
+        raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataSplits")
+    for part, samples in found.splits.items():
         if part not in SPLIT_NAMES or not isinstance(samples, Samples):
             raise DataError(
                 f"reader {reader.name!r} gave {type(samples).__name__} as part {part!r}; it takes "
                 f"Samples as {', '.join(SPLIT_NAMES)}"
             )
-    if not any(len(samples) for samples in found.parts.values()):
+    if not any(len(samples) for samples in found.splits.values()):
         raise DataError(f"{data}: reader {reader.name!r} found no samples")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from visiongraft.errors import OptionError, on_one_line
+from visiongraft.errors import OptionError, one_line
 from visiongraft.hookspecs import PROJECT, RunHooks
 from visiongraft.registry.manager import plugins
 
@@ -32,7 +32,7 @@ def listen(callbacks: Sequence[str | object]) -> pluggy.PluginManager:
             manager.register(chosen)
             manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
-            raise OptionError(f"callback {callback!r}: {on_one_line(str(error))}") from error
+            raise OptionError(f"callback {callback!r}: {one_line(error)}") from error
         if not manager.get_hookcallers(chosen):
             raise OptionError(f"callback {callback!r} implements no run hook; see RunHooks")
     return manager

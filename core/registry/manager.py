@@ -19,8 +19,8 @@ from visiongraft.registry.records import (
     KINDS,
     Owned,
     PluginRecord,
+    as_failure,
     normalized,
-    one_line,
     owned_by,
     selectors,
 )
@@ -86,7 +86,7 @@ class PluginManager:
             self._check_hooks(plugin)
             self._pluggy.register(plugin, name=f"{record.distribution}:{name}")
         except Exception as error:  # a stranger's object may raise anything
-            record.failures.append(one_line(error))
+            record.failures.append(as_failure(error))
             return record
         for kind, items in self._provided_by(plugin, record):
             self._add(kind, items, record)
@@ -230,7 +230,7 @@ class PluginManager:
                 record = self._record(distribution.name, distribution)
                 record.blocked = whole
                 if not whole:
-                    record.failures.append(one_line(error, "its entry points cannot be read: "))
+                    record.failures.append(as_failure(error, "its entry points cannot be read: "))
                 continue
             for point in points:
                 names.add(point.name)
@@ -246,7 +246,7 @@ class PluginManager:
         try:
             plugin = point.load()
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
-            self._record(point.name, distribution).failures.append(one_line(error))
+            self._record(point.name, distribution).failures.append(as_failure(error))
         else:
             self.register(plugin, point.name, distribution)
 
@@ -297,7 +297,7 @@ class PluginManager:
                 try:
                     yield kind, rules.named(implementation.function)
                 except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
-                    record.failures.append(one_line(error, f"{rules.hook}() raised "))
+                    record.failures.append(as_failure(error, f"{rules.hook}() raised "))
 
     def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
         for name, item in items:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from visiongraft.errors import PluginError, on_one_line
+from visiongraft.errors import PluginError, one_line, type_and_message
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,8 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-def one_line(error: BaseException, prefix: str = "") -> str:
-    """Write what a plugin raised as one line; errors on purpose speak for themselves."""
-    message = on_one_line(str(error))
+def as_failure(error: BaseException, prefix: str = "") -> str:
+    """Return what a plugin raised as one line; a ``PluginError`` speaks for itself."""
     if isinstance(error, PluginError):
-        return message
-    return f"{prefix}{type(error).__name__}: {message}"
+        return one_line(error, None)
+    return prefix + type_and_message(error)

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
-from visiongraft.registry.records import normalized, one_line
+from visiongraft.registry.records import as_failure, normalized
 
 
 def distributions() -> list[metadata.Distribution]:
@@ -66,7 +66,7 @@ def import_file(path: Path) -> ModuleType:
         place = place_of(error)
         where = f" (at {place})" if place else ""
         raise PluginError(
-            f"plugin file {path} cannot be imported{where}: {one_line(error)}"
+            f"plugin file {path} cannot be imported{where}: {as_failure(error)}"
         ) from error
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.backbone import Backbone
-from visiongraft.errors import WeightsError, name_some, on_one_line
+from visiongraft.errors import WeightsError, name_some
 
 # Where training programs put the tensors of a checkpoint; averaged ones come first, because they
 # are the ones that such programs evaluate.
@@ -199,23 +199,6 @@ def file_sha256(path: Path) -> str:
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    r"""Give a library's message as part of one line.
-
-    Args:
-        error: What was raised.
-        limit: Most characters to keep.
-
-    Returns:
-        The message without line breaks, or the name of the error if it has none.
-
-    Examples:
-        >>> one_line(ValueError("bad\n  shape")), one_line(KeyError())
-        ('bad shape', 'KeyError')
-    """
-    return on_one_line(on_one_line(str(error)) or type(error).__name__, limit)
 
 
 def _read_file(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from visiongraft.errors import PluginError, near_matches, on_one_line
+from visiongraft.errors import PluginError, near_matches, one_line
 from visiongraft.registry.manager import PluginRecord, plugins
 from visiongraft.registry.records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
@@ -123,7 +123,7 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     try:
         trial = make(name, item)
     except (Exception, SystemExit) as error:  # a stranger's class may raise anything
-        message = f"it cannot be tried: {on_one_line(repr(error), LONGEST)}"
+        message = f"it cannot be tried: {one_line(repr(error), LONGEST)}"
         yield Result(subject, "-", "failed", message, 0.0)
         return
     yield from run_all(subject, trial, checks)

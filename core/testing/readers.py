@@ -56,18 +56,18 @@ class ReaderTrial:
             return self.reader.example_data(self.folder("data"), IMAGES, 0)
 
     @cached_property
-    def parts(self) -> DataSplits:
+    def found(self) -> DataSplits:
         """What the reader finds in them."""
         return self.read(self.example, "to read the example data")
 
     def read(self, data: Any, words: str) -> DataSplits:
         """Read as the tasks do."""
-        with trying(words, "DataParts", "data.readers.DataReader.read"):
+        with trying(words, "DataSplits", "data.readers.DataReader.read"):
             return checked_splits(self.reader, self.reader.read(data), data)
 
     def samples(self) -> Iterator[tuple[str, Samples]]:
         """Give the parts that have samples."""
-        return ((part, samples) for part, samples in self.parts.parts.items() if len(samples))
+        return ((part, samples) for part, samples in self.found.splits.items() if len(samples))
 
 
 check = checks_of(ReaderTrial.of)
@@ -117,16 +117,16 @@ def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
         expect(claimed is False, words, repr(claimed), "False")
 
 
-@check("data.readers.DataParts")
+@check("data.readers.DataSplits")
 def parts_are_found(trial: ReaderTrial) -> None:
     """Reading decodes no image, and gives known parts, names and warnings."""
     words = "to read the example data"
     with _no_decoding(words):
         found = trial.read(trial.example, words)
     expect(
-        len(found.parts.get("train", ())) > 0,
+        len(found.splits.get("train", ())) > 0,
         words,
-        f"parts {', '.join(found.parts) or 'none'}",
+        f"parts {', '.join(found.splits) or 'none'}",
         f"samples to train on, in 'train'; further parts are {', '.join(SPLIT_NAMES[1:])}",
     )
     for what, texts in (("names", found.names), ("warnings", found.warnings)):
@@ -160,12 +160,12 @@ def images_load(trial: ReaderTrial) -> None:
             )
 
 
-@check("data.readers.DataParts")
+@check("data.readers.DataSplits")
 def targets_have_names(trial: ReaderTrial) -> None:
     """Targets that are labels are names, or class ids in the order of the names."""
     if trial.reader.targets != "labels":
         raise NotTried(f"what {trial.reader.targets!r} hold is for its task to say")
-    names = trial.parts.names
+    names = trial.found.names
     for part, samples in trial.samples():
         for i in range(len(samples)):
             target = samples.target(i)
@@ -185,13 +185,13 @@ def reading_twice_gives_the_same(trial: ReaderTrial) -> None:
     """The same data give the same parts, in the same order, each time."""
     again, see = trial.read(trial.example, "to read the data again"), "data.readers.DataReader.read"
     expect(
-        (again.parts.keys(), again.names) == (trial.parts.parts.keys(), trial.parts.names),
+        (again.splits.keys(), again.names) == (trial.found.splits.keys(), trial.found.names),
         "to read the example data twice",
-        f"parts {', '.join(again.parts)} and names {again.names} the second time",
-        f"parts {', '.join(trial.parts.parts)} and names {trial.parts.names}",
+        f"parts {', '.join(again.splits)} and names {again.names} the second time",
+        f"parts {', '.join(trial.found.splits)} and names {trial.found.names}",
     )
-    for part, samples in trial.parts.parts.items():
-        expect_same_samples(samples, again.parts[part], part, see)
+    for part, samples in trial.found.splits.items():
+        expect_same_samples(samples, again.splits[part], part, see)
 
 
 @check("data.samples.Samples")
@@ -257,7 +257,7 @@ def _expect_refusal(
         return
     if strict:
         raise Fault(words, "no error", expected)
-    for part, samples in found.parts.items():
+    for part, samples in found.splits.items():
         for i in range(len(samples)):
             try:
                 with trying(f"{words} (number {i} of {part})", expected):

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from visiongraft.errors import VisiongraftError, on_one_line, place_of
+from visiongraft.errors import VisiongraftError, one_line, place_of
 from visiongraft.seeds import seeded
 
 Subject = TypeVar("Subject")
@@ -31,7 +31,7 @@ class Fault(Exception):
 
     def __init__(self, tried: str, got: str, expected: str, see: str | None = None) -> None:
         super().__init__(f"{tried}: got {got}, expected {expected}")
-        parts = (on_one_line(part, LONGEST) for part in (tried, got, expected))
+        parts = (one_line(part, LONGEST) for part in (tried, got, expected))
         self.tried, self.got, self.expected = parts
         self.see = see
 
@@ -213,7 +213,7 @@ def run_all(subject: str, item: Any, checks: Iterable[Check[Any]]) -> Iterator[R
         try:
             check(item)
         except NotTried as reason:
-            outcome, message = "not tried", on_one_line(str(reason), LONGEST)
+            outcome, message = "not tried", one_line(reason, LONGEST)
         except CheckError as error:
             outcome, message = "failed", str(error)
         yield Result(subject, check.name, outcome, message, round(time.monotonic() - start, 2))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.network import Batch, Network
+from visiongraft.options import is_number
 from visiongraft.registry.contracts import returned
 from visiongraft.task import Arrays, Decoded, Task
 
@@ -62,8 +63,4 @@ def to_arrays(decoded: Decoded) -> dict[str, NDArray[Any]]:
 
 def scalars(results: dict[str, Any]) -> dict[str, float]:
     """Keep the results that are plain numbers; tables and per-class results are left out."""
-    return {
-        name: float(value)
-        for name, value in results.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return {name: float(value) for name, value in results.items() if is_number(value, finite=False)}

@@ -25,9 +25,10 @@ from visiongraft.errors import (
     TrainingError,
     VisiongraftError,
     near_matches,
-    on_one_line,
+    type_and_message,
 )
 from visiongraft.hookspecs import hookimpl
+from visiongraft.options import is_number
 from visiongraft.registry.calls import read_call
 from visiongraft.training.freezing import digest
 
@@ -139,7 +140,7 @@ class L2SP(TransferLoss):
     ) -> None:
         super().__init__(backbone, source)
         for option, value in (("alpha", alpha), ("beta", beta)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            if not (is_number(value) and value >= 0):
                 raise OptionError(f"{option}={value!r} of l2_sp is not a number of at least 0")
         self.alpha, self.beta = alpha, beta
 
@@ -234,9 +235,8 @@ class Transfer(nn.Module):
         except VisiongraftError:
             raise
         except Exception as error:  # a stranger's loss may raise anything
-            cause = on_one_line(str(error))
             raise PluginError(
-                f"transfer loss {choice.name!r} cannot be made: {type(error).__name__}: {cause}"
+                f"transfer loss {choice.name!r} cannot be made: {type_and_message(error)}"
             ) from error
         foreign = {id(p) for p in (*backbone.parameters(), *self.source.parameters())}
         if any(id(parameter) in foreign for parameter in self.loss.parameters()):

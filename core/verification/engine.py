@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from visiongraft.certificate import Comparison
 from visiongraft.comparison import Arrays, Disagreement
-from visiongraft.errors import ExportError, on_one_line
+from visiongraft.errors import ExportError, one_line
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
 MAX_NEAR_TIES = 3  # images of one comparison that may be near-ties
@@ -302,6 +302,5 @@ def _run(side: str, run: RunBatch, images: ImageBatch) -> Arrays:
     except Exception as error:  # PyTorch's and the runtimes' exceptions have no common base
         batch, height, width, _ = images.shape
         raise ExportError(
-            f"{side} fails on {batch} images of {height}x{width} pixels: "
-            f"{on_one_line(str(error), 300)}"
+            f"{side} fails on {batch} images of {height}x{width} pixels: {one_line(error)}"
         ) from error

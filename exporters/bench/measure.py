@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import OptionError, on_one_line
+from visiongraft.errors import OptionError, type_and_message
 from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.doctor.machine import describe_machine, usable_cores
-from visiongraft.exporters.metadata import versions_of
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.versions import installed_versions
 
-_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision")
+_LIBRARIES = ("visiongraft", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision")
 _PERCENTILES = (50, 90, 99)
 
 
@@ -96,7 +96,7 @@ class Report:
         runs = min(row.runs for row in self.measured)
         return [
             f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
-            versions,
+            f"{versions}, Python {machine['python']}",
             f"images: {images['source']}, {images['height']}x{images['width']} pixels",
             f"at least {runs} runs each, in turns; decoding files is not in it",
             *(f"left out: {line}" for line in self.left_out),
@@ -163,7 +163,7 @@ def measure(
         ]
     return Report(
         {**describe_machine(), "threads": threads},
-        versions_of(*_LIBRARIES if model else _LIBRARIES[:-2]),
+        installed_versions(*_LIBRARIES if model else _LIBRARIES[:-2]),
         {"source": images.source, "height": images.height, "width": images.width},
         tuple(rows),
         tuple(dict.fromkeys(left_out)),
@@ -184,7 +184,7 @@ def _rows(
         try:
             call()
         except Exception as error:  # a compiler may raise anything
-            left_out.append(f"{subject.name}: {type(error).__name__}: {on_one_line(error, 300)}")
+            left_out.append(f"{subject.name}: {type_and_message(error)}")
             continue
         calls[str(index)] = call
     if not calls:

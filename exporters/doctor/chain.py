@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from visiongraft.errors import RuntimeProviderError, on_one_line
+from visiongraft.errors import RuntimeProviderError, one_line
 from visiongraft.exporters.doctor.elf import needed_libraries
-from visiongraft.exporters.metadata import versions_of
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import tensorrt_version
 from visiongraft.exporters.runtime.providers import CUDA, SHORT, open_session, remedy
+from visiongraft.versions import installed_versions
 
 # A convolution, since that is what takes cuDNN: each value of y adds up nine of x, (1, 1, 4, 4).
 TINY_MODEL = base64.b64decode(
@@ -102,7 +102,7 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[P
 
 
 def _runtime() -> Link:
-    installed = {n: v for n, v in versions_of(*_PACKAGES).items() if n in _PACKAGES}
+    installed = installed_versions(*_PACKAGES)
     named = ", ".join(f"{name} {number}" for name, number in installed.items())
     built = ", ".join(onnxruntime.get_available_providers())
     cuda = f" for CUDA {onnxruntime.cuda_version}" if onnxruntime.cuda_version else ""
@@ -136,7 +136,7 @@ def _library(name: str, provider: str) -> Link:
     try:
         library = ctypes.CDLL(name)
     except OSError as error:
-        return Link(title, MISSING, on_one_line(str(error), 200), remedy(name), provider)
+        return Link(title, MISSING, one_line(error, 200), remedy(name), provider)
     return Link(title, FOUND, _version(name, library), needed_for=provider)
 
 
@@ -157,7 +157,7 @@ def _asked_driver() -> tuple[str, int, int, list[str]]:
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
-        return on_one_line(str(error), 200), 0, 0, []
+        return one_line(error, 200), 0, 0, []
     failure = int(driver.cuInit(0))
     version, count = ctypes.c_int(), ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
@@ -228,5 +228,5 @@ def _run(session: onnxruntime.InferenceSession) -> str:
     try:
         (got,) = session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
     except Exception as error:  # onnxruntime's exceptions share no base
-        return on_one_line(error, 300)
+        return one_line(error)
     return "" if float(got.sum()) == 36.0 else f"a convolution gives {got.sum()}, not 36"

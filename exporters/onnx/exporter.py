@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import onnx
 
 from visiongraft.certificate import Certificate
-from visiongraft.errors import ExportError, on_one_line
+from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Exporter
 from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.metadata import as_texts, backbone_facts
@@ -114,9 +114,7 @@ class _Draft:
         try:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
-            raise ExportError(
-                f"the exported file is no valid ONNX: {on_one_line(error, 300)}"
-            ) from error
+            raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
         config = None if self.graph.takes_prepared else self.graph.preprocess.config
         fixed = self.options.size is not None or config is None
         check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)

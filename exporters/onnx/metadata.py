@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 
 from visiongraft.exporters.float_graph import SIZES
-from visiongraft.exporters.metadata import describe_model, image_input, named_input, versions_of
+from visiongraft.exporters.metadata import describe_model, file_versions, image_input, named_input
 from visiongraft.exporters.onnx.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that make and check the file."""
-    return versions_of("torch", "onnx", "onnxscript") | {"onnxruntime": onnxruntime.__version__}
+    return file_versions("torch", "onnx", "onnxscript") | {"onnxruntime": onnxruntime.__version__}
 
 
 def _output(output: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
-from visiongraft.errors import ExportError, on_one_line
+from visiongraft.errors import ExportError, one_line
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -142,7 +142,7 @@ class Quantizer:
                 quantizer.model.topological_sort()  # which ONNX asks for
         except Exception as error:  # the quantizer raises anything
             raise ExportError(
-                f"onnxruntime cannot quantize the model: {on_one_line(error, 300)}"
+                f"onnxruntime cannot quantize the model: {one_line(error)}"
             ) from error
         model: onnx.ModelProto = quantizer.model.model
         return model

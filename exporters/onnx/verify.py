@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from visiongraft.comparison import Arrays
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ExportError, on_one_line
+from visiongraft.errors import ExportError, one_line
 from visiongraft.exporters.verification import proof
 from visiongraft.exporters.verification.proof import Findings
 from visiongraft.exporters.verification.trial_images import BATCHES
@@ -55,7 +55,7 @@ def _session_run(file: Path, graph: InferenceGraph) -> RunBatch:
     try:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
-        cause = on_one_line(str(error), 300)
+        cause = one_line(error)
         raise ExportError(f"onnxruntime cannot load the file: {cause}") from error
     inputs = {entry.name for entry in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveReader
 from torch.export.pt2_archive._package import load_pt2
 
-from visiongraft.errors import ArtifactError, on_one_line
+from visiongraft.errors import ArtifactError, one_line
 from visiongraft.exporters.pt2.safety import (
     check_program,
     check_records,
@@ -126,7 +126,7 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
     except Exception as error:  # torch raises anything for a damaged file
         raise ArtifactError(
             f"{path} cannot be loaded: it is no .pt2 file that visiongraft wrote, or it is damaged "
-            f"({on_one_line(error, 300)})"
+            f"({one_line(error)})"
         ) from error
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visiongraft.certificate import Certificate
-from visiongraft.errors import ArtifactError, ExportError, on_one_line
+from visiongraft.errors import ArtifactError, ExportError, one_line
 from visiongraft.exporter import Exporter
 from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
+    file_versions,
     image_input,
-    versions_of,
 )
 from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
@@ -63,7 +63,7 @@ class Pt2Exporter(Exporter):
         """
         chosen = parse_options(Pt2Options, EXPORTER, options)
         graph = model.inference_graph()
-        versions = versions_of("torch", "torchvision")
+        versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
 
             def attempt(size: tuple[int, int] | None) -> Findings:
@@ -96,5 +96,5 @@ def _opened(file: Path) -> Pt2Predictor:
     try:
         return Pt2Predictor(file)
     except ArtifactError as error:
-        cause = on_one_line(error.__cause__ or error, 300)
+        cause = one_line(error.__cause__ or error)
         raise ExportError(f"the file could not be opened again: {cause}") from error

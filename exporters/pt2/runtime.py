@@ -22,7 +22,7 @@ from visiongraft.errors import (
     RuntimeProviderError,
     VisiongraftError,
     near_matches,
-    on_one_line,
+    one_line,
 )
 from visiongraft.exporters.runtime.description import described_input
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
@@ -104,7 +104,7 @@ class Pt2Predictor(FilePredictor):
             return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
         except Exception as error:  # torch's exceptions share no base
             raise VisiongraftError(
-                f"{self.path} failed on {described(images)}: {on_one_line(error, 300)}"
+                f"{self.path} failed on {described(images)}: {one_line(error)}"
             ) from error
 
     def content_sha256(self) -> str | None:

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 
-from visiongraft.errors import without_colors
+from visiongraft.errors import COLOR_CODES
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
     are captured too, so keep the block short.
 
     Yields:
-        A function that returns, after the block, the text without color codes.
+        A function that gives, after the block, the text without color codes.
     """
     text: list[str] = []
     spoken = io.StringIO()
@@ -33,7 +33,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
             for fd in (1, 2):
                 os.dup2(sink.fileno(), fd)
             with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
-                yield lambda: without_colors("".join(text))
+                yield lambda: COLOR_CODES.sub("", "".join(text))
         finally:
             _flush()
             for fd, original in zip((1, 2), kept, strict=True):

@@ -61,9 +61,9 @@ class FilePredictor(ABC):
         return str(self.metadata["task"])
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Label names by class id; empty for a task without labels."""
-        return tuple(self.metadata["task_metadata"].get("labels", ()))
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by class id; empty for a task without classes."""
+        return tuple(self.metadata["task_metadata"].get("class_names", ()))
 
     @property
     def precision(self) -> str:

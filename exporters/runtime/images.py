@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.data.decode import decode_file, printable, to_array
 from visiongraft.data.listing import list_images
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, one_line
 
 Image = str | Path | NDArray[np.uint8] | PillowImage.Image
 
@@ -65,7 +65,7 @@ def as_array(image: Any, name: str, channels: int) -> NDArray[np.uint8]:
         try:
             return to_array(image, channels)
         except Exception as error:  # pillow decodes only now, and raises anything
-            raise DataError(f"{name}: {on_one_line(error, 300)}") from error
+            raise DataError(f"{name}: {one_line(error)}") from error
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         if image.ndim == 2:
             return np.repeat(image[..., None], channels, axis=2)

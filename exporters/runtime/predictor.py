@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, on_one_line
+from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.images import described
@@ -139,7 +139,7 @@ class Predictor(FilePredictor):
             raise
         except Exception as error:  # onnxruntime's exceptions share no base
             raise VisiongraftError(
-                f"{self.path} failed on {described(images)}: {on_one_line(error, 300)}"
+                f"{self.path} failed on {described(images)}: {one_line(error)}"
             ) from error
         return dict(zip(self._outputs, values, strict=True))
 

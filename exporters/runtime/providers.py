@@ -20,7 +20,7 @@ from visiongraft.errors import (
     OptionError,
     RuntimeProviderError,
     near_matches,
-    on_one_line,
+    one_line,
 )
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import cache_options
@@ -196,7 +196,7 @@ def _create(
         try:
             return create(), ""
         except Exception as error:  # onnxruntime's exceptions share no base
-            raise ArtifactError(f"{path} cannot be loaded: {on_one_line(error, 300)}") from error
+            raise ArtifactError(f"{path} cannot be loaded: {one_line(error)}") from error
     failure: Exception | None = None
     with captured_output() as output:
         onnxruntime.preload_dlls()  # finds the CUDA libraries of the nvidia-* packages
@@ -245,7 +245,7 @@ def _reason(output: str) -> str:
         return f"{library} is missing; {remedy(library)}"
     failures = re.findall(r"CUDA failure \d+: [^;\n]+", output)
     lines = [line for line in output.splitlines() if line.strip()]
-    return on_one_line((failures or lines or ["onnxruntime gives no reason"])[0], 300)
+    return one_line((failures or lines or ["onnxruntime gives no reason"])[0])
 
 
 def remedy(library: str) -> str:

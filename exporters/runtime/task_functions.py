@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-from visiongraft.errors import PluginError, on_one_line
+from visiongraft.errors import PluginError, type_and_message
 
 PREDICTIONS = "visiongraft.predictions"
 DRAWINGS = "visiongraft.drawings"
@@ -42,6 +42,6 @@ def task_function(group: str, task: str) -> Callable[..., Any] | None:
         kind = group.rpartition(".")[2]
         raise PluginError(
             f"{kind} of task {task!r} ({found[0].value}) cannot be loaded: "
-            f"{type(error).__name__}: {on_one_line(error, 300)}"
+            f"{type_and_message(error)}"
         ) from error
     return function

@@ -17,7 +17,7 @@ from visiongraft.certificate import Comparison
 from visiongraft.comparison import compare_arrays
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, ExportError, VisiongraftError, on_one_line
+from visiongraft.errors import DataError, ExportError, VisiongraftError, one_line
 from visiongraft.exporters.verification.certified_file import CertifiedFile
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.trial_images import (
@@ -121,7 +121,7 @@ def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
         kind = find_task(file.metadata["task"], "the exported file", "--plugin FILE.py")
         return create_task(kind, file.metadata["task_options"]), ""
     except ImportError as error:
-        cause = on_one_line(str(error), 300)
+        cause = one_line(error)
         return None, f"the task's plugin needs a package that is not installed ({cause})"
     except VisiongraftError as error:
         return None, str(error)
@@ -174,7 +174,7 @@ def _content(file: CertifiedFile) -> FileCheck:
     try:
         other = json.loads(beside.read_text()) if beside.is_file() else file.certificate
     except (OSError, ValueError) as error:
-        cause = on_one_line(str(error), 300)
+        cause = one_line(error)
         return FileCheck("content", False, f"{beside.name} cannot be read: {cause}")
     if other != file.certificate:
         return FileCheck("content", False, f"{beside.name} is the certificate of another file")
@@ -264,7 +264,7 @@ def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileChec
     except DataError:
         raise
     except Exception as error:  # a metric may raise anything on results of another form
-        cause = on_one_line(str(error), 300)
+        cause = one_line(error)
         return FileCheck("metric", False, f"the task cannot measure it: {cause}"), None
     if value is None:
         return FileCheck("metric", None, f"{task.headline} is undefined on these images"), None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Features
+from visiongraft.errors import one_line
 from visiongraft.plugins.backbones.refusals import refused
-from visiongraft.saving.weights import one_line
 
 
 @dataclass(frozen=True)

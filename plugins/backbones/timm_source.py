@@ -12,12 +12,11 @@ from typing import Any
 from torch import Tensor
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
-from visiongraft.errors import BackboneError
+from visiongraft.errors import BackboneError, one_line
 from visiongraft.plugins.backbones.probing import probe
 from visiongraft.plugins.backbones.refusals import refused, unavailable
 from visiongraft.plugins.backbones.stages import in_stages, timm_stages
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.saving.weights import one_line
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
 

@@ -12,11 +12,12 @@ from torchvision.models import GoogLeNet, Inception3, MaxVit, VisionTransformer,
 from torchvision.transforms import InterpolationMode
 
 from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.errors import one_line
 from visiongraft.plugins.backbones.refusals import refused, unavailable
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
 from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.saving.weights import fit_weights, one_line
+from visiongraft.saving.weights import fit_weights
 
 Size = tuple[int, int]
 

@@ -80,10 +80,10 @@ def read_splits(
     """
     source = find_source(data, labels)
     names = LabelMap(labels or source.names).names
-    if "train" not in source.parts:
-        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
-    multi_label = _is_multi_label(source.parts.values()) if multi_label is None else multi_label
-    parts = {p: _labeled(part, names, multi_label) for p, part in source.parts.items()}
+    if "train" not in source.splits:
+        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
+    multi_label = _is_multi_label(source.splits.values()) if multi_label is None else multi_label
+    parts = {p: _labeled(part, names, multi_label) for p, part in source.splits.items()}
     check_trainable(parts["train"])
     if "validation" in parts:
         train, validation_set = parts["train"], parts["validation"]
@@ -121,7 +121,7 @@ def read_labeled(data: Any, labels: tuple[str, ...], multi_label: bool) -> Label
         DataError: There are none, or a label is not in the label map.
     """
     source = find_source(data, labels)
-    part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
+    part = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
     return _labeled(part, labels, multi_label)
 
 

@@ -35,13 +35,13 @@ class LabeledDataset:
     """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
+        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
         names: All label names, those without images too, in the order of their ids.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, LabeledSplit]
+    splits: dict[str, LabeledSplit]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -75,22 +75,22 @@ def find_source(data: Any, labels: Sequence[str] = ()) -> LabeledDataset:
         found = read_data(data, "labels")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
-        source = _from_targets(found.parts, found.names or None, labels)
+        source = _from_targets(found.splits, found.names or None, labels)
         return replace(source, warnings=found.warnings)
 
 
 def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> LabeledDataset:
     """Take the training part of one set and the part of the other that was held out."""
     first = find_source(training, labels)
-    if "train" not in first.parts:
+    if "train" not in first.splits:
         raise DataError("the training set of the pair has no training images")
     second = find_source(validation, labels or _class_names(training) or ())
     validation_set = next(
-        second.parts[p] for p in ("validation", "test", "train") if p in second.parts
+        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
     )
     seen = [n for n in second.names if n not in set(first.names)]
     return LabeledDataset(
-        {"train": first.parts["train"], "validation": validation_set},
+        {"train": first.splits["train"], "validation": validation_set},
         _in_order([*first.names, *seen]) if seen else first.names,
         (*first.warnings, *second.warnings),
     )
@@ -112,7 +112,7 @@ def _read_path(path: Path) -> LabeledDataset:
 def _from_files(found: LabeledSplits) -> LabeledDataset:
     parts = {
         part: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
-        for part, files in found.parts.items()
+        for part, files in found.splits.items()
         if len(files)
     }
     return LabeledDataset(parts, found.names, found.warnings)

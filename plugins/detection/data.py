@@ -83,9 +83,9 @@ def read_splits(
     """
     source = find_source(data)
     names = LabelMap(labels or source.names).names
-    if "train" not in source.parts:
-        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
-    parts = {p: _labeled(part, names, source.tally) for p, part in source.parts.items()}
+    if "train" not in source.splits:
+        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
+    parts = {p: _labeled(part, names, source.tally) for p, part in source.splits.items()}
     check_trainable(parts["train"])
     if "validation" in parts:
         train, validation_set = parts["train"], parts["validation"]
@@ -124,12 +124,12 @@ def read_labeled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
             is not in the label map.
     """
     source = find_source(data)
-    if source.absent and source.parts.keys() == {"train"}:
+    if source.absent and source.splits.keys() == {"train"}:
         raise DataError(
             f"the data have only training images; the {' and '.join(source.absent)} images "
             "that they name are not there"
         )
-    part = next(source.parts[p] for p in ("test", "validation", "train") if p in source.parts)
+    part = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
     return _labeled(part, labels, source.tally)
 
 

@@ -34,8 +34,8 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
         DataError: Training and validation share identities, or have too few of them.
     """
     source = find_source(data, align)
-    if "train" not in source.parts:
-        raise DataError(f"the data have no training images, only {' and '.join(source.parts)}")
+    if "train" not in source.splits:
+        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
     if "validation" in samples:
         train, validation_set = samples["train"], samples["validation"]
@@ -124,7 +124,7 @@ def _samples(source: IdentityDataset) -> dict[str, FaceSamples]:
         pairs.setdefault(first, []).append((number, fold))
         pairs.setdefault(second, []).append((number, fold))
     found, start = {}, 0
-    for name, part in source.parts.items():
+    for name, part in source.splits.items():
         found[name] = FaceSamples(part.samples, _faces(part, pairs, start), aligned=source.aligned)
         start += len(part.names)
     return found

@@ -109,16 +109,16 @@ def read_splits(
         DataError: There is nothing to train on or to hold out, or a class is not in the label map.
     """
     first, second = _both(data)
-    if "train" not in first.parts:
-        raise DataError(f"the data have no training images, only {' and '.join(first.parts)}")
+    if "train" not in first.splits:
+        raise DataError(f"the data have no training images, only {' and '.join(first.splits)}")
     kind = kind or kind_of(first, labels)
     names = names_of(first, kind, labels)
     left_out = [name for name in names if is_ignored(name, names, labels, ignore)]
     labels = labels or LabelMap(tuple(n for n in names if n not in left_out)).names
     check_labels(labels, kind)
-    parts = {p: _masked(first, p, labels, kind, ignore) for p in first.parts}
+    parts = {p: _masked(first, p, labels, kind, ignore) for p in first.splits}
     if second is not None:
-        part = next(p for p in ("validation", "test", "train") if p in second.parts)
+        part = next(p for p in ("validation", "test", "train") if p in second.splits)
         parts["validation"] = _masked(second, part, labels, kind, ignore)
     train = parts["train"]
     if "validation" in parts:
@@ -162,7 +162,7 @@ def read_labeled(
     """
     first, second = _both(data)
     source = second or first
-    part = next(p for p in ("test", "validation", "train") if p in source.parts)
+    part = next(p for p in ("test", "validation", "train") if p in source.splits)
     return _masked(source, part, labels, kind, ignore)
 
 
@@ -212,11 +212,11 @@ def _masked(
         for name in names:
             if not is_ignored(name, names, labels, ignore):
                 LabelMap(labels).id_of(name)
-        base, ids = _ordered(source.parts[part], names, labels), presence_ids(ignore)
+        base, ids = _ordered(source.splits[part], names, labels), presence_ids(ignore)
     elif kind == "binary" and not source.colors:
-        base, ids = source.parts[part], with_ignored(binary_ids(source), ignore)
+        base, ids = source.splits[part], with_ignored(binary_ids(source), ignore)
     else:
-        base, ids = source.parts[part], ids_of(names, labels, ignore)
+        base, ids = source.splits[part], ids_of(names, labels, ignore)
     return MaskedSamples(base, MaskReader(len(labels), ids, source.colors, several), labels, kind)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft import errors
-from visiongraft.errors import VisiongraftError, name_some, near_matches
+from visiongraft.errors import VisiongraftError, name_some, near_matches, one_line
 
 KINDS = [
     kind
@@ -61,3 +61,10 @@ def test_the_hint_never_breaks_and_only_names_what_exists(name: str, known: list
 @pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (4, "a, b, c and 1 more")])
 def test_the_first_few_names_are_shown(count, text):
     assert name_some("abcde"[:count]) == text
+
+
+def test_a_librarys_message_becomes_one_short_line() -> None:
+    assert one_line(RuntimeError("a\n\n b")) == "a b"
+    assert one_line(EOFError()) == "EOFError"
+    assert len(one_line(ValueError("x" * 999), 50)) == 50
+    assert len(one_line("x" * 999, None)) == 999

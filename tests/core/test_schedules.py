@@ -107,7 +107,7 @@ def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
         ("full(batch_norm='off')", "batch_norm='off'"),
         ("lp_ft(learning_rate=-1)", "learning_rate=-1"),
         ("lp_ft(layer_decay=2)", "layer_decay=2"),
-        ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): it takes a whole number from 0"),
+        ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): it takes an integer from 0"),
         ("lp_ft(probe_epochs=1.5)", "probe_epochs=1.5"),
         ("lp_ft(probe_epochs='a')", "probe_epochs='a'"),
         ("gradual(learning_rate=None)", "learning_rate=None"),

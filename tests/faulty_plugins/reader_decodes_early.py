@@ -10,8 +10,8 @@ class Faulty(Lines):
 
     def parts(self, path):
         found = super().parts(path)
-        for i in range(len(found.parts["train"])):
-            found.parts["train"].load(i)
+        for i in range(len(found.splits["train"])):
+            found.splits["train"].load(i)
         return found
 
 

@@ -16,7 +16,7 @@ class Faulty(Lines):
 
     def parts(self, path):
         found = super().parts(path)
-        samples = Open(found.parts["train"].paths, found.parts["train"].targets)
+        samples = Open(found.splits["train"].paths, found.splits["train"].targets)
         object.__setattr__(samples, "file", open(path))  # noqa: SIM115
         return DataSplits({"train": samples}, found.names)
 

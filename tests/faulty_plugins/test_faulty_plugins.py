@@ -35,6 +35,7 @@ from visiongraft.testing import (
 from visiongraft.testing.plugins import check_plugin
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.processes import PROCESS_CHECKS
 
 HERE = Path(__file__).parent
 PLUGINS = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("test_"))
@@ -242,11 +243,20 @@ def only_item(manager: PluginManager, plugin: str, kind: str) -> Any:
 
 @pytest.mark.parametrize("case", TASKS)
 def test_a_faulty_task_is_failed_for_its_fault_alone(installed: PluginManager, case: Case) -> None:
-    wanted = CHEAP | set(case.checks)
-    if case.plugin == "no_example_data":
-        wanted = set(case.checks)  # nothing else can be tried
     trial = TaskTrial(only_item(installed, case.plugin, "task"))
-    checks = [check for check in TASK_CHECKS if check.name in wanted]
+    checks = [check for check in TASK_CHECKS if check.name in case.checks]
+    assert_found(case, list(run_all(case.plugin, trial, checks)))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("case", TASKS)
+def test_a_faulty_task_passes_the_cheap_checks_before_the_one_that_fails_it(
+    installed: PluginManager, case: Case
+) -> None:
+    if case.plugin == "no_example_data":
+        pytest.skip("nothing else can be tried without data")
+    trial = TaskTrial(only_item(installed, case.plugin, "task"))
+    checks = [check for check in TASK_CHECKS if check.name in CHEAP | set(case.checks)]
     assert_found(case, list(run_all(case.plugin, trial, checks)))
 
 
@@ -304,8 +314,12 @@ def sound(installed: PluginManager) -> TaskTrial:
     return TaskTrial(installed.get("task", "color"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
+def case(check: Check[Any]) -> Any:
+    mark = pytest.mark.exhaustive if check in PROCESS_CHECKS else pytest.mark.slow
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.mark.parametrize("check", [case(check) for check in TASK_CHECKS])
 def test_the_sound_task_passes_everything_among_the_faulty_ones(
     sound: TaskTrial, check: Check[Any]
 ) -> None:

@@ -27,7 +27,7 @@ class BoxDataset:
     """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
+        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
         names: All label names, those without boxes too, in the order of their ids.
         warnings: One line on each thing that was passed over.
@@ -35,7 +35,7 @@ class BoxDataset:
         absent: Parts that the data name, and that are not there.
     """
 
-    parts: dict[str, BoxSplit]
+    splits: dict[str, BoxSplit]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     tally: AnnotationTally = field(default_factory=AnnotationTally)

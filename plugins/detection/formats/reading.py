@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.data.images import DatasetSamples, image_array
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, one_line
 from visiongraft.plugins.detection.formats.dataset import (
     PASSED_OVER,
     BoxDataset,
@@ -52,24 +52,24 @@ def find_source(data: Any) -> BoxDataset:
         if found is None:
             raise
         by_id = dict(enumerate(found.names)) or None
-        source = _from_samples({p: s for p, s in found.parts.items() if len(s)}, by_id)
+        source = _from_samples({p: s for p, s in found.splits.items() if len(s)}, by_id)
         return replace(source, warnings=found.warnings)
 
 
 def _read_pair(training: Any, validation: Any) -> BoxDataset:
     """Take the training part of one set and the part of the other that was held out."""
     first, second = find_source(training), find_source(validation)
-    if "train" not in first.parts:
+    if "train" not in first.splits:
         raise DataError("the training set of the pair has no training images")
     validation_set = next(
-        second.parts[p] for p in ("validation", "test", "train") if p in second.parts
+        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
     )
     tally = first.tally
     for what, places in second.tally.places.items():
         tally.counts[what] += second.tally.counts[what]
         tally.places[what] += places
     return BoxDataset(
-        {"train": first.parts["train"], "validation": validation_set},
+        {"train": first.splits["train"], "validation": validation_set},
         in_order(first.names, second.names),
         (*first.warnings, *second.warnings),
         tally,
@@ -130,7 +130,7 @@ def _item(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
     except Exception as error:  # a stranger's dataset may raise anything
-        cause = on_one_line(str(error))
+        cause = one_line(error)
         raise DataError(
             f"item {index}: the dataset raised {type(error).__name__}: {cause}"
         ) from error

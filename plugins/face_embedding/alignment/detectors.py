@@ -21,7 +21,7 @@ from PIL import Image as PillowImage
 from visiongraft.data.decode import decode_file, printable
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Image
-from visiongraft.errors import DataError, PluginError, near_matches, on_one_line
+from visiongraft.errors import DataError, PluginError, near_matches, type_and_message
 from visiongraft.plugins.face_embedding.alignment.landmarks import SIDE, align
 
 GROUP = "visiongraft.face_detectors"
@@ -66,7 +66,7 @@ def find_detector(what: str | Detector) -> Detector:
     try:
         make = points[name].load()
     except Exception as error:  # a stranger's module may raise anything
-        cause = f"{type(error).__name__}: {on_one_line(str(error))}"
+        cause = type_and_message(error)
         raise PluginError(f"detector {name!r} cannot be loaded: {cause}") from error
     detector: Detector = make(text)
     return detector

@@ -43,14 +43,14 @@ class IdentityDataset:
     """A dataset as it was found.
 
     Attributes:
-        parts: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
+        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
             that is not divided is all ``"train"``.
         pairs: The listed pairs, if there are any, as (name of an image, of another, fold).
         aligned: Whether the images are brought to one place by landmarks.
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, IdentitySplit]
+    splits: dict[str, IdentitySplit]
     pairs: tuple[tuple[str, str, int], ...] = ()
     aligned: bool = False
     warnings: tuple[str, ...] = field(default=())
@@ -89,11 +89,13 @@ def find_source(data: Any, align: bool = True) -> IdentityDataset:
 
 def _joined(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Take the training part of one set and the part of the other that was held out."""
-    if "train" not in first.parts:
+    if "train" not in first.splits:
         raise DataError("the training set of the pair has no training images")
-    validation = next(second.parts[p] for p in ("validation", "test", "train") if p in second.parts)
+    validation = next(
+        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
+    )
     return IdentityDataset(
-        {"train": first.parts["train"], "validation": validation},
+        {"train": first.splits["train"], "validation": validation},
         second.pairs,
         first.aligned,
         (*first.warnings, *second.warnings),
@@ -125,7 +127,7 @@ def _part(paths: Sequence[Path], names: Sequence[str]) -> IdentitySplit:
 
 def _from_files(found: LabeledSplits) -> IdentityDataset:
     parts = {}
-    for name, files in found.parts.items():
+    for name, files in found.splits.items():
         if not len(files):
             continue
         several = next((i for i, labels in enumerate(files.labels) if len(labels) != 1), None)
@@ -206,7 +208,7 @@ def _aligned(source: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> Id
     if not landmarks:
         return source
     parts = {}
-    for name, part in source.parts.items():
+    for name, part in source.splits.items():
         assert isinstance(part.samples, FileSamples)
         without = [path for path in part.samples.paths if path not in landmarks]
         if without:
@@ -232,8 +234,8 @@ def _from_parts(parts: Mapping[str, Samples], names: Sequence[str] = ()) -> Iden
 
 
 def _from_reader(found: DataSplits) -> IdentityDataset:
-    source = _from_parts(found.parts, found.names)
-    return IdentityDataset(source.parts, warnings=found.warnings)
+    source = _from_parts(found.splits, found.names)
+    return IdentityDataset(source.splits, warnings=found.warnings)
 
 
 def _identity(samples: Samples, index: int, names: Sequence[str]) -> str:

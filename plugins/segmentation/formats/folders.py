@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
-    PARTS,
+    SPLIT_WORDS,
     files_below,
     files_in,
     folders_named,
@@ -169,7 +169,7 @@ def _words(name: str) -> tuple[str | None, str]:
     """Cut the part out of a folder's name, at its beginning or end; gives it and the rest."""
     small = name.lower()
     known = {"", *IMAGES, *MASKS}
-    for part, words in PARTS.items():
+    for part, words in SPLIT_WORDS.items():
         for word in words:
             for rest in (small.removeprefix(word), small.removesuffix(word)):
                 if rest != small and rest.strip("_- .") in known:
@@ -186,7 +186,7 @@ def _name_others(
     if chosen[0].part is not None:
         parts = {piece.part for piece in chosen}
         left += [f.name for p, f in _part_folders(root) if p not in parts and _holds_images(f)]
-        lists = [f"{word}.txt" for words in PARTS.values() for word in words]
+        lists = [f"{word}.txt" for words in SPLIT_WORDS.values() for word in words]
         left += [name for name in lists if (root / name).is_file()]
     if left:
         warnings.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import PARTS, list_images, only_folder, subfolders
+from visiongraft.data.listing import SPLIT_WORDS, list_images, only_folder, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.formats.class_files import read_classes, read_lines
 from visiongraft.plugins.segmentation.formats.folders import ENDINGS, Piece, find_pieces, split_flat
@@ -31,7 +31,7 @@ class MaskedFiles:
     """Images and masks as they lie in a folder.
 
     Attributes:
-        parts: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; where
+        splits: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; where
             ``several``, an image has one mask per class. A mask may not exist.
         names: Class names in the order of the values in the masks; empty if nothing says them.
         colors: One color per class where masks are in color.
@@ -39,7 +39,7 @@ class MaskedFiles:
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, list[Pair]]
+    splits: dict[str, list[Pair]]
     names: tuple[str, ...]
     colors: tuple[Color, ...] = ()
     several: bool = False
@@ -197,7 +197,7 @@ def _mask(finder: _Finder, key: str, used: set[str], ending: str) -> Path:
 def _parts(images: _Finder, lists: Path, warnings: list[str]) -> dict[str, list[str]]:
     """Divide the images by lists such as ``train.txt``, else by folders such as ``train``."""
     listed: dict[str, list[str]] = {}
-    for part, words in PARTS.items():
+    for part, words in SPLIT_WORDS.items():
         files = [lists / f"{word}.txt" for word in words if (lists / f"{word}.txt").is_file()]
         if files:
             listed[part] = _listed(files[0], images, warnings)
@@ -209,7 +209,7 @@ def _parts(images: _Finder, lists: Path, warnings: list[str]) -> dict[str, list[
         return listed
     for key in images.files:
         top = key.split("/")[0].lower() if "/" in key else ""
-        part = next((p for p, words in PARTS.items() if top in words), "train")
+        part = next((p for p, words in SPLIT_WORDS.items() if top in words), "train")
         listed.setdefault(part, []).append(key)
     return listed
 
@@ -243,7 +243,7 @@ def _class_folders(piece: Piece) -> list[Path]:
     """Find one folder of masks per class: those that neither mirror the images nor are parts."""
     if piece.flat:
         return []
-    words = {word for names in PARTS.values() for word in names}
+    words = {word for names in SPLIT_WORDS.values() for word in names}
     mirrored = {path.name for path in subfolders(piece.images)}
     found = [
         path

@@ -10,7 +10,7 @@ from typing import Any, overload
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, on_one_line
+from visiongraft.errors import DataError, type_and_message
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
 from visiongraft.plugins.segmentation.formats.masks import Color
 
@@ -20,7 +20,7 @@ class MaskDataset:
     """A dataset as it was found.
 
     Attributes:
-        parts: Images by ``"train"``, ``"validation"`` and ``"test"``, those that the data have;
+        splits: Images by ``"train"``, ``"validation"`` and ``"test"``, those that the data have;
             their targets are masks that ``MaskReader`` reads.
         names: Class names in the order of the values in the masks; empty if the data name none.
         colors: One color per class where masks are in color.
@@ -29,7 +29,7 @@ class MaskDataset:
         warnings: One line on each thing that was passed over.
     """
 
-    parts: dict[str, Samples]
+    splits: dict[str, Samples]
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
     several: bool = False
@@ -57,7 +57,7 @@ def find_source(data: Any) -> MaskDataset:
         found = read_data(data, "masks")  # asked last: installing a reader changes no dataset
         if found is None:
             raise
-        parts = {part: samples for part, samples in found.parts.items() if len(samples)}
+        parts = {part: samples for part, samples in found.splits.items() if len(samples)}
         several = _is_several(next(iter(parts.values())).target(0))
         return MaskDataset(parts, found.names, several=several, files=True, warnings=found.warnings)
 
@@ -65,7 +65,7 @@ def find_source(data: Any) -> MaskDataset:
 def _read_path(path: Path) -> MaskDataset:
     found = read_folder(path)
     parts: dict[str, Samples] = {}
-    for part, pairs in found.parts.items():
+    for part, pairs in found.splits.items():
         if pairs:
             images, masks = zip(*pairs, strict=True)
             parts[part] = FileSamples(images, masks)
@@ -105,7 +105,7 @@ class _Masks(Sequence[Any]):
         try:
             item = self.dataset[index]
         except Exception as error:  # a stranger's dataset may raise anything
-            cause = f"{type(error).__name__}: {on_one_line(str(error))}"
+            cause = type_and_message(error)
             raise DataError(f"item {index}: the dataset raised {cause}") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             kind = type(item).__name__

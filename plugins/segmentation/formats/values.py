@@ -65,7 +65,7 @@ def names_of(source: MaskDataset, kind: str, labels: tuple[str, ...]) -> tuple[s
     if kind == "binary":
         return BINARY
     if kind == "multi_label":
-        first = next(iter(source.parts.values())).target(0)
+        first = next(iter(source.splits.values())).target(0)
         return tuple(str(i) for i in range(len(first)))
     top = max(_values(source) - {IGNORED_VALUE}, default=0)
     return tuple(str(i) for i in range(max(top + 1, *(int(name) + 1 for name in labels), 0)))
@@ -86,7 +86,7 @@ def _some_values(source: MaskDataset, limit: int | None = None) -> Iterator[Mask
         DataError: None can be read.
     """
     readable, problem = False, None
-    for samples in source.parts.values():
+    for samples in source.splits.values():
         count = len(samples)
         step = 1 if limit is None else max(1, count // limit)
         for index in range(0, count, step):

@@ -57,7 +57,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
 
         def read_labeled(self, data: Any) -> Samples:
             found = read_folder(Path(data))
-            files = found.parts["train"]
+            files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.labels]
             return FileSamples(files.paths, targets)
 

@@ -37,7 +37,7 @@ def found(root: Path) -> dict[str, list[tuple[str, str]]]:
             (str(path.relative_to(root)), label)
             for path, (label,) in zip(files.paths, files.labels, strict=True)
         ]
-        for part, files in read_folder(root).parts.items()
+        for part, files in read_folder(root).splits.items()
     }
 
 
@@ -81,13 +81,13 @@ def test_a_part_may_be_all_there_is(touch):
 
 def test_a_single_part_beside_folders_without_images_is_still_a_part(touch):
     read = read_folder(touch("train/a/1.jpg", "notes/b.txt"))
-    assert list(read.parts) == ["train"] and read.names == ("a",)
+    assert list(read.splits) == ["train"] and read.names == ("a",)
     assert "passed over: notes" in read.warnings[0]
 
 
 def test_a_part_without_label_folders_is_passed_over(touch):
     read = read_folder(touch("train/a/1.jpg", "val/2.jpg", "test/a/3.jpg"))
-    assert list(read.parts) == ["train", "test"]
+    assert list(read.splits) == ["train", "test"]
     assert "passed over: val" in read.warnings[0]
 
 
@@ -116,7 +116,7 @@ def test_each_known_suffix_is_read_in_any_case(touch, suffix):
 
 def test_hidden_files_and_folders_are_passed_over(touch):
     root = touch("a/1.jpg", "a/._1.jpg", ".cache/2.jpg", "b/1.jpg", "b/.thumbs/3.jpg")
-    assert len(read_folder(root).parts["train"]) == 2
+    assert len(read_folder(root).splits["train"]) == 2
     assert read_folder(root).warnings == ()
 
 
@@ -259,4 +259,4 @@ def test_what_systems_leave_behind_is_no_label(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     read = read_folder(tmp_path)
-    assert read.names == ("cat", "dog") and len(read.parts["train"]) == 2 and read.warnings == ()
+    assert read.names == ("cat", "dog") and len(read.splits["train"]) == 2 and read.warnings == ()

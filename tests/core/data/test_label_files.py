@@ -34,7 +34,7 @@ def seen(root: Path, read: LabeledSplits | None) -> dict[str, dict[str, str]]:
             path.relative_to(root).as_posix(): label
             for path, (label,) in zip(files.paths, files.labels, strict=True)
         }
-        for part, files in read.parts.items()
+        for part, files in read.splits.items()
     }
 
 

@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Write:
 def found(path: Path) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     return {
         part: [(p.name, labels) for p, labels in zip(files.paths, files.labels, strict=True)]
-        for part, files in read_manifest(path).parts.items()
+        for part, files in read_manifest(path).splits.items()
     }
 
 
@@ -101,7 +101,7 @@ def test_the_columns_own_names_come_first(write):
 
 def test_a_column_of_parts_by_another_name_is_told(write):
     read = read_manifest(write("path,label,subset", "0.jpg,a,val"))
-    assert list(read.parts) == ["train"]
+    assert list(read.splits) == ["train"]
     assert read.warnings[0].endswith(
         "column 'subset' is not read; call it 'split' if it holds parts"
     )
@@ -113,9 +113,9 @@ def test_images_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
     (tmp_path / folder / "x.jpg").touch()
     path = write("filename,label", "x.jpg,a", "gone.jpg,b", name="table.csv")
     read = read_manifest(path)
-    assert read.parts["train"].paths[0] == tmp_path / folder / "x.jpg"
+    assert read.splits["train"].paths[0] == tmp_path / folder / "x.jpg"
     (tmp_path / "gone.jpg").touch()  # where any of them lie beside the table, the others do too
-    assert read_manifest(path).parts["train"].paths[0] == tmp_path / "x.jpg"
+    assert read_manifest(path).splits["train"].paths[0] == tmp_path / "x.jpg"
 
 
 def test_quoted_names_may_hold_the_separator_quotes_and_spaces(write, tmp_path):
@@ -125,7 +125,7 @@ def test_quoted_names_may_hold_the_separator_quotes_and_spaces(write, tmp_path):
         (tmp_path / name).touch()
     rows = ['"' + name.replace('"', '""') + '","big, red"' for name in names]
     read = read_manifest(write("path,label", *rows))
-    assert read.parts["train"].paths == tuple(tmp_path / name for name in names)
+    assert read.splits["train"].paths == tuple(tmp_path / name for name in names)
     assert read.names == ("big, red",) and read.warnings == ()
 
 
@@ -139,7 +139,7 @@ def test_quoted_names_may_hold_the_separator_quotes_and_spaces(write, tmp_path):
 )
 def test_parts_are_called_as_folders_are(write, part, words):
     path = write("path,label,split", *(f"{i}.jpg,a,{word}" for i, word in enumerate(words)))
-    assert {p: len(files) for p, files in read_manifest(path).parts.items()} == {part: len(words)}
+    assert {p: len(files) for p, files in read_manifest(path).splits.items()} == {part: len(words)}
 
 
 def test_an_image_in_two_parts_is_left_to_the_check_of_duplicates(write):
@@ -166,13 +166,13 @@ def test_a_column_label_holds_one_name_whatever_is_in_it(write):
 def test_absolute_paths_stay_and_relative_ones_start_at_the_table(write, tmp_path, monkeypatch):
     path = write("path,label", f"{tmp_path}/0.jpg,a", "1.jpg,a")
     monkeypatch.chdir("/")
-    assert read_manifest(path).parts["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
+    assert read_manifest(path).splits["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
 
 
 def test_relative_paths_may_leave_the_tables_folder(write, tmp_path):
     (tmp_path / "tables").mkdir()
     path = write("path,label", "../0.jpg,a", "../x/../1.jpg,a", name="tables/t.csv")
-    assert read_manifest(path).parts["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
+    assert read_manifest(path).splits["train"].paths == (tmp_path / "0.jpg", tmp_path / "1.jpg")
 
 
 def test_parquet_holds_the_same_with_labels_as_lists(write, tmp_path):
@@ -239,13 +239,13 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 def test_images_that_do_not_exist_are_named_and_stay_in(write, tmp_path):
     read = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b"))
-    assert len(read.parts["train"]) == 2
+    assert len(read.splits["train"]) == 2
     (warning,) = read.warnings
     assert "1 images that do not exist" in warning and str(tmp_path / "gone.jpg") in warning
 
 
 def test_images_that_do_not_exist_count_as_unreadable(write):
-    files = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b")).parts["train"]
+    files = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b")).splits["train"]
     words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*gone.jpg: .*No such file"
     with pytest.raises(DataError, match=words):
         drop_unreadable(FileSamples(files.paths, files.labels))
@@ -253,7 +253,7 @@ def test_images_that_do_not_exist_count_as_unreadable(write):
 
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
     read = read_manifest(write("path,label", "0.jpg,a", "./0.jpg,a"))
-    assert len(read.parts["train"]) == 1
+    assert len(read.splits["train"]) == 1
     assert "lists 1 images twice: ./0.jpg" in read.warnings[0]
 
 
@@ -329,5 +329,5 @@ def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names)
         writer = csv.writer(file)
         writer.writerow(["path", "label"])
         writer.writerows([f"{i}.jpg", name] for i, name in enumerate(names))
-    labels = read_manifest(folder / "t.csv").parts["train"].labels
+    labels = read_manifest(folder / "t.csv").splits["train"].labels
     assert labels == tuple((name,) for name in names)

@@ -77,7 +77,7 @@ def lines(tmp_path: Path) -> Iterator[Path]:
 
 def targets_of(found: DataSplits | None) -> list[Any]:
     assert found is not None
-    samples = found.parts["train"]
+    samples = found.splits["train"]
     return [samples.target(i) for i in range(len(samples))]
 
 
@@ -145,7 +145,7 @@ def test_a_reader_that_cannot_look_stops_no_other(
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (None, "reader 'gives' gave NoneType, not DataParts"),
+        (None, "reader 'gives' gave NoneType, not DataSplits"),
         (DataSplits({"training": FileSamples([], [])}), "as part 'training'; it takes Samples as"),
         (DataSplits({"train": [1]}), "gave list as part 'train'"),  # type: ignore[dict-item]
         (DataSplits({}), "reader 'gives' found no samples"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, BackboneInfo, Features
 from visiongraft.errors import WeightsError
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.saving.weights import compare, file_sha256, load_weights, one_line, read_weights
+from visiongraft.saving.weights import compare, file_sha256, load_weights, read_weights
 
 
 class Tiny(Backbone):
@@ -308,12 +308,6 @@ def test_a_file_is_hashed_as_hashlib_does(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"weights" * 1000)
     assert file_sha256(path) == hashlib.sha256(b"weights" * 1000).hexdigest()
-
-
-def test_a_librarys_message_becomes_one_short_line() -> None:
-    assert one_line(RuntimeError("a\n\n b")) == "a b"
-    assert one_line(EOFError()) == "EOFError"
-    assert len(one_line(ValueError("x" * 999), 50)) == 50
 
 
 def test_nothing_of_a_buffer_of_pickles_is_mistaken_for_weights(tmp_path: Path) -> None:

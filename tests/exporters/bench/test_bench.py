@@ -90,8 +90,8 @@ def test_files_of_one_name_are_told_apart(exported: Any, tmp_path: Path) -> None
 def test_what_cannot_run_here_is_an_error(exported: Any) -> None:
     from visiongraft.exporters.doctor.chain import examine
 
-    _, (verdict,) = examine(["cuda"])
-    if verdict.works:
+    _, (diagnosis,) = examine(["cuda"])
+    if diagnosis.works:
         assert measure([exported.path], providers=("cuda",), seconds=0.0).measured
         return
     with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was asked for"):

@@ -80,7 +80,7 @@ def test_plain_torch_loads_the_file(program_file: Any) -> None:
 def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
     metadata = Pt2Predictor(program_file.path).metadata
     task = program_file.model.task
-    assert metadata["task_metadata"] == {"labels": ["dark", "middle", "/m/01bright"]}
+    assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
     assert create_task(type(task), metadata["task_options"]) == task
     assert metadata["training"] == {"data": "flowers", "epochs": 3, "schedule": "lp_ft"}
     assert metadata["outputs"][1] == {"name": "classes", "dtype": "int64", "shape": ["batch"]}
@@ -278,7 +278,7 @@ def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_pa
 def test_the_suffix_opens_the_file(program_file: Any, images: list[Any]) -> None:
     opened = open_exported(program_file.path)
     assert isinstance(opened, Pt2Predictor)
-    assert (opened.task, opened.labels[0], opened.precision) == ("shades", "dark", "fp32")
+    assert (opened.task, opened.class_names[0], opened.precision) == ("shades", "dark", "fp32")
     found = opened.predict([images[0], images[1]])
     expected = program_file.model.inference_graph()(torch.tensor(images[0][None]))
     np.testing.assert_allclose(

@@ -26,8 +26,17 @@ TASKS: dict[str, Any] = {
 }
 
 
+ORDINARY = ("classification", "segmentation", "ssdlite")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, id=name, marks=() if name in ORDINARY else pytest.mark.exhaustive)
+        for name, task in TASKS.items()
+    ],
+)
 def test_a_trained_model_of_every_task_is_exported(task: Any, tmp_path: Path) -> None:
     trial = TaskTrial(task)  # its data are there as long as it is
     model = trial.trained().model

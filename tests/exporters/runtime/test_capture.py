@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from visiongraft.exporters.runtime.capture import captured_output, one_line
+from visiongraft.errors import one_line
+from visiongraft.exporters.runtime.capture import captured_output
 
 
 def test_output_of_python_native_code_and_children_is_captured(

@@ -159,9 +159,9 @@ def test_run_gives_the_arrays_of_one_batch(predictor: Predictor, images: list[An
     }
 
 
-def test_the_file_tells_task_labels_and_providers(predictor: Predictor) -> None:
+def test_the_file_describes_task_class_names_and_providers(predictor: Predictor) -> None:
     assert predictor.task == "shades"
-    assert predictor.labels == ("dark", "middle", "/m/01bright")
+    assert predictor.class_names == ("dark", "middle", "/m/01bright")
     assert predictor.providers == ("CPUExecutionProvider",)
 
 
@@ -332,7 +332,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 TYPED = """
 def typed(arrays, metadata):
-    return [metadata["labels"][i] for i in arrays["classes"]]
+    return [metadata["class_names"][i] for i in arrays["classes"]]
 """
 
 
@@ -341,7 +341,7 @@ def test_an_installed_plugin_makes_typed_predictions(
 ) -> None:
     install(TYPED)
     predictor = Predictor(exported.path)
-    wanted = [predictor.labels[i] for i in expected(exported, images)]
+    wanted = [predictor.class_names[i] for i in expected(exported, images)]
     assert predictor.predict(images) == wanted
 
 

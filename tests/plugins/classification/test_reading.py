@@ -40,7 +40,7 @@ class Images:
 
 
 def labels_of(data: Any, labels: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    return list(find_source(data, labels).parts["train"].labels)
+    return list(find_source(data, labels).splits["train"].labels)
 
 
 # ---- files ----
@@ -48,15 +48,15 @@ def labels_of(data: Any, labels: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 def test_a_folder_of_label_folders_is_one_training_part(write_folder: Any) -> None:
     source = find_source(write_folder({"dog": 2, "cat": 1}))
-    assert list(source.parts) == ["train"]
-    assert source.parts["train"].labels == (("cat",), ("dog",), ("dog",))
+    assert list(source.splits) == ["train"]
+    assert source.splits["train"].labels == (("cat",), ("dog",), ("dog",))
     assert source.names == ("cat", "dog")
 
 
 def test_parts_of_a_folder_are_kept_apart(write_folder: Any) -> None:
     root = write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, "test/dog": 2})
     source = find_source(str(root))
-    assert {part: len(found.labels) for part, found in source.parts.items()} == {
+    assert {part: len(found.labels) for part, found in source.splits.items()} == {
         "train": 2,
         "validation": 1,
         "test": 2,
@@ -65,7 +65,7 @@ def test_parts_of_a_folder_are_kept_apart(write_folder: Any) -> None:
 
 def test_a_part_without_images_is_no_part(write_folder: Any) -> None:
     source = find_source(write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 0}))
-    assert list(source.parts) == ["train"]
+    assert list(source.splits) == ["train"]
 
 
 # ---- pairs ----
@@ -74,20 +74,20 @@ def test_a_part_without_images_is_no_part(write_folder: Any) -> None:
 def test_a_pair_gives_training_and_validation(write_folder: Any, tmp_path: Path) -> None:
     root = write_folder({"a/cat": 2, "a/dog": 1, "b/cat": 1, "b/eel": 1})
     source = find_source((root / "a", root / "b"))
-    assert len(source.parts["train"].labels) == 3
-    assert len(source.parts["validation"].labels) == 2
+    assert len(source.splits["train"].labels) == 3
+    assert len(source.splits["validation"].labels) == 2
     assert source.names == ("cat", "dog", "eel")
 
 
 def test_the_second_of_a_pair_prefers_its_own_validation_part(write_folder: Any) -> None:
     root = write_folder({"a/cat": 1, "a/dog": 1, "b/train/cat": 3, "b/val/dog": 1})
     source = find_source((root / "a", root / "b"))
-    assert list(source.parts["validation"].labels) == [("dog",)]
+    assert list(source.splits["validation"].labels) == [("dog",)]
 
 
 def test_class_ids_in_the_second_of_a_pair_take_the_names_of_the_first() -> None:
     source = find_source((Images([0, 1], ["cat", "dog"]), Images([1])))
-    assert list(source.parts["validation"].labels) == [("dog",)]
+    assert list(source.splits["validation"].labels) == [("dog",)]
 
 
 def test_class_ids_that_only_the_second_of_a_pair_has_are_sorted_in() -> None:
@@ -140,7 +140,7 @@ def test_class_ids_without_names_are_sorted_by_value() -> None:
 def test_names_as_targets_are_sorted() -> None:
     source = find_source(Images(["dog", "cat"]))
     assert source.names == ("cat", "dog")
-    assert list(source.parts["train"].labels) == [("dog",), ("cat",)]
+    assert list(source.splits["train"].labels) == [("dog",), ("cat",)]
 
 
 def test_class_ids_mean_the_fixed_labels() -> None:
@@ -275,11 +275,11 @@ def zipped(write_folder: Any, tmp_path: Path) -> Iterator[Path]:
 def test_a_plugins_reader_gives_images_with_label_names(zipped: Path) -> None:
     source = find_source(zipped)
     assert source.names == ("cat", "dog")
-    assert {part: len(found.labels) for part, found in source.parts.items()} == {
+    assert {part: len(found.labels) for part, found in source.splits.items()} == {
         "train": 12,
         "validation": 4,
     }
-    assert source.parts["validation"].labels == [("cat",), ("cat",), ("dog",), ("dog",)]
+    assert source.splits["validation"].labels == [("cat",), ("cat",), ("dog",), ("dog",)]
     assert source.warnings == ("one line",)
 
 

@@ -24,11 +24,15 @@ from visiongraft.testing.tasks.data import DATA_CHECKS
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 # What these cost beyond the quick checks is mostly the same for every head.
-TRAINING = {"a_few_images_are_learned", "the_exported_file_agrees", "replay_changes_nothing"}
+TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
+ORDINARY = {("a_few_images_are_overfit", "fcos"), ("the_exported_file_agrees", "faster_rcnn")}
+TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
 
 
 def slow(check: Check[Any]) -> Any:
-    mark = () if check.name in QUICK else pytest.mark.slow
+    mark: Any = () if check.name in QUICK else pytest.mark.slow
+    if check.name in TOGETHER:  # they concern the engine, which classification tries them on
+        mark = pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 
 
@@ -56,13 +60,16 @@ def test_every_head_passes_what_trains_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", OTHERS)
 @pytest.mark.parametrize(
-    "check", [c for c in TASK_CHECKS if c.name in TRAINING], ids=lambda check: check.name
+    ("head", "name"),
+    [
+        pytest.param(h, n, marks=() if (n, h) in ORDINARY else pytest.mark.exhaustive)
+        for h in OTHERS
+        for n in TRAINING
+    ],
 )
-def test_every_head_learns_and_exports(
-    trials: dict[str, TaskTrial], head: str, check: Check[Any]
-) -> None:
+def test_every_head_learns_and_exports(trials: dict[str, TaskTrial], head: str, name: str) -> None:
+    (check,) = [check for check in TASK_CHECKS if check.name == name]
     check(trials[head])
 
 

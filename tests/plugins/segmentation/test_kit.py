@@ -20,9 +20,15 @@ KINDS: dict[str, dict[str, Any]] = {
 WIDTHS = {"fpn": 128, "fcn": 0, "deeplabv3": 0}
 
 
-def slow(check: Check[Any]) -> Any:
-    mark = () if check in QUICK else pytest.mark.slow
-    return pytest.param(check, id=check.name, marks=mark)
+TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
+
+
+def case(kind: str, check: Check[Any]) -> Any:
+    """Mark what trains, and what other tests try on other kinds or tasks."""
+    mark: Any = () if check in QUICK else pytest.mark.slow
+    if check not in QUICK and (kind != "multi_class" or check.name in TOGETHER):
+        mark = pytest.mark.exhaustive
+    return pytest.param(kind, check, id=f"{check.name}-{kind}", marks=mark)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +36,7 @@ def trials() -> dict[str, TaskTrial]:
     return {name: TaskTrial(Segmentation(**options)) for name, options in KINDS.items()}
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
+@pytest.mark.parametrize(("name", "check"), [case(k, c) for k in KINDS for c in TASK_CHECKS])
 def test_every_kind_passes(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
     check(trials[name])
 

@@ -441,7 +441,7 @@ def test_parts_may_use_the_same_file_names(tmp_path: Path) -> None:
         (tmp_path / "above" / "annotations").mkdir(exist_ok=True)
         (tmp_path / "above" / "annotations" / f"instances_{part}.json").write_text(content)
     for place in ("beside", "above"):
-        parts = find_source(tmp_path / place).parts
+        parts = find_source(tmp_path / place).splits
         shades = [parts[p].samples.load(0).mean() for p in ("train", "validation", "test")]
         assert shades == pytest.approx([10, 90, 200], abs=2)
 

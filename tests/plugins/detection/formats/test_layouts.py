@@ -106,9 +106,9 @@ def seen(source: BoxDataset) -> dict[str, dict[str, str | None]]:
     """Give what was found in the form of ``SCENES``; each box is where it was written."""
     found: dict[str, dict[str, str | None]] = {}
     for word, part in PARTS.items():
-        if part not in source.parts:
+        if part not in source.splits:
             continue
-        samples, annotations = source.parts[part].samples, source.parts[part].annotations
+        samples, annotations = source.splits[part].samples, source.splits[part].annotations
         found[word] = {}
         for i, annotation in enumerate(annotations):
             assert samples.load(i).shape == (HEIGHT, WIDTH, 3)

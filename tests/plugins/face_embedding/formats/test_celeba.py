@@ -110,12 +110,12 @@ def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
     found = read_data(f"celeba_attributes:{root}", "labels")
     assert found is not None
     assert found.names == ("Bald", "Smiling")
-    assert {part: len(samples) for part, samples in found.parts.items()} == {
+    assert {part: len(samples) for part, samples in found.splits.items()} == {
         "train": 4,
         "validation": 4,
         "test": 3,
     }
-    train = found.parts["train"]
+    train = found.splits["train"]
     assert [train.target(i) for i in range(4)] == [("Bald",), ("Smiling",), (), ("Smiling", "Bald")]
     assert not CelebaAttributes().claims(str(root))  # a folder alone is meant by its identities
 

@@ -62,7 +62,7 @@ def seen(found: MaskedFiles) -> dict[str, dict[str, Any]]:
             image.stem: np.asarray(Image.open(mask)).item(0)  # type: ignore[arg-type]
             for image, mask in pairs
         }
-        for part, pairs in found.parts.items()
+        for part, pairs in found.splits.items()
     }
 
 
@@ -282,7 +282,7 @@ def test_no_image_is_decoded_to_find_the_layout(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"no image")
     found = read_folder(tmp_path)
-    assert {part: len(pairs) for part, pairs in found.parts.items()} == {
+    assert {part: len(pairs) for part, pairs in found.splits.items()} == {
         "train": 1,
         "validation": 1,
     }
