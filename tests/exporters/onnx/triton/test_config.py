@@ -157,7 +157,7 @@ def test_without_one_batch_axis_common_to_all_triton_does_not_batch(
 
 def test_names_are_quoted_and_labels_take_one_line_each(tmp_path: Path, handmade: Any) -> None:
     strange = 'im"ag\\es ü'
-    about = {"labels": ["two\nlines", "ü"]}
+    about = {"class_names": ["two\nlines", "ü"]}
     tensors = {
         strange: (TensorProto.UINT8, ["n", 1]),
         "probabilities": (TensorProto.FLOAT, ["n", 2]),

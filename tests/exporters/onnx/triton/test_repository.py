@@ -116,8 +116,8 @@ def test_a_model_that_clients_would_have_to_change_for_is_refused(
     tensors: Any, batch: int, labels: list[str], said: str, tmp_path: Path, handmade: Any
 ) -> None:
     (tmp_path / "new").mkdir()
-    old = handmade(tmp_path / "m.onnx", SERVED, about={"labels": ["a", "b"]})
-    new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"labels": labels})
+    old = handmade(tmp_path / "m.onnx", SERVED, about={"class_names": ["a", "b"]})
+    new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"class_names": labels})
     write_repository(old, tmp_path / "models")
     before = tree(tmp_path / "models")
     with pytest.raises(ArtifactError, match=f"{said}.*; give the file another name, or remove"):
