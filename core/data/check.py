@@ -1,4 +1,4 @@
-"""What is looked at before training: unreadable images, duplicates, sizes."""
+"""Checks of a dataset before training: unreadable images, duplicates, image sizes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ UNREADABLE_LIMIT = 0.01
 
 @dataclass(frozen=True)
 class Finding:
-    """What one image turned out to be.
+    """The result of checking one image.
 
     Attributes:
-        digest: Hash of its bytes, or of its pixels where there is no file.
-        height: In pixels; 0 if unreadable.
-        width: In pixels; 0 if unreadable.
-        problem: Why it cannot be used, or empty.
+        digest: Hash of the file's bytes, or of the pixels if there is no file.
+        height: Height in pixels; 0 if the image is unreadable.
+        width: Width in pixels; 0 if the image is unreadable.
+        problem: Why the sample cannot be used; empty if it can.
     """
 
     digest: str
@@ -40,15 +40,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found in the data.
+    """The result of checking a dataset.
 
     Attributes:
-        images: Readable images by part.
+        images: Number of readable images by split.
         unreadable: One line per unreadable image.
-        leaked: Names of training and validation images that are identical, in pairs.
-        conflicting: Names of identical training images with different targets, in pairs.
-        heights: Smallest, median and largest height in pixels.
-        widths: Smallest, median and largest width in pixels.
+        leaked: Pairs of names: a training image and a validation image that are identical.
+        conflicting: Pairs of names: identical training images with different targets.
+        heights: Minimum, median and maximum height in pixels.
+        widths: Minimum, median and maximum width in pixels.
     """
 
     images: dict[str, int]
@@ -60,7 +60,7 @@ class DataReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line on each thing a user should know before training."""
+        """One line for each issue that a user should know about before training."""
         lines = []
         if self.unreadable:
             lines.append(_some("unreadable images were dropped", self.unreadable))
@@ -73,9 +73,9 @@ class DataReport:
         return tuple(lines)
 
     def counts(self) -> dict[str, Any]:
-        """Give the figures alone, as JSON values, for a model card."""
+        """Return the numbers without the names, as JSON values, for a model card."""
         return {
-            **{f"{part} images": count for part, count in self.images.items()},
+            **{f"{split} images": count for split, count in self.images.items()},
             "unreadable": len(self.unreadable),
             "identical in training and validation": len(self.leaked),
             "identical with different targets": len(self.conflicting),
@@ -84,18 +84,18 @@ class DataReport:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as JSON values."""
+        """Return the whole report as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class CheckedSplits:
-    """Samples without the unreadable ones, and the report.
+    """The readable samples of both splits, and the report.
 
     Attributes:
-        train: Training samples.
-        validation: Validation samples.
-        report: What was found.
+        train: Readable training samples.
+        validation: Readable validation samples.
+        report: What the check found.
     """
 
     train: Samples
@@ -105,7 +105,7 @@ class CheckedSplits:
 
 @dataclass
 class _Cache:
-    """Findings by path, file size and time, so that a resumed run need not decode again."""
+    """Findings by path, file size and modification time, so that resuming need not decode again."""
 
     path: Path | None
     known: dict[str, Any] = field(default_factory=dict)
@@ -147,113 +147,113 @@ def check_samples(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckedSplits:
-    """Decode every image once, drop the unreadable ones, and look for duplicates.
+    """Decode every image once, drop unreadable ones and find duplicates.
 
     Args:
         train: Training samples.
         validation: Validation samples.
-        channels: Channels to decode to.
-        cache: File that keeps report and findings; images that have not changed since are not
-            decoded again.
-        progress: Told how many images are done, of how many.
+        channels: Number of channels to decode to.
+        cache: File that stores the report and the findings; images that have not changed since
+            are not decoded again.
+        progress: Called with the number of checked images and their total.
 
     Returns:
-        Readable samples and the report.
+        The readable samples and the report.
 
     Raises:
-        DataError: More than 1 % is unreadable, or a part has no readable image.
+        DataError: More than 1% of the images are unreadable, or a split has no readable image.
     """
     store = _Cache(cache)
     store.load()
     total = len(train) + len(validation)
     found: dict[str, list[Finding]] = {}
     done = 0
-    for part, samples in (("training", train), ("validation", validation)):
-        found[part] = []
+    for split, samples in (("training", train), ("validation", validation)):
+        found[split] = []
         for finding in _findings(samples, channels, store):
-            found[part].append(finding)
+            found[split].append(finding)
             done += 1
             if progress is not None:
                 progress(done, total)
     report = _report(train, validation, found["training"], found["validation"])
     store.save(report)
-    _stop_if_too_many(report.unreadable, total)
+    _refuse_too_many(report.unreadable, total)
     checked = CheckedSplits(
         _readable(train, found["training"]), _readable(validation, found["validation"]), report
     )
-    for part, samples in (("training", checked.train), ("validation", checked.validation)):
+    for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
-            raise DataError(f"the {part} part has no readable image; add some")
+            raise DataError(f"the {split} split has no readable images; add some")
     return checked
 
 
 def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
-    """Decode every image once, and say what is wrong with those that cannot be used.
+    """Decode every image once and report the ones that cannot be used.
 
     Args:
-        samples: The images.
-        channels: Channels to decode to.
+        samples: The samples to check.
+        channels: Number of channels to decode to.
 
     Returns:
-        One line by position, for the unreadable ones alone.
+        What is wrong with each unusable sample, by its position.
     """
     findings = _findings(samples, channels, _Cache(None))
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 
 def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
-    """Drop the unreadable images of a set that is to be evaluated.
+    """Drop the unreadable images of a dataset that will be evaluated.
 
     Args:
-        samples: The set.
-        channels: Channels to decode to.
+        samples: The samples to check.
+        channels: Number of channels to decode to.
 
     Returns:
-        The readable ones, and how many were dropped.
+        The readable samples, and how many were dropped.
 
     Raises:
-        DataError: More than 1 % is unreadable, or nothing is left.
+        DataError: More than 1% of the images are unreadable, or no image is left.
     """
     findings = list(_findings(samples, channels, _Cache(None)))
     problems = tuple(f.problem for f in findings if f.problem)
-    _stop_if_too_many(problems, len(samples))
+    _refuse_too_many(problems, len(samples))
     readable = _readable(samples, findings)
     if len(readable) == 0:
-        raise DataError("there is no image to evaluate")
+        raise DataError("there are no images to evaluate")
     return readable, len(problems)
 
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
-    """Look at all images in threads (decoders release the interpreter lock), in order."""
-    one_by_one = Lock()  # a dataset's own code need not be safe in threads
+    """Check all images in threads (decoders release the GIL); yield the findings in order."""
+    load_lock = Lock()  # a dataset's own code need not be thread-safe
 
-    def look(index: int) -> Finding:
+    def check(index: int) -> Finding:
         key = store.key(samples, index, channels)
-        finding = store.get(key) or _look(samples, index, channels, one_by_one)
+        finding = store.get(key) or _check_image(samples, index, channels, load_lock)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
-        if not finding.problem:  # the target may have changed where the image has not
+        if not finding.problem:  # the target may have changed although the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        window = 1024  # bounds what waits in memory
+        window = 1024  # bounds the number of pending results
         for start in range(0, len(samples), window):
-            yield from threads.map(look, range(start, min(start + window, len(samples))))
+            yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _look(samples: Samples, index: int, channels: int, one_by_one: Lock) -> Finding:
+def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -> Finding:
     content = samples.content(index)
     try:
         if content is not None:
             image = decode_bytes(content, samples.name(index), channels)
         else:
-            with one_by_one:
+            with load_lock:
                 image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))
-    # With the shape, or all black images of one area would be identical.
+    # Include the shape: otherwise all black images of the same area would be identical.
     hashed = content if content is not None else str(image.shape).encode() + image.tobytes()
     digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
     return Finding(digest, image.shape[0], image.shape[1])
@@ -295,7 +295,7 @@ def _spread(values: list[int]) -> tuple[int, int, int]:
     return min(values), int(np.median(values)), max(values)
 
 
-def _stop_if_too_many(problems: tuple[str, ...], total: int) -> None:
+def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
     if len(problems) > UNREADABLE_LIMIT * total:
         raise DataError(
             f"{_some(f'of {total} images are unreadable', problems)}; repair or remove them "

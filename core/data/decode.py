@@ -1,16 +1,16 @@
-"""Decoding of single images: numpy and Pillow only, so that a deployed model needs no torch.
+"""Decode single images with numpy and Pillow only, so that a deployed model needs no torch.
 
-What happens to unusual images:
+How unusual images are handled:
 
-- EXIF rotation is applied; damaged EXIF data are ignored. Color profiles are not applied.
-- Palettes are looked up. Transparency is laid over white, as on a page, unless 4 channels are
-  asked for.
-- 16-bit values are scaled to 8 bits, not clipped: the high byte counts. 32-bit integers are read
-  as 16-bit values, floats as 0..1 or else as 0..255; outside of that they are refused.
-- CMYK is converted to RGB, also as Adobe stores it, inverted. LAB is refused.
-- Of an animation, or of a file with several pages, the first image counts.
-- An image that is truncated, corrupt, of an unknown type, or over ``MAX_PIXELS`` is refused in one
-  line that names it. The content says what type a file has, not its suffix.
+- EXIF rotation is applied; damaged EXIF data is ignored. Color profiles are not applied.
+- Palettes are converted to colors. Transparent images are composited over white, unless 4
+  channels are requested.
+- 16-bit values are scaled to 8 bits rather than clipped: the high byte is kept. 32-bit integers
+  are read as 16-bit values, and floats as 0..1 or otherwise as 0..255; other ranges are refused.
+- CMYK is converted to RGB, including the inverted CMYK that Adobe writes. LAB is refused.
+- The first frame of an animation and the first page of a multi-page file are used.
+- A truncated or corrupt image, one of an unknown type, or one with more than ``MAX_PIXELS`` pixels
+  is refused with one line that names it. The type is detected from the content, not the suffix.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
     | {".webp"}
 )
-# Pillow knows more, but some of those start other programs (EPS) or are hardly tested.
+# Pillow supports more, but some of those run external programs (EPS) or are hardly tested.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# Just below where Pillow refuses by itself; three channels take 0.5 GB.
+# Just below Pillow's own limit; three channels take 0.5 GB.
 MAX_PIXELS = 178_000_000
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -46,14 +46,14 @@ def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
-        path: The file.
-        channels: 1 for gray, 3 for RGB, 4 for RGB and opacity.
+        path: Path of the file.
+        channels: 1 for grayscale, 3 for RGB, 4 for RGBA.
 
     Returns:
         uint8 (H, W, channels).
 
     Raises:
-        DataError: The file cannot be read or decoded; the message names it and the cause.
+        DataError: The file cannot be read or decoded; the message names the file and the cause.
     """
     return decode_bytes(read_file(path), printable(path), channels)
 
@@ -62,15 +62,15 @@ def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uin
     """Decode an image from memory.
 
     Args:
-        content: What an image file holds.
-        name: What to call it in messages.
-        channels: 1 for gray, 3 for RGB, 4 for RGB and opacity.
+        content: The bytes of an image file.
+        name: Name of the image in messages.
+        channels: 1 for grayscale, 3 for RGB, 4 for RGBA.
 
     Returns:
         uint8 (H, W, channels).
 
     Raises:
-        DataError: It cannot be decoded.
+        DataError: The image cannot be decoded.
     """
     with open_image(content, name) as image:
         return to_array(image, channels)
@@ -78,17 +78,17 @@ def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uin
 
 @contextmanager
 def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
-    """Open an image, and report whatever goes wrong while it is open in one line.
+    """Open an image as a context manager, and turn every error inside it into a one-line error.
 
     Args:
-        content: What an image file holds.
-        name: What to call it in messages.
+        content: The bytes of an image file.
+        name: Name of the image in messages.
 
     Yields:
         The image, not decoded yet.
 
     Raises:
-        DataError: It is no image, is too large, or cannot be decoded.
+        DataError: The content is not an image, is too large, or cannot be decoded.
     """
     if not content:
         raise DataError(f"{name}: the file is empty (0 bytes)")
@@ -104,26 +104,26 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"{name}: is over {MAX_PIXELS:,} pixels; scale it down") from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{name}: is damaged or no image of a known type ({', '.join(FORMATS)})"
+            f"{name}: is damaged or not an image of a known type ({', '.join(FORMATS)})"
         ) from error
-    except Exception as error:  # decoders raise anything on corrupt content
+    except Exception as error:  # decoders may raise any error on corrupt content
         cause = one_line(error)
         raise DataError(f"{name}: cannot be decoded: {cause}") from error
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
-    """Convert a Pillow image, which stays as it is.
+    """Convert a Pillow image to an array; the image itself is not modified.
 
     Args:
-        image: Of any mode.
+        image: Image of any mode.
         channels: 1, 3 or 4.
 
     Returns:
         uint8 (H, W, channels), writable.
 
     Raises:
-        DataError: There is no such conversion. Pillow raises errors of any type if the image is
-            only decoded now, and cannot be.
+        DataError: There is no such conversion. If the image is decoded only now and is corrupt,
+            Pillow may raise an error of any other type.
     """
     if channels not in _MODES:
         raise DataError(f"images are decoded to 1, 3 or 4 channels, not {channels}")
@@ -146,29 +146,29 @@ def read_file(path: Path) -> bytes:
     """Read a file.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        Its content.
+        The content of the file.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
 
 
 def printable(path: Path | str) -> str:
-    r"""Write a path so that it stays on one line and in valid UTF-8, whatever a disk holds.
+    r"""Format a path so that it fits on one line and is valid UTF-8.
 
     Args:
         path: Any path.
 
     Returns:
-        The same in nearly all cases; else with escapes.
+        The path, with unprintable characters escaped.
 
     Examples:
         >>> printable("a/b.jpg"), printable("a\nb.jpg")
@@ -181,10 +181,10 @@ def printable(path: Path | str) -> str:
 
 
 def _silence_pillow() -> None:
-    """Keep Pillow's warnings away; they name no file, and what matters becomes an error here.
+    """Ignore Pillow's warnings: they do not name the file, and serious ones become errors here.
 
-    ``warnings.catch_warnings`` is no way: it is unsafe in threads, and each use makes Python show
-    the warnings of others again that it had shown already.
+    ``warnings.catch_warnings`` is not an option: it is not thread-safe, and each use makes Python
+    repeat other modules' warnings that it has already shown.
     """
     rule = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
     if not warnings.filters or warnings.filters[0] != rule:
@@ -192,11 +192,11 @@ def _silence_pillow() -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF data say, as far as they can be read."""
+    """Rotate an image according to its EXIF orientation, if that can be read."""
     try:
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data raise anything, and the pixels are fine
+    except Exception:  # damaged EXIF data may raise any error, while the pixels are fine
         return image
     return image
 
@@ -207,6 +207,6 @@ def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     if values.dtype.kind == "f" and 0 <= low <= high <= 255:
         return (values * (255 if high <= 1 else 1) + 0.5).astype(np.uint8)
     if values.dtype.kind in "iu" and 0 <= low <= high <= 65535:
-        # What Pillow does with 16-bit colors, so that gray and color agree.
+        # As Pillow does with 16-bit color, so that gray and color agree.
         return (values >> 8).astype(np.uint8)
     raise DataError(f"gray values from {low} to {high} have no defined brightness")

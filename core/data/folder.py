@@ -1,4 +1,4 @@
-"""One folder per label: the layout of ImageFolder, with or without train and validation parts."""
+"""Read image folders with one folder per class, with or without folders for the splits above."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from visiongraft.errors import DataError, name_some
 
 @dataclass(frozen=True)
 class LabeledFiles:
-    """Files with their label names, before the names become ids.
+    """Image files with their labels, before class names become class ids.
 
     Attributes:
         paths: Image files.
-        labels: The label names of each file; one each, or any number in a table of several.
+        labels: The class names of each file: one, or any number in a multi-label dataset.
     """
 
     paths: tuple[Path, ...]
@@ -37,13 +37,13 @@ class LabeledFiles:
 
 @dataclass(frozen=True)
 class LabeledSplits:
-    """A labeled dataset, as far as it is divided.
+    """The splits of a labeled dataset.
 
     Attributes:
-        splits: Files of ``"train"``, ``"validation"`` and ``"test"``; a set without parts is all
-            ``"train"``.
-        names: All label names in their order, also those of empty folders.
-        warnings: One line on each thing that was passed over.
+        splits: Files of ``"train"``, ``"validation"`` and ``"test"``, as far as they exist; a
+            dataset without splits is all ``"train"``.
+        names: All class names in order, including those of empty folders.
+        warnings: One line for each thing that was skipped.
     """
 
     splits: dict[str, LabeledFiles]
@@ -52,98 +52,101 @@ class LabeledSplits:
 
 
 def read_folder(root: Path) -> LabeledSplits:
-    """Read folders of images, one folder per label.
+    """Read folders of images, one folder per class.
 
     Args:
-        root: Holds a folder per label, or ``train``, ``val`` and ``test`` folders that do, or
-            nothing but a folder with these in it. Folders below a label's folder belong to it. What
-            is hidden is passed over.
+        root: A folder that contains one folder per class, or ``train``, ``val`` and ``test``
+            folders that do, or only another such folder. Folders below the folder of a class
+            belong to that class. Hidden files are skipped.
 
     Returns:
-        Files by part, sorted by path, so that they do not depend on the file system's order.
+        Files by split, sorted by path, so that they do not depend on the file system's order.
 
     Raises:
-        DataError: The folder is missing, or no image lies in a label's folder.
+        DataError: The folder does not exist, or no class folder contains an image.
     """
     if not root.exists():
         raise DataError(
-            f"{printable(root)} does not exist; give a folder with one folder per label"
+            f"{printable(root)} does not exist; pass a folder with one folder per class"
         )
     if not root.is_dir():
-        raise DataError(f"{printable(root)} is no folder; give a folder with one folder per label")
+        raise DataError(
+            f"{printable(root)} is not a folder; pass a folder with one folder per class"
+        )
     inner = only_folder(root)
-    if inner is not None and _parts(inner, []) != {"train": inner}:
+    if inner is not None and _split_folders(inner, []) != {"train": inner}:
         return read_folder(inner)
     warnings: list[str] = []
-    parts: dict[str, LabeledFiles] = {}
+    splits: dict[str, LabeledFiles] = {}
     names: set[str] = set()
-    for part, folder in _parts(root, warnings).items():
-        labels = subfolders(folder)
-        names.update(_label(label) for label in labels)
-        parts[part] = _read_part(folder, labels, warnings)
-    if not any(len(files) for files in parts.values()):
+    for split, folder in _split_folders(root, warnings).items():
+        class_folders = subfolders(folder)
+        names.update(_class_name(each) for each in class_folders)
+        splits[split] = _read_split(folder, class_folders, warnings)
+    if not any(len(files) for files in splits.values()):
         raise DataError(_nothing_found(root))
-    return LabeledSplits(parts, tuple(sorted(names)), tuple(warnings))
+    return LabeledSplits(splits, tuple(sorted(names)), tuple(warnings))
 
 
-def has_label_folders(root: Path) -> bool:
-    """Say whether the folders in a folder are labels, or parts that hold labels.
+def has_class_folders(root: Path) -> bool:
+    """Check whether a folder contains one folder per class, or splits that do.
 
     Args:
         root: The folder.
 
     Returns:
-        False if images lie in it itself, or in folders whose names only say that they are
-        images or which part they are.
+        False if its images are in the folder itself, or in folders that are only named after
+        images or splits, such as ``images`` or ``train``.
     """
-    if _parts(root, []) != {"train": root}:
+    if _split_folders(root, []) != {"train": root}:
         return True
     words = {*IMAGE_FOLDERS, *(word for names in SPLIT_WORDS.values() for word in names)}
     return any(f.name.lower() not in words for f in subfolders(root) if list_images(f))
 
 
-def _parts(root: Path, warnings: list[str]) -> dict[str, Path]:
-    """Find the folders of the parts; a set that is not divided is all training."""
+def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
+    """Find the folders of the splits; a dataset without splits is all training."""
     folders = {folder.name.lower(): folder for folder in subfolders(root)}
     found: dict[str, Path] = {}
-    for part, words in SPLIT_WORDS.items():
+    for split, words in SPLIT_WORDS.items():
         folder = next((folders[word] for word in words if word in folders), None)
         if folder is not None and subfolders(folder):
-            found[part] = folder
+            found[split] = folder
     others = [folder for folder in subfolders(root) if folder not in found.values()]
     if not found or (len(found) == 1 and any(list_images(folder) for folder in others)):
-        return {"train": root}  # a label may happen to be called like a part
+        return {"train": root}  # a class may happen to be named like a split
     if others:
+        names = ", ".join(f.name for f in found.values())
         warnings.append(
-            f"{printable(root)} is read by its parts ({', '.join(f.name for f in found.values())});"
-            f" passed over: {name_some(printable(f.name) for f in others)}"
+            f"{printable(root)} is divided into splits ({names}); "
+            f"skipped: {name_some(printable(f.name) for f in others)}"
         )
     return found
 
 
-def _read_part(part: Path, labels: list[Path], warnings: list[str]) -> LabeledFiles:
+def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> LabeledFiles:
     paths: list[Path] = []
-    names: list[tuple[str, ...]] = []
+    labels: list[tuple[str, ...]] = []
     others: list[Path] = []
-    for folder in labels:
+    for folder in class_folders:
         files = list(files_below(folder))
         images = [path for path in files if is_image(path)]
         paths += images
-        names += [(_label(folder),)] * len(images)
+        labels += [(_class_name(folder),)] * len(images)
         others += [path for path in files if not is_image(path)]
         if not images:
-            warnings.append(f"label {_label(folder)!r} has no images in {printable(part)}")
-    loose = [path for path in entries(part) if path.is_file()]
-    for files, reason in ((others, "are no images by their suffix"), (loose, "have no label")):
+            warnings.append(f"class {_class_name(folder)!r} has no images in {printable(split)}")
+    loose = [path for path in entries(split) if path.is_file()]
+    for files, reason in ((others, "do not have an image suffix"), (loose, "have no label")):
         if files:
             named = name_some(printable(path.name) for path in files)
             warnings.append(
-                f"{len(files)} files in {printable(part)} {reason} and are passed over: {named}"
+                f"{len(files)} files in {printable(split)} {reason} and are skipped: {named}"
             )
-    return LabeledFiles(tuple(paths), tuple(names))
+    return LabeledFiles(tuple(paths), tuple(labels))
 
 
-def _label(folder: Path) -> str:
+def _class_name(folder: Path) -> str:
     return printable(folder.name)
 
 
@@ -152,13 +155,13 @@ def _nothing_found(root: Path) -> str:
     loose = [path for path in entries(root) if is_image(path)]
     if loose:
         return (
-            f"{name} holds {len(loose)} images but no folder per label; sort them into "
-            "LABEL/image.jpg, or give a CSV with the columns path and label"
+            f"{name} contains {len(loose)} images but no folder per class; sort them into "
+            "CLASS/image.jpg, or pass a CSV file with the columns path and label"
         )
     suffixes = sorted({path.suffix.lower() or path.name for path in files_below(root)})
     if suffixes:
         return (
-            f"{name} holds no images, only {name_some(map(printable, suffixes))}; known are "
-            f"{' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{name} contains no images, only {name_some(map(printable, suffixes))}; the supported "
+            f"suffixes are {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    return f"{name} holds no images; give a folder like {printable(root.name)}/LABEL/image.jpg"
+    return f"{name} contains no images; pass a folder like {printable(root.name)}/CLASS/image.jpg"

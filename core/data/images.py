@@ -1,4 +1,4 @@
-"""Images in memory: arrays, tensors, PIL images, and datasets of them."""
+"""Images in memory: arrays, tensors, PIL images, and map-style datasets of them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from visiongraft.errors import DataError, one_line
 
 
 def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
-    """Bring an image of any usual kind into one form.
+    """Convert an image of any common kind to a uint8 array.
 
     Args:
         image: A path; a PIL image; an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W),
             each uint8 in 0..255, float in 0..1, or bool.
-        name: What to call it in messages.
-        channels: How many channels to give. 1, 3 and 4 are converted into each other: gray is
-            repeated, transparency laid over white; other numbers must be there already.
+        name: Name of the image in messages.
+        channels: Number of channels to return. 1, 3 and 4 are converted into each other: gray is
+            repeated, transparency composited over white. Any other number must match the image.
 
     Returns:
         uint8 (H, W, channels).
 
     Raises:
-        DataError: It is none of these.
+        DataError: The image is of another kind, or cannot be decoded or converted.
 
     Examples:
         >>> image_array(np.full((2, 3), 0.5), "gray").shape
@@ -47,22 +47,24 @@ def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
         array = _as_uint8(_from_tensor(image), name)
         array = np.moveaxis(array, 0, -1) if array.ndim == 3 else array
         return _as_channels(array, name, channels, "(C, H, W)")
-    raise DataError(f"{name}: an image is a path, image, array or tensor, not {_kind(image)}")
+    raise DataError(
+        f"{name}: an image must be a path, PIL image, array or tensor, not {_kind(image)}"
+    )
 
 
 @dataclass(frozen=True)
 class ImageSamples(Samples):
-    """Images without targets, to be predicted.
+    """Images without targets, for prediction.
 
     Attributes:
-        images: Whatever ``image_array`` takes.
+        images: Images of any kind that ``image_array`` accepts.
     """
 
     images: Sequence[Any]
 
     @classmethod
     def of(cls, images: Any) -> ImageSamples:
-        """Read what a user calls images: one, several, or a folder of them.
+        """Create samples from one image, several images, or a folder of images.
 
         Args:
             images: One image, a sequence of images, or a folder.
@@ -71,13 +73,14 @@ class ImageSamples(Samples):
             The samples.
 
         Raises:
-            DataError: A folder holds no images, a path does not exist, or the kind is unknown.
+            DataError: A folder contains no images, a path does not exist, or ``images`` is of
+                another kind.
         """
         if isinstance(images, (str, Path)):
             if Path(images).is_dir():
                 found = list_images(Path(images))
                 if not found:
-                    raise DataError(f"{printable(images)} holds no images")
+                    raise DataError(f"{printable(images)} contains no images")
                 return cls(found)
             images = [images]
         elif isinstance(images, PillowImage.Image) or getattr(images, "ndim", 0) in (2, 3):
@@ -86,37 +89,37 @@ class ImageSamples(Samples):
             images = list(images)
         except TypeError:
             raise DataError(
-                f"images are paths, images, arrays or tensors, not {_kind(images)}"
+                f"images must be paths, PIL images, arrays or tensors, not {_kind(images)}"
             ) from None
         for image in images:
             if isinstance(image, (str, Path)) and not Path(image).is_file():
-                raise DataError(f"{printable(image)} does not exist or is no file")
+                raise DataError(f"{printable(image)} does not exist or is not a file")
         return cls(images)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def name(self, index: int) -> str:
-        """Give the path, or the position."""
+        """Return the path, or the position of an image in memory."""
         image = self.images[index]
         return printable(image) if isinstance(image, (str, Path)) else f"image {index}"
 
     def target(self, index: int) -> Any:
-        """There is none."""
+        """Return 0: the images have no targets."""
         return 0
 
     def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
-        """Decode or convert."""
+        """Decode or convert the image."""
         return image_array(self.images[index], self.name(index), channels)
 
 
 @dataclass(frozen=True)
 class DatasetSamples(Samples):
-    """A map-style dataset of (image, target).
+    """A map-style dataset of (image, target) pairs.
 
     Attributes:
-        dataset: Has ``__len__`` and ``__getitem__``.
-        targets: One per item.
+        dataset: Dataset with ``__len__`` and ``__getitem__``.
+        targets: One target per item.
     """
 
     dataset: Any
@@ -128,23 +131,24 @@ class DatasetSamples(Samples):
     ) -> DatasetSamples:
         """Wrap a dataset.
 
-        Targets are read without decoding where the dataset lists them (as ``targets``, ``labels``,
-        or (path, target) in ``samples``) and a few items agree with its list; else every item is
-        got once.
+        Targets are read without decoding if the dataset lists them (as ``targets``, ``labels``, or
+        (path, target) pairs in ``samples``) and a few items agree with the list; otherwise every
+        item is loaded once.
 
         Args:
-            dataset: A map-style dataset of (image, target).
-            convert: Brings each target into the task's form.
+            dataset: A map-style dataset of (image, target) pairs.
+            convert: Converts each target to the form that the task expects.
 
         Returns:
             The samples.
 
         Raises:
-            DataError: It is no such dataset, or is empty.
+            DataError: The object is not such a dataset, or is empty.
         """
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise DataError(
-                f"data is a path or a dataset with __len__ and __getitem__, not {_kind(dataset)}"
+                "data must be a path or a dataset with __len__ and __getitem__, "
+                f"not {_kind(dataset)}"
             )
         if len(dataset) == 0:
             raise DataError(f"the dataset ({_kind(dataset)}) is empty")
@@ -157,33 +161,33 @@ class DatasetSamples(Samples):
         return len(self.dataset)
 
     def name(self, index: int) -> str:
-        """Give the position."""
+        """Return the position as a name."""
         return f"item {index}"
 
     def target(self, index: int) -> Any:
-        """Give the target."""
+        """Return the target."""
         return self.targets[index]
 
     def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
-        """Get the item and convert its image."""
+        """Load the item and convert its image."""
         return image_array(_pair(self.dataset, index)[0], self.name(index), channels)
 
 
 def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
-    except Exception as error:  # a stranger's dataset may raise anything
+    except Exception as error:  # a third-party dataset may raise any error
         cause = one_line(error)
         raise DataError(
             f"item {index}: the dataset raised {type(error).__name__}: {cause}"
         ) from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise DataError(f"item {index}: a dataset gives (image, target), not {_kind(item)}")
+        raise DataError(f"item {index}: a dataset must return (image, target), not {_kind(item)}")
     return item[0], item[1]
 
 
 def _listed_targets(dataset: Any) -> list[Any] | None:
-    """Find the list of targets that torchvision's datasets and torch's Subset of them offer."""
+    """Find the list of targets of a torchvision dataset, or of a ``Subset`` of one."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
         inner = _listed_targets(dataset.dataset)
         return None if inner is None else [inner[i] for i in dataset.indices]
@@ -203,13 +207,13 @@ def _is_list(value: Any) -> bool:
 
 
 def _agree(dataset: Any, targets: list[Any]) -> bool:
-    """Look whether a list of targets is what the items have: names or raw values would not be."""
+    """Check whether listed targets equal those of the items; names or raw values would not."""
     probes = {0, len(targets) // 2, len(targets) - 1}
     return all(repr(_plain(_pair(dataset, i)[1])) == repr(_plain(targets[i])) for i in probes)
 
 
 def _plain(target: Any) -> Any:
-    """Turn zero-dimensional tensors and numpy numbers into Python's own, as JSON has them."""
+    """Convert zero-dimensional tensors and numpy scalars to Python numbers, as in JSON."""
     if hasattr(target, "tolist") and getattr(target, "ndim", 1) == 0:
         return target.tolist()
     return target
@@ -218,7 +222,7 @@ def _plain(target: Any) -> Any:
 def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[np.uint8]:
     try:
         return to_array(image, channels)
-    except Exception as error:  # Pillow may decode only now, and raises anything
+    except Exception as error:  # Pillow may decode only now, and raise any error
         cause = one_line(error)
         raise DataError(f"{name}: {cause}") from error
 
@@ -240,8 +244,8 @@ def _as_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return (array * 255 + 0.5).astype(np.uint8)
     span = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
     raise DataError(
-        f"{name}: pixels are uint8 in 0..255 or float in 0..1, not {array.dtype}{span}; give "
-        "images before they are normalized"
+        f"{name}: pixels must be uint8 in 0..255 or float in 0..1, not {array.dtype}{span}; pass "
+        "images before normalization"
     )
 
 
@@ -251,15 +255,17 @@ def _as_channels(
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or 0 in array.shape:
-        raise DataError(f"{name}: an image has height, width and channels, not {array.shape}")
-    has = array.shape[2]
-    if has == channels:
+        raise DataError(
+            f"{name}: an image must have height, width and channels, not the shape {array.shape}"
+        )
+    found = array.shape[2]
+    if found == channels:
         return array
-    if has in (1, 3, 4) and channels in (1, 3, 4):
-        plain = np.ascontiguousarray(array[:, :, 0] if has == 1 else array)
+    if found in (1, 3, 4) and channels in (1, 3, 4):
+        plain = np.ascontiguousarray(array[:, :, 0] if found == 1 else array)
         return to_array(PillowImage.fromarray(plain), channels)
     raise DataError(
-        f"{name}: has {has} channels where {channels} are needed; it is read as {order}"
+        f"{name}: has {found} channels, but {channels} are required; its layout is read as {order}"
     )
 
 

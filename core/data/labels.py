@@ -1,4 +1,4 @@
-"""The one mapping between label names and class ids, from the data to the exported file."""
+"""The mapping between class names and class ids, from the dataset to the exported file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from visiongraft.errors import DataError, near_matches
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Ordered label names; a label's id is its position.
+    """Ordered class names; the id of a class is its position.
 
     Attributes:
-        names: The names, each once.
+        names: The class names, each once.
 
     Raises:
         DataError: A name appears twice or is empty.
@@ -31,13 +31,13 @@ class LabelMap:
     def __post_init__(self) -> None:
         twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
-            raise DataError(f"label names {twice} appear more than once in the label map")
+            raise DataError(f"class names {twice} appear more than once in the label map")
         if any(not n for n in self.names):
-            raise DataError("the label map holds an empty name")
+            raise DataError("the label map contains an empty class name")
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> LabelMap:
-        """Make a map from all names seen, sorted so that the order of the data does not matter."""
+        """Create a map from all names, sorted so that the order of the samples does not matter."""
         return cls(tuple(sorted(set(names))))
 
     def __len__(self) -> int:
@@ -47,16 +47,16 @@ class LabelMap:
         return iter(self.names)
 
     def id_of(self, name: str) -> int:
-        """Look a name up.
+        """Return the id of a class.
 
         Args:
-            name: A label name.
+            name: A class name.
 
         Returns:
-            Its id.
+            Its class id.
 
         Raises:
-            DataError: There is no such label.
+            DataError: There is no such class.
         """
         try:
             return self._ids[name]

@@ -1,4 +1,4 @@
-"""What lies in folders of images, without what systems leave behind there."""
+"""List the contents of image folders, without hidden files and files that systems leave behind."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SPLIT_WORDS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-# Names of folders in small letters that say no more than that images are in them.
+# Lowercase names of folders that only say that they contain images.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
-# What systems leave behind in folders and archives.
+# Files and folders that operating systems leave behind in folders and archives.
 LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files in a folder and below, sorted, without hidden ones.
+    """List the image files in a folder and its subfolders, sorted, without hidden ones.
 
     Args:
-        folder: Where to look; links to other folders are followed.
+        folder: The folder to search; symbolic links to folders are followed.
 
     Returns:
         Their paths.
@@ -37,10 +37,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Walk through a folder and those below, without what is hidden.
+    """Walk through a folder and its subfolders, without hidden files and folders.
 
     Args:
-        folder: Where to begin; links to other folders are followed, but into each folder once.
+        folder: Where to begin; symbolic links to folders are followed, but each folder is visited
+            once.
 
     Yields:
         Files, sorted within each folder.
@@ -60,12 +61,12 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Say whether a file is an image by its suffix."""
+    """Check whether a file has the suffix of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a name is none of the data's: it begins with a dot, or systems leave it behind."""
+    """Check whether a name begins with a dot or is one that operating systems leave behind."""
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
@@ -73,25 +74,25 @@ def subfolders(folder: Path) -> list[Path]:
     """List the folders in a folder, sorted, without hidden ones.
 
     Args:
-        folder: Where to look.
+        folder: The folder to list.
 
     Returns:
         Their paths.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The folder cannot be read.
     """
     return [path for path in entries(folder) if path.is_dir()]
 
 
 def only_folder(folder: Path) -> Path | None:
-    """Find the one folder in a folder that holds nothing else, as unpacking often leaves it.
+    """Find the folder that is the only entry of a folder, as is common after unpacking an archive.
 
     Args:
-        folder: Where to look.
+        folder: The folder to list.
 
     Returns:
-        Its path, or ``None``.
+        Its path, or ``None`` if there are other entries.
 
     Raises:
         DataError: The folder cannot be read.
@@ -101,13 +102,13 @@ def only_folder(folder: Path) -> Path | None:
 
 
 def year_folder(folder: Path) -> Path | None:
-    """Find the folder of a year of Pascal VOC, such as ``VOC2012``, in ``VOCdevkit`` or its parent.
+    """Find the folder of one year of Pascal VOC, such as ``VOC2012``.
 
     Args:
-        folder: Where to look.
+        folder: ``VOCdevkit`` or its parent folder.
 
     Returns:
-        The only one, or ``None``.
+        The path of the only such folder, or ``None``.
 
     Raises:
         DataError: There are several.
@@ -115,23 +116,23 @@ def year_folder(folder: Path) -> Path | None:
     years = [p for p in subfolders(folder) if re.fullmatch(r"VOC\d{4}", p.name, re.IGNORECASE)]
     if len(years) > 1:
         raise DataError(
-            f"{printable(folder)} holds {' and '.join(p.name for p in years)}; give one of them, "
-            "or a pair (training, validation)"
+            f"{printable(folder)} contains {' and '.join(p.name for p in years)}; pass one of "
+            "them, or a pair (training, validation)"
         )
     kit = folder / "VOCdevkit"
     return years[0] if years else year_folder(kit) if kit.is_dir() else None
 
 
 def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Find the folders in a folder that have one of some names, in capitals or not.
+    """Find the folders in a folder that have one of the given names, ignoring case.
 
     Args:
-        folder: Where to look.
-        names: In small letters, the preferred ones first.
+        folder: The folder to list.
+        names: Lowercase names, in order of preference.
 
     Returns:
-        Their paths in the order of the names; of two that differ in capitals alone, the one in
-        small letters first.
+        Their paths in the order of the names; of two that differ only in case, the lowercase one
+        first.
 
     Raises:
         DataError: The folder cannot be read.
@@ -141,14 +142,14 @@ def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
-    """List the files of some types in a folder, sorted, without hidden ones.
+    """List the files in a folder that have one of the given suffixes, sorted, without hidden ones.
 
     Args:
-        folder: Where to look, though not below; it may not exist.
-        suffixes: Such as ``".xml"``, in small letters; the files' own may be in capitals.
+        folder: The folder to list, without its subfolders; it may not exist.
+        suffixes: Lowercase suffixes such as ``".xml"``; the case of the files' suffixes is ignored.
 
     Returns:
-        Their paths.
+        Their paths; empty if there is no such folder.
 
     Raises:
         DataError: The folder cannot be read.
@@ -159,16 +160,16 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """List what lies in a folder, sorted, without what is hidden.
+    """List the entries of a folder, sorted, without hidden ones.
 
     Args:
-        folder: Where to look.
+        folder: The folder to list.
 
     Returns:
         Paths of files and folders.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The folder cannot be read.
     """
     try:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name))

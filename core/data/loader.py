@@ -1,4 +1,4 @@
-"""From samples to batches: seeded per sample, shardable over processes, resumable at any batch."""
+"""Load batches of samples: seeded per sample, sharded over processes, resumable at any batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BatchIndices = list[list[list[int]]]
 
 
 class Item(NamedTuple):
-    """One loaded sample: image float (C, h, w), target, original (height, width), position."""
+    """A loaded sample: image float (C, h, w), target, original (height, width), position."""
 
     image: Tensor
     target: Any
@@ -35,20 +35,20 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a sample that could not be loaded, so that workers need not raise."""
+    """A sample or batch that could not be loaded, so that workers need not raise."""
 
     reason: str
 
 
 @dataclass
 class SampleDataset(Dataset[Item | Unreadable]):
-    """Loads, augments and preprocesses single samples.
+    """Map-style dataset that loads, augments and preprocesses single samples.
 
-    A key is (index, view): the same key always gives the same item, in any process and order.
+    A key is (index, view): the same key always returns the same item, in any process and order.
 
     Attributes:
-        samples: Where images and targets come from.
-        preprocess: The network's own preprocessing.
+        samples: Source of the images and targets.
+        preprocess: The preprocessing of the network.
         transform: Training-time augmentation, or ``None``.
         seed: Seed of the augmentation.
     """
@@ -68,7 +68,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
             image, target = self._prepare(decoded, self.samples.target(index), index, view)
         except VisiongraftError as error:
             return Unreadable(str(error))
-        except Exception as error:  # a task's or a user's own code may raise anything
+        except Exception as error:  # a task's or a user's own code may raise any error
             cause = type_and_message(error)
             return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
         return Item(image, target, (decoded.shape[0], decoded.shape[1]), index)
@@ -84,21 +84,22 @@ class SampleDataset(Dataset[Item | Unreadable]):
         image = torch.as_tensor(image).as_subclass(Tensor)
         if tuple(image.shape[-2:]) != tuple(self.preprocess.config.size):
             raise DataError(
-                f"{self.samples.name(index)}: the augmentation gave {tuple(image.shape)} pixels, "
-                f"the network takes {self.preprocess.config.size}"
+                f"{self.samples.name(index)}: the augmentation returned the shape "
+                f"{tuple(image.shape)}, but the network takes images of the size "
+                f"{self.preprocess.config.size}"
             )
         return self.preprocess.normalize(image[None])[0], target
 
 
 class BatchLoader:
-    """Loads planned batches, with worker processes that stay alive between epochs.
+    """Data loader whose batches are planned per epoch and whose workers persist between epochs.
 
     Args:
-        dataset: What to load from.
-        collate: Makes one batch of a list of targets.
-        workers: Worker processes; 0 loads in this process.
-        pin_memory: Use page-locked memory, for copies to a GPU.
-        one_size: Split each batch into batches of images of one original size.
+        dataset: Dataset to load from.
+        collate: Collates a list of targets to the targets of one batch.
+        workers: Number of worker processes; 0 loads in this process.
+        pin_memory: Whether to use page-locked memory, for copies to a GPU.
+        one_size: Whether to split each batch into batches of images of one original size.
     """
 
     def __init__(
@@ -113,12 +114,12 @@ class BatchLoader:
         self._plan: list[list[Key]] = []
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=_Plan(self._plan),
+            batch_sampler=_PlannedBatchSampler(self._plan),
             collate_fn=_Collate(collate, one_size),
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            # A generator of its own: making an iterator must not draw from the global one.
+            # A generator of its own: creating an iterator must not draw from the global one.
             generator=torch.Generator(),
         )
 
@@ -126,10 +127,10 @@ class BatchLoader:
         """Load batches in the planned order.
 
         Args:
-            plan: Keys of each batch.
+            plan: Keys (index, view) of each batch.
 
         Yields:
-            One batch per entry, on the CPU; one per entry and size if they are split.
+            One batch per entry, on the CPU; one per entry and image size with ``one_size``.
 
         Raises:
             DataError: A sample cannot be loaded; the message names it.
@@ -141,8 +142,8 @@ class BatchLoader:
             yield from batches
 
 
-class _Plan:
-    """The batch sampler of a loader whose plan changes every epoch."""
+class _PlannedBatchSampler:
+    """Batch sampler whose plan is replaced every epoch."""
 
     def __init__(self, plan: list[list[Key]]) -> None:
         self.plan = plan
@@ -174,12 +175,12 @@ class _Collate:
         positions = [item.position for item in items]
         if len({item.image.shape for item in items}) > 1:
             raise DataError(
-                f"samples {positions} have several sizes, and resize='pad' keeps them; train with "
-                "augmentation, which cuts one size out of all, or with resize='stretch'"
+                f"samples {positions} have several sizes, which resize='pad' keeps; train with "
+                "augmentation, which crops all images to one size, or with resize='stretch'"
             )
         try:
             targets = self.collate([item.target for item in items])
-        except Exception as error:  # a task's own code may raise anything
+        except Exception as error:  # a task's own code may raise any error
             raise DataError(
                 f"targets of samples {positions} cannot be collated: {one_line(error)}"
             ) from None
@@ -194,16 +195,16 @@ class _Collate:
 def shuffled_batches(
     count: int, batch_size: int, seed: int, epoch: int, processes: int = 1
 ) -> list[list[int]]:
-    """Deal all samples into batches in a random order that depends on seed and epoch alone.
+    """Batch all samples in a random order that depends only on the seed and the epoch.
 
-    A last batch that would give a process less than two samples joins the one before it, since
-    batch normalization cannot train on one sample.
+    A last batch that would leave a process with fewer than two samples is merged into the one
+    before it, since batch normalization cannot train on one sample.
 
     Args:
         count: Number of samples.
         batch_size: Samples per batch over all processes.
         seed: Seed of the run.
-        epoch: Epoch of the run, from 0.
+        epoch: Zero-based epoch of the run.
         processes: Number of processes that share each batch.
 
     Returns:
@@ -221,7 +222,7 @@ def shuffled_batches(
 
 
 def ordered_batches(count: int, batch_size: int) -> list[list[int]]:
-    """Deal all samples into batches in their own order.
+    """Batch all samples in order.
 
     Args:
         count: Number of samples.
@@ -234,15 +235,15 @@ def ordered_batches(count: int, batch_size: int) -> list[list[int]]:
 
 
 def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
-    """Take this process's part of a batch.
+    """Return the part of a batch that one process loads.
 
     Args:
         batch: Sample positions of the whole batch.
-        rank: Number of this process.
+        rank: Rank of the process.
         processes: Number of processes.
 
     Returns:
-        Every ``processes``-th position. Empty if the batch is smaller than that.
+        Every ``processes``-th position, beginning at ``rank``; empty for a smaller batch.
 
     Examples:
         >>> shard([5, 6, 7], rank=1, processes=2)
@@ -251,63 +252,63 @@ def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
     return list(batch[rank::processes])
 
 
-def divided(batches: Sequence[Sequence[int]], processes: int) -> BatchIndices:
-    """Divide each batch among processes.
+def shard_batches(batches: Sequence[Sequence[int]], processes: int) -> BatchIndices:
+    """Shard each batch over the processes.
 
     Args:
         batches: Sample positions of each whole batch.
         processes: Number of processes.
 
     Returns:
-        For each batch the positions that each process takes.
+        For each batch, the positions that each process loads.
 
     Examples:
-        >>> divided([[5, 6, 7], [8]], processes=2)
+        >>> shard_batches([[5, 6, 7], [8]], processes=2)
         [[[5, 7], [6]], [[8], []]]
     """
     return [[shard(batch, rank, processes) for rank in range(processes)] for batch in batches]
 
 
-def checked_batches(deal: Any, count: int, processes: int, owner: str) -> BatchIndices:
-    """Hold a task to what it must deal, so that a fault is told as its own.
+def checked_batches(batches: Any, count: int, processes: int, owner: str) -> BatchIndices:
+    """Check the batches of a task's own batch sampler, so that a fault is attributed to the task.
 
     Args:
-        deal: What ``Task.batch_sampler`` gave.
+        batches: The result of ``Task.batch_sampler``.
         count: Number of samples.
         processes: Number of processes.
         owner: Name of the task, for the message.
 
     Returns:
-        The same.
+        The batches.
 
     Raises:
-        PluginError: There is no batch, an empty one, one that is not divided among the processes,
-            or a position that no sample has.
+        PluginError: There is no batch, an empty one, one with another number of shards than
+            processes, or a position out of range.
     """
     fault = ""
-    if not deal:
+    if not batches:
         fault = "no batch"
-    for batch in deal:
+    for batch in batches:
         if len(batch) != processes:
-            fault = f"a batch in {len(batch)} parts for {processes} processes"
+            fault = f"a batch in {len(batch)} shards for {processes} processes"
         elif not any(batch):
             fault = "a batch without samples"
         else:
-            odd = [i for part in batch for i in part if not 0 <= i < count]
-            fault = f"position {odd[0]} of {count} samples" if odd else fault
+            outside = [i for part in batch for i in part if not 0 <= i < count]
+            fault = f"position {outside[0]} of {count} samples" if outside else fault
     if fault:
-        raise PluginError(f"task {owner!r} dealt {fault}; see Task.deal_batches")
-    found: BatchIndices = deal
+        raise PluginError(f"task {owner!r} returned {fault}; see Task.batch_sampler")
+    found: BatchIndices = batches
     return found
 
 
 def default_workers(device: torch.device) -> int:
-    """Choose how many loading processes to use.
+    """Return the default number of worker processes for data loading.
 
     Args:
-        device: Where the network runs. On a CPU loading shares its cores, so there are none.
+        device: Device of the network. On a CPU, loading shares the cores, so that there are none.
 
     Returns:
-        A number of processes.
+        The number of worker processes.
     """
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""CSV and Parquet tables that name images, labels and parts."""
+"""Read CSV and Parquet tables of images, labels and splits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from visiongraft.errors import DataError, name_some, near_matches, one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
 # fmt: off
-PATHS = (
+PATH_COLUMNS = (
     "path", "filename", "file_name", "file", "filepath", "file_path", "image", "img", "image_path",
     "img_path", "image_name",
 )
 # fmt: on
-LABELS = ("label", "labels", "class", "category", "class_name", "label_name", "target")
-SPLITS = ("set", "subset", "part", "partition", "fold")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "class_name", "label_name", "target")
+OTHER_SPLIT_COLUMNS = ("set", "subset", "part", "partition", "fold")
 _SEPARATORS = re.compile(r"[|;]")
 
 Row = tuple[int, dict[str, Any]]
@@ -33,63 +33,65 @@ Row = tuple[int, dict[str, Any]]
 def read_manifest(path: Path) -> LabeledSplits:
     """Read a table of images.
 
-    Images that do not exist are named in a warning and stay in, to be counted with the other
+    Images that do not exist are named in a warning and kept, to be counted with the other
     unreadable ones; if none exists, that is an error.
 
     Args:
-        path: A CSV, TSV or Parquet file with the columns ``path``, ``label`` (or ``labels``: names
-            separated by ``|`` or ``;``, or a list in Parquet, maybe none) and, if the set is
-            divided, ``split`` (train, val, validation, test; empty means train). The first two may
-            have one of the other names in ``PATHS`` and ``LABELS``. Relative paths start at the
-            table's folder, or see ``find_base``.
+        path: A CSV, TSV or Parquet file with the columns ``path``, ``label`` (or ``labels``: any
+            number of class names separated by ``|`` or ``;``, or a list in Parquet) and optionally
+            ``split`` (train, val, validation, test; empty means train). The first two may have
+            another name of ``PATH_COLUMNS`` and ``LABEL_COLUMNS``. Paths are relative to the
+            folder of the table, or see ``find_base``.
 
     Returns:
-        Files by part, in the table's order.
+        Files by split, in the order of the table.
 
     Raises:
-        DataError: The table is missing or damaged, lacks a column, or has a row without path,
-            label or a known split.
+        DataError: The table does not exist or is malformed, lacks a column, or has a row without
+            a path, a label or a known split.
     """
     shown = printable(path)
     if not path.is_file():
-        raise DataError(f"{shown} does not exist or is no file; give a CSV or Parquet file")
+        raise DataError(f"{shown} does not exist or is not a file; pass a CSV or Parquet file")
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     if not rows:
         raise DataError(f"{shown} has no rows")
     first = rows[0][1]
-    path_column, column = _column(shown, first, PATHS), _column(shown, first, LABELS)
+    path_column = _column(shown, first, PATH_COLUMNS)
+    label_column = _column(shown, first, LABEL_COLUMNS)
+    several = label_column == "labels"
     base = find_base(path, [_text(row[path_column]) for _, row in rows])
     listed: dict[tuple[str, str], tuple[str, ...]] = {}
     repeated: list[str] = []
     for number, row in rows:
-        place = f"{shown}, row {number}"
-        name, labels = _text(row[path_column]), _labels(row[column], several=column == "labels")
-        if not name or not (labels or column == "labels"):
-            empty = column if name else "path"
-            raise DataError(f"{place}: {empty} is empty; fill it in or drop the row")
-        key = _part(place, row.get("split")), os.path.normpath(base / name)
+        where = f"{shown}, row {number}"
+        name, labels = _text(row[path_column]), _labels(row[label_column], several)
+        if not name or not (labels or several):
+            empty = label_column if name else "path"
+            raise DataError(f"{where}: {empty} is empty; fill it in or remove the row")
+        key = _split(where, row.get("split")), os.path.normpath(base / name)
         if key in listed:
             repeated.append(printable(name))
         if listed.setdefault(key, labels) != labels:
             raise DataError(
-                f"{place}: {printable(name)} is listed twice, labeled otherwise; give one row per "
-                "image (several labels go into a column 'labels', separated by |)"
+                f"{where}: {printable(name)} is listed twice, with different labels; write one row "
+                "per image (several labels go into a column 'labels', separated by |)"
             )
     warnings = missing_files(shown, base, [file for _, file in listed])
     if repeated:
         warnings.append(f"{shown} lists {len(repeated)} images twice: {name_some(repeated)}")
     warnings += [
-        f"{shown}: column {name!r} is not read; call it 'split' if it holds parts"
-        for name in SPLITS
+        f"{shown}: column {name!r} is ignored; rename it to 'split' if it contains the splits"
+        for name in OTHER_SPLIT_COLUMNS
         if name in first and "split" not in first
     ]
     unlabeled = [printable(file) for (_, file), labels in listed.items() if not labels]
     if unlabeled:
         warnings.append(
-            f"{shown} lists {len(unlabeled)} images without any label: {name_some(unlabeled)}"
+            f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
         )
     names = sorted({label for labels in listed.values() for label in labels})
-    return LabeledSplits(_by_part(listed), tuple(names), tuple(warnings))
+    return LabeledSplits(_by_split(listed), tuple(names), tuple(warnings))
 
 
 def _csv_rows(path: Path) -> list[Row]:
@@ -97,15 +99,15 @@ def _csv_rows(path: Path) -> list[Row]:
     try:
         text = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{shown} is no UTF-8 text ({error}); save it as UTF-8") from error
+        raise DataError(f"{shown} is not UTF-8 text ({error}); save it as UTF-8") from error
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",\t;", key=header.count)
-    # Strict, or a quote that is never closed would swallow all rows after it.
+    # Strict: otherwise a quote that is never closed would swallow all rows after it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         return list(_checked_rows(shown, reader))
     except csv.Error as error:
-        raise DataError(f"{shown} is no valid CSV: {error}") from error
+        raise DataError(f"{shown} is not valid CSV: {error}") from error
 
 
 def _checked_rows(shown: str, reader: Any) -> Iterator[Row]:
@@ -118,8 +120,8 @@ def _checked_rows(shown: str, reader: Any) -> Iterator[Row]:
             continue
         if len(fields) > len(columns):
             raise DataError(
-                f"{shown}, row {reader.line_num}: {len(fields)} fields under {len(columns)} "
-                'columns; put fields that hold the separator into "quotes"'
+                f"{shown}, row {reader.line_num}: {len(fields)} fields for {len(columns)} "
+                'columns; put fields that contain the separator in "quotes"'
             )
         padded = fields + [""] * (len(columns) - len(fields))
         yield reader.line_num, dict(zip(columns, padded, strict=True))
@@ -131,11 +133,11 @@ def _parquet_rows(path: Path) -> list[Row]:
         from pyarrow import parquet  # type: ignore[import-untyped]
     except ImportError as error:
         raise DataError(
-            f'{shown}: reading Parquet takes pyarrow; pip install "visiongraft[parquet]"'
+            f'{shown}: reading Parquet requires pyarrow; pip install "visiongraft[parquet]"'
         ) from error
     try:
         rows = parquet.read_table(path).to_pylist()
-    except Exception as error:  # its errors are of many types
+    except Exception as error:  # pyarrow raises many types
         cause = one_line(error)
         raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
     return [
@@ -147,12 +149,12 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
     """Find the folder that the paths in a table are relative to.
 
     Args:
-        table: The file.
-        names: The paths.
+        table: Path of the table.
+        names: The paths in the table.
 
     Returns:
-        The table's folder; only if none of some images lies there, the first of a folder of the
-        table's own name, or of one for images beside it, in which some do.
+        The folder of the table. If none of a few probed images is there, the first folder next to
+        the table, named like the table or like a folder of images, that contains one.
     """
     probes = names[:: max(len(names) // 20, 1)]
     beside = folders_named(table.parent, (table.stem.lower(), *IMAGE_FOLDERS))
@@ -163,24 +165,24 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
 
 
 def _column(shown: str, row: dict[str, Any], names: Sequence[str]) -> str:
-    """Find a column: by its own name, the first one, else by the only other one."""
-    own = names[:2] if names is LABELS else names[:1]
+    """Find a column by its standard name, otherwise by the only other name in use."""
+    own = names[:2] if names is LABEL_COLUMNS else names[:1]
     for name in own:
         if name in row:
             return name
     others = [name for name in names if name in row]
     if len(others) > 1:
         raise DataError(
-            f"{shown} has the columns {' and '.join(others)}; call the right one {names[0]!r}"
+            f"{shown} has the columns {' and '.join(others)}; rename the right one to {names[0]!r}"
         )
     if not others:
-        wanted = " or ".join(map(repr, own))
-        raise DataError(f"{shown} has no column {wanted}{near_matches(names[0], row)}")
+        standard = " or ".join(map(repr, own))
+        raise DataError(f"{shown} has no column {standard}{near_matches(names[0], row)}")
     return others[0]
 
 
 def _text(value: Any) -> str:
-    """Read a cell; tables say empty with nothing, ``None`` or NaN."""
+    """Return the text of a cell; an empty cell may be an empty text, ``None`` or NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
@@ -194,26 +196,26 @@ def _labels(value: Any, several: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def _part(place: str, value: Any) -> str:
+def _split(where: str, value: Any) -> str:
     word = _text(value).lower()
     if not word:
         return "train"
-    for part, words in SPLIT_WORDS.items():
+    for split, words in SPLIT_WORDS.items():
         if word in words:
-            return part
-    raise DataError(f"{place}: split {word!r} is none of train, val, test")
+            return split
+    raise DataError(f"{where}: split {word!r} is none of train, val, test")
 
 
 def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
-    """Say which images of a table do not exist.
+    """Warn about images of a table that do not exist.
 
     Args:
-        shown: The table.
-        folder: Where relative paths start.
-        files: The images.
+        shown: Name of the table in messages.
+        folder: The folder that paths are relative to.
+        files: Paths of the images.
 
     Returns:
-        A warning, or none.
+        One warning, or none.
 
     Raises:
         DataError: None of them exists.
@@ -224,17 +226,17 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
     if len(missing) == len(files):
         raise DataError(
             f"{shown}: none of its {len(files)} images exists, such as {printable(missing[0])}; "
-            f"relative paths start at {printable(folder)}"
+            f"paths are relative to {printable(folder)}"
         )
     named = name_some(printable(file) for file in missing)
     return [f"{shown} lists {len(missing)} images that do not exist: {named}"]
 
 
-def _by_part(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
+def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
     found = {}
-    for part in SPLIT_WORDS:
-        own = [(Path(file), labels) for (p, file), labels in listed.items() if p == part]
+    for split in SPLIT_WORDS:
+        own = [(Path(file), labels) for (each, file), labels in listed.items() if each == split]
         if own:
             paths, labels = zip(*own, strict=True)
-            found[part] = LabeledFiles(paths, labels)
+            found[split] = LabeledFiles(paths, labels)
     return found

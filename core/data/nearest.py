@@ -1,4 +1,4 @@
-"""Maps of images at another size, by the nearest pixel; numpy only."""
+"""Resize per-pixel results by the nearest pixel, with numpy only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from visiongraft.comparison import Arrays
 Size = tuple[int, int]
 
 
-def at_size(decoded: Arrays, size: Size, wanted: Size) -> dict[str, NDArray[Any]]:
-    """Bring results that are maps over images to another size of the same images.
+def at_size(decoded: Arrays, size: Size, new_size: Size) -> dict[str, NDArray[Any]]:
+    """Resize the results that have one value per pixel.
 
     Args:
-        decoded: Results by name. Those of three or more dimensions, the last two of which are
-            ``size``, are maps; all others stay as they are.
-        size: Height and width of the maps.
-        wanted: Height and width to give.
+        decoded: Results by name. Those with three or more dimensions whose last two are ``size``
+            are resized; all others stay unchanged.
+        size: Height and width of the results.
+        new_size: Height and width to return.
 
     Returns:
-        The results; each pixel of a map has the value of the pixel that covers its center.
+        The results; each pixel has the value of the source pixel that covers its center.
 
     Examples:
         >>> at_size({"labels": np.array([[[1, 2]]]), "count": np.array([2])}, (1, 2), (2, 4))
@@ -30,7 +30,7 @@ def at_size(decoded: Arrays, size: Size, wanted: Size) -> dict[str, NDArray[Any]
                 [1, 1, 2, 2]]]), 'count': array([2])}
     """
     rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(size, wanted, strict=True)
+        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(size, new_size, strict=True)
     )
     return {
         name: value[..., rows[:, None], columns]

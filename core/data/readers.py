@@ -1,4 +1,4 @@
-"""Data readers: forms of data that plugins add, for every task that can use their targets."""
+"""Data readers: dataset formats that plugins add, for every task that can use their targets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A dataset as a reader found it, before a task looks at it.
+    """The splits of a dataset as a reader found them, before a task interprets them.
 
     Attributes:
-        splits: Samples of ``"train"``, ``"validation"`` and ``"test"``, those that the data name; a
-            set that is not divided is all ``"train"``.
-        names: Label names in the order of their class ids, also those without samples; empty
-            where targets have none, or where their order does not matter.
-        warnings: One line on each thing that was passed over.
+        splits: Samples of ``"train"``, ``"validation"`` and ``"test"``, as far as they exist; a
+            dataset without splits is all ``"train"``.
+        names: Class names in the order of their class ids, including those without samples; empty
+            if targets have no classes, or if their order does not matter.
+        warnings: One line for each thing that was skipped.
     """
 
     splits: dict[str, Samples]
@@ -35,16 +35,16 @@ class DataSplits:
 
 
 class DataReader(ABC):
-    """Finds samples in one form of data, such as an archive or an annotation file.
+    """Base class of readers, which find the samples of one dataset format.
 
-    A task reads the forms it knows itself first, so an installed reader never changes how data
-    are read that could be read without it.
+    A task tries the formats that it supports itself first, so that installing a reader never
+    changes how a dataset is read that could be read without it.
 
     Attributes:
-        name: How users ask for the reader: ``"name:path"``.
-        targets: What the targets are, in one word that tasks ask for. ``"labels"`` are label names
-            or class ids: one, or a tuple, list or set of any number of them. A plugin that brings
-            a task of another kind names its own.
+        name: Name of the reader. Users select it as ``"name:path"``.
+        targets: The kind of targets, as one word that tasks ask for. ``"labels"`` are class names
+            or class ids: one, or a tuple, list or set of any number of them. A plugin with a task
+            of another kind chooses its own word.
 
     Example:
         ::
@@ -71,13 +71,13 @@ class DataReader(ABC):
 
     @abstractmethod
     def claims(self, data: Any) -> bool:
-        """Say whether this reader reads these data; quick, and without decoding any image.
+        """Check quickly, without decoding any image, whether this reader reads a dataset.
 
         Args:
-            data: What the user gave: a path, or any object.
+            data: The dataset that the user passed: a path, or any object.
 
         Returns:
-            Whether ``read`` should be called. Be exact: a file suffix, a marker file, a type.
+            Whether ``read`` should be called. Be exact: check a suffix, a marker file, a type.
         """
 
     @abstractmethod
@@ -85,81 +85,81 @@ class DataReader(ABC):
         """Find the samples, without decoding any image.
 
         Args:
-            data: What the user gave, without the reader's name.
+            data: The dataset that the user passed, without the name of the reader.
 
         Returns:
-            Samples by part; ``FileSamples`` serves where every image is a file of its own.
+            Samples by split; use ``FileSamples`` if every image is a file of its own.
 
         Raises:
-            DataError: The data are missing or damaged.
+            DataError: The dataset is missing or malformed.
         """
 
     # ---- for checks ----
 
     def example_data(self, folder: Path, count: int, seed: int) -> Any:
-        """Make a small dataset in the reader's form, for ``visiongraft.testing`` to try it on.
+        """Create a small dataset in the format of the reader, for ``visiongraft.testing``.
 
-        The images are small (about 20 to 60 pixels a side) and of several sizes, not all square.
+        The images are small (sides of about 20 to 60 pixels) and of several sizes, not all square.
 
         Args:
-            folder: An empty folder to write into, if the data are files.
-            count: How many images, at least 8.
-            seed: Another seed gives other images.
+            folder: An empty folder to write to, if the dataset consists of files.
+            count: Number of images, at least 8.
+            seed: Seed of the images; another seed creates other images.
 
         Returns:
-            What ``claims`` and ``read`` take; a path inside ``folder``, or that folder, if the data
-            are files.
+            A dataset that ``claims`` and ``read`` accept; if it consists of files, a path inside
+            ``folder``, or that folder.
 
         Raises:
-            PluginError: The reader makes none.
+            PluginError: The reader does not implement this method.
         """
         raise PluginError(
-            f"reader {self.name!r} has no example data to be checked with; write "
+            f"reader {self.name!r} has no example data for the checks; implement "
             f"{type(self).__name__}.example_data(folder, count, seed)"
         )
 
 
 def read_data(data: Any, targets: str) -> DataSplits | None:
-    """Read data with the one installed reader that claims them, or that they name.
+    """Read a dataset with the installed reader that claims it, or that it names.
 
     Args:
-        data: What the user gave; ``"name:path"`` asks for a reader by its name.
-        targets: What the task can use, such as ``"labels"``.
+        data: The dataset that the user passed; ``"name:path"`` selects a reader by name.
+        targets: The kind of targets that the task can use, such as ``"labels"``.
 
     Returns:
-        What was found, or ``None`` if no reader claims the data.
+        The splits, or ``None`` if no reader claims the dataset.
 
     Raises:
-        DataError: Several readers claim the data, or the one that does cannot read them.
-        PluginError: Two plugins provide the reader that the data name.
+        DataError: Several readers claim the dataset, or the reader cannot read it.
+        PluginError: Two plugins provide the named reader.
     """
     reader, rest = named_reader(data)
     if reader is None:
         claiming = _claiming(data, targets)
         if len(claiming) > 1:
             names = " or ".join(f"{each.name}:{data}" for each in claiming)
-            raise DataError(f"{data}: {len(claiming)} readers claim it; say which: {names}")
+            raise DataError(f"{data}: {len(claiming)} readers claim it; choose one: {names}")
         if not claiming:
             return None
         reader = claiming[0]
     elif reader.targets != targets:
         raise DataError(
-            f"{data}: reader {reader.name!r} gives {reader.targets}, the task takes {targets}"
+            f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
         )
     return checked_splits(reader, reader.read(rest), rest)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:
-    """Take a reader's name off the data.
+    """Split a dataset of the form ``"name:path"`` into the reader and the path.
 
     Args:
-        data: What the user gave.
+        data: The dataset that the user passed.
 
     Returns:
-        The reader and the rest, or ``None`` and the data as they were if they name no reader.
+        The reader and the path; ``None`` and the unchanged dataset if it names no reader.
 
     Raises:
-        PluginError: Two plugins provide it.
+        PluginError: Two plugins provide the reader.
     """
     from visiongraft.registry.manager import plugins
 
@@ -181,8 +181,8 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
             continue
         try:
             claims = reader.claims(data)
-        except Exception as error:  # a stranger's reader may raise anything
-            log.warning("reader %r cannot tell whether it reads the data: %r", name, error)
+        except Exception as error:  # a third-party reader may raise any error
+            log.warning("reader %r failed to check whether it reads the dataset: %r", name, error)
             continue
         if claims:
             found.append(reader)
@@ -190,26 +190,26 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
 
 
 def checked_splits(reader: DataReader, found: Any, data: Any) -> DataSplits:
-    """Hold a reader to its contract, so that a fault is told as the reader's own.
+    """Check the result of a reader, so that a fault is attributed to the reader.
 
     Args:
         reader: The reader.
-        found: What its ``read`` gave.
-        data: What it was given.
+        found: The result of its ``read``.
+        data: The dataset that it read.
 
     Returns:
-        What was found.
+        The result.
 
     Raises:
-        DataError: It is something else than samples by part, or there are none.
+        DataError: The result is not samples by split, or there are no samples.
     """
     if not isinstance(found, DataSplits):
-        raise DataError(f"reader {reader.name!r} gave {type(found).__name__}, not DataSplits")
-    for part, samples in found.splits.items():
-        if part not in SPLIT_NAMES or not isinstance(samples, Samples):
+        raise DataError(f"reader {reader.name!r} returned {type(found).__name__}, not DataSplits")
+    for split, samples in found.splits.items():
+        if split not in SPLIT_NAMES or not isinstance(samples, Samples):
             raise DataError(
-                f"reader {reader.name!r} gave {type(samples).__name__} as part {part!r}; it takes "
-                f"Samples as {', '.join(SPLIT_NAMES)}"
+                f"reader {reader.name!r} returned {type(samples).__name__} as split {split!r}; "
+                f"splits are Samples named {', '.join(SPLIT_NAMES)}"
             )
     if not any(len(samples) for samples in found.splits.values()):
         raise DataError(f"{data}: reader {reader.name!r} found no samples")

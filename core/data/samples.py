@@ -1,4 +1,4 @@
-"""Samples: what a reader finds before any image is decoded."""
+"""Samples: images and targets that a reader has found but not decoded yet."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Image = NDArray[np.uint8]
 
 
 class Samples(ABC):
-    """An ordered set of images with their targets; cheap to hold, decoded one by one.
+    """An ordered set of images with their targets; cheap to keep, decoded one by one.
 
-    ``__getitem__`` is not offered on purpose: names, targets and images are asked for
-    separately, so that splitting and counting never decode an image.
+    There is deliberately no ``__getitem__``: names, targets and images are read separately, so
+    that splitting and counting never decode an image.
     """
 
     @abstractmethod
@@ -29,11 +29,11 @@ class Samples(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Name one sample in reports: its path if it is a file of its own, else its position."""
+        """Return the name of a sample in reports: the path of its file, or its position."""
 
     @abstractmethod
     def target(self, index: int) -> Any:
-        """Give the target of one sample as the reader made it; the core never looks inside."""
+        """Return the target of a sample as the reader made it; the core never inspects it."""
 
     @abstractmethod
     def load(self, index: int, channels: int = 3) -> Image:
@@ -41,7 +41,7 @@ class Samples(ABC):
 
         Args:
             index: Position of the sample.
-            channels: 1 (gray), 3 (RGB) or what the data holds.
+            channels: 1 (grayscale), 3 (RGB) or the number of channels in the dataset.
 
         Returns:
             uint8 (H, W, channels).
@@ -51,25 +51,25 @@ class Samples(ABC):
         """
 
     def content(self, index: int) -> bytes | None:
-        """Give the image's file as ``load`` decodes it, or ``None`` if it has none of its own.
+        """Return the bytes of the file that ``load`` decodes, or ``None`` if there is none.
 
-        The check before training reads these in threads, decodes them, and compares them to find
-        duplicates; images without one are loaded one by one, and their pixels compared. A set
-        that wraps another passes this on.
+        The check before training reads and decodes files in threads and compares their bytes to
+        find duplicates; images without a file are loaded one by one, and their pixels compared.
+        Samples that wrap others forward this method.
 
         Args:
             index: Position of the sample.
 
         Returns:
-            What the file holds; ``None`` also if it cannot be read.
+            The content of the file; ``None`` also if it cannot be read.
         """
         return None
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Say what is wrong with a sample's target, such as a mask of another size.
+        """Return what is wrong with the target of a sample, such as a mask of another size.
 
-        The check before training asks once for each readable image; samples with a problem are
-        dropped, counted and named. A set that wraps another passes this on.
+        The check before training calls this once for each readable image; samples with a problem
+        are dropped, counted and named. Samples that wrap others forward this method.
 
         Args:
             index: Position of the sample.
@@ -77,14 +77,15 @@ class Samples(ABC):
             width: Width of its image in pixels.
 
         Returns:
-            One line that names the thing and what is wrong with it, or nothing.
+            One line that names the file or annotation and the problem; empty if there is none.
         """
         return ""
 
     def subset(self, indices: Sequence[int]) -> Samples:
-        """Take some samples, in the given order.
+        """Return some of the samples, in the given order.
 
-        Override it where samples carry facts of the whole set, such as label names, to keep them.
+        Override it if the samples have attributes of the whole dataset, such as class names, to
+        keep them.
         """
         return SampleSubset(self, tuple(indices))
 
@@ -98,7 +99,7 @@ class FileSamples(Samples):
         targets: One target per sample.
 
     Raises:
-        DataError: There are more or fewer targets than files.
+        DataError: The numbers of files and targets differ.
     """
 
     paths: Sequence[Path]
@@ -112,11 +113,11 @@ class FileSamples(Samples):
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """Give the path."""
+        """Return the path."""
         return printable(self.paths[index])
 
     def target(self, index: int) -> Any:
-        """Give the target."""
+        """Return the target."""
         return self.targets[index]
 
     def load(self, index: int, channels: int = 3) -> Image:
@@ -124,7 +125,7 @@ class FileSamples(Samples):
         return decode_file(self.paths[index], channels)
 
     def content(self, index: int) -> bytes | None:
-        """Give the file's bytes, or ``None`` if it cannot be read."""
+        """Return the bytes of the file, or ``None`` if it cannot be read."""
         try:
             return self.paths[index].read_bytes()
         except OSError:
@@ -133,12 +134,12 @@ class FileSamples(Samples):
 
 @dataclass(frozen=True)
 class WrappedSamples(Samples):
-    """The samples of another set, of which a subclass gives targets or facts of its own.
+    """Samples that wrap others; subclasses change their targets or add attributes.
 
-    A subclass that carries more than the set must also take it along in ``subset``.
+    A subclass with further attributes must also keep them in ``subset``.
 
     Attributes:
-        base: The set.
+        base: The wrapped samples.
     """
 
     base: Samples
@@ -147,33 +148,33 @@ class WrappedSamples(Samples):
         return len(self.base)
 
     def name(self, index: int) -> str:
-        """Give the name in the base set."""
+        """Return the name in the wrapped samples."""
         return self.base.name(index)
 
     def target(self, index: int) -> Any:
-        """Give the target in the base set."""
+        """Return the target in the wrapped samples."""
         return self.base.target(index)
 
     def load(self, index: int, channels: int = 3) -> Image:
-        """Decode from the base set."""
+        """Decode the image from the wrapped samples."""
         return self.base.load(index, channels)
 
     def content(self, index: int) -> bytes | None:
-        """Give the bytes in the base set."""
+        """Return the bytes of the file in the wrapped samples."""
         return self.base.content(index)
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Ask the base set."""
+        """Return the problem in the wrapped samples."""
         return self.base.problem(index, height, width)
 
 
 @dataclass(frozen=True)
 class SampleSubset(Samples):
-    """Some samples of another set.
+    """A selection of other samples.
 
     Attributes:
-        base: The set they come from.
-        indices: Which ones, in this order.
+        base: The samples that they are selected from.
+        indices: Positions of the selected samples, in this order.
     """
 
     base: Samples
@@ -183,37 +184,37 @@ class SampleSubset(Samples):
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """Give the name in the base set."""
+        """Return the name in the wrapped samples."""
         return self.base.name(self.indices[index])
 
     def target(self, index: int) -> Any:
-        """Give the target in the base set."""
+        """Return the target in the wrapped samples."""
         return self.base.target(self.indices[index])
 
     def load(self, index: int, channels: int = 3) -> Image:
-        """Decode from the base set."""
+        """Decode the image from the wrapped samples."""
         return self.base.load(self.indices[index], channels)
 
     def content(self, index: int) -> bytes | None:
-        """Give the bytes in the base set."""
+        """Return the bytes of the file in the wrapped samples."""
         return self.base.content(self.indices[index])
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Ask the base set."""
+        """Return the problem in the wrapped samples."""
         return self.base.problem(self.indices[index], height, width)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a task's reader returns.
+    """The training and validation samples of a task.
 
     Attributes:
-        train: Samples to learn from.
-        validation: Held-out samples.
-        facts: Counts and remarks for reports and the model card (JSON values), such as samples
-            per label, and how the split was made.
-        warnings: One line each on what a user should know before training: an empty class, one
-            class only, a label that is missing in one part.
+        train: Training samples.
+        validation: Validation samples.
+        facts: Counts and remarks for reports and the model card (JSON values), such as the number
+            of samples per class, and how the dataset was split.
+        warnings: One line for each issue that a user should know about before training: an empty
+            class, only one class, a class that is missing in one split.
     """
 
     train: Samples

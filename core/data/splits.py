@@ -1,4 +1,4 @@
-"""Held-out parts where the data name none: seeded, and stratified by a key."""
+"""Validation splits of datasets that have none: seeded, and stratified by a key."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from visiongraft.seeds import mix_seed
 def stratified_split(
     keys: Sequence[Hashable], fraction: float, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Hold out a share of the samples of every key.
+    """Hold out a fraction of the samples of every key.
 
     Args:
-        keys: What each sample is stratified by, such as its label; all equal for a plain split.
-        fraction: Share to hold out, in (0, 1).
-        seed: Fixes which ones.
+        keys: The key that each sample is stratified by, such as its label; all equal for a plain
+            split.
+        fraction: Fraction to hold out, in (0, 1).
+        seed: Seed of the choice.
 
     Returns:
-        Positions of the samples to keep and of those held out, both ascending. Of every key with
-        two samples or more at least one is on each side, and the share is met within one sample; a
-        single sample is kept.
+        Positions of the samples to keep and of those held out, both ascending. A key with two or
+        more samples has at least one on each side, and its fraction is met within one sample; the
+        only sample of a key is kept.
 
     Raises:
         OptionError: The fraction is not in (0, 1).
@@ -32,7 +33,7 @@ def stratified_split(
         (9, ['a', 'a', 'b'])
     """
     if not 0 < fraction < 1:
-        raise OptionError(f"validation={fraction} is not a share in (0, 1)")
+        raise OptionError(f"validation={fraction} is not a fraction in (0, 1)")
     groups: dict[Hashable, list[int]] = {}
     for position, key in enumerate(keys):
         groups.setdefault(key, []).append(position)
@@ -41,6 +42,6 @@ def stratified_split(
         if len(positions) < 2:
             continue
         count = min(max(round(len(positions) * fraction), 1), len(positions) - 1)
-        # Ordered by a hash, not by a library's generator, whose stream a new version may change.
+        # Ordered by a hash: the stream of a library's generator may change with its version.
         validation.update(sorted(positions, key=lambda p: mix_seed(seed, "split", p))[:count])
     return [i for i in range(len(keys)) if i not in validation], sorted(validation)

@@ -22,9 +22,9 @@ from visiongraft.config import FitConfig
 from visiongraft.data.loader import (
     BatchIndices,
     checked_batches,
-    divided,
     ordered_batches,
     shard,
+    shard_batches,
     shuffled_batches,
 )
 from visiongraft.data.samples import Samples
@@ -264,7 +264,7 @@ class Engine:
             return checked_batches(own, count, processes, task.name)
         size = config.batch_size * processes
         batches = shuffled_batches(count, size, config.seed, epoch, processes)
-        return divided(batches, processes)
+        return shard_batches(batches, processes)
 
     def _step(
         self,

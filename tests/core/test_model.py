@@ -49,7 +49,7 @@ def test_predictions_do_not_depend_on_the_batch(model, toy_data):
         ([object()], "not object"),
         (np.zeros((4, 4, 3), dtype=np.int64), "not int64"),
         (np.full((4, 4, 3), 7.0), "float in 0..1"),
-        (np.zeros((4, 4, 2), dtype=np.uint8), "2 channels where 3 are needed"),
+        (np.zeros((4, 4, 2), dtype=np.uint8), "2 channels, but 3 are required"),
         (np.zeros((0, 4, 3), dtype=np.uint8), "height, width and channels"),
     ],
 )

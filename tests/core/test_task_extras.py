@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import visiongraft
-from visiongraft.data.loader import checked_batches, divided, shuffled_batches
+from visiongraft.data.loader import checked_batches, shard_batches, shuffled_batches
 from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
@@ -51,7 +51,7 @@ def Dealing(Toy: Any) -> Any:
             batches = [some[:batch_size] + some[:1] for some in own]
             if self.fault == "empty":
                 return []
-            return divided(batches, processes + (self.fault == "divided"))
+            return shard_batches(batches, processes + (self.fault == "divided"))
 
         def training_step(self, network, batch):
             SEEN.append(batch.targets.tolist())
@@ -74,7 +74,7 @@ def test_a_task_deals_its_own_batches(fit_toy, toy_data, Dealing):
 def test_without_own_batches_all_samples_are_dealt_at_random(Toy, toy_data):
     samples = Toy().read_labeled(toy_data(9))
     assert Toy().batch_sampler(samples, 4, 1, seed=0, epoch=0) is None
-    batches = divided(shuffled_batches(9, 4, seed=0, epoch=0), 2)
+    batches = shard_batches(shuffled_batches(9, 4, seed=0, epoch=0), 2)
     assert sorted(i for batch in batches for part in batch for i in part) == list(range(9))
 
 
@@ -99,20 +99,20 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
     [
         ([], "no batch"),
         ([[[0]], [[]]], "a batch without samples"),
-        ([[[0], [1]]], "a batch in 2 parts for 1 processes"),
+        ([[[0], [1]]], "a batch in 2 shards for 1 processes"),
         ([[[0, 9]]], "position 9 of 9 samples"),
         ([[[-1]]], "position -1 of 9 samples"),
     ],
 )
 def test_a_faulty_deal_is_told_as_the_tasks_own(deal: Any, words: str) -> None:
-    with pytest.raises(PluginError, match=f"task 'toy' dealt {words}; see Task.deal_batches"):
+    with pytest.raises(PluginError, match=f"task 'toy' returned {words}; see Task.batch_sampler"):
         checked_batches(deal, 9, 1, "toy")
     assert checked_batches([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
 
 
 @pytest.mark.parametrize("fault", ["empty", "divided"])
 def test_a_run_with_a_faulty_deal_stops_in_words(fit_toy, toy_data, Dealing, fault: str):
-    with pytest.raises(PluginError, match="dealt"):
+    with pytest.raises(PluginError, match=r"returned .*; see Task.batch_sampler"):
         fit_toy(toy_data(40), task=Dealing(augment=False, fault=fault), **QUICK)
 
 

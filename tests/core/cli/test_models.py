@@ -382,7 +382,7 @@ def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
     Path("empty").mkdir()
     code, out, err = run("predict", trained, "empty")
     assert (code, out) == (2, "")
-    assert err.startswith("error: empty holds no images")
+    assert err.startswith("error: empty contains no images")
 
 
 def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:

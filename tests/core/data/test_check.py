@@ -210,7 +210,7 @@ def test_images_are_checked_in_the_channels_that_training_takes():
     deep = DatasetSamples.of([(np.full((2, 2, 5), i, np.uint8), 0) for i in range(2)])
     train, validation = deep.subset([0]), deep.subset([1])
     assert check_samples(train, validation, channels=5).report.unreadable == ()
-    with pytest.raises(DataError, match="has 5 channels where 3 are needed"):
+    with pytest.raises(DataError, match="has 5 channels, but 3 are required"):
         check_samples(train, validation)
 
 
@@ -245,14 +245,14 @@ def test_a_part_without_any_readable_image_stops(write_images, monkeypatch):
     paths = write_images(3)
     paths[2].write_bytes(b"")
     monkeypatch.setattr(check, "UNREADABLE_LIMIT", 0.5)
-    with pytest.raises(DataError, match="the validation part has no readable image"):
+    with pytest.raises(DataError, match="the validation split has no readable images"):
         check_samples(files(paths[:2]), files(paths[2:]))
-    with pytest.raises(DataError, match="the training part has no readable image"):
+    with pytest.raises(DataError, match="the training split has no readable images"):
         check_samples(files(paths[2:]), files(paths[:2]))
 
 
 def test_a_set_without_any_image_stops():
-    with pytest.raises(DataError, match="the training part has no readable image"):
+    with pytest.raises(DataError, match="the training split has no readable images"):
         check_samples(files([]), files([]))
 
 
@@ -403,7 +403,7 @@ def test_too_many_unreadable_images_or_none_at_all_cannot_be_evaluated(write_ima
     paths[0].unlink()
     with pytest.raises(DataError, match="1 of 2 images are unreadable"):
         drop_unreadable(files(paths))
-    with pytest.raises(DataError, match="no image to evaluate"):
+    with pytest.raises(DataError, match="no images to evaluate"):
         drop_unreadable(files([]))
 
 

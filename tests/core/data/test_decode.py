@@ -242,10 +242,10 @@ def test_the_content_says_what_a_file_is_not_its_suffix(photo, encode, tmp_path)
     ("spoil", "words"),
     [
         (lambda c: b"", r"the file is empty \(0 bytes\)"),
-        (lambda c: b"I am text, not an image", "damaged or no image of a known type"),
+        (lambda c: b"I am text, not an image", "damaged or not an image of a known type"),
         (lambda c: c[: len(c) // 2], "cannot be decoded: "),
         (lambda c: c[:60] + bytes(200) + c[260:], "cannot be decoded|damaged"),
-        (lambda c: b"%!PS-Adobe-3.0 EPSF-3.0\n" + c, "damaged or no image of a known type"),
+        (lambda c: b"%!PS-Adobe-3.0 EPSF-3.0\n" + c, "damaged or not an image of a known type"),
     ],
     ids=["empty", "text", "truncated", "corrupt", "postscript"],
 )

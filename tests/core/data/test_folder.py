@@ -82,13 +82,13 @@ def test_a_part_may_be_all_there_is(touch):
 def test_a_single_part_beside_folders_without_images_is_still_a_part(touch):
     read = read_folder(touch("train/a/1.jpg", "notes/b.txt"))
     assert list(read.splits) == ["train"] and read.names == ("a",)
-    assert "passed over: notes" in read.warnings[0]
+    assert "skipped: notes" in read.warnings[0]
 
 
 def test_a_part_without_label_folders_is_passed_over(touch):
     read = read_folder(touch("train/a/1.jpg", "val/2.jpg", "test/a/3.jpg"))
     assert list(read.splits) == ["train", "test"]
-    assert "passed over: val" in read.warnings[0]
+    assert "skipped: val" in read.warnings[0]
 
 
 def test_folders_below_a_label_belong_to_it(touch):
@@ -125,7 +125,7 @@ def test_a_label_without_images_keeps_its_name_and_is_reported(touch):
     (root / "empty").mkdir()
     read = read_folder(root)
     assert read.names == ("a", "b", "empty")
-    assert read.warnings == (f"label 'empty' has no images in {root}",)
+    assert read.warnings == (f"class 'empty' has no images in {root}",)
 
 
 def test_files_that_are_passed_over_are_counted_and_named(touch):
@@ -140,7 +140,7 @@ def test_files_that_are_passed_over_are_counted_and_named(touch):
 def test_folders_beside_the_parts_are_named(touch):
     root = touch("train/a/1.jpg", "val/a/2.jpg", "extra/a/3.jpg")
     (warning,) = read_folder(root).warnings
-    assert "read by its parts (train, val); passed over: extra" in warning
+    assert "divided into splits (train, val); skipped: extra" in warning
 
 
 def test_links_are_followed_and_circles_end(touch):
@@ -190,12 +190,18 @@ def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["1.jpg", "2.jpg"], "holds 2 images but no folder per label; sort them into"),
-        (["a/1.mp4", "a/2.mov"], r"holds no images, only .mov, .mp4; known are .bmp"),
-        (["a/1.MP4", "a/2.mp4"], r"holds no images, only .mp4; known are .bmp"),
-        (["a/README"], "holds no images, only README; known are .bmp"),
-        (["train/a/x.txt", "val/a/y.txt"], "holds no images, only .txt; known are .bmp"),
-        ([], "holds no images; give a folder like set/LABEL/image.jpg"),
+        (["1.jpg", "2.jpg"], "contains 2 images but no folder per class; sort them into"),
+        (
+            ["a/1.mp4", "a/2.mov"],
+            r"contains no images, only .mov, .mp4; the supported suffixes are .bmp",
+        ),
+        (["a/1.MP4", "a/2.mp4"], r"contains no images, only .mp4; the supported suffixes are .bmp"),
+        (["a/README"], "contains no images, only README; the supported suffixes are .bmp"),
+        (
+            ["train/a/x.txt", "val/a/y.txt"],
+            "contains no images, only .txt; the supported suffixes are .bmp",
+        ),
+        ([], "contains no images; pass a folder like set/CLASS/image.jpg"),
     ],
 )
 def test_a_folder_with_nothing_to_learn_from_says_what_it_takes(touch, names, words):
@@ -209,7 +215,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_folder(tmp_path / "gone")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         read_folder(tmp_path / "file")
 
 
@@ -243,13 +249,13 @@ def test_every_file_is_a_labeled_image_or_counted_as_none(tmp_path_factory, file
         (root / label / below / (name + suffix)).touch()
     images = [(f"{a}/{b}{c}{d}", a) for a, b, c, d in files if d == ".jpg"]
     if not images:
-        with pytest.raises(DataError, match="holds no images, only "):
+        with pytest.raises(DataError, match="contains no images, only "):
             read_folder(root)
         return
     assert sorted(found(root)["train"]) == sorted(images)
     read = read_folder(root)
     assert read.names == tuple(sorted({label for label, *_ in files}))
-    counted = [line for line in read.warnings if "are no images by their suffix" in line]
+    counted = [line for line in read.warnings if "do not have an image suffix" in line]
     others = len(files) - len(images)
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
 

@@ -79,25 +79,28 @@ def test_masks_are_black_and_white(mask):
 def test_numbers_of_channels_without_a_conversion_must_fit(photo):
     five = np.zeros((4, 6, 5), np.uint8)
     assert image_array(five, "p", 5) is five
-    with pytest.raises(DataError, match=r"p: has 5 channels where 3 are needed; .* \(H, W, C\)"):
+    with pytest.raises(DataError, match=r"p: has 5 channels, but 3 are required; .* \(H, W, C\)"):
         image_array(five, "p")
-    with pytest.raises(DataError, match=r"has 6 channels where 3 are needed; .* \(C, H, W\)"):
+    with pytest.raises(DataError, match=r"has 6 channels, but 3 are required; .* \(C, H, W\)"):
         image_array(torch.zeros(4, 5, 6, dtype=torch.uint8).permute(2, 0, 1), "p")
-    with pytest.raises(DataError, match=r"has 3 channels where 5 are needed"):
+    with pytest.raises(DataError, match=r"has 3 channels, but 5 are required"):
         image_array(photo, "p", 5)
 
 
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.array([[0.0, 2.0]]), r"p: pixels are uint8 .* not float64 from 0 to 2; give images"),
+        (
+            np.array([[0.0, 2.0]]),
+            r"p: pixels must be uint8 .* not float64 from 0 to 2; pass images before",
+        ),
         (np.array([[-1.0, 1.0]]), "not float64 from -1 to 1"),
         (np.array([[0.0, float("nan")]]), "not float64"),
         (np.zeros((2, 2), np.int64), "not int64 from 0 to 0"),
-        (np.zeros((0, 2, 3), np.uint8), r"not \(0, 2, 3\)"),
-        (np.zeros((0, 2, 3)), "not float64; give images"),
-        (np.zeros(3, np.uint8), r"not \(3, 1\)|not \(3,\)"),
-        (3, "an image is a path, image, array or tensor, not int"),
+        (np.zeros((0, 2, 3), np.uint8), r"not the shape \(0, 2, 3\)"),
+        (np.zeros((0, 2, 3)), "not float64; pass images before"),
+        (np.zeros(3, np.uint8), r"not the shape \(3, 1\)|not the shape \(3,\)"),
+        (3, "an image must be a path, PIL image, array or tensor, not int"),
     ],
 )
 def test_what_is_no_image_is_refused(image, words):
@@ -144,7 +147,9 @@ def test_images_to_predict_are_decoded_and_have_no_target(photo, write_images):
     paths[0].write_bytes(b"")
     with pytest.raises(DataError, match=f"^{paths[0]}: the file is empty"):
         samples.load(1)
-    with pytest.raises(DataError, match=r"^image 1: an image is a path, image, array or tensor"):
+    with pytest.raises(
+        DataError, match=r"^image 1: an image must be a path, PIL image, array or tensor"
+    ):
         ImageSamples.of([photo, None]).load(1)
 
 
@@ -251,7 +256,7 @@ def test_items_are_named_by_their_position_and_decoded_on_demand(photo):
 
 def test_an_item_whose_image_is_none_is_named_when_it_is_loaded(photo):
     samples = DatasetSamples.of([(photo, 0), (np.zeros((2, 2)) - 1, 1)])
-    with pytest.raises(DataError, match=r"^item 1: pixels are uint8"):
+    with pytest.raises(DataError, match=r"^item 1: pixels must be uint8"):
         samples.load(1)
 
 
@@ -280,8 +285,8 @@ class Broken:
     [
         (lambda: None, "a path or a dataset with __len__ and __getitem__, not function"),
         ([], "the dataset (list) is empty"),
-        ([(1, 2, 3)], "item 0: a dataset gives (image, target), not tuple"),
-        ([5], "item 0: a dataset gives (image, target), not int"),
+        ([(1, 2, 3)], "item 0: a dataset must return (image, target), not tuple"),
+        ([5], "item 0: a dataset must return (image, target), not int"),
         ({0: "a"}.keys(), "a path or a dataset with __len__ and __getitem__, not dict_keys"),
         ({"a": 1}, "item 0: the dataset raised KeyError: 0"),
         (Broken(), "item 0: the dataset raised RuntimeError: disk gone"),

@@ -65,7 +65,7 @@ def test_each_part_may_have_a_table_and_a_folder(lay: Lay) -> None:
         "validation": {"valid/a.jpg": "dog"},
     }
     assert read is not None and read.names == ("cat", "dog")
-    assert "the test part is passed over" in read.warnings[0]
+    assert "the test split is skipped" in read.warnings[0]
 
 
 @pytest.mark.parametrize("space", [" ", "\t"])
@@ -108,12 +108,15 @@ def test_without_tables_nothing_is_found(lay: Lay) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"a.csv": "", "b.csv": ""}, "holds the tables a.csv, b.csv; give one of them"),
-        ({"train.csv": "", "train.tsv": ""}, "are both of the train part"),
-        ({"train.csv": "path,label,split\nimages/a.jpg,b,val"}, "has parts of its own"),
+        ({"a.csv": "", "b.csv": ""}, "contains the tables a.csv, b.csv; pass one of them"),
+        ({"train.csv": "", "train.tsv": ""}, "are both the train split"),
+        ({"train.csv": "path,label,split\nimages/a.jpg,b,val"}, "has splits of its own"),
         ({"train.txt": "images/a.jpg 2", "classes.txt": "b\nc"}, "entry 1: label '2' is none of"),
-        ({"train.txt": "images/a.jpg"}, "entry 1: 'images/a.jpg' is no image with its label"),
-        ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, labeled otherwise"),
+        (
+            {"train.txt": "images/a.jpg"},
+            "entry 1: 'images/a.jpg' is not an image path followed by a label",
+        ),
+        ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, with different labels"),
         ({"train.txt": ""}, "lists no images"),
         ({"train.txt": "gone.jpg 1"}, "none of its 1 images exists"),
     ],

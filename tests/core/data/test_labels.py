@@ -55,7 +55,7 @@ def test_an_unknown_name_is_refused_with_near_ones():
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(("a", "b", "a"), r"\['a'\] appear more than once"), (("a", ""), "an empty name")],
+    [(("a", "b", "a"), r"\['a'\] appear more than once"), (("a", ""), "an empty class name")],
 )
 def test_a_map_that_is_no_mapping_is_refused(names, words):
     with pytest.raises(DataError, match=words):

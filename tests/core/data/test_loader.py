@@ -126,7 +126,7 @@ class Vanishing(DatasetSamples):
     ("dataset", "words"),
     [
         (dataset_of(fails), r"item 2: cannot be prepared: RuntimeError: no way"),
-        (dataset_of(wrong_size), r"item 2: the augmentation gave \(3, 4, 4\)"),
+        (dataset_of(wrong_size), r"item 2: the augmentation returned the shape \(3, 4, 4\)"),
         (
             SampleDataset(Vanishing([1, 2, 3]), Preprocess(PreprocessConfig((8, 8)))),
             "item 2: cannot be read: gone",

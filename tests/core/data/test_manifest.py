@@ -103,7 +103,7 @@ def test_a_column_of_parts_by_another_name_is_told(write):
     read = read_manifest(write("path,label,subset", "0.jpg,a,val"))
     assert list(read.splits) == ["train"]
     assert read.warnings[0].endswith(
-        "column 'subset' is not read; call it 'split' if it holds parts"
+        "column 'subset' is ignored; rename it to 'split' if it contains the splits"
     )
 
 
@@ -156,7 +156,7 @@ def test_several_labels_are_separated_and_may_be_none(write):
     path = write("path,labels", "0.jpg,a|b", "1.jpg,b; a;b", "2.jpg,")
     assert [labels for _, labels in found(path)["train"]] == [("a", "b"), ("b", "a"), ()]
     (warning,) = read_manifest(path).warnings
-    assert "1 images without any label" in warning and "2.jpg" in warning
+    assert "1 images without labels" in warning and "2.jpg" in warning
 
 
 def test_a_column_label_holds_one_name_whatever_is_in_it(write):
@@ -278,20 +278,26 @@ def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
         (["photo,label", "0.jpg,a"], "has no column 'path'"),
         (
             ["file,image,label", "0.jpg,1.jpg,a"],
-            "columns file and image; call the right one 'path'",
+            "columns file and image; rename the right one to 'path'",
         ),
-        (["path,class,category", "0.jpg,a,b"], "columns class and category; call the right"),
+        (
+            ["path,class,category", "0.jpg,a,b"],
+            "columns class and category; rename the right one to 'label'",
+        ),
         (["path,lable", "0.jpg,a"], "has no column 'label' or 'labels'; did you mean 'lable'"),
         (["path,label", ",a"], "row 2: path is empty"),
         (["path,label", "0.jpg,"], "row 2: label is empty"),
         (["path,label,split", "0.jpg,a,dev"], "row 2: split 'dev' is none of train, val, test"),
-        (["path,label", "0.jpg,a", "0.jpg,b"], "row 3: 0.jpg is listed twice, labeled otherwise"),
-        (["path,label", "0.jpg,a,b"], "row 2: 3 fields under 2 columns"),
+        (
+            ["path,label", "0.jpg,a", "0.jpg,b"],
+            "row 3: 0.jpg is listed twice, with different labels",
+        ),
+        (["path,label", "0.jpg,a,b"], "row 2: 3 fields for 2 columns"),
         (["path,label", "", "0.jpg,a", "", "1.jpg,"], "row 5: label is empty"),
         (["path,label", "x/gone.jpg,a"], "none of its 1 images exists, such as .*x/gone.jpg"),
-        (["path,label", '0.jpg,"a', "1.jpg,b"], "is no valid CSV: unexpected end of data"),
-        (["path,label", '0.jpg,"a', '1.jpg,"b'], "is no valid CSV: ',' expected after '\"'"),
-        (["path,label", f"0.jpg,{'a' * 200_000}"], "is no valid CSV: field larger than"),
+        (["path,label", '0.jpg,"a', "1.jpg,b"], "is not valid CSV: unexpected end of data"),
+        (["path,label", '0.jpg,"a', '1.jpg,"b'], "is not valid CSV: ',' expected after '\"'"),
+        (["path,label", f"0.jpg,{'a' * 200_000}"], "is not valid CSV: field larger than"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_row(write, lines, words):
@@ -304,11 +310,11 @@ def test_what_cannot_be_meant_is_refused_with_its_row(write, lines, words):
 def test_files_that_are_no_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_manifest(tmp_path / "gone.csv")
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a file"):
         read_manifest(tmp_path)
     binary = tmp_path / "b.csv"
     binary.write_bytes(b"path,label\n\xff\xfe,a\n")
-    with pytest.raises(DataError, match="is no UTF-8 text"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_manifest(binary)
     parquet = tmp_path / "b.parquet"
     parquet.write_bytes(b"not parquet")

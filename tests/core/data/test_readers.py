@@ -115,13 +115,15 @@ def test_a_task_gets_only_the_kind_of_targets_it_asks_for(lines: Path) -> None:
     with using(manager_with(Lines(), Boxes())):
         assert targets_of(read_data(lines, "labels")) == ["cat", "dog"]
         assert read_data(lines, "masks") is None
-        with pytest.raises(DataError, match="reader 'boxes' gives boxes, the task takes labels"):
+        with pytest.raises(
+            DataError, match="reader 'boxes' returns boxes, but the task takes labels"
+        ):
             read_data(f"boxes:{lines}", "labels")
 
 
 def test_two_readers_that_claim_the_same_are_an_error_that_says_how_to_choose(lines: Path) -> None:
     with using(manager_with(Lines(), Gives(None))):
-        with pytest.raises(DataError, match=f"say which: gives:{lines} or lines:{lines}"):
+        with pytest.raises(DataError, match=f"choose one: gives:{lines} or lines:{lines}"):
             read_data(lines, "labels")
         assert targets_of(read_data(f"lines:{lines}", "labels")) == ["cat", "dog"]
 
@@ -139,15 +141,18 @@ def test_a_reader_that_cannot_look_stops_no_other(
 ) -> None:
     with using(manager_with(Broken(), Lines())):
         assert targets_of(read_data(lines, "labels")) == ["cat", "dog"]
-    assert "reader 'broken' cannot tell" in caplog.text
+    assert "reader 'broken' failed to check whether" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (None, "reader 'gives' gave NoneType, not DataSplits"),
-        (DataSplits({"training": FileSamples([], [])}), "as part 'training'; it takes Samples as"),
-        (DataSplits({"train": [1]}), "gave list as part 'train'"),  # type: ignore[dict-item]
+        (None, "reader 'gives' returned NoneType, not DataSplits"),
+        (
+            DataSplits({"training": FileSamples([], [])}),
+            "as split 'training'; splits are Samples named",
+        ),
+        (DataSplits({"train": [1]}), "returned list as split 'train'"),  # type: ignore[dict-item]
         (DataSplits({}), "reader 'gives' found no samples"),
         (DataSplits({"train": FileSamples([], [])}), "reader 'gives' found no samples"),
     ],

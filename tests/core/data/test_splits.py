@@ -69,5 +69,5 @@ def test_other_keys_do_not_change_which_samples_of_a_key_are_taken(keys, seed):
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2, float("nan")])
 def test_a_share_outside_of_0_to_1_is_refused(fraction):
-    with pytest.raises(OptionError, match="is not a share in"):
+    with pytest.raises(OptionError, match="is not a fraction in"):
         stratified_split(["a", "a"], fraction)

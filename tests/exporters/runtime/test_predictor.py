@@ -146,7 +146,7 @@ def test_a_folder_is_predicted_in_the_order_of_its_paths(
     assert [int(r["classes"]) for r in results] == expected(exported, images)
     assert len(predictor.predict(str(tmp_path / "0"))) == 3
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no images"):
+    with pytest.raises(DataError, match="empty contains no images"):
         predictor.predict(tmp_path / "empty")
 
 

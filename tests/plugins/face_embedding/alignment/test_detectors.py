@@ -79,7 +79,7 @@ def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
 def test_a_folder_is_not_aligned_into_itself(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lies within"):
         align_folder(tmp_path, tmp_path / "inside", at())
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         align_folder(tmp_path, tmp_path.parent / "elsewhere", at())
 
 

@@ -47,7 +47,7 @@ def test_without_a_file_nothing_is_named(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"classes.txt": "\n"}, "classes.txt names no class"),
-        ({"classes.txt": "a\nb\na\n"}, r"classes.txt: label names \['a'\] appear more than once"),
+        ({"classes.txt": "a\nb\na\n"}, r"classes.txt: class names \['a'\] appear more than once"),
         ({"label_colors.txt": "1 2 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 300 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 3\n"}, "entry 1: .* is not three numbers"),
