@@ -143,3 +143,10 @@ def _input(entry: Any) -> InputSpec | None:
 
 def _is_size(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def described(value: Any) -> str:
+    """Return dtype and shape of an array, or the type of anything else, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"

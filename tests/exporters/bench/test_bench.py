@@ -174,7 +174,7 @@ def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="is no folder of images"):
+        with pytest.raises(DataError, match="is not a folder of images"):
             BenchImages.of(place, 1)
 
 
