@@ -313,7 +313,7 @@ def test_files_that_visiongraft_did_not_export_are_refused(exported: Any, tmp_pa
     model = exported.load()
     model.ClearField("metadata_props")
     onnx.save(model, path)
-    with pytest.raises(ArtifactError, match=r"foreign\.onnx does not say what it takes"):
+    with pytest.raises(ArtifactError, match=r"foreign\.onnx does not describe its input"):
         Predictor(path)
     onnx.helper.set_model_props(model, {"names": "{0: 'cat'}"})
     onnx.save(model, path)
@@ -377,7 +377,7 @@ def test_an_installed_plugin_makes_typed_predictions(
     ("code", "message"),
     [
         ("import no_such_module", "cannot be loaded: ModuleNotFoundError: No module named"),
-        ("def typed(arrays, metadata): return []", "gave 0 results for 1 images"),
+        ("def typed(arrays, metadata): return []", "returned 0 results for 1 images"),
     ],
 )
 def test_a_broken_prediction_plugin_is_named(
