@@ -206,7 +206,9 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     model = trial.specimen.trained().model
     assert model.validation is not None
     image = model.validation.load(0)[None]
-    pair = Pair(TorchReference(model.inference_graph()), opened.run, model.task.compare)
+    pair = Pair(
+        TorchReference(model.inference_graph()), opened.run, model.task.export_support().compare
+    )
     words = "to run the exported file on an image"
     with trying(words):
         outcome = pair.compare(image)

@@ -58,7 +58,7 @@ def settle(
         return settled, count  # these results do not belong to single images
     for i in range(len(images)):
         other = of_image(candidate, i)
-        if not graph.task.compare(of_image(reference, i), other).mismatches:
+        if not graph.task.export_support().compare(of_image(reference, i), other).mismatches:
             continue
         nearby = None
         if count < most:
@@ -102,5 +102,5 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
 
 
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:
-    found = graph.task.compare(nearby, other)
+    found = graph.task.export_support().compare(nearby, other)
     return found.difference <= tolerance and not found.mismatches

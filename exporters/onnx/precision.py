@@ -273,7 +273,7 @@ class _Trial:
             image = next(self.real.load([index]))
             decoded = _run(session, self._inputs(image.pixels))
             meter.add(image, decoded)
-            found = self.task.compare(reference, decoded)
+            found = self.task.export_support().compare(reference, decoded)
             differences.append(found.difference)
             mismatches += found.mismatches
         before, after = self._metric, meter.value()

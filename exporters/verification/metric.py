@@ -36,7 +36,11 @@ class HeadlineMeter:
         if self.map_size is not None and self.task.full_resolution_outputs:
             decoded = at_size(decoded, self.map_size, taken)
         if taken != original:
-            decoded = self.task.rescaled(decoded, taken, original)
+            rescale = self.task.export_support().rescale
+            if rescale is not None:
+                decoded = rescale(decoded, taken, original)
+            elif self.task.full_resolution_outputs:
+                decoded = at_size(decoded, taken, original)
         self._metrics.update(decoded, self.task.collate([self.samples.target(image.index)]))
 
     def value(self) -> float | None:

@@ -87,7 +87,7 @@ def verify(
     batches: Sequence[int] = BATCHES,
     budget: float | None = None,
 ) -> Findings:
-    """Run a file next to PyTorch, and compare the results by ``Task.compare``.
+    """Run a file next to PyTorch, and compare the results by the task's comparison.
 
     Up to 64 real images run in batches of images that follow each other in the data; where their
     sizes differ, the central part of each that has the smallest height and width among them. Random
@@ -123,7 +123,7 @@ def verify(
     """
     config, task = graph.preprocess.config, graph.task
     tolerance = TOLERANCE if budget is None else None
-    pair = Pair(TorchReference(graph), run, task.compare, tolerance)
+    pair = Pair(TorchReference(graph), run, task.export_support().compare, tolerance)
     trials = Trials(pair, config.size, len(config.mean), size)
     real = (
         RealImages(samples, len(config.mean), size)

@@ -98,7 +98,9 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
     checks = [_content(file), _claims(file), _names(file, task, absent), _plain(file)]
-    checks += _batches(file, compare_arrays if task is None else task.compare, samples)
+    checks += _batches(
+        file, compare_arrays if task is None else task.export_support().compare, samples
+    )
     metric = None
     if task is None or samples is None:
         why = absent if task is None else "no data was given"
@@ -143,9 +145,9 @@ def _samples(
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_labeled
+        from visiongraft.registry.contracts import read_evaluation
 
-        return drop_unreadable(read_labeled(task, data), file.input.channels)[0]
+        return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
         raise DataError(
             f"{data} is not a folder; without the task's plugin, give a folder of images"

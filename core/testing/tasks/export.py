@@ -35,7 +35,9 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
         "a file and its certificate",
         "exporter.Exporter.export",
     )
-    pair = Pair(TorchReference(graph), exported.opened.run, trial.example.task.compare)
+    pair = Pair(
+        TorchReference(graph), exported.opened.run, trial.example.task.export_support().compare
+    )
     for images in _stacks(trial):
         words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
         with trying(words):

@@ -50,12 +50,12 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         name = "colors"
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-            samples = self.read_labeled(data)
+            samples = self.read_evaluation(data)
             keys = [samples.target(i) for i in range(len(samples))]
             kept, out = stratified_split(keys, validation, seed)
             return Splits(samples.subset(kept), samples.subset(out))
 
-        def read_labeled(self, data: Any) -> Samples:
+        def read_evaluation(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.labels]
@@ -209,16 +209,6 @@ def test_every_word_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     assert Path("run/curves.png").is_file()
 
 
-def test_the_words_of_fit_are_those_of_the_python_interface() -> None:
-    from inspect import signature
-
-    from visiongraft.cli.training import fit
-
-    words = set(signature(fit).parameters) - {"as_json"}
-    renamed = {"settings": "task_options", "callback": "callbacks"}
-    assert {renamed.get(word, word) for word in words} == set(signature(visiongraft.fit).parameters)
-
-
 def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +258,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path
     before = (trained / "metrics.jsonl").read_bytes()
     code, out, err = run("fit", images, "--task", "colors", "--out", trained, *FAST)
     assert (code, out) == (2, "")
-    assert "run already holds a run" in err
+    assert "run already contains a run" in err
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
@@ -289,7 +279,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path
             ["fit", "images", "--out", "r", "--task", "colors", *FAST, "--epochs", "0"],
             "epochs=0",
         ),
-        (["fit", "images", "--out", "r", "--resume"], "r holds no run to resume"),
+        (["fit", "images", "--out", "r", "--resume"], "r contains no run to resume"),
         (["evaluate", "nowhere", "images"], "nowhere does not exist"),
         (["evaluate", "images", "images"], "images"),
         (["predict", "nowhere", "images"], "nowhere does not exist"),
