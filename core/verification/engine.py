@@ -102,7 +102,7 @@ class Pair:
     Attributes:
         reference: The trusted side.
         candidate: Returns the candidate's results for raw images, uint8 (N, H, W, C).
-        measure: Measures how far two sets of results are apart: ``Task.compare``.
+        measure: Measures how far two sets of results are apart, as ``ExportSupport.compare`` of a task.
         tolerance: Largest relative difference, with no changed prediction; ``None`` accepts all
             finite results, for a lower precision that is held to a budget.
     """

@@ -100,7 +100,7 @@ def verify(
     the file's results once the image's values change very slightly; at most three images, or a
     tenth of a comparison's, may be near-ties. With a budget all numbers must be finite, and the
     metric may not be worse by more than the budget; the number of changed predictions is reported,
-    not judged, since to ``Task.compare`` a box that moved is one.
+    not judged, since a box that moved counts as one.
 
     Args:
         run: Returns the results of the file, as it is on the disk, for raw images, uint8
@@ -187,4 +187,4 @@ def _many_changed(budget: float, single: Comparison) -> tuple[str, ...]:
     fraction = single.mismatches / max(1, single.predictions)
     if fraction <= MANY_CHANGED * budget:
         return ()
-    return (f"{fraction:.0%} of the predictions on real images changed, by Task.compare",)
+    return (f"{fraction:.0%} of the predictions on real images changed, by the task's comparison",)

@@ -130,7 +130,7 @@ def _read_graph(path: Path) -> onnx.GraphProto:
     try:
         return onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's own, which have no common base with OSError
-        raise ArtifactError(f"{path} is no ONNX file, or damaged: {one_line(error)}") from error
+        raise ArtifactError(f"{path} is not an ONNX file, or damaged: {one_line(error)}") from error
 
 
 def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:

@@ -328,7 +328,7 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
     (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
-    assert warning.endswith("% of the predictions on real images changed, by Task.compare")
+    assert warning.endswith("% of the predictions on real images changed, by the task's comparison")
     assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
 
 

@@ -239,8 +239,8 @@ def _foreign(path: Path) -> None:
     ("spoil", "said"),
     [
         (Path.unlink, "does not exist"),
-        (lambda path: path.write_bytes(b"hello"), "is no ONNX file, or it is damaged"),
-        (_cut, "is no ONNX file, or it is damaged"),
+        (lambda path: path.write_bytes(b"hello"), "is not an ONNX file, or it is damaged"),
+        (_cut, "is not an ONNX file, or it is damaged"),
         (_altered, "is not as it was certified; export it again"),
         (_rewritten, "is not as it was certified; export it again"),
         (_stripped, "has no certificate; export it again"),
