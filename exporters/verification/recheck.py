@@ -117,7 +117,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
 def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
     """Find the task's plugin, or the reason why it is not available."""
     try:
-        from visiongraft.saving.saved_model import find_task
+        from visiongraft.lookup import find_task
         from visiongraft.task import create_task
 
         kind = find_task(file.metadata["task"], "the exported file", "--plugin FILE.py")
@@ -145,7 +145,7 @@ def _samples(
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_evaluation
+        from visiongraft.task_contract import read_evaluation
 
         return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():

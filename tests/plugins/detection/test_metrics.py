@@ -22,7 +22,7 @@ from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.task import Detection
 
 LABELS = ("ant", "bee", "cat", "dog")
-TASK = Detection(labels=LABELS, detections=20)
+TASK = Detection(class_names=LABELS, detections=20)
 
 
 def image(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
@@ -91,14 +91,14 @@ def test_the_numbers_equal_pycocotools_on_written_files(tmp_path: Path) -> None:
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        assert found["per_label"][label]["AP"] == pytest.approx(evaluation.stats[0], abs=1e-8)
-        assert found["per_label"][label]["AP50"] == pytest.approx(evaluation.stats[1], abs=1e-8)
+        assert found["per_class"][label]["AP"] == pytest.approx(evaluation.stats[0], abs=1e-8)
+        assert found["per_class"][label]["AP50"] == pytest.approx(evaluation.stats[1], abs=1e-8)
 
 
 def test_what_is_not_there_is_not_measured() -> None:
     found = measured().compute()
-    assert found["per_label"]["dog"] == {"AP": None, "AP50": None, "boxes": 0}
-    counted = sum(entry["boxes"] for entry in found["per_label"].values())
+    assert found["per_class"]["dog"] == {"AP": None, "AP50": None, "boxes": 0}
+    counted = sum(entry["boxes"] for entry in found["per_class"].values())
     _, targets = batch(0, 40)
     assert counted == sum(int((~t["crowd"]).sum()) for t in targets)
 

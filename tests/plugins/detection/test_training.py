@@ -107,7 +107,7 @@ def test_shapes_are_found(model: TransferModel, shapes: Path) -> None:
     found = model.evaluate(shapes)
     assert found["images"] == 40
     assert found["AP50"] > 0.8 and found["mAP"] > 0.4
-    assert set(found["per_label"]) == set(SHAPES)
+    assert set(found["per_class"]) == set(SHAPES)
 
 
 def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) -> None:

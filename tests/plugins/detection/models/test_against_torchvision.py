@@ -228,7 +228,7 @@ def _pair(
     layers: Callable[[Any], list[tuple[nn.Module, nn.Module]]],
 ) -> Pair:
     model.transform.image_mean, model.transform.image_std = [0.0] * 3, [1.0] * 3
-    task = Detection(labels=LABELS, head=name, width=WIDTH)  # type: ignore[arg-type]
+    task = Detection(class_names=LABELS, head=name, width=WIDTH)  # type: ignore[arg-type]
     head = task.build_head(backbone)
     for mine, theirs in layers(head):
         _stir(theirs, 1.5 if name in ("faster_rcnn", "ssdlite") else 1.0)

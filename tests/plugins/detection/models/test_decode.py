@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import OptionError
+from visiongraft.lookup import load_backbone
 from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators, torch_operators
 from visiongraft.plugins.detection.models.selection import Limits, results, select
 from visiongraft.plugins.detection.task import Detection
@@ -141,7 +141,7 @@ HEADS = ["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn"]
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_decodes_to_fixed_shapes(head: Any) -> None:
-    task = Detection(labels=("a", "b"), head=head, width=32, detections=7, score_threshold=0.0)
+    task = Detection(class_names=("a", "b"), head=head, width=32, detections=7, score_threshold=0.0)
     backbone = stretched("simple_cnn", 32)
     with seeded(0):
         module = task.build_head(backbone).eval()
@@ -171,7 +171,7 @@ def stretched(name: str, size: int) -> Any:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_plain_vision_transformer_gets_a_pyramid(head: Any) -> None:
-    task = Detection(labels=("a", "b"), head=head, width=32)
+    task = Detection(class_names=("a", "b"), head=head, width=32)
     backbone = stretched("timm/test_vit", 160)
     assert len(set(backbone.info.strides)) == 1
     module = task.build_head(backbone)
@@ -192,7 +192,7 @@ def test_the_probe_for_map_sizes_leaves_the_backbone_as_it_was() -> None:
     backbone.stages  # noqa: B018
     modes = {n: m.training for n, m in backbone.named_modules()}
     before = {n: t.clone() for n, t in backbone.state_dict().items()}
-    Detection(labels=("a",)).build_head(backbone)
+    Detection(class_names=("a",)).build_head(backbone)
     assert {n: m.training for n, m in backbone.named_modules()} == modes
     assert all(torch.equal(t, before[n]) for n, t in backbone.state_dict().items())
 
@@ -200,7 +200,7 @@ def test_the_probe_for_map_sizes_leaves_the_backbone_as_it_was() -> None:
 def test_anchors_lie_over_the_whole_input() -> None:
     backbone = stretched("timm/test_resnet", 100)  # no multiple of the strides
     for head in HEADS:
-        module = Detection(labels=("a",), head=head, width=32).build_head(backbone)  # type: ignore[arg-type]
+        module = Detection(class_names=("a",), head=head, width=32).build_head(backbone)  # type: ignore[arg-type]
         outputs = module.anchors.outputs()
         for name, anchors in outputs.items():
             if name == "size":
@@ -217,6 +217,6 @@ def test_anchors_lie_over_the_whole_input() -> None:
     ]
 
 
-def test_crops_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="detection takes resize='stretch', not 'crop'"):
-        Detection(labels=("a",)).build_head(load_backbone("simple_cnn", weights=None))
+def test_crops_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="detection requires resize='stretch', not 'crop'"):
+        Detection(class_names=("a",)).build_head(load_backbone("simple_cnn", weights=None))
