@@ -28,11 +28,11 @@ from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
-LABELS = ["cat", "cup", "woman"]
+CLASS_NAMES = ["cat", "cup", "woman"]
 TASKS = {
-    "classification": {"labels": LABELS},
-    "detection": {"class_names": LABELS, "detections": 5},
-    "segmentation": {"labels": LABELS, "kind": "multi_class"},
+    "classification": {"class_names": CLASS_NAMES},
+    "detection": {"class_names": CLASS_NAMES, "detections": 5},
+    "segmentation": {"class_names": CLASS_NAMES, "kind": "multi_class"},
     "face_embedding": {"identities": 3, "dimension": 8},
 }
 
