@@ -13,7 +13,7 @@ from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
-from visiongraft.plugins.face_embedding.formats.reading import find_source
+from visiongraft.plugins.face_embedding.formats.reading import find_dataset
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
 WriteFolder = Callable[..., Path]
@@ -136,9 +136,7 @@ def test_a_target_is_who_it_shows_and_not_its_class() -> None:
 def test_numbers_go_through_all_parts(write_people: WriteFolder) -> None:
     splits = read_splits(write_people({"train/a": 2, "train/b": 2, "val/c": 2, "val/d": 1}))
     numbers = [
-        part.target(i).number
-        for part in (splits.train, splits.validation)
-        for i in range(len(part))
+        part.target(i).index for part in (splits.train, splits.validation) for i in range(len(part))
     ]
     assert numbers == list(range(7))
 
@@ -168,7 +166,7 @@ def test_a_table_with_several_identities_an_image_is_refused(write_people: Write
     root = write_people({"a": 2})
     (root / "faces.csv").write_text("path,labels\na/1.png,a|b\na/2.png,a\n")
     with pytest.raises(DataError, match=r"1\.png has 2 identities \(a, b\)"):
-        find_source(root / "faces.csv")
+        find_dataset(root / "faces.csv")
 
 
 @pytest.mark.parametrize("names", [["ada", "bob", "cem", "dor"], [0, 1, 2, 10]])

@@ -132,7 +132,7 @@ def test_a_batch_of_targets_serves_loss_and_metrics() -> None:
     batch = FaceEmbedding().collate([Face("a", 3, ((0, 1),), label=5), Face("b", 4)])
     assert batch["labels"].tolist() == [5, -1]
     assert batch["identities"] == ["a", "b"]
-    assert batch["numbers"] == [3, 4]
+    assert batch["indices"] == [3, 4]
     assert batch["pairs"] == [((0, 1),), ()]
 
 

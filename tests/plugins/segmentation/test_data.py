@@ -368,7 +368,7 @@ def test_a_set_that_cannot_be_trained_on_is_refused(
         ("nowhere", "nowhere does not exist; give a folder with images/ and masks/"),
         (7, "data is a folder or a dataset"),
         ([], "is empty"),
-        ([(IMAGE,)], "item 0: a dataset must return"),
+        ([(IMAGE,)], "item 0: a dataset gives"),
         (("a", "b", "c"), "one set or a pair"),
         ([(IMAGE, "sky")] * 2, "item 0: has no mask; sky does not exist"),
     ],

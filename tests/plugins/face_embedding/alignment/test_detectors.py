@@ -231,7 +231,7 @@ def test_an_image_reaches_the_networks_in_the_order_of_matlab() -> None:
 
 def test_windows_reach_over_the_edge_as_gray() -> None:
     planes = torch.ones(1, 3, 10, 10)
-    (window,) = mtcnn._cut(planes, torch.tensor([[-9.0, -9.0, 10.0, 10.0]]), 20)
+    (window,) = mtcnn._crop(planes, torch.tensor([[-9.0, -9.0, 10.0, 10.0]]), 20)
     assert window[:, 10:, 10:].min() == 1
     assert window[:, :10].max() == 0
-    assert mtcnn._cut(planes, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), 24).abs().max() == 0
+    assert mtcnn._crop(planes, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), 24).abs().max() == 0

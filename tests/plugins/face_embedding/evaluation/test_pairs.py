@@ -27,7 +27,7 @@ def test_pairs_are_balanced_in_every_fold(identities: int, each: int) -> None:
     names = people(identities, each)
     found = draw_pairs(names)
     check_pairs(found, names)
-    assert found.balanced()
+    assert found.has_both_kinds()
     for fold in np.unique(found.folds):
         assert found.same[found.folds == fold].mean() == 0.5
 
@@ -66,7 +66,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
 @pytest.mark.parametrize("names", [[], ["a"], ["a", "b", "c"], ["a", "a", "a"]])
 def test_where_there_is_nothing_to_compare_there_are_no_pairs(names: list[str]) -> None:
     assert len(draw_pairs(names)) == 0
-    assert not draw_pairs(names).balanced()
+    assert not draw_pairs(names).has_both_kinds()
 
 
 def test_all_pairs_are_all_pairs() -> None:

@@ -137,7 +137,7 @@ def test_given_pairs_are_what_is_measured(lfw: Path) -> None:
         vector = np.array([[np.cos(angle), np.sin(angle)]])
         metrics.update({"embedding": vector}, task.collate([samples.target(int(i))]))
     results = metrics.compute()
-    assert (results["pairs"], results["pairs_given"], results["folds"]) == (4, True, 2)
+    assert (results["pairs"], results["pairs_listed"], results["folds"]) == (4, True, 2)
     # Fold 1, whose two pairs are in the wrong order, accepts all from 0.98 on, which is right for
     # both pairs of fold 0; what parts those two is right for one pair of fold 1.
     assert results["verification_accuracy"] == 0.75
