@@ -38,7 +38,9 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
         roc.plot(result["roc"]["far"], result["roc"]["tar"], label=f"{name}, EER {error:.3f}")
         if result["cmc"]:
             ranks = range(1, len(result["cmc"]) + 1)
-            cmc.plot(ranks, result["cmc"], marker=".", label=f"{name}, rank-1 {one['rank1']:.3f}")
+            cmc.plot(
+                ranks, result["cmc"], marker=".", label=f"{name}, rank-1 {result['rank1']:.3f}"
+            )
     roc.set(
         xscale="log",
         xlim=(MIN_FALSE_ACCEPT_RATE, 1),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from visiongraft.errors import DataError, PluginError, WeightsError
-from visiongraft.plugins.face_embedding import detectors, mtcnn
+from visiongraft.plugins.face_embedding.alignment import detectors, mtcnn
 from visiongraft.plugins.face_embedding.alignment.detectors import (
     align_face,
     align_folder,

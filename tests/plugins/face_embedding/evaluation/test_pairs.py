@@ -78,8 +78,8 @@ def test_all_pairs_are_all_pairs() -> None:
 
 
 def test_too_many_pairs_are_drawn_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALL_PAIRS", 1000)
-    monkeypatch.setattr(module, "LARGE", 400)
+    monkeypatch.setattr(module, "MAX_PAIRS", 1000)
+    monkeypatch.setattr(module, "SAMPLED_PAIRS", 400)
     names = people(30, 20)
     found = all_pairs(names)
     check_pairs(found, names)
@@ -92,8 +92,8 @@ def test_too_many_pairs_are_drawn_of_each_kind(monkeypatch: pytest.MonkeyPatch) 
 def test_drawn_pairs_of_one_identity_are_as_likely_as_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ALL_PAIRS", 10)
-    monkeypatch.setattr(module, "LARGE", 20)
+    monkeypatch.setattr(module, "MAX_PAIRS", 10)
+    monkeypatch.setattr(module, "SAMPLED_PAIRS", 20)
     names = ["a"] * 10 + ["b"] * 5  # 45 and 10 pairs
     counts = np.zeros((15, 15))
     for seed in range(400):
