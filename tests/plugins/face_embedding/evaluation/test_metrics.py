@@ -87,7 +87,7 @@ def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> Non
 
 
 def test_no_images_are_told() -> None:
-    with pytest.raises(DataError, match="no images to measure"):
+    with pytest.raises(DataError, match="no images to evaluate"):
         FaceMetrics().compute()
 
 

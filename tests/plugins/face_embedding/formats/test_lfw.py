@@ -46,9 +46,9 @@ def test_a_list_of_one_set_has_one_fold(tmp_path: Path) -> None:
         ("ada\t1\t2\n", "does not begin with the numbers"),
         (
             "1\t2\nada\t1\t2\nada\t1\tbob\t1\n",
-            "holds 2 pairs, but its first line says 1 folds of 2",
+            "contains 2 pairs, but its first line announces 1 folds of 2",
         ),
-        ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair is NAME 1 2"),
+        ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair must be NAME 1 2"),
         ("1\t1\nada\t1\nada\t1\tbob\t1\n", "line 2"),
     ],
 )
@@ -68,7 +68,7 @@ def test_people_are_read_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("eve\t2\n", "names 'eve', of whom"), ("\n", "nobody")]
+    ("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")]
 )
 def test_people_without_images_are_told(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "people.txt").write_text(text)
@@ -86,7 +86,7 @@ def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
 
 def test_a_pair_of_a_missing_image_is_told(lfw: Path) -> None:
     (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t3\n")
-    with pytest.raises(DataError, match=r"names image 9 of 'ada', but there is no ada/ada_0009"):
+    with pytest.raises(DataError, match=r"lists image 9 of 'ada', but there is no ada/ada_0009"):
         read_labeled(lfw)
 
 
@@ -96,7 +96,7 @@ def test_lists_of_people_divide_the_set(lfw: Path) -> None:
     splits = read_splits(lfw)
     assert set(splits.train.counts()) == {"ada", "bob"}
     assert set(splits.validation.counts()) == {"cem", "dor"}
-    assert "so pairs are drawn" in " ".join(splits.warnings)  # theirs are all of two people
+    assert "random pairs are drawn instead" in " ".join(splits.warnings)  # theirs are all of two people
     assert set(read_labeled(lfw).counts()) == {"cem", "dor"}
 
 
