@@ -45,7 +45,7 @@ def write_images(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
 def export(path: Path) -> None:
     torch.manual_seed(0)
     backbone = load_backbone("bundled/efficientnet_lite0")
-    model = TransferModel(Network(backbone, Classification(labels=("a", "b"))))
+    model = TransferModel(Network(backbone, Classification(class_names=("a", "b"))))
     OnnxExporter().export(model, path, None)
 
 

@@ -61,7 +61,7 @@ def build(backbone: str) -> TransferModel:
     """Give a classifier whose weights do not matter."""
     torch.manual_seed(0)
     weights = "pretrained" if backbone.startswith("bundled/") else None
-    task = Classification(labels=("a", "b", "c"))
+    task = Classification(class_names=("a", "b", "c"))
     return TransferModel(Network(load_backbone(backbone, weights=weights), task))
 
 

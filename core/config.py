@@ -1,75 +1,158 @@
-"""The settings of a run, as its ``config.json`` holds them."""
+"""The settings of a run, defined once.
+
+The fields of ``FitConfig`` are the settings of ``visiongraft.fit``: their checks, the options of the
+command line with help and defaults, the fields of ``config.json`` and the comparison on resume follow
+from them. ``fit`` repeats names, types and defaults for editors; a test keeps both equal.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
 
 FORMAT = 1
-PRECISIONS = ("no", "fp16", "bf16")
+GIGABYTE = 1_000_000_000
+
+Replay = Literal["auto", "on", "off"]
+ReplayDtype = Literal["float32", "float16"]
+Precision = Literal["no", "fp16", "bf16"]
+Device = Literal["cpu", "cuda"]
+
+
+class Rule(NamedTuple):
+    """A condition on a value, attached to its type with ``Annotated``.
+
+    Attributes:
+        holds: Check a value.
+        words: What the value is not, in the message that refuses it.
+    """
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1")]
+NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
+Fraction = Annotated[float, Rule(lambda v: is_number(v) and 0 < v < 1, "a fraction in (0, 1)")]
+Decay = Annotated[
+    float, Rule(lambda v: is_number(v) and 0 < v < 1, "a decay in (0, 1), such as 0.99")
+]
+WeightDecay = Annotated[float, Rule(lambda v: is_number(v) and v >= 0, "a number of at least 0")]
+Norm = Annotated[
+    float, Rule(lambda v: is_number(v, finite=False) and v > 0, "positive; None disables clipping")
+]
+
+
+def setting(default: Any, help: str, shown: str | None = None) -> Any:
+    """Declare a setting of ``fit`` as a field of ``FitConfig``.
+
+    Args:
+        default: Default value of the parameter of ``fit``.
+        help: Help text on the command line, and the beginning of the parameter's description in the
+            docstring of ``fit``; without the final period.
+        shown: What the command line shows as the default instead of the value.
+
+    Returns:
+        The field.
+    """
+    return field(metadata={"default": default, "help": help, "shown": shown})
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Everything that determines a run; ``visiongraft.fit`` explains each setting."""
+    """Everything that determines a run, as ``config.json`` holds it.
 
-    data: str | None
-    task: str
-    task_options: dict[str, Any]
-    backbone: str
-    weights: str | None
-    schedule: dict[str, Any]
-    epochs: int
-    validation: float
-    size: tuple[int, int] | None
-    resize: str | None
-    in_channels: int
-    batch_size: int
-    optimizer: str
-    weight_decay: float
-    transfer_loss: dict[str, Any] | None
-    views: int | None
-    replay: str
-    replay_dtype: str
-    replay_budget: int
-    precision: str
-    accumulate: int
-    clip_norm: float | None
-    ema: float | None
-    patience: int | None
-    checkpoint_every: int | None
-    workers: int | None
-    device: str | None
-    seed: int
+    Raises:
+        OptionError: A value is invalid.
+    """
+
+    data: str | None = setting(None, "Path of a dataset in one of the task's formats")
+    task: str = setting(None, "Name of the task, as listed by `visiongraft tasks`")
+    task_options: dict[str, Any] = setting(None, "Options of the task")
+    backbone: str = setting(
+        "bundled/efficientnet_lite0",
+        "Name of a backbone, as listed by `visiongraft backbones`, or the folder of a saved model",
+    )
+    weights: str | None = setting(
+        "pretrained", "Initial weights: pretrained, none (random), or a weights file"
+    )
+    schedule: dict[str, Any] = setting(
+        "lp_ft",
+        "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
+        "options, such as gradual(layer_decay=0.7)",
+    )
+    epochs: PositiveInt = setting(10, "Total number of epochs over all phases")
+    validation: Fraction = setting(
+        0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    )
+    size: tuple[int, int] | None = setting(
+        None,
+        "Network input size in pixels, one number or height and width",
+        "the task's, otherwise the backbone's",
+    )
+    resize: str | None = setting(
+        None,
+        "How images are resized: crop keeps the aspect ratio and takes the center, stretch takes "
+        "the whole image, pad keeps the image size",
+        "the task's, otherwise the backbone's",
+    )
+    in_channels: PositiveInt = setting(
+        3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
+    )
+    batch_size: PositiveInt = setting(32, "Batch size per process")
+    optimizer: str = setting("adamw", "Optimizer: adamw or sgd")
+    weight_decay: WeightDecay = setting(
+        0.05, "Weight decay, never applied to biases and normalization weights"
+    )
+    transfer_loss: dict[str, Any] | None = setting(
+        None,
+        "Regularizer towards the pretrained weights, such as l2_sp(alpha=0.01)",
+        "no regularizer",
+    )
+    views: PositiveInt | None = setting(
+        None,
+        "Number of fixed augmented views per image, whose features can be cached",
+        "new augmentations in every epoch",
+    )
+    replay: Replay = setting(
+        "auto", "Feature caching: store the output of the frozen stages and reuse it"
+    )
+    replay_dtype: ReplayDtype = setting("float32", "Data type of the cached features")
+    replay_budget: NonNegativeInt = setting(
+        8 * GIGABYTE, "Disk space that the feature cache may use", "8GB"
+    )
+    precision: Precision = setting("no", "Mixed precision in training")
+    accumulate: PositiveInt = setting(1, "Gradient accumulation steps")
+    clip_norm: Norm | None = setting(1.0, "Maximum gradient norm; none disables clipping")
+    ema: Decay | None = setting(
+        None,
+        "Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged "
+        "weights are evaluated and saved",
+        "no averaging",
+    )
+    patience: PositiveInt | None = setting(
+        None, "Epochs without improvement after which a phase ends", "no early stopping"
+    )
+    checkpoint_every: PositiveInt | None = setting(
+        None, "Optimizer steps between checkpoints within an epoch", "only after each epoch"
+    )
+    workers: NonNegativeInt | None = setting(
+        None, "Number of processes that load images", "depends on the device"
+    )
+    device: Device | None = setting(None, "Device to train on", "cuda if available, otherwise cpu")
+    seed: NonNegativeInt = setting(0, "Seed of all random numbers")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "in_channels"):
-            _integer(name, getattr(self, name), 1)
-        for name in ("views", "patience", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                _integer(name, getattr(self, name), 1)
-        for name in ("seed", "replay_budget"):
-            _integer(name, getattr(self, name), 0)
-        if self.workers is not None:
-            _integer("workers", self.workers, 0)
-        _one_of("replay", self.replay, ("auto", "on", "off"))
-        _one_of("replay_dtype", self.replay_dtype, ("float32", "float16"))
-        _one_of("precision", self.precision, PRECISIONS)
-        if not (is_number(self.weight_decay) and self.weight_decay >= 0):
-            raise OptionError(f"weight_decay={self.weight_decay!r} is not a number of at least 0")
-        if not (is_number(self.validation) and 0 < self.validation < 1):
-            raise OptionError(f"validation={self.validation!r} is not a fraction in (0, 1)")
-        if self.ema is not None and not (is_number(self.ema) and 0 < self.ema < 1):
-            raise OptionError(f"ema={self.ema!r} is not a decay in (0, 1), such as 0.99")
-        if self.clip_norm is not None and not (is_number(self.clip_norm) and self.clip_norm > 0):
-            raise OptionError(f"clip_norm={self.clip_norm!r} is not positive; None clips nothing")
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            _check(name, getattr(self, name), kind)
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into a run folder."""
@@ -101,39 +184,38 @@ class FitConfig:
         return cls(**values)
 
 
-def differences(
-    given: Mapping[str, Any], stored: FitConfig, defaults: Mapping[str, Any]
-) -> list[str]:
-    """Name the settings that a resumed call sets otherwise than the run did.
+def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
+    """Compare the settings of a resumed call with those of its run.
 
     Args:
-        given: Settings of the call.
+        given: Settings of the call, in the form of ``FitConfig``; other names are ignored.
         stored: Settings of the run.
-        defaults: A setting at its default counts as not given.
 
     Returns:
-        One ``name=value (the run has value)`` for each.
+        One ``name=value (the run has value)`` for each setting that differs.
     """
     before = asdict(stored)
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before
-        and not (name in defaults and value == defaults[name])
-        and _plain(value) != _plain(before[name])
+        if name in before and _as_stored(value) != _as_stored(before[name])
     ]
 
 
-def _plain(value: Any) -> Any:
-    """Give a value as the config file holds it: tuples as lists, names of entries as text."""
+def _as_stored(value: Any) -> Any:
+    """Convert a value to what it is after a round trip through JSON, such as a list for a tuple."""
     return json.loads(json.dumps(value, default=repr))
 
 
-def _integer(name: str, value: Any, least: int) -> None:
-    if not is_integer(value, least):
-        raise OptionError(f"{name}={value!r} is not an integer of at least {least}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise OptionError(f"{name}={value!r} is not one of {', '.join(choices)}")
+def _check(name: str, value: Any, kind: Any) -> None:
+    """Refuse a value that breaks the rule or is none of the choices in its type."""
+    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
+    if value is None and NoneType in kinds:
+        return
+    for one in kinds:
+        if get_origin(one) is Literal and value not in get_args(one):
+            raise OptionError(f"{name}={value!r} is not one of {', '.join(get_args(one))}")
+        if get_origin(one) is Annotated:
+            (rule,) = one.__metadata__
+            if not rule.holds(value):
+                raise OptionError(f"{name}={value!r} is not {rule.words}")

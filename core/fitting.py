@@ -1,21 +1,28 @@
-"""``fit``: from data and a backbone's name to a trained model and its run folder."""
+"""``fit``: from a dataset and the name of a backbone to a trained model and its run folder."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from visiongraft.backbone import load_backbone
-from visiongraft.config import FitConfig, differences
+from visiongraft.config import (
+    GIGABYTE,
+    Device,
+    FitConfig,
+    Precision,
+    Replay,
+    ReplayDtype,
+    differences,
+)
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import CheckpointError, OptionError, ScheduleError
@@ -38,8 +45,6 @@ from visiongraft.training.transfer_losses import Transfer, find_transfer_loss
 
 log = logging.getLogger("visiongraft")
 
-GIGABYTE = 1_000_000_000
-
 
 def fit(
     data: Any = None,
@@ -61,70 +66,77 @@ def fit(
     weight_decay: float = 0.05,
     transfer_loss: str | None = None,
     views: int | None = None,
-    replay: str | bool = "auto",
-    replay_dtype: str = "float32",
+    replay: Replay | bool = "auto",
+    replay_dtype: ReplayDtype = "float32",
     replay_budget: int = 8 * GIGABYTE,
-    precision: str = "no",
+    precision: Precision = "no",
     accumulate: int = 1,
     clip_norm: float | None = 1.0,
     ema: float | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
     workers: int | None = None,
-    device: str | None = None,
+    device: Device | None = None,
     seed: int = 0,
     resume: bool = False,
     callbacks: Sequence[str | object] = ("progress", "curves"),
 ) -> TransferModel:
-    """Fine-tune a backbone for a task.
+    """Fine-tune a pretrained backbone for a task.
 
     Args:
-        data: A path in one of the task's formats, a map-style dataset of (image, target), or a
-            pair (training, validation) of either.
-        task: A task's name, or a task with its options set.
-        task_options: Options of a task given by name.
-        backbone: Name of a backbone, or the folder of a saved model to start from.
-        weights: ``"pretrained"``, ``None`` for random weights, or a weights file.
-        schedule: Which stages train when: a name, a name with options such as
-            ``"gradual(layer_decay=0.7)"``, or a schedule.
-        epochs: Epochs of all phases together.
-        out: Run folder; ``None`` keeps nothing on disk. Needed to resume.
-        validation: Share held out where the data name no validation part, in (0, 1).
-        size: Network input in pixels, one number or (height, width); the task's or else the
-            backbone's if ``None``.
-        resize: ``"crop"`` keeps the aspect ratio and takes the center, ``"stretch"`` takes the
-            whole image, ``"pad"`` keeps its size; the task's or else the backbone's if ``None``.
-        in_channels: Channels of the images: 3, 1 (gray) or what the data hold.
-        batch_size: Images per forward pass and process.
-        learning_rate: Peak learning rate of the schedule's main phases; its own if ``None``.
-        optimizer: ``"adamw"`` or ``"sgd"``.
-        weight_decay: Weight decay; never applied to biases and normalization weights.
-        transfer_loss: What is added to the task's loss to tie the backbone to its pretrained self,
-            such as ``"l2_sp(alpha=0.01)"``; ``None`` for nothing.
-        views: Augment with this number of fixed views per image instead of anew each epoch, so
-            that they can be replayed.
-        replay: ``"auto"``, ``True`` or ``False``: store what frozen stages compute and play it back.
-        replay_dtype: Type to store, ``"float32"`` or ``"float16"``.
-        replay_budget: Disk space that replay may use, in bytes.
-        precision: ``"no"``, ``"fp16"`` or ``"bf16"``: mixed precision in training.
-        accumulate: Batches per optimizer step.
-        clip_norm: Largest gradient norm; ``None`` clips nothing.
-        ema: Decay of an average of the weights, such as 0.99; ``None`` for none. With it, the
-            averaged weights are evaluated and saved.
-        patience: Epochs without improvement after which a phase ends; ``None`` for never.
-        checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` for none
-            within an epoch.
-        workers: Processes that load images; chosen by the device if ``None``.
-        device: ``"cpu"`` or ``"cuda"``; the best there is if ``None``.
-        seed: Fixes everything random; on a CPU two equal runs give identical weights.
-        resume: Go on where the run in ``out`` stopped; all settings come from there.
+        data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
+            pairs, or a tuple (training, validation) of either.
+        task: Name of the task, as listed by ``visiongraft tasks``, or a task object.
+        task_options: Options of the task, if it is given by name.
+        backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
+            saved model to start from.
+        weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
+        schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
+            without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
+        epochs: Total number of epochs over all phases.
+        out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
+        validation: Fraction of the images held out for validation if the dataset has no validation
+            split, in (0, 1).
+        size: Network input size in pixels, one number or height and width; ``None`` for the task's,
+            otherwise the backbone's.
+        resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
+            ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
+            task's, otherwise the backbone's.
+        in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
+        batch_size: Batch size per process.
+        learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
+            own.
+        optimizer: Optimizer: ``"adamw"`` or ``"sgd"``.
+        weight_decay: Weight decay, never applied to biases and normalization weights.
+        transfer_loss: Regularizer towards the pretrained weights, such as ``"l2_sp(alpha=0.01)"``;
+            ``None`` for none.
+        views: Number of fixed augmented views per image, whose features can be cached; ``None``
+            augments anew in every epoch.
+        replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
+            ``"auto"`` does so where it is possible and worthwhile; ``True`` and ``False`` are
+            ``"on"`` and ``"off"``.
+        replay_dtype: Data type of the cached features, ``"float32"`` or ``"float16"``.
+        replay_budget: Disk space that the feature cache may use, in bytes.
+        precision: Mixed precision in training: ``"no"``, ``"fp16"`` or ``"bf16"``.
+        accumulate: Gradient accumulation steps.
+        clip_norm: Maximum gradient norm; ``None`` disables clipping.
+        ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
+            weights are evaluated and saved. ``None`` disables averaging.
+        patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
+        checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
+            checkpoint only after each epoch.
+        workers: Number of processes that load images; ``None`` chooses it for the device.
+        device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
+        seed: Seed of all random numbers; on a CPU two equal runs give identical weights.
+        resume: Continue the run in ``out`` where it stopped, with all of its settings.
         callbacks: Names of callbacks, or objects that implement run hooks.
 
     Returns:
         The model of the best epoch.
 
     Raises:
-        VisiongraftError: Some input is wrong, or a proof failed; the message says what to do.
+        VisiongraftError: An argument or the dataset is invalid, or a proof failed; the message says
+            what to do.
 
     Examples:
         ``model = visiongraft.fit("flowers", task=MyTask(), out="runs/flowers")``
@@ -142,21 +154,21 @@ def fit(
         else:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         source = data if data is not None else config.data
-        with accelerator.main_process_first():  # the others find its findings in the folder
+        with accelerator.main_process_first():  # the others read its results from the folder
             splits, checked = _read(source, chosen, config, folder)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
         checkpoint = _checkpoint(folder) if resume else None
         run.warnings = (*splits.warnings, *checked.report.warnings)
         if resume and checkpoint is None:
-            run.warnings += ("no checkpoint was written before the end; the run begins anew",)
+            run.warnings += ("the run has no checkpoint yet and starts from the beginning",)
         hooks = listen(callbacks)
         _check_first_phase(run)
         if folder is not None and accelerator.is_main_process and not resume:
-            config.write(folder)  # only now: input that is refused leaves no run behind
+            config.write(folder)  # only now: invalid input must not leave a run behind
         engine = Engine(run, hooks, accelerator)
         try:
             engine.train(checkpoint)
-            run.network.transfer = None  # only training needs it, and its copy of the backbone
+            run.network.transfer = None  # needed in training only, as is its copy of the backbone
             facts = _facts(run, splits, checked)
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
             if folder is not None and engine.main:
@@ -178,13 +190,28 @@ def _configured(given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
     task = _task(given["task"], given["task_options"])
     schedule = _schedule(given["schedule"], given["learning_rate"])
     values = {
-        **{k: v for k, v in given.items() if k in FitConfig.__dataclass_fields__},
+        **_converted(given),
         "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
         "schedule": schedule.to_json(),
-        "transfer_loss": _transfer_loss(given["transfer_loss"]),
     }
-    return _config(values), task, schedule
+    check_optimizer_name(values["optimizer"])
+    config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
+    _check_device(config.device)
+    return config, task, schedule
+
+
+def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
+    convert: dict[str, Callable[[Any], Any]] = {
+        "data": lambda data: str(data) if isinstance(data, (str, Path)) else None,
+        "backbone": str,
+        "weights": lambda weights: None if weights is None else str(weights),
+        "size": as_size,
+        "transfer_loss": _transfer_loss,
+        "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
+    }
+    return {n: convert[n](value) if n in convert else value for n, value in given.items()}
 
 
 def _schedule(what: Any, learning_rate: float | None) -> Schedule:
@@ -196,55 +223,44 @@ def _transfer_loss(what: str | None) -> dict[str, Any] | None:
     return None if what is None else find_transfer_loss(what).to_json()
 
 
-def _config(values: dict[str, Any]) -> FitConfig:
-    """Make the config, paths as text and replay as a word."""
-    data, replay = values["data"], values["replay"]
-    values["data"] = str(data) if isinstance(data, (str, Path)) else None
-    values["replay"] = {True: "on", False: "off"}.get(replay, replay)
-    values["size"] = as_size(values["size"])
-    values["backbone"] = str(values["backbone"])
-    values["weights"] = None if values["weights"] is None else str(values["weights"])
-    check_optimizer_name(values["optimizer"])
-    _check_device(values["device"])
-    return FitConfig(**values)
-
-
 def _check_device(device: str | None) -> None:
-    if device not in (None, "cpu", "cuda"):
-        raise OptionError(f"device={device!r} is neither 'cpu' nor 'cuda'")
     if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device='cuda' was asked for, but torch finds no CUDA device here")
+        raise OptionError("device='cuda', but torch finds no CUDA device here")
 
 
 def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     if isinstance(task, Task):
         if options:
-            raise OptionError("task_options go with a task's name; this task is an object already")
+            raise OptionError(
+                "task_options require the task's name; this task is already an object"
+            )
         check_task_class(type(task))
         return task
     names = sorted(plugins().tasks())
     if task is None:
-        raise OptionError(f"say what to learn: task=NAME; there are: {', '.join(names)}")
+        raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")
     if not isinstance(task, str):
-        raise OptionError(f"task={task!r} is neither a name nor a task; call a class to make one")
+        raise OptionError(
+            f"task={task!r} is neither a name nor a task object; instantiate a task class"
+        )
     kind: type[Task] = plugins().get("task", task)
     return create_task(kind, dict(options or {}))
 
 
 def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
-    """Take the settings of the run, and refuse a call that sets them otherwise."""
+    """Return the settings of the run; refuse a call with different ones."""
     if folder is None:
-        raise CheckpointError("resume=True needs out=FOLDER, the run to go on with")
+        raise CheckpointError("resume=True requires out=FOLDER, the run to continue")
     if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} holds no run to resume; start one without resume=True")
+        raise CheckpointError(f"{folder} contains no run to resume; start one without resume=True")
     stored = FitConfig.read(folder)
     parameters = inspect.signature(fit).parameters
-    defaults = {n: p.default for n, p in parameters.items()}
-    called = {n: given[n] for n in parameters if given[n] is not defaults[n]}
+    called = {n: given[n] for n, p in parameters.items() if given[n] is not p.default}
     task = called.pop("task", None)
+    called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
-        called["task_options"] = json.loads(json.dumps(task.options()))  # as config.json has them
+        called["task_options"] = task.options()
         kind: type[Task] = type(task)
     else:
         how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
@@ -255,26 +271,17 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
     called["schedule"] = plan.to_json()
-    if "transfer_loss" in called:
-        called["transfer_loss"] = _transfer_loss(called["transfer_loss"])
-    if "replay" in called:
-        called["replay"] = {True: "on", False: "off"}.get(called["replay"], called["replay"])
-    for name in ("data", "backbone", "weights"):
-        if isinstance(called.get(name), Path):
-            called[name] = str(called[name])
-    if not isinstance(called.get("data"), str):
+    if called.get("data") is None:  # in memory, which cannot be compared
         called.pop("data", None)
-    if "size" in called:
-        called["size"] = as_size(called["size"])
-    other = differences(called, stored, {})
+    other = differences(called, stored)
     if other:
         raise CheckpointError(
-            f"cannot resume {folder} with other settings: {'; '.join(other)}; leave them out, or "
-            "start another run"
+            f"cannot resume {folder} with different settings: {'; '.join(other)}; omit them, or "
+            "start a new run"
         )
     if stored.data is None and given["data"] is None:
         raise CheckpointError(
-            f"run {folder} was made from data in memory: pass the same data again"
+            f"run {folder} was trained on data in memory: pass the same data again"
         )
     _check_device(stored.device)
     return stored, create_task(kind, stored.task_options), plan
@@ -286,17 +293,17 @@ def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Tas
 def _prepare_folder(folder: Path, resume: bool) -> None:
     if not resume and (folder / "config.json").exists():
         raise OptionError(
-            f"{folder} already holds a run; pass resume=True (--resume) to go on with it, or "
+            f"{folder} already contains a run; pass resume=True (--resume) to continue it, or "
             "choose another folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(f"{folder} cannot be made: {error.strerror or error}") from error
+        raise OptionError(f"{folder} cannot be created: {error.strerror or error}") from error
 
 
 def _checkpoint(folder: Path | None) -> Checkpoint | None:
-    """Read the last checkpoint; a run that was stopped before its first one begins anew."""
+    """Read the last checkpoint, if there is one; otherwise the run starts from the beginning."""
     if folder is None or not (folder / "checkpoints" / "last.safetensors").is_file():
         return None
     return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
@@ -324,7 +331,7 @@ def _read(
     data: Any, task: Task, config: FitConfig, folder: Path | None
 ) -> tuple[Splits, CheckedSplits]:
     if data is None:
-        raise OptionError("say what to learn from: a path, a dataset, or (training, validation)")
+        raise OptionError("data is missing: pass a path, a dataset, or (training, validation)")
     splits = read_splits(task, data, config.validation, config.seed)
     checked = check_samples(
         splits.train,
@@ -369,7 +376,7 @@ def _build(
 
 
 def _check_first_phase(run: Run) -> None:
-    """Refuse a schedule that does not fit the backbone before the run leaves a trace."""
+    """Refuse a schedule that does not fit the backbone before the run writes anything."""
     stages = run.network.backbone.stages
     phase = next(run.schedule.phases(stages, run.config.epochs), None)
     if phase is None:

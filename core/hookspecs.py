@@ -9,7 +9,7 @@ implemented by callbacks, which a user chooses per run; installing a plugin chan
 
 A plugin may say which version of these hooks and contracts it was written for::
 
-    visiongraft_api = "1.0"
+    visiongraft_api = "2.0"
 
 The first number changes when a plugin must be rewritten, the second when something is added. A
 plugin for another first number, or for a later second one, is refused in words; one that says
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
-API_VERSION = (1, 0)
+API_VERSION = (2, 0)
 API_ATTRIBUTE = "visiongraft_api"
 
 hookspec = pluggy.HookspecMarker(PROJECT)

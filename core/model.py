@@ -24,7 +24,7 @@ from visiongraft.exporter import Certificate
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.contracts import read_labeled, read_splits
+from visiongraft.registry.contracts import read_evaluation, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import load_network, model_folder, save_model
@@ -129,7 +129,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         samples, unreadable = drop_unreadable(
-            read_labeled(self.task, data), self.backbone_info.in_channels
+            read_evaluation(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
         results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
@@ -205,7 +205,7 @@ class TransferModel:
             DataError: The data are missing, do not fit the label map, or too many are unreadable.
         """
         if data is not None:
-            samples = read_labeled(self.task, data)
+            samples = read_evaluation(self.task, data)
         elif self.validation is not None:
             return self.validation
         elif self.run_folder is not None:

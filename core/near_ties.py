@@ -56,7 +56,7 @@ def settle(
         return settled, count  # results of no single image
     for i in range(len(images)):
         other = of_image(candidate, i)
-        if not graph.task.compare(of_image(reference, i), other).mismatches:
+        if not graph.task.export_support().compare(of_image(reference, i), other).mismatches:
             continue
         nearby = None
         if count < most:
@@ -105,5 +105,5 @@ def of_image(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
 
 
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:
-    found = graph.task.compare(nearby, other)
+    found = graph.task.export_support().compare(nearby, other)
     return found.difference <= tolerance and not found.mismatches

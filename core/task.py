@@ -1,40 +1,38 @@
-"""What a plugin supplies to add a task; the core supplies everything else.
+"""The contract of a task: what a plugin supplies; the core supplies everything else.
 
 The core calls these methods in this order::
 
     splits  = task.read(data)                       # find samples and targets
-    task    = task.bind(splits.train)               # remember labels and other facts of the data
+    task    = task.bind(splits.train)               # a copy that knows class names and the like
     head    = task.build_head(backbone)             # Features -> outputs
-    loss    = task.build_loss()                     # outputs, targets -> named parts
-    image, target = task.train_transform(size)(image, target)      # per sample, in training
+    loss    = task.build_loss()                     # outputs, targets -> named loss parts
+    image, target = task.train_transform(preprocess)(image, target)      # per training sample
     targets = task.collate([target, ...])           # per batch
-    plan    = task.deal_batches(train, batch_size, processes, seed=0, epoch=0)
     losses  = task.training_step(network, batch)
     outputs = task.inference_step(network, images)  # evaluation, prediction and export alike
     decoded = task.decode(outputs, sizes)
     metrics.update(decoded, targets); metrics.compute()
-    task    = task.after_training(results)          # what the best epoch's metrics decide
     predictions = task.predictions(decoded)         # typed, one per image
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import torch
 from PIL import Image as PillowImage
-from torch import Tensor, nn
+from torch import Tensor, float32, float64, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.nearest import at_size
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import OptionError, PluginError, near_matches
+from visiongraft.errors import OptionError, near_matches
+from visiongraft.task_functions import DRAWINGS, task_function
+from visiongraft.task_support import ExportSupport, TaskExamples
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
@@ -46,13 +44,13 @@ __all__ = [
     "Arrays",
     "Decoded",
     "Disagreement",
+    "ExportSupport",
     "Metrics",
     "Task",
+    "TaskExamples",
     "Transform",
     "compare_arrays",
     "create_task",
-    "names_of",
-    "with_options",
 ]
 
 Decoded = dict[str, Tensor]
@@ -61,53 +59,57 @@ AnyTask = TypeVar("AnyTask", bound="Task")
 
 
 class Metrics(Protocol):
-    """Measures predictions over a whole set."""
+    """Measures predictions over a whole dataset."""
 
     def update(self, decoded: Arrays, targets: Any) -> None:
-        """Take one batch in.
+        """Accumulate one batch.
 
         Args:
-            decoded: What ``Task.decode`` gave, as numpy arrays, from PyTorch or from ONNX.
-            targets: What ``Task.collate`` made, on the CPU.
+            decoded: The output of ``Task.decode`` as numpy arrays, from PyTorch or from an exported
+                file.
+            targets: The output of ``Task.collate``, on the CPU.
         """
 
     def compute(self) -> dict[str, Any]:
-        """Give all results so far.
+        """Compute the results of all batches so far.
 
         Returns:
             JSON values by name. Scalars are floats; per-class results and tables are nested.
-            Holds ``Task.headline``.
+            ``Task.headline`` is among them.
         """
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """Base of every task; subclasses are frozen dataclasses whose fields are the task's options.
+    """Base class of all tasks; subclasses are frozen dataclasses whose fields are the task's options.
 
-    Fields hold JSON values only (numbers, strings, booleans, ``None``, tuples and dicts of them):
-    they are written to ``config.json`` and given back to the constructor on load. What is learned
-    from the data before training, such as label names, is a field too, filled in by ``bind``.
+    Fields are JSON values only (numbers, strings, booleans, ``None``, tuples and dicts of them): they
+    are written to ``config.json`` and passed to the constructor on load. What is learned from the
+    dataset before training, such as class names, is a field too, filled in by ``bind``.
+
+    A minimal task defines ``name`` and ``headline``, ``read`` and ``read_evaluation``,
+    ``build_head``, ``build_loss``, ``decode``, ``build_metrics`` and ``predictions``. Most tasks also
+    override ``bind``, ``train_transform``, ``collate``, ``metadata`` and ``examples``. The others are
+    rarely needed.
 
     Attributes:
-        name: How users ask for the task.
-        headline: The metric that picks the best epoch. Where it depends on an option, set it on
-            the instance in ``__post_init__``, by ``object.__setattr__``.
+        name: The name by which users select the task.
+        headline: Name of the metric that selects the best epoch. If it depends on an option, define
+            a property of this name; so for ``better``, ``bounds`` and ``loss_over_pairs``.
         better: Whether a higher or a lower headline is better.
-        resize: How images are brought to the network's size unless the user says otherwise:
-            ``"stretch"`` where targets are places, which a crop would cut off; ``None`` leaves it
-            to the backbone.
-        input_size: Height and width of the network input unless the user says otherwise, in pixels;
-            ``None`` leaves it to the backbone.
+        bounds: Lowest and highest possible headline. ``None`` means 0 to 1 if higher is better,
+            otherwise 0 and above.
+        resize: Default of the ``resize`` setting: ``"stretch"`` if targets are positions, which a
+            crop would cut off; ``None`` leaves the choice to the backbone.
+        input_size: Default height and width of the network input in pixels; ``None`` leaves the
+            choice to the backbone.
         loss_over_pairs: Whether the loss compares the samples of a batch with each other, as triplet
-            and contrastive losses do, so that its parts are no means over samples. Pairs are then
-            formed within one forward pass of one process: accumulation and further processes add
-            more such passes, and make no larger ones. Where it depends on an option, set it on the
-            instance like ``headline``.
-        bounds: Least and greatest headline there can be. ``None`` means 0 to 1 if higher is better,
-            else 0 and above.
-        full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps (N, C, h,
-            w) over the network's input. The core brings them back to the images' own height and
-            width before ``decode``, which therefore sees batches of images of one size.
+            and contrastive losses do, so that its parts are not means over samples. Pairs are formed
+            within one forward pass of one process: gradient accumulation and further processes add
+            more such passes, but do not make them larger.
+        full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
+            (N, C, h, w) over the network input. The core resizes them to the images' original height
+            and width before ``decode``, which therefore receives batches of images of one size.
     """
 
     name: ClassVar[str]
@@ -123,111 +125,179 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-        """Find the samples of a dataset, without decoding any image.
+        """Find the samples of a dataset to train on, without decoding any image.
 
         Args:
-            data: What the user gave: a path in one of the task's formats, a map-style dataset of
+            data: The user's argument: a path in one of the task's formats, a map-style dataset of
                 (image, target), or a pair (training, validation) of either.
-            validation: Share to hold out where the data name no validation part, in (0, 1).
+            validation: Fraction of the images to hold out if the dataset has no validation split, in
+                (0, 1).
             seed: Seed of that split.
 
         Returns:
             Training and validation samples.
 
         Raises:
-            DataError: The data are missing or in no format the task knows.
+            DataError: The dataset is missing or in no format that the task reads.
         """
 
     @abstractmethod
-    def read_labeled(self, data: Any) -> Samples:
-        """Find samples to evaluate a trained model on, by the label map it was trained with.
+    def read_evaluation(self, data: Any) -> Samples:
+        """Find the samples to evaluate a trained model on, with the classes it was trained on.
 
         Args:
-            data: As in ``read``; if it has parts, the test part, else the validation part.
+            data: As in ``read``; of a dataset with splits the test split, otherwise the validation
+                split.
 
         Returns:
-            Samples whose targets use this task's label map.
+            Samples whose targets use this task's class ids.
 
         Raises:
-            DataError: A label is not in the label map.
+            DataError: A sample is of an unknown class.
         """
 
     def bind(self, train: Samples) -> Self:
-        """Remember what head, loss and metrics must know of the data, such as label names.
+        """Return a copy of the task that knows the dataset, such as its class names.
 
         Args:
-            train: The training samples, unreadable ones already dropped.
+            train: The training samples, without those that cannot be read.
 
         Returns:
-            The task to train.
+            The task to train, such as ``dataclasses.replace(self, class_names=...)``.
         """
         return self
 
-    def train_transform(self, size: tuple[int, int]) -> Transform | None:
-        """Make the random training-time augmentation of one sample.
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Create the random augmentation of one training sample.
 
         Randomness must come from torch, numpy or ``random``; the core seeds all three per sample,
         epoch and view.
 
         Args:
-            size: Height and width to produce, in pixels.
+            preprocess: How the network's images are prepared without augmentation.
+                ``preprocess.size`` is the height and width to produce. With ``preprocess.resize ==
+                "pad"`` images keep their scale, so that training should use crops at that scale.
 
         Returns:
             A callable from (``tv_tensors.Image`` uint8 (C, H, W), target) to (image (C, height,
-            width) in 0..255, target), or ``None`` for no augmentation. Worker processes get it by
-            pickle, so it is an object of a class at the top of a module, not a lambda.
+            width) in 0..255, target), or ``None`` for no augmentation. It is pickled for worker
+            processes, so it is an instance of a module-level class, not a lambda.
         """
         return None
 
-    def transform_for(self, preprocess: PreprocessConfig) -> Transform | None:
-        """Make the augmentation for a network; override it where it depends on more than the size.
-
-        With ``resize="pad"`` images keep their scale, so that training should show parts of them
-        at that scale.
+    def collate(self, targets: list[Any]) -> Any:
+        """Combine targets to a batch; its tensors are moved to the device with the images.
 
         Args:
-            preprocess: How the network's images are prepared without augmentation.
+            targets: One per sample.
 
         Returns:
-            See ``train_transform``, which the default asks.
+            What the loss and the metrics accept. The default stacks tensors and arrays and converts
+            numbers to tensors, also within tuples and dicts; Python floats and double precision
+            become float32.
         """
-        return self.train_transform(preprocess.size)
+        return pytree.tree_map_only(Tensor, _single_precision, default_collate(targets))
+
+    # ---- model ----
+
+    @abstractmethod
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        """Create the module that maps ``Features`` to outputs.
+
+        Args:
+            backbone: Has ``info.channels``, ``info.strides`` and ``info.embedding_dim``.
+
+        Returns:
+            A module whose ``forward(features)`` returns a tensor, or a tuple or dict of tensors, and
+            modifies none of the features in place.
+        """
+
+    @abstractmethod
+    def build_loss(self) -> nn.Module:
+        """Create the loss.
+
+        Returns:
+            A module whose ``forward(outputs, targets)`` returns named scalars, whose sum is
+            minimized. Each is a mean over the samples of the batch, so that gradient accumulation
+            and several processes are equivalent to one large batch; a loss that compares samples
+            with each other sets ``loss_over_pairs`` instead. Parameters and buffers of the loss are
+            trained, checkpointed and resumed, and never exported.
+        """
+
+    # ---- results ----
+
+    @abstractmethod
+    def decode(self, outputs: Any, sizes: Tensor) -> Decoded:
+        """Convert head outputs to final results, with torch operators only.
+
+        This runs in evaluation, in prediction and inside the exported file. Real-valued results are
+        floats; decisions (class ids, counts, label maps) are integers.
+
+        Args:
+            outputs: The outputs of the head; those named in ``full_resolution_outputs`` as
+                (N, C, H, W).
+            sizes: int64 (N, 2), original height and width of each image in pixels.
+
+        Returns:
+            Named tensors with the batch as first dimension. N may be any number, also 0, and the
+            result of one image does not depend on the others.
+        """
+
+    @abstractmethod
+    def build_metrics(self) -> Metrics:
+        """Create an empty metrics object."""
+
+    @abstractmethod
+    def predictions(self, decoded: Arrays) -> list[Any]:
+        """Convert decoded results to typed predictions, with class names.
+
+        Args:
+            decoded: The output of ``decode`` as arrays.
+
+        Returns:
+            One object per image that ``dataclasses.asdict`` converts to JSON values. Larger contents,
+            such as a mask, may be provided by a method ``files()``, as a dict from file name endings
+            to bytes; prediction writes them next to the drawn images. A method ``summary()`` may
+            return the line that the command line prints; by default it prints the fields that are
+            strings and numbers.
+        """
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a deployer must know, such as ``{"class_names": [...]}``, as JSON values."""
+        return {}
+
+    def examples(self) -> TaskExamples | None:
+        """Return a small dataset for ``visiongraft.testing`` to check the task with, if any."""
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields as JSON values; ``create_task`` accepts them."""
+        return asdict(self)
+
+    # ---- rarely needed ----
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        """Mix the samples of one training batch with each other (mixup, cutmix).
+        """Mix the samples of a training batch with each other (mixup, CutMix).
 
-        Only called in training, after ``train_transform`` and ``collate``, and only when
-        ``train_transform`` gave a transform. The core seeds it per batch.
+        Called in training only, after ``train_transform`` and ``collate``, and only if
+        ``train_transform`` returned a transform. The core seeds it per batch.
 
         Args:
             images: float (N, C, height, width), normalized.
             targets: Collated targets.
 
         Returns:
-            Both, mixed; the default changes nothing.
+            Mixed images and targets; the default changes nothing.
         """
         return images, targets
-
-    def collate(self, targets: list[Any]) -> Any:
-        """Make one batch of targets; tensors in it are moved to the device with the images.
-
-        Args:
-            targets: One per sample.
-
-        Returns:
-            What the loss and the metrics take. The default stacks tensors and arrays and makes
-            tensors of numbers, also within tuples and dicts; Python's floats, and all of double
-            precision, become float32, as networks compute.
-        """
-        return pytree.tree_map_only(Tensor, _single_precision, default_collate(targets))
 
     def batch_sampler(
         self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
     ) -> list[list[list[int]]] | None:
-        """Deal the training samples of one epoch into batches, where chance alone does not serve.
+        """Choose the batches of one training epoch, if random batches will not do.
 
-        Override it where a loss needs certain samples in one batch, such as several of one kind.
-        What it gives must depend on the arguments alone: a resumed run asks again.
+        Override it if the loss needs certain samples in one batch, such as several of one class. The
+        result may depend on the arguments only, because a resumed run computes it again.
 
         Args:
             samples: The training samples.
@@ -237,42 +307,15 @@ class Task(ABC):
             epoch: Epoch of the run, from 0.
 
         Returns:
-            For each batch one list of sample positions for each process; or ``None`` to deal all
-            samples at random.
+            For each batch, one list of sample indices per process; or ``None`` to shuffle all samples.
         """
         return None
-
-    # ---- model ----
-
-    @abstractmethod
-    def build_head(self, backbone: Backbone) -> nn.Module:
-        """Make the module that maps ``Features`` to outputs.
-
-        Args:
-            backbone: Gives ``info.channels``, ``info.strides`` and ``info.embedding_dim``.
-
-        Returns:
-            A module whose ``forward(features)`` returns a tensor, or a tuple or dict of tensors,
-            and changes none of the features in place.
-        """
-
-    @abstractmethod
-    def build_loss(self) -> nn.Module:
-        """Make the loss.
-
-        Returns:
-            A module whose ``forward(outputs, targets)`` returns scalar parts by name; their sum is
-            minimized. Every part is a mean over the samples of the batch, so that gradient
-            accumulation and several processes give what one large batch gives; a loss that compares
-            samples with each other is declared by ``loss_over_pairs`` instead. Parameters and
-            buffers of the loss are trained, checkpointed and resumed, and never exported.
-        """
 
     def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss parts of one batch; override it for unusual training.
 
         Args:
-            network: Gives ``backbone``, ``head`` and ``loss``.
+            network: Has ``backbone``, ``head`` and ``loss``.
             batch: Images, targets and original sizes, on the device.
 
         Returns:
@@ -284,182 +327,68 @@ class Task(ABC):
         return parts
 
     def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
-        """Compute outputs in evaluation, prediction and export; override it for several looks.
+        """Compute outputs in evaluation, prediction and export; override it for several passes.
 
-        A task that looks at an image more than once, as at its mirror image, joins the outputs
-        here, with torch operators only.
+        A task that combines several views of an image, such as its mirror image, does so here, with
+        torch operators only.
 
         Args:
-            network: Gives ``backbone`` and ``head``.
+            network: Has ``backbone`` and ``head``.
             images: float (N, C, height, width), preprocessed.
 
         Returns:
-            What ``decode`` takes.
+            What ``decode`` accepts.
         """
         return network.head(network.backbone(images))
 
-    # ---- results ----
-
-    @abstractmethod
-    def decode(self, outputs: Any, sizes: Tensor) -> Decoded:
-        """Turn head outputs into final predictions, with torch operators only.
-
-        This runs in evaluation, prediction and inside the exported file. Real-valued results are
-        floats; decisions (class ids, counts, label maps) are integers.
-
-        Args:
-            outputs: What the head returned; those named in ``full_resolution_outputs`` as (N, C, H, W).
-            sizes: int64 (N, 2), original height and width of each image in pixels.
-
-        Returns:
-            Named tensors, each with the batch as first dimension; a batch may hold any number of
-            images, even none, and what one image gives does not depend on the others.
-        """
-
-    @abstractmethod
-    def build_metrics(self) -> Metrics:
-        """Make an empty metrics object."""
-
-    @abstractmethod
-    def predictions(self, decoded: Arrays) -> list[Any]:
-        """Give one typed prediction per image, with label names.
-
-        Args:
-            decoded: What ``decode`` gave, as arrays.
-
-        Returns:
-            One object per image that ``dataclasses.asdict`` can turn into JSON values. What is
-            too large for that, such as a mask, it may offer by a method ``files()``, as a dict of
-            contents (bytes) by what their names end with; prediction writes them into the folder
-            that its images go to. What it says in one line it may offer by a method ``summary()``;
-            else the command line shows its fields that are texts and numbers.
-        """
-
     def after_training(self, results: Mapping[str, Any]) -> Self:
-        """Take over what the finished training has shown, such as a threshold of decisions.
+        """Return a copy of the task with what training determined, such as a decision threshold.
 
         Args:
-            results: What ``Metrics.compute`` gave of the best epoch.
+            results: The metrics of the best epoch.
 
         Returns:
-            The task of the trained model; head and ``decode`` stay as they are.
+            The task of the trained model; head and ``decode`` must not change.
         """
         return self
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        """Give what else a model of this task can do, besides predicting.
+        """Return further methods of this task's models.
 
         Returns:
-            Functions by name, each of which takes the model first: with
-            ``{"count": count_cells}``, ``model.count(images)`` is ``count_cells(model, images)``.
-            None may have the name of anything that every model has.
+            Functions by name that take the model first: with ``{"count": count_cells}``,
+            ``model.count(images)`` calls ``count_cells(model, images)``. No name may be that of an
+            attribute of ``TransferModel``.
         """
         return {}
+
+    def export_support(self) -> ExportSupport:
+        """Return how exported files are compared and what exporters need; see ``ExportSupport``."""
+        return ExportSupport()
 
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
-        """Show a prediction on its image; the default returns the image as it is."""
-        return image
+        """Draw a prediction on its image.
 
-    def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        """Measure how far exported outputs are from PyTorch's, for images of one batch.
-
-        The default compares floats by relative difference and counts differing integers as flips.
-
-        Args:
-            reference: PyTorch's decoded outputs.
-            candidate: The exported file's.
-
-        Returns:
-            The disagreement; infinite where names, shapes or finiteness differ.
+        The default calls the function that an installed plugin names in the entry-point group
+        ``visiongraft.drawings``, which draws the predictions of exported files as well, and returns
+        the image unchanged if there is none. Only a task that is not installed needs to override it.
         """
-        return compare_arrays(reference, candidate)
-
-    def rescaled(self, decoded: Arrays, size: tuple[int, int], wanted: tuple[int, int]) -> Arrays:
-        """Bring results for images of one size to another size of the same images.
-
-        A file that takes images of one size only is measured this way, since targets belong to
-        the images at their own. Override it where results are places in pixels.
-
-        Args:
-            decoded: What ``decode`` gave, as arrays.
-            size: Height and width that the images had for it.
-            wanted: Height and width to bring them to.
-
-        Returns:
-            The results. The default changes maps alone, of tasks with ``full_resolution_outputs``, by the
-            nearest pixel.
-        """
-        return at_size(decoded, size, wanted) if self.full_resolution_outputs else decoded
-
-    def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
-        """Give an exporter its form of operators that the task made with ``torch.library``.
-
-        Args:
-            exporter: Name of the exporter, such as ``"onnx"``, which takes functions of onnxscript.
-
-        Returns:
-            The exporter's form by operator, such as ``torch.ops.my.op.default``.
-        """
-        return {}
-
-    def metadata(self) -> dict[str, Any]:
-        """Give what a deployer must know, such as ``{"labels": [...]}``, as JSON values."""
-        return {}
-
-    # ---- for checks ----
-
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
-        """Make a small dataset that can be learned, for ``visiongraft.testing`` to try the task on.
-
-        The images are small (about 20 to 60 pixels a side), of several sizes, not all square, and
-        show clearly what is asked for. Where a target may be empty (no label, no box), some are.
-
-        Args:
-            folder: An empty folder to write into, if the data are files.
-            count: How many images, at least 8.
-            seed: Another seed gives other images, of the same labels.
-
-        Returns:
-            What ``read`` and ``read_labeled`` take, without parts of its own.
-
-        Raises:
-            PluginError: The task makes none.
-        """
-        raise PluginError(
-            f"task {self.name!r} has no example data to be checked with; write "
-            f"{type(self).__name__}.example_data(folder, count, seed)"
-        )
-
-    def ideal(self, targets: Any) -> Arrays | None:
-        """Give the decoded results of a model that is always right, for ``visiongraft.testing``.
-
-        Args:
-            targets: What ``collate`` made.
-
-        Returns:
-            Arrays such as ``decode`` gives, or ``None`` if there is no such thing.
-        """
-        return None
-
-    # ---- options ----
-
-    def options(self) -> dict[str, Any]:
-        """Give the fields as JSON values; ``create_task`` accepts them."""
-        return asdict(self)
+        function = _drawing_function(self.name)
+        return image if function is None else function(image, prediction)
 
 
 def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
-    """Make a task from options, as read from a file or a command line.
+    """Create a task from options, as read from a file or a command line.
 
     Args:
         kind: The task's class.
-        options: Values by field name; lists become tuples, also within others.
+        options: Values by field name; lists become tuples, also nested ones.
 
     Returns:
         The task.
 
     Raises:
-        OptionError: An option is unknown or missing, or its value is refused.
+        OptionError: An option is unknown or missing, or its value is invalid.
     """
     known = [f.name for f in fields(kind)]
     for name in options:
@@ -474,24 +403,19 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
     return kind(**{name: _with_tuples(value) for name, value in options.items()})
 
 
-def with_options(task: AnyTask, **changes: Any) -> AnyTask:
-    """Copy a task with some fields changed."""
-    return replace(task, **changes)
+@cache  # the search goes through all installed distributions
+def _drawing_function(task: str) -> Callable[..., Any] | None:
+    return task_function(DRAWINGS, task)
 
 
 def _single_precision(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.float64 else tensor
+    return tensor.to(float32) if tensor.dtype == float64 else tensor
 
 
 def _with_tuples(value: Any) -> Any:
-    """Undo what JSON makes of the tuples in a value."""
+    """Convert lists, which JSON makes of tuples, back to tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(_with_tuples(v) for v in value)
     if isinstance(value, dict):
         return {k: _with_tuples(v) for k, v in value.items()}
     return value
-
-
-def names_of(kinds: Sequence[type[Task]]) -> list[str]:
-    """List the names of task classes."""
-    return [kind.name for kind in kinds]

@@ -1,1 +1,1 @@
-"""Built-in plugins, found through the same entry points as a third party's."""
+"""Built-in plugins, discovered through the same entry points as third-party plugins."""

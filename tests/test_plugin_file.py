@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from visiongraft import hookimpl
 from visiongraft.plugins.classification.task import Classification
 
-visiongraft_api = "1.0"
+visiongraft_api = "2.0"
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 from dataclasses import MISSING, Field, fields
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from visiongraft.cli.options import Json, describe_type
 from visiongraft.cli.output import Answer, table
+from visiongraft.errors import OptionError
+
+if TYPE_CHECKING:
+    from visiongraft.task import Task
 
 
 def tasks(as_json: Json = False) -> Answer:
@@ -21,8 +25,7 @@ def tasks(as_json: Json = False) -> Answer:
         {
             "name": name,
             "description": _summary(kind),
-            "headline": kind.headline,
-            "better": kind.better,
+            **_headline(kind),
             "options": _options(kind),
         }
         for name, kind in plugins().tasks().items()
@@ -162,6 +165,18 @@ def _default(field: Field[Any]) -> Any:
     if field.default_factory is not MISSING:
         return field.default_factory()
     return None if field.default is MISSING else field.default
+
+
+def _headline(kind: type[Task]) -> dict[str, Any]:
+    """Return the headline of a task with default options; ``None`` if an option decides it."""
+    try:
+        task: Task | type[Task] = kind()
+    except (TypeError, OptionError):  # an option is required
+        task = kind
+    return {
+        name: None if isinstance(value := getattr(task, name), property) else value
+        for name in ("headline", "better")
+    }
 
 
 def _summary(item: object) -> str:

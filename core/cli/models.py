@@ -186,7 +186,7 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Measure an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.registry.contracts import read_labeled
+    from visiongraft.registry.contracts import read_evaluation
     from visiongraft.saving.saved_model import find_task
     from visiongraft.task import create_task
     from visiongraft.training.evaluation import measure
@@ -195,7 +195,7 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(read_labeled(task, data), channels)
+    samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
     return {**measure(task, decoded), "images": len(samples), "unreadable": unreadable}

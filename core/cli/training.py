@@ -4,142 +4,56 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import (
-    Json,
-    parse_bytes,
-    parse_size,
-    parse_task_options,
-)
+from visiongraft.cli.options import Json, parse_task_options
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_words
+from visiongraft.cli.settings import given_settings, setting_help, takes_settings
 from visiongraft.errors import OptionError, PluginError, near_matches
 
 DEMOS = "visiongraft.demos"  # entry points: name -> function(folder), which gives a report
 
 
+@takes_settings()
 def fit(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder or manifest with the images.")
-    ],
+    ctx: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
-    task: Annotated[str | None, typer.Option(help="What to learn; see `tasks`.")] = None,
-    settings: Annotated[
+    *,
+    task_options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set a task option; may be repeated."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Set a task option; repeatable."),
     ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Name as `backbones` lists it, or a saved model's folder.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="pretrained, none, or a weights file.")
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(help="Name as `schedules` lists it, with options: 'last_n(n=2)'."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of all phases together.")] = None,
-    validation: Annotated[
-        float | None, typer.Option(help="Share to hold out where the data name no part for it.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Network input in pixels: 224 or HEIGHTxWIDTH.")
-    ] = None,
-    resize: Annotated[
-        str | None,
-        typer.Option(help="crop (keeps the aspect ratio), stretch or pad (keeps the size)."),
-    ] = None,
-    in_channels: Annotated[int | None, typer.Option(help="Channels of an image.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step and process.")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Peak rate of the schedule's main phases; its own if unset."),
+        typer.Option(
+            help="Peak learning rate of the schedule's main phases.",
+            show_default="the schedule's own",
+        ),
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Never applied to biases and norms.")
-    ] = None,
-    transfer_loss: Annotated[
-        str | None,
-        typer.Option(help="Tie the backbone to its pretrained self: 'l2_sp(alpha=0.01)'."),
-    ] = None,
-    views: Annotated[
-        int | None, typer.Option(help="Number of fixed augmented views of each image.")
-    ] = None,
-    replay: Annotated[
-        str | None, typer.Option(help="auto, on or off: store what frozen stages compute.")
-    ] = None,
-    replay_dtype: Annotated[str | None, typer.Option(help="float32 or float16.")] = None,
-    replay_budget: Annotated[
-        str | None, typer.Option(help="Disk space for it, such as 500MB or 4GB.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="no, fp16 or bf16.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches a step.")] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option(help="Largest gradient norm; 0 clips nothing.")
-    ] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of averaged weights: 0.99.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Epochs without improvement that end a phase.")
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints within an epoch.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; the best if unset.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes everything random.")] = None,
     callback: Annotated[
-        list[str] | None, typer.Option(help="Add a plugin's callback; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
+        bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
     ] = False,
     as_json: Json = False,
+    **settings: Any,
 ) -> Answer:
-    """Fine-tune a backbone on DATA and write the run to a folder."""
-    given: dict[str, Any] = {
-        "task": task,
-        "task_options": _task_options(task, settings),
-        "backbone": backbone,
-        "weights": weights,
-        "schedule": schedule,
-        "epochs": epochs,
-        "validation": validation,
-        "size": None if size is None else parse_size(size),
-        "resize": resize,
-        "in_channels": in_channels,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "weight_decay": weight_decay,
-        "transfer_loss": transfer_loss,
-        "views": views,
-        "replay": replay,
-        "replay_dtype": replay_dtype,
-        "replay_budget": None if replay_budget is None else parse_bytes(replay_budget),
-        "precision": precision,
-        "accumulate": accumulate,
-        "clip_norm": clip_norm,
-        "ema": ema,
-        "patience": patience,
-        "checkpoint_every": checkpoint_every,
-        "workers": workers,
-        "device": device,
-        "seed": seed,
-        "callbacks": _callbacks(callback),
-    }
-    options = {name: value for name, value in given.items() if value is not None}
-    # These two are off at None, which on the command line means "not given".
-    if weights == "none":
-        options["weights"] = None
-    if clip_norm == 0:
-        options["clip_norm"] = None
-    return _fit(data, out, resume, options)
+    """Fine-tune a pretrained backbone on DATA and write the run to a folder."""
+    given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
+    if task_options:
+        given["task_options"] = _task_options(given.get("task"), task_options)
+    if callback:
+        given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
+    return _fit(data, out, resume, given)
 
 
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
@@ -203,25 +117,16 @@ def demo(
     return Answer(report, report["summary"])
 
 
-def _task_options(task: str | None, settings: list[str] | None) -> dict[str, Any] | None:
-    if not settings:
-        return None
+def _task_options(task: str | None, settings: list[str]) -> dict[str, Any]:
     if task is None:
-        raise OptionError("--set sets options of a task; say which with --task NAME")
+        raise OptionError("--set sets an option of a task; name the task with --task NAME")
     from visiongraft.registry.manager import plugins
 
     return parse_task_options(plugins().get("task", task), settings)
 
 
-def _callbacks(names: list[str] | None) -> list[str] | None:
-    if not names:
-        return None
-    return list(dict.fromkeys([*_default("callbacks"), *names]))
-
-
-def _default(parameter: str) -> Any:
-    from inspect import signature
-
+def _default_callbacks() -> Sequence[str]:
     from visiongraft.fitting import fit as train
 
-    return signature(train).parameters[parameter].default
+    default: Sequence[str] = signature(train).parameters["callbacks"].default
+    return default

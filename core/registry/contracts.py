@@ -1,4 +1,4 @@
-"""Holds a task to its contract at once, where a fault would else surface far from its cause."""
+"""Check tasks against their contract early, where mistakes are close to their cause."""
 
 from __future__ import annotations
 
@@ -13,53 +13,75 @@ from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import PluginError
 from visiongraft.task import AnyTask, Task
 
-MISSPELT = 0.87  # likeness from which a name is taken for another one, misspelled
+MISSPELLED = 0.87  # similarity above which a name is taken for a misspelling of another
 
 
 def check_task_class(kind: type[Task]) -> None:
-    """Refuse a task class that Python accepts and that would not do what its author meant.
+    """Reject a task class that is valid Python but would not do what its author meant.
 
     Args:
         kind: The class.
 
     Raises:
-        PluginError: A method is missing or takes other arguments, a name is nearly that of something
-            in the contract, an annotation makes an option of nothing or of the name, or ``better`` is
-            no direction.
+        PluginError: The class does not follow the contract; see ``contract_faults``.
     """
-    for fault in _faults(kind):
-        raise PluginError(f"task class {kind.__name__} ({_place(kind)}) {fault}")
+    for fault in contract_faults(kind):
+        raise PluginError(f"task class {kind.__name__} ({_location(kind)}) {fault}")
+
+
+def contract_faults(task: Task | type[Task]) -> Iterator[str]:
+    """Find where a task does not follow the contract.
+
+    Args:
+        task: The task or its class.
+
+    Yields:
+        What is wrong: a method is missing or has other parameters, a name is a misspelling of one in
+        the contract, an annotation makes no option or makes one of the name, there is no ``headline``,
+        or ``better`` is not a direction. Properties of a class are not evaluated.
+    """
+    kind = task if isinstance(task, type) else type(task)
+    headline = getattr(task, "headline", None)
+    if not isinstance(headline, str | property) or not headline:
+        yield "has no headline, the name of the metric that selects the best epoch"
+    yield from _option_faults(kind)
+    yield from _name_faults(kind)
+    if task.better not in ("higher", "lower") and not isinstance(task.better, property):
+        yield f"has better={task.better!r}, which is neither 'higher' nor 'lower'"
+    for name in _contract():
+        if _overrides(kind, name) and inspect.isfunction(getattr(Task, name, None)):
+            yield from _parameter_faults(kind, name)
 
 
 def read_splits(task: Task, data: Any, validation: float, seed: int) -> Splits:
-    """Let a task read data to train on; see ``Task.read``.
+    """Call ``Task.read`` and check the result.
 
     Raises:
-        PluginError: It returned something else than splits.
+        PluginError: The result is not ``Splits`` of ``Samples``.
     """
     found = task.read(data, validation=validation, seed=seed)
     splits: Splits = returned(task, "read", found, Splits, "visiongraft.Splits(train, validation)")
-    for part in (splits.train, splits.validation):
-        returned(task, "read", part, Samples, "Splits of visiongraft.Samples")
+    for split in (splits.train, splits.validation):
+        returned(task, "read", split, Samples, "Splits of visiongraft.Samples")
     return splits
 
 
-def read_labeled(task: Task, data: Any) -> Samples:
-    """Let a task read data to evaluate on; see ``Task.read_labeled``.
+def read_evaluation(task: Task, data: Any) -> Samples:
+    """Call ``Task.read_evaluation`` and check the result.
 
     Raises:
-        PluginError: It returned something else than samples.
+        PluginError: The result is not ``Samples``.
     """
-    found = task.read_labeled(data)
-    samples: Samples = returned(task, "read_labeled", found, Samples, "visiongraft.Samples")
+    found = task.read_evaluation(data)
+    samples: Samples = returned(task, "read_evaluation", found, Samples, "visiongraft.Samples")
     return samples
 
 
 def bound(task: AnyTask, train: Samples) -> AnyTask:
-    """Let a task remember what it must know of its training data; see ``Task.bind``.
+    """Call ``Task.bind`` and check the result.
 
     Raises:
-        PluginError: It returned something else than a task of its kind.
+        PluginError: The result is not a task of the same class.
     """
     form = f"{type(task).__name__}, as dataclasses.replace(self, ...) makes it"
     ready: AnyTask = returned(task, "bind", task.bind(train), type(task), form)
@@ -67,31 +89,31 @@ def bound(task: AnyTask, train: Samples) -> AnyTask:
 
 
 def returned(task: Task, method: str, value: Any, kind: type, form: str) -> Any:
-    """Give what a task's method returned, if it is of the kind that it should be.
+    """Return the result of a task's method after checking its type.
 
     Args:
         task: The task.
         method: The method's name.
-        value: What it returned.
-        kind: What that should be.
-        form: The same in words.
+        value: The result.
+        kind: The type that it must have.
+        form: That type in words, for the message.
 
     Returns:
-        The value.
+        The result.
 
     Raises:
-        PluginError: It is something else.
+        PluginError: The result is of another type.
     """
     if isinstance(value, kind):
         return value
     owner = type(task).__name__
     raise PluginError(
-        f"task {task.name!r}: {owner}.{method}() ({_place(getattr(type(task), method))}) returned "
+        f"task {task.name!r}: {owner}.{method}() ({_location(getattr(type(task), method))}) returned "
         f"{type(value).__name__}, not {form}"
     )
 
 
-def _faults(kind: type[Task]) -> Iterator[str]:
+def _option_faults(kind: type[Task]) -> Iterator[str]:
     if "name" in {field.name for field in fields(kind)}:
         yield "annotates 'name', which makes an option of it; write name = '...' alone"
     for cls in kind.__mro__:
@@ -99,6 +121,9 @@ def _faults(kind: type[Task]) -> Iterator[str]:
         options = [name for name, note in own.items() if "ClassVar" not in str(note)]
         if options and "__dataclass_fields__" not in vars(cls):
             yield f"makes no option of {options[0]!r}; write @dataclass(frozen=True) above the class"
+
+
+def _name_faults(kind: type[Task]) -> Iterator[str]:
     missing = sorted(getattr(kind, "__abstractmethods__", ()))
     for name in missing:
         near = _nearest(name, kind)
@@ -107,12 +132,7 @@ def _faults(kind: type[Task]) -> Iterator[str]:
     for name in _contract():
         near = _nearest(name, kind)
         if near and not _overrides(kind, name):
-            yield f"has {near!r}, which nothing reads; rename it to {name!r}, or to '_{near}'"
-    if kind.better not in ("higher", "lower"):
-        yield f"has better={kind.better!r}, which is neither 'higher' nor 'lower'"
-    for name in _contract():
-        if _overrides(kind, name) and inspect.isfunction(getattr(Task, name, None)):
-            yield from _other_arguments(kind, name)
+            yield f"has {near!r}, which is never used; rename it to {name!r}, or to '_{near}'"
 
 
 def _contract() -> list[str]:
@@ -127,32 +147,32 @@ def _overrides(kind: type[Task], name: str) -> bool:
 
 
 def _nearest(name: str, kind: type[Task]) -> str | None:
-    """Find an attribute of the class's own that is nearly called so."""
+    """Find an attribute defined by the plugin whose name is similar."""
     known = {*_contract(), *(field.name for field in fields(kind))}
     own = {
         n for cls in kind.__mro__ if issubclass(cls, Task) and cls is not Task for n in vars(cls)
     }
     own = {n for n in own - known if not n.startswith("_")}
-    near = [n for n in sorted(own) if SequenceMatcher(None, n, name).ratio() >= MISSPELT]
+    near = [n for n in sorted(own) if SequenceMatcher(None, n, name).ratio() >= MISSPELLED]
     return near[0] if near else None
 
 
-def _other_arguments(kind: type[Task], name: str) -> Iterator[str]:
-    """Call, on paper, a method as the core calls it."""
-    wanted = inspect.signature(getattr(Task, name)).parameters.values()
-    positional = [p.name for p in wanted if p.kind is not p.KEYWORD_ONLY]
-    keywords = {p.name: None for p in wanted if p.kind is p.KEYWORD_ONLY}
+def _parameter_faults(kind: type[Task], name: str) -> Iterator[str]:
+    """Bind the core's arguments to the signature of a method, without calling it."""
+    expected = inspect.signature(getattr(Task, name)).parameters.values()
+    positional = [p.name for p in expected if p.kind is not p.KEYWORD_ONLY]
+    keywords = {p.name: None for p in expected if p.kind is p.KEYWORD_ONLY}
     try:
         inspect.signature(getattr(kind, name)).bind(*positional, **keywords)
     except TypeError:
         words = ", ".join([*positional[1:], *(f"{name}=..." for name in keywords)])
         yield f"has a method {name}() that does not take ({words}), as it is called"
     except ValueError:
-        return  # nothing is known of what it takes
+        return  # the signature is not known
 
 
-def _place(thing: Any) -> str:
-    """Name the file and line where a class or function begins."""
+def _location(thing: Any) -> str:
+    """Return the file name and line where a class or function begins."""
     try:
         return f"{Path(inspect.getfile(thing)).name}:{inspect.getsourcelines(thing)[1]}"
     except (OSError, TypeError):

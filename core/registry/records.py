@@ -85,7 +85,6 @@ KINDS = {
     "task": PluginKind(
         "register_tasks",
         base="visiongraft.task:Task",
-        needs=("headline",),
         check="visiongraft.registry.contracts:check_task_class",
     ),
     "backbone": PluginKind(

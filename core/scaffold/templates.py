@@ -75,6 +75,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn, tensor
 from visiongraft import Task
+from visiongraft.task import TaskExamples
 
 from @MODULE@.data import draw_examples, read_table, split
 from @MODULE@.model import Error, Head, Loss
@@ -95,7 +96,7 @@ class @CLASS@(Task):
     def read(self, data, *, validation=0.2, seed=0):
         return split(read_table(data), validation, seed)
 
-    def read_labeled(self, data):
+    def read_evaluation(self, data):
         return read_table(data)
 
     def bind(self, train):
@@ -120,11 +121,8 @@ class @CLASS@(Task):
     def predictions(self, decoded):
         return predictions(decoded, self.metadata())
 
-    def ideal(self, targets):
-        return {"value": targets.numpy()}
-
-    def example_data(self, folder, count, seed):
-        return draw_examples(folder, count, seed)
+    def examples(self):
+        return TaskExamples(draw_examples, ideal=lambda targets: {"value": targets.numpy()})
 '''
 
 MODEL = '''\
@@ -201,9 +199,9 @@ def read_table(data):
 
 
 def split(samples, validation, seed):
-    """Hold out a share of the images."""
-    kept, held_out = stratified_split([0] * len(samples), validation, seed)
-    return Splits(samples.subset(kept), samples.subset(held_out))
+    """Hold out a fraction of the images for validation."""
+    train, held_out = stratified_split([0] * len(samples), validation, seed)
+    return Splits(samples.subset(train), samples.subset(held_out))
 
 
 def draw_examples(folder, count, seed):
@@ -211,7 +209,7 @@ def draw_examples(folder, count, seed):
     random = np.random.default_rng(seed)
     lines = ["path,value"]
     for number in range(count):
-        value = 100 * number / (images - 1)
+        value = 100 * number / (count - 1)
         height, width = random.integers(20, 60, 2)
         pixels = value * 2.55 + random.normal(0, 10, (height, width, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
@@ -247,6 +245,7 @@ from visiongraft import fit
 from visiongraft.registry.manager import plugins
 from visiongraft.testing import TASK_CHECKS, TaskTrial
 
+from @MODULE@.data import draw_examples
 from @MODULE@.task import @CLASS@
 
 
@@ -265,7 +264,7 @@ def test_the_task_conforms(check, trial):
 
 
 def test_the_task_learns_from_a_table(tmp_path):
-    table = @CLASS@().example_data(tmp_path, count=40, seed=0)
+    table = draw_examples(tmp_path, count=40, seed=0)
     small = {"backbone": "simple_cnn", "weights": None, "size": 32, "device": "cpu"}
     quick = {"schedule": "full(learning_rate=0.005)", "epochs": 8, "batch_size": 8}
     model = fit(table, task="@NAME@", callbacks=(), **small, **quick)

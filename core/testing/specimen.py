@@ -1,4 +1,4 @@
-"""A small sound task, for the checks of what is no task: backbones, schedules, exporters."""
+"""A small correct task, for the checks of other plugins: backbones, schedules, exporters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.task import Arrays, Decoded, Task, Transform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 
 Dataset = list[tuple[np.ndarray[Any, Any], float]]
 
@@ -79,21 +80,17 @@ class Specimen(Task):
     headline: ClassVar[str] = "mean_error"
     better: ClassVar[Literal["higher", "lower"]] = "lower"
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Dataset:
-        random = np.random.default_rng(seed)
-        return [_image(random, i / max(count - 1, 1)) for i in range(count)]
-
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         samples = DatasetSamples.of(data)
         validation_set = range(0, len(samples), max(round(1 / validation), 2))
         kept = [i for i in range(len(samples)) if i not in validation_set]
         return Splits(samples.subset(kept), samples.subset(validation_set))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
-    def train_transform(self, size: tuple[int, int]) -> Transform:
-        return _Flip(size)
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform:
+        return _Flip(preprocess.size)
 
     def collate(self, targets: list[float]) -> Tensor:
         return torch.tensor(targets, dtype=torch.float32)
@@ -110,11 +107,17 @@ class Specimen(Task):
     def build_metrics(self) -> _Error:
         return _Error()
 
-    def ideal(self, targets: Tensor) -> Arrays:
-        return {"brightness": targets.numpy()}
-
     def predictions(self, decoded: Arrays) -> list[Measured]:
         return [Measured(float(value)) for value in decoded["brightness"]]
+
+    def examples(self) -> TaskExamples:
+        return TaskExamples(make_dataset, lambda targets: {"brightness": targets.numpy()})
+
+
+def make_dataset(folder: Path, count: int, seed: int) -> Dataset:
+    """Create noisy gray images of all brightnesses."""
+    random = np.random.default_rng(seed)
+    return [_image(random, i / max(count - 1, 1)) for i in range(count)]
 
 
 def _image(random: np.random.Generator, brightness: float) -> tuple[np.ndarray[Any, Any], float]:

@@ -72,7 +72,7 @@ class ImageLoaders:
     @property
     def transform(self) -> Transform | None:
         """The task's training-time augmentation."""
-        return self.network.task.transform_for(self.network.preprocess.config)
+        return self.network.task.train_transform(self.network.preprocess.config)
 
     def loader(self, part: str, augment: bool = False, whole: bool = True) -> BatchLoader:
         """Give the loader of ``"train"`` or ``"validation"``; made on first use.

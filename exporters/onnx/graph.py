@@ -59,7 +59,7 @@ def trace(
                 input_names=list(inputs),
                 output_names=list(outputs),
                 opset_version=opset,
-                custom_translation_table=dict(graph.task.operators(EXPORTER)),
+                custom_translation_table=graph.task.export_support().operators_for(EXPORTER),
                 verbose=False,
             )
             assert program is not None  # with dynamo=True it never is

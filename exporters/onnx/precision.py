@@ -273,7 +273,7 @@ class _Trial:
             _, original, image = next(self.real.load([index]))
             decoded = _run(session, self._feed(image))
             self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
-            found = self.task.compare(reference, decoded)
+            found = self.task.export_support().compare(reference, decoded)
             differences.append(found.difference)
             mismatches += found.mismatches
         before, after = self._metric, headline_of(self.task, metrics)

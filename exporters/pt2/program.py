@@ -46,7 +46,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
                     dynamic_shapes=({axis: Dim.DYNAMIC for axis in free},),
                     strict=strict,
                 )
-                operators = dict(graph.task.operators(EXPORTER))
+                operators = graph.task.export_support().operators_for(EXPORTER)
                 program = program.run_decompositions(operators) if operators else program
                 break
             except Exception as error:  # whatever any operator's tracing raises
@@ -99,7 +99,7 @@ def _refuse_own_operators(program: ExportedProgram) -> None:
     if own:
         raise ExportError(
             f"{name_some(own)} would be needed wherever the file is loaded; let the task give its "
-            f"form in PyTorch's own operators, by Task.operators({EXPORTER!r})"
+            f"form in PyTorch's own operators, in ExportSupport.operators[{EXPORTER!r}]"
         )
 
 

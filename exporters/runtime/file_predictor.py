@@ -18,8 +18,8 @@ from visiongraft.errors import DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec
 from visiongraft.exporters.runtime.images import Image, as_array, each_image, name_of
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
-from visiongraft.exporters.runtime.task_functions import DRAWINGS, PREDICTIONS, task_function
 from visiongraft.saving.files import numbered, write_prediction_files
+from visiongraft.task_functions import DRAWINGS, PREDICTIONS, task_function
 
 Arrays = dict[str, NDArray[Any]]
 

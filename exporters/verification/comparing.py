@@ -60,7 +60,7 @@ class Pair:
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
         """Judge one batch; a difference that is no number is infinite."""
-        found = self.task.compare(reference, candidate)
+        found = self.task.export_support().compare(reference, candidate)
         return replace(found, difference=math.inf) if math.isnan(found.difference) else found
 
     def settle(

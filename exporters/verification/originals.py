@@ -31,4 +31,9 @@ def for_targets(task: Task, results: Arrays, bare: Size | None, taken: Size, was
     """
     if bare is not None and bare != taken and task.full_resolution_outputs:
         results = at_size(results, bare, taken)
-    return results if taken == was else task.rescaled(results, taken, was)
+    if taken == was:
+        return results
+    rescale = task.export_support().rescale
+    if rescale is None:
+        return at_size(results, taken, was) if task.full_resolution_outputs else results
+    return rescale(results, taken, was)

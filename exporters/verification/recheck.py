@@ -113,7 +113,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
     points = [_content(file), _claims(file), _names(file, task, absent)]
-    compare: Compare = compare_arrays if task is None else task.compare
+    compare: Compare = compare_arrays if task is None else task.export_support().compare
     points.append(_finite(file))
     points += _batches(file, compare, samples)
     metric = None
@@ -247,9 +247,9 @@ def _samples(
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_labeled
+        from visiongraft.registry.contracts import read_evaluation
 
-        return drop_unreadable(read_labeled(task, data), file.input.channels)[0]
+        return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
         raise DataError(f"{data} is no folder; without the task's plugin, give a folder of images")
     paths = list_images(Path(data))

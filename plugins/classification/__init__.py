@@ -1,4 +1,4 @@
-"""Image classification: one label per image, or any number of labels."""
+"""Image classification: single-label or multi-label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_tasks() -> list[type[Task]]:
-    """Provide the task; PyTorch is imported only now, since deployed files need none of it."""
+    """Return the task. PyTorch is imported here, because the deployed runtime does not need it."""
     from visiongraft.plugins.classification.task import Classification
 
     return [Classification]

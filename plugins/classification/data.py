@@ -1,9 +1,9 @@
-"""From label names to class ids: one label map for all parts, a split, and remarks on the data."""
+"""Map label names to class ids, split off a validation set, and check the class balance."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,53 +11,56 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.classification.reading import LabeledDataset, LabeledSplit, find_source
+from visiongraft.plugins.classification.reading import LabeledSplit, read_dataset
 
-FEW_IMAGES = 5
-IMBALANCE = 10
-SHOWN = 5
+FEW_IMAGES = 5  # warn of classes with fewer training images
+IMBALANCE = 10  # warn of a ratio of training images between two classes from here on
+MAX_NAMED = 5  # class names per warning
 
 Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class LabeledSamples(WrappedSamples):
-    """Images whose targets are class ids, with the label map that the ids belong to.
+    """Images whose targets are class ids, with the names of the classes.
 
     Attributes:
         base: The images.
-        targets: A class id each or, of multi-label data, ascending class ids, maybe none.
-        labels: The label map.
-        multi_label: Whether images have any number of labels.
+        targets: One class id per image or, if ``multi_label``, a possibly empty tuple of
+            ascending class ids.
+        class_names: Class names by id.
+        multi_label: Whether an image can have any number of labels.
     """
 
     targets: tuple[Target, ...]
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     multi_label: bool
 
     def target(self, index: int) -> Target:
         return self.targets[index]
 
     def subset(self, indices: Sequence[int]) -> LabeledSamples:
-        """Take some samples, in the given order; they keep the label map."""
+        """Return some of the samples, in the given order, with the same class names."""
         targets = tuple(self.targets[i] for i in indices)
-        return LabeledSamples(self.base.subset(indices), targets, self.labels, self.multi_label)
+        return LabeledSamples(
+            self.base.subset(indices), targets, self.class_names, self.multi_label
+        )
 
     def counts(self) -> tuple[int, ...]:
-        """Count the images of each label."""
+        """Count the images of each class."""
         found = Counter(i for target in self.targets for i in ids_of(target))
-        return tuple(found[i] for i in range(len(self.labels)))
+        return tuple(found[i] for i in range(len(self.class_names)))
 
 
 def ids_of(target: Target) -> tuple[int, ...]:
-    """Give the class ids in a target of either kind."""
+    """Return the class ids of a single-label or multi-label target."""
     return (target,) if isinstance(target, int) else target
 
 
 def read_splits(
     data: Any,
     *,
-    labels: tuple[str, ...] = (),
+    class_names: tuple[str, ...] = (),
     multi_label: bool | None = None,
     validation: float = 0.2,
     seed: int = 0,
@@ -65,129 +68,133 @@ def read_splits(
     """Read a dataset to train on.
 
     Args:
-        data: See ``find_source``.
-        labels: The label map if it is fixed; else it is made of all label names in the data.
-        multi_label: ``None`` decides: multi-label if any image has several labels or none.
-        validation: Share to hold out where there is no validation part, in (0, 1).
-        seed: Seed of that split.
+        data: See ``read_dataset``.
+        class_names: Class names by id; taken from the dataset if empty.
+        multi_label: ``None`` for multi-label if any image has several labels or none.
+        validation: Fraction of the training images to hold out if the dataset has no validation
+            split, in (0, 1).
+        seed: Seed of that random split.
 
     Returns:
-        Training and validation samples, both ``LabeledSamples`` with the same label map.
+        Training and validation samples, both ``LabeledSamples`` with the same class names.
 
     Raises:
-        DataError: There is nothing to train on or to hold out, a label is not in the label map, or
-            fewer than two labels can be told apart.
+        DataError: There are no images to train on or to hold out, a label is not one of the class
+            names, or there are fewer than two classes.
     """
-    source = find_source(data, labels)
-    names = LabelMap(labels or source.names).names
-    if "train" not in source.splits:
-        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
-    multi_label = _is_multi_label(source.splits.values()) if multi_label is None else multi_label
-    parts = {p: _labeled(part, names, multi_label) for p, part in source.splits.items()}
-    check_trainable(parts["train"])
-    if "validation" in parts:
-        train, validation_set = parts["train"], parts["validation"]
-        origin = "the data's own part"
+    dataset = read_dataset(data, class_names)
+    names = LabelMap(class_names or dataset.class_names).names
+    if "train" not in dataset.splits:
+        raise DataError(f"the dataset has no training images, only {' and '.join(dataset.splits)}")
+    if multi_label is None:
+        multi_label = _is_multi_label(dataset.splits.values())
+    splits = {s: _with_ids(split, names, multi_label) for s, split in dataset.splits.items()}
+    check_trainable(splits["train"])
+    if "validation" in splits:
+        train, validation_set = splits["train"], splits["validation"]
+        origin = "the dataset's validation split"
     else:
-        train, validation_set = _split_off_validation(parts["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by label, seed {seed}"
+        train, validation_set = _split_off_validation(splits["train"], validation, seed)
+        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
     facts = {
-        "labels": len(names),
+        "classes": len(names),
         "multi_label": multi_label,
         "validation from": origin,
-        "training images by label": dict(zip(names, train.counts(), strict=True)),
-        "validation images by label": dict(zip(names, validation_set.counts(), strict=True)),
+        "training images per class": dict(zip(names, train.counts(), strict=True)),
+        "validation images per class": dict(zip(names, validation_set.counts(), strict=True)),
     }
-    if "test" in parts:
-        facts["test images, not used"] = len(parts["test"])
-    return Splits(
-        train, validation_set, facts, (*source.warnings, *_remarks(train, validation_set, source))
-    )
+    if "test" in splits:
+        facts["test images, not used"] = len(splits["test"])
+    warnings = (*dataset.warnings, *_class_warnings(train, validation_set, dataset.warnings))
+    return Splits(train, validation_set, facts, warnings)
 
 
-def read_labeled(data: Any, labels: tuple[str, ...], multi_label: bool) -> LabeledSamples:
-    """Read images to evaluate on.
+def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+    """Read labeled images to evaluate on.
 
     Args:
-        data: See ``find_source``; the test part is taken if there is one, else the validation
-            part, else all.
-        labels: The label map.
-        multi_label: Whether images have any number of labels.
+        data: See ``read_dataset``. Uses the test split if there is one, otherwise the validation
+            split, otherwise all images.
+        class_names: Class names by id.
+        multi_label: Whether an image can have any number of labels.
 
     Returns:
         The samples.
 
     Raises:
-        DataError: There are none, or a label is not in the label map.
+        DataError: There are no images, or a label is not one of the class names.
     """
-    source = find_source(data, labels)
-    part = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
-    return _labeled(part, labels, multi_label)
+    splits = read_dataset(data, class_names).splits
+    split = next(splits[s] for s in ("test", "validation", "train") if s in splits)
+    return _with_ids(split, class_names, multi_label)
 
 
 def check_trainable(train: LabeledSamples) -> None:
-    """Make sure that there is something to tell apart.
+    """Check that the training samples have classes to discriminate.
 
     Args:
         train: Training samples.
 
     Raises:
-        DataError: No two labels, or of multi-label data no label that only some images have.
+        DataError: There are fewer than two classes or, if multi-label, no class that some but not
+            all images have.
     """
     counts = train.counts()
     if train.multi_label:
         if not any(0 < count < len(train) for count in counts):
             raise DataError(
-                "no label is on some training images and missing on others; there is nothing to "
-                "learn"
+                "there is nothing to learn: every label is on all training images or on none of them"
             )
     elif sum(count > 0 for count in counts) < 2:
-        only = [name for name, count in zip(train.labels, counts, strict=True) if count]
+        only = [name for name, count in zip(train.class_names, counts, strict=True) if count]
         raise DataError(
-            f"all training images have the label {only[0]!r}; add images of another label"
+            f"all training images are of class {only[0]!r}; add images of another class"
         )
 
 
-def _is_multi_label(parts: Any) -> bool:
-    return any(len(names) != 1 for part in parts for names in part.labels)
+def _is_multi_label(splits: Iterable[LabeledSplit]) -> bool:
+    return any(len(names) != 1 for split in splits for names in split.labels)
 
 
-def _labeled(part: LabeledSplit, names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
-    known = {name: i for i, name in enumerate(names)}
+def _with_ids(split: LabeledSplit, names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+    label_map = LabelMap(names)
     targets: list[Target] = []
-    for position, own in enumerate(part.labels):
+    for position, own in enumerate(split.labels):
         try:
-            ids = [known[n] if n in known else LabelMap(names).id_of(n) for n in own]
+            ids = [label_map.id_of(name) for name in own]
         except DataError as error:
-            raise DataError(f"{part.samples.name(position)}: {error}") from None
+            raise DataError(f"{split.samples.name(position)}: {error}") from None
         if not multi_label and len(ids) != 1:
             raise DataError(
-                f"{part.samples.name(position)} has {len(ids)} labels ({', '.join(own)}), but the "
+                f"{split.samples.name(position)} has {len(ids)} labels ({', '.join(own)}), but the "
                 "task is single-label; set multi_label=True"
             )
         targets.append(tuple(sorted(ids)) if multi_label else ids[0])
-    return LabeledSamples(part.samples, tuple(targets), names, multi_label)
+    return LabeledSamples(split.samples, tuple(targets), names, multi_label)
 
 
 def _split_off_validation(
     samples: LabeledSamples, fraction: float, seed: int
 ) -> tuple[LabeledSamples, LabeledSamples]:
-    """Split by label; an image with several labels counts for the rarest, which needs it most."""
+    """Split stratified by class; an image with several labels counts for the rarest of them."""
     counts = samples.counts()
     keys = [min(ids_of(t), key=lambda i: (counts[i], i), default=None) for t in samples.targets]
-    kept, validation = _keep_labels(samples, *stratified_split(keys, fraction, seed))
+    kept, validation = _keep_every_class(samples, *stratified_split(keys, fraction, seed))
     if not validation:
         raise DataError(
-            "no label has two images, so none can be held out; add images, or give a "
-            "validation part"
+            "no class has two images, so none can be held out for validation; add images or a "
+            "validation split"
         )
     return samples.subset(kept), samples.subset(validation)
 
 
-def _keep_labels(
+def _keep_every_class(
     samples: LabeledSamples, kept: list[int], validation: list[int]
 ) -> tuple[list[int], list[int]]:
-    """Take images back whose labels no other is left to teach: no image counted for them."""
+    """Return images to the training set whose labels no other training image has.
+
+    A label that is the rarest of no image was not stratified by.
+    """
     learned = {i for index in kept for i in ids_of(samples.targets[index])}
     back = set()
     for index in validation:
@@ -197,37 +204,46 @@ def _keep_labels(
     return sorted([*kept, *back]), [i for i in validation if i not in back]
 
 
-def _remarks(
-    train: LabeledSamples, validation: LabeledSamples, source: LabeledDataset
+def _class_warnings(
+    train: LabeledSamples, validation: LabeledSamples, warnings: Sequence[str]
 ) -> list[str]:
-    """Say what is odd about the labels, one line each."""
-    learned = dict(zip(train.labels, train.counts(), strict=True))
-    checked = dict(zip(train.labels, validation.counts(), strict=True))
-    untold = [n for n in train.labels if not any(repr(n) in line for line in source.warnings)]
-    absent = [n for n in untold if not learned[n] and not checked[n]]
-    unlearned = [n for n in train.labels if not learned[n] and checked[n]]
-    unchecked = [n for n in train.labels if learned[n] and not checked[n]]
-    few = [f"{n} ({c})" for n, c in learned.items() if 0 < c < FEW_IMAGES]
+    """Describe missing, rare and imbalanced classes, one line each.
+
+    Args:
+        train: Training samples.
+        validation: Validation samples.
+        warnings: The reader's; classes without images that they mention are not repeated.
+    """
+    trained = dict(zip(train.class_names, train.counts(), strict=True))
+    validated = dict(zip(train.class_names, validation.counts(), strict=True))
+    names = train.class_names
+    mentioned = {name for name in names if any(repr(name) in line for line in warnings)}
+    absent = [n for n in names if not trained[n] and not validated[n] and n not in mentioned]
+    untrained = [n for n in names if not trained[n] and validated[n]]
+    unvalidated = [n for n in names if trained[n] and not validated[n]]
+    few = [f"{n} ({c})" for n, c in trained.items() if 0 < c < FEW_IMAGES]
     lines = []
     if absent:
-        lines.append(f"labels without any image: {name_some(absent, SHOWN)}")
-    if unlearned:
+        lines.append(f"classes without images: {name_some(absent, MAX_NAMED)}")
+    if untrained:
         lines.append(
-            f"labels only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
+            "classes without training images, which cannot be learned: "
+            f"{name_some(untrained, MAX_NAMED)}"
         )
-    if unchecked:
+    if unvalidated:
         lines.append(
-            f"labels without validation images, not measured: {name_some(unchecked, SHOWN)}"
+            "classes without validation images, which are not evaluated: "
+            f"{name_some(unvalidated, MAX_NAMED)}"
         )
     if few:
         lines.append(
-            f"labels with fewer than {FEW_IMAGES} training images: {name_some(few, SHOWN)}"
+            f"classes with fewer than {FEW_IMAGES} training images: {name_some(few, MAX_NAMED)}"
         )
-    present = {n: c for n, c in learned.items() if c}
+    present = {n: c for n, c in trained.items() if c}
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:
         lines.append(
-            f"label {most!r} has {present[most]} training images and {least!r} has "
-            f"{present[least]}; the option class_weights='balanced' makes up for that"
+            f"the classes are imbalanced: {present[most]} training images of {most!r}, "
+            f"{present[least]} of {least!r}; consider class_weights='balanced'"
         )
     return lines

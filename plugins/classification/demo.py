@@ -1,9 +1,9 @@
-"""``visiongraft demo``: find defects in textile, the whole way from images to an ONNX file.
+"""``visiongraft demo``: detect textile defects, end to end from images to a verified ONNX file.
 
-The images are those of the package ``conformal-clip-data``: simulated photographs of a woven
-textile, sound (``nominal``), with a small spot that is woven wrongly (``local``), or woven wrongly
-all over (``global``). ImageNet's features hardly show the small spots, so a linear probe misses
-them, and fine-tuning pays.
+The images come from the package ``conformal-clip-data``: simulated photographs of woven textile
+that are free of defects (``nominal``), have one small defect (``local``) or are defective all over
+(``global``). ImageNet features barely capture the small defects: a linear probe misses them, and
+fine-tuning is worthwhile.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from typing import Any
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.saving.files import write_bytes, write_json
 
-LABELS = ("global", "local", "nominal")
-IMAGES = {"train": 180, "val": 40, "test": 100}  # per label
+CLASS_NAMES = ("global", "local", "nominal")
+IMAGES = {"train": 180, "val": 40, "test": 100}  # per class
 BACKBONE = "bundled/efficientnet_lite0"
 COMMON: dict[str, Any] = {
     "task": "classification",
-    # Not augmented, so that what frozen stages compute can be replayed. Smoothed, because a network
-    # that is certain of everything magnifies the last digits, in which no two runtimes agree.
+    # Without augmentation, so that the features of frozen stages can be cached. With label
+    # smoothing, because overconfident logits amplify the rounding differences between runtimes.
     "task_options": {"augment": "none", "label_smoothing": 0.1},
     "backbone": BACKBONE,
-    "size": 250,  # the images' own
-    "resize": "stretch",  # a crop would cut off spots at the border
+    "size": 250,  # native image size
+    "resize": "stretch",  # a crop would cut off defects at the border
     "batch_size": 16,
 }
 PROBE: dict[str, Any] = {"schedule": "linear_probe", "epochs": 20}
 FINE_TUNING: dict[str, Any] = {
     "schedule": "milestones(at={2: 'stage4'})",
     "epochs": 10,
-    "learning_rate": 5e-4,  # textile is far from what the backbone has seen
+    "learning_rate": 5e-4,  # textile is far from the pretraining domain
 }
 MANIFEST, REPORT = "images.csv", "report.json"
-WRITTEN = {
+OUTPUT_NAMES = {
     MANIFEST,
     REPORT,
     "probe",
@@ -54,17 +54,17 @@ WRITTEN = {
 
 
 def run(out: Path) -> dict[str, Any]:
-    """Fine-tune, prove, export and predict; tell each step on standard error.
+    """Fine-tune, evaluate, export and predict; print progress to standard error.
 
     Args:
-        out: Folder to write; an earlier demo in it is replaced.
+        out: Output folder; an earlier demo in it is replaced.
 
     Returns:
-        The report, as JSON values; ``summary`` holds its lines for people.
+        The report, as JSON values; ``summary`` contains its lines of text.
 
     Raises:
         PluginError: The images are not installed.
-        OptionError: The folder holds something else.
+        OptionError: The folder contains other files.
     """
     import visiongraft
     from visiongraft.exported import open_exported
@@ -73,28 +73,28 @@ def run(out: Path) -> dict[str, Any]:
     images = _find_images()
     _clear(out)
     data = out / MANIFEST
-    validation = _write_manifest(data, images)
-    _tell(f"1/4 linear probe: a head on frozen {BACKBONE}")
+    test_set = _write_manifest(data, images)
+    _print_progress(f"1/4 linear probe: train a head on the frozen backbone {BACKBONE}")
     probe = visiongraft.fit(data, out=out / "probe", **COMMON, **PROBE)
     before = probe.evaluate(data)["accuracy"]
-    _tell("2/4 fine-tuning")
+    _print_progress("2/4 fine-tuning")
     model = visiongraft.fit(data, out=out / "fine-tuned", **COMMON, **FINE_TUNING)
     after = model.evaluate(data)["accuracy"]
-    _tell("3/4 export to ONNX, proved against PyTorch")
+    _print_progress("3/4 export to ONNX, verified against PyTorch")
     certificate = model.export(out / "textile.onnx", data=data)
-    _tell("4/4 prediction with onnxruntime from the file alone")
-    predicted = open_exported(out / "textile.onnx").predict([path for path, _ in validation])
-    right = sum(p.label == label for p, (_, label) in zip(predicted, validation, strict=True))
+    _print_progress("4/4 prediction with onnxruntime, from the ONNX file alone")
+    predicted = open_exported(out / "textile.onnx").predict([path for path, _ in test_set])
+    correct = sum(p.label == label for p, (_, label) in zip(predicted, test_set, strict=True))
     _draw_curve(out)
-    _draw_predictions(out / "predictions.png", validation, predicted)
+    _draw_predictions(out / "predictions.png", test_set, predicted)
     report = {
         "out": str(out),
-        "images": {part: count * len(LABELS) for part, count in IMAGES.items()},
+        "images": {split: count * len(CLASS_NAMES) for split, count in IMAGES.items()},
         "accuracy_linear_probe": before,
         "accuracy_fine_tuned": after,
-        "accuracy_onnx": right / len(validation),
+        "accuracy_onnx": correct / len(test_set),
         "difference_onnx": certificate.difference,
-        "flips_onnx": certificate.mismatches,
+        "mismatches_onnx": certificate.mismatches,
         "seconds": round(time.monotonic() - start),
     }
     report["summary"] = _summary(report)
@@ -107,55 +107,61 @@ def _find_images() -> Path:
         from conformal_clip_data import textile_simulated_root
     except ImportError as error:
         raise PluginError(
-            'the demo\'s images are not installed; pip install "visiongraft[demo]"'
+            'the images of the demo are not installed; pip install "visiongraft[demo]"'
         ) from error
     return Path(textile_simulated_root())
 
 
 def _clear(out: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
+    """Empty the folder if it contains nothing but an earlier demo."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_demo(out))):
-        raise OptionError(f"{out} holds something else than a demo; choose another --out folder")
+        raise OptionError(
+            f"{out} contains files that are not from the demo; choose another --out folder"
+        )
     if out.is_dir():
         shutil.rmtree(out)
     out.mkdir(parents=True)
 
 
 def _is_demo(out: Path) -> bool:
-    """Judge by all names and by the table's labels: people have tables of that name too."""
-    if not {entry.name for entry in out.iterdir()} <= WRITTEN or not (out / MANIFEST).is_file():
+    """Check all file names and the labels in the table: a user may have a table of that name."""
+    if (
+        not {entry.name for entry in out.iterdir()} <= OUTPUT_NAMES
+        or not (out / MANIFEST).is_file()
+    ):
         return False
     with open(out / MANIFEST, newline="", encoding="utf-8", errors="replace") as table:
-        return {row.get("label") for row in csv.DictReader(table)} == set(LABELS)
+        return {row.get("label") for row in csv.DictReader(table)} == set(CLASS_NAMES)
 
 
 def _write_manifest(path: Path, images: Path) -> list[tuple[Path, str]]:
-    """Divide the images, evenly spaced within each label; give the test part."""
+    """Write the table of images and splits; return the test images with their labels."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", "split"])
-    validation = []
-    for label in LABELS:
+    test_set = []
+    for label in CLASS_NAMES:
         files = sorted((images / label).iterdir())
-        wanted = sum(IMAGES.values())
-        chosen = [files[i * len(files) // wanted] for i in range(wanted)]
-        parts = _spread(IMAGES)
-        for file, part in zip(chosen, parts, strict=True):
-            writer.writerow([file, label, part])
-            if part == "test":
-                validation.append((file, label))
+        count = sum(IMAGES.values())
+        chosen = [files[i * len(files) // count] for i in range(count)]
+        for file, split in zip(chosen, _interleave(IMAGES), strict=True):
+            writer.writerow([file, label, split])
+            if split == "test":
+                test_set.append((file, label))
     write_bytes(path, table.getvalue().encode())
-    return validation
+    return test_set
 
 
-def _spread(counts: dict[str, int]) -> list[str]:
-    """Alternate between the parts, in proportion to their counts."""
-    places = [((i + 0.5) / count, part) for part, count in counts.items() for i in range(count)]
-    return [part for _, part in sorted(places)]
+def _interleave(counts: dict[str, int]) -> list[str]:
+    """Alternate between the splits, in proportion to their counts."""
+    positions = [
+        ((i + 0.5) / count, split) for split, count in counts.items() for i in range(count)
+    ]
+    return [split for _, split in sorted(positions)]
 
 
 def _draw_curve(out: Path) -> None:
-    """Draw the validation accuracy of both runs over their epochs."""
+    """Plot the validation accuracy of both runs over the epochs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
@@ -171,26 +177,26 @@ def _draw_curve(out: Path) -> None:
 
 
 def _draw_predictions(
-    path: Path, validation: Sequence[tuple[Path, str]], predicted: Sequence[Any]
+    path: Path, test_set: Sequence[tuple[Path, str]], predicted: Sequence[Any]
 ) -> None:
-    """Draw a row of held-out images for each label, with what the ONNX file says of them."""
+    """Plot one row of test images per class, titled with the predictions of the ONNX file."""
     from matplotlib.figure import Figure
     from PIL import Image
 
     columns = 5
-    figure = Figure(figsize=(2.2 * columns, 2.5 * len(LABELS)), layout="constrained")
-    grid = figure.subplots(len(LABELS), columns)
-    for row, label in enumerate(LABELS):
-        places = [i for i, (_, true) in enumerate(validation) if true == label]
+    figure = Figure(figsize=(2.2 * columns, 2.5 * len(CLASS_NAMES)), layout="constrained")
+    grid = figure.subplots(len(CLASS_NAMES), columns)
+    for row, label in enumerate(CLASS_NAMES):
+        indices = [i for i, (_, true) in enumerate(test_set) if true == label]
         for column in range(columns):
-            index = places[column * len(places) // columns]
-            guess = predicted[index]
+            index = indices[column * len(indices) // columns]
+            prediction = predicted[index]
             axes = grid[row, column]
-            axes.imshow(Image.open(validation[index][0]).convert("RGB"))
+            axes.imshow(Image.open(test_set[index][0]).convert("RGB"))
             axes.set_xticks([])
             axes.set_yticks([])
-            color = "darkgreen" if guess.label == label else "firebrick"
-            axes.set_title(f"{guess.label} {guess.score:.2f}", color=color, fontsize=10)
+            color = "darkgreen" if prediction.label == label else "firebrick"
+            axes.set_title(f"{prediction.label} {prediction.score:.2f}", color=color, fontsize=10)
         grid[row, 0].set_ylabel(f"true: {label}")
     _save(figure, path)
 
@@ -202,19 +208,19 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _summary(report: dict[str, Any]) -> list[str]:
-    proof = (
-        f"differs from PyTorch by {report['difference_onnx']:.0e} at most, "
-        f"{report['flips_onnx']} changed decisions"
+    agreement = (
+        f"differs from PyTorch by at most {report['difference_onnx']:.0e}, "
+        f"{report['mismatches_onnx']} changed predictions"
     )
     return [
-        f"accuracy on {report['images']['test']} held-out images:",
+        f"accuracy on {report['images']['test']} test images:",
         f"  linear probe  {report['accuracy_linear_probe']:.3f}",
         f"  fine-tuned    {report['accuracy_fine_tuned']:.3f}",
-        f"  ONNX file     {report['accuracy_onnx']:.3f}  ({proof})",
-        f"in {report['out']}: fine-tuned/model, textile.onnx, curve.png, predictions.png",
+        f"  ONNX file     {report['accuracy_onnx']:.3f}  ({agreement})",
+        f"output in {report['out']}: fine-tuned/model, textile.onnx, curve.png, predictions.png",
         f"took {report['seconds'] // 60} min {report['seconds'] % 60} s",
     ]
 
 
-def _tell(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A prediction as a line of text under its image."""
+"""Draw a prediction as a caption under its image."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 
-SMALLEST_SIDE = 160  # below that, pixels are repeated so that the text has room
+MIN_SIDE = 160  # smaller images are enlarged, so that the text fits
 MARGIN = 4
 
 
 def draw_caption(image: Image.Image, prediction: Classified | MultiClassified) -> Image.Image:
-    """Write labels and scores under an image.
+    """Draw class names and probabilities under an image.
 
     Args:
-        image: Any mode and size; small ones are enlarged by a whole factor.
-        prediction: What was predicted for it.
+        image: Any mode and size; small images are enlarged by an integer factor.
+        prediction: Its prediction.
 
     Returns:
-        A new RGB image: the old one above, a caption below.
+        A new RGB image with the caption below the image.
     """
     image = _enlarged(image.convert("RGB"))
-    width = max(image.width, SMALLEST_SIDE)
+    width = max(image.width, MIN_SIDE)
     size = max(12, min(width // 16, 48))
     font = ImageFont.load_default(size)
-    line = " ".join(caption(prediction).split())  # names may hold line breaks
+    line = " ".join(caption(prediction).split())  # class names may contain line breaks
     text = _fitted(line, font, width - 2 * MARGIN)
     height = size + size // 2 + 2 * MARGIN
     canvas = Image.new("RGB", (width, image.height + height), "black")
@@ -35,13 +35,13 @@ def draw_caption(image: Image.Image, prediction: Classified | MultiClassified) -
 
 
 def caption(prediction: Classified | MultiClassified) -> str:
-    """Put a prediction in words.
+    """Format a prediction as text.
 
     Args:
-        prediction: What was predicted.
+        prediction: The prediction.
 
     Returns:
-        Labels with their probabilities.
+        Class names with their probabilities.
 
     Examples:
         >>> caption(MultiClassified(("cat", "dog"), {"dog": 0.5, "cat": 0.934}))
@@ -54,13 +54,13 @@ def caption(prediction: Classified | MultiClassified) -> str:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    factor = -(-SMALLEST_SIDE // max(image.size))
+    factor = -(-MIN_SIDE // max(image.size))
     size = (image.width * factor, image.height * factor)
     return image.resize(size, Image.Resampling.NEAREST)
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut a text in the middle until it is narrow enough; its end holds the score."""
+    """Shorten a text in the middle until it fits; its end holds the probability."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):

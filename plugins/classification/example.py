@@ -1,4 +1,4 @@
-"""Example data of classification: one color per label, in images of many sizes."""
+"""Synthetic classification data: one color per class, in images of many sizes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from visiongraft.saving.files import write_bytes
 COLORS = ("blue", "green", "red")
 
 
-def write_folder(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> Path:
-    """Write images of one label each, in one folder per label.
+def write_folder(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+    """Write single-label images, in one folder per class.
 
     Args:
-        folder: Where to.
-        labels: Label names; colors if empty.
-        count: How many images, spread evenly over the labels.
-        seed: Another seed gives other images.
+        folder: Output folder.
+        class_names: Class names; names of colors if empty.
+        count: Number of images, spread evenly over the classes.
+        seed: Seed of the images.
 
     Returns:
-        What ``Classification.read`` takes.
+        Data for ``Classification.read``.
     """
-    names = labels or COLORS
+    names = class_names or COLORS
     random = np.random.default_rng(seed)
     for i in range(count):
         name = names[i % len(names)]
@@ -36,19 +36,19 @@ def write_folder(folder: Path, labels: tuple[str, ...], count: int, seed: int) -
     return folder
 
 
-def write_table(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> Path:
-    """Write images of any number of labels, every fifth without any, and a table of them.
+def write_table(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+    """Write multi-label images, every fifth without labels, and a table of them.
 
     Args:
-        folder: Where to.
-        labels: Label names; colors if empty.
-        count: How many images.
-        seed: Another seed gives other images.
+        folder: Output folder.
+        class_names: Class names; names of colors if empty.
+        count: Number of images.
+        seed: Seed of the images.
 
     Returns:
-        What ``Classification.read`` takes.
+        Data for ``Classification.read``.
     """
-    names = labels or COLORS
+    names = class_names or COLORS
     random = np.random.default_rng(seed)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -62,7 +62,7 @@ def write_table(folder: Path, labels: tuple[str, ...], count: int, seed: int) ->
 
 
 def _image(random: np.random.Generator, labels: list[int], count: int) -> bytes:
-    """Draw noise with one stripe in the color of each label."""
+    """Draw noise with one stripe in the color of each class."""
     height, width = (int(side) for side in random.integers(20, 60, 2))
     pixels = random.integers(60, 120, (height, width, 3))
     for stripe, label in enumerate(labels):

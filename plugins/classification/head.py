@@ -1,4 +1,4 @@
-"""The trainable part on top of the pooled embedding."""
+"""The classification head on the pooled embedding."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ INITIAL_STD = 0.01
 
 
 class ClassificationHead(nn.Module):
-    """One linear layer, or two with an activation between them.
+    """A linear layer, or an MLP with one hidden layer.
 
-    The last layer starts near zero, so that training starts from nearly equal probabilities
-    whatever the scale of the embedding.
+    The last layer is initialized near zero, so that training starts from nearly uniform
+    probabilities whatever the scale of the embedding.
 
     Args:
-        inputs: Length of the pooled embedding.
-        outputs: Number of labels.
+        inputs: Dimension of the pooled embedding.
+        outputs: Number of classes.
         hidden: Width of the hidden layer; 0 for none.
-        dropout: Share of the last layer's inputs that is dropped in training, in [0, 1).
+        dropout: Dropout probability before the last layer, in [0, 1).
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: int = 0, dropout: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class ClassificationHead(nn.Module):
         """Compute logits.
 
         Args:
-            features: Their pooled embedding, (N, inputs), is used.
+            features: The pooled embedding, (N, inputs), is used.
 
         Returns:
             (N, outputs).

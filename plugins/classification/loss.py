@@ -1,4 +1,4 @@
-"""Losses on logits, for class ids and for mixed (soft) targets."""
+"""Losses on logits, for class ids and for soft targets (mixup, CutMix)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy for one label per image.
+    """Cross-entropy for single-label classification.
 
-    The weighted losses of the images are divided by their number, not by the sum of their
-    weights: only so do accumulated gradients and several processes give what one large batch gives.
+    Weighted losses are averaged over the number of images, not over the sum of the weights.
+    Otherwise gradient accumulation and several processes would not match one large batch.
 
     Args:
-        label_smoothing: Share of each target that is spread evenly over all labels, in [0, 1).
-        weights: Factor for each label's term; none if empty.
+        label_smoothing: Fraction of each target that is spread evenly over all classes, in [0, 1).
+        weights: Weight of each class; unweighted if empty.
     """
 
     weights: Tensor | None
@@ -32,10 +32,10 @@ class CrossEntropy(nn.Module):
 
         Args:
             logits: (N, C).
-            targets: int64 (N,) class ids, or float (N, C) shares that sum to 1.
+            targets: int64 (N,) class ids, or float (N, C) soft targets that sum to 1.
 
         Returns:
-            ``cross_entropy``, a mean over the images.
+            ``cross_entropy``, averaged over the images.
         """
         losses = F.cross_entropy(
             logits.float(),
@@ -48,11 +48,11 @@ class CrossEntropy(nn.Module):
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Binary cross-entropy for any number of labels per image.
+    """Binary cross-entropy for multi-label classification.
 
     Args:
-        label_smoothing: How far targets are drawn from 0 and 1 towards 0.5, in [0, 1).
-        weights: Factor for the term of each label where it is present; none if empty.
+        label_smoothing: How far targets are moved from 0 and 1 towards 0.5, in [0, 1).
+        weights: Weight of each class's positive term; unweighted if empty.
     """
 
     weights: Tensor | None
@@ -70,7 +70,7 @@ class BinaryCrossEntropy(nn.Module):
             targets: float (N, C) in 0..1.
 
         Returns:
-            ``binary_cross_entropy``, a mean over the images of the mean over the labels.
+            ``binary_cross_entropy``, averaged over images and classes.
         """
         smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         loss = F.binary_cross_entropy_with_logits(logits.float(), smooth, pos_weight=self.weights)
@@ -78,13 +78,13 @@ class BinaryCrossEntropy(nn.Module):
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
-    """Weigh labels inversely to their frequency; over the training images the mean weight is 1.
+    """Compute class weights inversely proportional to frequency, with mean 1 over the images.
 
     Args:
-        counts: Training images of each label.
+        counts: Number of training images per class.
 
     Returns:
-        One weight per label; 0 for a label without images, which has no term to weigh.
+        One weight per class; 0 for a class without images.
 
     Examples:
         >>> balanced_weights([30, 10])
@@ -95,14 +95,14 @@ def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
 
 
 def balanced_positive_weights(counts: Sequence[int], images: int) -> tuple[float, ...]:
-    """Weigh presence so that each label's images count as much as those without it.
+    """Compute weights that balance each class's positive images with its negative ones.
 
     Args:
-        counts: Training images of each label.
-        images: All training images.
+        counts: Number of training images per class.
+        images: Number of training images.
 
     Returns:
-        One weight per label; 1 for a label that no image or every image has.
+        One weight per class; 1 for a class that no image or every image has.
 
     Examples:
         >>> balanced_positive_weights([25, 0], 100)

@@ -1,4 +1,4 @@
-"""Typed predictions of a classifier; numpy only, so that a deployed model needs no PyTorch."""
+"""Typed predictions of a classifier. Imports numpy only: a deployed model needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Classified:
-    """What one image shows.
+    """The prediction of a single-label model for one image.
 
     Attributes:
-        label: Name of the most probable label.
+        label: Name of the most probable class.
         score: Its probability, in 0..1.
-        probabilities: The probability of each label, in the order of the label map; they sum to 1.
+        probabilities: Probability by class name, in the order of the class ids; they sum to 1.
     """
 
     label: str
@@ -29,12 +29,12 @@ class Classified:
 
 @dataclass(frozen=True)
 class MultiClassified:
-    """All that one image shows.
+    """The prediction of a multi-label model for one image.
 
     Attributes:
-        labels: Names of the labels with a probability of at least 0.5, the most probable first;
-            there may be none.
-        probabilities: The probability of each label, in the order of the label map.
+        labels: Names of the classes with a probability of at least 0.5, sorted by probability;
+            may be empty.
+        probabilities: Probability by class name, in the order of the class ids.
     """
 
     labels: tuple[str, ...]
@@ -44,38 +44,38 @@ class MultiClassified:
 def predictions(
     arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]
 ) -> list[Classified | MultiClassified]:
-    """Give label names to a batch of decoded outputs.
+    """Convert a batch of decoded outputs to predictions.
 
     Args:
         arrays: ``probabilities``, float (N, C), and ``labels``, int64 (N,) class ids or, of a
             multi-label model, (N, C) of 0 and 1.
-        metadata: ``labels``, the C label names, and ``multi_label``.
+        metadata: ``class_names``, the C class names, and ``multi_label``.
 
     Returns:
         One prediction per image.
 
     Raises:
-        ArtifactError: The arrays do not fit the label names.
+        ArtifactError: The arrays do not match the class names.
 
     Examples:
         >>> arrays = {"probabilities": np.array([[0.25, 0.75]]), "labels": np.array([1])}
-        >>> predictions(arrays, {"labels": ["cat", "dog"], "multi_label": False})
+        >>> predictions(arrays, {"class_names": ["cat", "dog"], "multi_label": False})
         [Classified(label='dog', score=0.75, probabilities={'cat': 0.25, 'dog': 0.75})]
     """
-    names = list(metadata["labels"])
+    names = list(metadata["class_names"])
     probabilities, decisions = arrays["probabilities"], arrays["labels"]
     multi_label = bool(metadata["multi_label"])
-    wanted = probabilities.shape if multi_label else probabilities.shape[:1]
-    if probabilities.shape[1:] != (len(names),) or decisions.shape != wanted:
+    expected = probabilities.shape if multi_label else probabilities.shape[:1]
+    if probabilities.shape[1:] != (len(names),) or decisions.shape != expected:
         raise ArtifactError(
-            f"the model gives probabilities {probabilities.shape} and labels {decisions.shape} "
-            f"for {len(names)} label names; its file or folder is damaged"
+            f"the model returns probabilities {probabilities.shape} and labels {decisions.shape} "
+            f"for {len(names)} class names; its file or folder is damaged"
         )
-    odd = decisions[(decisions < 0) | (decisions >= (2 if multi_label else len(names)))]
-    if odd.size:
+    invalid = decisions[(decisions < 0) | (decisions >= (2 if multi_label else len(names)))]
+    if invalid.size:
         raise ArtifactError(
-            f"the model decides on {'mark' if multi_label else 'class id'} {odd[0]} "
-            f"for {len(names)} label names; its file or folder is damaged"
+            f"the model returns {'the label value' if multi_label else 'class id'} {invalid[0]} "
+            f"for {len(names)} class names; its file or folder is damaged"
         )
     make = _multi_label if multi_label else _single_label
     return [

@@ -1,4 +1,4 @@
-"""Images with label names, out of every form of data that classification reads."""
+"""Read labeled images from every dataset format that classification supports."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from visiongraft.errors import DataError
 
 @dataclass(frozen=True)
 class LabeledSplit:
-    """Images and their label names.
+    """One split of a labeled dataset.
 
     Attributes:
         samples: The images; their own targets are not used.
-        labels: Label names of each image.
+        labels: Class names of each image.
     """
 
     samples: Samples
@@ -32,66 +32,69 @@ class LabeledSplit:
 
 @dataclass(frozen=True)
 class LabeledDataset:
-    """A dataset as it was found.
+    """A labeled dataset.
 
     Attributes:
-        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
-            that is not divided is all ``"train"``.
-        names: All label names, those without images too, in the order of their ids.
-        warnings: One line on each thing that was passed over.
+        splits: ``"train"``, ``"validation"`` and ``"test"``, those that have images; a dataset
+            without splits is all ``"train"``.
+        class_names: All class names by id, including classes without images.
+        warnings: One line for each part of the data that was ignored.
     """
 
     splits: dict[str, LabeledSplit]
-    names: tuple[str, ...]
+    class_names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 
-def find_source(data: Any, labels: Sequence[str] = ()) -> LabeledDataset:
-    """Find images and label names.
+def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
+    """Read images and their labels, without decoding any image.
 
     Args:
-        data: A folder with one folder per label, a CSV, TSV or Parquet table, a text list, a folder
-            with these beside its images, a map-style dataset of (image, target), what an installed reader of labels reads, or a pair (training,
-            validation) of these. A dataset's target is a label name or class id, a list, tuple or
-            set of them, or an array of 0 and 1 per label.
-        labels: The label map, if it is fixed already; class ids of a dataset that has no class
-            names of its own then mean these.
+        data: A folder with one folder per class; a CSV, TSV or Parquet table; a text list; a
+            folder that holds one of these beside its images; a map-style dataset of (image,
+            target); whatever an installed reader of labels supports; or a pair (training,
+            validation) of these. The target of a map-style dataset is a class name or class id; a
+            list, tuple or set of them; or a multi-hot array of 0 and 1.
+        class_names: Class names by id, if they are known; they name the class ids of a dataset
+            without class names of its own.
 
     Returns:
-        What was found.
+        The dataset.
 
     Raises:
-        DataError: There is nothing, or it is in no known form.
+        DataError: There are no images, or the format is unknown.
     """
     if isinstance(data, tuple):
         if len(data) != 2:
-            raise DataError(f"data is one set or a pair (training, validation), not {len(data)}")
-        return _read_pair(data[0], data[1], labels)
+            raise DataError(
+                f"data is one dataset or a pair (training, validation), not {len(data)} items"
+            )
+        return _read_pair(data[0], data[1], class_names)
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data))
-        return _read_dataset(data, labels)
+        return _from_samples({"train": DatasetSamples.of(data)}, _class_names(data), class_names)
     except DataError:
-        found = read_data(data, "labels")  # asked last: installing a reader changes no dataset
+        found = read_data(data, "labels")  # last: installing a reader never changes what is read
         if found is None:
             raise
-        source = _from_targets(found.splits, found.names or None, labels)
-        return replace(source, warnings=found.warnings)
+        dataset = _from_samples(found.splits, found.names or None, class_names)
+        return replace(dataset, warnings=found.warnings)
 
 
-def _read_pair(training: Any, validation: Any, labels: Sequence[str]) -> LabeledDataset:
-    """Take the training part of one set and the part of the other that was held out."""
-    first = find_source(training, labels)
+def _read_pair(training: Any, validation: Any, class_names: Sequence[str]) -> LabeledDataset:
+    """Combine the training split of one dataset with the validation split of another."""
+    first = read_dataset(training, class_names)
     if "train" not in first.splits:
-        raise DataError("the training set of the pair has no training images")
-    second = find_source(validation, labels or _class_names(training) or ())
+        raise DataError("the training dataset of the pair has no training images")
+    second = read_dataset(validation, class_names or _class_names(training) or ())
     validation_set = next(
-        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
+        second.splits[s] for s in ("validation", "test", "train") if s in second.splits
     )
-    seen = [n for n in second.names if n not in set(first.names)]
+    new = [n for n in second.class_names if n not in set(first.class_names)]
     return LabeledDataset(
         {"train": first.splits["train"], "validation": validation_set},
-        _in_order([*first.names, *seen]) if seen else first.names,
+        _in_order([*first.class_names, *new]) if new else first.class_names,
         (*first.warnings, *second.warnings),
     )
 
@@ -103,53 +106,48 @@ def _read_path(path: Path) -> LabeledDataset:
         return _from_files(read_list(path))
     if path.is_file():
         raise DataError(
-            f"{path} is a file of no known format; give a folder with one folder per label, or a "
-            "table (.csv, .tsv, .parquet) with the columns path and label"
+            f"{path}: unknown file format; pass a folder with one folder per class, or a table (.csv, "
+            ".tsv, .parquet) with the columns path and label"
         )
     return _from_files(read_indexed(path) or read_folder(path))
 
 
 def _from_files(found: LabeledSplits) -> LabeledDataset:
-    parts = {
-        part: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
-        for part, files in found.splits.items()
+    splits = {
+        split: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
+        for split, files in found.splits.items()
         if len(files)
     }
-    return LabeledDataset(parts, found.names, found.warnings)
+    return LabeledDataset(splits, found.names, found.warnings)
 
 
-# ---- datasets ----
+# ---- targets of map-style datasets and of readers ----
 
 
-def _read_dataset(dataset: Any, labels: Sequence[str]) -> LabeledDataset:
-    return _from_targets({"train": DatasetSamples.of(dataset)}, _class_names(dataset), labels)
-
-
-def _from_targets(
-    parts: Mapping[str, Samples], own: Sequence[str] | None, labels: Sequence[str]
+def _from_samples(
+    splits: Mapping[str, Samples], own_names: Sequence[str] | None, class_names: Sequence[str]
 ) -> LabeledDataset:
-    """Turn targets of any form into label names."""
-    by_id = _names_by_id(own, labels)
-    places = {p: [s.name(i) for i in range(len(s))] for p, s in parts.items() if len(s)}
-    targets = {p: [parts[p].target(i) for i in range(len(parts[p]))] for p in places}
-    listed = {p: list(map(_listed, targets[p], places[p])) for p in places}
-    everything = [target for part in targets.values() for target in part]
-    _refuse_ambiguous(everything)
-    width = _array_length(everything, by_id)
-    names = {
-        p: [_names(t, by_id, place) for t, place in zip(listed[p], places[p], strict=True)]
-        for p in places
+    """Convert targets of any form to class names."""
+    by_id = _names_by_id(own_names, class_names)
+    where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items() if len(x)}
+    targets = {s: [splits[s].target(i) for i in range(len(splits[s]))] for s in where}
+    listed = {s: list(map(_as_list, targets[s], where[s])) for s in where}
+    every_target = [target for split in targets.values() for target in split]
+    _check_unambiguous(every_target)
+    width = _multi_hot_length(every_target, by_id)
+    labels = {
+        s: [_names(t, by_id, at) for t, at in zip(listed[s], where[s], strict=True)] for s in where
     }
-    seen = {name for part in names.values() for each in part for name in each}
+    seen = {name for split in labels.values() for names in split for name in names}
     if by_id is None:
         seen |= {str(i) for i in range(width)}
-    known = own or ()
+    known = own_names or ()
     order = (*known, *_in_order(seen.difference(known)))
-    return LabeledDataset({p: LabeledSplit(parts[p], names[p]) for p in places}, order)
+    return LabeledDataset({s: LabeledSplit(splits[s], labels[s]) for s in where}, order)
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Read the class names that torchvision's datasets offer, also through torch's Subset."""
+    """Return the ``classes`` of a dataset, also of one wrapped in ``torch.utils.data.Subset``."""
     while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
@@ -158,28 +156,32 @@ def _class_names(dataset: Any) -> tuple[str, ...] | None:
     return tuple(names) if names and all(isinstance(n, str) for n in names) else None
 
 
-def _names_by_id(own: Sequence[str] | None, labels: Sequence[str]) -> Mapping[int, str] | None:
-    """Say what class ids mean; ``None`` if they are their own names."""
-    if own is not None:
-        return dict(enumerate(own))
-    if not labels or all(n.isdecimal() for n in labels):
+def _names_by_id(
+    own_names: Sequence[str] | None, class_names: Sequence[str]
+) -> Mapping[int, str] | None:
+    """Return the class name of each id; ``None`` if the ids serve as names."""
+    if own_names is not None:
+        return dict(enumerate(own_names))
+    if not class_names or all(n.isdecimal() for n in class_names):
         return None
-    return dict(enumerate(labels))
+    return dict(enumerate(class_names))
 
 
-def _is_array(target: Any) -> bool:
+def _is_multi_hot(target: Any) -> bool:
     return hasattr(target, "tolist") and getattr(target, "ndim", 0) == 1
 
 
-def _listed(target: Any, where: str) -> list[str | int]:
-    """Give the names or ids in a target; an array of 0 and 1 marks the ids that are present."""
-    if _is_array(target):
+def _as_list(target: Any, where: str) -> list[str | int]:
+    """Return the class names or ids of a target of any form."""
+    if _is_multi_hot(target):
         values: list[Any] = target.tolist()
         if all(isinstance(v, str) for v in values):
             return values
         if set(values) <= {0, 1}:
             return [i for i, value in enumerate(values) if value]
-        raise DataError(f"{where}: a target array holds 0 or 1 for each label, not {values[:8]}")
+        raise DataError(
+            f"{where}: a target array is multi-hot (0 or 1 per class), not {values[:8]}"
+        )
     if isinstance(target, (str, Integral)):
         return [_item(target, where)]
     if isinstance(target, (list, tuple)):
@@ -187,7 +189,7 @@ def _listed(target: Any, where: str) -> list[str | int]:
     if isinstance(target, (set, frozenset)):
         return sorted((_item(value, where) for value in target), key=str)
     raise DataError(
-        f"{where}: a target is a label name, a class id, or several of them, not "
+        f"{where}: a target is a class name, a class id, or several of them, not "
         f"{type(target).__name__}"
     )
 
@@ -197,7 +199,7 @@ def _item(value: Any, where: str) -> str | int:
         return value
     if isinstance(value, Integral) and int(value) >= 0:
         return int(value)
-    raise DataError(f"{where}: {value!r} is neither a label name nor a class id (0, 1, ...)")
+    raise DataError(f"{where}: {value!r} is neither a class name nor a class id (0, 1, ...)")
 
 
 def _names(
@@ -205,42 +207,44 @@ def _names(
 ) -> tuple[str, ...]:
     if len(set(target)) != len(target):
         raise DataError(
-            f"{where}: the target {list(target)} names a label twice; if it marks labels with 0 "
-            "and 1, give it as an array"
+            f"{where}: the target {list(target)} names a class twice; pass a multi-hot target as "
+            "an array"
         )
     if by_id is None:
         return tuple(str(value) for value in target)
     for value in target:
         if isinstance(value, int) and value not in by_id:
             raise DataError(
-                f"{where}: class id {value} has no name; the {len(by_id)} label names have the "
+                f"{where}: class id {value} has no name; the {len(by_id)} class names have the "
                 f"ids 0 to {len(by_id) - 1}"
             )
     return tuple(value if isinstance(value, str) else by_id[value] for value in target)
 
 
-def _array_length(targets: Sequence[Any], by_id: Mapping[int, str] | None) -> int:
-    """Give the number of labels that target arrays mark; 0 if there are none."""
-    lengths = {len(t) for t in targets if _is_array(t) and not isinstance(t[0], str)}
+def _multi_hot_length(targets: Sequence[Any], by_id: Mapping[int, str] | None) -> int:
+    """Return the length of multi-hot targets; 0 if there are none."""
+    lengths = {len(t) for t in targets if _is_multi_hot(t) and not isinstance(t[0], str)}
     if len(lengths) > 1 or (lengths and by_id is not None and lengths != {len(by_id)}):
-        names = "" if by_id is None else f" for {len(by_id)} label names"
-        raise DataError(f"target arrays have {sorted(lengths)} entries{names}; one for each label")
+        names = "" if by_id is None else f" for {len(by_id)} class names"
+        raise DataError(
+            f"target arrays have {sorted(lengths)} entries{names}; they need one per class"
+        )
     return max(lengths, default=0)
 
 
-def _refuse_ambiguous(targets: Sequence[Any]) -> None:
-    """Lists such as [0, 1] for every image may be ids or marks; guessing could train nonsense."""
+def _check_unambiguous(targets: Sequence[Any]) -> None:
+    """Reject lists such as [0, 1] for every image, which may be class ids or multi-hot."""
     if not all(isinstance(t, (list, tuple)) and len(t) > 1 for t in targets):
         return
     if len({len(t) for t in targets}) == 1 and all(v in (0, 1) for t in targets for v in t):
         raise DataError(
-            "every target is a list of 0 and 1, which could be class ids or marks; give arrays for "
-            "marks, or label names"
+            "every target is a list of 0 and 1, which could be class ids or multi-hot; pass "
+            "multi-hot targets as arrays, or use class names"
         )
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort label names, those that are all numbers by their value."""
+    """Sort class names, numerically if all of them are numbers."""
     listed = list(names)
     if all(n.isdecimal() for n in listed):
         return tuple(sorted(listed, key=int))

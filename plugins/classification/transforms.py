@@ -1,4 +1,4 @@
-"""Random changes of training images, one by one and between the images of a batch."""
+"""Augmentation of training images, and mixing of batches (mixup, CutMix)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ AUGMENTATIONS = ("none", "light", "strong")
 
 
 class TrainTransform:
-    """Crop at random, flip and change colors; the target stays as it is.
+    """Random crop, flip and color changes; the target is left unchanged.
 
     ``"light"`` takes crops of 50 to 100 % of the image's area and changes brightness, contrast
     and saturation by up to 20 %. ``"strong"`` takes 25 to 100 % and adds two RandAugment
-    operations. Where images have other than 1 or 3 channels, colors are not defined: they keep
-    theirs, and ``"strong"`` shifts, shears and turns them instead.
+    operations. Images with other than 1 or 3 channels have no colors to change: ``"strong"``
+    translates, shears and rotates them instead.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the images, left to right.
+        flip: Flip half of the images horizontally.
     """
 
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
@@ -41,7 +41,7 @@ class TrainTransform:
         self._without_colors = v2.Compose([*geometry, *affine])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one image.
+        """Augment one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
@@ -55,28 +55,28 @@ class TrainTransform:
 
 
 def mix_batch(
-    images: Tensor, targets: Tensor, *, labels: int, mixup: float, cutmix: float
+    images: Tensor, targets: Tensor, *, classes: int, mixup: float, cutmix: float
 ) -> tuple[Tensor, Tensor]:
-    """Mix each image of a batch with its neighbor, and their targets alike.
+    """Mix each image of a batch, and its target, with its neighbor.
 
     Args:
         images: float (N, C, height, width).
-        targets: int64 (N,) class ids or float (N, labels).
-        labels: Number of labels.
-        mixup: Parameter of the Beta distribution that blending shares come from; 0 for none.
+        targets: int64 (N,) class ids or float (N, classes).
+        classes: Number of classes.
+        mixup: Parameter of the Beta distribution of the mixing ratio; 0 for none.
         cutmix: The same for the area that is pasted from the neighbor; 0 for none. With both,
-            one of the two is drawn for each batch.
+            one of the two is chosen at random for each batch.
 
     Returns:
-        Mixed images, and float (N, labels) targets; both unchanged if both parameters are 0.
+        Mixed images and float (N, classes) targets; both unchanged if both parameters are 0.
     """
-    kinds: list[Any] = []
+    transforms: list[Any] = []
     if mixup:
-        kinds.append(v2.MixUp(alpha=mixup, num_classes=labels))
+        transforms.append(v2.MixUp(alpha=mixup, num_classes=classes))
     if cutmix:
-        kinds.append(v2.CutMix(alpha=cutmix, num_classes=labels))
-    if not kinds:
+        transforms.append(v2.CutMix(alpha=cutmix, num_classes=classes))
+    if not transforms:
         return images, targets
-    chosen = kinds[int(torch.randint(len(kinds), ()))]
+    chosen = transforms[int(torch.randint(len(transforms), ()))]
     mixed: tuple[Tensor, Tensor] = chosen(images, targets)
     return mixed

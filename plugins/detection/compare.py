@@ -116,6 +116,18 @@ def compare_detections(
     return Disagreement(round(difference, 12), mismatches)
 
 
+def rescale_boxes(decoded: Arrays, size: tuple[int, int], target_size: tuple[int, int]) -> Arrays:
+    """Convert decoded boxes for images of one size to another size of the same images.
+
+    Args:
+        decoded: Decoded detections.
+        size: Height and width of the images that the boxes belong to.
+        target_size: Height and width to convert them to.
+    """
+    factors = np.divide(target_size, size, dtype=np.float32)
+    return {**decoded, "boxes": decoded["boxes"] * np.tile(factors[::-1], 2)}
+
+
 def compare_image(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> ImageComparison:
     """Compare the detections of one image; see ``compare_detections``."""
     verdict = ImageComparison()

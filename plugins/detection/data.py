@@ -108,7 +108,7 @@ def read_splits(
     return Splits(train, validation_set, facts, remarks)
 
 
-def read_labeled(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
+def read_evaluation(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
     """Read images to evaluate on.
 
     Args:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.plugins.detection.compare import compare_detections
+from visiongraft.plugins.detection.compare import compare_detections, rescale_boxes
 from visiongraft.plugins.detection.data import (
     DetectionSamples,
     check_trainable,
-    read_labeled,
+    read_evaluation,
     read_splits,
 )
-from visiongraft.plugins.detection.drawing import draw_boxes
 from visiongraft.plugins.detection.example import write_coco
 from visiongraft.plugins.detection.models.heads import HEADS
 from visiongraft.plugins.detection.models.maps import refuse_crops
@@ -30,7 +29,15 @@ from visiongraft.plugins.detection.models.selection import NOTHING, Limits
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
 from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransform
-from visiongraft.task import Arrays, Decoded, Disagreement, Task, Transform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import (
+    Arrays,
+    Decoded,
+    ExportSupport,
+    Task,
+    TaskExamples,
+    Transform,
+)
 
 if TYPE_CHECKING:
     from visiongraft.network import Batch, Network
@@ -104,8 +111,8 @@ class Detection(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, labels=self.labels, validation=validation, seed=seed)
 
-    def read_labeled(self, data: Any) -> Samples:
-        return read_labeled(data, self._known_labels())
+    def read_evaluation(self, data: Any) -> Samples:
+        return read_evaluation(data, self._known_labels())
 
     def bind(self, train: Samples) -> Detection:
         """Take over the label map.
@@ -124,8 +131,10 @@ class Detection(Task):
         check_trainable(train)
         return replace(self, labels=train.labels)
 
-    def train_transform(self, size: tuple[int, int]) -> Transform | None:
-        return None if self.augment == "none" else TrainTransform(size, self.augment, self.flip)
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        if self.augment == "none":
+            return None
+        return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def collate(self, targets: list[Objects]) -> list[dict[str, Tensor]]:
         """Make one batch of targets: what ``Objects.tensors`` gives, for each image."""
@@ -163,12 +172,6 @@ class Detection(Task):
         """
         return HEADS[self.head].decode(outputs, sizes, self.limits)
 
-    def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
-        from visiongraft.plugins.detection.models.nms import onnx_operators, torch_operators
-
-        forms = {"onnx": onnx_operators, "pt2": torch_operators}
-        return forms[exporter]() if exporter in forms else {}
-
     def build_metrics(self) -> DetectionMetrics:
         # pycocotools takes a while to import, and prediction needs none of it.
         from visiongraft.plugins.detection.metrics import DetectionMetrics
@@ -178,25 +181,25 @@ class Detection(Task):
     def predictions(self, decoded: Arrays) -> list[Detected]:
         return predictions(decoded, self.metadata())
 
-    def draw(self, image: PillowImage.Image, prediction: Detected) -> PillowImage.Image:
-        return draw_boxes(image, prediction)
+    def export_support(self) -> ExportSupport:
+        from visiongraft.plugins.detection.models.nms import onnx_operators, torch_operators
 
-    def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        return compare_detections(reference, candidate, self.limits, HEADS[self.head].noise)
-
-    def rescaled(self, decoded: Arrays, size: tuple[int, int], wanted: tuple[int, int]) -> Arrays:
-        factors = np.divide(wanted, size, dtype=np.float32)
-        return {**decoded, "boxes": decoded["boxes"] * np.tile(factors[::-1], 2)}
+        return ExportSupport(
+            compare=partial(compare_detections, limits=self.limits, noise=HEADS[self.head].noise),
+            rescale=rescale_boxes,
+            operators={"onnx": onnx_operators, "pt2": torch_operators},
+        )
 
     def metadata(self) -> dict[str, Any]:
         return {"labels": list(self.labels)}
 
-    # ---- for checks ----
+    def examples(self) -> TaskExamples:
+        return TaskExamples(self._write_examples, self._ideal)
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Path:
+    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
         return write_coco(folder, self.labels, count, seed)
 
-    def ideal(self, targets: Sequence[Mapping[str, Tensor]]) -> Arrays:
+    def _ideal(self, targets: Sequence[Mapping[str, Tensor]]) -> Arrays:
         images, places = len(targets), self.detections
         boxes = np.zeros((images, places, 4), np.float32)
         scores = np.zeros((images, places), np.float32)

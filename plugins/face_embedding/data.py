@@ -63,7 +63,7 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
     )
 
 
-def read_labeled(data: Any, align: bool = True) -> FaceSamples:
+def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
     """Read images to evaluate; their identities need not be known from training.
 
     Args:

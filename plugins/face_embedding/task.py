@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.options import is_integer, is_number
 from visiongraft.plugins.face_embedding.batches import balanced_batches
-from visiongraft.plugins.face_embedding.data import check_trainable, read_labeled, read_splits
+from visiongraft.plugins.face_embedding.data import check_trainable, read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
@@ -26,7 +25,8 @@ from visiongraft.plugins.face_embedding.gallery.verification import embed, verif
 from visiongraft.plugins.face_embedding.head import EmbeddingHead
 from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
-from visiongraft.task import Arrays, Decoded, Task, Transform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
@@ -88,6 +88,10 @@ class FaceEmbedding(Task):
     identities: int = 0
     aligned: bool = False
 
+    @property
+    def loss_over_pairs(self) -> bool:  # type: ignore[override]
+        return self.loss in OVER_PAIRS
+
     def __post_init__(self) -> None:
         for name, known in (
             ("neck", ("batch_norm", "none")),
@@ -101,9 +105,6 @@ class FaceEmbedding(Task):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name}={getattr(self, name)!r} is neither true nor false")
         self._check_numbers()
-        if self.loss in OVER_PAIRS:
-            # What holds depends on an option, so the instance hides the class's own.
-            object.__setattr__(self, "loss_over_pairs", True)
 
     def _check_numbers(self) -> None:
         for name, least in (("dimension", 2), ("sampled_identities", 0), ("identities", 0)):
@@ -139,8 +140,8 @@ class FaceEmbedding(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, align=self.align, validation=validation, seed=seed)
 
-    def read_labeled(self, data: Any) -> Samples:
-        return read_labeled(data, self.align)
+    def read_evaluation(self, data: Any) -> Samples:
+        return read_evaluation(data, self.align)
 
     def bind(self, train: Samples) -> FaceEmbedding:
         """Count the identities; their names are not kept.
@@ -159,8 +160,10 @@ class FaceEmbedding(Task):
         check_trainable(train)
         return replace(self, identities=train.identities, aligned=train.aligned)
 
-    def train_transform(self, size: tuple[int, int]) -> Transform | None:
-        return None if self.augment == "none" else TrainTransform(size, self.augment, self.flip)
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        if self.augment == "none":
+            return None
+        return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def collate(self, targets: list[Face]) -> dict[str, Any]:
         """Collate targets to a batch.
@@ -264,12 +267,10 @@ class FaceEmbedding(Task):
             "aligned": self.aligned,
         }
 
-    # ---- for checks ----
+    def examples(self) -> TaskExamples:
+        return TaskExamples(write_folder, self._ideal)
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Path:
-        return write_folder(folder, count, seed)
-
-    def ideal(self, targets: dict[str, Any]) -> Arrays:
+    def _ideal(self, targets: dict[str, Any]) -> Arrays:
         rows = [_vector_of(name, self.dimension) for name in targets["identities"]]
         return {"embedding": np.stack(rows)}
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation: the class of every pixel."""
+"""Semantic segmentation: one class per pixel, or several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_tasks() -> list[type[Task]]:
-    """Provide the task; PyTorch is imported only now, since deployed files need none of it."""
+    """Return the task. PyTorch is imported here, because the deployed runtime does not need it."""
     from visiongraft.plugins.segmentation.task import Segmentation
 
     return [Segmentation]

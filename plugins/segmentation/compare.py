@@ -1,4 +1,4 @@
-"""What tells rounding from a fault when two programs draw the same masks."""
+"""Compare the masks of two implementations, telling rounding errors from faults."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ from numpy.typing import NDArray
 
 from visiongraft.task import Arrays, Disagreement
 
-TIE = 1e-3  # lead in probability below which rounding may change a class
-FEW = 0.001  # share of an image's pixels that may stand out
-STANDING_OUT = 0.01  # how much of such a pixel's difference counts
+TIE_MARGIN = 1e-3  # margin in probability below which rounding may change a class
+OUTLIER_FRACTION = 0.001  # of an image's pixels
+OUTLIER_WEIGHT = 0.01  # factor on the difference of outliers
 
 
 def compare_masks(reference: Arrays, candidate: Arrays) -> Disagreement:
     """Compare decoded masks, pixel by pixel and image by image.
 
-    A pixel of another class is a flip, unless rounding explains it: in both results its class
-    leads over the next one by less than 0.001 in probability. Between two classes that are equally
-    probable the last digit decides, and along their border that happens to a handful of pixels.
-    More than 0.1 % of an image's pixels (or more than one in images of less than 2000) are no
-    handful, and then all of them are flips. So it is not enough that 99.9 % of the pixels agree:
-    the rest must be ties as well.
+    A pixel whose class differs is a mismatch, unless it is a near-tie: in both results the
+    predicted class leads over the next one by less than 0.001 in probability. Rounding decides
+    such pixels, and a few of them occur along the border between two classes. If more than 0.1 %
+    of an image's pixels (or more than one pixel in images of less than 2000) are changed
+    near-ties, all of them count as mismatches. It is therefore not enough that 99.9 % of the
+    pixels agree: the others must be near-ties as well.
 
-    ``difference`` is that of ``margins`` and ``probabilities``, absolute, since their scale is 1:
-    the largest one that 99.9 % of an image's pixels stay within. The other pixels count with a
-    hundredth of their difference: of hundreds of thousands some always stand out.
+    ``difference`` is the absolute difference of ``margins`` and ``probabilities``, whose scale is
+    1: the 99.9 % quantile over an image's pixels, or 0.01 times the maximum if that is larger,
+    because a few of hundreds of thousands of pixels are always outliers.
 
     Args:
-        reference: The values to trust.
-        candidate: The values to judge.
+        reference: Decoded outputs of the reference.
+        candidate: Decoded outputs to check.
 
     Returns:
-        The disagreement; infinite where names, shapes, types or finiteness differ.
+        The disagreement; infinite if names, shapes, types or finiteness differ.
     """
-    broken = Disagreement(float("inf"), 0)
+    incompatible = Disagreement(float("inf"), 0)
     if reference.keys() != candidate.keys():
-        return broken
+        return incompatible
     difference = 0.0
     for name, expected in reference.items():
-        got = candidate[name]
-        if expected.shape != got.shape or expected.dtype.kind != got.dtype.kind:
-            return broken
+        actual = candidate[name]
+        if expected.shape != actual.shape or expected.dtype.kind != actual.dtype.kind:
+            return incompatible
         if expected.dtype.kind != "f":
             continue
-        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
-            return broken
-        each = [_difference(one, other) for one, other in zip(expected, got, strict=True)]
-        difference = max([difference, *each])
+        if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+            return incompatible
+        per_image = [_difference(a, b) for a, b in zip(expected, actual, strict=True)]
+        difference = max([difference, *per_image])
     images = zip(
         reference["labels"] != candidate["labels"],
-        (reference["margins"] < TIE) & (candidate["margins"] < TIE),
+        (reference["margins"] < TIE_MARGIN) & (candidate["margins"] < TIE_MARGIN),
         strict=True,
     )
     return Disagreement(difference, sum(_mismatches(changed, tied) for changed, tied in images))
 
 
-def _difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """Give the difference that all but a few pixels of one image stay within."""
-    apart = np.abs(expected.astype(np.float64) - got).ravel()
-    if not apart.size:
+def _difference(expected: NDArray[Any], actual: NDArray[Any]) -> float:
+    """Return the difference over one image, with little weight on outliers."""
+    errors = np.abs(expected.astype(np.float64) - actual).ravel()
+    if not errors.size:
         return 0.0
-    place = apart.size - 1 - int(FEW * apart.size)
-    usual = float(np.partition(apart, place)[place])
-    return round(max(usual, STANDING_OUT * float(apart.max())), 12)
+    rank = errors.size - 1 - int(OUTLIER_FRACTION * errors.size)
+    quantile = float(np.partition(errors, rank)[rank])
+    return round(max(quantile, OUTLIER_WEIGHT * float(errors.max())), 12)
 
 
 def _mismatches(changed: NDArray[np.bool_], tied: NDArray[np.bool_]) -> int:
-    """Count the changed pixels of one image that rounding does not explain."""
+    """Count the changed pixels of one image that are not explained by near-ties."""
     ties = int((changed & tied).sum())
-    allowed = max(1, int(FEW * changed.size))
+    allowed = max(1, int(OUTLIER_FRACTION * changed.size))
     return int(changed.sum()) - (ties if ties <= allowed else 0)

@@ -1,4 +1,4 @@
-"""From masks of any form to class ids: one label map for all parts, a split, and remarks."""
+"""Map masks of any form to class ids, and split off a validation set."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
-from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, place
-from visiongraft.plugins.segmentation.formats.reading import MaskDataset, find_source
+from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
+from visiongraft.plugins.segmentation.formats.reading import MaskDataset, read_dataset
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,
-    ids_of,
+    infer_kind,
     is_ignored,
-    kind_of,
-    names_of,
     presence_ids,
+    value_ids,
+    value_names,
     with_ignored,
 )
 
 
 @dataclass(frozen=True)
 class MaskedSamples(WrappedSamples):
-    """Images whose targets are class ids per pixel, read when asked for.
+    """Images whose targets are masks of class ids, read lazily.
 
     Attributes:
-        base: Images, with masks as they were found.
-        reader: Turns those into class ids.
-        labels: The label map.
+        base: Images with their original masks.
+        reader: Converts the masks to class ids.
+        class_names: Class names by id.
         kind: ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
     """
 
     reader: MaskReader
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     kind: str
 
     def target(self, index: int) -> Mask:
@@ -47,7 +47,7 @@ class MaskedSamples(WrappedSamples):
         return self.reader.read(self.base.target(index), self.base.name(index))
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Say what is wrong with a mask.
+        """Describe what is wrong with a mask.
 
         Args:
             index: Position of the sample.
@@ -55,7 +55,7 @@ class MaskedSamples(WrappedSamples):
             width: Width of its image in pixels.
 
         Returns:
-            One line that names mask and image, or nothing.
+            One line that names mask and image, or an empty string.
         """
         try:
             mask = self.target(index)
@@ -64,16 +64,17 @@ class MaskedSamples(WrappedSamples):
         if mask.shape[-2:] == (height, width):
             return ""
         raw = self.base.target(index)
-        name = place(raw[0] if isinstance(raw, tuple) else raw, self.base.name(index))
-        return f"{name}: is {mask.shape[-2]}x{mask.shape[-1]}, its image {height}x{width} pixels"
+        name = describe_mask(raw[0] if isinstance(raw, tuple) else raw, self.base.name(index))
+        size = f"{mask.shape[-2]}x{mask.shape[-1]}"
+        return f"{name}: has {size} pixels, but its image has {height}x{width}"
 
     def subset(self, indices: Sequence[int]) -> MaskedSamples:
-        """Take some samples, in the given order; they keep reader and label map."""
-        return MaskedSamples(self.base.subset(indices), self.reader, self.labels, self.kind)
+        """Return some of the samples, in the given order, with the same reader and class names."""
+        return MaskedSamples(self.base.subset(indices), self.reader, self.class_names, self.kind)
 
     def counts(self) -> NDArray[np.int64]:
-        """Count the pixels of each class over all masks; of multi-label data those that have it."""
-        total = np.zeros(len(self.labels), np.int64)
+        """Count the pixels of each class over all masks."""
+        total = np.zeros(len(self.class_names), np.int64)
         for index in range(len(self)):
             mask = self.target(index)
             if self.kind == "multi_label":
@@ -86,7 +87,7 @@ class MaskedSamples(WrappedSamples):
 def read_splits(
     data: Any,
     *,
-    labels: tuple[str, ...] = (),
+    class_names: tuple[str, ...] = (),
     kind: str | None = None,
     ignore: Ignore = None,
     validation: float = 0.2,
@@ -95,62 +96,68 @@ def read_splits(
     """Read a dataset to train on.
 
     Args:
-        data: See ``find_source``, or a pair (training, validation) of these.
-        labels: The label map if it is fixed; else it is made of the class names in the data.
-        kind: ``"multi_class"``, ``"binary"``, ``"multi_label"``, or ``None`` to decide by the data.
-        ignore: A class name or a value whose pixels do not count; see ``Segmentation``.
-        validation: Share to hold out where there is no validation part, in (0, 1).
-        seed: Seed of that split.
+        data: See ``formats.reading.read_dataset``, or a pair (training, validation) of these.
+        class_names: Class names by id; taken from the dataset if empty.
+        kind: ``"multi_class"``, ``"binary"``, ``"multi_label"``, or ``None`` to infer it.
+        ignore: A class name or a mask value whose pixels are ignored; see ``Segmentation``.
+        validation: Fraction of the training images to hold out if the dataset has no validation
+            split, in (0, 1).
+        seed: Seed of that random split.
 
     Returns:
-        Training and validation samples, both ``MaskedSamples`` with the same label map.
+        Training and validation samples, both ``MaskedSamples`` with the same class names.
 
     Raises:
-        DataError: There is nothing to train on or to hold out, or a class is not in the label map.
+        DataError: There are no images to train on or to hold out, or a class is not one of the
+            class names.
     """
-    first, second = _both(data)
+    first, second = _read_pair(data)
     if "train" not in first.splits:
-        raise DataError(f"the data have no training images, only {' and '.join(first.splits)}")
-    kind = kind or kind_of(first, labels)
-    names = names_of(first, kind, labels)
-    left_out = [name for name in names if is_ignored(name, names, labels, ignore)]
-    labels = labels or LabelMap(tuple(n for n in names if n not in left_out)).names
-    check_labels(labels, kind)
-    parts = {p: _masked(first, p, labels, kind, ignore) for p in first.splits}
+        raise DataError(f"the dataset has no training images, only {' and '.join(first.splits)}")
+    kind = kind or infer_kind(first, class_names)
+    names = value_names(first, kind, class_names)
+    ignored = [name for name in names if is_ignored(name, names, class_names, ignore)]
+    class_names = class_names or LabelMap(tuple(n for n in names if n not in ignored)).names
+    check_class_count(class_names, kind)
+    splits = {s: _with_ids(first, s, class_names, kind, ignore) for s in first.splits}
     if second is not None:
-        part = next(p for p in ("validation", "test", "train") if p in second.splits)
-        parts["validation"] = _masked(second, part, labels, kind, ignore)
-    train = parts["train"]
-    if "validation" in parts:
-        validation_set, origin = parts["validation"], "the data's own part"
+        split = next(s for s in ("validation", "test", "train") if s in second.splits)
+        splits["validation"] = _with_ids(second, split, class_names, kind, ignore)
+    train = splits["train"]
+    if "validation" in splits:
+        validation_set, origin = splits["validation"], "the dataset's validation split"
     else:
         kept, rest = stratified_split([0] * len(train), validation, seed)
         if not rest:
-            raise DataError("one image cannot be divided; add images, or a validation part")
-        train, validation_set = parts["train"].subset(kept), parts["train"].subset(rest)
+            raise DataError("a single image cannot be split; add images or a validation split")
+        train, validation_set = splits["train"].subset(kept), splits["train"].subset(rest)
         origin = f"{validation:.0%} of the training images, seed {seed}"
-    facts: dict[str, Any] = {"labels": len(labels), "kind": kind, "ignored classes": left_out}
-    facts["validation from"] = origin
-    if "test" in parts:
-        facts["test images, not used"] = len(parts["test"])
+    facts: dict[str, Any] = {
+        "classes": len(class_names),
+        "kind": kind,
+        "ignored classes": ignored,
+        "validation from": origin,
+    }
+    if "test" in splits:
+        facts["test images, not used"] = len(splits["test"])
     warnings = [*first.warnings, *(second.warnings if second is not None else ())]
-    if left_out:
+    if ignored:
         warnings.append(
-            f"pixels of {name_some(left_out)} are ignored in loss and metrics; the option labels "
-            "can make it a class"
+            f"pixels of {name_some(ignored)} are ignored in loss and metrics; list the class in "
+            "class_names to train on it"
         )
     return Splits(train, validation_set, facts, tuple(warnings))
 
 
-def read_labeled(
-    data: Any, labels: tuple[str, ...], kind: str, ignore: Ignore = None
+def read_evaluation(
+    data: Any, class_names: tuple[str, ...], kind: str, ignore: Ignore = None
 ) -> MaskedSamples:
-    """Read images to evaluate on.
+    """Read images with masks to evaluate on.
 
     Args:
-        data: See ``read_splits``; the test part is taken if there is one, else the validation
-            part, else all.
-        labels: The label map.
+        data: See ``read_splits``. Uses the test split if there is one, otherwise the validation
+            split, otherwise all images.
+        class_names: Class names by id.
         kind: See ``read_splits``.
         ignore: See ``read_splits``.
 
@@ -158,81 +165,85 @@ def read_labeled(
         The samples.
 
     Raises:
-        DataError: There are none, or a class is not in the label map.
+        DataError: There are no images, or a class is not one of the class names.
     """
-    first, second = _both(data)
-    source = second or first
-    part = next(p for p in ("test", "validation", "train") if p in source.splits)
-    return _masked(source, part, labels, kind, ignore)
+    first, second = _read_pair(data)
+    dataset = second or first
+    split = next(s for s in ("test", "validation", "train") if s in dataset.splits)
+    return _with_ids(dataset, split, class_names, kind, ignore)
 
 
-def check_labels(labels: tuple[str, ...], kind: str) -> None:
-    """Make sure that there is something to tell apart.
+def check_class_count(class_names: tuple[str, ...], kind: str) -> None:
+    """Check that the number of classes suits the kind of masks.
 
     Args:
-        labels: The label map.
+        class_names: Class names by id.
         kind: See ``read_splits``.
 
     Raises:
         DataError: There are too few or too many classes.
     """
-    if kind == "binary" and len(labels) != 2:
+    if kind == "binary" and len(class_names) != 2:
         raise DataError(
-            f"binary masks have two classes, background and what is looked for, not {len(labels)}: "
-            f"{name_some(labels)}"
+            f"binary masks have two classes, background and foreground, not {len(class_names)}: "
+            f"{name_some(class_names)}"
         )
-    if len(labels) < (1 if kind == "multi_label" else 2):
-        raise DataError(f"there is nothing to tell apart: the classes are {name_some(labels)}")
+    if len(class_names) < (1 if kind == "multi_label" else 2):
+        raise DataError(f"there are too few classes to learn: {name_some(class_names) or 'none'}")
 
 
-def _both(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
+def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
     if not isinstance(data, tuple):
-        return find_source(data), None
+        return read_dataset(data), None
     if len(data) != 2:
-        raise DataError(f"data is one set or a pair (training, validation), not {len(data)}")
-    return find_source(data[0]), find_source(data[1])
-
-
-def _masked(
-    source: MaskDataset, part: str, labels: tuple[str, ...], kind: str, ignore: Ignore
-) -> MaskedSamples:
-    if source.several != (kind == "multi_label"):
-        have = "one mask per class" if source.several else "one mask per image"
-        raise DataError(f"the data have {have}, which does not fit kind={kind!r}")
-    names = names_of(source, kind, labels)
-    if isinstance(ignore, str) and ignore not in (*names, *labels):
-        raise OptionError(f"ignore={ignore!r} is no class{near_matches(ignore, names)}")
-    several = kind == "multi_label"
-    if names == labels and not several and isinstance(ignore, int) and ignore < len(names):
-        raise OptionError(
-            f"ignore={ignore} is the class {names[ignore]!r}; leave it out of labels, and let the "
-            "data name their classes (classes.txt)"
+        raise DataError(
+            f"data is one dataset or a pair (training, validation), not {len(data)} items"
         )
-    if several:
+    return read_dataset(data[0]), read_dataset(data[1])
+
+
+def _with_ids(
+    dataset: MaskDataset, split: str, class_names: tuple[str, ...], kind: str, ignore: Ignore
+) -> MaskedSamples:
+    multi_label = kind == "multi_label"
+    if dataset.mask_per_class != multi_label:
+        found = "one mask per class" if dataset.mask_per_class else "one mask per image"
+        raise DataError(f"the dataset has {found}, which does not match kind={kind!r}")
+    names = value_names(dataset, kind, class_names)
+    if isinstance(ignore, str) and ignore not in (*names, *class_names):
+        raise OptionError(f"ignore={ignore!r} is not a class{near_matches(ignore, names)}")
+    if names == class_names and not multi_label and isinstance(ignore, int) and ignore < len(names):
+        raise OptionError(
+            f"ignore={ignore} is the class {names[ignore]!r}; remove it from class_names, and "
+            "name the classes in the dataset (classes.txt)"
+        )
+    samples = dataset.splits[split]
+    if multi_label:
         for name in names:
-            if not is_ignored(name, names, labels, ignore):
-                LabelMap(labels).id_of(name)
-        base, ids = _ordered(source.splits[part], names, labels), presence_ids(ignore)
-    elif kind == "binary" and not source.colors:
-        base, ids = source.splits[part], with_ignored(binary_ids(source), ignore)
+            if not is_ignored(name, names, class_names, ignore):
+                LabelMap(class_names).id_of(name)
+        samples, ids = _reorder(samples, names, class_names), presence_ids(ignore)
+    elif kind == "binary" and not dataset.colors:
+        ids = with_ignored(binary_ids(dataset), ignore)
     else:
-        base, ids = source.splits[part], ids_of(names, labels, ignore)
-    return MaskedSamples(base, MaskReader(len(labels), ids, source.colors, several), labels, kind)
+        ids = value_ids(names, class_names, ignore)
+    reader = MaskReader(len(class_names), ids, dataset.colors, multi_label)
+    return MaskedSamples(samples, reader, class_names, kind)
 
 
-def _ordered(samples: Samples, names: Sequence[str], labels: Sequence[str]) -> Samples:
-    """Bring the masks of each image into the order of the label map."""
-    if tuple(names) == tuple(labels):
+def _reorder(samples: Samples, names: Sequence[str], class_names: Sequence[str]) -> Samples:
+    """Bring the masks of each image into the order of the class ids."""
+    if tuple(names) == tuple(class_names):
         return samples
-    missing = [label for label in labels if label not in names]
+    missing = [name for name in class_names if name not in names]
     if missing:
-        raise DataError(f"the data have no masks of the classes {name_some(missing)}")
-    return _Reordered(samples, tuple(list(names).index(label) for label in labels))
+        raise DataError(f"the dataset has no masks of the classes {name_some(missing)}")
+    return _ReorderedMasks(samples, tuple(list(names).index(name) for name in class_names))
 
 
 @dataclass(frozen=True)
-class _Reordered(WrappedSamples):
-    """Images whose masks come in another order."""
+class _ReorderedMasks(WrappedSamples):
+    """Images with one mask per class, in another order."""
 
     order: tuple[int, ...]
 
@@ -241,4 +252,4 @@ class _Reordered(WrappedSamples):
         return tuple(masks[i] for i in self.order)
 
     def subset(self, indices: Sequence[int]) -> Samples:
-        return _Reordered(self.base.subset(indices), self.order)
+        return _ReorderedMasks(self.base.subset(indices), self.order)

@@ -1,4 +1,4 @@
-"""A mask laid over its image, with a legend below."""
+"""Draw a mask as an overlay on its image, with a legend."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from visiongraft.plugins.segmentation.prediction import Segmented, class_colors
 
 OPACITY = 0.5
 BACKGROUND = "background"
-SMALLEST_SIDE = 240  # below that, pixels are repeated so that the legend has room
+MIN_SIDE = 240  # smaller images are enlarged, so that the legend fits
 MARGIN = 4
 
 
 def draw_overlay(image: Image.Image, prediction: Segmented) -> Image.Image:
-    """Color each pixel by its class, and say below which color is which.
+    """Color each pixel by its class, and add a legend below.
 
-    A class called background stays as it is, so that what is looked for stands out.
+    Pixels of a class called background are not colored.
 
     Args:
-        image: Any mode; small ones are enlarged by a whole factor.
-        prediction: What was predicted for it.
+        image: Any mode; small images are enlarged by an integer factor.
+        prediction: Its prediction.
 
     Returns:
-        A new RGB image: the colored image above, the legend of the classes that are there
-        below, those with the most pixels first.
+        A new RGB image with the legend below the overlay. The legend lists the predicted classes,
+        sorted by number of pixels.
     """
-    colors = class_colors(len(prediction.labels))
+    colors = class_colors(len(prediction.class_names))
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     if prediction.mask.ndim == 2:
-        named = [" ".join(name.lower().split()) for name in prediction.labels]
+        named = [" ".join(name.lower().split()) for name in prediction.class_names]
         opacity = np.array([0 if name == BACKGROUND else OPACITY for name in named], np.float32)
-        laid = pixels + opacity[prediction.mask][..., None] * (colors[prediction.mask] - pixels)
+        blended = pixels + opacity[prediction.mask][..., None] * (colors[prediction.mask] - pixels)
     else:
-        laid = pixels
+        blended = pixels
         for layer, color in zip(prediction.mask, colors, strict=True):
-            laid = np.where(layer[..., None] == 1, OPACITY * color + (1 - OPACITY) * laid, laid)
-    overlay = Image.fromarray(laid.round().astype(np.uint8))
-    factor = -(-SMALLEST_SIDE // max(overlay.size))
+            blended = np.where(
+                layer[..., None] == 1, OPACITY * color + (1 - OPACITY) * blended, blended
+            )
+    overlay = Image.fromarray(blended.round().astype(np.uint8))
+    factor = -(-MIN_SIDE // max(overlay.size))
     size = (overlay.width * factor, overlay.height * factor)
     return _with_legend(overlay.resize(size, Image.Resampling.NEAREST), prediction, colors)
 
@@ -49,7 +51,7 @@ def _with_legend(
 ) -> Image.Image:
     fractions = list(prediction.fractions.items())
     present = sorted((i for i, (_, s) in enumerate(fractions) if s), key=lambda i: -fractions[i][1])
-    width = max(image.width, SMALLEST_SIDE)
+    width = max(image.width, MIN_SIDE)
     size = max(12, min(width // 30, 32))
     font = ImageFont.load_default(size)
     entries = [f"{' '.join(fractions[i][0].split())} {fractions[i][1]:.1%}" for i in present]
@@ -60,9 +62,9 @@ def _with_legend(
     canvas = Image.new("RGB", (width, image.height + rows * line + 2 * MARGIN), "black")
     canvas.paste(image, ((width - image.width) // 2, 0))
     brush = ImageDraw.Draw(canvas)
-    for place, (i, entry) in enumerate(zip(present, entries, strict=True)):
-        x = MARGIN + int(place % columns * column)
-        y = image.height + MARGIN + place // columns * line
+    for slot, (i, entry) in enumerate(zip(present, entries, strict=True)):
+        x = MARGIN + int(slot % columns * column)
+        y = image.height + MARGIN + slot // columns * line
         color = tuple(int(value) for value in colors[i])
         brush.rectangle((x, y + size // 4, x + size, y + size // 4 + size), fill=color)
         brush.text((x + size + MARGIN, y + line // 2), entry, fill="white", font=font, anchor="lm")

@@ -1,4 +1,4 @@
-"""Example data of segmentation: a disc and a square on a noisy ground, in images of many sizes."""
+"""Synthetic segmentation data: discs and squares on noise, in images of many sizes."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
 
 
 def write_example(
-    folder: Path, labels: tuple[str, ...], kind: str | None, count: int, seed: int
+    folder: Path, class_names: tuple[str, ...], kind: str | None, count: int, seed: int
 ) -> Path:
     """Write images and masks.
 
     Args:
-        folder: Where to.
-        labels: Class names; those of the shapes if empty.
+        folder: Output folder.
+        class_names: Class names; names of the shapes if empty.
         kind: See ``Segmentation``; multi-class if ``None``.
-        count: How many images; every fifth shows no shape.
-        seed: Another seed gives other images, of the same classes.
+        count: Number of images; every fifth shows no shape.
+        seed: Seed of the images.
 
     Returns:
-        What ``Segmentation.read`` takes.
+        Data for ``Segmentation.read``.
     """
     random = np.random.default_rng(seed)
-    names = labels or (SHAPES if kind == "multi_label" else ("background", *SHAPES))
+    names = class_names or (SHAPES if kind == "multi_label" else ("background", *SHAPES))
     if kind == "binary":
-        names = labels or ("background", "disc")
+        names = class_names or ("background", "disc")
     shapes = len(names) if kind == "multi_label" else len(names) - 1
     for i in range(count):
         height, width = SIZES[i % 7 % len(SIZES)]
         pixels = random.integers(60, 140, (height, width, 3)).astype(np.uint8)
         layers = np.zeros((shapes, height, width), np.uint8)
         if i % 5 != 4:
-            pixels, layers = _drawn(random, pixels, shapes)
+            pixels, layers = _draw_shapes(random, pixels, shapes)
         write_bytes(folder / "images" / f"{i:03d}.png", _png(pixels))
         if kind == "multi_label":
             for name, layer in zip(names, layers, strict=True):
@@ -56,10 +56,10 @@ def write_example(
     return folder
 
 
-def _drawn(
+def _draw_shapes(
     random: np.random.Generator, pixels: NDArray[np.uint8], shapes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one shape of each class, on one side of the image each."""
+    """Draw one shape of each class, side by side."""
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)
     layers = []

@@ -1,9 +1,9 @@
-"""Losses per pixel and per region, their sums, and the auxiliary one.
+"""Pixel and region losses, their weighted sums, and the auxiliary loss.
 
-Every part is computed for each image by itself and then averaged over the images. Of Dice and
-Lovász, which are statistics of a whole batch in other programs, this matters: only so do
-accumulated gradients and several processes give what one large batch gives. An image without a
-pixel that counts adds nothing.
+Every loss is computed per image and then averaged over the images. This matters for Dice and
+Lovász, which other libraries compute over the whole batch: otherwise gradient accumulation and
+several processes would not match one large batch. An image whose pixels are all ignored adds
+nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from segmentation_models_pytorch import losses as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.plugins.segmentation.models.geometry import resize_logits
+from visiongraft.plugins.segmentation.models.geometry import resize_bilinear
 
 PerImage = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,8 +27,8 @@ class SegmentationLoss(nn.Module):
         parts: Weight of each loss by name: ``"cross_entropy"``, ``"dice"``, ``"focal"`` or
             ``"lovasz"``.
         kind: ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
-        ignored: Target value of pixels that do not count.
-        weights: Factor for each class; none if empty.
+        ignored: Target value of ignored pixels.
+        weights: Weight of each class; unweighted if empty.
         auxiliary: Weight of the same losses on the auxiliary logits.
     """
 
@@ -44,18 +44,18 @@ class SegmentationLoss(nn.Module):
         self.factors = dict(parts)
         self.ignored = ignored
         self.auxiliary = auxiliary
-        self.losses = nn.ModuleDict({n: _made(n, kind, ignored, weights) for n in parts})
+        self.losses = nn.ModuleDict({n: _build_loss(n, kind, ignored, weights) for n in parts})
 
     def forward(self, outputs: Mapping[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Compute the parts.
+        """Compute the losses.
 
         Args:
-            outputs: ``logits``, (N, C, h, w), and in training maybe ``auxiliary``, likewise; both
-                are brought to the targets' size.
-            targets: int64 (N, H, W) class ids; of multi-label data (N, C, H, W) of 0 and 1.
+            outputs: ``logits``, (N, C, h, w), and optionally ``auxiliary`` of the same form; both
+                are resized to the size of the targets.
+            targets: int64 (N, H, W) class ids; for multi-label data (N, C, H, W) of 0 and 1.
 
         Returns:
-            Each loss by name, times its weight, and ``auxiliary``.
+            The weighted losses by name, and ``auxiliary``.
         """
         results = self._parts(outputs["logits"], targets)
         if "auxiliary" in outputs:
@@ -65,7 +65,7 @@ class SegmentationLoss(nn.Module):
 
     def _parts(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         height, width = targets.shape[-2:]
-        logits = resize_logits(logits.float(), (height, width))
+        logits = resize_bilinear(logits.float(), (height, width))
         pairs = [
             (logits[i : i + 1], targets[i : i + 1])
             for i in range(len(logits))
@@ -73,7 +73,7 @@ class SegmentationLoss(nn.Module):
         ]
         results = {}
         for name, loss in self.losses.items():
-            # The zero keeps every parameter in the graph, even where no pixel counts.
+            # The zero keeps every parameter in the graph, even if all pixels are ignored.
             total = 0.0 * logits.sum()
             for one, target in pairs:
                 total = total + loss(one, target)
@@ -82,14 +82,14 @@ class SegmentationLoss(nn.Module):
 
 
 class PixelCrossEntropy(nn.Module):
-    """Cross-entropy of one image, the mean over its pixels that count.
+    """Cross-entropy of one image, averaged over its pixels that are not ignored.
 
     Weighted terms are divided by the number of pixels, not by the sum of their weights.
 
     Args:
-        kind: See ``SegmentationLoss``; binary and multi-label pixels have binary cross-entropy.
-        ignored: Target value of pixels that do not count.
-        weights: Factor for each class's terms; of multi-label data for all terms of a class.
+        kind: See ``SegmentationLoss``; binary and multi-label masks use binary cross-entropy.
+        ignored: Target value of ignored pixels.
+        weights: Weight of each class; for multi-label data of its positive and negative terms.
     """
 
     weights: Tensor | None
@@ -111,18 +111,20 @@ class PixelCrossEntropy(nn.Module):
             return terms.sum() / counted.sum()
         if self.kind == "binary":
             logits = logits[:, 0]
-        marks = (targets == 1).to(logits.dtype)
-        terms = F.binary_cross_entropy_with_logits(logits, marks, reduction="none") * counted
+        positive = (targets == 1).to(logits.dtype)
+        terms = F.binary_cross_entropy_with_logits(logits, positive, reduction="none") * counted
         if self.weights is not None:
             by_class = self.weights[:, None, None]
-            terms = terms * (by_class if self.kind == "multi_label" else self.weights[marks.long()])
+            terms = terms * (
+                by_class if self.kind == "multi_label" else self.weights[positive.long()]
+            )
         return terms.sum() / counted.sum()
 
 
-class _ByClass(nn.Module):
-    """A loss of binary masks over the classes of multi-label data, each by itself, then averaged.
+class _PerClassLoss(nn.Module):
+    """Apply a binary loss to each class of multi-label masks, and average over the classes.
 
-    Where pixels of one class are ignored, those of the others still count.
+    Pixels are ignored per class.
     """
 
     weights: Tensor
@@ -133,19 +135,19 @@ class _ByClass(nn.Module):
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        total, given = 0.0 * logits.sum(), 0.0
+        total, total_weight = 0.0 * logits.sum(), 0.0
         for i, weight in enumerate(self.weights.tolist() or [1.0] * logits.shape[1]):
             if bool((targets[:, i] != self.ignored).any()):
                 total = total + weight * self.loss(logits[:, i : i + 1], targets[:, i : i + 1])
-                given += weight
-        return total / max(given, 1e-12)
+                total_weight += weight
+        return total / max(total_weight, 1e-12)
 
 
-def _made(name: str, kind: str, ignored: int, weights: Sequence[float]) -> nn.Module:
+def _build_loss(name: str, kind: str, ignored: int, weights: Sequence[float]) -> nn.Module:
     if name == "cross_entropy":
         return PixelCrossEntropy(kind, ignored, weights)
     if kind == "multi_label":
-        return _ByClass(_made(name, "binary", ignored, ()), weights, ignored)
+        return _PerClassLoss(_build_loss(name, "binary", ignored, ()), weights, ignored)
     mode = "binary" if kind == "binary" else "multiclass"
     by_class = list(weights) if weights and kind == "multi_class" else None
     if name == "dice":

@@ -1,7 +1,7 @@
-"""Quality of masks over a whole set, by one confusion matrix.
+"""Segmentation metrics over a whole dataset, from one confusion matrix.
 
-What cannot be known, such as the IoU of a class that is neither there nor predicted, is ``None``;
-means over classes leave it out.
+Undefined values, such as the IoU of a class that is neither present nor predicted, are ``None``
+and are left out of averages over classes.
 """
 
 from __future__ import annotations
@@ -15,78 +15,79 @@ from numpy.typing import NDArray
 from visiongraft.errors import DataError
 from visiongraft.task import Arrays
 
-LARGEST_TABLE = 50  # classes; the confusion matrix of more would fill reports and model cards
+MAX_CONFUSION_CLASSES = 50  # a larger confusion matrix would fill reports and model cards
 
 
 class SegmentationMetrics:
-    """Counts pixels by true and predicted class.
+    """Accumulates a confusion matrix of pixels.
 
-    ``mean_iou``, the headline, is the mean over classes of the intersection of true and predicted
-    pixels, divided by their union; ``mean_dice`` that of twice the intersection, divided by their
-    sum; ``pixel_accuracy`` the share of pixels that are right. All pixels of the set count alike,
-    whatever image they are in. ``confusion_matrix`` has true classes as rows, for up to 50
-    classes. Of multi-label masks each class is counted by itself, presence against absence.
+    ``mean_iou``, the headline metric, is the intersection over union of each class, averaged over
+    the classes; ``mean_dice`` the averaged Dice coefficient; ``pixel_accuracy`` the fraction of
+    correct pixels. The pixels of all images are pooled. ``confusion_matrix`` has true classes as
+    rows, for up to 50 classes. For multi-label masks each class is a binary problem of its own.
 
     Args:
-        labels: Class names.
-        ignored: Target value of pixels that do not count.
-        several: Whether masks are multi-label.
+        class_names: Class names.
+        ignored: Target value of ignored pixels.
+        multi_label: Whether masks are multi-label.
     """
 
-    def __init__(self, labels: Sequence[str], ignored: int, several: bool) -> None:
-        self.labels, self.ignored, self.several = tuple(labels), ignored, several
+    def __init__(self, class_names: Sequence[str], ignored: int, multi_label: bool) -> None:
+        self.class_names, self.ignored = tuple(class_names), ignored
+        self.multi_label = multi_label
         self.images = 0
-        # Of multi-label masks one table each; else one for all classes.
-        tables, side = (len(labels), 2) if several else (1, len(labels))
+        # One binary confusion matrix per class, or one over all classes.
+        classes = len(self.class_names)
+        tables, side = (classes, 2) if multi_label else (1, classes)
         self.counts = np.zeros((tables, side, side), np.int64)
 
     def update(self, decoded: Arrays, targets: Any) -> None:
-        """Take one batch in.
+        """Add one batch.
 
         Args:
-            decoded: ``labels``, whole numbers (N, H, W), of multi-label masks (N, C, H, W).
-            targets: Masks of the same shape, as a tensor or one for each image.
+            decoded: ``labels``, integers (N, H, W), or (N, C, H, W) for multi-label masks.
+            targets: Masks of the same shape, as one tensor or one per image.
 
         Raises:
-            DataError: A mask has another size than its image.
+            DataError: The size of a mask differs from that of its image.
         """
         for predicted, target in zip(decoded["labels"], targets, strict=True):
             mask = np.asarray(target)
             if mask.shape != predicted.shape:
                 raise DataError(
-                    f"a mask of {mask.shape[-2]}x{mask.shape[-1]} pixels belongs to an image of "
+                    f"a mask has {mask.shape[-2]}x{mask.shape[-1]} pixels, but its image has "
                     f"{predicted.shape[-2]}x{predicted.shape[-1]}"
                 )
             self.images += 1
-            pairs = zip(mask, predicted, strict=True) if self.several else [(mask, predicted)]
+            pairs = zip(mask, predicted, strict=True) if self.multi_label else [(mask, predicted)]
             for table, (true, found) in zip(self.counts, pairs, strict=True):
-                table += count_pairs(true, found, len(table), self.ignored)
+                table += confusion_counts(true, found, len(table), self.ignored)
 
     def compute(self) -> dict[str, Any]:
-        """Give all results so far, as JSON values.
+        """Compute the metrics of all batches so far.
 
         Returns:
-            Results by name.
+            Metrics by name, as JSON values.
 
         Raises:
-            DataError: No batch was taken in.
+            DataError: There were no batches.
         """
         if not self.images:
-            raise DataError("there are no images to measure")
-        per_class = dict(zip(self.labels, self._per_class(), strict=True))
-        right = int(np.trace(self.counts, axis1=1, axis2=2).sum())
+            raise DataError("there are no images to evaluate")
+        per_class = dict(zip(self.class_names, self._per_class(), strict=True))
+        correct = int(np.trace(self.counts, axis1=1, axis2=2).sum())
         results: dict[str, Any] = {
             "mean_iou": _mean(row["iou"] for row in per_class.values()),
             "mean_dice": _mean(row["dice"] for row in per_class.values()),
-            "pixel_accuracy": _fraction(right, int(self.counts.sum())),
+            "pixel_accuracy": _fraction(correct, int(self.counts.sum())),
             "per_class": per_class,
         }
-        if not self.several and len(self.labels) <= LARGEST_TABLE:
+        if not self.multi_label and len(self.class_names) <= MAX_CONFUSION_CLASSES:
             results["confusion_matrix"] = self.counts[0].tolist()
         return results
 
     def _per_class(self) -> list[dict[str, Any]]:
-        if self.several:
+        if self.multi_label:
             both, true = self.counts[:, 1, 1], self.counts[:, 1].sum(1)
             predicted = self.counts[:, :, 1].sum(1)
         else:
@@ -104,22 +105,22 @@ class SegmentationMetrics:
         ]
 
 
-def count_pairs(
+def confusion_counts(
     true: NDArray[Any], predicted: NDArray[Any], classes: int, ignored: int
 ) -> NDArray[np.int64]:
-    """Count how often each true class meets each predicted one.
+    """Compute a confusion matrix.
 
     Args:
         true: Class ids of any shape.
         predicted: Class ids, the same shape.
         classes: Number of classes.
-        ignored: True value of pixels that do not count.
+        ignored: True value of ignored pixels.
 
     Returns:
         (classes, classes), true classes as rows.
 
     Examples:
-        >>> count_pairs(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2, 255)
+        >>> confusion_counts(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2, 255)
         array([[1, 0],
                [1, 1]])
     """
@@ -134,6 +135,6 @@ def _fraction(part: int, whole: int) -> float | None:
 
 
 def _mean(values: Any) -> float:
-    """Average what is known; where nothing is, nothing was found."""
+    """Average the defined values; 0 if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else 0.0

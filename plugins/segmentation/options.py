@@ -1,8 +1,7 @@
-"""Reading and checking of single option values."""
+"""Parse the loss option, and compute balanced class weights."""
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -12,20 +11,20 @@ LOSSES = ("cross_entropy", "dice", "focal", "lovasz")
 _TERM = re.compile(r"(?:([0-9.]+)\*)?([a-z_]+)")
 
 
-def read_loss(text: Any) -> dict[str, float]:
-    """Read a sum of losses.
+def parse_loss(text: Any) -> dict[str, float]:
+    """Parse a weighted sum of losses.
 
     Args:
-        text: Names joined by ``+``, each with or without a weight and ``*`` before it.
+        text: Names joined by ``+``, each with an optional weight and ``*`` before it.
 
     Returns:
         Weights by name.
 
     Raises:
-        OptionError: It is no such sum.
+        OptionError: The text cannot be parsed.
 
     Examples:
-        >>> read_loss("0.5*focal + lovasz")
+        >>> parse_loss("0.5*focal + lovasz")
         {'focal': 0.5, 'lovasz': 1.0}
     """
     parts: dict[str, float] = {}
@@ -33,25 +32,25 @@ def read_loss(text: Any) -> dict[str, float]:
         match = _TERM.fullmatch(term)
         name = match[2] if match else term
         if match is None or name not in LOSSES:
-            raise OptionError(f"loss={text!r}: {name!r} is no loss{near_matches(name, LOSSES)}")
+            raise OptionError(f"loss={text!r}: {name!r} is not a loss{near_matches(name, LOSSES)}")
         try:
             weight = float(match[1] or 1)
         except ValueError:
             weight = 0.0
         if name in parts or weight <= 0:
-            raise OptionError(f"loss={text!r}: each loss comes once, with a weight above 0")
+            raise OptionError(f"loss={text!r}: each loss must appear once, with a positive weight")
         parts[name] = weight
     return parts
 
 
 def balanced_weights(counts: list[int]) -> tuple[float, ...]:
-    """Weigh classes inversely to their pixels; over the training pixels the mean weight is 1.
+    """Compute class weights inversely proportional to frequency, with mean 1 over the pixels.
 
     Args:
-        counts: Training pixels of each class.
+        counts: Number of training pixels per class.
 
     Returns:
-        One weight per class; 0 for a class without pixels, which has no term to weigh.
+        One weight per class; 0 for a class without pixels.
 
     Examples:
         >>> balanced_weights([30, 10])
@@ -59,13 +58,3 @@ def balanced_weights(counts: list[int]) -> tuple[float, ...]:
     """
     present = sum(count > 0 for count in counts)
     return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)
-
-
-def is_number(value: Any) -> bool:
-    """Say whether a value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_count(value: Any) -> bool:
-    """Say whether a value is a whole number of 0 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,4 +1,4 @@
-"""Typed masks; numpy and Pillow only, so that a deployed model needs no PyTorch."""
+"""Typed masks. Imports numpy and Pillow only: a deployed model needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What every pixel of an image shows.
+    """The predicted mask of one image.
 
-    The mask itself is no field, so that a prediction stays small as JSON; ``files`` gives it as a
-    image file.
+    The mask is not a dataclass field, so that a prediction stays small as JSON; ``files`` encodes
+    it as image files.
 
     Attributes:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        largest: The class with the most pixels; empty where nothing was found.
-        fractions: The share of pixels of each class, in 0..1, in the order of the label map.
-        mask: Class ids, uint8 or int32 (height, width); of a multi-label model uint8
+        height: Image height in pixels.
+        width: Image width in pixels.
+        largest: The class with the most pixels; empty if no pixel has a class.
+        fractions: The fraction of pixels of each class, in 0..1, in the order of the class ids.
+        mask: Class ids, uint8 or int32 (height, width); for a multi-label model uint8
             (classes, height, width) of 0 and 1.
-        probabilities: Of each class at each pixel, float32 (classes, height, width), of a binary
-            model of its second class alone; ``None`` unless the model was asked to give them.
+        probabilities: Probability of each class at each pixel, float32 (classes, height, width),
+            of the foreground alone for a binary model; ``None`` unless the model returns them.
     """
 
     height: int
@@ -52,61 +52,61 @@ class Segmented:
 
     @property
     def probabilities(self) -> NDArray[np.float32] | None:
-        """The probability of each class at each pixel, if the model gives them."""
-        found: NDArray[np.float32] | None = self.__dict__["_probabilities"]
-        return found
+        """The probability of each class at each pixel, if the model returns them."""
+        probabilities: NDArray[np.float32] | None = self.__dict__["_probabilities"]
+        return probabilities
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The class names, by id."""
+    def class_names(self) -> tuple[str, ...]:
+        """The class names by id."""
         return tuple(self.fractions)
 
     def files(self) -> dict[str, bytes]:
-        """Give the mask as PNG files, whose pixels are class ids.
+        """Encode the mask as PNG files whose pixel values are class ids.
 
         Returns:
-            ``mask.png`` with a palette (16-bit gray above 255 classes), or of a multi-label model
-            one file a class, black and white. The keys are endings for the image's name.
+            ``mask.png`` with a palette (16-bit grayscale above 255 classes) or, for a multi-label
+            model, one black and white file per class. The keys are suffixes for the image's name.
         """
         if self.mask.ndim == 2:
             return {"mask.png": _png(self.mask, len(self.fractions))}
         return {
             f"mask-{i}-{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png": _png(layer * 255, 0)
-            for i, (name, layer) in enumerate(zip(self.labels, self.mask, strict=True))
+            for i, (name, layer) in enumerate(zip(self.class_names, self.mask, strict=True))
         }
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Segmented]:
-    """Give class names to a batch of decoded outputs.
+    """Convert a batch of decoded outputs to predictions.
 
     Args:
-        arrays: ``labels``, whole numbers (N, H, W), of a multi-label model (N, C, H, W) of 0 and
-            1, and maybe ``probabilities``, float (N, C, H, W).
-        metadata: ``labels``, the C class names, and ``kind``.
+        arrays: ``labels``, integers (N, H, W), or (N, C, H, W) of 0 and 1 for a multi-label model,
+            and optionally ``probabilities``, float (N, C, H, W).
+        metadata: ``class_names``, the C class names, and ``kind``.
 
     Returns:
         One prediction per image.
 
     Raises:
-        ArtifactError: The arrays do not fit the class names.
+        ArtifactError: The arrays do not match the class names.
 
     Examples:
         >>> arrays = {"labels": np.array([[[0, 1, 1, 1]]])}
-        >>> predictions(arrays, {"labels": ["sky", "road"], "kind": "multi_class"})
-        [Segmented(height=1, width=4, largest='road', shares={'sky': 0.25, 'road': 0.75})]
+        >>> predictions(arrays, {"class_names": ["sky", "road"], "kind": "multi_class"})
+        [Segmented(height=1, width=4, largest='road', fractions={'sky': 0.25, 'road': 0.75})]
     """
-    names = list(metadata["labels"])
-    several = metadata["kind"] == "multi_label"
+    names = list(metadata["class_names"])
+    multi_label = metadata["kind"] == "multi_label"
     masks = arrays["labels"]
-    top = 2 if several else len(names)
-    if masks.ndim != (4 if several else 3) or (several and masks.shape[1] != len(names)):
+    top = 2 if multi_label else len(names)
+    if masks.ndim != (4 if multi_label else 3) or (multi_label and masks.shape[1] != len(names)):
         raise ArtifactError(
-            f"the model gives masks {masks.shape} for {len(names)} classes; its file or folder is "
+            f"the model returns masks of shape {masks.shape} for {len(names)} classes; its file or folder is "
             "damaged"
         )
     if masks.size and (masks.min() < 0 or masks.max() >= top):
         raise ArtifactError(
-            f"the model decides on class id {masks.max()} for {len(names)} classes; its file or "
+            f"the model returns class id {masks.max()} for {len(names)} classes; its file or "
             "folder is damaged"
         )
     chances = arrays.get("probabilities", [None] * len(masks))
@@ -114,9 +114,9 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
 
 
 def class_colors(count: int) -> NDArray[np.uint8]:
-    """Give each class a color of its own, the same for masks, overlays and legends.
+    """Return a distinct color per class, for masks, overlays and legends.
 
-    Neighboring ids get hues far from each other, by steps of the golden angle.
+    Neighboring ids get distant hues, by steps of the golden angle.
 
     Args:
         count: Number of classes.

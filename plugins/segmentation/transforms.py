@@ -1,4 +1,4 @@
-"""Random changes of training images, their masks moved alike."""
+"""Augmentation of training images together with their masks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from visiongraft.plugins.segmentation.models.geometry import resize_mask
 
 AUGMENTATIONS = ("none", "light", "strong")
 ZOOM = {"light": (0.8, 1.5), "strong": (0.5, 2.0)}
-ASPECT = 1.15  # how much a region may be stretched, at most
+ASPECT = 1.15  # maximum change of the aspect ratio
 
 
 class TrainTransform:
-    """Show a random region larger or smaller, flip it, and change its colors.
+    """Zoom into or out of a random region, flip it, and change its colors.
 
     ``"light"`` zooms by a factor of 0.8 to 1.5 and changes brightness, contrast and saturation by
     up to 20 %. ``"strong"`` zooms by 0.5 to 2, changes colors by up to 40 %, hue too, and blurs
-    some images. What lies beyond an image has its mean color, and does not count. Where
-    images have other than 1 or 3 channels, colors are not defined and stay.
+    some images. The area outside of an image is filled with its mean color and ignored in the
+    mask. The colors of images with other than 1 or 3 channels are not changed.
 
     Args:
         size: Height and width to produce, in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the images, left to right.
-        ignored: Value of mask pixels that do not count.
-        whole: Whether zoom 1 is the whole image, squeezed into ``size``; else it is a part of
-            that size, at the image's own scale.
+        flip: Flip half of the images horizontally.
+        ignored: Mask value of ignored pixels.
+        whole: Whether zoom 1 shows the whole image, resized to ``size``; otherwise it shows a crop
+            of that size at the original scale.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class TrainTransform:
             self.colors = v2.Compose([v2.ColorJitter(0.4, 0.4, 0.4, 0.05), blur])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one image.
+        """Augment one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
-            target: Its mask, an array of whole numbers (..., H, W).
+            target: Its mask, an integer array (..., H, W).
 
         Returns:
             The image, uint8 (C, height, width), and the mask, a ``tv_tensors.Mask`` of the
@@ -62,10 +62,10 @@ class TrainTransform:
         region = self._region(pixels.shape[-2], pixels.shape[-1])
         color = pixels.float().mean((1, 2)).round().tolist()
         layers = [
-            _cut(layer[None], region, value) for layer, value in zip(pixels, color, strict=True)
+            _crop(layer[None], region, value) for layer, value in zip(pixels, color, strict=True)
         ]
         pixels = tv.resize(torch.cat(layers), list(self.size), antialias=True)
-        mask = resize_mask(_cut(mask, region, self.ignored), self.size)
+        mask = resize_mask(_crop(mask, region, self.ignored), self.size)
         if self.flip and float(torch.rand(())) < 0.5:
             pixels, mask = pixels.flip(-1), mask.flip(-1)
         changed = tv_tensors.Image(pixels)
@@ -74,7 +74,7 @@ class TrainTransform:
         return changed, tv_tensors.Mask(mask)
 
     def _region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw top, left, height and width of what to show, maybe beyond the image."""
+        """Sample top, left, height and width of the region, which may exceed the image."""
         low, high = (math.log(value) for value in self.zoom)
         zoom = math.exp(low + (high - low) * float(torch.rand(())))
         aspect = ASPECT ** (2 * float(torch.rand(())) - 1)
@@ -89,15 +89,15 @@ def _start(length: int, shown: int) -> int:
     return low + int(torch.randint(high - low + 1, ()))
 
 
-def _cut(values: Tensor, region: tuple[int, int, int, int], fill: float) -> Tensor:
-    """Cut a region out of (..., H, W), filled up beyond the border."""
+def _crop(values: Tensor, region: tuple[int, int, int, int], fill: float) -> Tensor:
+    """Crop a region of (..., H, W), padding it outside of the image."""
     top, left, height, width = region
     bottom, right = top + height, left + width
     inside = values[..., max(top, 0) : bottom, max(left, 0) : right]
-    beyond = (
+    padding = (
         max(-left, 0),
         max(right - values.shape[-1], 0),
         max(-top, 0),
         max(bottom - values.shape[-2], 0),
     )
-    return F.pad(inside, beyond, value=fill) if any(beyond) else inside
+    return F.pad(inside, padding, value=fill) if any(padding) else inside

@@ -124,13 +124,15 @@ class Toy(Task):
         )
         return Splits(samples.subset(kept), samples.subset(out), {"kind": "toy"})
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
-    def train_transform(self, size: tuple[int, int]) -> Any:
+    def train_transform(self, preprocess: PreprocessConfig) -> Any:
         if not self.augment:
             return None
-        crop = v2.Compose([v2.RandomResizedCrop(size, (0.5, 1)), v2.RandomHorizontalFlip()])
+        crop = v2.Compose(
+            [v2.RandomResizedCrop(preprocess.size, (0.5, 1)), v2.RandomHorizontalFlip()]
+        )
         return lambda image, target: (crop(image), target)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:

@@ -36,13 +36,13 @@ SETTINGS = {field.name for field in fields(FitConfig)}
 # ---- wrong settings ----
 
 WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
-    ("data", None, OptionError, "say what to learn from"),
+    ("data", None, OptionError, "data is missing: pass a path, a dataset"),
     ("data", 3, DataError, "not int"),
     ("data", [], DataError, "is empty"),
-    ("task", None, OptionError, r"task=NAME; there are: .*toy"),
+    ("task", None, OptionError, r"task is missing: pass task=NAME, one of .*toy"),
     ("task", "toyy", PluginError, "did you mean 'toy'"),
-    ("task", 3, OptionError, "task=3 is neither a name nor a task"),
-    ("task_options", {"classes": 3}, OptionError, "this task is an object already"),
+    ("task", 3, OptionError, "task=3 is neither a name nor a task object"),
+    ("task_options", {"classes": 3}, OptionError, "this task is already an object"),
     ("backbone", "toys/to", BackboneError, "did you mean 'toys/toy'"),
     ("weights", "nowhere.safetensors", WeightsError, "nowhere.safetensors does not exist"),
     ("schedule", "lpft", PluginError, "did you mean 'lp_ft'"),
@@ -85,7 +85,7 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("patience", 0, OptionError, "patience=0"),
     ("checkpoint_every", 0, OptionError, "checkpoint_every=0"),
     ("workers", -1, OptionError, "workers=-1"),
-    ("device", "tpu", OptionError, "device='tpu' is neither 'cpu' nor 'cuda'"),
+    ("device", "tpu", OptionError, "device='tpu' is not one of cpu, cuda"),
     ("seed", -1, OptionError, "seed=-1"),
     ("seed", 0.5, OptionError, "seed=0.5"),
     ("callbacks", ["progres"], PluginError, "did you mean 'progress'"),
@@ -146,7 +146,7 @@ def test_a_schedule_without_phases_is_refused(fit_toy: Any, toy_data: Any, tmp_p
 
 
 def test_a_task_class_is_told_from_a_task(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
-    with pytest.raises(OptionError, match="call a class to make one"):
+    with pytest.raises(OptionError, match="instantiate a task class"):
         fit_toy(toy_data(20), task=Toy)
 
 
@@ -319,14 +319,14 @@ RUN = {"schedule": "milestones(at={1: 'stage2'})", "epochs": 2, "task_options": 
 
 def test_a_folder_that_holds_a_run_is_not_touched(fit_toy: Any, toy_data: Any, run: Path) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    with pytest.raises(OptionError, match="already holds a run; pass resume=True"):
+    with pytest.raises(OptionError, match="already contains a run; pass resume=True"):
         fit_toy(toy_data(20), out=run, **QUICK)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OptionError, match="run cannot be made"):
+    with pytest.raises(OptionError, match="run cannot be created"):
         fit_toy(toy_data(20), out=tmp_path / "file" / "run", **QUICK)
 
 

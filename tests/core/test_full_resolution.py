@@ -20,7 +20,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, Task, TaskExamples
 from visiongraft.testing import TASK_CHECKS, CheckError, TaskTrial
 
 SIZES = ((20, 24), (33, 17), (20, 24), (40, 60))
@@ -81,11 +81,11 @@ class Halves(Task):
         cut = range(count // 2)
         return visiongraft.Splits(samples.subset(cut), samples.subset(range(count // 2, count)))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
 
-    def train_transform(self, size: tuple[int, int]) -> Crop | None:
-        return Crop(size) if self.augment else None
+    def train_transform(self, preprocess: PreprocessConfig) -> Crop | None:
+        return Crop(preprocess.size) if self.augment else None
 
     def collate(self, targets: list[Any]) -> list[Tensor]:
         return [torch.as_tensor(target) for target in targets]
@@ -172,7 +172,7 @@ def test_augmentation_is_told_how_the_network_prepares_images(fit_toy: Any) -> N
     callbacks: list[str] = []
 
     class Told(Halves):
-        def transform_for(self, preprocess: PreprocessConfig) -> Crop:
+        def train_transform(self, preprocess: PreprocessConfig) -> Crop:
             callbacks.append(preprocess.resize)
             return Crop(preprocess.size)
 
@@ -198,8 +198,8 @@ def test_the_kit_lets_maps_of_no_images_have_any_size() -> None:
     (check,) = [c for c in TASK_CHECKS if c.name == "no_image_gives_no_result"]
 
     class Example(Halves):
-        def example_data(self, folder: Any, count: int, seed: int) -> Any:
-            return halves(count)
+        def examples(self) -> TaskExamples:
+            return TaskExamples(lambda folder, count, seed: halves(count))
 
         def predictions(self, decoded: Arrays) -> list[Any]:
             return list(decoded["labels"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,17 +18,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import OptionError, PluginError
+from visiongraft.errors import OptionError
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import (
     Arrays,
     Decoded,
     Disagreement,
+    ExportSupport,
     Metrics,
     Task,
     compare_arrays,
     create_task,
-    names_of,
-    with_options,
 )
 
 
@@ -54,7 +53,7 @@ class Bare(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return Splits(data, data)
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         samples: Samples = data
         return samples
 
@@ -132,17 +131,18 @@ def test_a_missing_option_is_refused_by_name() -> None:
 
 def test_changed_options_make_a_new_task_that_is_checked_too() -> None:
     task = Bare()
-    assert with_options(task, count=3) == Bare(count=3)
+    assert replace(task, count=3) == Bare(count=3)
     assert task.count == 1
     with pytest.raises(OptionError, match="count=0"):
-        with_options(task, count=0)
+        replace(task, count=0)
 
 
 def test_a_headline_may_depend_on_an_option() -> None:
     @dataclass(frozen=True)
     class Choosy(Bare):
-        def __post_init__(self) -> None:
-            object.__setattr__(self, "headline", "strict" if self.flip else "mild")
+        @property
+        def headline(self) -> str:  # type: ignore[override]
+            return "strict" if self.flip else "mild"
 
     assert (Choosy().headline, create_task(Choosy, {"flip": False}).headline) == ("strict", "mild")
     assert "headline" not in Choosy().options()
@@ -156,19 +156,13 @@ def test_defaults_leave_everything_as_it_is() -> None:
     images, targets = torch.ones(2, 3, 4, 4), torch.tensor([0, 1])
     image = Image.new("RGB", (2, 2))
     assert task.bind([]) is task  # type: ignore[arg-type]
-    assert task.train_transform((4, 4)) is None
+    assert task.train_transform(PreprocessConfig((4, 4))) is None
     assert task.mix(images, targets) == (images, targets)
     assert task.draw(image, 0) is image
     assert task.metadata() == {}
-    assert task.ideal(targets) is None
+    assert task.examples() is None
+    assert task.export_support() == ExportSupport()
     assert task.better == "higher"
-
-
-def test_a_task_without_example_data_says_what_to_write(tmp_path: Path) -> None:
-    with pytest.raises(
-        PluginError, match=r"task 'bare' has no example data .*Bare\.example_data\("
-    ):
-        Bare().example_data(tmp_path, 8, 0)
 
 
 def test_targets_are_collated_as_torch_does_by_default() -> None:
@@ -181,10 +175,6 @@ def test_a_task_that_lacks_what_it_must_supply_cannot_be_made(method: str) -> No
     missing = type("Missing", (Bare,), {method: getattr(Task, method)})
     with pytest.raises(TypeError, match=method):
         missing()
-
-
-def test_names_are_listed() -> None:
-    assert names_of([Bare, Bare]) == ["bare", "bare"]
 
 
 # ---- metrics ----
@@ -316,5 +306,5 @@ def test_masks_and_booleans_are_decisions() -> None:
 
 def test_a_task_compares_its_outputs_that_way_unless_it_says_otherwise() -> None:
     pair = {"x": np.ones(2)}, {"x": np.ones(2) * 1.5}
-    assert Bare().compare(*pair) == compare_arrays(*pair) == Disagreement(0.5, 0)
-    assert asdict(Bare().compare(*pair)) == {"difference": 0.5, "mismatches": 0}
+    assert Bare().export_support().compare(*pair) == compare_arrays(*pair) == Disagreement(0.5, 0)
+    assert asdict(Bare().export_support().compare(*pair)) == {"difference": 0.5, "mismatches": 0}

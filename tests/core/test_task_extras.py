@@ -72,7 +72,7 @@ def test_a_task_deals_its_own_batches(fit_toy, toy_data, Dealing):
 
 
 def test_without_own_batches_all_samples_are_dealt_at_random(Toy, toy_data):
-    samples = Toy().read_labeled(toy_data(9))
+    samples = Toy().read_evaluation(toy_data(9))
     assert Toy().batch_sampler(samples, 4, 1, seed=0, epoch=0) is None
     batches = shard_batches(shuffled_batches(9, 4, seed=0, epoch=0), 2)
     assert sorted(i for batch in batches for part in batch for i in part) == list(range(9))

@@ -62,7 +62,7 @@ class Shades(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         raise NotImplementedError
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:

@@ -20,8 +20,8 @@ class Faulty(Color):
         Growing.steps = 0
         return super().build_loss()
 
-    def train_transform(self, size):
-        return Growing(size)
+    def train_transform(self, preprocess):
+        return Growing(preprocess.size)
 
     def training_step(self, network, batch):
         Growing.steps += network.training

@@ -14,8 +14,8 @@ class Scaled(Flip):
 class Faulty(Color):
     name = "augmentation-gives-0-to-1"
 
-    def train_transform(self, size):
-        return Scaled(size)
+    def train_transform(self, preprocess):
+        return Scaled(preprocess.size)
 
 
 @hookimpl

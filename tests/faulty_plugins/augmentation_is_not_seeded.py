@@ -16,8 +16,8 @@ class Unseeded(Flip):
 class Faulty(Color):
     name = "augmentation-is-not-seeded"
 
-    def train_transform(self, size):
-        return Unseeded(size)
+    def train_transform(self, preprocess):
+        return Unseeded(preprocess.size)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""A verb has the name of a method that every model has."""
+"""A model method has the name of a method that every model has."""
 
 from sound_task import Color
 
@@ -6,7 +6,7 @@ from visiongraft import hookimpl
 
 
 class Faulty(Color):
-    name = "verb-hides-a-method"
+    name = "model-method-hides-a-method"
 
     def model_methods(self):
         return {"predict": print}

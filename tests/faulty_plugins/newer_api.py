@@ -4,7 +4,7 @@ from sound_task import Color
 
 from visiongraft import hookimpl
 
-visiongraft_api = "2.0"
+visiongraft_api = "3.0"
 
 
 class Faulty(Color):

@@ -1,14 +1,15 @@
-"""The task brings nothing to be tried on."""
+"""The task has no example dataset to be checked with."""
 
 from sound_task import Color
 
 from visiongraft import hookimpl
-from visiongraft.task import Task
 
 
 class Faulty(Color):
     name = "no-example-data"
-    example_data = Task.example_data
+
+    def examples(self):
+        return None
 
 
 @hookimpl

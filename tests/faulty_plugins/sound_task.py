@@ -17,9 +17,9 @@ from visiongraft.data.images import DatasetSamples
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, SampleSubset, Splits
 from visiongraft.data.splits import stratified_split
-from visiongraft.task import Task
+from visiongraft.task import Task, TaskExamples
 
-visiongraft_api = "1.0"
+visiongraft_api = "2.0"
 COLORS = ("red", "green", "blue")
 
 
@@ -86,9 +86,8 @@ class Color(Task):
     name = "color"
     headline = "accuracy"
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
-        random = np.random.default_rng(seed)
-        return [(draw(random, i % 3), COLORS[i % 3]) for i in range(count)]
+    def examples(self) -> TaskExamples | None:
+        return TaskExamples(make_dataset, self.ideal)
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         names = self.labels or LabelMap.from_names(DatasetSamples.of(data).targets).names
@@ -96,14 +95,14 @@ class Color(Task):
         parts = stratified_split(samples.targets, validation, seed)
         return Splits(*(Labeled(samples, tuple(part), names) for part in parts))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data, self.labels.index)
 
     def bind(self, train: Samples) -> Color:
         return replace(self, labels=train.labels)
 
-    def train_transform(self, size):
-        return Flip(size)
+    def train_transform(self, preprocess):
+        return Flip(preprocess.size)
 
     def build_head(self, backbone):
         return Head(backbone.info.embedding_dim, len(self.labels))
@@ -128,6 +127,11 @@ class Color(Task):
 
     def metadata(self):
         return {"labels": list(self.labels)}
+
+
+def make_dataset(folder: Path, count: int, seed: int) -> Any:
+    random = np.random.default_rng(seed)
+    return [(draw(random, i % 3), COLORS[i % 3]) for i in range(count)]
 
 
 def draw(random: np.random.Generator, channel: int):

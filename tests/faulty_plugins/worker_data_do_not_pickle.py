@@ -8,8 +8,8 @@ from visiongraft import hookimpl
 class Faulty(Color):
     name = "worker-data-do-not-pickle"
 
-    def train_transform(self, size):
-        flip = Flip(size)
+    def train_transform(self, preprocess):
+        flip = Flip(preprocess.size)
         return lambda image, target: flip(image, target)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import fields
-from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from visiongraft.data.loader import SampleDataset, Unreadable
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.model import TransferModel
+from visiongraft.registry.contracts import contract_faults
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
@@ -28,45 +27,30 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task")
 def declares_itself(trial: TaskTrial) -> None:
-    """The task says its name, headline, what is better and its verbs; it is a frozen dataclass."""
+    """The class follows the contract, and names task, headline and model methods properly."""
     kind = type(trial.task)
+    for fault in contract_faults(trial.task):
+        raise Fault(
+            "to inspect the task class", f"one that {fault}", "a class as Task describes it"
+        )
     expect(
         isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
         "to read the task's name",
         repr(kind.name),
         "a plain word",
     )
-    headline = getattr(trial.task, "headline", None)
-    expect(
-        isinstance(headline, str) and bool(headline),
-        "to read the task's headline",
-        repr(headline),
-        "the name of the metric that picks the best epoch",
-    )
-    known = {field.name for field in fields(kind)}
-    own = [k for k in kind.__mro__ if issubclass(k, Task) and k is not Task]
-    lost = [n for k in own for n, a in get_annotations(k).items() if "ClassVar" not in str(a)]
-    lost = [name for name in lost if name not in known]
-    expect(
-        not lost,
-        "to look at the task's options",
-        f"{', '.join(lost)}, which no option is made of",
-        f"@dataclass(frozen=True) on {kind.__name__}",
-    )
-    word = trial.task.better
-    expect(word in ("higher", "lower"), "to read 'better'", repr(word), "'higher' or 'lower'")
-    for verb, function in trial.task.model_methods().items():
+    for name, function in trial.task.model_methods().items():
         expect(
-            callable(function) and verb.isidentifier() and not hasattr(TransferModel, verb),
-            "to read the task's verbs",
-            f"{verb!r}: {function!r}",
+            callable(function) and name.isidentifier() and not hasattr(TransferModel, name),
+            "to read the task's model methods",
+            f"{name!r}: {function!r}",
             "functions under names that no model has already",
-            "task.Task.verbs",
+            "task.Task.model_methods",
         )
 
 
-@check("task.Task.example_data")
-def example_data_are_read(trial: TaskTrial) -> None:
+@check("task.Task.examples")
+def examples_are_read(trial: TaskTrial) -> None:
     """The example data are read, twice alike, into training and other, held-out images."""
     splits, again = trial.example.splits, trial.task.read(trial.example.data)
     for part in ("train", "validation"):
@@ -107,22 +91,22 @@ def options_survive_json(trial: TaskTrial) -> None:
     )
 
 
-@check("task.Task.read_labeled")
+@check("task.Task.read_evaluation")
 def targets_keep_their_meaning(trial: TaskTrial) -> None:
     """An image has the same target for training and for evaluation of the bound task."""
     example = trial.example
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
-        for name, target in named_targets(task.read_labeled(example.data)):
+        for name, target in named_targets(task.read_evaluation(example.data)):
             read.setdefault(name, []).append(target)  # several samples may be of one image
         trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
         shared = [(name, target) for name, target in trained if name in read]
         if not shared:
-            raise NotTried("read and read_labeled share no image of the example data")
+            raise NotTried("read and read_evaluation share no image of the example data")
         for name, target in shared:
             expect(
                 any(same(target, other) for other in read[name]),
-                f"to read the example data with read_labeled of the {when}",
+                f"to read the example data with read_evaluation of the {when}",
                 f"target {read[name][0]!r} for {Path(name).name}",
                 f"{target!r}, as when it was read to train on",
             )
@@ -144,7 +128,7 @@ def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
         "None": None,
         "an empty list": [],
     }
-    for method in (trial.task.read, trial.example.task.read_labeled):
+    for method in (trial.task.read, trial.example.task.read_evaluation):
         for what, data in bad.items():
             _expect_refusal(method, data, f"{method.__name__} of {what}")
 
@@ -171,7 +155,7 @@ def data_travel_to_workers(trial: TaskTrial) -> None:
     parts = {
         "the training samples": (trial.example.splits.train, "data.samples.Samples"),
         "the validation samples": (trial.example.splits.validation, "data.samples.Samples"),
-        "what train_transform gives": (task.train_transform((SIZE, SIZE)), None),
+        "what train_transform gives": (task.train_transform(trial.preprocess()), None),
         "collate": (task.collate, "task.Task.collate"),
         "a target": (trial.example.splits.train.target(0), "task.Task.read"),
     }
@@ -185,7 +169,7 @@ def data_travel_to_workers(trial: TaskTrial) -> None:
 def augmentation_is_seeded(trial: TaskTrial) -> None:
     """Augmentation gives the size that was asked for, and the same again for the same seed."""
     task, size = trial.example.task, (SIZE, SIZE + 16)
-    transform = task.train_transform(size)
+    transform = task.train_transform(trial.preprocess(size))
     if transform is None:
         raise NotTried("the task does not augment")
     preprocess = trial.network(size).preprocess_on_cpu()
@@ -210,7 +194,7 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
 @check("task.Task.train_transform")
 def augmentation_keeps_the_range(trial: TaskTrial) -> None:
     """Augmented images have values in 0..255, like those that are only read."""
-    transform = trial.example.task.train_transform((SIZE, SIZE))
+    transform = trial.example.task.train_transform(trial.preprocess())
     if transform is None:
         raise NotTried("the task does not augment")
     samples, before, after = trial.example.splits.train, [], []
@@ -323,7 +307,7 @@ def _reloaded(task: Task) -> Task:
 
 DATA_CHECKS = (
     declares_itself,
-    example_data_are_read,
+    examples_are_read,
     options_survive_json,
     targets_keep_their_meaning,
     bad_data_are_refused_in_words,

@@ -135,7 +135,7 @@ def predictions_are_plain(trial: TaskTrial) -> None:
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     _expect_plain(network.task, decoded, "what an untrained network gives")
-    ideal = network.task.ideal(batch.targets)
+    ideal = trial.ideal(batch.targets)
     if (
         ideal is not None and ideal.keys() == decoded.keys()
     ):  # an untrained network may find nothing, and show nothing
@@ -147,8 +147,8 @@ def expect_agreement(
     task: Task, reference: Arrays, candidate: Arrays, tried: str, expected: str
 ) -> None:
     """Raise a fault unless two sets of decoded results agree, by the task's own comparison."""
-    with trying(f"{tried}, and compare", see="task.Task.compare"):
-        found = task.compare(reference, candidate)
+    with trying(f"{tried}, and compare", see="task_support.ExportSupport"):
+        found = task.export_support().compare(reference, candidate)
     expect(
         found.difference <= TOLERANCE and not found.mismatches,
         tried,

@@ -57,13 +57,13 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
         )
 
 
-@check("task.Task.ideal")
+@check("task_support.TaskExamples")
 def ideal_predictions_score_best(trial: TaskTrial) -> None:
     """Predictions that are all right score the best headline there can be."""
     network, batch = trial.together()
-    ideal = network.task.ideal(batch.targets)
+    ideal = trial.ideal(batch.targets)
     if ideal is None:
-        raise NotTried(f"{type(network.task).__name__}.ideal(targets) gives nothing to measure")
+        raise NotTried("the task's examples have no ideal results")
     real = trial.decode(network, batch)
     expect(
         {n: np.asarray(v).shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()},
@@ -82,7 +82,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
     )
 
 
-@check("task.Task.compare")
+@check("task_support.ExportSupport")
 def compare_sees_differences(trial: TaskTrial) -> None:
     """Results compared with themselves agree; those changed in one image or one name do not."""
     network, batch = trial.together(TOGETHER)
@@ -150,7 +150,7 @@ def _expect_seen(
         for name in names:
             changed[name][rows] = _other(changed[name], value)[rows]
         with trying(tried):
-            found = task.compare(reference, changed)
+            found = task.export_support().compare(reference, changed)
         if found.mismatches > 0 or not found.difference <= TOLERANCE:
             return
     raise Fault(
@@ -165,7 +165,7 @@ def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
     network = trial.network()
     decoded = trial.decode(network, batch)
     yield decoded
-    ideal = network.task.ideal(batch.targets)
+    ideal = trial.ideal(batch.targets)
     if ideal is not None and ideal.keys() == decoded.keys():
         yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
     with suppress(Fault):  # other checks tell of it
@@ -193,7 +193,7 @@ def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[s
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.weight.mul_(-50)  # certain, and otherwise than before
     kinds.append(("a network that is sure without reason", trial.decode(network, batch)))
-    ideal = network.task.ideal(batch.targets)
+    ideal = trial.ideal(batch.targets)
     return kinds if ideal is None else [*kinds, ("ideal predictions", ideal)]
 
 

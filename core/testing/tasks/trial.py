@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from visiongraft.backbone import load_backbone
+from visiongraft.backbone import Backbone, load_backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.exported import ExportedModel, open_exported
@@ -26,6 +26,7 @@ from visiongraft.fitting import fit
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Batch, Network
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.contracts import bound, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
@@ -56,7 +57,7 @@ class Example:
     """A task's example data, read.
 
     Attributes:
-        data: What ``Task.example_data`` gave.
+        data: The output of ``TaskExamples.make_dataset``.
         splits: What ``Task.read`` made of it.
         task: The task, bound to the training part.
     """
@@ -188,12 +189,28 @@ class TaskTrial:
 
     def read(self, images: int, seed: int) -> Example:
         """Make example data and read them."""
-        with trying("to make example data", see="task.Task.example_data"):
-            data = self.task.example_data(self.folder("data"), images, seed)
+        words, see = "to make an example dataset", "task.Task.examples"
+        with trying(words, see=see):
+            examples = self.task.examples()
+        if examples is None:
+            kind = type(self.task).__name__
+            raise Fault(
+                words,
+                f"none: task {self.task.name!r} has no examples to be checked with",
+                f"a method {kind}.examples() that returns TaskExamples(make_dataset)",
+                see,
+            )
+        with trying(words, see="task_support.TaskExamples"):
+            data = examples.make_dataset(self.folder("data"), images, seed)
         with trying("to read the example data", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
         with trying("to bind the task to the example data", see="task.Task.bind"):
             return Example(data, splits, bound(self.task, splits.train))
+
+    def ideal(self, targets: Any) -> Arrays | None:
+        """Return the decoded outputs of a model that is always right, if the task provides them."""
+        examples = self.example.task.examples()
+        return None if examples is None or examples.ideal is None else examples.ideal(targets)
 
     def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
         """Load batches as evaluation does: without augmentation, on the CPU."""
@@ -233,7 +250,7 @@ class TaskTrial:
                 f"to make example data of {IMAGES} images",
                 f"{available} training images",
                 "most of them",
-                "task.Task.example_data",
+                "task_support.TaskExamples",
             )
         network = self.network()
         with trying("to load a batch of the example data", see="task.Task.collate"):
@@ -250,14 +267,21 @@ class TaskTrial:
         """Build the task's network with random weights, always the same; in evaluation mode."""
         words = "to build head and loss on a backbone"
         with trying(words, see="task.Task.build_head"), seeded(0, "network"):
-            backbone = load_backbone(
-                self.backbone, weights=None, in_channels=self.channels, size=size or self.size
-            )
-            resize = self.settings.get("resize") or self.task.resize
-            if resize is not None:
-                preprocess = replace(backbone.info.preprocess, resize=resize)
-                backbone.info = replace(backbone.info, preprocess=preprocess)
-            return Network(backbone, self.example.task).eval()
+            return Network(self._new_backbone(size), self.example.task).eval()
+
+    def preprocess(self, size: tuple[int, int] | None = None) -> PreprocessConfig:
+        """Return how images are prepared for the task's network."""
+        return self._new_backbone(size).info.preprocess
+
+    def _new_backbone(self, size: tuple[int, int] | None) -> Backbone:
+        backbone = load_backbone(
+            self.backbone, weights=None, in_channels=self.channels, size=size or self.size
+        )
+        resize = self.settings.get("resize") or self.task.resize
+        if resize is not None:
+            preprocess = replace(backbone.info.preprocess, resize=resize)
+            backbone.info = replace(backbone.info, preprocess=preprocess)
+        return backbone
 
     def decode(self, network: Network, batch: Batch) -> Arrays:
         """Decode a batch in evaluation mode."""

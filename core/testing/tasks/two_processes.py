@@ -173,8 +173,10 @@ def _train(request: dict[str, Any]) -> None:
     )  # while nothing is known of the data
     data = folder / f"data-{rank}"
     data.mkdir()
+    examples = task.examples()
+    assert examples is not None  # the trial has made some already
     model = fit(
-        task.example_data(data, IMAGES, 0),
+        examples.make_dataset(data, IMAGES, 0),
         task=task,
         weights=None,
         workers=0,

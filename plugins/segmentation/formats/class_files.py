@@ -1,4 +1,4 @@
-"""Files that say what the values or colors in masks mean."""
+"""Files that name the classes of mask values or colors."""
 
 from __future__ import annotations
 
@@ -25,66 +25,56 @@ COLORS = (
 
 
 def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Read class names, and their colors if the masks are in color.
+    """Read class names, and their colors for color masks.
 
     Args:
-        root: The dataset's folder. It may hold ``classes.txt``, one name a line in the order of
-            the values, ``_classes.csv`` with the columns pixel value and class, or a color map:
-            lines ``R G B name``, or CSV with the columns name, r, g, b.
+        root: The dataset's folder. It may contain ``classes.txt``, one name per line in the order
+            of the mask values; ``_classes.csv`` with the columns pixel value and class; or a color
+            map with lines ``R G B name``, or a CSV file with the columns name, r, g, b.
 
     Returns:
-        Names in the order of their values, and one color each or none at all; no names where
-        there is neither file.
+        Names in the order of the mask values, and one color per name or none. No names if there
+        is no such file.
 
     Raises:
-        DataError: A file cannot be read, is empty, or names a class or color twice.
+        DataError: A file cannot be read, is empty, or contains a class or color twice.
     """
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
     if (root / CLASSES).is_file():
-        names = _checked(root / CLASSES, [line.strip() for line in _lines(root / CLASSES)])
+        names = _unique_names(root / CLASSES, read_lines(root / CLASSES))
     elif (root / VALUES).is_file():
-        names = _checked(root / VALUES, _names_by_value(root / VALUES))
+        names = _unique_names(root / VALUES, _names_by_value(root / VALUES))
     found = [root / name for name in COLORS if (root / name).is_file()]
     if len(found) > 1:
         both = " and ".join(printable(path) for path in found[:2])
-        raise DataError(f"{both} are both color maps; keep one of them")
+        raise DataError(f"{both} are both color maps; remove one of them")
     if found:
         listed, colors = _read_colors(found[0])
         if names and set(names) != set(listed):
             raise DataError(
-                f"{printable(found[0])} and {CLASSES} beside it name different classes; remove one"
+                f"{printable(found[0])} and {CLASSES} beside it contain different classes; remove one"
             )
         names = listed
     return names, colors
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a list that are not empty, without spaces around them.
-
-    Args:
-        path: A text file.
-
-    Returns:
-        The lines.
+    """Read the non-empty lines of a text file, stripped of whitespace.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
-    return [line.strip() for line in _lines(path)]
-
-
-def _lines(path: Path) -> list[str]:
     try:
         text = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is no UTF-8 text; save it as UTF-8") from error
-    return [line for line in text.splitlines() if line.strip()]
+        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
+def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
     if not names:
-        raise DataError(f"{printable(path)} names no class")
+        raise DataError(f"{printable(path)} contains no class names")
     try:
         return LabelMap(tuple(names)).names
     except DataError as error:
@@ -92,20 +82,22 @@ def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
 
 
 def _names_by_value(path: Path) -> list[str]:
-    rows = csv.reader(io.StringIO("\n".join(_lines(path)[1:])), skipinitialspace=True)
+    rows = csv.reader(io.StringIO("\n".join(read_lines(path)[1:])), skipinitialspace=True)
     names: dict[str, str] = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
     if list(names) != [str(i) for i in range(len(names))]:
-        raise DataError(f"{printable(path)}: its lines are value and name, from 0 without a gap")
+        raise DataError(
+            f"{printable(path)}: expected lines of value and name, with values from 0 without gaps"
+        )
     return list(names.values())
 
 
 def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    lines = _lines(path)
+    lines = read_lines(path)
     if path.suffix.lower() == ".csv":
         rows = list(csv.reader(io.StringIO("\n".join(lines))))
         header = [cell.strip().lower() for cell in rows[0]] if rows else []
         if not {"name", "r", "g", "b"} <= set(header):
-            raise DataError(f"{printable(path)} needs the columns name, r, g, b")
+            raise DataError(f"{printable(path)} must have the columns name, r, g, b")
         order = [header.index(column) for column in ("r", "g", "b", "name")]
         entries = [[row[i] if i < len(row) else "" for i in order] for row in rows[1:]]
     else:
@@ -114,13 +106,13 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     for number, entry in enumerate(entries, 1):
         color = _color(entry[:3])
         if len(entry) < 4 or color is None or not entry[3].strip():
-            wanted = "three numbers of 0 to 255 and a name"
-            raise DataError(f"{printable(path)}, entry {number}: {entry} is not {wanted}")
+            expected = "three numbers from 0 to 255 and a name"
+            raise DataError(f"{printable(path)}, entry {number}: {entry} is not {expected}")
         colors.append(color)
         names.append(entry[3].strip())
     if len(set(colors)) < len(colors):
-        raise DataError(f"{printable(path)} names a color twice")
-    return _checked(path, names), tuple(colors)
+        raise DataError(f"{printable(path)} contains a color twice")
+    return _unique_names(path, names), tuple(colors)
 
 
 def _color(cells: list[str]) -> Color | None:

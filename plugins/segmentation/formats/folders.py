@@ -1,4 +1,4 @@
-"""Which folders of a dataset hold its images, and which their masks."""
+"""Find the folders of a dataset that contain its images and masks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from visiongraft.data.listing import (
 )
 from visiongraft.errors import DataError, name_some
 
-# Names of folders in small letters; of two that are there the first one counts. A part's name may
-# be before or behind them, as in train_labels, trainannot and masks_val.
+# Folder names in lower case, preferred ones first. A split name may precede or follow them, as in
+# train_labels, trainannot and masks_val.
 IMAGES = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos")
 # fmt: off
 MASKS = (
@@ -28,68 +28,68 @@ MASKS = (
     "segmentationclass", "gt", "ground_truth", "groundtruth", "seg", "segmentations",
 )
 # fmt: on
-ENDINGS = ("", "_L", "_mask", "_label", "_labels", "_gt", "_seg")  # of the names of masks
+MASK_SUFFIXES = ("", "_L", "_mask", "_label", "_labels", "_gt", "_seg")  # after the image's stem
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Images and their masks.
+class FolderPair:
+    """A folder of images and the folder of their masks.
 
     Attributes:
-        root: The folder of files that say something about them: names of classes, lists.
+        root: The folder of files about them: class names, lists of splits.
         images: The folder of the images.
-        masks: That of the masks; if it is the same, the ends of the names tell them apart.
-        part: The part that they all are of, or ``None`` if lists or folders may divide them.
-        voc: Whether they are in the form of Pascal VOC.
+        masks: The folder of the masks; if it is the same, file name suffixes distinguish them.
+        split: Their split, or ``None`` if lists or subfolders may define splits.
+        voc: Whether the layout is that of Pascal VOC.
     """
 
     root: Path
     images: Path
     masks: Path
-    part: str | None = None
+    split: str | None = None
     voc: bool = False
 
     @property
     def flat(self) -> bool:
-        """Whether images and masks lie in one folder."""
+        """Whether images and masks share one folder."""
         return self.images == self.masks
 
 
-def find_pieces(root: Path, warnings: list[str]) -> list[Piece]:
-    """Find images and masks.
+def find_folders(root: Path, warnings: list[str]) -> list[FolderPair]:
+    """Find the folders of images and masks.
 
-    In this order: in two folders; in each of the folders ``train``, ``val`` and ``test``; in two
-    folders for each part, side by side; all in ``root`` itself; in the only folder such as
-    ``VOC2012`` below.
+    Layouts are tried in this order: two folders; two folders in each of ``train``, ``val`` and
+    ``test``; two folders per split, side by side; everything in ``root`` itself; a single folder
+    such as ``VOC2012`` below.
 
     Args:
-        root: Where to look.
-        warnings: Takes a line on folders that were passed over.
+        root: The dataset's folder.
+        warnings: Receives a line about ignored folders.
 
     Returns:
-        One piece for all, or one for each part; none if there are none.
+        One pair of folders, or one per split; empty if there are none.
 
     Raises:
-        DataError: Two folders are of the same part, or there are several years of VOC.
+        DataError: Two pairs belong to the same split, or there are several years of VOC.
     """
-    ways = [_whole(root, warnings), _by_part(root, warnings), _side_by_side(root)]
-    found = [pieces for pieces in ways if pieces]
+    layouts = [_two_folders(root, warnings), _by_split(root, warnings), _side_by_side(root)]
+    found = [pairs for pairs in layouts if pairs]
     if found:
         chosen, *others = found
-        _refuse_twice(chosen)
-        _name_others(root, chosen, [p for pieces in others for p in pieces], warnings)
+        _check_one_per_split(chosen)
+        _warn_of_ignored(root, chosen, [pair for pairs in others for pair in pairs], warnings)
         return chosen
-    if split_flat(root)[1]:
-        return [Piece(root, root, root)]
+    if separate_masks(root)[1]:
+        return [FolderPair(root, root, root)]
     year = year_folder(root)
-    return [] if year is None else find_pieces(year, warnings)
+    return [] if year is None else find_folders(year, warnings)
 
 
-def split_flat(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tell images and masks in one folder apart: a mask is called like an image, with an ending.
+def separate_masks(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Separate images and masks in one folder: a mask has an image's stem and a suffix.
 
     Args:
-        folder: Where they are.
+        folder: The folder.
 
     Returns:
         Images and masks.
@@ -99,17 +99,17 @@ def split_flat(folder: Path) -> tuple[list[Path], list[Path]]:
     images: list[Path] = []
     masks: list[Path] = []
     for path in files:
-        ends = [end for end in ENDINGS[1:] if path.stem.endswith(end)]
-        is_mask = any(path.stem.removesuffix(end) in stems for end in ends)
+        suffixes = [suffix for suffix in MASK_SUFFIXES[1:] if path.stem.endswith(suffix)]
+        is_mask = any(path.stem.removesuffix(suffix) in stems for suffix in suffixes)
         (masks if is_mask else images).append(path)
     return images, masks
 
 
-def _whole(root: Path, warnings: list[str]) -> list[Piece]:
-    images, masks = _holding(root, IMAGES), _holding(root, MASKS)
+def _two_folders(root: Path, warnings: list[str]) -> list[FolderPair]:
+    images, masks = _folders_with_images(root, IMAGES), _folders_with_images(root, MASKS)
     own = root / "JPEGImages", root / "SegmentationClass"
     voc = own[0].is_dir() and own[1].is_dir()
-    if voc:  # whatever else is there
+    if voc:  # takes precedence over other names
         images = [own[0], *(path for path in images if path != own[0])]
         masks = [own[1], *(path for path in masks if path != own[1])]
     if not images or not masks:
@@ -117,90 +117,88 @@ def _whole(root: Path, warnings: list[str]) -> list[Piece]:
     left = [printable(path.name) for path in (*images[1:], *masks[1:])]
     if left:
         warnings.append(
-            f"{printable(root)} is read by {images[0].name} and {masks[0].name}; passed over: "
+            f"{printable(root)}: using {images[0].name} and {masks[0].name}; skipped: "
             f"{name_some(left)}"
         )
-    return [Piece(root, images[0], masks[0], voc=voc)]
+    return [FolderPair(root, images[0], masks[0], voc=voc)]
 
 
-def _holding(root: Path, names: Sequence[str]) -> list[Path]:
-    """Find the folders that hold images; if none of them does, the first one."""
+def _folders_with_images(root: Path, names: Sequence[str]) -> list[Path]:
+    """Find the named folders that contain images; if none does, the first one."""
     found = folders_named(root, names)
-    return [path for path in found if _holds_images(path)] or found[:1]
+    return [path for path in found if _contains_images(path)] or found[:1]
 
 
-def _holds_images(folder: Path) -> bool:
+def _contains_images(folder: Path) -> bool:
     return any(is_image(path) for path in files_below(folder))
 
 
-def _by_part(root: Path, warnings: list[str]) -> list[Piece]:
-    pieces = []
-    for part, folder in _part_folders(root):
-        found = _whole(folder, warnings)
-        if not found and split_flat(folder)[1]:
-            found = [Piece(folder, folder, folder)]
-        pieces += [replace(piece, part=part) for piece in found]
-    return pieces
+def _by_split(root: Path, warnings: list[str]) -> list[FolderPair]:
+    pairs = []
+    for split, folder in _split_folders(root):
+        found = _two_folders(folder, warnings)
+        if not found and separate_masks(folder)[1]:
+            found = [FolderPair(folder, folder, folder)]
+        pairs += [replace(pair, split=split) for pair in found]
+    return pairs
 
 
-def _part_folders(root: Path) -> list[tuple[str, Path]]:
-    named = [(_words(folder.name), folder) for folder in subfolders(root)]
-    return [(part, folder) for (part, rest), folder in named if part is not None and not rest]
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    named = [(_parse_name(folder.name), folder) for folder in subfolders(root)]
+    return [(split, folder) for (split, rest), folder in named if split is not None and not rest]
 
 
-def _side_by_side(root: Path) -> list[Piece]:
+def _side_by_side(root: Path) -> list[FolderPair]:
     images: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
     for folder in subfolders(root):
-        part, rest = _words(folder.name)
-        if part is not None and (not rest or rest in IMAGES):
-            images[part].append(folder)
-        elif part is not None and rest in MASKS:
-            masks[part].append(folder)
+        split, rest = _parse_name(folder.name)
+        if split is not None and (not rest or rest in IMAGES):
+            images[split].append(folder)
+        elif split is not None and rest in MASKS:
+            masks[split].append(folder)
     return [
-        Piece(root, one, other, part)
-        for part in images
-        for one in images[part]
-        for other in masks[part]
+        FolderPair(root, one, other, split)
+        for split in images
+        for one in images[split]
+        for other in masks[split]
     ]
 
 
-def _words(name: str) -> tuple[str | None, str]:
-    """Cut the part out of a folder's name, at its beginning or end; gives it and the rest."""
-    small = name.lower()
+def _parse_name(name: str) -> tuple[str | None, str]:
+    """Return the split at the beginning or end of a folder's name, and the rest of the name."""
+    lower = name.lower()
     known = {"", *IMAGES, *MASKS}
-    for part, words in SPLIT_WORDS.items():
+    for split, words in SPLIT_WORDS.items():
         for word in words:
-            for rest in (small.removeprefix(word), small.removesuffix(word)):
-                if rest != small and rest.strip("_- .") in known:
-                    return part, rest.strip("_- .")
-    return None, small
+            for rest in (lower.removeprefix(word), lower.removesuffix(word)):
+                if rest != lower and rest.strip("_- .") in known:
+                    return split, rest.strip("_- .")
+    return None, lower
 
 
-def _name_others(
-    root: Path, chosen: Sequence[Piece], others: Sequence[Piece], warnings: list[str]
+def _warn_of_ignored(
+    root: Path, chosen: Sequence[FolderPair], others: Sequence[FolderPair], warnings: list[str]
 ) -> None:
-    """Say what could have been meant too."""
-    used = " and ".join(printable(piece.masks.relative_to(root)) for piece in chosen)
-    left = [printable(piece.masks.relative_to(root)) for piece in others]
-    if chosen[0].part is not None:
-        parts = {piece.part for piece in chosen}
-        left += [f.name for p, f in _part_folders(root) if p not in parts and _holds_images(f)]
+    """Warn of other folders and lists that could have been meant."""
+    used = " and ".join(printable(pair.masks.relative_to(root)) for pair in chosen)
+    left = [printable(pair.masks.relative_to(root)) for pair in others]
+    if chosen[0].split is not None:
+        splits = {pair.split for pair in chosen}
+        left += [f.name for s, f in _split_folders(root) if s not in splits and _contains_images(f)]
         lists = [f"{word}.txt" for words in SPLIT_WORDS.values() for word in words]
         left += [name for name in lists if (root / name).is_file()]
     if left:
-        warnings.append(
-            f"{printable(root)} is read by the masks in {used}; passed over: {name_some(left)}"
-        )
+        warnings.append(f"{printable(root)}: using the masks in {used}; skipped: {name_some(left)}")
 
 
-def _refuse_twice(pieces: Sequence[Piece]) -> None:
-    seen: dict[str | None, Piece] = {}
-    for piece in pieces:
-        other = seen.setdefault(piece.part, piece)
-        if other is not piece:
-            one, two = (f"{printable(p.images)} with {p.masks.name}" for p in (other, piece))
+def _check_one_per_split(pairs: Sequence[FolderPair]) -> None:
+    seen: dict[str | None, FolderPair] = {}
+    for pair in pairs:
+        other = seen.setdefault(pair.split, pair)
+        if other is not pair:
+            one, two = (f"{printable(p.images)} with {p.masks.name}" for p in (other, pair))
             raise DataError(
-                f"{one} and {two} are both of the {piece.part} part; give one of them, or a pair "
+                f"{one} and {two} are both the {pair.split} split; pass one of them, or a pair "
                 "(training, validation)"
             )

@@ -1,16 +1,22 @@
-"""Folders of images and masks: pairs of files, divided into parts as the folder says."""
+"""Read folders of images and masks: pairs of files by split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.decode import printable
 from visiongraft.data.listing import SPLIT_WORDS, list_images, only_folder, subfolders
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.segmentation.formats.class_files import read_classes, read_lines
-from visiongraft.plugins.segmentation.formats.folders import ENDINGS, Piece, find_pieces, split_flat
+from visiongraft.plugins.segmentation.formats.class_files import read_classes
+from visiongraft.plugins.segmentation.formats.file_index import FileIndex, split_images
+from visiongraft.plugins.segmentation.formats.folders import (
+    MASK_SUFFIXES,
+    FolderPair,
+    find_folders,
+    separate_masks,
+)
 from visiongraft.plugins.segmentation.formats.masks import Color
 
 # fmt: off
@@ -21,253 +27,183 @@ VOC_CLASSES = (
 )
 # fmt: on
 
-OF_CLASSES = ("masks", "SegmentationClass")  # folders that may hold a single class
+SINGLE_CLASS_PARENTS = ("masks", "SegmentationClass")  # may contain a single class folder
 
 Pair = tuple[Path, Path | tuple[Path, ...]]
 
 
 @dataclass(frozen=True)
-class MaskedFiles:
-    """Images and masks as they lie in a folder.
+class MaskFiles:
+    """The files of a dataset of images and masks.
 
     Attributes:
-        splits: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; where
-            ``several``, an image has one mask per class. A mask may not exist.
-        names: Class names in the order of the values in the masks; empty if nothing says them.
-        colors: One color per class where masks are in color.
-        several: Whether each class has a folder of masks of its own.
-        warnings: One line on each thing that was passed over.
+        splits: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; with
+            ``mask_per_class``, an image has one mask per class. A mask may not exist.
+        names: Class names in the order of the mask values; empty if unknown.
+        colors: One color per class for color masks.
+        mask_per_class: Whether each class has its own folder of masks.
+        warnings: One line for each part of the data that was ignored.
     """
 
     splits: dict[str, list[Pair]]
     names: tuple[str, ...]
     colors: tuple[Color, ...] = ()
-    several: bool = False
+    mask_per_class: bool = False
     warnings: tuple[str, ...] = ()
 
 
-def read_folder(root: Path) -> MaskedFiles:
+def read_folder(root: Path) -> MaskFiles:
     """Read a folder of images and masks.
 
     Args:
-        root: The folder, or one with nothing but that in it; see ``folders.find_pieces`` for where
-            they may lie.
+        root: The folder, or one that contains nothing but it; see ``folders.find_folders`` for the
+            layouts.
 
     Returns:
-        What was found, without opening any image or mask.
+        The files, without opening any image or mask.
 
     Raises:
-        DataError: It is missing, in no known form, or without images.
+        DataError: The folder is missing, of an unknown layout, or contains no images.
     """
     if not root.is_dir():
-        problem = "is no folder" if root.exists() else "does not exist"
-        raise DataError(f"{printable(root)} {problem}; {_HOW}")
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {problem}; {_HINT}")
     warnings: list[str] = []
-    pieces = find_pieces(root, warnings)
-    inner = None if pieces else only_folder(root)
+    pairs = find_folders(root, warnings)
+    inner = None if pairs else only_folder(root)
     if inner is not None:
         return read_folder(inner)
-    if not pieces:
-        raise DataError(f"{printable(root)} holds no folders images and masks; {_HOW}")
-    return _read(root, pieces, warnings)
+    if not pairs:
+        raise DataError(f"{printable(root)} contains no folders images and masks; {_HINT}")
+    return _read(root, pairs, warnings)
 
 
-_HOW = (
-    "give a folder with images/ and masks/, with train/ and train_labels/, or in the form of "
+_HINT = (
+    "pass a folder with images/ and masks/, with train/ and train_labels/, or in the layout of "
     "Pascal VOC"
 )
 
 
-@dataclass
-class _Finder:
-    """Finds files by their names without suffix, below one folder."""
-
-    folder: Path
-    listed: Sequence[Path]
-    files: dict[str, Path] = field(default_factory=dict)
-    by_stem: dict[str, list[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for path in self.listed:
-            key = path.relative_to(self.folder).with_suffix("").as_posix()
-            if key in self.files:
-                one, other = (printable(p.name) for p in (self.files[key], path))
-                raise DataError(f"{printable(path.parent)} holds both {one} and {other}")
-            self.files[key] = path
-            self.by_stem.setdefault(path.stem, []).append(key)
-
-    def find(self, name: str, endings: Sequence[str] = ("",)) -> str | None:
-        """Give the key of a file by its whole name, or by its last part if that is unambiguous."""
-        for ending in endings:
-            if name + ending in self.files:
-                return name + ending
-            alike = self.by_stem.get(Path(name).name + ending, [])
-            if len(alike) == 1:
-                return alike[0]
-        return None
-
-
-def _read(root: Path, pieces: Sequence[Piece], warnings: list[str]) -> MaskedFiles:
-    own, colors = _classes(root, pieces)
-    classes = sorted({folder.name for piece in pieces for folder in _class_folders(piece)})
-    if classes and own and set(own) != set(classes):
+def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskFiles:
+    names, colors = _read_class_names(root, pairs)
+    folders = sorted({folder.name for pair in pairs for folder in _class_folders(pair)})
+    if folders and names and set(names) != set(folders):
         raise DataError(
-            f"classes.txt names {name_some(own)}, the folders in {printable(pieces[0].masks)} are "
-            f"{name_some(classes)}"
+            f"classes.txt contains {name_some(names)}, but the folders in "
+            f"{printable(pairs[0].masks)} are {name_some(folders)}"
         )
-    own = own or tuple(classes)
-    parts: dict[str, list[Pair]] = {}
-    for piece in pieces:
-        images, masks = _files(piece)
-        finders = _by_class(piece, own) if classes else [masks]
-        if not any(finder.files for finder in finders):
-            raise DataError(f"{printable(piece.masks)} holds no masks")
-        parts.update(_pairs(piece, images, finders, bool(classes), warnings))
-    names = own or (VOC_CLASSES if pieces[0].voc else ())
-    return MaskedFiles(parts, names, colors, bool(classes), tuple(warnings))
+    names = names or tuple(folders)
+    splits: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        images, masks = _index_files(pair)
+        by_class = _index_class_folders(pair, names) if folders else [masks]
+        if not any(masks.files for masks in by_class):
+            raise DataError(f"{printable(pair.masks)} contains no masks")
+        splits.update(_match(pair, images, by_class, bool(folders), warnings))
+    names = names or (VOC_CLASSES if pairs[0].voc else ())
+    return MaskFiles(splits, names, colors, bool(folders), tuple(warnings))
 
 
-def _classes(root: Path, pieces: Sequence[Piece]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Read what says the classes: files in the dataset's folder, else in those of the parts."""
+def _read_class_names(
+    root: Path, pairs: Sequence[FolderPair]
+) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Read the class files in the dataset's folder, otherwise those in the folders of splits."""
     found = read_classes(root)
     if found[0]:
         return found
-    by_folder = {piece.root: read_classes(piece.root) for piece in pieces}
+    by_folder = {pair.root: read_classes(pair.root) for pair in pairs}
+    first = pairs[0].root
     for folder, classes in by_folder.items():
-        if classes != by_folder[pieces[0].root]:
+        if classes != by_folder[first]:
             raise DataError(
-                f"{printable(pieces[0].root)} and {printable(folder)} name different classes; keep "
-                f"one of the files, in {printable(root)}"
+                f"{printable(first)} and {printable(folder)} contain different classes; keep one "
+                f"of the files, in {printable(root)}"
             )
-    return by_folder[pieces[0].root]
+    return by_folder[first]
 
 
-def _by_class(piece: Piece, names: Sequence[str]) -> list[_Finder]:
-    below = {folder.name: list_images(folder) for folder in _class_folders(piece)}
-    return [_Finder(piece.masks / name, below.get(name, [])) for name in names]
+def _index_class_folders(pair: FolderPair, names: Sequence[str]) -> list[FileIndex]:
+    masks = {folder.name: list_images(folder) for folder in _class_folders(pair)}
+    return [FileIndex(pair.masks / name, masks.get(name, [])) for name in names]
 
 
-def _files(piece: Piece) -> tuple[_Finder, _Finder]:
-    if piece.flat:
-        images, masks = split_flat(piece.images)
-        return _Finder(piece.images, images), _Finder(piece.masks, masks)
-    images = list_images(piece.images)
-    if not images:
-        raise DataError(f"{printable(piece.images)} holds no images")
-    return _Finder(piece.images, images), _Finder(piece.masks, list_images(piece.masks))
+def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
+    if pair.flat:
+        images, masks = separate_masks(pair.images)
+    else:
+        images, masks = list_images(pair.images), list_images(pair.masks)
+        if not images:
+            raise DataError(f"{printable(pair.images)} contains no images")
+    return FileIndex(pair.images, images), FileIndex(pair.masks, masks)
 
 
-def _pairs(
-    piece: Piece,
-    images: _Finder,
-    finders: Sequence[_Finder],
-    several: bool,
+def _match(
+    pair: FolderPair,
+    images: FileIndex,
+    by_class: Sequence[FileIndex],
+    mask_per_class: bool,
     warnings: list[str],
 ) -> dict[str, list[Pair]]:
-    """Give each image its mask, by part."""
-    lists = piece.root / "ImageSets" / "Segmentation" if piece.voc else piece.root
-    if piece.part is None:
-        keys = _parts(images, lists, warnings)
+    """Match images with masks, by split."""
+    lists = pair.root / "ImageSets" / "Segmentation" if pair.voc else pair.root
+    if pair.split is None:
+        keys = split_images(images, lists, warnings)
     else:
-        keys = {piece.part: list(images.files)}
-    ending = ""
-    if piece.flat:  # a missing mask is called as the others are
-        ending = next(e for e in ENDINGS[1:] if any(key.endswith(e) for key in finders[0].files))
-    parts: dict[str, list[Pair]] = {}
-    used: list[set[str]] = [set() for _ in finders]
-    for part, listed in keys.items():
-        parts[part] = []
+        keys = {pair.split: list(images.files)}
+    suffix = ""
+    if pair.flat:  # expect missing masks under the suffix of the others
+        names = by_class[0].files
+        suffix = next(s for s in MASK_SUFFIXES[1:] if any(name.endswith(s) for name in names))
+    splits: dict[str, list[Pair]] = {}
+    used: list[set[str]] = [set() for _ in by_class]
+    for split, listed in keys.items():
+        splits[split] = []
         for key in listed:
-            found = tuple(_mask(f, key, u, ending) for f, u in zip(finders, used, strict=True))
-            image = images.files.get(key, piece.images / key)
-            parts[part].append((image, found if several else found[0]))
-    _warn_of_unused(finders, used, images, keys, warnings)
-    return parts
+            found = tuple(_mask(m, key, u, suffix) for m, u in zip(by_class, used, strict=True))
+            image = images.files.get(key, pair.images / key)
+            splits[split].append((image, found if mask_per_class else found[0]))
+    _warn_of_unused(by_class, used, images, keys, warnings)
+    return splits
 
 
-def _mask(finder: _Finder, key: str, used: set[str], ending: str) -> Path:
-    """Find an image's mask; where there is none, give the name it should have."""
-    found = finder.find(key, ENDINGS)
+def _mask(masks: FileIndex, key: str, used: set[str], suffix: str) -> Path:
+    """Find the mask of an image; if there is none, return the path it should have."""
+    found = masks.find(key, MASK_SUFFIXES)
     if found is None:
-        return finder.folder / f"{key}{ending}.png"
+        return masks.folder / f"{key}{suffix}.png"
     used.add(found)
-    return finder.files[found]
+    return masks.files[found]
 
 
-def _parts(images: _Finder, lists: Path, warnings: list[str]) -> dict[str, list[str]]:
-    """Divide the images by lists such as ``train.txt``, else by folders such as ``train``."""
-    listed: dict[str, list[str]] = {}
-    for part, words in SPLIT_WORDS.items():
-        files = [lists / f"{word}.txt" for word in words if (lists / f"{word}.txt").is_file()]
-        if files:
-            listed[part] = _listed(files[0], images, warnings)
-    if listed:
-        left = set(images.files).difference(*listed.values())
-        if left:
-            named = name_some(sorted(left))
-            warnings.append(f"{len(left)} images are in no list and are passed over: {named}")
-        return listed
-    for key in images.files:
-        top = key.split("/")[0].lower() if "/" in key else ""
-        part = next((p for p, words in SPLIT_WORDS.items() if top in words), "train")
-        listed.setdefault(part, []).append(key)
-    return listed
-
-
-def _listed(path: Path, images: _Finder, warnings: list[str]) -> list[str]:
-    keys, missing = [], []
-    for line in read_lines(path):
-        # Some lists are from Windows, and some name the mask behind the image.
-        spellings = dict.fromkeys((line, line.replace("\\", "/"), line.split()[0]))
-        key = next(filter(None, (_key(text, path.stem, images) for text in spellings)), None)
-        if key is None:
-            missing.append(line)
-        keys.append(key or line)
-    if len(missing) == len(keys):
-        raise DataError(
-            f"{printable(path)}: none of its {len(keys)} images is in {printable(images.folder)}"
-        )
-    if missing:
-        named = name_some(map(printable, missing))
-        warnings.append(f"{printable(path)} lists {len(missing)} images that do not exist: {named}")
-    return list(dict.fromkeys(keys))
-
-
-def _key(line: str, part: str, images: _Finder) -> str | None:
-    name = Path(line)
-    stem = name.with_suffix("") if name.suffix.lower() in IMAGE_SUFFIXES else name
-    return images.find(f"{part}/{stem.as_posix()}") or images.find(stem.as_posix())
-
-
-def _class_folders(piece: Piece) -> list[Path]:
-    """Find one folder of masks per class: those that neither mirror the images nor are parts."""
-    if piece.flat:
+def _class_folders(pair: FolderPair) -> list[Path]:
+    """Find mask folders per class: those that neither mirror image folders nor are splits."""
+    if pair.flat:
         return []
     words = {word for names in SPLIT_WORDS.values() for word in names}
-    mirrored = {path.name for path in subfolders(piece.images)}
+    mirrored = {path.name for path in subfolders(pair.images)}
     found = [
         path
-        for path in subfolders(piece.masks)
+        for path in subfolders(pair.masks)
         if path.name.lower() not in words and path.name not in mirrored
     ]
-    if piece.masks.name in OF_CLASSES:
+    if pair.masks.name in SINGLE_CLASS_PARENTS:
         return found
-    holding = [path for path in found if list_images(path)]
-    return holding if len(holding) > 1 else []  # a single one says no more than its folder
+    with_masks = [path for path in found if list_images(path)]
+    return with_masks if len(with_masks) > 1 else []  # a single one is just a nested folder
 
 
 def _warn_of_unused(
-    finders: Sequence[_Finder],
+    by_class: Sequence[FileIndex],
     used: Sequence[set[str]],
-    images: _Finder,
+    images: FileIndex,
     keys: dict[str, list[str]],
     warnings: list[str],
 ) -> None:
-    passed_over = set(images.files).difference(*keys.values())
-    for finder, seen in zip(finders, used, strict=True):
-        left = sorted(key for key in finder.files if key not in seen and key not in passed_over)
+    ignored = set(images.files).difference(*keys.values())
+    for masks, seen in zip(by_class, used, strict=True):
+        left = sorted(key for key in masks.files if key not in seen and key not in ignored)
         if left:
-            named = name_some(left)
             warnings.append(
-                f"{len(left)} masks in {printable(finder.folder)} belong to no image: {named}"
+                f"{len(left)} masks in {printable(masks.folder)} belong to no image: "
+                f"{name_some(left)}"
             )

@@ -1,4 +1,4 @@
-"""Images with masks, out of every form of data that segmentation reads."""
+"""Read images with masks from every dataset format that segmentation supports."""
 
 from __future__ import annotations
 
@@ -17,78 +17,85 @@ from visiongraft.plugins.segmentation.formats.masks import Color
 
 @dataclass(frozen=True)
 class MaskDataset:
-    """A dataset as it was found.
+    """A dataset of images with masks.
 
     Attributes:
-        splits: Images by ``"train"``, ``"validation"`` and ``"test"``, those that the data have;
-            their targets are masks that ``MaskReader`` reads.
-        names: Class names in the order of the values in the masks; empty if the data name none.
-        colors: One color per class where masks are in color.
-        several: Whether each class has a mask of its own, in the order of ``names``.
+        splits: ``"train"``, ``"validation"`` and ``"test"``, those that have images; their targets
+            are masks for ``MaskReader``.
+        names: Class names in the order of the mask values; empty if unknown.
+        colors: One color per class for color masks.
+        mask_per_class: Whether each class has its own mask, in the order of ``names``.
         files: Whether masks are files, which take time to read.
-        warnings: One line on each thing that was passed over.
+        warnings: One line for each part of the data that was ignored.
     """
 
     splits: dict[str, Samples]
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
-    several: bool = False
+    mask_per_class: bool = False
     files: bool = False
     warnings: tuple[str, ...] = ()
 
 
-def find_source(data: Any) -> MaskDataset:
-    """Find images and masks.
+def read_dataset(data: Any) -> MaskDataset:
+    """Read images and masks, without decoding any image.
 
     Args:
-        data: A folder (see ``layouts.read_folder``), a map-style dataset of (image, mask), or what
-            an installed reader of masks reads. A dataset's mask is an array or tensor (H, W), of
-            several independent masks (C, H, W), a PIL image, or the path of a mask file.
+        data: A folder (see ``layouts.read_folder``); a map-style dataset of (image, mask); or
+            whatever an installed reader of masks supports. The mask of a map-style dataset is an
+            array or tensor (H, W), or (C, H, W) for one mask per class; a PIL image; or the path
+            of a mask file.
 
     Returns:
-        What was found.
+        The dataset.
 
     Raises:
-        DataError: There is nothing, or it is in no known form.
+        DataError: There are no images, or the format is unknown.
     """
     try:
-        return _read_path(Path(data)) if isinstance(data, (str, Path)) else _read_dataset(data)
+        return _from_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
     except DataError:
-        found = read_data(data, "masks")  # asked last: installing a reader changes no dataset
+        found = read_data(data, "masks")  # last: installing a reader never changes what is read
         if found is None:
             raise
-        parts = {part: samples for part, samples in found.splits.items() if len(samples)}
-        several = _is_several(next(iter(parts.values())).target(0))
-        return MaskDataset(parts, found.names, several=several, files=True, warnings=found.warnings)
+        splits = {split: samples for split, samples in found.splits.items() if len(samples)}
+        per_class = _is_mask_per_class(next(iter(splits.values())).target(0))
+        return MaskDataset(
+            splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
+        )
 
 
-def _read_path(path: Path) -> MaskDataset:
+def _from_folder(path: Path) -> MaskDataset:
     found = read_folder(path)
-    parts: dict[str, Samples] = {}
-    for part, pairs in found.splits.items():
+    splits: dict[str, Samples] = {}
+    for split, pairs in found.splits.items():
         if pairs:
             images, masks = zip(*pairs, strict=True)
-            parts[part] = FileSamples(images, masks)
-    return MaskDataset(parts, found.names, found.colors, found.several, True, found.warnings)
+            splits[split] = FileSamples(images, masks)
+    return MaskDataset(
+        splits, found.names, found.colors, found.mask_per_class, True, found.warnings
+    )
 
 
-def _read_dataset(dataset: Any) -> MaskDataset:
+def _from_dataset(dataset: Any) -> MaskDataset:
     kind = type(dataset).__name__
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise DataError(f"data is a folder or a dataset with __len__ and __getitem__, not {kind}")
+        raise DataError(
+            f"data must be a folder or a dataset with __len__ and __getitem__, not {kind}"
+        )
     if len(dataset) == 0:
         raise DataError(f"the dataset ({kind}) is empty")
     masks = _Masks(dataset)
-    several = _is_several(masks[0])
+    per_class = _is_mask_per_class(masks[0])
     names = getattr(dataset, "classes", ())
     named = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
-    parts: dict[str, Samples] = {"train": DatasetSamples(dataset, masks)}
-    return MaskDataset(parts, tuple(names) if named else (), several=several)
+    splits: dict[str, Samples] = {"train": DatasetSamples(dataset, masks)}
+    return MaskDataset(splits, tuple(names) if named else (), mask_per_class=per_class)
 
 
 @dataclass(frozen=True)
 class _Masks(Sequence[Any]):
-    """The masks of a dataset, got one by one: all at once may not fit into memory."""
+    """The masks of a dataset, loaded lazily: together they may not fit into memory."""
 
     dataset: Any
 
@@ -104,17 +111,17 @@ class _Masks(Sequence[Any]):
     def __getitem__(self, index: int | slice) -> Any:
         try:
             item = self.dataset[index]
-        except Exception as error:  # a stranger's dataset may raise anything
+        except Exception as error:  # a third-party dataset may raise anything
             cause = type_and_message(error)
             raise DataError(f"item {index}: the dataset raised {cause}") from error
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             kind = type(item).__name__
-            raise DataError(f"item {index}: a dataset gives (image, mask), not {kind}")
+            raise DataError(f"item {index}: a dataset must return (image, mask), not {kind}")
         return item[1]
 
 
-def _is_several(mask: Any) -> bool:
-    """Say whether a mask has layers; a single one, (1, H, W) or (H, W, 1), is a plain mask."""
+def _is_mask_per_class(mask: Any) -> bool:
+    """Check whether a mask has one layer per class; (1, H, W) and (H, W, 1) are plain masks."""
     if isinstance(mask, list | tuple):
         return True
     shape: tuple[int, ...] = tuple(getattr(mask, "shape", ()))

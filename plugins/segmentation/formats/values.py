@@ -1,4 +1,4 @@
-"""What the values in masks mean: the kind of a dataset, its class names, and class ids."""
+"""Infer what mask values mean: the kind of a dataset, its class names and class ids."""
 
 from __future__ import annotations
 
@@ -17,83 +17,87 @@ from visiongraft.plugins.segmentation.formats.masks import (
 )
 from visiongraft.plugins.segmentation.formats.reading import MaskDataset
 
-VOID = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 BINARY = ("background", "foreground")
-PROBED = 50  # masks that are looked at to find out whether a folder without names is binary
+SAMPLED_MASKS = 50  # read to infer whether a folder without class names is binary
 
 Ignore = str | int | None
 
 
-def kind_of(source: MaskDataset, labels: tuple[str, ...]) -> str:
-    """Decide what kind of masks a dataset has.
+def infer_kind(dataset: MaskDataset, class_names: tuple[str, ...]) -> str:
+    """Infer the kind of masks in a dataset.
 
     Args:
-        source: The dataset.
-        labels: The label map if it is fixed.
+        dataset: The dataset.
+        class_names: Class names by id, if they are given.
 
     Returns:
         ``"multi_class"``, ``"binary"`` or ``"multi_label"``.
 
     Raises:
-        DataError: Neither the data nor the label map say which classes the values are.
+        DataError: Neither the dataset nor ``class_names`` defines the classes of the mask values.
     """
-    if source.several:
+    if dataset.mask_per_class:
         return "multi_label"
-    names = source.names or labels
+    names = dataset.names or class_names
     if names:
-        # Two classes that are written as 0 and 255 would be one class and pixels to ignore.
-        two = len(names) == 2 and not source.colors
-        return "binary" if two and _values(source, PROBED) == {0, IGNORED_VALUE} else "multi_class"
-    values = _values(source, PROBED if source.files else None)
+        # Two classes with the values 0 and 255 would otherwise be one class and ignored pixels.
+        two = len(names) == 2 and not dataset.colors
+        return (
+            "binary"
+            if two and _values(dataset, SAMPLED_MASKS) == {0, IGNORED_VALUE}
+            else "multi_class"
+        )
+    values = _values(dataset, SAMPLED_MASKS if dataset.files else None)
     if values <= {0, 1, IGNORED_VALUE} and len(values) > 1:
         return "binary"
-    if source.files:
+    if dataset.files:
         raise DataError(
-            "the data do not say which classes the values in the masks mean; add classes.txt with "
-            "one name a line, or give the names as the option labels, in the order of the values "
-            f"(values are {name_some(map(str, sorted(values)), 8)})"
+            "the class names of the mask values are unknown; add classes.txt with one name per line, "
+            "or set class_names, in the order of the values (the masks contain "
+            f"{name_some(map(str, sorted(values)), 8)})"
         )
     return "multi_class"
 
 
-def names_of(source: MaskDataset, kind: str, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Say which class each value means, in the order of the values."""
-    if source.names:
-        return source.names
-    if labels and not all(name.isdecimal() for name in labels):
-        return labels
+def value_names(dataset: MaskDataset, kind: str, class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the class name of each mask value, in the order of the values."""
+    if dataset.names:
+        return dataset.names
+    if class_names and not all(name.isdecimal() for name in class_names):
+        return class_names
     if kind == "binary":
         return BINARY
     if kind == "multi_label":
-        first = next(iter(source.splits.values())).target(0)
+        first = next(iter(dataset.splits.values())).target(0)
         return tuple(str(i) for i in range(len(first)))
-    top = max(_values(source) - {IGNORED_VALUE}, default=0)
-    return tuple(str(i) for i in range(max(top + 1, *(int(name) + 1 for name in labels), 0)))
+    top = max(_values(dataset) - {IGNORED_VALUE}, default=0)
+    return tuple(str(i) for i in range(max(top + 1, *(int(name) + 1 for name in class_names), 0)))
 
 
-def _values(source: MaskDataset, limit: int | None = None) -> set[int]:
-    """Collect the values in the masks, of all or of some."""
+def _values(dataset: MaskDataset, limit: int | None = None) -> set[int]:
+    """Collect the values of all masks, or of about ``limit`` masks per split."""
     found: set[int] = set()
-    for values in _some_values(source, limit):
+    for values in _iter_masks(dataset, limit):
         found.update(np.unique(values).tolist())
     return found
 
 
-def _some_values(source: MaskDataset, limit: int | None = None) -> Iterator[Mask]:
-    """Read masks that can be read; the others are reported by the data check.
+def _iter_masks(dataset: MaskDataset, limit: int | None = None) -> Iterator[Mask]:
+    """Load all masks, or some; skip unreadable ones, which the data check reports.
 
     Raises:
-        DataError: None can be read.
+        DataError: No mask can be read.
     """
     readable, problem = False, None
-    for samples in source.splits.values():
+    for samples in dataset.splits.values():
         count = len(samples)
         step = 1 if limit is None else max(1, count // limit)
         for index in range(0, count, step):
             try:
                 raw = samples.target(index)
-                for one in raw if source.several else [raw]:
-                    yield load_values(one, samples.name(index), source.colors)
+                for one in raw if dataset.mask_per_class else [raw]:
+                    yield load_values(one, samples.name(index), dataset.colors)
                     readable = True
             except DataError as error:
                 problem = problem or error
@@ -101,18 +105,19 @@ def _some_values(source: MaskDataset, limit: int | None = None) -> Iterator[Mask
         raise problem
 
 
-def is_ignored(name: str, names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> bool:
-    """Say whether a class does not count: by the option, or by what it is called."""
+def is_ignored(name: str, names: Sequence[str], class_names: Sequence[str], ignore: Ignore) -> bool:
+    """Check whether a class is ignored, by the option or by its name."""
     if isinstance(ignore, int) and ignore < len(names) and names[ignore] == name:
         return True
-    return name == ignore or (name not in labels and name.lower() in VOID)
+    return name == ignore or (name not in class_names and name.lower() in VOID_NAMES)
 
 
-def ids_of(names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> tuple[int, ...]:
-    """Give the class id of each value."""
-    own = LabelMap(tuple(labels))
+def value_ids(names: Sequence[str], class_names: Sequence[str], ignore: Ignore) -> tuple[int, ...]:
+    """Return the class id of each mask value."""
+    label_map = LabelMap(tuple(class_names))
     ids = [
-        IGNORED if is_ignored(name, names, labels, ignore) else own.id_of(name) for name in names
+        IGNORED if is_ignored(name, names, class_names, ignore) else label_map.id_of(name)
+        for name in names
     ]
     ignored = {IGNORED_VALUE} if ignore is None or isinstance(ignore, str) else {255, ignore}
     for value in sorted(ignored):
@@ -122,9 +127,9 @@ def ids_of(names: Sequence[str], labels: Sequence[str], ignore: Ignore) -> tuple
     return tuple(ids)
 
 
-def binary_ids(source: MaskDataset) -> tuple[int, ...]:
-    """Say what 0, 1 and 255 mean in binary masks: 255 is foreground unless some mask has a 1."""
-    for values in _some_values(source):
+def binary_ids(dataset: MaskDataset) -> tuple[int, ...]:
+    """Return the ids of 0, 1 and 255 in binary masks; 255 is foreground unless a mask has a 1."""
+    for values in _iter_masks(dataset):
         found = set(np.unique(values).tolist())
         if 1 in found:
             break
@@ -134,12 +139,12 @@ def binary_ids(source: MaskDataset) -> tuple[int, ...]:
 
 
 def presence_ids(ignore: Ignore) -> tuple[int, ...]:
-    """Say what values mean in the masks of single classes: 1 and 255 are both present."""
+    """Return the ids of the values in masks per class, where both 1 and 255 mean present."""
     return with_ignored((0, 1, *[UNKNOWN] * (IGNORED_VALUE - 2), 1), ignore)
 
 
 def with_ignored(ids: tuple[int, ...], ignore: Ignore) -> tuple[int, ...]:
-    """Add a value that is ignored."""
+    """Return the ids with one more ignored value."""
     if not isinstance(ignore, int):
         return ids
     longer = [*ids, *[UNKNOWN] * (ignore + 1 - len(ids))]

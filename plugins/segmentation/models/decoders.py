@@ -1,6 +1,6 @@
-"""Decoders of segmentation-models-pytorch and torchvision on any backbone's maps.
+"""Decoders of segmentation-models-pytorch and torchvision on any backbone's feature maps.
 
-The decoders themselves are used as they are; here they only get the levels that they expect.
+The decoders are used unchanged; this module provides the pyramid levels that they expect.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from visiongraft.backbone import BackboneInfo, Features
 from visiongraft.errors import OptionError
-from visiongraft.plugins.segmentation.models.pyramid import COARSEST, EncoderLevels, resized
+from visiongraft.plugins.segmentation.models.geometry import resize_bilinear
+from visiongraft.plugins.segmentation.models.pyramid import MAX_LEVEL, EncoderLevels
 
 UNET_WIDTH = 256
-NARROWEST = 8  # of U-Net's blocks, which halve from one to the next
+MIN_UNET_WIDTH = 8  # the width halves from block to block
 WIDTH = 256
-FOUR = 4  # levels that FPN, UPerNet and SegFormer work on
-DILATED = 3  # the level of torchvision's dilated backbones, stride 8
-ATROUS = (12, 24, 36)
+NUM_LEVELS = 4  # of FPN, UPerNet and SegFormer
+DILATED_LEVEL = 3  # stride 8, as of torchvision's dilated backbones
+ATROUS_RATES = (12, 24, 36)
 
 
 class SegmentationNetwork(nn.Module):
-    """A decoder, the layer that gives logits, and in training an auxiliary one.
+    """A decoder with its output layer and, optionally, an auxiliary head.
 
     Args:
         info: Facts about the backbone.
         decoder: One of ``DECODERS``.
         outputs: Number of logits per pixel.
-        channels: Width of the decoder; 0 for its own default.
-        auxiliary: Whether a second, plain FCN head learns on the level before the deepest, as in
-            torchvision's models; it is not used after training.
+        channels: Width of the decoder; 0 for its default.
+        auxiliary: Whether to add an FCN head on the level before the deepest, as in torchvision's
+            models; it is used in training only.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class SegmentationNetwork(nn.Module):
         """Compute logits.
 
         Args:
-            features: Their maps are used.
+            features: The feature maps are used.
 
         Returns:
-            ``logits``, (N, outputs, h, w), over the whole network input at the decoder's own
-            resolution; in training also ``auxiliary``, likewise.
+            ``logits``, (N, outputs, h, w), at the decoder's resolution; in training also
+            ``auxiliary``, of the same form.
         """
         if not torch.compiler.is_compiling() and len(features.maps[0]) == 0:
-            # Some decoders cannot reshape nothing; what they give for one image is cut to none.
+            # Some decoders cannot handle empty batches; run one image and drop its output.
             one = Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
             return {name: values[:0] for name, values in self(one).items()}
         outputs = {"logits": self.decoder(self.pyramid, features)}
@@ -77,7 +78,7 @@ class SegmentationNetwork(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """A decoder of segmentation-models-pytorch, and its last layer."""
+    """A decoder of segmentation-models-pytorch with its output layer."""
 
     def __init__(self, decoder: nn.Module, width: int, outputs: int, kernel: int = 1) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class _Decoder(nn.Module):
         initialize_head(self.output)
 
     def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
-        """Give the list of maps that the decoder takes."""
+        """Return the feature maps that the decoder takes."""
         raise NotImplementedError
 
     def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
@@ -96,14 +97,14 @@ class _Decoder(nn.Module):
 
 
 class _Unet(_Decoder):
-    """U-Net up to the input's own resolution, with skips from stride 2 on where there are maps."""
+    """U-Net up to the input resolution, with skip connections from stride 2 on."""
 
     def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         depth = max(pyramid.deepest, 1)
         first = 1 if depth == 1 or 1 in pyramid.index else 2
-        # A shallow backbone gets the finest of the blocks, as in smp's own models.
-        widest = channels or UNET_WIDTH >> (COARSEST - depth)
-        widths = [max(widest >> i, NARROWEST) for i in range(depth)]
+        # A shallow backbone uses the finest blocks only, as in smp's models.
+        widest = channels or UNET_WIDTH >> (MAX_LEVEL - depth)
+        widths = [max(widest >> i, MIN_UNET_WIDTH) for i in range(depth)]
         skips = [pyramid.width(k) if k >= first else 0 for k in range(1, depth + 1)]
         decoder = UnetDecoder([0, *skips], widths, n_blocks=depth)
         super().__init__(decoder, widths[-1], outputs, kernel=3)
@@ -120,11 +121,11 @@ class _Fpn(_Decoder):
     def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         chosen = four_levels(pyramid)
         width = channels or WIDTH
-        if width % 128:  # it normalizes groups of channels, which need some to compare
-            raise OptionError(f"channels={channels}: the fpn decoder takes multiples of 128")
+        if width % 128:  # group normalization needs several channels per group
+            raise OptionError(f"channels={channels}: the fpn decoder needs a multiple of 128")
         decoder = FPNDecoder(
             [pyramid.width(k) for k in chosen],
-            encoder_depth=FOUR,
+            encoder_depth=NUM_LEVELS,
             pyramid_channels=width,
             segmentation_channels=width // 2,
         )
@@ -136,15 +137,15 @@ class _Fpn(_Decoder):
 
 
 class _DeepLabV3Plus(_Decoder):
-    """Atrous pooling of the deepest map at stride 16, and detail from stride 4."""
+    """DeepLabV3+: atrous pooling of the deepest map at stride 16, and detail from stride 4."""
 
     def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
         width = channels or WIDTH
         decoder = DeepLabV3PlusDecoder(
             [0, 0, pyramid.width(2), pyramid.width(pyramid.deepest)],
-            encoder_depth=FOUR,
+            encoder_depth=NUM_LEVELS,
             out_channels=width,
-            atrous_rates=ATROUS,
+            atrous_rates=ATROUS_RATES,
             output_stride=16,
             aspp_separable=True,
             aspp_dropout=0.5,
@@ -153,7 +154,12 @@ class _DeepLabV3Plus(_Decoder):
 
     def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
         fine, deepest = pyramid(features, [2, max(4, pyramid.deepest)])
-        return [None, None, fine, resized(deepest, (fine.shape[-2] // 4, fine.shape[-1] // 4))]
+        return [
+            None,
+            None,
+            fine,
+            resize_bilinear(deepest, (fine.shape[-2] // 4, fine.shape[-1] // 4)),
+        ]
 
 
 class _UperNet(_Decoder):
@@ -163,7 +169,7 @@ class _UperNet(_Decoder):
         chosen = four_levels(pyramid)
         width = channels or WIDTH
         widths = [0, 0, *(pyramid.width(k) for k in chosen)]
-        super().__init__(UPerNetDecoder(widths, FOUR, width), width, outputs)
+        super().__init__(UPerNetDecoder(widths, NUM_LEVELS, width), width, outputs)
         self.chosen = chosen
 
     def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
@@ -177,7 +183,7 @@ class _Segformer(_Decoder):
         chosen = four_levels(pyramid)
         width = channels or WIDTH
         widths = [0, 0, *(pyramid.width(k) for k in chosen)]
-        super().__init__(SegformerDecoder(widths, FOUR, width), width, outputs)
+        super().__init__(SegformerDecoder(widths, NUM_LEVELS, width), width, outputs)
         self.chosen = chosen
 
     def levels(self, pyramid: EncoderLevels, features: Features) -> list[Tensor]:
@@ -187,8 +193,8 @@ class _Segformer(_Decoder):
         return [whole, fine.new_empty(n, 0, 1, 1), *found]
 
 
-class _OnDeepest(nn.Module):
-    """A head of torchvision on the deepest map, at the resolution it is made for."""
+class _TorchvisionHead(nn.Module):
+    """A torchvision head on the deepest feature map, resized to the stride of dilated backbones."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -196,26 +202,28 @@ class _OnDeepest(nn.Module):
 
     def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
         (values,) = pyramid(features, [pyramid.deepest])
-        finer = max(pyramid.deepest - DILATED, 0)
+        finer = max(pyramid.deepest - DILATED_LEVEL, 0)
         logits: Tensor = self.head(
-            resized(values, (values.shape[-2] << finer, values.shape[-1] << finer))
+            resize_bilinear(values, (values.shape[-2] << finer, values.shape[-1] << finer))
         )
         return logits
 
 
 def _fcn(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
-    _refuse_width("fcn", channels)
-    return _OnDeepest(FCNHead(pyramid.width(pyramid.deepest), outputs))
+    _check_no_width("fcn", channels)
+    return _TorchvisionHead(FCNHead(pyramid.width(pyramid.deepest), outputs))
 
 
 def _deeplabv3(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
-    _refuse_width("deeplabv3", channels)
-    return _OnDeepest(DeepLabHead(pyramid.width(pyramid.deepest), outputs, ATROUS))
+    _check_no_width("deeplabv3", channels)
+    return _TorchvisionHead(DeepLabHead(pyramid.width(pyramid.deepest), outputs, ATROUS_RATES))
 
 
-def _refuse_width(decoder: str, channels: int) -> None:
+def _check_no_width(decoder: str, channels: int) -> None:
     if channels:
-        raise OptionError(f"channels={channels}: the width of decoder {decoder!r} is fixed")
+        raise OptionError(
+            f"channels={channels}: decoder {decoder!r} has a fixed width; leave channels at 0"
+        )
 
 
 DECODERS: dict[str, Callable[[EncoderLevels, int, int], nn.Module]] = {
@@ -230,13 +238,13 @@ DECODERS: dict[str, Callable[[EncoderLevels, int, int], nn.Module]] = {
 
 
 def four_levels(pyramid: EncoderLevels) -> tuple[int, ...]:
-    """Choose four levels: strides 4 to 32, or 2 to 16 where the backbone is shallow."""
-    first = 2 if pyramid.deepest >= FOUR else 1
-    return tuple(range(first, first + FOUR))
+    """Return four levels: strides 4 to 32, or 2 to 16 for a shallow backbone."""
+    first = 2 if pyramid.deepest >= NUM_LEVELS else 1
+    return tuple(range(first, first + NUM_LEVELS))
 
 
 def _empty_levels(deepest: Tensor, depth: int, first: int) -> list[Tensor]:
-    """Give levels without channels: decoders read their sizes, and find nothing to join."""
+    """Return levels without channels: decoders read their sizes and concatenate nothing."""
     n, _, height, width = deepest.shape
     return [
         deepest.new_empty(n, 0, height << (depth - k), width << (depth - k)) for k in range(first)

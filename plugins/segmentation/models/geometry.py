@@ -1,4 +1,4 @@
-"""Masks on the grid of the network's input, so that loss and image speak of the same places."""
+"""Resize masks and logits so that they are aligned with the network's input."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a mask by taking the nearest pixel's value.
+    """Resize a mask with nearest-neighbor interpolation.
 
-    Pixels are compared by their centers, as the bilinear resize of images does; PyTorch's plain
+    Pixels are aligned by their centers, as in the bilinear resize of images; PyTorch's
     ``"nearest"`` would shift masks by up to half a pixel.
 
     Args:
-        mask: Whole numbers (..., H, W).
+        mask: Integers (..., H, W).
         size: Height and width to produce.
 
     Returns:
@@ -28,48 +28,47 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return mask[..., rows.to(mask.device)[:, None], columns.to(mask.device)]
 
 
-def on_input(
+def masks_at_input(
     masks: Tensor | Sequence[Tensor], size: tuple[int, int], resize: str, ignored: int
 ) -> Tensor:
-    """Bring masks to where the network sees their images.
+    """Resize or pad masks like their images, and stack them.
 
     Args:
-        masks: Whole numbers (..., H, W) of each image, of any size; those that are on the
-            input's grid already stay as they are.
+        masks: Integers (..., H, W) per image, of any size.
         size: Height and width of the network's input.
-        resize: How images got there: ``"stretch"``, or ``"pad"``, which fills up on the right
-            and at the bottom.
-        ignored: Value of pixels that do not count.
+        resize: How the images were resized: ``"stretch"``, or ``"pad"`` on the right and at the
+            bottom.
+        ignored: Value of ignored pixels.
 
     Returns:
         int64 (N, ..., height, width).
     """
-    placed = []
+    aligned = []
     for mask in masks:
         if resize == "pad":
             right, bottom = size[1] - mask.shape[-1], size[0] - mask.shape[-2]
-            placed.append(F.pad(mask, (0, right, 0, bottom), value=ignored))
+            aligned.append(F.pad(mask, (0, right, 0, bottom), value=ignored))
         else:
-            placed.append(resize_mask(mask, size))
-    return torch.stack(placed).to(torch.int64)
+            aligned.append(resize_mask(mask, size))
+    return torch.stack(aligned).to(torch.int64)
 
 
-def _nearest(length: int, wanted: int) -> Tensor:
-    """Give for each new pixel the old one in which its center lies."""
-    places = (torch.arange(wanted, dtype=torch.float64) + 0.5) * (length / wanted)
-    return places.to(torch.int64).clamp(max=length - 1)
+def _nearest(length: int, new_length: int) -> Tensor:
+    """Return for each new pixel the index of the old pixel that contains its center."""
+    centers = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length)
+    return centers.to(torch.int64).clamp(max=length - 1)
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolate logits as the core does before decoding.
+def resize_bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize feature maps or logits, as the core resizes logits before decoding.
 
     Args:
-        logits: (N, C, h, w).
+        values: (N, C, h, w).
         size: Height and width to produce.
 
     Returns:
         (N, C, height, width).
     """
-    if logits.shape[-2:] == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    if values.shape[-2:] == size:
+        return values
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from visiongraft.cli import app, found, main
+from visiongraft.cli import app, entry_points, main
 
 COMMAND = """
 from typing import Annotated
@@ -36,7 +36,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: str, code: st
     info.mkdir(parents=True)
     (folder / "greeter_commands.py").write_text(code)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greeter\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(f"[{found.GROUP}]\n{points}\n")
+    (info / "entry_points.txt").write_text(f"[{entry_points.GROUP}]\n{points}\n")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "greeter_commands", raising=False)
     importlib.invalidate_caches()
@@ -94,8 +94,8 @@ def test_a_broken_command_is_named_and_harms_no_other(
 
 def test_commands_are_added_once(fresh: None) -> None:
     fresh_app = typer.Typer()
-    found.add_found(fresh_app)
+    entry_points.add_found(fresh_app)
     names = [command.name for command in fresh_app.registered_commands]
-    found.add_found(fresh_app)
+    entry_points.add_found(fresh_app)
     assert [command.name for command in fresh_app.registered_commands] == names
     assert len(names) == len(set(names))

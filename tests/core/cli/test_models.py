@@ -22,7 +22,7 @@ from visiongraft.data.folder import read_folder
 from visiongraft.data.samples import FileSamples, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Check, Exporter
+from visiongraft.exporter import Certificate, Comparison, Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins
 
@@ -49,12 +49,12 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         name = "colors"
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-            samples = self.read_labeled(data)
+            samples = self.read_evaluation(data)
             keys = [samples.target(i) for i in range(len(samples))]
             kept, out = stratified_split(keys, validation, seed)
             return Splits(samples.subset(kept), samples.subset(out))
 
-        def read_labeled(self, data: Any) -> Samples:
+        def read_evaluation(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.labels]
@@ -90,7 +90,7 @@ class Echo(Exporter):
             raise ExportError("the exported file disagrees with PyTorch")
         path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
-        check = Check("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
+        check = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
         certificate = Certificate(
             path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
@@ -206,16 +206,6 @@ def test_every_word_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     assert Path("run/curves.png").is_file()
 
 
-def test_the_words_of_fit_are_those_of_the_python_interface() -> None:
-    from inspect import signature
-
-    from visiongraft.cli.training import fit
-
-    words = set(signature(fit).parameters) - {"as_json"}
-    renamed = {"settings": "task_options", "callback": "callbacks"}
-    assert {renamed.get(word, word) for word in words} == set(signature(visiongraft.fit).parameters)
-
-
 def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +255,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path
     before = (trained / "metrics.jsonl").read_bytes()
     code, out, err = run("fit", images, "--task", "colors", "--out", trained, *FAST)
     assert (code, out) == (2, "")
-    assert "run already holds a run" in err
+    assert "run already contains a run" in err
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
@@ -286,7 +276,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path
             ["fit", "images", "--out", "r", "--task", "colors", *FAST, "--epochs", "0"],
             "epochs=0",
         ),
-        (["fit", "images", "--out", "r", "--resume"], "r holds no run to resume"),
+        (["fit", "images", "--out", "r", "--resume"], "r contains no run to resume"),
         (["evaluate", "nowhere", "images"], "nowhere does not exist"),
         (["evaluate", "images", "images"], "images"),
         (["predict", "nowhere", "images"], "nowhere does not exist"),

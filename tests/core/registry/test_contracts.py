@@ -38,11 +38,14 @@ def test_sound_classes_pass(Toy: type[Task], make: Any) -> None:
     [
         (
             {"beter": "lower"},
-            "has 'beter', which nothing reads; rename it to 'better', or to '_bet",
+            "has 'beter', which is never used; rename it to 'better', or to '_bet",
         ),
         ({"better": "smaller"}, "better='smaller', which is neither 'higher' nor 'lower'"),
-        ({"ideall": lambda self, targets: None}, "'ideall', which nothing reads; rename it to 'id"),
-        ({"example_datas": 1}, "rename it to 'example_data'"),
+        (
+            {"export_suport": lambda self: None},
+            "which is never used; rename it to 'export_support'",
+        ),
+        ({"exampless": 1}, "rename it to 'examples'"),
         ({"full_resolution_outputss": ()}, "rename it to 'full_resolution_outputs'"),
         ({"headlines": "x"}, None),
         (
@@ -76,7 +79,7 @@ def test_a_missing_method_is_named_with_the_place_and_what_may_have_been_meant()
         def build_metrics(self) -> Any: ...
         def predictions(self, decoded: Any) -> Any: ...
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any: ...
-        def read_labeled(self, data: Any) -> Any: ...
+        def read_evaluation(self, data: Any) -> Any: ...
 
     words = (
         r"Half \(test_contracts.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
@@ -122,12 +125,12 @@ def test_what_a_method_returns_is_looked_at_where_it_is_called(
 
 def test_samples_to_evaluate_on_are_looked_at_too(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
     class Listing(Toy):  # type: ignore[misc]
-        def read_labeled(self, data: Any) -> Any:
+        def read_evaluation(self, data: Any) -> Any:
             return list(data)
 
     model = fit_toy(toy_data(24), task=Listing(augment=False), epochs=1)
     with pytest.raises(
-        PluginError, match=r"read_labeled\(\) .* returned list, not visiongraft.Sam"
+        PluginError, match=r"read_evaluation\(\) .* returned list, not visiongraft.Sam"
     ):
         model.evaluate(toy_data(6))
 

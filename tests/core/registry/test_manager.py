@@ -319,7 +319,7 @@ def test_a_name_is_usable_exactly_if_one_plugin_gives_it(names: list[str]) -> No
 # ---- the version of the interface ----
 
 
-@pytest.mark.parametrize("declared", ["1.0", f"{API_VERSION[0]}.{API_VERSION[1]}"])
+@pytest.mark.parametrize("declared", ["2.0", f"{API_VERSION[0]}.{API_VERSION[1]}"])
 def test_a_plugin_for_this_api_version_is_used_and_shown_with_it(declared: str) -> None:
     plugin = plugin_with()
     plugin.visiongraft_api = declared  # type: ignore[attr-defined]
@@ -335,9 +335,9 @@ def test_a_plugin_that_names_no_version_is_taken_to_fit() -> None:
 @pytest.mark.parametrize(
     ("declared", "remedy"),
     [
-        ("2.0", "install a newer visiongraft or an older version of the plugin"),
+        ("3.0", "install a newer visiongraft or an older version of the plugin"),
         (f"{API_VERSION[0]}.{API_VERSION[1] + 1}", "install a newer visiongraft"),
-        ("0.9", "install a newer version of the plugin or an older visiongraft"),
+        ("1.0", "install a newer version of the plugin or an older visiongraft"),
     ],
 )
 def test_a_plugin_for_another_api_version_is_refused_in_words(
@@ -488,7 +488,11 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     [
         ("register_callbacks", SimpleNamespace(name="a:b"), "a colon in a name"),
         ("register_exporters", type("X", (Exporter,), {"name": "x"}), "which has no suffix"),
-        ("register_tasks", type("X", (Task,), {"name": "x"}), "which has no headline"),
+        (
+            "register_tasks",
+            type("X", (Task,), {"name": "x"}),
+            "has no headline, the name of the metric",
+        ),
     ],
 )
 def test_an_item_that_lookups_would_stumble_over_is_refused(

@@ -17,7 +17,15 @@ from torch.nn import functional as F
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.task import Arrays, Decoded, Disagreement, Task, compare_arrays
+from visiongraft.task import (
+    Arrays,
+    Decoded,
+    Disagreement,
+    ExportSupport,
+    Task,
+    TaskExamples,
+    compare_arrays,
+)
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
@@ -36,8 +44,23 @@ class Plain(Task):
         kept = [i for i in range(len(samples)) if i not in validation_set]
         return Splits(samples.subset(kept), samples.subset(validation_set))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         return DatasetSamples.of(data)
+
+    def examples(self) -> TaskExamples:
+        return TaskExamples(self.make_dataset, self.ideal)
+
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(compare=self.compare)
+
+    def make_dataset(self, folder: Path, count: int, seed: int) -> Any:
+        raise NotImplementedError
+
+    def ideal(self, targets: Any) -> Arrays:
+        raise NotImplementedError
+
+    def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
+        return compare_arrays(reference, candidate)
 
 
 def dark(random: Generator) -> NDArray[np.uint8]:
@@ -103,11 +126,11 @@ class Segments(Plain):
     name: ClassVar[str] = "segments"
     headline: ClassVar[str] = "accuracy"
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+    def make_dataset(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, empty=i == 3) for i in range(count)]
+        return [self.sample(random, empty=i == 3) for i in range(count)]
 
-    def draw(self, random: Generator, empty: bool) -> tuple[Any, NDArray[np.uint8]]:
+    def sample(self, random: Generator, empty: bool) -> tuple[Any, NDArray[np.uint8]]:
         image = dark(random)
         mask = np.zeros(image.shape[:2], dtype=np.uint8)
         top, left = (int(random.integers(0, n // 2)) for n in mask.shape)
@@ -164,10 +187,10 @@ class SizedSegments(Segments):
     resize: ClassVar[Any] = "stretch"
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ("cells",)
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+    def make_dataset(self, folder: Path, count: int, seed: int) -> Any:
         random, found = np.random.default_rng(seed), []
         for i in range(count):  # of two sizes
-            image, mask = self.draw(random, empty=i == 3)
+            image, mask = self.sample(random, empty=i == 3)
             height, width = ((24, 24), (24, 20))[i % 2]
             found.append((image[:height, :width], mask[:height, :width]))
         return found
@@ -234,11 +257,11 @@ class Detects(Plain):
     headline: ClassVar[str] = "found"
     resize: ClassVar[Any] = "stretch"
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+    def make_dataset(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, i % 4) for i in range(count)]
+        return [self.sample(random, i % 4) for i in range(count)]
 
-    def draw(self, random: Generator, count: int) -> tuple[Any, Spots]:
+    def sample(self, random: Generator, count: int) -> tuple[Any, Spots]:
         image = np.zeros((48, 64, 3), dtype=np.uint8)
         cells = random.choice(GRID * GRID, count, replace=False)
         for row, column in zip(cells // GRID, cells % GRID, strict=True):
@@ -359,13 +382,16 @@ class Recognizes(Plain):
     name: ClassVar[str] = "recognizes"
     headline: ClassVar[str] = "auc"
 
-    def example_data(self, folder: Path, count: int, seed: int) -> Any:
+    def make_dataset(self, folder: Path, count: int, seed: int) -> Any:
         random = np.random.default_rng(seed)
-        return [self.draw(random, i % self.colors) for i in range(count)]
+        return [self.sample(random, i % self.colors) for i in range(count)]
 
-    def draw(self, random: Generator, color: int) -> tuple[Any, int]:
+    def sample(self, random: Generator, color: int) -> tuple[Any, int]:
         image = dark(random)
         return image + np.array([180 * (color >> bit & 1) for bit in range(3)], np.uint8), color
+
+    def examples(self) -> TaskExamples:
+        return TaskExamples(self.make_dataset)
 
     def bind(self, train: Samples) -> Recognizes:
         return replace(self, colors=1 + max(train.target(i) for i in range(len(train))))
@@ -389,7 +415,7 @@ class Recognizes(Plain):
 KINDS = {task.name: task for task in (Segments, SizedSegments, Detects, Recognizes)}
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TRAINED = {  # what takes longer and depends on the kind of targets
-    "a_few_images_are_learned",
+    "a_few_images_are_overfit",
     "a_killed_run_resumes_exactly",
     "replay_changes_nothing",
     "half_precision_trains",

@@ -159,7 +159,7 @@ def test_data_that_cannot_be_read_are_one_failure_and_no_more() -> None:
     trial = TaskTrial(Speechless())
     results = list(run_all("task speechless", trial, TASK_CHECKS))
     failed = [result for result in results if result.outcome == "failed"]
-    assert [result.check for result in failed] == ["example_data_are_read"]
+    assert [result.check for result in failed] == ["examples_are_read"]
     assert "Speechless.read() (test_report.py:" in failed[0].message
     assert "returned tuple, not visiongraft.Splits(train, validation)" in failed[0].message
     others = [result for result in results if result.outcome == "not tried"]

@@ -108,7 +108,7 @@ def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
     with pytest.raises(KeyboardInterrupt):
         fit_toy(data, epochs=1, schedule="full", out=out, callbacks=[Stop()])
     visiongraft.fit(data, out=out, resume=True, task=Toy(augment=False))
-    words = "warning: no checkpoint was written before the end; the run begins anew"
+    words = "warning: the run has no checkpoint yet and starts from the beginning"
     assert words in capsys.readouterr().err
 
 

@@ -199,9 +199,9 @@ def test_a_task_object_with_a_tuple_among_its_options_resumes(tmp_path, fit_toy,
 
 
 def test_there_must_be_a_run_to_resume(tmp_path, fit_toy, toy_data):
-    with pytest.raises(CheckpointError, match="holds no run to resume"):
+    with pytest.raises(CheckpointError, match="contains no run to resume"):
         fit_toy(toy_data(30), out=tmp_path / "run", resume=True)
-    with pytest.raises(CheckpointError, match="needs out=FOLDER"):
+    with pytest.raises(CheckpointError, match="requires out=FOLDER"):
         fit_toy(toy_data(30), resume=True)
 
 

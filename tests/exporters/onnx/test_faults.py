@@ -34,7 +34,7 @@ from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, ExportSupport, Task
 
 Model = onnx.ModelProto
 LABELS = ("cat", "cup", "woman")
@@ -84,7 +84,7 @@ def cut_outs(folder: Path) -> Path:
 def learned(model: TransferModel, data: Path) -> TransferModel:
     """Fit the last layer by least squares: quick, and sure of most images."""
     task, network = model.task, model.network
-    samples = task.read_labeled(data)
+    samples = task.read_evaluation(data)
     with torch.no_grad():
         layer = [m for m in network.head.modules() if isinstance(m, nn.Linear)][-1]
         seen: list[Tensor] = []
@@ -130,7 +130,7 @@ def classifier(resize: str) -> TransferModel:
     backbone = load_backbone("simple_cnn", weights=None, size=SIDE)
     preprocess = PreprocessConfig((SIDE, SIDE), resize=resize, crop_fraction=0.9)
     backbone.info = replace(backbone.info, preprocess=preprocess)
-    task = (OnMaps if resize == "pad" else Classification)(labels=LABELS, multi_label=False)
+    task = (OnMaps if resize == "pad" else Classification)(class_names=LABELS, multi_label=False)
     return TransferModel(Network(backbone, task).eval())
 
 
@@ -206,8 +206,8 @@ class Spots(Classification):
     def predictions(self, decoded: Arrays) -> list[Any]:
         raise NotImplementedError
 
-    def operators(self, exporter: str) -> dict[Any, Any]:
-        return onnx_operators()
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(operators={"onnx": onnx_operators})
 
 
 @pytest.fixture(scope="module")
@@ -216,11 +216,11 @@ def spotting(data: Path) -> Subject:
     backbone = load_backbone("simple_cnn", weights=None, size=SIDE)
     stretch = PreprocessConfig((SIDE, SIDE), resize="stretch", interpolation="bicubic")
     backbone.info = replace(backbone.info, preprocess=stretch)
-    model = TransferModel(Network(backbone, Spots(labels=LABELS, multi_label=False)).eval())
+    model = TransferModel(Network(backbone, Spots(class_names=LABELS, multi_label=False)).eval())
     with torch.no_grad():
         model.network.head.score.weight.mul_(3)
     path = data.parent / "spots.onnx"
-    samples = model.task.read_labeled(data)
+    samples = model.task.read_evaluation(data)
     return Subject(model, path, data, OnnxExporter().export(model, path, samples))
 
 
@@ -585,7 +585,7 @@ def test_the_proof_catches_it(
     tmp_path: Path,
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_labeled(given.data) if real else None
+    samples = given.model.task.read_evaluation(given.data) if real else None
     with pytest.raises(ExportError) as caught:
         verify(given.planted(fault, tmp_path), given.model.inference_graph(), samples)
     assert "\n" not in str(caught.value)
@@ -609,7 +609,7 @@ def test_the_file_without_a_fault_passes(
     subject: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_labeled(given.data)
+    samples = given.model.task.read_evaluation(given.data)
 
     def untouched(model: Model) -> None:
         """Plant nothing."""

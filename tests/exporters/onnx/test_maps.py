@@ -20,7 +20,7 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, ExportSupport, Task
 
 
 @torch.library.custom_op("visiongraft_tests::mirrored", mutates_args=())
@@ -70,7 +70,7 @@ class Maps(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any:
         raise NotImplementedError
 
-    def read_labeled(self, data: Any) -> Any:
+    def read_evaluation(self, data: Any) -> Any:
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:
@@ -97,7 +97,10 @@ class Specialising(Maps):
 class Mirroring(Maps):
     own_operator = True
 
-    def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(operators={"onnx": self.onnx_operators})
+
+    def onnx_operators(self) -> Mapping[Any, Callable[..., Any]]:
         from onnxscript import opset18 as op
 
         def turn(maps: Any) -> Any:
@@ -105,7 +108,6 @@ class Mirroring(Maps):
             axis = op.Constant(value_ints=[3])
             return op.Slice(maps, begin, end, axis, begin)
 
-        assert exporter == "onnx"
         return {torch.ops.visiongraft_tests.mirrored.default: turn}
 
 

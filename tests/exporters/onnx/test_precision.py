@@ -23,7 +23,7 @@ from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.exporters.verification.proof import BudgetError, Findings
 from visiongraft.network import InferenceGraph
-from visiongraft.task import Disagreement
+from visiongraft.task import Disagreement, ExportSupport
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +223,15 @@ def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with boxes: where none match, no matched ones differ, and all decisions have changed."""
-    plain = type(exported.model.task).compare
+    plain = exported.model.task.export_support().compare
 
-    def compare(self: Any, reference: Any, candidate: Any) -> Disagreement:
-        found = plain(self, reference, candidate)
+    def compare(reference: Any, candidate: Any) -> Disagreement:
+        found = plain(reference, candidate)
         far = found.difference > 0.1
         return Disagreement(0.0 if far else found.difference, found.mismatches + far)
 
-    monkeypatch.setattr(type(exported.model.task), "compare", compare)
+    support = ExportSupport(compare=compare)
+    monkeypatch.setattr(type(exported.model.task), "export_support", lambda task: support)
     exact = exported.load()
     spoilt = list(Quantizer(exact).layers)[1]
     spoil(exact, [spoilt])

@@ -19,7 +19,7 @@ from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.verification.comparing import TOLERANCE
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
-from visiongraft.task import Disagreement, Task
+from visiongraft.task import Disagreement, ExportSupport, Task
 
 Model = onnx.ModelProto
 
@@ -202,8 +202,8 @@ def test_a_flip_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
 
 def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
     class Undecided(type(exported.model.task)):  # type: ignore[misc]
-        def compare(self, reference: Any, candidate: Any) -> Disagreement:
-            return Disagreement(float("nan"), 0)
+        def export_support(self) -> ExportSupport:
+            return ExportSupport(compare=lambda *both: Disagreement(float("nan"), 0))
 
     graph = exported.model.inference_graph()
     graph.task = Undecided()

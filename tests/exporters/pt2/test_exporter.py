@@ -29,7 +29,7 @@ from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
-from visiongraft.task import Decoded, create_task
+from visiongraft.task import Decoded, ExportSupport, create_task
 from visiongraft.testing import check_exporter
 
 
@@ -239,9 +239,8 @@ def padded(exported: Any) -> Callable[..., TransferModel]:
                     return decoded
                 return {**decoded, "turned": mirrored(decoded["probabilities"])}
 
-            def operators(self, exporter: str) -> Mapping[Any, Callable[..., Any]]:
-                assert exporter == "pt2"
-                return operators or {}
+            def export_support(self) -> ExportSupport:
+                return ExportSupport(operators={"pt2": lambda: operators or {}})
 
         torch.manual_seed(0)
         backbone = load_backbone("simple_cnn", weights=None, size=32)
@@ -262,7 +261,7 @@ def test_a_network_that_cannot_vary_is_fixed_to_its_size_with_a_warning(
 
 def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_path: Path) -> None:
     with pytest.raises(
-        ExportError, match=r"visiongraft_pt2_tests::mirrored.*Task.operators\('pt2'"
+        ExportError, match=r"visiongraft_pt2_tests::mirrored.*ExportSupport.operators\['pt2'"
     ):
         Pt2Exporter().export(padded({}), tmp_path / "x.pt2", None)
     operator = torch.ops.visiongraft_pt2_tests.mirrored.default

@@ -66,7 +66,7 @@ def classifying(program_file: Any) -> Subject:
 
 @pytest.fixture(scope="module")
 def painting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    task = Segmentation(labels=("a", "b", "c"), kind="multi_class")
+    task = Segmentation(class_names=("a", "b", "c"), kind="multi_class")
     return built(task, "pad", tmp_path_factory.mktemp("painting"))
 
 

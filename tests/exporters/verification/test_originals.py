@@ -23,7 +23,7 @@ from visiongraft.exporters.verification.proof import BudgetError
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.task import Decoded
+from visiongraft.task import Decoded, ExportSupport
 
 FIXED = {"size": (40, 56)}
 BARE = {"input": "float"}
@@ -176,8 +176,11 @@ def test_a_task_of_places_brings_them_back_itself(
         def collate(self, targets: list[Any]) -> Any:
             return targets
 
-        def rescaled(self, decoded: Any, size: Any, wanted: Any) -> Any:
-            return {**decoded, "area": decoded["area"] * np.prod(wanted) // np.prod(size)}
+        def export_support(self) -> ExportSupport:
+            return ExportSupport(rescale=rescale_area)
+
+    def rescale_area(decoded: Any, size: Any, target_size: Any) -> Any:
+        return {**decoded, "area": decoded["area"] * np.prod(target_size) // np.prod(size)}
 
     class Known(type(exported.photos)):  # type: ignore[misc]
         def target(self, index: int) -> Any:

@@ -190,7 +190,7 @@ def known(exported: Any) -> Iterator[None]:
     """Install the task as a plugin; its data are the photographs."""
 
     class Shown(type(exported.model.task)):  # type: ignore[misc]
-        def read_labeled(self, data: Any) -> Any:
+        def read_evaluation(self, data: Any) -> Any:
             return exported.photos.subset(range(6 if data == "all" else 5))
 
     class Plugin:

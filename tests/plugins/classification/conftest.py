@@ -13,7 +13,7 @@ WriteFolder = Callable[[Mapping[str, int]], Path]
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose much where other programs run."""
+    """Use one thread: tiny networks do not profit from more, and other processes run as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_folder(tmp_path: Path) -> WriteFolder:
-    """Write images as "train/cat": 3 says, and give the root."""
+    """Return a function that writes images, such as 3 for ``{"train/cat": 3}``."""
 
     def write(counts: Mapping[str, int]) -> Path:
         root = tmp_path / "images"
@@ -39,7 +39,7 @@ def write_folder(tmp_path: Path) -> WriteFolder:
 
 @pytest.fixture
 def write_table(tmp_path: Path) -> Callable[..., Path]:
-    """Write a CSV of the given lines; its images need not exist, since reading decodes none."""
+    """Return a function that writes a CSV file; its images need not exist, as none is decoded."""
 
     def write(*lines: str, name: str = "table.csv") -> Path:
         path = tmp_path / name

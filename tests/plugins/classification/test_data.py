@@ -15,7 +15,7 @@ from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
     ids_of,
-    read_labeled,
+    read_evaluation,
     read_splits,
 )
 
@@ -28,10 +28,10 @@ def images(targets: Sequence[Any]) -> list[tuple[Any, Any]]:
 
 
 def names_in(samples: Any) -> list[tuple[str, ...]]:
-    return [tuple(samples.labels[i] for i in ids_of(t)) for t in samples.targets]
+    return [tuple(samples.class_names[i] for i in ids_of(t)) for t in samples.targets]
 
 
-# ---- label map and targets ----
+# ---- class names and targets ----
 
 
 def test_single_label_targets_are_class_ids(write_folder: Any) -> None:
@@ -41,25 +41,25 @@ def test_single_label_targets_are_class_ids(write_folder: Any) -> None:
     assert isinstance(splits.train.target(0), int)
 
 
-def test_all_parts_share_one_label_map(write_folder: Any) -> None:
+def test_all_splits_share_the_class_names(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/b": 2, "train/c": 2, "val/a": 1, "val/c": 1}))
     assert isinstance(splits.train, LabeledSamples)
     assert isinstance(splits.validation, LabeledSamples)
-    assert splits.train.labels == splits.validation.labels == ("a", "b", "c")
+    assert splits.train.class_names == splits.validation.class_names == ("a", "b", "c")
     assert names_in(splits.validation) == [("a",), ("c",)]
 
 
-def test_a_label_outside_the_fixed_map_is_named_with_its_image(write_folder: Any) -> None:
+def test_an_unknown_label_raises_an_error_that_names_the_image(write_folder: Any) -> None:
     with pytest.raises(DataError, match=r"cat/000.png: label 'cat' is not in the label map"):
-        read_splits(write_folder({"cat": 2, "dog": 2}), labels=("cats", "dog"))
+        read_splits(write_folder({"cat": 2, "dog": 2}), class_names=("cats", "dog"))
 
 
-def test_one_label_each_is_single_label_even_as_marks() -> None:
+def test_multi_hot_targets_with_one_class_each_are_single_label() -> None:
     marks = [np.eye(3, dtype=int)[i] for i in (0, 1, 2, 0, 1, 2)]
     assert read_splits(images(marks)).facts["multi_label"] is False
 
 
-def test_an_image_without_label_makes_the_data_multi_label() -> None:
+def test_an_image_without_labels_makes_the_data_multi_label() -> None:
     splits = read_splits(images([["a"], ["b"], ["a"], ["b"], []]))
     assert splits.facts["multi_label"] is True
 
@@ -69,18 +69,18 @@ def test_single_label_data_can_be_read_as_multi_label(write_folder: Any) -> None
     assert splits.train.target(0) == (0,)
 
 
-def test_a_subset_keeps_label_map_names_and_images(write_folder: Any) -> None:
+def test_a_subset_keeps_class_names_sample_names_and_images(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/a": 2, "train/b": 2, "val/a": 1}))
     part = splits.train.subset([3, 0])
     assert isinstance(part, LabeledSamples)
-    assert part.labels == ("a", "b")
+    assert part.class_names == ("a", "b")
     assert (len(part), part.target(0), part.target(1)) == (2, 1, 0)
     assert part.name(0) == splits.train.name(3)
     assert part.content(0) == splits.train.content(3)
     assert np.array_equal(part.load(0), splits.train.load(3))
 
 
-def test_dropping_unreadable_images_keeps_the_label_map(write_folder: Any) -> None:
+def test_dropping_unreadable_images_keeps_the_class_names(write_folder: Any) -> None:
     root = write_folder({"train/a": 120, "train/b": 120, "val/a": 1})
     (root / "train/a/000.png").write_bytes(b"")
     readable, dropped = drop_unreadable(read_splits(root).train)
@@ -92,37 +92,37 @@ def test_dropping_unreadable_images_keeps_the_label_map(write_folder: Any) -> No
 # ---- the split ----
 
 
-def held_out_names(splits: Splits) -> set[str]:
+def validation_names(splits: Splits) -> set[str]:
     return {splits.validation.name(i) for i in range(len(splits.validation))}
 
 
-def test_every_label_is_held_out_by_its_share(write_folder: Any) -> None:
+def test_the_split_is_stratified_by_class(write_folder: Any) -> None:
     splits = read_splits(write_folder({"a": 10, "b": 20}), validation=0.2)
     assert splits.validation.counts() == (2, 4)  # type: ignore[attr-defined]
     assert splits.train.counts() == (8, 16)  # type: ignore[attr-defined]
     assert splits.facts["validation from"] == (
-        "20% of the training images, stratified by label, seed 0"
+        "20% of the training images, stratified by class, seed 0"
     )
 
 
-def test_the_split_depends_on_the_seed_alone(write_folder: Any) -> None:
+def test_the_split_depends_only_on_the_seed(write_folder: Any) -> None:
     root = write_folder({"a": 10, "b": 10})
     first, again = read_splits(root, seed=1), read_splits(root, seed=1)
     other = read_splits(root, seed=2)
-    assert held_out_names(first) == held_out_names(again)
-    assert held_out_names(first) != held_out_names(other)
+    assert validation_names(first) == validation_names(again)
+    assert validation_names(first) != validation_names(other)
 
 
-def test_a_validation_part_is_used_as_it_is(write_folder: Any) -> None:
+def test_a_validation_split_is_used_unchanged(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/a": 9, "train/b": 9, "val/a": 1, "val/b": 1}))
     assert (len(splits.train), len(splits.validation)) == (18, 2)
-    assert splits.facts["validation from"] == "the data's own part"
+    assert splits.facts["validation from"] == "the dataset's validation split"
 
 
-def test_the_test_part_is_left_alone(write_folder: Any) -> None:
+def test_the_test_split_is_not_used_for_training(write_folder: Any) -> None:
     splits = read_splits(write_folder({"train/a": 5, "train/b": 5, "test/a": 3}))
     assert len(splits.train) + len(splits.validation) == 10
-    assert not any("/test/" in name for name in held_out_names(splits))
+    assert not any("/test/" in name for name in validation_names(splits))
     assert splits.facts["test images, not used"] == 3
 
 
@@ -131,7 +131,7 @@ def test_the_test_part_is_left_alone(write_folder: Any) -> None:
     st.lists(st.sets(st.sampled_from("abcd"), max_size=3), min_size=4, max_size=40),
     st.integers(0, 3),
 )
-def test_a_multi_label_split_loses_no_image_and_no_label_from_training(
+def test_a_multi_label_split_loses_no_image_and_keeps_every_class_in_training(
     targets: list[set[str]], seed: int
 ) -> None:
     counted = {n: sum(n in t for t in targets) for n in "abcd"}
@@ -144,31 +144,31 @@ def test_a_multi_label_split_loses_no_image_and_no_label_from_training(
         assert "held out" in str(error) or "could be class ids" in str(error)
         return
     names = [splits.train.name(i) for i in range(len(splits.train))]
-    assert sorted(names + list(held_out_names(splits))) == sorted(
+    assert sorted(names + list(validation_names(splits))) == sorted(
         f"item {i}" for i in range(len(targets))
     )
     learned = {n for names in names_in(splits.train) for n in names}
     assert learned == {n for n, c in counted.items() if c}
 
 
-def test_a_label_that_no_image_is_held_out_for_stays_in_training() -> None:
+def test_a_class_that_is_never_the_rarest_stays_in_training() -> None:
     # "d" always comes with labels that are as rare, and all its images would be held out.
     splits = read_splits(images([["a", "b"], ["c"], ["a", "c", "d"], ["a", "b", "d"]]))
     assert {n for names in names_in(splits.train) for n in names} == set("abcd")
 
 
-def test_a_rare_label_beside_a_common_one_is_held_out_too() -> None:
+def test_a_rare_class_beside_a_common_one_is_validated() -> None:
     targets = [["common"]] * 40 + [["common", "rare"]] * 4
     splits = read_splits(images(targets), validation=0.25)
     assert splits.validation.counts() == (11, 1)  # type: ignore[attr-defined]
 
 
-def test_labels_with_one_image_each_cannot_be_split() -> None:
+def test_classes_with_one_image_each_cannot_be_split() -> None:
     with pytest.raises(DataError, match="none can be held out"):
         read_splits(images(["a", "b", "c"]))
 
 
-def test_an_impossible_share_is_refused(write_folder: Any) -> None:
+def test_an_invalid_validation_fraction_raises(write_folder: Any) -> None:
     with pytest.raises(OptionError, match="validation=1"):
         read_splits(write_folder({"a": 2, "b": 2}), validation=1)
 
@@ -176,14 +176,14 @@ def test_an_impossible_share_is_refused(write_folder: Any) -> None:
 # ---- facts and warnings ----
 
 
-def test_facts_count_images_by_label_and_part(write_folder: Any) -> None:
+def test_facts_count_images_per_class_and_split(write_folder: Any) -> None:
     facts = read_splits(write_folder({"train/a": 6, "train/b": 5, "val/a": 2})).facts
-    assert facts["labels"] == 2
-    assert facts["training images by label"] == {"a": 6, "b": 5}
-    assert facts["validation images by label"] == {"a": 2, "b": 0}
+    assert facts["classes"] == 2
+    assert facts["training images per class"] == {"a": 6, "b": 5}
+    assert facts["validation images per class"] == {"a": 2, "b": 0}
 
 
-def test_clean_data_give_no_warning(write_folder: Any) -> None:
+def test_a_balanced_dataset_causes_no_warning(write_folder: Any) -> None:
     assert read_splits(write_folder({"a": 10, "b": 12})).warnings == ()
 
 
@@ -193,24 +193,24 @@ def test_clean_data_give_no_warning(write_folder: Any) -> None:
         ({"train/a": 9, "train/b": 9, "train/c": 0, "val/a": 1, "val/b": 1}, "'c'"),
         (
             {"train/a": 9, "train/b": 9, "val/a": 1, "val/b": 1, "val/c": 1},
-            "labels only in validation, which cannot be learned: c",
+            "classes without training images, which cannot be learned: c",
         ),
         (
             {"train/a": 9, "train/b": 9, "val/a": 1},
-            "labels without validation images, not measured: b",
+            "classes without validation images, which are not evaluated: b",
         ),
         (
             {"train/a": 9, "train/b": 3, "val/a": 1, "val/b": 1},
-            "labels with fewer than 5 training images: b (3)",
+            "classes with fewer than 5 training images: b (3)",
         ),
         (
             {"train/a": 90, "train/b": 9, "val/a": 1, "val/b": 1},
-            "label 'a' has 90 training images and 'b' has 9; the option class_weights='balanced'",
+            "the classes are imbalanced: 90 training images of 'a', 9 of 'b'; consider class_weights=",
         ),
     ],
-    ids=["empty", "only in validation", "not in validation", "tiny", "imbalanced"],
+    ids=["empty", "not in training", "not in validation", "few", "imbalanced"],
 )
-def test_odd_labels_are_told_in_one_line(
+def test_unusual_classes_cause_one_warning(
     write_folder: Any, counts: dict[str, int], warning: str
 ) -> None:
     warnings = read_splits(write_folder(counts)).warnings
@@ -218,34 +218,34 @@ def test_odd_labels_are_told_in_one_line(
     assert warning in warnings[0]
 
 
-def test_fixed_labels_that_the_data_lack_are_told(write_folder: Any) -> None:
-    warnings = read_splits(write_folder({"a": 9, "b": 9}), labels=("a", "b", "c")).warnings
-    assert warnings == ("labels without any image: c",)
+def test_class_names_that_the_data_lack_cause_a_warning(write_folder: Any) -> None:
+    warnings = read_splits(write_folder({"a": 9, "b": 9}), class_names=("a", "b", "c")).warnings
+    assert warnings == ("classes without images: c",)
 
 
-def test_long_lists_of_labels_are_cut(write_folder: Any) -> None:
+def test_long_lists_of_classes_are_shortened(write_folder: Any) -> None:
     counts = {f"train/{n}": 2 for n in "abcdefgh"} | {f"val/{n}": 1 for n in "abcdefgh"}
     warnings = read_splits(write_folder(counts)).warnings
     assert warnings[0].endswith("a (2), b (2), c (2), d (2), e (2) and 3 more")
 
 
-def test_one_label_alone_is_an_error(write_folder: Any) -> None:
-    with pytest.raises(DataError, match="all training images have the label 'a'; add"):
+def test_a_single_class_raises(write_folder: Any) -> None:
+    with pytest.raises(DataError, match="all training images are of class 'a'; add"):
         read_splits(write_folder({"train/a": 3, "val/a": 1, "val/b": 1}))
 
 
-def test_multi_label_data_that_are_all_alike_are_an_error() -> None:
+def test_multi_label_data_whose_images_all_have_the_same_labels_raise() -> None:
     with pytest.raises(DataError, match="nothing to learn"):
         read_splits(images([["a", "b"]] * 6), multi_label=True)
 
 
-def test_one_label_that_only_some_images_have_is_enough_for_multi_label() -> None:
+def test_one_class_that_only_some_images_have_is_enough_for_multi_label() -> None:
     splits = read_splits(images([["a"], []] * 4))
     check_trainable(splits.train)  # type: ignore[arg-type]
-    assert splits.train.labels == ("a",)  # type: ignore[attr-defined]
+    assert splits.train.class_names == ("a",)  # type: ignore[attr-defined]
 
 
-def test_data_without_training_part_are_refused(write_folder: Any) -> None:
+def test_data_without_a_training_split_raise(write_folder: Any) -> None:
     root = write_folder({"val/a": 1, "val/b": 1, "test/a": 1})
     with pytest.raises(DataError, match="no training images, only validation and test"):
         read_splits(root)
@@ -254,14 +254,14 @@ def test_data_without_training_part_are_refused(write_folder: Any) -> None:
 # ---- evaluation ----
 
 
-def test_evaluation_maps_names_by_the_trained_label_map(write_folder: Any) -> None:
-    samples = read_labeled(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
+def test_evaluation_uses_the_class_ids_of_training(write_folder: Any) -> None:
+    samples = read_evaluation(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
     assert samples.targets == (2, 1)
-    assert samples.labels == ("zebra", "dog", "ape")
+    assert samples.class_names == ("zebra", "dog", "ape")
 
 
 @pytest.mark.parametrize(
-    ("parts", "chosen"),
+    ("splits", "chosen"),
     [
         (("train", "val", "test"), "test"),
         (("train", "val"), "val"),
@@ -269,18 +269,18 @@ def test_evaluation_maps_names_by_the_trained_label_map(write_folder: Any) -> No
         (("train",), "train"),
     ],
 )
-def test_evaluation_takes_the_test_part_else_the_validation_part(
-    write_folder: Any, parts: tuple[str, ...], chosen: str
+def test_evaluation_prefers_the_test_split_then_the_validation_split(
+    write_folder: Any, splits: tuple[str, ...], chosen: str
 ) -> None:
-    samples = read_labeled(write_folder({f"{p}/a": 1 for p in parts}), ("a", "b"), False)
+    samples = read_evaluation(write_folder({f"{s}/a": 1 for s in splits}), ("a", "b"), False)
     assert len(samples) == 1
     assert f"/{chosen}/" in samples.name(0)
 
 
-def test_evaluation_names_an_unknown_label(write_folder: Any) -> None:
+def test_evaluation_raises_on_an_unknown_label(write_folder: Any) -> None:
     with pytest.raises(DataError, match="label 'dgo' is not in the label map; did you mean 'dog'"):
-        read_labeled(write_folder({"dgo": 1}), ("cat", "dog"), False)
+        read_evaluation(write_folder({"dgo": 1}), ("cat", "dog"), False)
 
 
-def test_evaluation_on_one_label_alone_is_fine(write_folder: Any) -> None:
-    assert read_labeled(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)
+def test_evaluation_works_on_a_single_class(write_folder: Any) -> None:
+    assert read_evaluation(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)

@@ -74,7 +74,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_the_demo_writes_what_it_names_and_nothing_else(finished: Any) -> None:
     out, report = finished
-    assert sorted(path.name for path in out.iterdir()) == FILES == sorted(demo.WRITTEN)
+    assert sorted(path.name for path in out.iterdir()) == FILES == sorted(demo.OUTPUT_NAMES)
     assert json.loads((out / "report.json").read_text()) == report
     for named in ("fine-tuned/model", "textile.onnx", "curve.png", "predictions.png"):
         assert named in report["summary"][4]
@@ -92,7 +92,7 @@ def test_the_report_holds_what_was_measured(finished: Any) -> None:
     certificate = json.loads((out / "textile.onnx.certificate.json").read_text())
     assert certificate["metric_torch"] == certificate["metric_exported"]
     assert report["difference_onnx"] < 1e-3
-    assert report["flips_onnx"] == 0
+    assert report["mismatches_onnx"] == 0
     assert report["accuracy_onnx"] == report["accuracy_fine_tuned"]
 
 
@@ -110,7 +110,7 @@ def test_the_accuracy_of_the_file_is_that_of_its_own_predictions(finished: Any) 
 def test_the_summary_is_for_people(finished: Any) -> None:
     _, report = finished
     first, probe, tuned, onnx, _, took = report["summary"]
-    assert first == "accuracy on 12 held-out images:"
+    assert first == "accuracy on 12 test images:"
     assert f"{report['accuracy_linear_probe']:.3f}" in probe
     assert f"{report['accuracy_fine_tuned']:.3f}" in tuned
     assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed decisions" in onnx
@@ -152,7 +152,7 @@ def test_each_label_is_divided_as_said_and_no_image_is_in_two_parts(
     stopped_after_the_table(tmp_path)
     rows = rows_of(tmp_path)
     counts = Counter((row["label"], row["split"]) for row in rows)
-    assert counts == {(label, part): n for label in demo.LABELS for part, n in IMAGES.items()}
+    assert counts == {(label, part): n for label in demo.CLASS_NAMES for part, n in IMAGES.items()}
     assert len({row["path"] for row in rows}) == len(rows)
     assert all(Path(row["path"]).is_file() for row in rows)
     assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
@@ -181,7 +181,7 @@ COUNTS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 60), min_size=1
 
 @given(COUNTS)
 def test_parts_alternate_in_proportion(counts: dict[str, int]) -> None:
-    parts = demo._spread(counts)
+    parts = demo._interleave(counts)
     assert Counter(parts) == counts
     for cut in range(len(parts) + 1):
         for part, count in counts.items():
@@ -261,7 +261,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, files: dict[
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="latin-1")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(OptionError, match="holds something else than a demo; choose another"):
+    with pytest.raises(
+        OptionError, match="contains files that are not from the demo; choose another"
+    ):
         demo.run(tmp_path)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -271,13 +273,13 @@ def test_a_demo_to_which_something_was_added_is_left_alone(
 ) -> None:
     stopped_after_the_table(tmp_path)
     (tmp_path / "notes.txt").write_text("years of work")
-    with pytest.raises(OptionError, match="holds something else than a demo"):
+    with pytest.raises(OptionError, match="contains files that are not from the demo"):
         demo.run(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "years of work"
 
 
 def test_a_file_is_no_folder_for_the_demo(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("years of work")
-    with pytest.raises(OptionError, match="holds something else than a demo"):
+    with pytest.raises(OptionError, match="contains files that are not from the demo"):
         demo.run(tmp_path / "demo")
     assert (tmp_path / "demo").read_text() == "years of work"

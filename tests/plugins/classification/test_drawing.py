@@ -12,7 +12,7 @@ from PIL import Image
 
 from visiongraft.plugins.classification.drawing import (
     MARGIN,
-    SMALLEST_SIDE,
+    MIN_SIDE,
     caption,
     draw_caption,
 )
@@ -71,19 +71,19 @@ def test_the_given_image_is_not_drawn_on() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (20, 50), (159, 90)], ids=str)
 def test_small_images_are_enlarged_by_repeating_pixels(size: tuple[int, int]) -> None:
     small = CAT.resize(size)
-    factor = -(-SMALLEST_SIDE // max(size))
+    factor = -(-MIN_SIDE // max(size))
     drawn = np.asarray(draw_caption(small, classified("cat")))
     left = (drawn.shape[1] - factor * size[0]) // 2
     wanted = np.asarray(small).repeat(factor, axis=0).repeat(factor, axis=1)
     rows, columns = wanted.shape[:2]
-    assert drawn.shape[1] >= SMALLEST_SIDE
+    assert drawn.shape[1] >= MIN_SIDE
     assert np.array_equal(drawn[:rows, left : left + columns], wanted)
 
 
 def test_beside_a_narrow_image_is_nothing() -> None:
     narrow = CAT.crop((0, 0, 60, 300))
     drawn = np.asarray(draw_caption(narrow, classified("cat")))
-    assert drawn.shape[1] == SMALLEST_SIDE
+    assert drawn.shape[1] == MIN_SIDE
     assert np.array_equal(drawn[:300, 50:110], np.asarray(narrow))
     assert not drawn[:300, :50].any()
     assert not drawn[:300, 110:].any()
@@ -113,10 +113,10 @@ def test_whatever_the_names_are_the_text_stays_inside_the_caption(
     image = Image.new("RGB", size, (10, 200, 30))
     many = MultiClassified(tuple(names), dict.fromkeys(names, 0.5))
     drawn = draw_caption(image, many)
-    factor = max(1, -(-SMALLEST_SIDE // max(size)))
+    factor = max(1, -(-MIN_SIDE // max(size)))
     pixels = np.asarray(drawn)
     rows = size[1] * factor
-    assert drawn.width == max(size[0] * factor, SMALLEST_SIDE)
+    assert drawn.width == max(size[0] * factor, MIN_SIDE)
     assert (pixels[:rows] == (10, 200, 30)).all()
     text = pixels[rows:].max(axis=2) > 64
     assert not text[:1].any()

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from visiongraft.errors import DataError
 from visiongraft.plugins.classification.metrics import (
-    LARGEST_TABLE,
+    MAX_CONFUSION_CLASSES,
     ClassificationMetrics,
     MultiLabelMetrics,
     SingleLabelMetrics,
@@ -88,8 +88,8 @@ def same(ours: Any, reference: float) -> bool:
     return bool(ours == pytest.approx(reference, abs=2e-6))
 
 
-def per_label(results: Any, name: str) -> list[Any]:
-    return [values[name] for values in results["per_label"].values()]
+def per_class(results: Any, name: str) -> list[Any]:
+    return [values[name] for values in results["per_class"].values()]
 
 
 def mean_of_known(values: Any) -> float:
@@ -156,10 +156,10 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
         "f1": f1,
     }
     for name, reference in wanted.items():
-        assert all(map(same, per_label(results, name), reference))
+        assert all(map(same, per_class(results, name), reference))
     assert same(results["macro_f1"], mean_of_known(f1))
     assert (
-        per_label(results, "images")
+        per_class(results, "images")
         == np.bincount(targets, minlength=probabilities.shape[1]).tolist()
     )
 
@@ -170,7 +170,7 @@ def test_average_precision_of_a_single_label_is_sklearns(case: Case) -> None:
     probabilities, _, targets = case
     results = measure_single(case)
     wanted = average_precisions(probabilities, np.eye(probabilities.shape[1], dtype=int)[targets])
-    assert all(map(same, per_label(results, "average_precision"), wanted))
+    assert all(map(same, per_class(results, "average_precision"), wanted))
     assert same(results["mean_average_precision"], mean_of_known(wanted))
 
 
@@ -208,12 +208,12 @@ def test_top5_accuracy_counts_labels_among_the_five_most_probable(
     assert same(results["top5_accuracy"], float((best == targets[:, None]).any(axis=1).mean()))
 
 
-@pytest.mark.parametrize("count", [LARGEST_TABLE, LARGEST_TABLE + 1])
+@pytest.mark.parametrize("count", [MAX_CONFUSION_CLASSES, MAX_CONFUSION_CLASSES + 1])
 def test_the_confusion_matrix_of_very_many_labels_is_left_out(count: int) -> None:
     probabilities = np.full((2, count), 1 / count, np.float32)
     results = measure_single((probabilities, np.array([0, 1]), np.array([0, 1])))
-    assert ("confusion_matrix" in results) is (count == LARGEST_TABLE)
-    assert len(results["per_label"]) == count
+    assert ("confusion_matrix" in results) is (count == MAX_CONFUSION_CLASSES)
+    assert len(results["per_class"]) == count
 
 
 # ---- any number of labels per image, against references ----
@@ -225,7 +225,7 @@ def test_average_precision_of_many_labels_is_sklearns(case: Case) -> None:
     probabilities, _, marks = case
     results = measure_multi(case)
     wanted = average_precisions(probabilities, marks)
-    assert all(map(same, per_label(results, "average_precision"), wanted))
+    assert all(map(same, per_class(results, "average_precision"), wanted))
     mean = mean_of_known(wanted)
     assert same(results["mean_average_precision"], 0.0 if math.isnan(mean) else mean)
 
@@ -242,8 +242,8 @@ def test_decisions_on_many_labels_are_measured_as_sklearn_does(case: Case) -> No
         "f1": [f1_score(m, d, zero_division=np.nan) for m, d in columns],
     }
     for name, reference in wanted.items():
-        assert all(map(same, per_label(results, name), reference))
-    assert per_label(results, "images") == marks.sum(axis=0).tolist()
+        assert all(map(same, per_class(results, name), reference))
+    assert per_class(results, "images") == marks.sum(axis=0).tolist()
     assert same(results["macro_f1"], mean_of_known(wanted["f1"]))
     micro = f1_score(marks.flatten(), decided.flatten(), zero_division=np.nan)
     assert same(results["micro_f1"], micro)
@@ -273,7 +273,7 @@ def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
     results = measure(case)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     results.pop("confusion_matrix", None)
-    for values in results["per_label"].values():
+    for values in results["per_class"].values():
         assert values.pop("images") >= 0
     assert all(value is None or 0 <= value <= 1 for value in numbers(results))
 
@@ -285,7 +285,7 @@ def test_perfect_predictions_are_perfect(either: Any) -> None:
     sure = targets if targets.ndim == 2 else np.eye(probabilities.shape[1], dtype=int)[targets]
     results = measure((sure.astype(np.float32), targets, targets))
     results.pop("confusion_matrix", None)
-    for values in results["per_label"].values():
+    for values in results["per_class"].values():
         values.pop("images")
     assert results.pop("calibration_error", 0.0) == 0
     if not sure.any():
@@ -308,7 +308,7 @@ def test_one_wrong_decision_among_five_is_seen(wrong: int) -> None:
 def test_what_cannot_be_known_is_none() -> None:
     # Label 0 is right once, label 1 is only predicted, label 2 only present, label 3 neither.
     case = np.eye(4, dtype=np.float32)[[0, 1]], np.array([0, 1]), np.array([0, 2])
-    rows = measure_single(case)["per_label"]
+    rows = measure_single(case)["per_class"]
     assert [row["precision"] for row in rows.values()] == [1, 0, None, None]
     assert [row["recall"] for row in rows.values()] == [1, None, 0, None]
     assert [row["f1"] for row in rows.values()] == [1, 0, 0, None]
@@ -330,12 +330,12 @@ def test_a_single_label_that_images_have_or_not_is_measured() -> None:
     results = measure_multi((probabilities, np.array([[1], [0], [0]]), np.array([[1], [1], [0]])))
     assert results["mean_average_precision"] == 1
     assert results["exact_match"] == pytest.approx(2 / 3)
-    assert results["per_label"]["label 0"]["recall"] == 0.5
+    assert results["per_class"]["label 0"]["recall"] == 0.5
 
 
 @pytest.mark.parametrize("kind", [SingleLabelMetrics, MultiLabelMetrics])
 def test_nothing_to_measure_is_an_error(kind: type[ClassificationMetrics]) -> None:
-    with pytest.raises(DataError, match="no images to measure"):
+    with pytest.raises(DataError, match="no images to evaluate"):
         kind(names(3)).compute()
 
 
@@ -368,5 +368,5 @@ def test_results_of_each_label_go_by_its_name() -> None:
     metrics = SingleLabelMetrics(("zebra", "ant"))
     case = np.eye(2, dtype=np.float32), np.array([0, 1]), np.array([0, 0])
     results = measured(metrics, case)
-    assert list(results["per_label"]) == ["zebra", "ant"]
-    assert results["per_label"]["zebra"]["images"] == 2
+    assert list(results["per_class"]) == ["zebra", "ant"]
+    assert results["per_class"]["zebra"]["images"] == 2

@@ -17,7 +17,7 @@ from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugins.classification.reading import find_source
+from visiongraft.plugins.classification.reading import read_dataset
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.registry.manager import PluginManager, using
 
@@ -25,7 +25,7 @@ IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
 class Images:
-    """A map-style dataset; ``classes`` only if given."""
+    """A map-style dataset, with ``classes`` if given."""
 
     def __init__(self, targets: Any, classes: Any = None) -> None:
         self.targets = targets
@@ -39,33 +39,33 @@ class Images:
         return IMAGE, self.targets[index]
 
 
-def labels_of(data: Any, labels: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    return list(find_source(data, labels).splits["train"].labels)
+def labels_of(data: Any, class_names: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return list(read_dataset(data, class_names).splits["train"].labels)
 
 
 # ---- files ----
 
 
-def test_a_folder_of_label_folders_is_one_training_part(write_folder: Any) -> None:
-    source = find_source(write_folder({"dog": 2, "cat": 1}))
-    assert list(source.splits) == ["train"]
-    assert source.splits["train"].labels == (("cat",), ("dog",), ("dog",))
-    assert source.names == ("cat", "dog")
+def test_a_folder_of_class_folders_is_one_training_split(write_folder: Any) -> None:
+    dataset = read_dataset(write_folder({"dog": 2, "cat": 1}))
+    assert list(dataset.splits) == ["train"]
+    assert dataset.splits["train"].labels == (("cat",), ("dog",), ("dog",))
+    assert dataset.class_names == ("cat", "dog")
 
 
-def test_parts_of_a_folder_are_kept_apart(write_folder: Any) -> None:
+def test_split_folders_become_splits(write_folder: Any) -> None:
     root = write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 1, "test/dog": 2})
-    source = find_source(str(root))
-    assert {part: len(found.labels) for part, found in source.splits.items()} == {
+    dataset = read_dataset(str(root))
+    assert {part: len(found.labels) for part, found in dataset.splits.items()} == {
         "train": 2,
         "validation": 1,
         "test": 2,
     }
 
 
-def test_a_part_without_images_is_no_part(write_folder: Any) -> None:
-    source = find_source(write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 0}))
-    assert list(source.splits) == ["train"]
+def test_an_empty_split_folder_is_ignored(write_folder: Any) -> None:
+    dataset = read_dataset(write_folder({"train/cat": 1, "train/dog": 1, "val/cat": 0}))
+    assert list(dataset.splits) == ["train"]
 
 
 # ---- pairs ----
@@ -73,37 +73,37 @@ def test_a_part_without_images_is_no_part(write_folder: Any) -> None:
 
 def test_a_pair_gives_training_and_validation(write_folder: Any, tmp_path: Path) -> None:
     root = write_folder({"a/cat": 2, "a/dog": 1, "b/cat": 1, "b/eel": 1})
-    source = find_source((root / "a", root / "b"))
-    assert len(source.splits["train"].labels) == 3
-    assert len(source.splits["validation"].labels) == 2
-    assert source.names == ("cat", "dog", "eel")
+    dataset = read_dataset((root / "a", root / "b"))
+    assert len(dataset.splits["train"].labels) == 3
+    assert len(dataset.splits["validation"].labels) == 2
+    assert dataset.class_names == ("cat", "dog", "eel")
 
 
-def test_the_second_of_a_pair_prefers_its_own_validation_part(write_folder: Any) -> None:
+def test_the_second_of_a_pair_prefers_its_own_validation_split(write_folder: Any) -> None:
     root = write_folder({"a/cat": 1, "a/dog": 1, "b/train/cat": 3, "b/val/dog": 1})
-    source = find_source((root / "a", root / "b"))
-    assert list(source.splits["validation"].labels) == [("dog",)]
+    dataset = read_dataset((root / "a", root / "b"))
+    assert list(dataset.splits["validation"].labels) == [("dog",)]
 
 
 def test_class_ids_in_the_second_of_a_pair_take_the_names_of_the_first() -> None:
-    source = find_source((Images([0, 1], ["cat", "dog"]), Images([1])))
-    assert list(source.splits["validation"].labels) == [("dog",)]
+    dataset = read_dataset((Images([0, 1], ["cat", "dog"]), Images([1])))
+    assert list(dataset.splits["validation"].labels) == [("dog",)]
 
 
 def test_class_ids_that_only_the_second_of_a_pair_has_are_sorted_in() -> None:
-    source = find_source((Images([0, 10]), Images([2])))
-    assert source.names == ("0", "2", "10")
+    dataset = read_dataset((Images([0, 10]), Images([2])))
+    assert dataset.class_names == ("0", "2", "10")
 
 
-def test_a_pair_without_training_images_is_refused(write_folder: Any) -> None:
+def test_a_pair_without_training_images_raises(write_folder: Any) -> None:
     root = write_folder({"a/val/cat": 1, "a/test/cat": 1, "b/cat": 1})
     with pytest.raises(DataError, match="no training images"):
-        find_source((root / "a", root / "b"))
+        read_dataset((root / "a", root / "b"))
 
 
-def test_three_sets_are_no_pair() -> None:
+def test_three_datasets_raise() -> None:
     with pytest.raises(DataError, match=r"a pair .training, validation., not 3"):
-        find_source(("a", "b", "c"))
+        read_dataset(("a", "b", "c"))
 
 
 # ---- datasets ----
@@ -119,8 +119,8 @@ def test_class_ids_of_any_kind_take_the_dataset_class_names(targets: Any) -> Non
 
 
 def test_class_names_of_a_dataset_keep_its_order_and_ids() -> None:
-    source = find_source(Images([1, 0], ["dog", "cat", "ape"]))
-    assert source.names == ("dog", "cat", "ape")
+    dataset = read_dataset(Images([1, 0], ["dog", "cat", "ape"]))
+    assert dataset.class_names == ("dog", "cat", "ape")
 
 
 def test_class_names_are_found_through_a_subset() -> None:
@@ -128,95 +128,98 @@ def test_class_names_are_found_through_a_subset() -> None:
     assert labels_of(Subset(inner, [2, 0])) == [("cat",), ("dog",)]  # type: ignore[arg-type]
 
 
-def test_class_names_that_are_no_names_are_passed_over() -> None:
-    assert find_source(Images([0, 1], [("tench", "fish"), ("eel",)])).names == ("0", "1")
-    assert find_source(Images([0, 1], ["crane", "crane"])).names == ("0", "1")
+def test_invalid_class_names_are_ignored() -> None:
+    assert read_dataset(Images([0, 1], [("tench", "fish"), ("eel",)])).class_names == ("0", "1")
+    assert read_dataset(Images([0, 1], ["crane", "crane"])).class_names == ("0", "1")
 
 
 def test_class_ids_without_names_are_sorted_by_value() -> None:
-    assert find_source(Images([10, 9, 100])).names == ("9", "10", "100")
+    assert read_dataset(Images([10, 9, 100])).class_names == ("9", "10", "100")
 
 
 def test_names_as_targets_are_sorted() -> None:
-    source = find_source(Images(["dog", "cat"]))
-    assert source.names == ("cat", "dog")
-    assert list(source.splits["train"].labels) == [("dog",), ("cat",)]
+    dataset = read_dataset(Images(["dog", "cat"]))
+    assert dataset.class_names == ("cat", "dog")
+    assert list(dataset.splits["train"].labels) == [("dog",), ("cat",)]
 
 
-def test_class_ids_mean_the_fixed_labels() -> None:
+def test_class_ids_take_the_given_class_names() -> None:
     assert labels_of(Images([1, 0]), ("zebra", "ant")) == [("ant",), ("zebra",)]
 
 
-def test_class_ids_stay_their_own_names_where_the_fixed_labels_are_numbers() -> None:
+def test_class_ids_stay_their_own_names_if_the_given_names_are_numbers() -> None:
     assert labels_of(Images([7, 3]), ("3", "7")) == [("7",), ("3",)]
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
-def test_arrays_of_marks_are_several_labels(kind: Any) -> None:
-    marks = [kind([1, 0, 1]), kind([0.0, 0.0, 0.0]), kind([False, True, False])]
-    assert labels_of(Images(marks, ["a", "b", "c"])) == [("a", "c"), (), ("b",)]
+def test_multi_hot_arrays_are_several_labels(kind: Any) -> None:
+    multi_hot = [kind([1, 0, 1]), kind([0.0, 0.0, 0.0]), kind([False, True, False])]
+    assert labels_of(Images(multi_hot, ["a", "b", "c"])) == [("a", "c"), (), ("b",)]
 
 
-def test_labels_that_no_array_marks_are_labels_still() -> None:
-    source = find_source(Images([np.array([1, 0, 0]), np.array([1, 1, 0])]))
-    assert source.names == ("0", "1", "2")
+def test_classes_without_images_in_multi_hot_arrays_are_kept() -> None:
+    dataset = read_dataset(Images([np.array([1, 0, 0]), np.array([1, 1, 0])]))
+    assert dataset.class_names == ("0", "1", "2")
 
 
 def test_arrays_of_names_are_names() -> None:
     assert labels_of(Images([np.array(["b", "a"]), np.array(["a"])])) == [("b", "a"), ("a",)]
 
 
-def test_lists_and_sets_hold_names_or_ids() -> None:
+def test_lists_and_sets_contain_names_or_ids() -> None:
     targets = [["cat", 0], {1, "cat"}, [], (1,)]
     found = labels_of(Images(targets, ["ape", "bee", "cat"]))
     assert found == [("cat", "ape"), ("bee", "cat"), (), ("bee",)]
 
 
-def test_something_that_is_no_dataset_is_refused() -> None:
+def test_an_object_that_is_not_a_dataset_raises() -> None:
     with pytest.raises(DataError, match="a path or a dataset"):
-        find_source(42)
+        read_dataset(42)
 
 
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([np.array([0, 2]), np.array([1, 0])], r"item 0: a target array holds 0 or 1 for each"),
-        ([{"label": 1}, 0], "item 0: a target is a label name, a class id, or several of them"),
+        ([np.array([0, 2]), np.array([1, 0])], r"item 0: a target array is multi-hot"),
+        ([{"label": 1}, 0], "item 0: a target is a class name, a class id, or several of them"),
         ([0, 1.5], "item 1: a target is .*, not float"),
         ([0, None], "item 1: a target is .*, not NoneType"),
-        ([0, -1], r"item 1: -1 is neither a label name nor a class id"),
+        ([0, -1], r"item 1: -1 is neither a class name nor a class id"),
         (["a", ""], r"item 1: '' is neither"),
         ([["a"], ["b", 0.5]], r"item 1: 0.5 is neither"),
-        ([["a", "a"], ["b"]], r"item 0: the target \['a', 'a'\] names a label twice"),
-        ([[0, 1], [1, 0]], "every target is a list of 0 and 1, which could be class ids or marks"),
-        ([np.array([0, 1]), np.array([0, 1, 0])], r"target arrays have \[2, 3\] entries; one for"),
+        ([["a", "a"], ["b"]], r"item 0: the target \['a', 'a'\] names a class twice"),
+        ([[0, 1], [1, 0]], "every target is a list of 0 and 1, which could be class ids or multi"),
+        (
+            [np.array([0, 1]), np.array([0, 1, 0])],
+            r"target arrays have \[2, 3\] entries; they need",
+        ),
     ],
     ids=str,
 )
-def test_targets_that_cannot_be_understood_are_named(targets: Any, message: str) -> None:
+def test_an_invalid_target_raises_an_error_that_names_the_item(targets: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        find_source(Images(targets))
+        read_dataset(Images(targets))
     assert "\n" not in str(caught.value)
 
 
-def test_class_ids_without_a_name_are_refused() -> None:
-    with pytest.raises(DataError, match=r"item 1: class id 2 has no name; the 2 label names have"):
-        find_source(Images([0, 2], ["dog", "cat"]))
+def test_class_ids_without_a_name_raise() -> None:
+    with pytest.raises(DataError, match=r"item 1: class id 2 has no name; the 2 class names have"):
+        read_dataset(Images([0, 2], ["dog", "cat"]))
 
 
-def test_arrays_of_another_length_than_the_class_names_are_refused() -> None:
-    marks = [np.array([0, 1, 0]), np.array([1, 0, 0])]
-    with pytest.raises(DataError, match=r"have \[3\] entries for 2 label names"):
-        find_source(Images(marks, ["dog", "cat"]))
+def test_multi_hot_arrays_of_the_wrong_length_raise() -> None:
+    multi_hot = [np.array([0, 1, 0]), np.array([1, 0, 0])]
+    with pytest.raises(DataError, match=r"have \[3\] entries for 2 class names"):
+        read_dataset(Images(multi_hot, ["dog", "cat"]))
 
 
-def test_a_file_of_no_known_format_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_file_format_raises(tmp_path: Path) -> None:
     (tmp_path / "labels.md").write_text("a.png cat")
-    with pytest.raises(DataError, match=r"labels.md is a file of no known format; give a folder"):
-        find_source(tmp_path / "labels.md")
+    with pytest.raises(DataError, match=r"labels.md: unknown file format; pass a folder"):
+        read_dataset(tmp_path / "labels.md")
 
 
-# ---- readers that plugins add ----
+# ---- plugin readers ----
 
 
 class Archive(DataReader):
@@ -272,18 +275,18 @@ def zipped(write_folder: Any, tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def test_a_plugins_reader_gives_images_with_label_names(zipped: Path) -> None:
-    source = find_source(zipped)
-    assert source.names == ("cat", "dog")
-    assert {part: len(found.labels) for part, found in source.splits.items()} == {
+def test_a_plugin_reader_provides_labeled_images(zipped: Path) -> None:
+    dataset = read_dataset(zipped)
+    assert dataset.class_names == ("cat", "dog")
+    assert {part: len(found.labels) for part, found in dataset.splits.items()} == {
         "train": 12,
         "validation": 4,
     }
-    assert source.splits["validation"].labels == [("cat",), ("cat",), ("dog",), ("dog",)]
-    assert source.warnings == ("one line",)
+    assert dataset.splits["validation"].labels == [("cat",), ("cat",), ("dog",), ("dog",)]
+    assert dataset.warnings == ("one line",)
 
 
-def test_a_network_trains_on_what_a_plugins_reader_reads(zipped: Path, tmp_path: Path) -> None:
+def test_a_model_trains_on_the_data_of_a_plugin_reader(zipped: Path, tmp_path: Path) -> None:
     model = fit(
         f"archive:{zipped}",
         task=Classification(augment="none"),
@@ -295,17 +298,17 @@ def test_a_network_trains_on_what_a_plugins_reader_reads(zipped: Path, tmp_path:
         device="cpu",
         callbacks=(),
     )
-    assert model.task.labels == ("cat", "dog")
+    assert model.task.class_names == ("cat", "dog")
     assert model.evaluate(zipped)["images"] == 4
-    # The run can prove an export on its held-out images, though its data are no plain path.
+    # The run can verify an export on its validation images, though its data is not a plain path.
     assert len(load(tmp_path / "run").proof_samples(None)) == 4
 
 
-def test_what_can_be_read_without_a_reader_stays_as_it_was(
+def test_a_plugin_reader_does_not_change_supported_formats(
     write_folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_folder({"cat": 1, "dog": 1})
-    before = find_source(root)
+    before = read_dataset(root)
     monkeypatch.setattr(Archive, "claims", lambda self, data: True)
     manager = PluginManager(discover=False)
     plugin = SimpleNamespace(
@@ -313,13 +316,13 @@ def test_what_can_be_read_without_a_reader_stays_as_it_was(
     )
     manager.register(plugin, "greedy")
     with using(manager):
-        assert find_source(root) == before
+        assert read_dataset(root) == before
 
 
 @pytest.mark.parametrize("target", [{"boxes": []}, 1.5, None])
-def test_targets_that_are_no_labels_are_told(
+def test_an_invalid_target_of_a_plugin_reader_raises(
     zipped: Path, monkeypatch: pytest.MonkeyPatch, target: Any
 ) -> None:
     monkeypatch.setattr(Packed, "target", lambda self, index: target)
-    with pytest.raises(DataError, match=r"photos\.zip/train/cat/000\.png: a target is a label"):
-        find_source(zipped)
+    with pytest.raises(DataError, match=r"photos\.zip/train/cat/000\.png: a target is a class"):
+        read_dataset(zipped)

@@ -24,13 +24,14 @@ from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEnt
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 from visiongraft.plugins.classification.task import Classification
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
-from visiongraft.task import create_task, with_options
+from visiongraft.task import create_task
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
-SINGLE = Classification(labels=("ape", "bee", "cat"), multi_label=False)
-MULTI = Classification(labels=("ape", "bee", "cat"), multi_label=True)
+SINGLE = Classification(class_names=("ape", "bee", "cat"), multi_label=False)
+MULTI = Classification(class_names=("ape", "bee", "cat"), multi_label=True)
 SIZES = torch.ones(2, 2, dtype=torch.int64)
 
 
@@ -49,28 +50,28 @@ def test_the_installed_plugin_provides_the_task() -> None:
     assert plugins().get("task", "classification") is Classification
 
 
-def test_lists_are_taken_as_people_write_them():
-    task = Classification(labels=["cat", "dog"], class_weights=[1, 2])  # type: ignore[arg-type]
-    assert task.labels == ("cat", "dog") and task.class_weights == (1, 2)
+def test_lists_are_converted_to_tuples():
+    task = Classification(class_names=["cat", "dog"], class_weights=[1, 2])  # type: ignore[arg-type]
+    assert task.class_names == ("cat", "dog") and task.class_weights == (1, 2)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": "cat"}, "labels='cat' is no list of names"),
+        ({"class_names": "cat"}, "class_names='cat' is not a list of names"),
         ({"class_weights": [0, 0.0]}, r"class_weights=\(0, 0.0\) would train nothing"),
-        ({"labels": ["cat", 1]}, r"labels=\('cat', 1\) is no list of names"),
-        ({"labels": ["cat", ""]}, r"labels=\('cat', ''\) is no list of names"),
-        ({"labels": ["cat", "cat"]}, r"labels=\('cat', 'cat'\) holds a name twice"),
-        ({"labels": None}, "labels=None is no list of names"),
-        ({"multi_label": "yes"}, "multi_label='yes' is neither true, false nor none"),
-        ({"multi_label": 1}, "multi_label=1 is neither"),
-        ({"flip": 0}, "flip=0 is neither true nor false"),
-        ({"flip": None}, "flip=None is neither"),
-        ({"hidden": -1}, "hidden=-1 is no whole number of 0 or more"),
-        ({"hidden": 1.5}, "hidden=1.5 is no whole number"),
-        ({"hidden": True}, "hidden=True is no whole number"),
-        ({"hidden": "64"}, "hidden='64' is no whole number"),
+        ({"class_names": ["cat", 1]}, r"class_names=\('cat', 1\) is not a list of names"),
+        ({"class_names": ["cat", ""]}, r"class_names=\('cat', ''\) is not a list of names"),
+        ({"class_names": ["cat", "cat"]}, r"class_names=\('cat', 'cat'\) contains a name twice"),
+        ({"class_names": None}, "class_names=None is not a list of names"),
+        ({"multi_label": "yes"}, "multi_label='yes' is not true, false or none"),
+        ({"multi_label": 1}, "multi_label=1 is not true"),
+        ({"flip": 0}, "flip=0 is not true or false"),
+        ({"flip": None}, "flip=None is not true"),
+        ({"hidden": -1}, "hidden=-1 is not a non-negative integer"),
+        ({"hidden": 1.5}, "hidden=1.5 is not a non-negative integer"),
+        ({"hidden": True}, "hidden=True is not a non-negative integer"),
+        ({"hidden": "64"}, "hidden='64' is not a non-negative integer"),
         ({"dropout": 1}, r"dropout=1 is not in \[0, 1\)"),
         ({"dropout": -0.1}, r"dropout=-0.1 is not in \[0, 1\)"),
         ({"dropout": float("nan")}, r"dropout=nan is not in \[0, 1\)"),
@@ -80,47 +81,53 @@ def test_lists_are_taken_as_people_write_them():
         ({"augment": "lite"}, "augment='lite' is unknown; did you mean 'light'"),
         ({"augment": None}, "augment=None is unknown"),
         ({"augment": ["light"]}, "augment=.* is unknown"),
-        ({"mixup": -0.2}, "mixup=-0.2 is no number of 0 or more"),
-        ({"mixup": float("inf")}, "mixup=inf is no number"),
-        ({"cutmix": "1"}, "cutmix='1' is no number"),
-        ({"cutmix": True}, "cutmix=True is no number"),
+        ({"mixup": -0.2}, "mixup=-0.2 is not a non-negative number"),
+        ({"mixup": float("inf")}, "mixup=inf is not a non-negative number"),
+        ({"cutmix": "1"}, "cutmix='1' is not a non-negative number"),
+        ({"cutmix": True}, "cutmix=True is not a non-negative number"),
         ({"mixup": 0.2, "augment": "none"}, "mixup=0.2 needs augmentation; set augment='light'"),
         ({"cutmix": 1, "augment": "none"}, "cutmix=1 needs augmentation"),
-        ({"class_weights": "balance"}, "class_weights='balance' is neither 'balanced' nor numbers"),
+        ({"class_weights": "balance"}, "class_weights='balance' is neither 'balanced' nor a list"),
         ({"class_weights": [1, -1]}, r"class_weights=\(1, -1\) is neither"),
         ({"class_weights": [1, "2"]}, "class_weights=.* is neither"),
         ({"class_weights": [1, float("nan")]}, "class_weights=.* is neither"),
         ({"class_weights": 2.0}, "class_weights=2.0 is neither"),
-        ({"class_weights": [1], "labels": ["a", "b"]}, "class_weights has 1 numbers for 2 labels"),
+        (
+            {"class_weights": [1], "class_names": ["a", "b"]},
+            "class_weights has 1 numbers for 2 classes",
+        ),
         ({"loss_weights": "balanced"}, "loss_weights='balanced' is neither"),
-        ({"loss_weights": [1, 2, 3], "labels": ["a", "b"]}, "loss_weights has 3 numbers for 2"),
+        (
+            {"loss_weights": [1, 2, 3], "class_names": ["a", "b"]},
+            "loss_weights has 3 numbers for 2",
+        ),
         ({"droput": 0.1}, "task 'classification' has no option 'droput'; did you mean 'dropout'"),
     ],
     ids=str,
 )
-def test_a_bad_option_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_option_raises_a_one_line_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message) as caught:
         create_task(Classification, options)
     assert "\n" not in str(caught.value)
 
 
 NUMBERS = st.integers(0, 5) | st.floats(0, 5)
-SHARES = st.floats(0, 1, exclude_max=True) | st.just(0)
+FRACTIONS = st.floats(0, 1, exclude_max=True) | st.just(0)
 
 
 @st.composite
 def option_sets(draw: st.DrawFn) -> dict[str, Any]:
-    labels = draw(st.lists(st.text(min_size=1), max_size=4, unique=True))
-    count = len(labels) or draw(st.integers(1, 4))
+    class_names = draw(st.lists(st.text(min_size=1), max_size=4, unique=True))
+    count = len(class_names) or draw(st.integers(1, 4))
     weights = st.lists(NUMBERS, min_size=count, max_size=count).filter(any)
     augment = draw(st.sampled_from(["none", "light", "strong"]))
     mixing = st.just(0) if augment == "none" else NUMBERS
     return {
-        "labels": labels,
+        "class_names": class_names,
         "multi_label": draw(st.sampled_from([None, True, False])),
         "hidden": draw(st.integers(0, 512)),
-        "dropout": draw(SHARES),
-        "label_smoothing": draw(SHARES),
+        "dropout": draw(FRACTIONS),
+        "label_smoothing": draw(FRACTIONS),
         "class_weights": draw(st.none() | st.just("balanced") | weights),
         "augment": augment,
         "flip": draw(st.booleans()),
@@ -131,7 +138,7 @@ def option_sets(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(option_sets())
-def test_options_survive_json_and_make_the_same_task_again(options: dict[str, Any]) -> None:
+def test_options_round_trip_through_json(options: dict[str, Any]) -> None:
     task = create_task(Classification, options)
     assert create_task(Classification, task.options()) == task
     stored = json.loads(json.dumps(task.options()))
@@ -145,48 +152,51 @@ def test_options_survive_json_and_make_the_same_task_again(options: dict[str, An
     ("multi_label", "headline"),
     [(None, "accuracy"), (False, "accuracy"), (True, "mean_average_precision")],
 )
-def test_the_headline_goes_by_the_kind(multi_label: bool | None, headline: str) -> None:
-    task = Classification(labels=("a", "b"), multi_label=multi_label)
+def test_the_headline_metric_depends_on_multi_label(
+    multi_label: bool | None, headline: str
+) -> None:
+    task = Classification(class_names=("a", "b"), multi_label=multi_label)
     assert task.headline == headline
-    assert with_options(task, hidden=8).headline == headline
-    assert with_options(task, multi_label=False).headline == "accuracy"
-    assert Classification.headline == "accuracy"
+    assert replace(task, hidden=8).headline == headline
+    assert replace(task, multi_label=False).headline == "accuracy"
 
 
-@pytest.mark.parametrize("use", ["build_metrics", "collate", "mix", "read_labeled", "build_head"])
-def test_a_task_that_knows_no_labels_says_so(use: str) -> None:
+@pytest.mark.parametrize(
+    "use", ["build_metrics", "collate", "mix", "read_evaluation", "build_head"]
+)
+def test_a_task_without_class_names_raises(use: str) -> None:
     task = Classification(multi_label=True, mixup=1.0)
     arguments: dict[str, tuple[Any, ...]] = {
         "collate": ([(0,)],),
         "mix": (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2)),
-        "read_labeled": ([(IMAGE, "a")],),
+        "read_evaluation": ([(IMAGE, "a")],),
         "build_head": (load_backbone("simple_cnn", None),),
     }
-    with pytest.raises(OptionError, match=r"no label names yet; read.. and bind.. find them"):
+    with pytest.raises(OptionError, match=r"no class names yet; read.. and bind.. set them"):
         getattr(task, use)(*arguments.get(use, ()))
 
 
 # ---- binding to data ----
 
 
-def test_bind_takes_over_labels_and_kind() -> None:
+def test_bind_sets_class_names_and_single_label() -> None:
     task = bound(Classification(hidden=8), ["dog", "cat"] * 4)
-    assert task == Classification(labels=("cat", "dog"), multi_label=False, hidden=8)
+    assert task == Classification(class_names=("cat", "dog"), multi_label=False, hidden=8)
 
 
-def test_bind_takes_over_that_images_have_several_labels() -> None:
+def test_bind_sets_multi_label() -> None:
     task = bound(Classification(), [["a", "b"], ["a"], []] * 4)
-    assert task == Classification(labels=("a", "b"), multi_label=True)
+    assert task == Classification(class_names=("a", "b"), multi_label=True)
     assert task.headline == "mean_average_precision"
 
 
-def test_bind_keeps_the_order_of_fixed_labels() -> None:
-    task = bound(Classification(labels=("dog", "cat")), ["dog", "cat"] * 4)
-    assert task.labels == ("dog", "cat")
+def test_bind_keeps_the_order_of_given_class_names() -> None:
+    task = bound(Classification(class_names=("dog", "cat")), ["dog", "cat"] * 4)
+    assert task.class_names == ("dog", "cat")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "targets", "weights"),
+    ("class_weights", "targets", "weights"),
     [
         (None, ["a"] * 6 + ["b"] * 3, ()),
         ((), ["a"] * 6 + ["b"] * 3, ()),
@@ -196,85 +206,85 @@ def test_bind_keeps_the_order_of_fixed_labels() -> None:
         # Here eight stay, two of them with "b".
         ("balanced", [["a"]] * 9 + [["a", "b"]] * 3, (1.0, 3.0)),
     ],
-    ids=["none", "empty", "given", "balanced", "balanced presence"],
+    ids=["none", "empty", "given", "balanced", "balanced multi-label"],
 )
-def test_bind_makes_the_weights_of_the_loss(
-    wanted: Any, targets: list[Any], weights: tuple[float, ...]
+def test_bind_computes_the_loss_weights(
+    class_weights: Any, targets: list[Any], weights: tuple[float, ...]
 ) -> None:
-    task = bound(Classification(class_weights=wanted), targets)
+    task = bound(Classification(class_weights=class_weights), targets)
     assert task.loss_weights == pytest.approx(weights)
-    assert task.class_weights == wanted
+    assert task.class_weights == class_weights
     loss = task.build_loss()
     found: Any = loss.weights
     assert (found is None) if not weights else found.tolist() == pytest.approx(weights)
 
 
-def test_binding_again_weighs_anew() -> None:
+def test_binding_again_recomputes_the_weights() -> None:
     first = bound(Classification(class_weights="balanced"), ["a"] * 6 + ["b"] * 3)
     assert bound(first, ["a"] * 3 + ["b"] * 6).loss_weights == pytest.approx((1.5, 0.75))
 
 
-def test_weights_for_another_number_of_labels_are_refused() -> None:
-    with pytest.raises(OptionError, match="class_weights has 3 numbers for 2 labels"):
+def test_weights_for_another_number_of_classes_raise() -> None:
+    with pytest.raises(OptionError, match="class_weights has 3 numbers for 2 classes"):
         bound(Classification(class_weights=(1, 2, 3)), ["a", "b"] * 4)
 
 
-def test_bind_refuses_samples_without_label_map() -> None:
+def test_bind_rejects_samples_that_read_did_not_return() -> None:
     samples = DatasetSamples.of([(IMAGE, 0), (IMAGE, 1)])
-    with pytest.raises(DataError, match=r"samples that read\(\) found, not DatasetSamples"):
+    with pytest.raises(DataError, match=r"samples returned by read\(\), not DatasetSamples"):
         Classification().bind(samples)
 
 
-def test_bind_refuses_what_is_left_if_it_has_one_label_alone() -> None:
+def test_bind_rejects_samples_of_a_single_class() -> None:
     train = read(Classification(), ["a", "b"] * 4).train
     assert isinstance(train, LabeledSamples)
     left = train.subset([i for i, target in enumerate(train.targets) if target == 0])
-    with pytest.raises(DataError, match="all training images have the label 'a'"):
+    with pytest.raises(DataError, match="all training images are of class 'a'"):
         Classification().bind(left)
 
 
-def test_reading_goes_by_the_options_of_the_task() -> None:
-    task = Classification(labels=("b", "a"), multi_label=True)
+def test_reading_follows_the_options() -> None:
+    task = Classification(class_names=("b", "a"), multi_label=True)
     train = read(task, ["a", "b"] * 4).train
     assert isinstance(train, LabeledSamples)
-    assert (train.labels, train.multi_label) == (("b", "a"), True)
-    samples = SINGLE.read_labeled([(IMAGE, "cat"), (IMAGE, "ape")])
+    assert (train.class_names, train.multi_label) == (("b", "a"), True)
+    samples = SINGLE.read_evaluation([(IMAGE, "cat"), (IMAGE, "ape")])
     assert [samples.target(i) for i in range(2)] == [2, 0]
     with pytest.raises(
         DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
     ):
         read(replace(task, multi_label=False), [["a", "b"], ["a"]])
-    several = MULTI.read_labeled([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
+    several = MULTI.read_evaluation([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
     assert [several.target(i) for i in range(2)] == [(0, 2), ()]
 
 
 # ---- batches ----
 
 
-def test_class_ids_become_one_batch_of_integers() -> None:
+def test_class_ids_collate_to_int64() -> None:
     batch = SINGLE.collate([2, 0, 0])
     assert batch.dtype == torch.int64
     assert batch.tolist() == [2, 0, 0]
 
 
 @given(st.lists(st.sets(st.integers(0, 2)).map(lambda ids: tuple(sorted(ids))), max_size=6))
-def test_class_ids_of_many_labels_become_marks(targets: list[tuple[int, ...]]) -> None:
-    marks = MULTI.collate(targets)
-    assert marks.dtype == torch.float32
-    assert marks.shape == (len(targets), 3)
-    assert [tuple(row.nonzero().flatten().tolist()) for row in marks] == targets
-    assert set(marks.unique().tolist()) <= {0, 1}
+def test_multi_label_targets_collate_to_multi_hot(targets: list[tuple[int, ...]]) -> None:
+    multi_hot = MULTI.collate(targets)
+    assert multi_hot.dtype == torch.float32
+    assert multi_hot.shape == (len(targets), 3)
+    assert [tuple(row.nonzero().flatten().tolist()) for row in multi_hot] == targets
+    assert set(multi_hot.unique().tolist()) <= {0, 1}
 
 
 def test_without_augmentation_there_is_no_transform() -> None:
-    assert replace(SINGLE, augment="none").train_transform((8, 8)) is None
+    assert replace(SINGLE, augment="none").train_transform(PreprocessConfig((8, 8))) is None
 
 
 def test_the_transform_follows_the_options() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).expand(3, 64, 256)
     mismatches = []
     for flip in (True, False):
-        transform = replace(SINGLE, flip=flip).train_transform((12, 20))
+        transform = replace(SINGLE, flip=flip).train_transform(PreprocessConfig((12, 20)))
         assert transform is not None
         images = [transform(ramp, 1)[0] for _ in range(40)]
         assert all(p.shape == (3, 12, 20) for p in images)
@@ -283,13 +293,13 @@ def test_the_transform_follows_the_options() -> None:
     assert mismatches[1] == 0
 
 
-def test_nothing_is_mixed_unless_asked_for() -> None:
+def test_batches_are_not_mixed_by_default() -> None:
     images, targets = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
     assert SINGLE.mix(images, targets) == (images, targets)
 
 
 @pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}], ids=str)
-def test_a_mixed_batch_is_a_target_of_the_loss(options: dict[str, float]) -> None:
+def test_the_loss_accepts_mixed_targets(options: dict[str, float]) -> None:
     for task, targets in ((SINGLE, [0, 1, 2]), (MULTI, [(0,), (1, 2), ()])):
         mixing = replace(task, label_smoothing=0.1, loss_weights=(1.0, 2.0, 3.0), **options)
         with seeded(4, "mix"):
@@ -305,7 +315,7 @@ def test_a_mixed_batch_is_a_target_of_the_loss(options: dict[str, float]) -> Non
 
 
 @pytest.mark.parametrize(("task", "kind"), [(SINGLE, CrossEntropy), (MULTI, BinaryCrossEntropy)])
-def test_the_loss_goes_by_kind_and_smoothing(task: Classification, kind: type) -> None:
+def test_the_loss_follows_the_options(task: Classification, kind: type) -> None:
     loss = replace(task, label_smoothing=0.25).build_loss()
     assert isinstance(loss, kind)
     assert loss.label_smoothing == 0.25
@@ -314,14 +324,14 @@ def test_the_loss_goes_by_kind_and_smoothing(task: Classification, kind: type) -
 @pytest.mark.parametrize(
     ("task", "kind"), [(SINGLE, SingleLabelMetrics), (MULTI, MultiLabelMetrics)]
 )
-def test_the_metrics_hold_the_headline_and_each_label(task: Classification, kind: type) -> None:
+def test_the_metrics_include_the_headline_and_every_class(task: Classification, kind: type) -> None:
     metrics = task.build_metrics()
     assert isinstance(metrics, kind)
     decoded = {k: v.numpy() for k, v in task.decode(torch.eye(3), SIZES).items()}
     metrics.update(decoded, task.collate([0, 1, 2]))
     results = metrics.compute()
     assert isinstance(results[task.headline], float)
-    assert tuple(results["per_label"]) == task.labels
+    assert tuple(results["per_class"]) == task.class_names
 
 
 @pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
@@ -344,7 +354,7 @@ LOGITS = st.integers(0, 2**32 - 1).map(
 
 @settings(deadline=None)
 @given(LOGITS)
-def test_probabilities_of_one_label_are_the_softmax(logits: Tensor) -> None:
+def test_single_label_probabilities_are_the_softmax(logits: Tensor) -> None:
     decoded = SINGLE.decode(logits, SIZES)
     assert list(decoded) == ["probabilities", "labels"]
     assert decoded["probabilities"].dtype == torch.float32
@@ -355,7 +365,7 @@ def test_probabilities_of_one_label_are_the_softmax(logits: Tensor) -> None:
 
 @settings(deadline=None)
 @given(LOGITS)
-def test_probabilities_of_many_labels_are_the_sigmoid(logits: Tensor) -> None:
+def test_multi_label_probabilities_are_the_sigmoid(logits: Tensor) -> None:
     decoded = MULTI.decode(logits, SIZES)
     assert list(decoded) == ["probabilities", "labels"]
     assert decoded["probabilities"].dtype == torch.float32
@@ -364,7 +374,7 @@ def test_probabilities_of_many_labels_are_the_sigmoid(logits: Tensor) -> None:
     assert np.array_equal(decoded["labels"], decoded["probabilities"] >= 0.5)
 
 
-def test_of_equal_probabilities_the_first_wins_and_one_half_is_enough() -> None:
+def test_ties_go_to_the_first_class_and_the_threshold_is_inclusive() -> None:
     assert SINGLE.decode(torch.zeros(1, 3), SIZES)["labels"].tolist() == [0]
     assert SINGLE.decode(torch.tensor([[0.0, 1, 1]]), SIZES)["labels"].tolist() == [1]
     assert MULTI.decode(torch.tensor([[0.0, -1, 1]]), SIZES)["labels"].tolist() == [[1, 0, 1]]
@@ -385,7 +395,7 @@ def test_half_precision_outputs_are_decoded_in_full_precision() -> None:
     ],
     ids=["single", "multi"],
 )
-def test_predictions_name_what_was_decoded(task: Classification, wanted: list[type]) -> None:
+def test_predictions_name_the_decoded_classes(task: Classification, wanted: list[type]) -> None:
     decoded = task.decode(torch.tensor([[9.0, -9, -9], [-9, 9, 8]]), SIZES)
     found = task.predictions({name: value.numpy() for name, value in decoded.items()})
     assert [type(p) for p in found] == wanted
@@ -396,7 +406,7 @@ def test_predictions_name_what_was_decoded(task: Classification, wanted: list[ty
         assert [p.labels for p in found] == [("ape",), ("bee", "cat")]
 
 
-def test_arrays_of_another_model_are_refused() -> None:
+def test_arrays_of_another_model_raise() -> None:
     decoded = MULTI.decode(torch.zeros(2, 4), SIZES)
     with pytest.raises(ArtifactError, match="damaged"):
         MULTI.predictions({name: value.numpy() for name, value in decoded.items()})
@@ -405,7 +415,7 @@ def test_arrays_of_another_model_are_refused() -> None:
 @pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
 def test_metadata_are_json_values(task: Classification) -> None:
     metadata = task.metadata()
-    assert metadata == {"labels": ["ape", "bee", "cat"], "multi_label": task is MULTI}
+    assert metadata == {"class_names": ["ape", "bee", "cat"], "multi_label": task is MULTI}
     assert json.loads(json.dumps(metadata)) == metadata
 
 

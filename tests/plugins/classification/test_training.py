@@ -23,7 +23,7 @@ from visiongraft.plugins.classification.task import Classification
 
 pytestmark = pytest.mark.slow
 
-LABELS = ("woman", "cat", "cup")  # not sorted, so that a label map made anew would differ
+CLASS_NAMES = ("woman", "cat", "cup")  # not sorted, so that a label map made anew would differ
 SHAPES = ("triangle", "disc", "square")
 FAST: dict[str, Any] = {
     "task": "classification",
@@ -100,14 +100,14 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def single(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
-    options = {"labels": LABELS, "augment": "light"}
+    options = {"class_names": CLASS_NAMES, "augment": "light"}
     folder = tmp_path_factory.mktemp("runs") / "single"
     return visiongraft.fit(photos, task_options=options, size=32, out=folder, **FAST)
 
 
 @pytest.fixture(scope="module")
 def multi(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
-    options = {"labels": SHAPES, "augment": "light"}
+    options = {"class_names": SHAPES, "augment": "light"}
     folder = tmp_path_factory.mktemp("runs") / "multi"
     return visiongraft.fit(shapes, task_options=options, size=32, out=folder, **FAST)
 
@@ -145,17 +145,17 @@ def test_wrong_labels_are_learned_as_they_are_given(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
     for part in ("train", "val"):
-        for old, new in zip(LABELS, [*LABELS[1:], LABELS[0]], strict=True):
+        for old, new in zip(CLASS_NAMES, [*CLASS_NAMES[1:], CLASS_NAMES[0]], strict=True):
             (root / part / old).rename(root / part / f"not {new}")
-        for label in LABELS:
+        for label in CLASS_NAMES:
             (root / part / f"not {label}").rename(root / part / label)
     assert visiongraft.fit(root, size=32, **FAST).evaluate(root)["accuracy"] < 0.1
 
 
 def test_a_label_of_weight_0_is_never_learned(photos: Path) -> None:
-    options = {"labels": LABELS, "class_weights": (1, 1, 0), "augment": "none"}
+    options = {"class_names": CLASS_NAMES, "class_weights": (1, 1, 0), "augment": "none"}
     model = visiongraft.fit(photos, task_options=options, size=32, **FAST)
-    rows = model.evaluate(photos)["per_label"]
+    rows = model.evaluate(photos)["per_class"]
     assert rows["cup"]["recall"] == 0
     assert min(rows["woman"]["recall"], rows["cat"]["recall"]) > 0.6
 
@@ -220,7 +220,7 @@ def test_images_that_have_a_label_or_not_are_told_apart() -> None:
         for i in range(40)
     ]
     model = visiongraft.fit(data, size=16, **{**FAST, "epochs": 3})
-    assert model.task.labels == ("bright",)  # type: ignore[attr-defined]
+    assert model.task.class_names == ("bright",)  # type: ignore[attr-defined]
     assert model.evaluate(data)["exact_match"] == 1
     dark, bright = model.predict([data[0][0], data[1][0]])
     assert (dark.labels, bright.labels) == ((), ("bright",))
@@ -280,7 +280,7 @@ def test_a_saved_model_is_the_backbone_of_the_next_training(
     after = visiongraft.fit(shapes, **settings)
     old, new = single.network.backbone.state_dict(), after.network.backbone.state_dict()
     assert all(torch.equal(old[name], new[name]) for name in old)
-    assert after.task.labels == tuple(sorted(SHAPES))  # type: ignore[attr-defined]
+    assert after.task.class_names == tuple(sorted(SHAPES))  # type: ignore[attr-defined]
     assert after.task.headline == "mean_average_precision"
     assert after.evaluate(shapes)["mean_average_precision"] > 0.6
     assert after.backbone_info.provenance["task"] == "classification"
@@ -303,7 +303,7 @@ def test_the_labels_are_the_same_at_every_stage(
 ) -> None:
     task = model.task
     assert isinstance(task, Classification)
-    labels = list(SHAPES if task.multi_label else LABELS)
+    labels = list(SHAPES if task.multi_label else CLASS_NAMES)
     data = shapes if task.multi_label else photos
     assert model.run_folder is not None
     run = json.loads((model.run_folder / "config.json").read_text())
@@ -311,17 +311,17 @@ def test_the_labels_are_the_same_at_every_stage(
     predictor = Predictor(exported)
     certificate = json.loads(exported.with_name("model.onnx.certificate.json").read_text())
     stages: dict[str, Callable[[], Any]] = {
-        "task": lambda: task.labels,
-        "settings": lambda: run["task_options"]["labels"],
-        "facts": lambda: model.facts["data"]["training images by label"],
-        "metrics": lambda: model.facts["metrics"]["per_label"],
-        "evaluation": lambda: model.evaluate(data)["per_label"],
+        "task": lambda: task.class_names,
+        "settings": lambda: run["task_options"]["class_names"],
+        "facts": lambda: model.facts["data"]["training images per class"],
+        "metrics": lambda: model.facts["metrics"]["per_class"],
+        "evaluation": lambda: model.evaluate(data)["per_class"],
         "prediction": lambda: model.predict(images[0])[0].probabilities,
-        "saved": lambda: saved["task_options"]["labels"],
-        "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
-        "exported": lambda: predictor.metadata["task_metadata"]["labels"],
-        "options in the file": lambda: predictor.metadata["task_options"]["labels"],
-        "predictor": lambda: predictor.labels,
+        "saved": lambda: saved["task_options"]["class_names"],
+        "loaded": lambda: visiongraft.load(model.run_folder).task.class_names,  # type: ignore
+        "exported": lambda: predictor.metadata["task_metadata"]["class_names"],
+        "options in the file": lambda: predictor.metadata["task_options"]["class_names"],
+        "predictor": lambda: predictor.class_names,
         "prediction of the file": lambda: predictor.predict(images[0])[0].probabilities,
     }
     assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, labels)
@@ -332,7 +332,7 @@ def test_the_labels_are_the_same_at_every_stage(
 def test_another_order_of_the_labels_would_be_noticed(single: TransferModel, photos: Path) -> None:
     task = single.task
     try:
-        single.network.task = replace(task, labels=LABELS[::-1])  # type: ignore[call-arg]
+        single.network.task = replace(task, class_names=CLASS_NAMES[::-1])  # type: ignore[call-arg]
         assert single.evaluate(photos)["accuracy"] < 0.5
     finally:
         single.network.task = task

@@ -15,7 +15,7 @@ from visiongraft.plugins.classification.transforms import TrainTransform, mix_ba
 
 SIZE = (24, 40)
 STRENGTHS = ["light", "strong"]
-LABELS = 4
+CLASSES = 4
 
 
 def photograph(channels: int = 3) -> Tensor:
@@ -142,12 +142,12 @@ def test_strong_turns_images_of_other_channels_instead() -> None:
 
 def colored(ids: Tensor) -> Tensor:
     """Images that show their target: the channel of each class is 1 all over."""
-    return one_hot(ids, LABELS).float()[..., None, None].expand(-1, -1, 12, 10).clone()
+    return one_hot(ids, CLASSES).float()[..., None, None].expand(-1, -1, 12, 10).clone()
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(0, LABELS - 1), min_size=1, max_size=6),
+    st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=6),
     st.sampled_from([(0.2, 0.0), (0.0, 1.0), (1.0, 0.5), (50.0, 0.0), (0.0, 50.0)]),
     st.integers(0, 1000),
 )
@@ -157,8 +157,10 @@ def test_targets_are_mixed_as_much_as_images(
     mixup, cutmix = parameters
     targets = torch.tensor(ids)
     torch.manual_seed(seed)
-    images, mixed = mix_batch(colored(targets), targets, labels=LABELS, mixup=mixup, cutmix=cutmix)
-    assert mixed.shape == (len(ids), LABELS)
+    images, mixed = mix_batch(
+        colored(targets), targets, classes=CLASSES, mixup=mixup, cutmix=cutmix
+    )
+    assert mixed.shape == (len(ids), CLASSES)
     assert mixed.dtype == torch.float32
     assert torch.allclose(mixed.sum(dim=1), torch.ones(len(ids)))
     assert torch.allclose(images.mean(dim=(2, 3)), mixed, atol=1e-5)
@@ -169,7 +171,7 @@ def test_marks_of_several_labels_are_mixed_alike(mixup: float, cutmix: float) ->
     marks = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])
     images = marks[..., None, None].expand(-1, -1, 12, 10).clone()
     torch.manual_seed(3)
-    images, mixed = mix_batch(images, marks, labels=LABELS, mixup=mixup, cutmix=cutmix)
+    images, mixed = mix_batch(images, marks, classes=CLASSES, mixup=mixup, cutmix=cutmix)
     assert not torch.equal(mixed, marks)
     assert ((mixed >= 0) & (mixed <= 1)).all()
     assert torch.allclose(images.mean(dim=(2, 3)), mixed, atol=1e-5)
@@ -181,7 +183,7 @@ def test_mixing_is_seeded(mixup: float, cutmix: float) -> None:
 
     def mix(seed: int) -> tuple[Tensor, Tensor]:
         torch.manual_seed(seed)
-        return mix_batch(colored(ids), ids, labels=LABELS, mixup=mixup, cutmix=cutmix)
+        return mix_batch(colored(ids), ids, classes=CLASSES, mixup=mixup, cutmix=cutmix)
 
     first, again, other = mix(1), mix(1), mix(2)
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
@@ -193,7 +195,7 @@ def test_with_both_kinds_each_batch_gets_one_of_them() -> None:
     pasted = 0
     for seed in range(40):
         torch.manual_seed(seed)
-        images, _ = mix_batch(colored(ids), ids, labels=LABELS, mixup=1.0, cutmix=1.0)
+        images, _ = mix_batch(colored(ids), ids, classes=CLASSES, mixup=1.0, cutmix=1.0)
         pasted += bool(((images == 0) | (images == 1)).all())  # blending gives values between
     assert 8 <= pasted <= 32
 
@@ -201,7 +203,7 @@ def test_with_both_kinds_each_batch_gets_one_of_them() -> None:
 def test_without_parameters_nothing_is_touched() -> None:
     ids = torch.arange(4)
     images = colored(ids)
-    mixed, targets = mix_batch(images, ids, labels=LABELS, mixup=0, cutmix=0)
+    mixed, targets = mix_batch(images, ids, classes=CLASSES, mixup=0, cutmix=0)
     assert mixed is images
     assert targets is ids
 
@@ -209,8 +211,8 @@ def test_without_parameters_nothing_is_touched() -> None:
 @pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
 def test_mixing_leaves_its_inputs_as_they_are(mixup: float, cutmix: float) -> None:
     ids = torch.arange(4)
-    images, marks = colored(ids), one_hot(ids, LABELS).float()
+    images, marks = colored(ids), one_hot(ids, CLASSES).float()
     torch.manual_seed(0)
-    mix_batch(images, marks, labels=LABELS, mixup=mixup, cutmix=cutmix)
+    mix_batch(images, marks, classes=CLASSES, mixup=mixup, cutmix=cutmix)
     assert torch.equal(images, colored(ids))
-    assert torch.equal(marks, one_hot(ids, LABELS).float())
+    assert torch.equal(marks, one_hot(ids, CLASSES).float())

@@ -122,7 +122,7 @@ def test_the_files_hold_each_image_once_in_the_order_it_came() -> None:
 
 def test_a_detection_on_a_crowd_is_no_mistake() -> None:
     one = Objects(((0, 0, 50, 50), (100, 0, 300, 200)), (0, 0), (500, 500), (False, True), (1, 1))
-    ideal = TASK.ideal(TASK.collate([one]))
+    ideal = TASK._ideal(TASK.collate([one]))
     crowded = {n: v.copy() for n, v in ideal.items()}
     crowded["boxes"][0, 1], crowded["scores"][0, 1] = (110, 10, 200, 100), 0.999
     crowded["labels"][0, 1], crowded["count"][0] = 0, 2
@@ -140,11 +140,11 @@ def test_a_detection_on_a_crowd_is_no_mistake() -> None:
 def test_no_object_and_no_detection_give_zero_and_no_error() -> None:
     nothing = Objects((), (), (10, 10), (), ())
     metrics = TASK.build_metrics()
-    metrics.update(TASK.ideal(TASK.collate([nothing])), TASK.collate([nothing]))
+    metrics.update(TASK._ideal(TASK.collate([nothing])), TASK.collate([nothing]))
     found = metrics.compute()
     assert found["mAP"] == 0 and found["AP50"] is None
     some = TASK.collate([Objects(((0, 0, 5, 5),), (0,), (10, 10), (False,), (25,))])
-    metrics.update(TASK.ideal(TASK.collate([nothing])), some)
+    metrics.update(TASK._ideal(TASK.collate([nothing])), some)
     assert metrics.compute()["AP50"] == 0
     json.dumps(metrics.compute(), allow_nan=False)
 
@@ -175,6 +175,6 @@ def test_the_curve_is_drawn_and_falls(tmp_path: Path) -> None:
 def test_ideal_results_score_one_with_crowds_left_out() -> None:
     _, targets = batch(3, 10)
     metrics = TASK.build_metrics()
-    metrics.update(TASK.ideal(targets), targets)
+    metrics.update(TASK._ideal(targets), targets)
     assert metrics.compute()["mAP"] == pytest.approx(1)
     assert torch.stack([t["crowd"].any() for t in targets]).any()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
+from visiongraft.plugins.detection.compare import rescale_boxes
 from visiongraft.plugins.detection.drawing import draw_boxes, label_color
 from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
 from visiongraft.plugins.detection.task import Detection
@@ -122,7 +123,7 @@ def test_a_task_without_labels_or_with_other_samples_says_so() -> None:
 
 def test_boxes_follow_their_image_to_another_size() -> None:
     found = {"boxes": np.array([[[10, 20, 30, 60]]], np.float32), "labels": np.array([[0]])}
-    moved = Detection().rescaled(found, (100, 50), (50, 200))
+    moved = rescale_boxes(found, (100, 50), (50, 200))
     assert moved["boxes"].tolist() == [[[40, 10, 120, 30]]]
     assert moved["boxes"].dtype == np.float32
     assert moved["labels"] is found["labels"]
@@ -186,5 +187,5 @@ def test_sure_boxes_are_drawn_in_their_color_and_others_are_not() -> None:
 
 def test_small_and_gray_images_and_boxes_at_the_edge_are_drawn() -> None:
     edge = Detected((DetectedObject("a long name\nof two lines", 0.8, (0.0, 0.0, 20.0, 10.0)),))
-    drawn = Detection(labels=("x",)).draw(Image.new("L", (20, 10)), edge)
+    drawn = draw_boxes(Image.new("L", (20, 10)), edge)
     assert drawn.size == (160, 80) and drawn.mode == "RGB"

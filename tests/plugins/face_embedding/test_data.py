@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
-from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
+from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import find_dataset
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
@@ -73,7 +73,7 @@ def test_a_given_split_without_common_identities_is_kept(write_people: WriteFold
     assert parts(splits) == ({"a", "b"}, {"c", "d"})
     assert splits.facts["validation from"] == "the dataset's own split"
     assert splits.facts["test images, not used"] == 3
-    assert people_of(read_labeled(root)) == {"a", "e"}  # any identity may be evaluated
+    assert people_of(read_evaluation(root)) == {"a", "e"}  # any identity may be evaluated
 
 
 def test_people_with_one_image_stay_in_training(write_people: WriteFolder) -> None:
@@ -108,7 +108,7 @@ def test_a_share_outside_of_nought_and_one_is_refused(write_people: WriteFolder)
 
 def test_a_set_with_nothing_to_compare_is_not_evaluated(write_people: WriteFolder) -> None:
     with pytest.raises(DataError, match="the dataset has 2 images of 2 identities"):
-        read_labeled(write_people({"a": 1, "b": 1}))
+        read_evaluation(write_people({"a": 1, "b": 1}))
 
 
 def test_facts_name_nobody(write_people: WriteFolder) -> None:
@@ -179,7 +179,9 @@ def test_a_dataset_is_read(names: Sequence[object]) -> None:
 
 def test_an_identity_of_another_kind_is_refused() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(DataError, match="item 0: an identity must be a name or a non-negative integer"):
+    with pytest.raises(
+        DataError, match="item 0: an identity must be a name or a non-negative integer"
+    ):
         read_splits([(image, 0.5)] * 4)
 
 

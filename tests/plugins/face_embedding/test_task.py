@@ -18,6 +18,7 @@ from visiongraft.plugins.face_embedding.loss import LOSSES
 from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.task import LOSS_NAMES, OVER_PAIRS, FaceEmbedding
 from visiongraft.plugins.face_embedding.transforms import TrainTransform
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.seeds import seeded
 from visiongraft.task import create_task
 
@@ -58,7 +59,6 @@ def test_names_of_losses_are_those_there_are() -> None:
 @pytest.mark.parametrize("name", LOSS_NAMES)
 def test_losses_over_pairs_are_declared(name: Any) -> None:
     assert FaceEmbedding(loss=name).loss_over_pairs is (name in OVER_PAIRS)
-    assert FaceEmbedding.loss_over_pairs is False
 
 
 def test_without_data_there_is_no_loss_with_class_vectors() -> None:
@@ -161,7 +161,7 @@ def test_faces_are_mirrored_unless_told_otherwise() -> None:
                 changed = transform(tv_tensors.Image(image), None)[0].float()
             seen.add(bool(changed[:, :, 4:14].mean() > changed[:, :, 18:28].mean()))
     assert sides == {True: {True, False}, False: {True}}
-    assert FaceEmbedding(augment="none").train_transform((8, 8)) is None
+    assert FaceEmbedding(augment="none").train_transform(PreprocessConfig((8, 8))) is None
 
 
 def test_predictions_are_embeddings() -> None:

@@ -18,7 +18,7 @@ from visiongraft.cli import main
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
-from visiongraft.plugins.face_embedding.data import read_labeled
+from visiongraft.plugins.face_embedding.data import read_evaluation
 from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.example import IMAGES_PER_IDENTITY, draw_head, write_folder
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
@@ -95,7 +95,7 @@ def test_people_never_seen_are_told_apart_better_than_before(
 
 def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
     """The same training on shuffled names teaches nothing about people."""
-    samples = read_labeled(data)
+    samples = read_evaluation(data)
     names = [samples.target(i).identity for i in range(len(samples))]
     shuffled = np.random.default_rng(0).permutation(names)
     pairs = [(samples.load(i), name) for i, name in enumerate(shuffled)]
@@ -216,7 +216,7 @@ def test_verification_accuracy_is_the_same_in_torch_and_onnx(
     path, certificate = exported
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.headline == "verification_accuracy"
-    samples, predictor, metrics = read_labeled(data), Predictor(path), FaceMetrics()
+    samples, predictor, metrics = read_evaluation(data), Predictor(path), FaceMetrics()
     for i in range(len(samples)):
         metrics.update(
             predictor.run(samples.load(i)[None]), model.task.collate([samples.target(i)])

@@ -16,7 +16,7 @@ WriteSet = Callable[..., Path]
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose much where other programs run."""
+    """Use one thread: tiny networks do not profit from more, and other processes run as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -25,7 +25,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_set(tmp_path: Path) -> WriteSet:
-    """Write images and masks of given contents, such as {"train/a": [[0, 1]]}, and the root."""
+    """Return a function that writes images with given masks, such as {"train/a": [[0, 1]]}."""
 
     def write(
         masks: Mapping[str, Any],
@@ -53,7 +53,7 @@ def write_set(tmp_path: Path) -> WriteSet:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of drawn shapes on photographs, with parts for training, validation and test."""
+    """Return a dataset of shapes drawn on photographs, with all three splits."""
     root = tmp_path_factory.mktemp("data") / "shapes"
     return write_shapes(root, {"train": 60, "val": 10, "test": 20})
 
@@ -62,7 +62,7 @@ def write_shapes(root: Path, counts: Mapping[str, int], side: int = 64) -> Path:
     """Draw a disc and a square on crops of photographs, with masks and an ignored border."""
     photographs = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut()]
     random = np.random.default_rng(0)
-    for part, count in counts.items():
+    for split, count in counts.items():
         for i in range(count):
             photo = photographs[i % 3]
             height, width = side, side + 16 * (i % 2)
@@ -72,7 +72,7 @@ def write_shapes(root: Path, counts: Mapping[str, int], side: int = 64) -> Path:
             )
             image = Image.fromarray(photo[y : y + height, x : x + width])
             mask = Image.new("P", image.size)
-            brush, marks = ImageDraw.Draw(image), ImageDraw.Draw(mask)
+            brush, mask_brush = ImageDraw.Draw(image), ImageDraw.Draw(mask)
             for value, color in ((1, (230, 30, 40)), (2, (30, 60, 230))):
                 size = int(random.integers(side // 3, side // 2))
                 left = int(random.integers(width - size))
@@ -80,14 +80,14 @@ def write_shapes(root: Path, counts: Mapping[str, int], side: int = 64) -> Path:
                 box = (left, top, left + size, top + size)
                 if value == 1:
                     brush.ellipse(box, fill=color)
-                    marks.ellipse(box, fill=value)
+                    mask_brush.ellipse(box, fill=value)
                 else:
                     brush.rectangle(box, fill=color)
-                    marks.rectangle(box, fill=value)
-            marks.line((0, 0, width, 0), fill=3)  # a row that nobody has labeled
+                    mask_brush.rectangle(box, fill=value)
+            mask_brush.line((0, 0, width, 0), fill=3)  # an unlabeled row
             mask.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255, 255, 255, 255])
             for kind, drawn in (("images", image), ("masks", mask)):
-                path = root / kind / part / f"{i:03d}.png"
+                path = root / kind / split / f"{i:03d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 drawn.save(path)
     (root / "classes.txt").write_text("ground\ndisc\nsquare\nvoid\n", encoding="utf-8")

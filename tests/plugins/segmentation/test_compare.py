@@ -1,4 +1,4 @@
-"""Rounding passes, faults do not: on masks drawn from real photographs."""
+"""Rounding errors pass and faults do not, on masks derived from photographs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from visiongraft.plugins.segmentation.task import Segmentation
 from visiongraft.task import Arrays, Disagreement
 from visiongraft.training.evaluation import to_arrays
 
-TOLERANCE = 1e-4  # what exporters accept
+TOLERANCE = 1e-4  # of the exporters
 KINDS = ("multi_class", "binary", "multi_label")
 Sizes = Tensor
 
 
 def small_logits(photo: np.ndarray, kind: str) -> Tensor:
-    """Give logits at a quarter of a photograph's size that follow its colors."""
+    """Return logits at a quarter of a photograph's size that follow its colors."""
     pixels = torch.tensor(photo).permute(2, 0, 1)[None].float() / 255
     height, width = photo.shape[0] // 4, photo.shape[1] // 4
     coarse = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
@@ -32,8 +32,8 @@ def small_logits(photo: np.ndarray, kind: str) -> Tensor:
 
 
 def task(kind: str) -> Segmentation:
-    labels = ("a", "b") if kind == "binary" else ("a", "b", "c", "d", "e", "f")
-    return Segmentation(labels=labels, kind=kind, probabilities=False)  # type: ignore[arg-type]
+    class_names = ("a", "b") if kind == "binary" else ("a", "b", "c", "d", "e", "f")
+    return Segmentation(class_names=class_names, kind=kind, probabilities=False)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=["chelsea", "coffee", "astronaut"])
@@ -128,7 +128,7 @@ def test_faults_of_other_kinds_are_caught(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_alone_give_a_fault_away(photo: np.ndarray, kind: str) -> None:
-    """Even if margins were right, classes that are moved by a pixel or swapped are flips."""
+    """Even if margins were right, classes that are moved by a pixel or swapped are mismatches."""
     reference = decoded(enlarged(small_logits(photo, kind), photo), kind)
     labels = reference["labels"]
     for wrong in (np.roll(labels, 1, -1), np.roll(labels, 1, -2), 1 - np.minimum(labels, 1)):
@@ -145,9 +145,9 @@ def test_a_few_ties_are_forgiven_and_many_are_not() -> None:
     labels[0, 0, 10] = 1
     assert compare_masks(reference, {"labels": labels, "margins": margins}).mismatches == 11
     labels[0, 0] = 0
-    labels[0, 50, 50] = 1  # a single pixel that was sure
+    labels[0, 50, 50] = 1  # a single confident pixel
     assert compare_masks(reference, {"labels": labels, "margins": margins}).mismatches == 1
-    # A single one that the candidate alone says is a tie.
+    # A single pixel that is a tie only in the candidate.
     tied = margins.copy()
     tied[0, 50, 50] = 0
     assert compare_masks(reference, {"labels": labels, "margins": tied}).mismatches == 1

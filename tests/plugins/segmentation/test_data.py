@@ -16,7 +16,7 @@ from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.plugins.segmentation.data import MaskedSamples, read_labeled, read_splits
+from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
 from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
@@ -35,17 +35,17 @@ def keys(samples: Any) -> list[str]:
 # ---- folders ----
 
 
-def test_folders_divide_images_into_parts(write_set: WriteSet) -> None:
+def test_folders_define_splits(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "train/b": B, "val/c": A, "test/d": B})
     splits = read_splits(root)
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": A}
     assert splits.facts["test images, not used"] == 1
     assert splits.warnings == ()
-    assert targets(read_labeled(root, ("sky", "road"), "multi_class")) == {"d": B}
+    assert targets(read_evaluation(root, ("sky", "road"), "multi_class")) == {"d": B}
 
 
-def test_lists_divide_images_into_parts(write_set: WriteSet) -> None:
+def test_lists_define_splits(write_set: WriteSet) -> None:
     root = write_set({n: A for n in "abcde"})
     (root / "train.txt").write_text("a\nb.png\n\nb\n")
     (root / "val.txt").write_text("c\nnowhere\n")
@@ -64,7 +64,7 @@ def test_lists_of_bare_names_find_images_in_folders(write_set: WriteSet) -> None
     assert targets(splits.train) == {"a": A} and targets(splits.validation) == {"a": B, "b": B}
 
 
-def test_without_parts_some_are_held_out_the_same_each_time(write_set: WriteSet) -> None:
+def test_without_splits_a_fraction_is_held_out_reproducibly(write_set: WriteSet) -> None:
     root = write_set({f"p{i}": A for i in range(10)})
     one, two = read_splits(root, validation=0.3), read_splits(root, validation=0.3)
     assert len(one.validation) == 3
@@ -73,7 +73,7 @@ def test_without_parts_some_are_held_out_the_same_each_time(write_set: WriteSet)
     assert set(keys(one.train)) | set(keys(one.validation)) == {f"p{i}" for i in range(10)}
 
 
-def test_the_form_of_pascal_voc_is_read(write_set: WriteSet) -> None:
+def test_pascal_voc_is_read(write_set: WriteSet) -> None:
     root = write_set(
         {"a": [[0, 20, 255]], "b": [[1, 1, 0]]},
         None,
@@ -86,7 +86,7 @@ def test_the_form_of_pascal_voc_is_read(write_set: WriteSet) -> None:
     (lists / "val.txt").write_text("b\n")
     splits = read_splits(root)
     assert isinstance(splits.train, MaskedSamples)
-    assert len(splits.train.labels) == 21 and splits.train.labels[20] == "tvmonitor"
+    assert len(splits.train.class_names) == 21 and splits.train.class_names[20] == "tvmonitor"
     assert targets(splits.train) == {"a": [[0, 20, 255]]}
 
 
@@ -100,13 +100,13 @@ def test_color_masks_are_read_by_their_color_map(write_set: WriteSet) -> None:
     (root / "label_colors.txt").write_text("64 128 64\tAnimal\n0 0 192\tPath\n0 0 0\tVoid\n")
     splits = read_splits(root)
     assert isinstance(splits.train, MaskedSamples)
-    assert splits.train.labels == ("Animal", "Path")
+    assert splits.train.class_names == ("Animal", "Path")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
     assert "pixels of Void are ignored" in splits.warnings[0]
 
 
 @pytest.mark.parametrize("ending", ["_L", "_mask"])
-def test_masks_may_end_otherwise_than_their_images(write_set: WriteSet, ending: str) -> None:
+def test_mask_names_may_have_a_suffix(write_set: WriteSet, ending: str) -> None:
     root = write_set({"a": A, "b": B})
     for path in (root / "masks").iterdir():
         path.rename(path.with_stem(path.stem + ending))
@@ -130,13 +130,13 @@ def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> No
         (root / "masks" / folder).rmdir()
     splits = read_splits(root)
     assert isinstance(splits.train, MaskedSamples)
-    assert (splits.train.labels, splits.train.kind) == (("dirt", "leaf"), "multi_label")
+    assert (splits.train.class_names, splits.train.kind) == (("dirt", "leaf"), "multi_label")
     assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
-    other = read_labeled(root, ("leaf", "dirt"), "multi_label")
+    other = read_evaluation(root, ("leaf", "dirt"), "multi_label")
     assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
     mixed = root / "masks" / "leaf" / "train" / "a.png"
     Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
-    assert "both 1 and 255; say ignore=255" in splits.train.problem(0, 1, 3)
+    assert "both 1 and 255; set ignore=255" in splits.train.problem(0, 1, 3)
     assert read_splits(root, ignore=255).train.target(0).tolist() == [[[0, 1, 0]], [[1, 255, 0]]]
     (root / "masks" / "leaf" / "train" / "a.png").unlink()
     assert "leaf/train/a.png does not exist" in read_splits(root).train.problem(0, 1, 3)
@@ -156,28 +156,28 @@ def test_masks_without_class_names_are_binary(
     root = write_set({"train/0": [[0, 0, 0]], "train/a": [values], "val/b": [values]}, None)
     splits = read_splits(root)
     assert isinstance(splits.train, MaskedSamples)
-    assert (splits.train.labels, splits.train.kind) == (("background", "foreground"), "binary")
+    assert (splits.train.class_names, splits.train.kind) == (("background", "foreground"), "binary")
     assert targets(splits.train) == {"0": [[0, 0, 0]], "a": [expected]}
 
 
-def test_two_named_classes_written_as_0_and_255_are_binary_too(write_set: WriteSet) -> None:
+def test_two_named_classes_with_values_0_and_255_are_binary(write_set: WriteSet) -> None:
     root = write_set({"train/a": [[0, 255, 255]], "val/b": [[255, 0, 0]]}, "sound\ncrack\n")
     train = read_splits(root).train
     assert isinstance(train, MaskedSamples) and train.kind == "binary"
     assert targets(train) == {"a": [[0, 1, 1]]}
 
 
-# ---- what is ignored, and the label map ----
+# ---- ignored pixels and class names ----
 
 
-def test_a_void_class_is_ignored_and_the_others_close_the_gap(write_set: WriteSet) -> None:
+def test_a_void_class_is_ignored_and_class_ids_have_no_gap(write_set: WriteSet) -> None:
     root = write_set({"train/a": [[0, 1, 2]], "val/b": [[2, 2, 255]]}, "sky\nVoid\nroad\n")
     splits = read_splits(root)
     assert isinstance(splits.train, MaskedSamples)
-    assert splits.train.labels == ("sky", "road")
+    assert splits.train.class_names == ("sky", "road")
     assert targets(splits.train) == {"a": [[0, 255, 1]]}
     assert targets(splits.validation) == {"b": [[1, 1, 255]]}
-    kept = read_splits(root, labels=("sky", "Void", "road"))
+    kept = read_splits(root, class_names=("sky", "Void", "road"))
     assert targets(kept.train) == {"a": [[0, 1, 2]]} and kept.warnings == ()
 
 
@@ -185,30 +185,32 @@ def test_a_void_class_is_ignored_and_the_others_close_the_gap(write_set: WriteSe
 def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str | int) -> None:
     root = write_set({"train/a": [[0, 1, 2]], "val/b": [[2, 2, 255]]}, "sky\ntree\nroad\n")
     splits = read_splits(root, ignore=ignore)
-    assert isinstance(splits.train, MaskedSamples) and splits.train.labels == ("sky", "tree")
+    assert isinstance(splits.train, MaskedSamples) and splits.train.class_names == ("sky", "tree")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
-    again = read_labeled(root, ("sky", "tree"), "multi_class", ignore)
+    again = read_evaluation(root, ("sky", "tree"), "multi_class", ignore)
     assert targets(again) == {"b": [[255, 255, 255]]}
 
 
-def test_a_value_that_is_no_class_can_be_ignored(write_set: WriteSet) -> None:
+def test_a_value_without_a_class_can_be_ignored(write_set: WriteSet) -> None:
     root = write_set({"train/a": [[0, 1, 9]], "val/b": A})
     assert targets(read_splits(root, ignore=9).train) == {"a": [[0, 1, 255]]}
-    assert "no classes: 9" in read_splits(root).train.problem(0, 1, 3)
+    assert "not classes: 9" in read_splits(root).train.problem(0, 1, 3)
 
 
-def test_an_unknown_class_to_ignore_is_refused(write_set: WriteSet) -> None:
+def test_ignoring_an_unknown_class_raises(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "val/b": A})
-    with pytest.raises(OptionError, match="ignore='raod' is no class; did you mean 'road'"):
+    with pytest.raises(OptionError, match="ignore='raod' is not a class; did you mean 'road'"):
         read_splits(root, ignore="raod")
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(["sky", "road", "void", "car", "tree"]), st.permutations([0, 1, 2, 3]))
-def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) -> None:
-    """One value per class; whatever the order of names and labels, each keeps its name."""
+def test_classes_keep_their_pixels_in_any_order_of_names(
+    names: list[str], order: list[int]
+) -> None:
+    """Read one pixel per class, for any order of values and class names."""
     kept = [n for n in names if n != "void"]
-    labels = tuple(kept[i] for i in order)
+    class_names = tuple(kept[i] for i in order)
 
     class Set(list[Any]):
         classes = names
@@ -218,23 +220,23 @@ def test_names_mean_the_same_in_any_order(names: list[str], order: list[int]) ->
     splits = read_splits(data)
     assert isinstance(splits.train, MaskedSamples)
     for own, read in (
-        (splits.train.labels, splits.train),
-        (labels, read_labeled(data, labels, "multi_class")),
+        (splits.train.class_names, splits.train),
+        (class_names, read_evaluation(data, class_names, "multi_class")),
     ):
         found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
         assert found == names
 
 
-def test_a_class_that_the_model_does_not_know_is_refused(write_set: WriteSet) -> None:
+def test_evaluation_raises_on_an_unknown_class(write_set: WriteSet) -> None:
     root = write_set({"test/a": A}, "sky\nroads\n")
     with pytest.raises(DataError, match=r"label 'roads' is not in the label map.*'road'"):
-        read_labeled(root, ("sky", "road"), "multi_class")
+        read_evaluation(root, ("sky", "road"), "multi_class")
 
 
-# ---- datasets, pairs, installed readers ----
+# ---- datasets, pairs, plugin readers ----
 
 
-def test_datasets_of_images_and_masks_are_read_lazily() -> None:
+def test_map_style_datasets_are_read_lazily() -> None:
     class Lazy:
         got = 0
 
@@ -245,43 +247,45 @@ def test_datasets_of_images_and_masks_are_read_lazily() -> None:
             Lazy.got += 1
             return IMAGE, Image.fromarray(np.full((2, 3), index % 3, np.uint8))
 
-    splits = read_splits(Lazy(), labels=("a", "b", "c"))
-    assert Lazy.got == 1  # to see whether masks have layers
+    splits = read_splits(Lazy(), class_names=("a", "b", "c"))
+    assert Lazy.got == 1  # to find out whether masks have layers
     assert len(splits.train) == 40 and splits.train.target(1).max() < 3
 
 
-def test_a_dataset_without_names_has_its_values_as_names() -> None:
+def test_without_class_names_the_values_are_the_names() -> None:
     data = [(IMAGE, np.full((2, 3), v, np.uint8)) for v in (0, 2, 255, 1)]
     train = read_splits(data, validation=0.25).train
     assert isinstance(train, MaskedSamples)
-    assert (train.labels, train.kind) == (("0", "1", "2"), "multi_class")
-    assert targets(read_labeled(data[:1], ("0", "1", "2"), "multi_class")) == {
+    assert (train.class_names, train.kind) == (("0", "1", "2"), "multi_class")
+    assert targets(read_evaluation(data[:1], ("0", "1", "2"), "multi_class")) == {
         "item 0": [[0] * 3] * 2
     }
 
 
-def test_layers_in_a_dataset_are_multi_label() -> None:
+def test_masks_with_layers_are_multi_label() -> None:
     mask = np.zeros((2, 2, 3), bool)
     mask[1, 0] = True
     train = read_splits([(IMAGE, mask)] * 4).train
     assert isinstance(train, MaskedSamples)
-    assert (train.labels, train.kind) == (("0", "1"), "multi_label")
+    assert (train.class_names, train.kind) == (("0", "1"), "multi_label")
     assert train.target(0).tolist() == mask.astype(int).tolist()
     assert train.counts().tolist() == [0, 9]
 
 
-def test_a_pair_gives_training_and_validation_with_one_label_map(write_set: WriteSet) -> None:
+def test_a_pair_gives_training_and_validation_with_the_same_class_names(
+    write_set: WriteSet,
+) -> None:
     first = write_set({"a": A, "b": B}, root="first")
     second = write_set({"c": A}, "road\nsky\n", root="second")
     splits = read_splits((first, second))
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
-    assert targets(read_labeled((first, second), ("sky", "road"), "multi_class")) == {
+    assert targets(read_evaluation((first, second), ("sky", "road"), "multi_class")) == {
         "c": [[1, 0, 0]]
     }
 
 
-def test_an_installed_reader_of_masks_is_asked(write_set: WriteSet) -> None:
+def test_a_plugin_reader_of_masks_is_used(write_set: WriteSet) -> None:
     root = write_set({"a": A, "b": B}, None)
 
     class Table(DataReader):
@@ -312,7 +316,7 @@ def test_an_installed_reader_of_masks_is_asked(write_set: WriteSet) -> None:
     assert {**targets(splits.train), **targets(splits.validation)} == {"a": A, "b": B}
 
 
-# ---- what is wrong ----
+# ---- errors ----
 
 
 def test_problems_name_mask_image_and_values(write_set: WriteSet) -> None:
@@ -325,7 +329,11 @@ def test_problems_name_mask_image_and_values(write_set: WriteSet) -> None:
     splits = read_splits(root)
     found = [splits.train.problem(i, 1, 3) for i in range(4)]
     for n, (line, words) in enumerate(
-        zip(found, ["has no mask", "is 4x5, its image 1x3", "7, 9", "is damaged"], strict=True)
+        zip(
+            found,
+            ["has no mask", "has 4x5 pixels, but its image has 1x3", "7, 9", "is damaged"],
+            strict=True,
+        )
     ):
         name = "abcd"[n]
         assert f"masks/train/{name}.png" in line and f"images/train/{name}.png" in line
@@ -336,7 +344,7 @@ def test_problems_name_mask_image_and_values(write_set: WriteSet) -> None:
         check_samples(splits.train, splits.validation)
 
 
-def test_one_bad_mask_in_a_hundred_is_dropped_and_told(write_set: WriteSet) -> None:
+def test_one_bad_mask_in_a_hundred_is_dropped_with_a_warning(write_set: WriteSet) -> None:
     root = write_set({f"train/{i:03d}": A for i in range(110)} | {"val/v": A})
     (root / "masks" / "train" / "050.png").unlink()
     splits = read_splits(root)
@@ -348,14 +356,14 @@ def test_one_bad_mask_in_a_hundred_is_dropped_and_told(write_set: WriteSet) -> N
 @pytest.mark.parametrize(
     ("masks", "classes", "message"),
     [
-        ({"train/a": A}, "sky\n", "nothing to tell apart: the classes are sky"),
+        ({"train/a": A}, "sky\n", "too few classes to learn: sky"),
         ({"val/a": A}, "sky\nroad\n", "no training images, only validation"),
-        ({"a": A}, "sky\nroad\n", "one image cannot be divided"),
-        ({"a": [[0, 4, 9]], "b": A}, None, r"do not say which classes.*values are 0, 1, 4, 9"),
+        ({"a": A}, "sky\nroad\n", "a single image cannot be split"),
+        ({"a": [[0, 4, 9]], "b": A}, None, r"are unknown; add classes.txt.*contain 0, 1, 4, 9"),
     ],
     ids=str,
 )
-def test_a_set_that_cannot_be_trained_on_is_refused(
+def test_a_dataset_that_cannot_be_trained_on_raises(
     write_set: WriteSet, masks: Any, classes: str | None, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -365,23 +373,23 @@ def test_a_set_that_cannot_be_trained_on_is_refused(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("nowhere", "nowhere does not exist; give a folder with images/ and masks/"),
-        (7, "data is a folder or a dataset"),
+        ("nowhere", "nowhere does not exist; pass a folder with images/ and masks/"),
+        (7, "data must be a folder or a dataset"),
         ([], "is empty"),
-        ([(IMAGE,)], "item 0: a dataset gives"),
-        (("a", "b", "c"), "one set or a pair"),
+        ([(IMAGE,)], "item 0: a dataset must return"),
+        (("a", "b", "c"), "one dataset or a pair"),
         ([(IMAGE, "sky")] * 2, "item 0: has no mask; sky does not exist"),
     ],
     ids=["path", "number", "list", "item", "triple", "mask"],
 )
-def test_data_of_no_known_form_are_refused(data: Any, message: str) -> None:
+def test_data_of_an_unknown_format_raise(data: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_splits(data).train.target(0)
 
 
-def test_kinds_that_do_not_fit_the_data_are_refused(write_set: WriteSet) -> None:
+def test_a_kind_that_does_not_match_the_data_raises(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "val/b": A}, "sky\nroad\ncar\n")
-    with pytest.raises(DataError, match="does not fit kind='multi_label'"):
+    with pytest.raises(DataError, match="does not match kind='multi_label'"):
         read_splits(root, kind="multi_label")
     with pytest.raises(DataError, match="binary masks have two classes"):
         read_splits(root, kind="binary")

@@ -1,4 +1,4 @@
-"""The conformance kit on every kind of mask, and what trains nothing on every decoder."""
+"""Run the conformance kit on every kind of mask, and its checks without training on every decoder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS: dict[str, dict[str, Any]] = {
 WIDTHS = {"fpn": 128, "fcn": 0, "deeplabv3": 0}
 
 
-TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
+MULTI_PROCESS = {"two_processes_train_alike", "another_process_predicts_the_same"}
 
 
 def case(kind: str, check: Check[Any]) -> Any:
-    """Mark what trains, and what other tests try on other kinds or tasks."""
+    """Mark checks that train, and those that other tests cover for other kinds or tasks."""
     mark: Any = () if check in QUICK else pytest.mark.slow
-    if check not in QUICK and (kind != "multi_class" or check.name in TOGETHER):
+    if check not in QUICK and (kind != "multi_class" or check.name in MULTI_PROCESS):
         mark = pytest.mark.exhaustive
     return pytest.param(kind, check, id=f"{check.name}-{kind}", marks=mark)
 
@@ -42,15 +42,15 @@ def test_every_kind_passes(trials: dict[str, TaskTrial], name: str, check: Check
 
 
 @pytest.mark.parametrize("decoder", DECODER_NAMES)
-def test_every_decoder_passes_what_trains_nothing(decoder: str) -> None:
+def test_every_decoder_passes_the_checks_without_training(decoder: str) -> None:
     options: dict[str, Any] = {"decoder": decoder, "channels": WIDTHS.get(decoder, 16)}
     trial = TaskTrial(Segmentation(**options))
     for check in FORWARD_CHECKS:
         check(trial)
 
 
-def test_a_batch_statistic_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The planted fault: Dice of the whole batch, as smp has it."""
+def test_a_loss_over_the_whole_batch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: Dice over the whole batch, as in smp."""
     from segmentation_models_pytorch import losses as smp
     from torch import Tensor, nn
 

@@ -11,9 +11,9 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from visiongraft.errors import DataError
-from visiongraft.plugins.segmentation.metrics import SegmentationMetrics, count_pairs
+from visiongraft.plugins.segmentation.metrics import SegmentationMetrics, confusion_counts
 
-LABELS = ("sky", "road", "car", "tree")
+CLASS_NAMES = ("sky", "road", "car", "tree")
 
 
 def masks(seed: int, classes: int = 4, count: int = 3) -> tuple[np.ndarray, torch.Tensor]:
@@ -28,7 +28,7 @@ def masks(seed: int, classes: int = 4, count: int = 3) -> tuple[np.ndarray, torc
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_results_are_those_of_torchmetrics_and_sklearn(seed: int, classes: int) -> None:
     found, true = masks(seed, classes)
-    metrics = SegmentationMetrics(LABELS[:classes], 255, several=False)
+    metrics = SegmentationMetrics(CLASS_NAMES[:classes], 255, multi_label=False)
     metrics.update({"labels": found}, true)
     results = metrics.compute()
     counted = true.numpy() != 255
@@ -49,7 +49,7 @@ def test_results_are_those_of_torchmetrics_and_sklearn(seed: int, classes: int) 
 
 
 def test_classes_that_are_nowhere_do_not_count() -> None:
-    metrics = SegmentationMetrics(LABELS, 255, several=False)
+    metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     metrics.update({"labels": np.array([[[0, 1, 1]]])}, torch.tensor([[[0, 1, 0]]]))
     results = metrics.compute()
     assert results["per_class"]["car"] == {
@@ -67,7 +67,7 @@ def test_classes_that_are_nowhere_do_not_count() -> None:
 
 def test_the_set_counts_as_a_whole_however_it_comes_in_batches() -> None:
     found, true = masks(1)
-    one, other = (SegmentationMetrics(LABELS, 255, several=False) for _ in range(2))
+    one, other = (SegmentationMetrics(CLASS_NAMES, 255, multi_label=False) for _ in range(2))
     one.update({"labels": found}, true)
     for i in range(len(found)):
         other.update({"labels": found[i : i + 1]}, [true[i]])
@@ -78,11 +78,11 @@ def test_a_mean_over_images_would_be_another_number() -> None:
     """The planted fault: images of unlike content, whose own means differ from the set's."""
     found = [np.array([[[0, 0, 0, 1]]]), np.array([[[1, 1, 1, 1]]])]
     true = [torch.tensor([[[0, 0, 0, 0]]]), torch.tensor([[[1, 1, 1, 1]]])]
-    whole = SegmentationMetrics(LABELS, 255, several=False)
+    whole = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     each = []
     for f, t in zip(found, true, strict=True):
         whole.update({"labels": f}, t)
-        single = SegmentationMetrics(LABELS, 255, several=False)
+        single = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
         single.update({"labels": f}, t)
         each.append(single.compute()["mean_iou"])
     assert whole.compute()["mean_iou"] == pytest.approx((3 / 4 + 4 / 5) / 2)
@@ -92,7 +92,7 @@ def test_a_mean_over_images_would_be_another_number() -> None:
 def test_multi_label_masks_are_counted_class_by_class() -> None:
     found = np.array([[[[1, 1, 0, 0]], [[0, 0, 0, 0]]]])
     true = torch.tensor([[[[1, 0, 0, 255]], [[0, 0, 0, 1]]]])
-    metrics = SegmentationMetrics(("leaf", "dirt"), 255, several=True)
+    metrics = SegmentationMetrics(("leaf", "dirt"), 255, multi_label=True)
     metrics.update({"labels": found}, true)
     results = metrics.compute()
     assert results["per_class"]["leaf"]["iou"] == 1 / 2
@@ -103,22 +103,22 @@ def test_multi_label_masks_are_counted_class_by_class() -> None:
 
 
 def test_nothing_counted_is_nothing_found() -> None:
-    metrics = SegmentationMetrics(LABELS, 255, several=False)
+    metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     metrics.update({"labels": np.array([[[0]]])}, torch.tensor([[[255]]]))
     results = metrics.compute()
     assert results["mean_iou"] == 0 and results["pixel_accuracy"] is None
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    metrics = SegmentationMetrics(LABELS, 255, several=False)
-    with pytest.raises(DataError, match="no images to measure"):
+    metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
+    with pytest.raises(DataError, match="no images to evaluate"):
         metrics.compute()
-    with pytest.raises(DataError, match="a mask of 2x3 pixels belongs to an image of 3x2"):
+    with pytest.raises(DataError, match="a mask has 2x3 pixels, but its image has 3x2"):
         metrics.update({"labels": np.zeros((1, 3, 2), np.uint8)}, torch.zeros(1, 2, 3))
 
 
 def test_a_table_of_many_classes_is_left_out() -> None:
-    metrics = SegmentationMetrics([str(i) for i in range(51)], 255, several=False)
+    metrics = SegmentationMetrics([str(i) for i in range(51)], 255, multi_label=False)
     metrics.update({"labels": np.array([[[50]]])}, torch.tensor([[[50]]]))
     assert "confusion_matrix" not in metrics.compute()
-    assert count_pairs(np.array([3, 3]), np.array([1, 3]), 4, 255)[3].tolist() == [0, 1, 0, 1]
+    assert confusion_counts(np.array([3, 3]), np.array([1, 3]), 4, 255)[3].tolist() == [0, 1, 0, 1]

@@ -18,8 +18,8 @@ from visiongraft.plugins.segmentation.prediction import Segmented, class_colors,
 
 NAMES = ["sky", "road", "traffic sign"]
 MASK = np.array([[0, 1, 1, 1], [2, 1, 1, 1]], np.uint8)
-META = {"labels": NAMES, "kind": "multi_class"}
-MULTI = {"labels": ["leaf", "rust / rot"], "kind": "multi_label"}
+META = {"class_names": NAMES, "kind": "multi_class"}
+MULTI = {"class_names": ["leaf", "rust / rot"], "kind": "multi_label"}
 LAYERS = np.array([[[0, 1, 1], [0, 0, 1]], [[0, 0, 0], [0, 0, 0]]], np.uint8)
 
 
@@ -28,11 +28,11 @@ def one(mask: np.ndarray = MASK, metadata: dict[str, Any] = META) -> Segmented:
     return found
 
 
-def test_shares_and_the_largest_class_come_by_name() -> None:
+def test_fractions_and_the_largest_class_are_named() -> None:
     found = one()
     assert found.fractions == {"sky": 1 / 8, "road": 6 / 8, "traffic sign": 1 / 8}
     assert (found.largest, found.height, found.width) == ("road", 2, 4)
-    assert found.labels == tuple(NAMES)
+    assert found.class_names == tuple(NAMES)
     assert found.mask.tolist() == MASK.tolist() and found.probabilities is None
 
 
@@ -52,7 +52,7 @@ def test_a_prediction_is_small_valid_json_whatever_its_size() -> None:
     )
 
 
-def test_masks_are_written_as_images_of_class_ids() -> None:
+def test_masks_are_encoded_as_class_ids() -> None:
     ((ending, content),) = one().files().items()
     assert ending == "mask.png"
     with Image.open(io.BytesIO(content)) as image:
@@ -61,16 +61,16 @@ def test_masks_are_written_as_images_of_class_ids() -> None:
         assert np.array(image.convert("RGB"))[0, 0].tolist() == class_colors(3)[0].tolist()
 
 
-def test_many_classes_are_written_with_16_bits() -> None:
+def test_many_classes_are_encoded_with_16_bits() -> None:
     names = [str(i) for i in range(300)]
     mask = np.array([[0, 299, 256]], np.int32)
-    found = one(mask, {"labels": names, "kind": "multi_class"})
+    found = one(mask, {"class_names": names, "kind": "multi_class"})
     with Image.open(io.BytesIO(found.files()["mask.png"])) as image:
         assert np.asarray(image).tolist() == mask.tolist()
     assert draw_overlay(Image.new("RGB", (3, 1)), found).size[0] >= 240
 
 
-def test_multi_label_masks_are_one_image_a_class() -> None:
+def test_multi_label_masks_are_one_image_per_class() -> None:
     found = one(LAYERS, MULTI)
     assert found.fractions == {"leaf": 0.5, "rust / rot": 0.0} and found.largest == "leaf"
     files = found.files()
@@ -83,15 +83,15 @@ def test_multi_label_masks_are_one_image_a_class() -> None:
 @pytest.mark.parametrize(
     ("mask", "metadata", "message"),
     [
-        (MASK + 1, META, "decides on class id 3 for 3 classes"),
-        (MASK[0], META, r"gives masks \(1, 4\) for 3 classes"),
-        (LAYERS, META, r"gives masks \(1, 2, 2, 3\) for 3 classes"),
-        (LAYERS[:1], MULTI, r"gives masks \(1, 1, 2, 3\) for 2 classes"),
-        (LAYERS * 2, MULTI, "decides on class id 2"),
+        (MASK + 1, META, "returns class id 3 for 3 classes"),
+        (MASK[0], META, r"returns masks of shape \(1, 4\) for 3 classes"),
+        (LAYERS, META, r"returns masks of shape \(1, 2, 2, 3\) for 3 classes"),
+        (LAYERS[:1], MULTI, r"returns masks of shape \(1, 1, 2, 3\) for 2 classes"),
+        (LAYERS * 2, MULTI, "returns class id 2"),
     ],
     ids=str,
 )
-def test_arrays_that_do_not_fit_the_names_are_refused(
+def test_arrays_that_do_not_match_the_class_names_raise(
     mask: np.ndarray, metadata: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ArtifactError, match=message):
@@ -105,7 +105,7 @@ def test_colors_differ_from_class_to_class() -> None:
     assert class_colors(0).shape == (0, 3)
 
 
-def test_typed_predictions_need_no_torch() -> None:
+def test_predictions_do_not_import_torch() -> None:
     code = (
         "import sys, visiongraft.plugins.segmentation.prediction\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'torchvision', 'timm')))"
@@ -125,14 +125,14 @@ def test_an_overlay_colors_each_pixel_by_its_class() -> None:
     assert np.abs(middles - wanted).max() <= 1
 
 
-def test_the_background_keeps_its_colors() -> None:
+def test_the_background_is_not_colored() -> None:
     image = Image.new("RGB", (4, 2), (100, 100, 100))
-    found = one(metadata={**META, "labels": ["Background", "road", "sign"]})
+    found = one(metadata={**META, "class_names": ["Background", "road", "sign"]})
     drawn = np.asarray(draw_overlay(image, found))
     assert drawn[10, 10].tolist() == [100, 100, 100] != drawn[10, 70].tolist()
 
 
-def test_the_legend_names_only_what_is_there() -> None:
+def test_the_legend_lists_only_predicted_classes() -> None:
     image = Image.new("RGB", (320, 200))
     both = one(np.repeat(np.repeat(MASK, 100, 0), 80, 1))
     empty = one(LAYERS.repeat(100, 1).repeat(107, 2)[:, :200, :320] * 0, MULTI)

@@ -1,4 +1,4 @@
-"""Real trainings, from files to the exported model and back to files."""
+"""Train, export and predict, from files to files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from visiongraft.training.evaluation import to_arrays
 
 pytestmark = pytest.mark.slow
 
-LABELS = ["ground", "disc", "square"]
+CLASS_NAMES = ["ground", "disc", "square"]
 FAST: dict[str, Any] = {
     "task": "segmentation",
     "backbone": "simple_cnn",
@@ -73,29 +73,27 @@ def images(shapes: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", ["model", "padded"])
-def test_shapes_on_held_out_photographs_are_found(
+def test_shapes_on_test_photographs_are_found(
     name: str, shapes: Path, request: pytest.FixtureRequest
 ) -> None:
     results = request.getfixturevalue(name).evaluate(shapes)
     assert results["images"] == 20
     assert results["mean_iou"] > 0.8 and results["mean_dice"] > results["mean_iou"]
-    assert list(results["per_class"]) == LABELS
+    assert list(results["per_class"]) == CLASS_NAMES
     counted = sum(row["pixels"] for row in results["per_class"].values())
     assert counted == sum(map(sum, results["confusion_matrix"])) < 20 * 64 * 80
 
 
-def test_masks_that_lie_beside_their_objects_are_not_found_so_well(
-    shapes: Path, tmp_path: Path
-) -> None:
+def test_shifted_masks_reduce_the_score(shapes: Path, tmp_path: Path) -> None:
     """The planted fault: masks of training images moved by a few pixels."""
     root = tmp_path / "moved"
     shutil.copytree(shapes, root)
-    for part in ("train", "val"):
-        for path in (root / "masks" / part).iterdir():
+    for split in ("train", "val"):
+        for path in (root / "masks" / split).iterdir():
             with Image.open(path) as mask:
                 moved = Image.fromarray(np.roll(np.asarray(mask), 8, 1))
             moved.save(path)
-    # Not flipped, or the moves to either side would cancel out.
+    # Without flips, which would average out the shift.
     model = visiongraft.fit(root, task_options={"augment": "none"}, **FAST)
     assert model.evaluate(shapes)["mean_iou"] < 0.7
 
@@ -116,7 +114,7 @@ def test_other_kinds_of_masks_are_learned(
     for path in (shapes / "masks").rglob("*.png"):
         with Image.open(path) as opened:
             mask = np.asarray(opened)
-        for value, name in enumerate(LABELS[1:], 1):
+        for value, name in enumerate(CLASS_NAMES[1:], 1):
             if options["kind"] == "binary" and value == 2:
                 continue
             folder = root / "masks" / ("." if options["kind"] == "binary" else name)
@@ -128,7 +126,9 @@ def test_other_kinds_of_masks_are_learned(
     assert model.task.kind == options["kind"]  # type: ignore[attr-defined]
 
 
-def test_a_frozen_pretrained_backbone_is_replayed_and_learns(shapes: Path, tmp_path: Path) -> None:
+def test_a_frozen_pretrained_backbone_learns_with_feature_caching(
+    shapes: Path, tmp_path: Path
+) -> None:
     settings = {
         **FAST,
         "backbone": "bundled/efficientnet_lite0",
@@ -144,7 +144,7 @@ def test_a_frozen_pretrained_backbone_is_replayed_and_learns(shapes: Path, tmp_p
     assert model.evaluate(shapes)["mean_iou"] > 0.7
 
 
-# ---- one label map ----
+# ---- class names ----
 
 
 def test_the_class_names_are_the_same_at_every_stage(
@@ -154,17 +154,19 @@ def test_the_class_names_are_the_same_at_every_stage(
     saved = json.loads((model.run_folder / "model" / "config.json").read_text())
     predictor = Predictor(exported)
     stages: dict[str, Callable[[], Any]] = {
-        "task": lambda: model.task.labels,  # type: ignore[attr-defined]
+        "task": lambda: model.task.class_names,  # type: ignore[attr-defined]
         "metrics": lambda: model.facts["metrics"]["per_class"],
         "evaluation": lambda: model.evaluate(shapes)["per_class"],
         "prediction": lambda: model.predict(images[0])[0].fractions,
-        "saved": lambda: saved["task_options"]["labels"],
-        "loaded": lambda: visiongraft.load(model.run_folder).task.labels,  # type: ignore
-        "exported": lambda: predictor.metadata["task_metadata"]["labels"],
-        "predictor": lambda: predictor.labels,
+        "saved": lambda: saved["task_options"]["class_names"],
+        "loaded": lambda: visiongraft.load(model.run_folder).task.class_names,  # type: ignore
+        "exported": lambda: predictor.metadata["task_metadata"]["class_names"],
+        "predictor": lambda: predictor.class_names,
         "prediction of the file": lambda: predictor.predict(images[0])[0].fractions,
     }
-    assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(stages, LABELS)
+    assert {name: list(find()) for name, find in stages.items()} == dict.fromkeys(
+        stages, CLASS_NAMES
+    )
     assert "pixels of void are ignored" in (model.run_folder / "run.log").read_text()
 
 
@@ -172,7 +174,7 @@ def test_the_class_names_are_the_same_at_every_stage(
 
 
 @pytest.mark.parametrize("name", ["exported", "exported_padded"])
-def test_the_exported_file_draws_the_same_masks_at_every_size(
+def test_the_exported_file_predicts_the_same_masks_at_every_size(
     name: str, request: pytest.FixtureRequest, images: list[Path]
 ) -> None:
     path: Path = request.getfixturevalue(name)
@@ -188,12 +190,12 @@ def test_the_exported_file_draws_the_same_masks_at_every_size(
         assert candidate["labels"].shape == batch.shape[:3]
         assert candidate["labels"].dtype == np.uint8
         assert (candidate["labels"] == reference["labels"]).mean() >= 0.999
-        found = model.task.compare(reference, candidate)
+        found = model.task.export_support().compare(reference, candidate)
         assert found.mismatches == 0 and found.difference < 1e-4
 
 
 @pytest.mark.parametrize("name", ["exported", "exported_padded"])
-def test_the_exported_file_alone_has_the_same_score(
+def test_the_exported_file_has_the_same_score(
     name: str,
     request: pytest.FixtureRequest,
     shapes: Path,
@@ -214,10 +216,10 @@ def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> Non
 
 
 @pytest.mark.parametrize(("resize", "fixed"), [("stretch", False), ("pad", True)])
-def test_decoders_that_pool_whole_images_export_in_one_way_or_another(
+def test_decoders_with_global_pooling_are_exported(
     resize: str, fixed: bool, shapes: Path, tmp_path: Path
 ) -> None:
-    """With free sizes UPerNet's pooling cannot be traced; then the file has one size and says so."""
+    """UPerNet's pooling cannot be traced with dynamic sizes; the file then has a fixed size and a warning."""
     settings = {**FAST, "epochs": 1, "resize": resize}
     options = {"decoder": "upernet", "channels": 16}
     model = visiongraft.fit(shapes, task_options=options, **settings)
@@ -254,7 +256,7 @@ def test_prediction_writes_masks_and_overlays(
         assert overlay.is_file()
 
 
-def test_windows_of_a_big_image_give_the_masks_of_the_whole(
+def test_tiles_of_a_large_image_give_the_masks_of_the_whole(
     padded: TransferModel, images: list[Path]
 ) -> None:
     big = np.tile(decode_file(images[0]), (3, 4, 1))
@@ -263,7 +265,7 @@ def test_windows_of_a_big_image_give_the_masks_of_the_whole(
     assert (whole.mask == tiled.mask).mean() > 0.97
 
 
-def test_a_saved_model_goes_on_with_other_classes(
+def test_a_saved_model_is_fine_tuned_on_other_classes(
     model: TransferModel, shapes: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "renamed"
@@ -272,5 +274,5 @@ def test_a_saved_model_goes_on_with_other_classes(
     settings = {**FAST, "backbone": model.run_folder, "weights": "pretrained", "epochs": 2}
     settings["schedule"] = "linear_probe"
     after = visiongraft.fit(root, **settings)
-    assert after.task.labels == ("ring", "box")  # type: ignore[attr-defined]
+    assert after.task.class_names == ("ring", "box")  # type: ignore[attr-defined]
     assert after.evaluate(root)["mean_iou"] > 0.8

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from skimage import data as photographs
 from torchvision.tv_tensors import Image
 from visiongraft_keypoints.data import PARTS, Target, draw_kites, read_coco
-from visiongraft_keypoints.prediction import Located
+from visiongraft_keypoints.prediction import Located, draw_points
 from visiongraft_keypoints.task import Augment, Keypoints, PointLoss, PointMetrics
 
 import visiongraft
@@ -102,7 +102,7 @@ def test_a_saved_model_finds_the_same_points(
 def test_predictions_are_drawn_where_they_are(target: Target) -> None:
     located = Located({"tip": (60.0, 20.0), "tail": None}, {"tip": 0.9, "tail": 0.1})
     blank = Pillow.new("RGB", (100, 80))
-    changed = np.argwhere(np.any(np.asarray(Keypoints().draw(blank, located)) != 0, axis=2))
+    changed = np.argwhere(np.any(np.asarray(draw_points(blank, located)) != 0, axis=2))
     assert np.abs(changed - (20, 60)).min(axis=0).max() <= 3
 
 
@@ -155,7 +155,7 @@ def test_a_crop_is_refused(kites: Path) -> None:
 
 def test_other_points_than_the_trained_ones_are_refused(kites: Path) -> None:
     with pytest.raises(DataError, match="other points than nose"):
-        Keypoints(names=("nose",)).read_labeled(kites)
+        Keypoints(names=("nose",)).read_evaluation(kites)
 
 
 def test_without_a_validation_part_some_images_are_held_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, VisiongraftError
-from visiongraft.plugins.detection.data import read_labeled, read_splits
+from visiongraft.plugins.detection.data import read_evaluation, read_splits
 from visiongraft.plugins.detection.formats.reading import find_source
 from visiongraft.plugins.detection.objects import Objects
 
@@ -118,7 +118,7 @@ WRITERS: list[Callable[[Path], Any]] = [write_coco, write_voc, write_yolo, write
 
 
 def objects(data: Any, labels: tuple[str, ...] = ("cat", "dog")) -> list[Objects]:
-    samples = read_labeled(data, labels)
+    samples = read_evaluation(data, labels)
     return [samples.target(i) for i in range(len(samples))]
 
 
@@ -142,7 +142,7 @@ def test_every_format_gives_the_same_objects(write: Callable[[Path], Any], tmp_p
     assert all(each.size == SIZE for each in found)
     assert set(find_source(data).names) == {"cat", "dog"}
     if not isinstance(data, list):
-        samples = read_labeled(data, ("cat", "dog"))
+        samples = read_evaluation(data, ("cat", "dog"))
         assert samples.load(0).shape == (*SIZE, 3) and Path(samples.name(0)).stem == "a"
 
 
@@ -194,7 +194,7 @@ def test_names_mean_the_same_whatever_the_ids(
         labels = samples.labels  # type: ignore[attr-defined]
         assert sorted(labels) == sorted(names)
         assert [labels[samples.target(i).labels[0]] for i in range(4)] == drawn
-    evaluated = read_labeled(root, splits.train.labels)  # type: ignore[attr-defined]
+    evaluated = read_evaluation(root, splits.train.labels)  # type: ignore[attr-defined]
     assert [evaluated.labels[evaluated.target(i).labels[0]] for i in range(4)] == drawn
 
 
@@ -235,7 +235,7 @@ def test_an_odd_box_is_treated_counted_and_named(
     tmp_path: Path, box: Any, kept: Any, words: str | None
 ) -> None:
     splits = odd(tmp_path, [("cat", box)])
-    samples = read_labeled(tmp_path / "boxes.json", ("cat", "dog"))
+    samples = read_evaluation(tmp_path / "boxes.json", ("cat", "dog"))
     assert samples.target(4).boxes == (() if kept is None else (tuple(map(float, kept)),))
     lines = [line for line in splits.warnings if words is not None and words in line]
     if words is None:
@@ -262,7 +262,7 @@ def test_crowd_regions_neither_train_nor_count_as_boxes(tmp_path: Path) -> None:
 def test_boxes_listed_twice_are_taken_once(tmp_path: Path) -> None:
     box = ("cat", (1.0, 1.0, 20.0, 20.0))
     splits = odd(tmp_path, [box, box, ("dog", box[1])])
-    assert len(read_labeled(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
+    assert len(read_evaluation(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
     assert any(line.startswith("1 boxes that were listed twice") for line in splits.warnings)
 
 
@@ -281,14 +281,14 @@ def test_boxes_of_the_background_and_of_unlisted_images_are_left_out(tmp_path: P
 def test_a_missing_image_stays_for_the_check_to_name_it(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     (tmp_path / "images" / "b.jpg").unlink()
-    samples = read_labeled(file, ("cat", "dog"))
+    samples = read_evaluation(file, ("cat", "dog"))
     with pytest.raises(DataError, match=r"b\.jpg"):
         samples.load(1)
     assert samples.target(1).boxes  # of the size that the file says
 
 
 def test_an_image_of_another_size_is_a_problem(tmp_path: Path) -> None:
-    samples = read_labeled(write_coco(tmp_path), ("cat", "dog"))
+    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog"))
     assert samples.problem(0, *SIZE) == ""
     assert "its boxes are for an image of 60x40 pixels, but it has 40x60" in samples.problem(
         0, 60, 40
@@ -511,7 +511,7 @@ def test_a_dataset_of_other_targets_is_refused(target: Any, words: str) -> None:
 def test_a_label_outside_of_the_label_map_is_refused(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     with pytest.raises(DataError, match=r"a\.jpg: label 'dog' is not in the label map"):
-        read_labeled(file, ("cat", "bird"))
+        read_evaluation(file, ("cat", "bird"))
     assert read_splits(file, labels=("dog", "cat"), validation=0.4).train.labels == ("dog", "cat")  # type: ignore[attr-defined]
 
 
@@ -542,7 +542,7 @@ def test_every_refusal_is_one_line(tmp_path: Path) -> None:
 
 
 def test_samples_keep_targets_and_labels_when_cut(tmp_path: Path) -> None:
-    samples = read_labeled(write_coco(tmp_path), ("cat", "dog"))
+    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog"))
     part = samples.subset([3, 0])
     assert part.labels == samples.labels and part.target(1) == samples.target(0)
     assert part.name(0) == samples.name(3) and part.content(0) == samples.content(3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiongraft.errors import DataError
-from visiongraft.plugins.detection.data import read_labeled, read_splits
+from visiongraft.plugins.detection.data import read_evaluation, read_splits
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
 from visiongraft.plugins.detection.formats.reading import find_source
 
@@ -281,7 +281,7 @@ def test_a_test_part_that_was_not_downloaded_is_a_warning(tmp_path: Path) -> Non
     assert splits.facts["validation from"] == "the data's own part"
     (callbacks,) = [w for w in splits.warnings if "does not exist" in w]
     assert "data.yaml names ../test/images" in callbacks and "test part" in callbacks
-    assert len(read_labeled(tmp_path, NAMES)) == 2
+    assert len(read_evaluation(tmp_path, NAMES)) == 2
 
 
 def test_without_the_validation_part_some_images_are_held_out_and_it_is_said(
@@ -295,7 +295,7 @@ def test_without_the_validation_part_some_images_are_held_out_and_it_is_said(
     assert any("../valid/images, which does not exist" in w for w in splits.warnings)
     assert any("held out instead of the validation part" in w for w in splits.warnings)
     with pytest.raises(DataError, match="have only training images; the validation and test"):
-        read_labeled(root, NAMES)  # never measured on training images without a word
+        read_evaluation(root, NAMES)  # never measured on training images without a word
 
 
 def test_training_images_that_are_missing_stop(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_an_entry_for_all_others_without_boxes_is_no_label(tmp_path: Path) -> No
     )
     kept = read_splits(tmp_path, labels=("animals", "dog", "cat"))
     assert kept.train.labels == ("animals", "dog", "cat")  # type: ignore[attr-defined]
-    evaluated = read_labeled(tmp_path, ("animals", "dog", "cat"))
+    evaluated = read_evaluation(tmp_path, ("animals", "dog", "cat"))
     assert [evaluated.target(i).labels for i in range(2)] == [(2,), (1,)]
 
 

@@ -131,9 +131,9 @@ def test_an_exported_program_keeps_the_same_scores(traced: Any, images: int) -> 
 def test_each_exporter_gets_its_own_form_of_the_operators() -> None:
     task = Detection()
     for exporter in ("onnx", "pt2"):
-        operators = task.operators(exporter)
+        operators = task.export_support().operators_for(exporter)
         assert list(operators) == [torch.ops.visiongraft_detection.nms_keep.default]
-    assert task.operators("other") == {}
+    assert task.export_support().operators_for("other") == {}
 
 
 HEADS = ["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiongraft.data.readers import read_data
 from visiongraft.errors import DataError
-from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
+from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
 
 Write = Callable[..., Path]
@@ -47,7 +47,7 @@ def test_identities_and_partition_are_read(celeba: Write, places: dict[str, str]
     splits = read_splits(root)
     assert splits.train.counts() == {"11": 2, "12": 2}
     assert splits.validation.counts() == {"21": 2, "22": 2}
-    assert read_labeled(root).counts() == {"31": 2, "32": 1}
+    assert read_evaluation(root).counts() == {"31": 2, "32": 1}
     assert splits.train.load(1).shape == (22, 18, 3)
 
 
@@ -122,7 +122,10 @@ def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("1\n", "no line with the attribute names"), ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after")],
+    [
+        ("1\n", "no line with the attribute names"),
+        ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after"),
+    ],
 )
 def test_a_damaged_table_of_attributes_is_told(celeba: Write, table: str, words: str) -> None:
     root = celeba()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from visiongraft.errors import DataError
-from visiongraft.plugins.face_embedding.data import read_labeled, read_splits
+from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.formats.lfw import NamedPair, read_pairs, read_people
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
@@ -67,9 +67,7 @@ def test_people_are_read_in_every_form(tmp_path: Path) -> None:
     assert read_people(tmp_path / "people.txt", known) == ["ada", "7"]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")]
-)
+@pytest.mark.parametrize(("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")])
 def test_people_without_images_are_told(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "people.txt").write_text(text)
     with pytest.raises(DataError, match=words):
@@ -77,7 +75,7 @@ def test_people_without_images_are_told(tmp_path: Path, text: str, words: str) -
 
 
 def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
-    samples = read_labeled(lfw)
+    samples = read_evaluation(lfw)
     by_name = {Path(samples.name(i)).stem: samples.target(i) for i in range(len(samples))}
     assert by_name["ada_0001"].pairs == ((0, 0), (1, 0))
     assert by_name["dor_0001"].pairs == ((3, 1),)
@@ -86,8 +84,10 @@ def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
 
 def test_a_pair_of_a_missing_image_is_told(lfw: Path) -> None:
     (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t3\n")
-    with pytest.raises(DataError, match=r"lists image 9 of 'ada', but there is no ada/ada_0009"):
-        read_labeled(lfw)
+    with pytest.raises(
+        DataError, match=r"lists image 9 of 'ada', but there is no image ada/ada_0009"
+    ):
+        read_evaluation(lfw)
 
 
 def test_lists_of_people_divide_the_set(lfw: Path) -> None:
@@ -96,8 +96,10 @@ def test_lists_of_people_divide_the_set(lfw: Path) -> None:
     splits = read_splits(lfw)
     assert set(splits.train.counts()) == {"ada", "bob"}
     assert set(splits.validation.counts()) == {"cem", "dor"}
-    assert "random pairs are drawn instead" in " ".join(splits.warnings)  # theirs are all of two people
-    assert set(read_labeled(lfw).counts()) == {"cem", "dor"}
+    assert "random pairs are drawn instead" in " ".join(
+        splits.warnings
+    )  # the listed ones are all of two people
+    assert set(read_evaluation(lfw).counts()) == {"cem", "dor"}
 
 
 def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
@@ -111,24 +113,24 @@ def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
 
 def test_people_txt_says_who_belongs_to_the_set(lfw: Path) -> None:
     (lfw / "people.txt").write_text("1\n3\nada\t3\nbob\t3\ncem\t3\n")
-    assert set(read_labeled(lfw).counts()) == {"ada", "bob", "cem"}
+    assert set(read_evaluation(lfw).counts()) == {"ada", "bob", "cem"}
 
 
 def test_people_may_lie_in_the_folder_itself(write_people: WriteFolder) -> None:
     root = write_people({"ada": 3, "bob": 3}, numbered=True)
     (root / "pairs.txt").write_text("1\t1\nada\t1\t2\nada\t1\tbob\t3\n")
-    assert len(read_labeled(root)) == 6
+    assert len(read_evaluation(root)) == 6
 
 
 def test_lists_without_images_are_told(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(PAIRS)
     with pytest.raises(DataError, match="lists of people, but no NAME/image"):
-        read_labeled(tmp_path)
+        read_evaluation(tmp_path)
 
 
 def test_given_pairs_are_what_is_measured(lfw: Path) -> None:
     """Vectors by hand, so that each fold's accuracy is known."""
-    task, samples = FaceEmbedding(dimension=2), read_labeled(lfw)
+    task, samples = FaceEmbedding(dimension=2), read_evaluation(lfw)
     angles = {"ada_0001": 0.0, "ada_0002": 0.1, "bob_0003": 1.0, "bob_0001": 1.2, "bob_0002": 1.4}
     angles |= {"cem_0002": 2.0, "dor_0001": 2.05}  # of two people, but near each other
     metrics = task.build_metrics()

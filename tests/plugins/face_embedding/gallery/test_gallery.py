@@ -184,7 +184,11 @@ def test_the_fingerprint_is_an_image_that_the_file_takes(tmp_path: Path) -> None
     [
         ("gallery.json", b"[]", "is not a gallery of format 1"),
         ("gallery.json", b'{"format": 9, "names": []}', "is not a gallery of format 1"),
-        ("gallery.json", b'{"format": 1, "names": ["a"], "threshold": 0.5}', "has 1 names and 6 embeddings"),
+        (
+            "gallery.json",
+            b'{"format": 1, "names": ["a"], "threshold": 0.5}',
+            "has 1 names and 6 embeddings",
+        ),
         ("gallery.safetensors", b"\x80\x04pickle", "missing or damaged"),
     ],
 )

@@ -30,36 +30,36 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     ],
     ids=str,
 )
-def test_color_maps_of_both_forms_are_read(files: dict[str, str], tmp_path: Path) -> None:
+def test_color_maps_of_both_formats_are_read(files: dict[str, str], tmp_path: Path) -> None:
     assert read_classes(write(tmp_path, files)) == (NAMES, COLORS)
 
 
-def test_class_names_come_in_the_order_of_their_lines(tmp_path: Path) -> None:
+def test_class_names_are_in_the_order_of_the_lines(tmp_path: Path) -> None:
     write(tmp_path, {"classes.txt": "\ufeffroad\n sky \n\ncar\n"})
     assert read_classes(tmp_path) == (("road", "sky", "car"), ())
 
 
-def test_without_a_file_nothing_is_named(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_names(tmp_path: Path) -> None:
     assert read_classes(tmp_path) == ((), ())
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"classes.txt": "\n"}, "classes.txt names no class"),
+        ({"classes.txt": "\n"}, "classes.txt contains no class names"),
         ({"classes.txt": "a\nb\na\n"}, r"classes.txt: class names \['a'\] appear more than once"),
         ({"label_colors.txt": "1 2 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 300 sky\n"}, "entry 1: .* is not three numbers"),
         ({"label_colors.txt": "1 2 3\n"}, "entry 1: .* is not three numbers"),
-        ({"label_colors.txt": "1 2 3 a\n1 2 3 b\n"}, "names a color twice"),
-        ({"colormap.csv": "name,red\n"}, "needs the columns name, r, g, b"),
+        ({"label_colors.txt": "1 2 3 a\n1 2 3 b\n"}, "contains a color twice"),
+        ({"colormap.csv": "name,red\n"}, "must have the columns name, r, g, b"),
         ({"colormap.csv": "name,r,g,b\nsky,1,2\n"}, "entry 1: .* is not three numbers"),
-        ({"colormap.csv": "", "colormap.txt": ""}, "are both color maps; keep one"),
-        ({"colormap.txt": "1 2 3 a", "classes.txt": "b"}, "name different classes; remove one"),
+        ({"colormap.csv": "", "colormap.txt": ""}, "are both color maps; remove one"),
+        ({"colormap.txt": "1 2 3 a", "classes.txt": "b"}, "contain different classes; remove one"),
     ],
     ids=str,
 )
-def test_a_bad_file_is_refused_in_one_line(
+def test_an_invalid_file_raises_a_one_line_error(
     files: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
@@ -67,7 +67,7 @@ def test_a_bad_file_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+def test_text_that_is_not_utf_8_raises(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"stra\xdfe\n")
-    with pytest.raises(DataError, match="is no UTF-8 text"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_classes(tmp_path)

@@ -47,13 +47,13 @@ COLORS = ((128, 64, 128), (0, 0, 0), (9, 200, 7))
         f"{raw.mode if isinstance(getattr(raw, 'mode', None), str) else tuple(raw.shape)}"
     ),
 )
-def test_masks_of_every_kind_give_the_same_ids(raw: Any) -> None:
+def test_masks_of_every_type_give_the_same_ids(raw: Any) -> None:
     ids = READER.read(raw, "a.jpg")
     assert ids.dtype == np.uint8
     assert ids.tolist() == IDS.tolist()
 
 
-def test_of_a_palette_the_indices_count_not_the_colors(tmp_path: Path) -> None:
+def test_palette_images_are_read_by_index(tmp_path: Path) -> None:
     mask = Image.fromarray(VALUES).convert("L")
     mask.putpalette([9, 9, 9, 1, 1, 1, 7, 7, 7])
     assert mask.mode == "P"
@@ -68,7 +68,7 @@ def test_one_bit_masks_are_0_and_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("palette", [False, True])
-def test_colors_are_looked_up_by_their_place_in_the_map(palette: bool, tmp_path: Path) -> None:
+def test_colors_become_indices_of_the_color_map(palette: bool, tmp_path: Path) -> None:
     positions = np.array([[0, 1, 2], [2, 0, 1]], np.uint8)
     if palette:
         mask = Image.fromarray(positions)
@@ -90,29 +90,33 @@ def test_any_color_map_is_inverted_exactly(colors: list[tuple[int, int, int]]) -
 @pytest.mark.parametrize(
     ("raw", "colors", "message"),
     [
-        (VALUES + 3, (), r"a.jpg, mask: holds values that are no classes: 3, 4, 5; known are 0, 1"),
-        (VALUES.astype(np.int64) - 1, (), "no classes: -1"),
-        (VALUES.astype(np.int64) + 1000, (), "no classes: 1000, 1001, 1002"),
-        (VALUES + 0.5, (), "whole numbers, not float64"),
-        (np.zeros((2, 2, 2, 2)), (), "not the shape"),
-        (np.zeros((0, 4), np.uint8), (), r"not the shape \(0, 4\)"),
+        (
+            VALUES + 3,
+            (),
+            r"a.jpg, mask: contains values that are not classes: 3, 4, 5; expected 0, 1",
+        ),
+        (VALUES.astype(np.int64) - 1, (), "not classes: -1"),
+        (VALUES.astype(np.int64) + 1000, (), "not classes: 1000, 1001, 1002"),
+        (VALUES + 0.5, (), "integers, not fractional float64"),
+        (np.zeros((2, 2, 2, 2)), (), "must have the shape"),
+        (np.zeros((0, 4), np.uint8), (), r"must have the shape .*, not \(0, 4\)"),
         (Path("nowhere.png"), (), "a.jpg: has no mask; nowhere.png does not exist"),
         (None, (), "not NoneType"),
         ([1, 2], (), "not list"),
-        (Image.new("RGB", (2, 2), (1, 2, 3)), (), "is a color image; say what its colors"),
-        (Image.new("RGB", (2, 2), (1, 2, 3)), COLORS, r"no classes: \(1, 2, 3\); add them"),
+        (Image.new("RGB", (2, 2), (1, 2, 3)), (), "is a color image; define its colors"),
+        (Image.new("RGB", (2, 2), (1, 2, 3)), COLORS, r"not classes: \(1, 2, 3\); add them"),
         (Image.new("CMYK", (2, 2)), (), "not Pillow's mode CMYK"),
         (Image.new("F", (2, 2)), (), "not Pillow's mode F"),
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
 )
-def test_a_bad_mask_is_refused_in_one_line(raw: Any, colors: Any, message: str) -> None:
+def test_an_invalid_mask_raises_a_one_line_error(raw: Any, colors: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         MaskReader(2, (0, 1, IGNORED), colors).read(raw, "a.jpg")
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_image_is_named_with_its_image(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_with_its_image(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(b"nothing like an image")
     with pytest.raises(DataError, match=r"m.png \(mask of a.jpg\): is damaged"):
         READER.read(tmp_path / "m.png", "a.jpg")
@@ -121,11 +125,11 @@ def test_a_file_that_is_no_image_is_named_with_its_image(tmp_path: Path) -> None
 def test_a_gap_in_the_values_stays_unknown() -> None:
     reader = MaskReader(1, (0, *[UNKNOWN] * 254, IGNORED))
     assert reader.read(np.array([[0, 255]], np.uint8), "a").tolist() == [[0, 255]]
-    with pytest.raises(DataError, match="no classes: 7; known are 0, 255"):
+    with pytest.raises(DataError, match="not classes: 7; expected 0, 255"):
         reader.read(np.array([[0, 7]], np.uint8), "a")
 
 
-def test_more_than_255_classes_take_wider_numbers(tmp_path: Path) -> None:
+def test_more_than_255_classes_use_int32(tmp_path: Path) -> None:
     values = np.array([[0, 299, 400]], np.uint16)
     Image.fromarray(values).save(tmp_path / "m.png")
     reader = MaskReader(300, (*range(300), *[UNKNOWN] * 100, IGNORED))
@@ -134,8 +138,8 @@ def test_more_than_255_classes_take_wider_numbers(tmp_path: Path) -> None:
     assert ids.tolist() == [[0, 299, ignored_id(300)]] == [[0, 299, 65535]]
 
 
-def test_masks_of_several_classes_are_stacked() -> None:
-    reader = MaskReader(2, (0, *[UNKNOWN] * 254, 1), several=True)
+def test_masks_per_class_are_stacked() -> None:
+    reader = MaskReader(2, (0, *[UNKNOWN] * 254, 1), multi_label=True)
     layers = [np.array([[0, 255]], np.uint8), np.array([[255, 255]], np.uint8)]
     for raw in (layers, tuple(layers), np.stack(layers)):
         assert reader.read(raw, "a").tolist() == [[[0, 1]], [[1, 1]]]
@@ -147,7 +151,7 @@ def test_masks_of_several_classes_are_stacked() -> None:
         reader.read(layers[0], "a")
 
 
-def test_a_used_reader_travels_to_worker_processes() -> None:
+def test_a_used_reader_can_be_pickled() -> None:
     READER.read(VALUES, "a")
     again = pickle.loads(pickle.dumps(READER))
     assert again == READER and again.read(VALUES, "a").tolist() == IDS.tolist()

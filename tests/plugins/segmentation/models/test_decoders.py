@@ -38,19 +38,19 @@ def features(facts: BackboneInfo, height: int = 64, width: int = 96, count: int 
     return Features(tuple(maps), torch.zeros(count, 1))
 
 
-def test_the_names_of_decoders_are_those_of_the_option() -> None:
+def test_the_option_lists_all_decoders() -> None:
     assert tuple(DECODERS) == DECODER_NAMES
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_decoders_give_what_smp_models_give_on_the_same_weights(name: str) -> None:
+def test_decoders_match_smp_models_with_the_same_weights(name: str) -> None:
     torch.manual_seed(0)
     # SegFormer's decoder begins at stride 4, as that of its own encoder does.
     encoder = "mit_b0" if name == "segformer" else "resnet18"
     model = MODELS[name](encoder, encoder_weights=None, classes=3).eval()
     with torch.no_grad():
         maps = model.encoder(torch.randn(2, 3, 64, 96))
-        # What the last layer gives, before it is enlarged.
+        # The output of the last layer, before upsampling.
         wanted = model.segmentation_head[0](model.decoder([m.clone() for m in maps]))
     maps = [m for m in maps[1:] if m.shape[1]]
     facts = info(tuple(m.shape[1] for m in maps), tuple(96 // m.shape[-1] for m in maps))
@@ -66,7 +66,7 @@ def test_decoders_give_what_smp_models_give_on_the_same_weights(name: str) -> No
 
 
 @pytest.mark.parametrize(("name", "kind"), [("fcn", FCNHead), ("deeplabv3", DeepLabHead)])
-def test_heads_of_torchvision_are_used_as_they_are(name: str, kind: type[nn.Module]) -> None:
+def test_torchvision_heads_are_unchanged(name: str, kind: type[nn.Module]) -> None:
     facts = info((16, 32), (4, 8))  # a dilated backbone
     ours = SegmentationNetwork(facts, name, 3, 0, auxiliary=True).eval()
     theirs: nn.Module = kind(32, 3).eval()
@@ -138,25 +138,25 @@ def test_channels_set_the_width() -> None:
 @pytest.mark.parametrize(
     ("name", "channels", "message"),
     [
-        ("fpn", 64, "channels=64: the fpn decoder takes multiples of 128"),
-        ("fcn", 64, "the width of decoder 'fcn' is fixed"),
-        ("deeplabv3", 64, "the width of decoder 'deeplabv3' is fixed"),
+        ("fpn", 64, "channels=64: the fpn decoder needs a multiple of 128"),
+        ("fcn", 64, "decoder 'fcn' has a fixed width"),
+        ("deeplabv3", 64, "decoder 'deeplabv3' has a fixed width"),
     ],
 )
-def test_a_width_that_cannot_be_is_refused(name: str, channels: int, message: str) -> None:
+def test_an_unsupported_width_raises(name: str, channels: int, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         SegmentationNetwork(info((8, 12), (2, 4)), name, 3, channels, False)
 
 
-def test_sizes_at_which_maps_do_not_lie_on_each_other_are_refused() -> None:
-    task = Segmentation(labels=("a", "b"), kind="multi_class")
+def test_input_sizes_with_unaligned_maps_raise() -> None:
+    task = Segmentation(class_names=("a", "b"), kind="multi_class")
     backbone = load_backbone("simple_cnn", weights=None, size=(30, 42))
     with pytest.raises(OptionError, match=r"multiples of 4 pixels .* such as size=\(32, 40\)"):
         task.build_head(backbone)
     assert task.build_head(load_backbone("simple_cnn", weights=None, size=(32, 40))) is not None
 
 
-def test_levels_are_chosen_resized_and_doubled_exactly() -> None:
+def test_levels_are_selected_resized_and_doubled_exactly() -> None:
     facts = info((8, 12, 16), (4, 8, 8))
     pyramid = EncoderLevels(facts)
     assert pyramid.deepest == 3 and pyramid.width(3) == 16  # the deepest of two
@@ -169,7 +169,7 @@ def test_levels_are_chosen_resized_and_doubled_exactly() -> None:
     assert plain[0] is maps.maps[0] and plain[1] is maps.maps[2]
 
 
-def test_a_bright_spot_stays_in_its_place_on_every_level() -> None:
+def test_a_bright_spot_does_not_move_between_levels() -> None:
     facts = info((1,), (8,))
     spot = torch.zeros(1, 1, 8, 8)
     spot[0, 0, 6, 2] = 1

@@ -2,7 +2,7 @@
 
 from visiongraft import hookimpl
 
-visiongraft_api = "1.0"
+visiongraft_api = "2.0"
 
 
 @hookimpl

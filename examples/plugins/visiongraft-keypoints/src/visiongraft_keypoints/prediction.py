@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image, ImageDraw
+
 
 @dataclass(frozen=True)
 class Located:
@@ -27,3 +29,13 @@ def predictions(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[
         points, found, scores = (dict(zip(names, row, strict=True)) for row in rows)
         batch.append(Located({n: tuple(points[n]) if found[n] else None for n in names}, scores))
     return batch
+
+
+def draw_points(image: Image.Image, prediction: Located) -> Image.Image:
+    """Draw the points, with their names, on an image."""
+    image, r = image.convert("RGB"), max(image.size) / 40
+    pen = ImageDraw.Draw(image)
+    for name, (x, y) in ((n, p) for n, p in prediction.points.items() if p):
+        pen.ellipse((x - r, y - r, x + r, y + r), outline="red", width=2)
+        pen.text((x + r, y - r), name, fill="red", stroke_fill="white", stroke_width=1)
+    return image

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -15,6 +14,8 @@ from torchvision.tv_tensors import KeyPoints
 
 from visiongraft import Backbone, BackboneInfo, Features, Samples, Splits, Task, errors
 from visiongraft.data.splits import stratified_split
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import TaskExamples
 from visiongraft_keypoints.data import Target, draw_kites, read_parts
 from visiongraft_keypoints.prediction import Located, predictions
 
@@ -47,7 +48,7 @@ class Keypoints(Task):
         kept, out = stratified_split([0] * len(train), validation, seed)
         return Splits(train.subset(kept), train.subset(out))
 
-    def read_labeled(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> Samples:
         parts = read_parts(data)
         samples = next(parts[p] for p in ("test", "validation", "train") if p in parts)
         if any(t.names != self.names for t in samples.targets):
@@ -57,8 +58,8 @@ class Keypoints(Task):
     def bind(self, train: Samples) -> Keypoints:
         return replace(self, names=train.target(0).names)
 
-    def train_transform(self, size: tuple[int, int]) -> Augment | None:
-        return Augment(size) if self.augment else None
+    def train_transform(self, preprocess: PreprocessConfig) -> Augment | None:
+        return Augment(preprocess.size) if self.augment else None
 
     def collate(self, targets: list[Target]) -> dict[str, Tensor]:
         points = [[p or (0.0, 0.0) for p in t.points] for t in targets]
@@ -88,20 +89,12 @@ class Keypoints(Task):
     def metadata(self) -> dict[str, Any]:
         return {"names": list(self.names)}
 
-    def draw(self, image: Image.Image, prediction: Located) -> Image.Image:
-        image, r = image.convert("RGB"), max(image.size) / 40
-        pen = ImageDraw.Draw(image)
-        for name, (x, y) in ((n, p) for n, p in prediction.points.items() if p):
-            pen.ellipse((x - r, y - r, x + r, y + r), outline="red", width=2)
-            pen.text((x + r, y - r), name, fill="red", stroke_fill="white", stroke_width=1)
-        return image
+    def examples(self) -> TaskExamples:
+        return TaskExamples(draw_kites, self.ideal)
 
     def ideal(self, targets: dict[str, Tensor]) -> dict[str, Any]:
         right = self.decode({**targets, "seen": targets["seen"] - 0.5}, targets["sizes"])
         return {name: value.numpy() for name, value in right.items()}
-
-    def example_data(self, folder: Any, count: int, seed: int) -> Any:
-        return draw_kites(folder, count, seed)
 
 
 class Augment:

@@ -1,11 +1,11 @@
-"""Find what a task's plugin offers for predictions from a file, without PyTorch.
+"""Find the functions of a task that need no PyTorch, by the installed plugins' entry points.
 
-Entry points, named after the task:
+Entry points are named after the task:
 
-- ``visiongraft.predictions``: ``function(arrays, task_metadata)`` gives one typed prediction per
+- ``visiongraft.predictions``: ``function(arrays, task_metadata)`` returns one typed prediction per
   image;
-- ``visiongraft.drawings``: ``function(image, prediction)`` gives the image with a typed
-  prediction drawn on it, both as PIL images.
+- ``visiongraft.drawings``: ``function(image, prediction)`` returns the image with a typed prediction
+  drawn on it, both as PIL images.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ DRAWINGS = "visiongraft.drawings"
 
 
 def task_function(group: str, task: str) -> Callable[..., Any] | None:
-    """Load a task's function.
+    """Load a function of a task.
 
     Args:
-        group: One of the two groups above.
+        group: ``PREDICTIONS`` or ``DRAWINGS``.
         task: Name of the task.
 
     Returns:
-        The function, or ``None`` if no installed plugin has one.
+        The function, or ``None`` if no installed plugin provides it.
 
     Raises:
         PluginError: It cannot be loaded.
@@ -38,7 +38,7 @@ def task_function(group: str, task: str) -> Callable[..., Any] | None:
         return None
     try:
         function: Callable[..., Any] = found[0].load()
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # third-party modules may raise anything
         kind = group.rpartition(".")[2]
         raise PluginError(
             f"{kind} of task {task!r} ({found[0].value}) cannot be loaded: "

@@ -1,0 +1,98 @@
+"""The options of ``fit``, made from the settings that ``visiongraft.config`` defines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from inspect import Parameter, Signature, signature
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+
+from visiongraft.cli.options import parse_bytes, parse_size
+from visiongraft.config import FitConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DECLARED = ("data", "task_options")  # DATA and --set, which the command declares itself
+
+
+def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], Command]:
+    """Add one option for each setting to a command.
+
+    Args:
+        config: The class whose fields are the settings.
+
+    Returns:
+        A decorator for a command with ``**settings``; the options stand in the help before its
+        keyword-only parameters.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = signature(command, eval_str=True).parameters.values()
+        kinds = get_type_hints(config)
+        made = [_option(f, kinds[f.name]) for f in fields(config) if f.name not in DECLARED]
+        first = [p for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+        last = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
+        vars(command)["__signature__"] = Signature([*first, *made, *last])
+        return command
+
+    return decorate
+
+
+def given_settings(ctx: typer.Context, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that stand on the command line, without those at their defaults."""
+    return {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
+
+
+def setting_help(name: str) -> str:
+    """Return the help text of a setting."""
+    (field,) = (f for f in fields(FitConfig) if f.name == name)
+    return f"{field.metadata['help']}."
+
+
+def _source(ctx: typer.Context, name: str) -> str:
+    source = ctx.get_parameter_source(name)
+    return "" if source is None else source.name
+
+
+def _option(field: Field[Any], kind: Any) -> Parameter:
+    """Make the option of a setting."""
+    parser, metavar = PARSERS.get(field.name, (None, None))
+    option = typer.Option(
+        help=f"{field.metadata['help']}.",
+        show_default=field.metadata["shown"] or True,
+        parser=parser,
+        metavar=metavar,
+    )
+    default = field.metadata["default"]
+    if parser is not None and default is not None:
+        default = str(default)
+    word = str if parser else _word_type(kind)
+    return Parameter(
+        field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[word, option]
+    )
+
+
+def _word_type(kind: Any) -> Any:
+    """Return the type that a word on the command line is converted to."""
+    if NoneType in get_args(kind):
+        (kind,) = (k for k in get_args(kind) if k is not NoneType)
+    return kind if kind in (str, int, float) or get_origin(kind) is Literal else str
+
+
+def _text_or_none(text: str) -> str | None:
+    return None if text == "none" else text
+
+
+def _positive_or_none(text: str) -> float | None:
+    return None if text == "none" else float(text) or None
+
+
+PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose words are not their type
+    "weights": (_text_or_none, "<str>"),
+    "size": (parse_size, "N|HEIGHTxWIDTH"),
+    "replay_budget": (parse_bytes, "SIZE"),
+    "clip_norm": (_positive_or_none, "<float>"),
+}
