@@ -120,7 +120,7 @@ def test_single_images_are_remarked_on(write_people: WriteFolder) -> None:
     counts = {"train/a": 1, "train/b": 3, "val/c": 1, "val/d": 2}
     lines = " ".join(read_splits(write_people(counts)).warnings)
     assert "only one training image: a" in lines
-    assert "only one validation image, told from others but not found again: c" in lines
+    assert "only one validation image, which are only compared with others: c" in lines
 
 
 # ---- targets ----

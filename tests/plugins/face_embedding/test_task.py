@@ -65,7 +65,7 @@ def test_without_data_there_is_no_loss_with_class_vectors() -> None:
     with pytest.raises(OptionError, match="the task has no identities yet"):
         FaceEmbedding().build_loss()
     FaceEmbedding(loss="triplet").build_loss()
-    with pytest.raises(DataError, match="bind takes samples that read"):
+    with pytest.raises(DataError, match="bind takes the samples of read"):
         FaceEmbedding().bind([])  # type: ignore[arg-type]
 
 
