@@ -201,9 +201,9 @@ def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedMod
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.registry.contracts import read_evaluation
-    from visiongraft.saving.saved_model import find_task
+    from visiongraft.lookup import find_task
     from visiongraft.task import create_task
+    from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure
 
     metadata = predictor.metadata

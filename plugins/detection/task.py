@@ -40,7 +40,8 @@ from visiongraft.task import (
 )
 
 if TYPE_CHECKING:
-    from visiongraft.network import Batch, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import Network
     from visiongraft.plugins.detection.metrics import DetectionMetrics
 
 

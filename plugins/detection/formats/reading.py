@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.images import DatasetSamples, image_array
-from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, one_line
+from visiongraft.lookup import read_data
 from visiongraft.plugins.detection.formats.dataset import (
     SKIPPED,
     BoxDataset,

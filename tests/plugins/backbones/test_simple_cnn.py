@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.lookup import load_backbone
 from visiongraft.registry.manager import plugins
 
 Check = Callable[[Backbone], None]

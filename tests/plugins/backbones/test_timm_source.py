@@ -10,8 +10,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.lookup import load_backbone
 
 Check = Callable[[Backbone], None]
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiongraft.backbone import Features, load_backbone
+from visiongraft.backbone import Features
+from visiongraft.lookup import load_backbone
 from visiongraft.plugins.classification.head import INITIAL_STD, ClassificationHead
 
 
