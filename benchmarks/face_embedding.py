@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 import visiongraft
-from visiongraft.backbone import load_backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples
+from visiongraft.lookup import load_backbone
 from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.evaluation.plotting import plot_results
 from visiongraft.plugins.face_embedding.example import write_folder

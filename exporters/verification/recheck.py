@@ -220,7 +220,7 @@ def _is_lower(certificate: Mapping[str, Any]) -> bool:
 def _task_of(file: _File) -> tuple[Task | None, str]:
     """Find the task's plugin, or say why it is not at hand."""
     try:
-        from visiongraft.saving.saved_model import find_task
+        from visiongraft.lookup import find_task
         from visiongraft.task import create_task
 
         kind = find_task(file.metadata["task"], "the exported file", "--plugin FILE.py")
@@ -247,7 +247,7 @@ def _samples(
         return None
     if task is not None:
         from visiongraft.data.check import drop_unreadable
-        from visiongraft.registry.contracts import read_evaluation
+        from visiongraft.task_contract import read_evaluation
 
         return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():

@@ -14,10 +14,11 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import Image, Samples, Splits
 from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.exporter import OnnxExporter
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Arrays, Decoded, Task

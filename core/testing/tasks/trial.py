@@ -17,21 +17,23 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
+from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporter import Certificate
 from visiongraft.fitting import fit
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
-from visiongraft.network import Batch, Network
+from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.registry.contracts import bound, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
+from visiongraft.task_contract import bound, read_splits
 from visiongraft.testing.report import Fault, NotTried, trying
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.engine import Run

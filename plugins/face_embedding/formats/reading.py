@@ -13,9 +13,10 @@ from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.listing import list_images
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.readers import SPLIT_NAMES, read_data
+from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
+from visiongraft.lookup import read_data
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
     AlignedSamples,
     Landmarks,

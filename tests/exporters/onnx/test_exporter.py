@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import visiongraft.exporters.onnx as package
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import ExportError, OptionError, VisiongraftError
 from visiongraft.exporters.metadata import without_folders
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins

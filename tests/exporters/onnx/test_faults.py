@@ -22,13 +22,14 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.backbone import Backbone, Features
 from visiongraft.errors import ExportError
 from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

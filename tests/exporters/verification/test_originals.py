@@ -14,13 +14,13 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from visiongraft.backbone import load_backbone
 from visiongraft.data.nearest import at_size
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.verification.proof import BudgetError
 from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Decoded, ExportSupport

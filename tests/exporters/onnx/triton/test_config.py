@@ -18,11 +18,11 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 from tritonclient.utils import triton_to_np_dtype
 
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.triton.config import describe_for_triton
 from visiongraft.exporters.runtime.onnx_content import certificate_field
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
@@ -31,7 +31,7 @@ from visiongraft.task import create_task
 LABELS = ["cat", "cup", "woman"]
 TASKS = {
     "classification": {"labels": LABELS},
-    "detection": {"labels": LABELS, "detections": 5},
+    "detection": {"class_names": LABELS, "detections": 5},
     "segmentation": {"labels": LABELS, "kind": "multi_class"},
     "face_embedding": {"identities": 3, "dimension": 8},
 }

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visiongraft.data.readers import read_data
 from visiongraft.errors import DataError
+from visiongraft.lookup import read_data
 from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
 
