@@ -25,7 +25,15 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors",),
-    ("options", "versions", "seeds", "comparison", "caching.units", "caching.folding"),
+    (
+        "options",
+        "versions",
+        "seeds",
+        "comparison",
+        "certificate",
+        "caching.units",
+        "caching.folding",
+    ),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
@@ -39,12 +47,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
-    ("near_ties", "caching", "saving.model_card"),
+    ("caching", "saving.model_card"),
     ("saving",),
     # Training, from batches to checkpoints.
     ("config",),
     ("training",),
-    ("tiling", "exported"),
+    ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
@@ -66,7 +74,7 @@ CONTRACTS = (
     "backbone",  # Backbone, BackboneSource
     "data.batch",  # Batch
     "data.readers",  # DataReader
-    "exporter",  # Exporter, Certificate
+    "exporter",  # Exporter
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
