@@ -17,17 +17,16 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.schedules import find_schedule
 from visiongraft.seeds import seeded
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.export import the_exported_file_agrees
+from visiongraft.testing.tasks.freezing import expect_frozen
+from visiongraft.testing.tasks.learning import a_few_images_are_overfit
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
-from visiongraft.testing.tasks.training import (
-    a_few_images_are_overfit,
-    a_killed_run_resumes_exactly,
-    expect_frozen,
-    replay_changes_nothing,
-)
-from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]

@@ -15,11 +15,8 @@ from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
-from visiongraft.testing.tasks.training import (
-    a_killed_run_resumes_exactly,
-    equal_runs_are_equal,
-    expect_same_runs,
-)
+from visiongraft.testing.tasks.reproducing import equal_runs_are_equal, expect_same_runs
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import TaskTrial
 
 Checks = tuple[Check[Any], ...]

@@ -20,9 +20,10 @@ from visiongraft.data.readers import SPLIT_NAMES, DataReader, DataSplits, checke
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.tasks.data import expect_image, expect_same_samples
-from visiongraft.testing.tasks.trial import IMAGES, same
+from visiongraft.testing.tasks.trial import IMAGES
 
 NOISE = bytes(range(128, 256)) * 4  # no text, no archive, no table
 

@@ -12,7 +12,8 @@ from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.schedules import Phase, Schedule, find_schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.tasks.training import a_killed_run_resumes_exactly, expect_frozen
+from visiongraft.testing.tasks.freezing import expect_frozen
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
 from visiongraft.training.freezing import trainable_stages
 

@@ -19,8 +19,9 @@ from visiongraft.model import TransferModel
 from visiongraft.registry.contracts import contract_faults
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
-from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
 check = checks_of(TaskTrial.of)
 

@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Fault, checks_of, expect, trying
 from visiongraft.testing.tasks.saving import as_texts, some_images
-from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial, same
+from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial
 from visiongraft.testing.tasks.two_processes import Together, save_images, start_together
 from visiongraft.training.freezing import apply_phase
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import Backbone, load_backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.exporter import Certificate
+from visiongraft.exported import open_exported
 from visiongraft.fitting import fit
-from visiongraft.hookspecs import hookimpl
-from visiongraft.model import TransferModel
 from visiongraft.network import Batch, Network
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.contracts import bound, read_splits
@@ -33,8 +24,8 @@ from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Fault, NotTried, trying
+from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.engine import Run
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
 
 IMAGES = 24
@@ -65,63 +56,6 @@ class Example:
     data: Any
     splits: Splits
     task: Task
-
-
-@dataclass
-class RunRecorder:
-    """Keeps what happened in a run; with ``stop_at``, ends it at that step as a crash would."""
-
-    stop_at: int | None = None
-    run: Run | None = None
-    losses: list[dict[str, float]] = field(default_factory=list)
-
-    @hookimpl
-    def run_started(self, run: Run) -> None:
-        """Keep the run."""
-        self.run = run
-
-    @hookimpl
-    def step_ended(self, losses: dict[str, float]) -> None:
-        """Keep the losses, and stop here if asked to."""
-        self.losses.append(losses)
-        if len(self.losses) == self.stop_at:
-            raise Killed
-
-
-class Killed(BaseException):
-    """Ends a run as a crash does: nobody expects it."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run.
-
-    Attributes:
-        model: The model.
-        run: The run.
-        losses: Loss parts of each step.
-        folder: Its folder, or ``None``.
-    """
-
-    model: TransferModel
-    run: Run
-    losses: list[dict[str, float]]
-    folder: Path | None
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An exported file.
-
-    Attributes:
-        path: The file.
-        certificate: What its exporter proved.
-        opened: The file, opened without PyTorch.
-    """
-
-    path: Path
-    certificate: Certificate
-    opened: ExportedModel
 
 
 class TaskTrial:
@@ -319,7 +253,7 @@ class TaskTrial:
         }
         callbacks = [witness, *self.settings.get("callbacks", ())]
         data = self.example.data
-        with trying(tried), _quiet():
+        with trying(tried), without_log():
             model = fit(data, **{**values, **settings, "callbacks": callbacks})
         assert witness.run is not None
         return Trained(model, witness.run, witness.losses, settings.get("out"))
@@ -387,17 +321,6 @@ class TaskTrial:
             return Exported(path, certificate, open_exported(path))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what runs log on the example data off the terminal."""
-    log, sink = logging.getLogger("visiongraft"), logging.NullHandler()
-    log.addHandler(sink)
-    try:
-        yield
-    finally:
-        log.removeHandler(sink)
-
-
 def headline(task: Task, results: dict[str, Any]) -> float:
     """Read the headline out of a task's metrics."""
     value = results.get(task.headline)
@@ -409,34 +332,3 @@ def headline(task: Task, results: dict[str, Any]) -> float:
             "task.Metrics.compute",
         )
     return float(value)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Say whether two values are equal, also if ``==`` cannot tell; NaN equals NaN here."""
-    leaves, shape = pytree.tree_flatten(one)
-    others, other_shape = pytree.tree_flatten(other)
-    return shape == other_shape and all(map(_same_leaf, leaves, others))
-
-
-def _same_leaf(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, Tensor):
-        one, other = one.detach().cpu().numpy(), other.detach().cpu().numpy()
-    if isinstance(one, np.ndarray):
-        nan = one.dtype.kind in "fc"
-        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=nan)
-    # Arrays within objects make `==` raise, and objects that do not define it are never equal.
-    if hasattr(one, "__dict__") and (is_dataclass(one) or "__eq__" not in _defined(one)):
-        return same(_state(one), _state(other))
-    return bool(one == other) or (isinstance(one, float) and isnan(one) and isnan(other))
-
-
-def _state(value: Any) -> dict[str, Any]:
-    """Give an object's attributes, without the fields that a dataclass does not compare."""
-    apart = {f.name for f in fields(value) if not f.compare} if is_dataclass(value) else set()
-    return {name: each for name, each in vars(value).items() if name not in apart}
-
-
-def _defined(value: Any) -> set[str]:
-    return {name for kind in type(value).__mro__[:-1] for name in vars(kind)}

@@ -37,13 +37,13 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.data import DATA_CHECKS
 from visiongraft.testing.tasks.export import names_are_the_same_at_every_stage
 from visiongraft.testing.tasks.processes import (
     another_process_predicts_the_same,
     two_processes_train_alike,
 )
-from visiongraft.testing.tasks.training import replay_changes_nothing
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TASKS = {
