@@ -15,7 +15,7 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task.build_head")
 def replay_changes_nothing(trial: TaskTrial) -> None:
-    """Training on replayed features gives what training on images gives."""
+    """Training on cached features equals training on images."""
     settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 3}
     kind = type(trial.task)
     try:
@@ -30,7 +30,7 @@ def replay_changes_nothing(trial: TaskTrial) -> None:
         all(record["replayed"] for record in played.run.history),
         "to train a head with replay",
         "no replay",
-        "replay: the head reads features and changes none of them",
+        "replay: the head uses features only, and does not modify them",
     )
     words = "to train a head with and without replay"
     for one, other in zip(plain.losses, played.losses, strict=True):

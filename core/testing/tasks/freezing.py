@@ -1,4 +1,4 @@
-"""Checks that schedules leave alone what they freeze."""
+"""Checks that frozen tensors stay bit-identical."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ check = checks_of(TaskTrial.of)
 
 @check("training.freezing.Receipt")
 def frozen_stays_frozen(trial: TaskTrial) -> None:
-    """Under every built-in schedule, what is frozen stays as it is, batch norms included."""
+    """Under every built-in schedule, frozen tensors stay bit-identical, batch norm statistics included."""
     own = [r for r in plugins().records if r.distribution == "visiongraft"]
     names = {name for record in own for name in record.provides.get("schedule", ())}
     names &= plugins().schedules().keys()
@@ -31,18 +31,18 @@ def frozen_stays_frozen(trial: TaskTrial) -> None:
 
 
 def expect_frozen(trial: TaskTrial, schedule: str | Schedule, **more: Any) -> None:
-    """Raise a fault unless a schedule leaves alone what it freezes."""
+    """Raise a fault unless all frozen tensors are unchanged after a run with a schedule."""
     watch = FrozenWatch()
     name = schedule if isinstance(schedule, str) else schedule.name
     words = f"to train by schedule {name!r} on backbone {trial.normalized}"
     settings: dict[str, Any] = {"backbone": trial.normalized, "schedule": schedule, "epochs": 2}
     trial.fit(words, witness=watch, **settings, **more)
     got = f"other values in {', '.join(watch.changed[:3])}"
-    expect(not watch.changed, words, got, "frozen tensors as they were")
+    expect(not watch.changed, words, got, "unchanged frozen tensors")
 
 
 class FrozenWatch(RunRecorder):
-    """Keeps a copy of what each phase freezes, and compares at its end; receipts do it by hash."""
+    """Copies the frozen tensors of each phase and compares them at its end, where receipts use hashes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class FrozenWatch(RunRecorder):
 
     @hookimpl
     def phase_started(self, run: Any) -> None:
-        """Copy."""
+        """Copy the frozen tensors."""
         self.copies = {n: t.clone() for n, t in frozen_tensors(run.network).items()}
 
     @hookimpl
     def phase_ended(self, run: Any) -> None:
-        """Compare."""
+        """Compare them with the copies."""
         now = dict(run.network.state_dict())
         self.changed += [n for n, t in self.copies.items() if not torch.equal(t, now[n])]
 

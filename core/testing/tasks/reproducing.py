@@ -1,4 +1,4 @@
-"""Checks that equal runs have equal results, also with worker processes."""
+"""Checks that training is reproducible, also with worker processes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ check = checks_of(TaskTrial.of)
 
 @check("seeds.seeded")
 def equal_runs_are_equal(trial: TaskTrial) -> None:
-    """Two runs of equal settings give identical weights and metrics."""
+    """Two runs with equal settings have identical weights and metrics."""
     one, other = trial.short("run"), trial.short("second run")
     expect_same_runs(
         one,
         other,
         "to train twice with one seed",
-        "identical results: randomness from torch, numpy or random only, and no state outside of "
-        "parameters and buffers",
+        "identical results: all randomness must come from torch, numpy or random, and no state may be "
+        "kept outside of parameters and buffers",
     )
 
 
 @check("task.Task.train_transform")
 def workers_change_nothing(trial: TaskTrial) -> None:
-    """Images loaded by a worker process train as those loaded here do."""
+    """Training is identical with and without data loading workers."""
     settings: dict[str, Any] = {"schedule": "full", "epochs": 1}
     alone = trial.fit("to train without worker processes", **settings)
     helped = trial.fit("to train with a worker process", workers=1, **settings)
@@ -47,7 +47,7 @@ def workers_change_nothing(trial: TaskTrial) -> None:
 def expect_same_runs(one: Trained, other: Trained, tried: str, expected: str) -> None:
     """Raise a fault unless two runs took the same steps and ended with the same checkpoint."""
     assert one.folder is not None and other.folder is not None
-    # A resumed run tells of its last steps only.
+    # A resumed run records its last steps only.
     for first, second in zip(one.losses[::-1], other.losses[::-1], strict=False):
         expect(first == second, tried, f"losses {second}, not {first}", expected)
     folders = (one.folder, other.folder)

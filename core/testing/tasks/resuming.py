@@ -14,12 +14,12 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task.build_loss")
 def a_killed_run_resumes_exactly(trial: TaskTrial) -> None:
-    """A run that is killed and resumed ends as one that never stopped, bit by bit."""
+    """A run that is killed and resumed ends bit-identical to one that was never interrupted."""
     whole = trial.short("run")
     settings = trial.short_settings("killed run")
     steps = len(whole.losses)
-    # Where there are two phases, the first step of the second, before its checkpoint is saved; then
-    # again one step later, which is in the midst of an epoch.
+    # With two phases this is the first step of the second, before its checkpoint is saved; the run
+    # is killed again one step later, in the middle of an epoch.
     first = steps // 2 + 1
     _kill(trial, first, **settings)
     words = f"to kill a run after step {first} of {steps} and resume it"
@@ -31,7 +31,7 @@ def a_killed_run_resumes_exactly(trial: TaskTrial) -> None:
         whole,
         resumed,
         words,
-        "what the run that never stopped gives: what changes in training is kept in registered "
+        "the results of the run that was never interrupted: all state must be kept in registered "
         "parameters and buffers",
     )
 
@@ -42,7 +42,7 @@ def _kill(trial: TaskTrial, step: int, **settings: Any) -> None:
         trial.fit(words, witness=RunRecorder(stop_at=step), **settings)
     except Killed:
         return
-    raise Fault(words, f"a run that ended before step {step}", "as many steps as another run took")
+    raise Fault(words, f"a run that ended before step {step}", "as many steps as an equal run")
 
 
 RESUMING_CHECKS = (a_killed_run_resumes_exactly,)

@@ -1,4 +1,4 @@
-"""Runs of the real engine: how they are recorded and stopped, and what they leave."""
+"""Runs of the real engine: recording and killing them, and their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visiongraft.training.engine import Run
 
 @dataclass
 class RunRecorder:
-    """Keeps what happened in a run; with ``stop_at``, ends it at that step as a crash would."""
+    """Records a run; with ``stop_at``, kills it at that step as a crash would."""
 
     stop_at: int | None = None
     run: Run | None = None
@@ -30,14 +30,14 @@ class RunRecorder:
 
     @hookimpl
     def step_ended(self, losses: dict[str, float]) -> None:
-        """Keep the losses, and stop here if asked to."""
+        """Keep the losses, and kill the run at its last step."""
         self.losses.append(losses)
         if len(self.losses) == self.stop_at:
             raise Killed
 
 
 class Killed(BaseException):
-    """Ends a run as a crash does: nobody expects it."""
+    """Ends a run like a crash: nothing catches it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Exported:
 
     Attributes:
         path: The file.
-        certificate: What its exporter proved.
+        certificate: The result of its exporter's proof.
         opened: The file, opened without PyTorch.
     """
 
@@ -74,7 +74,7 @@ class Exported:
 
 @contextmanager
 def without_log() -> Iterator[None]:
-    """Keep what runs log on the example data off the terminal."""
+    """Keep the log of runs off the terminal."""
     log, sink = logging.getLogger("visiongraft"), logging.NullHandler()
     log.addHandler(sink)
     try:

@@ -1,4 +1,4 @@
-"""A task under trial: its example data, networks on them, and runs of the real engine."""
+"""A task under trial: its example dataset, networks for it, and runs of the real engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZE = 32
 BACKBONE = "simple_cnn"
 NORMALIZED = "timm/test_resnet"  # small, with batch norms and five stages
 BATCH = 8
-EPOCHS = 40  # of the run that must learn the images by heart
+EPOCHS = 40  # of the run that must overfit the images
 
 
 @schedule
@@ -45,12 +45,12 @@ def overfit(stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3) 
 
 @dataclass(frozen=True)
 class Example:
-    """A task's example data, read.
+    """A task's example dataset.
 
     Attributes:
         data: The output of ``TaskExamples.make_dataset``.
-        splits: What ``Task.read`` made of it.
-        task: The task, bound to the training part.
+        splits: The result of ``Task.read``.
+        task: The task, bound to the training split.
     """
 
     data: Any
@@ -59,16 +59,16 @@ class Example:
 
 
 class TaskTrial:
-    """One task under trial; what is costly to make is made once and shared by the checks.
+    """A task under trial; expensive objects are created once and shared by the checks.
 
     Args:
         task: The task, or its class if it needs no options.
         backbone: Name of the backbone to train on, without pretrained weights.
-        normalized: Name of the backbone whose batch norms must stay frozen.
+        normalized: Name of a backbone with batch norms, for checks of freezing.
         size: Height and width of the network input.
-        schedule: What short runs follow.
+        schedule: The schedule of short runs.
         exporter: Suffix of the exported file.
-        settings: Further settings of every run.
+        settings: Further settings of ``fit`` for every run.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class TaskTrial:
 
     @classmethod
     def of(cls, subject: Any) -> TaskTrial:
-        """Give the trial itself, or a new one of a task."""
+        """Return the trial itself, or a new one of a task."""
         return subject if isinstance(subject, TaskTrial) else cls(subject)
 
     def folder(self, name: str) -> Path:
-        """Give a new folder."""
+        """Create a new folder."""
         path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}-{name}"
         path.mkdir()
         return path
@@ -112,9 +112,9 @@ class TaskTrial:
 
     @cached_property
     def example(self) -> Example:
-        """The example data; what fails to make them is told once, not by every check."""
+        """The example dataset; a failure to create it is reported once, not by every check."""
         if "no example" in self._made:
-            raise NotTried(f"there are no example data: {self._made['no example']}")
+            raise NotTried(f"there is no example dataset: {self._made['no example']}")
         try:
             return self.read(IMAGES, seed=0)
         except Fault as fault:
@@ -122,8 +122,8 @@ class TaskTrial:
             raise
 
     def read(self, images: int, seed: int) -> Example:
-        """Make example data and read them."""
-        words, see = "to make an example dataset", "task.Task.examples"
+        """Create an example dataset and read it."""
+        words, see = "to create an example dataset", "task.Task.examples"
         with trying(words, see=see):
             examples = self.task.examples()
         if examples is None:
@@ -136,9 +136,9 @@ class TaskTrial:
             )
         with trying(words, see="task_support.TaskExamples"):
             data = examples.make_dataset(self.folder("data"), images, seed)
-        with trying("to read the example data", see="task.Task.read"):
+        with trying("to read the example dataset", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
-        with trying("to bind the task to the example data", see="task.Task.bind"):
+        with trying("to bind the task to the example dataset", see="task.Task.bind"):
             return Example(data, splits, bound(self.task, splits.train))
 
     def ideal(self, targets: Any) -> Arrays | None:
@@ -153,12 +153,12 @@ class TaskTrial:
         return loader.batches([[(i, 0) for i in part] for part in plan])
 
     def batch(self, network: Network, positions: Sequence[int]) -> Batch:
-        """Load some training images as one batch, of one size where the network needs that.
+        """Load some training images as one batch, of one size if the network requires it.
 
         Args:
-            network: Decodes the batch.
-            positions: Which of the training images, or of those of the commonest size; when
-                there are no more of them, from the first one again.
+            network: The network to prepare the batch for.
+            positions: Indices into the training images, or into those of the most common size;
+                they wrap around.
         """
         samples = self.example.splits.train
         indices = self._alike if network.one_size else range(len(samples))
@@ -168,7 +168,7 @@ class TaskTrial:
 
     @cached_property
     def _alike(self) -> list[int]:
-        """Positions of the training images that have the commonest size."""
+        """Indices of the training images that have the most common size."""
         samples = self.example.splits.train
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index in range(len(samples)):
@@ -176,18 +176,18 @@ class TaskTrial:
         return max(by_size.values(), key=len)
 
     def together(self, count: int | None = None) -> tuple[Network, Batch]:
-        """Give a new network, and the first training images as one batch; all if ``None``."""
+        """Return a new network, and the first training images as one batch; all if ``None``."""
         available = len(self.example.splits.train)
         count = available if count is None else count
         if available < count:
             raise Fault(
-                f"to make example data of {IMAGES} images",
+                f"to create an example dataset of {IMAGES} images",
                 f"{available} training images",
                 "most of them",
                 "task_support.TaskExamples",
             )
         network = self.network()
-        with trying("to load a batch of the example data", see="task.Task.collate"):
+        with trying("to load a batch of the example dataset", see="task.Task.collate"):
             return network, self.batch(network, range(count))
 
     # ---- networks ----
@@ -198,7 +198,7 @@ class TaskTrial:
         return int(self.settings.get("in_channels", 3))
 
     def network(self, size: tuple[int, int] | None = None) -> Network:
-        """Build the task's network with random weights, always the same; in evaluation mode."""
+        """Build the task's network with the same random weights each time, in evaluation mode."""
         words = "to build head and loss on a backbone"
         with trying(words, see="task.Task.build_head"), seeded(0, "network"):
             return Network(self._new_backbone(size), self.example.task).eval()
@@ -232,12 +232,12 @@ class TaskTrial:
     # ---- runs ----
 
     def fit(self, tried: str, witness: RunRecorder | None = None, **settings: Any) -> Trained:
-        """Train on the example data with the real engine.
+        """Train on the example dataset with the real engine.
 
         Args:
-            tried: What the run is for, in words.
-            witness: Listens to the run.
-            settings: Settings of ``visiongraft.fit``, besides those that make runs short.
+            tried: The purpose of the run, for messages.
+            witness: A callback that records the run.
+            settings: Further settings of ``visiongraft.fit``.
         """
         witness = witness or RunRecorder()
         values: dict[str, Any] = {
@@ -259,7 +259,7 @@ class TaskTrial:
         return Trained(model, witness.run, witness.losses, settings.get("out"))
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Make something on first use, and keep it; a fault is kept too, and raised each time."""
+        """Create an object on first use and keep it; a fault is kept too, and raised each time."""
         if name not in self._made:
             try:
                 self._made[name] = make()
@@ -270,7 +270,7 @@ class TaskTrial:
         return self._made[name]
 
     def trained(self) -> Trained:
-        """Train for long enough to learn the images by heart."""
+        """Train for long enough to overfit the images."""
         return self.once(  # type: ignore[no-any-return]
             "trained",
             lambda: self.fit(
@@ -282,7 +282,7 @@ class TaskTrial:
         )
 
     def overfit(self) -> Network:
-        """Give the network as the last epoch of that run left it: its model is of the best one."""
+        """Return the network after the last epoch of that run; its model is of the best epoch."""
         folder = self.trained().folder
         assert folder is not None
         network = self.network()
@@ -291,14 +291,14 @@ class TaskTrial:
         return network
 
     def short(self, name: str) -> Trained:
-        """Train for two epochs, with augmentation if the schedule wants it; kept by its name."""
+        """Train for two epochs, once per name."""
         return self.once(  # type: ignore[no-any-return]
             f"short {name}",
             lambda: self.fit("to train for two epochs", **self.short_settings(name)),
         )
 
     def short_settings(self, name: str) -> dict[str, Any]:
-        """Give the settings of a short run, in a folder of its own."""
+        """Return the settings of a short run in a new folder."""
         return {
             "schedule": self.schedule,
             "epochs": 2,
@@ -322,7 +322,7 @@ class TaskTrial:
 
 
 def headline(task: Task, results: dict[str, Any]) -> float:
-    """Read the headline out of a task's metrics."""
+    """Return the headline of a task's results."""
     value = results.get(task.headline)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Fault(
