@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from visiongraft.backbone import load_backbone
 from visiongraft.data.decode import decode_file
 from visiongraft.exporters.doctor.machine import describe_machine
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime import Predictor
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

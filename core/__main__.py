@@ -1,4 +1,4 @@
-"""Makes ``python -m visiongraft`` the same as the ``visiongraft`` command."""
+"""Run ``python -m visiongraft`` as the ``visiongraft`` command."""
 
 from __future__ import annotations
 

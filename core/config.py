@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
+from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 1
+FORMAT = 2
 GIGABYTE = 1_000_000_000
 
 Replay = Literal["auto", "on", "off"]
@@ -156,7 +157,9 @@ class FitConfig:
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into a run folder."""
-        write_json(folder / "config.json", {"format": FORMAT, **asdict(self)})
+        write_json(
+            folder / "config.json", {"format": FORMAT, "visiongraft": VISIONGRAFT, **asdict(self)}
+        )
 
     @classmethod
     def read(cls, folder: Path) -> FitConfig:
@@ -174,8 +177,11 @@ class FitConfig:
         path = folder / "config.json"
         values = read_json(path)
         known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise ArtifactError(f"{path} is not a run's config of format {FORMAT}")
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise ArtifactError(f"{path} is not the config of a run")
+        found, saved_by = values.pop("format"), values.pop("visiongraft", None)
+        if found != FORMAT:
+            raise ArtifactError(describe_other_format(path, found, FORMAT, saved_by))
         if values.keys() != known:
             odd = sorted(values.keys() ^ known)
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from visiongraft.backbone import load_backbone
 from visiongraft.config import (
     GIGABYTE,
     Device,
@@ -26,22 +25,22 @@ from visiongraft.config import (
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import CheckpointError, OptionError, ScheduleError
+from visiongraft.lookup import find_schedule, find_task, find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.contracts import bound, check_task_class, read_splits
 from visiongraft.registry.manager import plugins
-from visiongraft.saving.saved_model import find_task
-from visiongraft.schedules import Schedule, find_schedule
+from visiongraft.schedules import Schedule
 from visiongraft.seeds import seed_everything
 from visiongraft.task import Task, create_task
+from visiongraft.task_contract import bound, check_task_class, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine, Run
 from visiongraft.training.freezing import trainable_stages
 from visiongraft.training.optimizers import check_optimizer_name
-from visiongraft.training.transfer_losses import Transfer, find_transfer_loss
+from visiongraft.training.transfer_losses import Transfer
 
 log = logging.getLogger("visiongraft")
 

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.backbone import BackboneInfo
+from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
-from visiongraft.data.readers import named_reader
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.exporter import Certificate
+from visiongraft.lookup import load_network, named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.contracts import read_evaluation, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import numbered, write_prediction_files
-from visiongraft.saving.saved_model import load_network, model_folder, save_model
+from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.task import Task
+from visiongraft.task_contract import read_evaluation, read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure
 
@@ -185,7 +185,8 @@ class TransferModel:
         Args:
             folder: Where to.
         """
-        save_model(Path(folder), self.network, self.facts)
+        name = plugins().name_of("task", type(self.task))
+        save_model(Path(folder), self.network, self.facts, name)
 
     def inference_graph(self) -> InferenceGraph:
         """Give the graph from raw images to predictions, on the CPU and in evaluation mode."""

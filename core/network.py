@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
@@ -15,37 +13,11 @@ from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, Task
 
 if TYPE_CHECKING:
+    from visiongraft.data.batch import Batch
     from visiongraft.training.transfer_losses import Transfer
 
 
 SAVED = ("backbone.", "head.", "preprocess.")  # the parts that inference needs
-
-
-@dataclass
-class Batch:
-    """What one step works on.
-
-    Attributes:
-        images: float (N, C, height, width), preprocessed.
-        targets: What the task's ``collate`` made.
-        sizes: int64 (N, 2), original height and width in pixels.
-        indices: int64 (N,), position of each sample in its ``Samples``.
-    """
-
-    images: Tensor
-    targets: Any
-    sizes: Tensor
-    indices: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Copy to a device; images in the memory layout that convolutions like best."""
-        images = self.images.to(device, non_blocking=True)
-        if images.ndim == 4 and images.stride(-1):  # a stand-in without content has stride 0
-            images = images.contiguous(memory_format=torch.channels_last)
-        targets = pytree.tree_map_only(
-            Tensor, lambda t: t.to(device, non_blocking=True), self.targets
-        )
-        return Batch(images, targets, self.sizes.to(device), self.indices)
 
 
 class Network(nn.Module):
@@ -126,7 +98,12 @@ class InferenceGraph(nn.Module):
 
     Args:
         network: A trained network; its own modules are used, not copies.
+
+    Attributes:
+        takes_prepared: Whether its input is preprocessed images, at the network's own size.
     """
+
+    takes_prepared = False
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -150,6 +127,10 @@ class InferenceGraph(nn.Module):
         outputs = self.task.inference_step(self, self.preprocess(images))
         outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
+
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
+        return {"images": images}
 
 
 def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:

@@ -14,7 +14,6 @@ from typing import Any
 
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
-from visiongraft.registry.calls import read_call
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -267,42 +266,6 @@ def last_n(
 def register_schedules() -> list[Schedule]:
     """Provide the built-in schedules."""
     return [linear_probe, full, lp_ft, gradual, milestones, last_n]
-
-
-def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
-    """Find a schedule by name, with or without options.
-
-    Args:
-        what: A schedule, a name, a call such as ``"gradual(layer_decay=0.8)"``, or what
-            ``Schedule.to_json`` gave.
-
-    Returns:
-        The schedule.
-
-    Raises:
-        PluginError: There is none of that name.
-        OptionError: The options cannot be read, or one is unknown.
-
-    Examples:
-        >>> find_schedule("last_n(n=2)").options
-        {'n': 2}
-    """
-    from visiongraft.registry.manager import plugins
-
-    if isinstance(what, Schedule):
-        return what
-    if not isinstance(what, (str, Mapping)):
-        raise OptionError(
-            f"schedule={what!r} is neither a name nor a schedule; visiongraft.schedule makes one of "
-            "a generator function"
-        )
-    if isinstance(what, str):
-        name, options = read_call(what, "schedule")
-    else:
-        name, options = what["name"], what["options"]
-    found: Schedule = plugins().get("schedule", name)
-    # By the name it was asked for, such as "distribution:name", it is found again on resume.
-    return replace(found, name=name)(**options)
 
 
 def _one_by_one(phases: Sequence[Phase]) -> Phases:

@@ -29,14 +29,15 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import Samples, Splits, Transform
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
-    from visiongraft.network import Batch, InferenceGraph, Network
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import InferenceGraph, Network
     from visiongraft.preprocess import PreprocessConfig
 
 __all__ = [
@@ -54,7 +55,6 @@ __all__ = [
 ]
 
 Decoded = dict[str, Tensor]
-Transform = Callable[[Any, Any], tuple[Any, Any]]
 AnyTask = TypeVar("AnyTask", bound="Task")
 
 

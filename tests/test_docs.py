@@ -1,17 +1,18 @@
-"""Runs every ``python`` block of the README and of the documentation.
+"""Run every ``python`` block of the README and of the documentation.
 
-The blocks of one page run in order, in one namespace, in a folder of their own that holds::
+The blocks of one page run in order, in one namespace, in a folder of their own that contains::
 
     flowers/train/{daisy,rose,tulip}/0.jpg ...    twelve small photos each
     flowers/val/{daisy,rose,tulip}/0.jpg ...      four each
-    a.jpg, b.jpg                                  two photos more
+    a.jpg, b.jpg                                  two more photos
 
-What cannot run there is written as a ``text`` or ``console`` block.
+Code that cannot run there belongs into a ``text`` or ``console`` block.
 """
 
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 import textwrap
 import types
@@ -29,11 +30,12 @@ from visiongraft.registry.manager import PluginManager, using
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "docs" / "plugins"  # run by test_plugin_docs.py
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - set(PLUGINS.iterdir()))]
+SOURCE_PATH = re.compile(r"`((?:core|exporters|plugins|tests|docs)/[\w./-]*)`")
 BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
 def blocks_of(text: str) -> list[tuple[int, str]]:
-    """Find the blocks of a page, each with the number of its first line."""
+    """Return the blocks of a page, each with the number of its first line."""
     return [
         (text.count("\n", 0, match.start(2)) + 1, textwrap.dedent(match[2]))
         for match in BLOCK.finditer(text)
@@ -59,23 +61,23 @@ def crop(photo: np.ndarray, generator: np.random.Generator, side: int = 96) -> I
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the images once: crops of three real photographs."""
+    """Create the images once: crops of three real photographs."""
     folder = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
     sources = {"daisy": data.chelsea(), "rose": data.coffee(), "tulip": data.astronaut()}
-    for label, photo in sources.items():
-        for part, count in (("train", 12), ("val", 4)):
-            (folder / "flowers" / part / label).mkdir(parents=True)
+    for name, photo in sources.items():
+        for split, count in (("train", 12), ("val", 4)):
+            (folder / "flowers" / split / name).mkdir(parents=True)
             for number in range(count):
-                crop(photo, generator).save(folder / "flowers" / part / label / f"{number}.jpg")
+                crop(photo, generator).save(folder / "flowers" / split / name / f"{number}.jpg")
     crop(sources["daisy"], generator).save(folder / "a.jpg")
     crop(sources["rose"], generator).save(folder / "b.jpg")
     return folder
 
 
 @pytest.fixture
-def workplace(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give one page its own folder, and forget the plugins that it registers."""
+def page_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run a page in its own folder, and forget the plugins that it registers."""
     for entry in photos.iterdir():
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
@@ -85,7 +87,7 @@ def workplace(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_on_the_page_runs(page: Path, workplace: Path) -> None:
+def test_the_code_on_the_page_runs(page: Path, page_folder: Path) -> None:
     run_page(page)
 
 
@@ -107,3 +109,16 @@ def test_every_hook_is_documented(hooks: type) -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     names = [name for name in vars(hooks) if not name.startswith("_")]
     assert [name for name in names if f"`{name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    named = SOURCE_PATH.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_data_flow_is_drawn_by_its_script() -> None:
+    images = ROOT / "docs" / "images"
+    script = runpy.run_path(str(images / "data_flow.py"))
+    assert (images / "data-flow.svg").read_text(encoding="utf-8") == script["drawing"]()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
 from importlib import metadata
@@ -24,17 +23,6 @@ def module_name(path: Path) -> str:
 
 def python_files() -> list[Path]:
     return sorted(path for top in SOURCES for path in (ROOT / top).rglob("*.py"))
-
-
-def imported_by(path: Path) -> set[str]:
-    """Give every module that a file imports, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level + (node.module or ""))
-    return found
 
 
 def test_every_package_folder_is_listed_and_every_listed_one_exists() -> None:
@@ -76,16 +64,6 @@ def test_the_entry_points_are_those_of_the_project_file_and_load() -> None:
 
 def test_the_package_carries_its_types() -> None:
     assert (Path(visiongraft.__file__).parent / "py.typed").is_file()
-
-
-@pytest.mark.parametrize("path", python_files(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_keep_to_the_rules_of_the_architecture(path: Path) -> None:
-    imports = imported_by(path)
-    assert [name for name in imports if name.startswith(".")] == []
-    assert [name for name in imports if name.split(".")[0] in SOURCES] == []
-    if path.is_relative_to(ROOT / "core"):
-        forbidden = ("visiongraft.plugins", "visiongraft.exporters")
-        assert [name for name in imports if name.startswith(forbidden)] == []
 
 
 def test_constraints_are_plain_versions_and_cover_all_dependencies() -> None:

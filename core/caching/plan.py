@@ -25,7 +25,8 @@ from visiongraft.caching.units import (
     set_outputs,
     stored_values,
 )
-from visiongraft.network import Batch, Network
+from visiongraft.data.batch import Batch
+from visiongraft.network import Network
 from visiongraft.seeds import preserved
 
 DTYPES = {"float32": np.float32, "float16": np.float16}  # that floats are stored in

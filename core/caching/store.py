@@ -24,8 +24,9 @@ from torch import Tensor
 from visiongraft.caching.folding import folded_copy
 from visiongraft.caching.plan import DTYPES, ReplayPlan
 from visiongraft.caching.units import Value, recording, replaced, set_outputs, stored_values
+from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
-from visiongraft.network import Batch, Network
+from visiongraft.network import Network
 
 
 @dataclass

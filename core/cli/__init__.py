@@ -1,8 +1,8 @@
 """The ``visiongraft`` command.
 
-Nothing here imports torch or looks for plugins before a command needs it, so that ``--help``
-answers at once. Commands return an ``Answer``; this module prints it and turns every error into one
-line and an exit code.
+Nothing here imports torch or searches for plugins before a command needs it, so that ``--help`` is
+fast. Commands return an ``Answer``; this module prints it, and turns every error into one line and
+an exit code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from visiongraft.cli.app import app
-from visiongraft.cli.entry_points import add_found
+from visiongraft.cli.entry_points import add_commands
 from visiongraft.cli.failures import Failure, failure_of
 from visiongraft.cli.output import Answer, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
@@ -27,18 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: The words after ``visiongraft``; those of the process if ``None``.
+        argv: The arguments after ``visiongraft``; ``None`` for those of the process.
 
     Returns:
-        0 if all went well, 1 if a check or a proof failed, 2 if the input was wrong, 3 after a bug
-        in visiongraft, 130 if the user interrupted.
+        The exit code: 0 for success, 1 if a check or proof failed, 2 for invalid input, 3 for a bug,
+        130 if the user interrupted the command.
     """
-    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    as_json = "--json" in words
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    as_json = "--json" in arguments
     with reserved_stdout(as_json) as stdout:
         try:
-            chosen, rest = take_choice(words)
-            add_found(app)
+            chosen, rest = take_choice(arguments)
+            add_commands(app)
             with chosen.used():
                 result = app(rest or ["--help"], standalone_mode=False, prog_name="visiongraft")
         except Exception as error:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failure = failure_of(error)
         else:
             if isinstance(result, Answer):
-                if _speaks():
+                if _is_first_process():
                     _print(result, stdout, as_json)
                 return result.exit_code
             if not result:
@@ -64,10 +64,10 @@ def _print(answer: Answer, stdout: TextIO, as_json: bool) -> None:
     try:
         answer.print(stdout, as_json)
         stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
-def _speaks() -> bool:
-    """Say whether this process answers; of several that train together only the first does."""
+def _is_first_process() -> bool:
+    """Check whether this process prints; in distributed training only the first one does."""
     return os.environ.get("RANK", "0") == "0"

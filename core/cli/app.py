@@ -1,4 +1,4 @@
-"""The commands and the words they take."""
+"""The program and its commands."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import authoring, listings, models, training
-from visiongraft.cli.extra_options import HandsOn
+from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 a check or proof failed, 2 wrong input, 3 a bug.",
+    epilog="Exit codes: 0 success, 1 a check or proof failed, 2 invalid input, 3 a bug, "
+    "130 interrupted.",
 )
 
 
@@ -29,21 +30,27 @@ def _show_version(wanted: bool) -> None:
 def visiongraft(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
-    # These two only explain themselves here: `choosing` has taken them from the words already.
+    # These two stand here for the help only: `take_choice` has already removed them from argv.
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(help="Load a Python file as a plugin; anywhere, may be repeated."),
+        typer.Option(
+            metavar="FILE.py", help="Load a Python file as a plugin, in any command; repeatable."
+        ),
     ] = None,
     no_plugin: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Leave a plugin out, by its name or its distribution's."),
+        typer.Option(
+            metavar="NAME", help="Disable a plugin or all plugins of a distribution; repeatable."
+        ),
     ] = None,
 ) -> None:
-    """Graft a task head on a pretrained vision backbone, fine-tune it, prove it, ship it as ONNX.
+    """Put a task head on a pretrained vision backbone, fine-tune it, prove it, ship it as ONNX.
 
-    Every command takes --json and then prints one JSON object on standard output, nothing else.
+    With --json, every command prints one JSON object to standard output and nothing else.
     """
 
 
@@ -63,4 +70,4 @@ for command in (
     authoring.new_plugin,
     authoring.check_plugin,
 ):
-    app.command(cls=HandsOn if command is models.export else None)(command)
+    app.command(cls=WithExtraOptions if command is models.export else None)(command)

@@ -1,4 +1,4 @@
-"""Commands for those who write plugins."""
+"""Commands for plugin authors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
-from visiongraft.cli.plugin_options import choose_too
+from visiongraft.cli.plugin_options import choice_with
 
 
 def new_plugin(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What the task is called, such as ripeness.")
+        str, typer.Argument(metavar="NAME", help="Name of the task, such as ripeness.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write; visiongraft-NAME if unset.")
+        Path | None, typer.Option(help="Folder to write to; visiongraft-NAME if unset.")
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Write an installable plugin package with a task that already passes its tests."""
+    """Create an installable plugin package with a task whose tests already pass."""
     from visiongraft.scaffold import new_plugin as write
 
     files = write(name, out)
@@ -37,24 +37,27 @@ def new_plugin(
 
 def check_plugin(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Plugin, distribution or Python file.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of a plugin or a distribution, or a Python file."
+        ),
     ],
     as_json: Json = False,
 ) -> Answer:
-    """Try all that plugin NAME provides, from reading data to export; exit with 1 on a failure."""
+    """Check everything that plugin NAME provides, from data to export; exit with 1 on a failure."""
     from visiongraft.testing import Result
     from visiongraft.testing import check_plugin as results_of
 
     results: list[Result] = []
     is_file = name.endswith(".py")
-    with choose_too(name).used() if is_file else nullcontext():
+    with choice_with(name).used() if is_file else nullcontext():
         for result in results_of(Path(name).stem if is_file else name):
             line = f"{result.outcome}: {result.subject}: {result.check}"
             print(line, file=sys.stderr, flush=True)
             results.append(result)
     counts = Counter(result.outcome for result in results)
     rows = [[r.subject, r.check, r.outcome, f"{r.seconds:.1f}"] for r in results]
-    parts: list[Any] = [table(["provided", "check", "outcome", "seconds"], rows)]
+    parts: list[Any] = [table(["subject", "check", "outcome", "seconds"], rows)]
     parts += [f"failed: {r.subject}: {r.message}" for r in results if r.outcome == "failed"]
     parts += [
         f"not tried: {r.subject}: {r.check}: {r.message}"

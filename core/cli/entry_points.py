@@ -1,7 +1,7 @@
-"""Commands of other parts and of plugins, found through the entry points of one group.
+"""Commands from other rooms and from plugins, found through the entry points of one group.
 
-Each is a function as the built-in commands are: typer reads its parameters, and it returns an
-``Answer``. The module it lies in should import little, since ``--help`` loads it.
+Each is a function like the built-in commands: typer reads its parameters, and it returns an
+``Answer``. Its module should import little, since ``--help`` loads it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from visiongraft.errors import PluginError, type_and_message
 GROUP = "visiongraft.commands"
 
 
-def add_found(app: typer.Typer) -> None:
-    """Add all commands that are found and that ``app`` has not yet.
+def add_commands(app: typer.Typer) -> None:
+    """Add all commands of the entry points, except those whose names are taken.
 
     Args:
-        app: Knows its own commands, which no other can replace.
+        app: The program; its own commands cannot be replaced.
     """
     known = {command.name for command in app.registered_commands}
     known |= {c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback}
@@ -35,14 +35,14 @@ def add_found(app: typer.Typer) -> None:
 def _loaded(point: EntryPoint) -> Callable[..., Answer]:
     try:
         command: Callable[..., Answer] = point.load()
-    except Exception as error:  # a stranger's module may raise anything
+    except Exception as error:  # a third-party module may raise anything
         return _broken(point, type_and_message(error))
     return command
 
 
 def _broken(point: EntryPoint, cause: str) -> Callable[..., Answer]:
     def command(as_json: Json = False) -> Answer:
-        raise PluginError(f"command {point.name!r} ({point.value}) cannot be loaded: {cause}")
+        raise PluginError(f"command {point.name!r} ({point.value}) could not be loaded: {cause}")
 
-    command.__doc__ = f"Cannot be loaded: {cause}"
+    command.__doc__ = f"Could not be loaded: {cause}"
     return command

@@ -1,4 +1,4 @@
-"""Words of a command that it does not know itself, because they belong to a plugin."""
+"""Options of a command that belong to a plugin, so that the command does not know them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typer.core import TyperCommand
 from visiongraft.errors import OptionError
 
 
-class HandsOn(TyperCommand):
-    """A command with ``--set`` that takes any other ``--name value`` for ``--set name=value``.
+class WithExtraOptions(TyperCommand):
+    """A command with ``--set`` that treats any unknown ``--name value`` as ``--set name=value``.
 
-    So an exporter's option looks on the command line as if the command had it. Whether there is
-    such an option, only the exporter can say.
+    An exporter's options thus look like options of the command. The exporter refuses those that it
+    does not have.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -22,15 +22,15 @@ class HandsOn(TyperCommand):
         return super().parse_args(ctx, list(as_settings(args, known)))
 
 
-def as_settings(words: Sequence[str], known: Container[str]) -> Iterator[str]:
+def as_settings(arguments: Sequence[str], known: Container[str]) -> Iterator[str]:
     """Rewrite options that a command does not know.
 
     Args:
-        words: The words after the command.
+        arguments: The arguments of the command.
         known: The options that it knows.
 
     Yields:
-        The words, with ``--set name=value`` in place of unknown options.
+        The arguments, with ``--set name=value`` in place of unknown options.
 
     Raises:
         OptionError: An unknown option lacks its value.
@@ -39,16 +39,16 @@ def as_settings(words: Sequence[str], known: Container[str]) -> Iterator[str]:
         >>> list(as_settings(["run", "--to", "shelf", "--data=x"], {"--data"}))
         ['run', '--set', 'to=shelf', '--data=x']
     """
-    given = iter(words)
-    for word in given:
+    remaining = iter(arguments)
+    for word in remaining:
         option, equals, value = word.partition("=")
         if word == "--":
-            yield from (word, *given)
+            yield from (word, *remaining)
         elif not option.startswith("--") or option in known:
             yield word
         else:
             if not equals:
-                value = next(given, "")
+                value = next(remaining, "")
             if not value or value.startswith("--"):
-                raise OptionError(f"{option} takes a value, as in {option} NAME")
+                raise OptionError(f"{option} requires a value, such as {option} NAME")
             yield from ("--set", f"{option.removeprefix('--')}={value}")

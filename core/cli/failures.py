@@ -1,4 +1,4 @@
-"""Turns whatever went wrong into one line and an exit code."""
+"""Convert errors to one line and an exit code."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Interrupted(VisiongraftError):
-    """The user stopped a command that can be continued."""
+    """The user interrupted a command that can be continued."""
 
     exit_code = 130
 
 
 class Failure(NamedTuple):
-    """What the command line says when it fails.
+    """How a command failed.
 
     Attributes:
         message: One line.
-        exit_code: What the process exits with.
+        exit_code: The exit code of the process.
     """
 
     message: str
@@ -34,13 +34,14 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: Exception) -> Failure:
-    """Say in one line what went wrong.
+    """Describe an error in one line.
 
     Args:
-        error: What a command raised.
+        error: The error that a command raised.
 
     Returns:
-        Message and exit code; 3 and a note on where the traceback is for an unforeseen error.
+        Message and exit code; for an unexpected error 3, and a message that names the file with the
+        traceback.
     """
     if isinstance(error, VisiongraftError):
         return Failure(one_line(error, None), error.exit_code)
@@ -49,8 +50,10 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, typer.Abort):
         return Failure("interrupted", Interrupted.exit_code)
     if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
-        place = f" for {error.filename}" if error.filename else ""
-        return Failure(f"no space left{place}; free some or choose another --out folder", 2)
+        path = f" for {error.filename}" if error.filename else ""
+        return Failure(
+            f"no space left on the device{path}; free some space or choose another --out folder", 2
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Failure(f"{os.fspath(error.filename)}: {error.strerror}", 2)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -59,13 +62,13 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _bug(error: Exception) -> str:
+    place = place_of(error)
+    where = f"error in {place}" if place else "bug in visiongraft or a plugin"
     what = type_and_message(error)[:200]
     try:
         handle, path = tempfile.mkstemp(prefix="visiongraft-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
     except OSError:
-        path = "nowhere, as no file could be written; VISIONGRAFT_TRACEBACK=1 shows it"
-    place = place_of(error)
-    where = f"an error in {place}" if place else "this is a bug in visiongraft or a plugin"
+        return f"{where}: {what}; set VISIONGRAFT_TRACEBACK=1 to see the traceback"
     return f"{where}: {what}; the traceback is in {path}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def tasks(as_json: Json = False) -> Answer:
-    """List the tasks and their options."""
+    """List tasks and their options."""
     from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = [
@@ -33,8 +33,8 @@ def tasks(as_json: Json = False) -> Answer:
     parts: list[Any] = []
     for task in found:
         parts += [f"{task['name']}: {task['description']}"]
-        parts += [f"measured by {task['headline']}, {task['better']} is better"]
-        rows = [[o["name"], o["type"], _show(o["default"])] for o in task["options"]]
+        parts += [f"headline metric: {task['headline']} ({task['better']} is better)"]
+        rows = [[o["name"], o["type"], _format(o["default"])] for o in task["options"]]
         parts += [table(["option (--set)", "type", "default"], rows), ""]
     return Answer({"tasks": found}, parts)
 
@@ -43,26 +43,26 @@ def backbones(
     pattern: Annotated[
         str,
         typer.Argument(
-            metavar="PATTERN", help="Part of a name, or a pattern such as 'timm/resnet*'."
+            metavar="PATTERN", help="Part of a name, or a pattern, such as 'timm/resnet*'."
         ),
     ] = "",
     as_json: Json = False,
 ) -> Answer:
-    """List the backbones, all or those whose name fits."""
+    """List backbones, optionally only those whose names match PATTERN."""
     from visiongraft.backbone import backbone_names
     from visiongraft.errors import BackboneError
     from visiongraft.registry.manager import plugins
 
     names = backbone_names(plugins().backbone_sources().values())
-    wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
-    found = [name for name in names if fnmatchcase(name.lower(), wanted.lower())]
+    matching = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    found = [name for name in names if fnmatchcase(name.lower(), matching.lower())]
     if not found:
         raise BackboneError(plugins().missing("backbone", pattern, names))
     return Answer({"backbones": found}, found)
 
 
 def schedules(as_json: Json = False) -> Answer:
-    """List the schedules and their options."""
+    """List training schedules and their options."""
     from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = []
@@ -71,12 +71,12 @@ def schedules(as_json: Json = False) -> Answer:
         options = {p.name: schedule.options.get(p.name, p.default) for p in parameters}
         summary = _summary(schedule.generate)
         found.append({"name": name, "description": summary, "options": options})
-    rows = [[s["name"], _shown_options(s["options"]), s["description"]] for s in found]
+    rows = [[s["name"], _format_options(s["options"]), s["description"]] for s in found]
     return Answer({"schedules": found}, [table(["name", "options", "description"], rows)])
 
 
 def exporters(as_json: Json = False) -> Answer:
-    """List the exporters."""
+    """List exporters and the file suffixes they write."""
     from visiongraft.registry.manager import plugins
 
     found = [
@@ -88,7 +88,7 @@ def exporters(as_json: Json = False) -> Answer:
 
 
 def readers(as_json: Json = False) -> Answer:
-    """List the data readers that plugins add, and what their targets are."""
+    """List data readers from plugins and the kind of their targets."""
     from visiongraft.registry.manager import plugins
 
     found = [
@@ -100,7 +100,7 @@ def readers(as_json: Json = False) -> Answer:
 
 
 def losses(as_json: Json = False) -> Answer:
-    """List the transfer losses and their options."""
+    """List transfer losses (regularizers towards the pretrained weights) and their options."""
     from visiongraft.registry.manager import plugins
 
     found: list[dict[str, Any]] = []
@@ -112,12 +112,12 @@ def losses(as_json: Json = False) -> Answer:
             if p.kind is not p.VAR_KEYWORD
         }
         found.append({"name": name, "description": _summary(kind), "options": options})
-    rows = [[one["name"], _shown_options(one["options"]), one["description"]] for one in found]
+    rows = [[one["name"], _format_options(one["options"]), one["description"]] for one in found]
     return Answer({"losses": found}, [table(["name", "options", "description"], rows)])
 
 
 def plugins(as_json: Json = False) -> Answer:
-    """List the plugins, what they provide and what is wrong with them; exit with 1 if anything."""
+    """List plugins, what they provide, and their problems; exit with 1 if there are any."""
     from visiongraft.hookspecs import API_VERSION
     from visiongraft.registry.manager import plugins as manager
 
@@ -145,8 +145,8 @@ def plugins(as_json: Json = False) -> Answer:
     return Answer({"api": api, "plugins": found}, shown, exit_code=1 if problems else 0)
 
 
-def _shown_options(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={_show(value)}" for name, value in options.items())
+def _format_options(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_format(value)}" for name, value in options.items())
 
 
 def _provided(names: dict[str, list[str]]) -> str:
@@ -180,11 +180,11 @@ def _headline(kind: type[Task]) -> dict[str, Any]:
 
 
 def _summary(item: object) -> str:
-    """Give the first line of the documentation."""
+    """Return the first line of the docstring."""
     return (inspect.getdoc(item) or "").partition("\n")[0].replace("``", "")
 
 
-def _show(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Commands on trained models: ``evaluate``, ``predict`` and ``export``."""
+"""Commands for trained models: ``evaluate``, ``predict`` and ``export``."""
 
 from __future__ import annotations
 
@@ -17,31 +17,35 @@ from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
-    from visiongraft.exporter import Certificate
+    from visiongraft.certificate import Certificate
 
 Model = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="Run folder, saved model's folder, or exported file."),
+    typer.Argument(metavar="MODEL", help="Run folder, saved model folder, or exported file."),
 ]
 Provider = Annotated[
     str | None,
-    typer.Option(help="Where an exported file runs: cpu, cuda or tensorrt; cpu if unset."),
+    typer.Option(
+        help="Execution provider for an exported file: cpu, cuda or tensorrt; cpu if unset."
+    ),
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(help="Side of overlapping windows in pixels, for big images and masks."),
+    typer.Option(
+        help="Side in pixels of the overlapping windows that large images are split into."
+    ),
 ]
 
 
 def evaluate(
     model: Model,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled images.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels.")],
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
-    """Measure MODEL on labeled images."""
+    """Evaluate MODEL on labeled images."""
     predictor = _exported(model, provider, tile)
     if predictor is None:
         from visiongraft.model import load
@@ -57,12 +61,14 @@ def evaluate(
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Files or folders.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of images.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for predictions.json, images with the predictions drawn on, and files "
-            "that predictions have, such as masks."
+            help="Folder for predictions.json, images with their predictions drawn on, and files "
+            "of predictions, such as masks."
         ),
     ] = None,
     batch_size: BatchSize = 32,
@@ -70,7 +76,7 @@ def predict(
     provider: Provider = None,
     as_json: Json = False,
 ) -> Answer:
-    """Predict images, one line each."""
+    """Predict images; print one line per image."""
     paths, unreadable = _readable(images)
     predictor = _exported(model, provider, tile)
     if predictor is None:
@@ -86,36 +92,45 @@ def predict(
     lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable images that were passed over: {count} ({problems})")
+        lines.append(f"warning: unreadable images skipped: {count} ({problems})")
     return Answer({"predictions": named, "unreadable": unreadable}, lines)
 
 
 def export(
     model: Model,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, such as m.onnx.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File to write, such as model.onnx.")
+    ],
     format: Annotated[
-        str | None, typer.Option(help="Exporter, see `exporters`; by FILE's suffix if unset.")
+        str | None,
+        typer.Option(
+            help="Exporter, as listed by `visiongraft exporters`; chosen by the suffix of FILE if unset."
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labeled images to prove it on; the held-out ones if unset."),
+        typer.Option(help="Labeled images to verify the file on; the validation images if unset."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the exporter."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Set an option of the exporter; repeatable."
+        ),
     ] = None,
     callback: Annotated[
-        list[str] | None, typer.Option(help="Tell a plugin's callback; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="What the network computes in: fp32, fp16 or int8; fp32 if unset."),
+        typer.Option(
+            help="Numeric precision of the file: fp32, fp16, bf16 or int8; fp32 if unset."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Write MODEL into one file that is proved to agree with PyTorch.
+    """Export MODEL to one file that is proved to agree with PyTorch.
 
-    Any other --NAME VALUE is an option of the exporter, as NAME=VALUE behind --set is.
+    Any other --NAME VALUE sets an option of the exporter, as --set NAME=VALUE does.
     """
     from visiongraft.cli.options import parse_pairs
     from visiongraft.model import load
@@ -126,69 +141,69 @@ def export(
     certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
     rows = [
         [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
-        for c in certificate.checks
+        for c in certificate.comparisons
     ]
     parts: list[Any] = [table(["inputs", "batch", "images", "difference", "mismatches"], rows)]
     if certificate.metric_torch is not None:
         parts.append(
             f"{certificate.headline}: {certificate.metric_torch:.4f} in PyTorch, "
-            f"{certificate.metric_exported:.4f} in the file"
+            f"{certificate.metric_exported:.4f} in the exported file"
         )
     if certificate.settings:
-        parts.append(f"made with {_made(certificate.settings)}")
+        parts.append(f"settings: {_settings(certificate.settings)}")
     parts += [f"warning: {warning}" for warning in certificate.warnings]
     parts.append(f"proved: {_proof(certificate)}; wrote {file}")
     return Answer({"path": str(file), **certificate.to_json()}, parts)
 
 
-def _made(settings: Mapping[str, Any]) -> str:
-    """Say how a lower precision was made; tables are for ``--json``."""
-    words = []
+def _settings(settings: Mapping[str, Any]) -> str:
+    """Summarize the settings of a lower precision; tables appear with ``--json`` only."""
+    items = []
     for name, value in to_json(settings).items():
         if not isinstance(value, list | dict):
-            words.append(f"{name} {_number(value)}")
+            items.append(f"{name} {_number(value)}")
         elif all(isinstance(one, str) for one in value):
-            words.append(f"{name} {len(value)}" + (f" ({name_some(value)})" if value else ""))
-    return ", ".join(words)
+            items.append(f"{name} {len(value)}" + (f" ({name_some(value)})" if value else ""))
+    return ", ".join(items)
 
 
 def _proof(certificate: Certificate) -> str:
-    """Say what an exported file was held to."""
+    """Summarize what was proved about an exported file."""
     if certificate.tolerance is not None:
         count = certificate.near_ties
-        near_ties = f"; images that PyTorch itself leaves undecided: {count}" if count else ""
+        near_ties = f", near-ties in PyTorch itself: {count}" if count else ""
         return (
-            f"differences at most {certificate.difference:.1e} (accepted: "
-            f"{certificate.tolerance:.0e}), no changed decision{near_ties}"
+            f"relative differences at most {certificate.difference:.1e} (tolerance "
+            f"{certificate.tolerance:.0e}), no changed predictions{near_ties}"
         )
-    kept = f"{certificate.precision} within its budget of {certificate.budget}"
-    if certificate.changed is None:
-        return f"{kept}; the task makes no decisions that could change"
-    single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
-    mismatches, decisions = (
-        sum(getattr(c, n) for c in single) for n in ("mismatches", "decisions")
+    kept = f"{certificate.precision} stays within its budget of {certificate.budget}"
+    if certificate.changed_fraction is None:
+        return f"{kept}; the task makes no predictions that could change"
+    single = [c for c in certificate.comparisons if (c.inputs, c.batch) == ("real", 1)]
+    mismatches, predictions = (
+        sum(getattr(c, n) for c in single) for n in ("mismatches", "predictions")
     )
-    fraction = f"{mismatches} of {decisions} ({certificate.changed:.2%})"
-    return f"{kept}; decisions changed on real images: {fraction}"
+    fraction = f"{mismatches} of {predictions} ({certificate.changed_fraction:.2%})"
+    return f"{kept}; changed predictions on real images: {fraction}"
 
 
 def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:
-    """Open an exported file; ``None`` for a folder."""
+    """Open an exported file; return ``None`` for a folder."""
     if not path.is_dir():
         if tile is not None:
-            raise OptionError(f"--tile is for a model's folder, and {path} is none")
+            raise OptionError(f"--tile requires a model folder, but {path} is a file")
         return open_exported(path, provider)
     if provider is not None:
-        raise OptionError(f"--provider is for exported files, and {path} is a folder")
+        raise OptionError(f"--provider requires an exported file, but {path} is a folder")
     return None
 
 
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
-    """Measure an exported file with the metrics of its task."""
+    """Evaluate an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.registry.contracts import read_evaluation
-    from visiongraft.saving.saved_model import find_task
+    from visiongraft.lookup import find_task
     from visiongraft.task import create_task
+    from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure
 
     metadata = predictor.metadata
@@ -202,7 +217,7 @@ def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> 
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Give batches of consecutive images of one size, with their targets."""
+    """Yield batches of consecutive images of equal size, with their targets."""
     import numpy as np
 
     images: list[Any] = []
@@ -218,11 +233,11 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         yield np.stack(images), targets
 
 
-def _readable(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Give files as they are, and the readable images in folders in order of their names.
+def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the given files and the readable images of the given folders, sorted by name.
 
-    What is wrong with the others comes with them: one damaged file among thousands is no reason to
-    predict none, while a file that is asked for by name is.
+    The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
+    while one that is given by name is an error.
     """
     from visiongraft.data.check import find_unreadable
     from visiongraft.data.listing import list_images
@@ -230,16 +245,16 @@ def _readable(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
     paths: list[Path] = []
     unreadable: list[str] = []
-    for word in words:
-        if not word.is_dir():
-            paths.append(word)
+    for path in given:
+        if not path.is_dir():
+            paths.append(path)
             continue
-        found = list_images(word)
+        found = list_images(path)
         problems = find_unreadable(FileSamples(found, [None] * len(found)))
-        readable = [path for i, path in enumerate(found) if i not in problems]
+        readable = [file for i, file in enumerate(found) if i not in problems]
         if not readable:
             why = f"no readable images: {name_some(problems.values())}" if found else "no images"
-            raise DataError(f"{word} holds {why}; it takes files or folders with images")
+            raise DataError(f"{path} contains {why}; pass image files, or folders of images")
         paths += readable
         unreadable += problems.values()
     return paths, unreadable
@@ -252,7 +267,7 @@ def _values(prediction: Any) -> Mapping[str, Any]:
 
 
 def _summary(prediction: Any) -> str:
-    """Write what a prediction says of itself, or its plain values; all is for ``--json``."""
+    """Return the prediction's own summary, or its plain values; ``--json`` prints all of them."""
     own = getattr(prediction, "summary", None)
     if callable(own):
         return str(own())

@@ -1,4 +1,4 @@
-"""Command-line words that several commands share, and values that are more than a word."""
+"""Options that several commands share, and parsers of option values."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from visiongraft.task import Task
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    bool, typer.Option("--json", help="Print one JSON object to standard output and nothing else.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
-    """Read ``224`` or ``192x256`` (height, then width).
+    """Parse an image size: ``224``, or ``192x256`` (height, then width).
 
     Raises:
-        OptionError: It is neither.
+        OptionError: The text is neither.
 
     Examples:
         >>> parse_size("192x256")
@@ -46,20 +46,22 @@ def parse_size(text: str) -> int | tuple[int, int]:
     if 1 <= len(parts) <= 2 and all(p.isascii() and p.isdigit() and int(p) for p in parts):
         numbers = [int(p) for p in parts]
         return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-    raise OptionError(f"--size {text}: it takes pixels such as 224, or HEIGHTxWIDTH as in 192x256")
+    raise OptionError(
+        f"--size {text}: expected pixels, such as 224, or HEIGHTxWIDTH, such as 192x256"
+    )
 
 
 def parse_bytes(text: str) -> int:
-    """Read an amount of disk space.
+    """Parse an amount of disk space.
 
     Args:
-        text: A number with or without KB, MB, GB or TB, in powers of 1000.
+        text: A number, optionally followed by KB, MB, GB or TB, in powers of 1000.
 
     Returns:
-        Bytes.
+        The number of bytes.
 
     Raises:
-        OptionError: It is none.
+        OptionError: The text is not an amount of disk space.
 
     Examples:
         >>> parse_bytes("1.5GB")
@@ -67,22 +69,24 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
     if match is None:
-        raise OptionError(f"--replay-budget {text}: it takes bytes, such as 500MB or 4GB")
+        raise OptionError(
+            f"--replay-budget {text}: expected an amount of disk space, such as 500MB or 4GB"
+        )
     return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
 def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` words by the types of the task's fields.
+    """Parse ``name=value`` settings by the types of the task's fields.
 
     Args:
-        kind: The task.
-        settings: What stood behind each ``--set``.
+        kind: The task class.
+        settings: The values of ``--set``.
 
     Returns:
         Values by option name.
 
     Raises:
-        OptionError: One is no ``name=value``, unknown, or of another type.
+        OptionError: A setting is not ``name=value``, is unknown, or has the wrong type.
     """
     hints = get_type_hints(kind)
     known = {field.name: hints[field.name] for field in fields(kind)}
@@ -93,21 +97,21 @@ def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, A
                 f"--set {name}={text}: task {kind.name!r} has no option {name!r}"
                 f"{near_matches(name, known)}"
             )
-        values[name] = parse_value(text, known[name], f"--set {name}={text}: {name}")
+        values[name] = parse_value(text, known[name], f"--set {name}={text}")
     return values
 
 
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
-    """Read ``name=value`` words where no types are known: JSON, else text.
+    """Parse ``name=value`` settings of unknown types: as JSON, otherwise as text.
 
     Args:
-        settings: What stood behind each ``--set``.
+        settings: The values of ``--set``.
 
     Returns:
         Values by name.
 
     Raises:
-        OptionError: One is no ``name=value``.
+        OptionError: A setting is not ``name=value``.
 
     Examples:
         >>> parse_pairs(["size=[224, 224]", "mode=fast"])
@@ -120,28 +124,28 @@ def _pairs(settings: Sequence[str]) -> Iterator[tuple[str, str]]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise OptionError(f"--set {setting}: it takes NAME=VALUE")
+            raise OptionError(f"--set {setting}: expected NAME=VALUE")
         yield name.strip().replace("-", "_"), text.strip()
 
 
-def parse_value(text: str, wanted: Any, what: str) -> Any:
-    """Read a value as JSON if that fits the type, else as the bare text, else as a list of them.
+def parse_value(text: str, expected: Any, what: str) -> Any:
+    """Parse a value as JSON if that fits the type, otherwise as text or a comma-separated list.
 
     Args:
         text: What the user wrote.
-        wanted: The type of the option.
-        what: The option, as the error names it.
+        expected: The type of the option.
+        what: What the error message calls the option.
 
     Returns:
-        The value; a list where a tuple is wanted.
+        The value; a list if a tuple is expected.
 
     Raises:
-        OptionError: It is of another type.
+        OptionError: The value does not fit the type.
     """
     for candidate in (_literal(text), text, [_literal(part.strip()) for part in text.split(",")]):
-        if _fits(candidate, wanted):
+        if _fits(candidate, expected):
             return candidate
-    raise OptionError(f"{what} takes {describe_type(wanted)}")
+    raise OptionError(f"{what}: expected {describe_type(expected)}")
 
 
 def _literal(text: str) -> Any:
@@ -151,9 +155,9 @@ def _literal(text: str) -> Any:
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    origin, inner = get_origin(wanted), get_args(wanted)
-    if wanted is Any:
+def _fits(value: Any, expected: Any) -> bool:
+    origin, inner = get_origin(expected), get_args(expected)
+    if expected is Any:
         return True
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in inner)
@@ -164,30 +168,30 @@ def _fits(value: Any, wanted: Any) -> bool:
             return False
         each = inner[:1] * len(value) if origin is list or inner[-1] is Ellipsis else inner
         return len(value) == len(each) and all(map(_fits, value, each))
-    if origin is not None or not isinstance(wanted, type):
+    if origin is not None or not isinstance(expected, type):
         return isinstance(value, origin) if isinstance(origin, type) else False
-    if wanted is float:
+    if expected is float:
         return is_number(value, finite=False)
-    if wanted is int:
+    if expected is int:
         return is_integer(value)
-    return isinstance(value, type(None) if wanted is None else wanted)
+    return isinstance(value, type(None) if expected is None else expected)
 
 
-def describe_type(wanted: Any) -> str:
-    """Write a type as users read it.
+def describe_type(expected: Any) -> str:
+    """Describe a type to users.
 
     Examples:
         >>> describe_type(tuple[str, ...] | None), describe_type(Literal["linear", "mlp"])
         ('list of str or none', 'linear or mlp')
     """
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin, inner = get_origin(expected), get_args(expected)
     if origin in (Union, types.UnionType):
         return " or ".join(describe_type(option) for option in inner)
     if origin is Literal:
         return " or ".join(str(option) for option in inner)
     if origin in (tuple, list):
         return f"list of {describe_type(inner[0])}"
-    if wanted is type(None):
+    if expected is type(None):
         return "none"
-    names = {float: "number", int: "whole number", bool: "true or false", dict: "JSON object"}
-    return names.get(origin or wanted, getattr(wanted, "__name__", str(wanted)))
+    names = {float: "number", int: "integer", bool: "true or false", dict: "JSON object"}
+    return names.get(origin or expected, getattr(expected, "__name__", str(expected)))

@@ -1,4 +1,4 @@
-"""What a command answers, and how it is printed for a person or for a program."""
+"""The output of a command, printed for a person or as JSON."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WIDE = 100_000
 
 @dataclass
 class Answer:
-    """The result of one command.
+    """The output of one command.
 
     Attributes:
         values: The JSON object of ``--json``.
-        parts: What a person reads instead: lines, and tables made by ``table``.
+        parts: The text for a person: lines, and tables made by ``table``.
         exit_code: 0, or 1 if a check failed.
     """
 
@@ -33,11 +33,11 @@ class Answer:
     exit_code: int = 0
 
     def print(self, stdout: TextIO, as_json: bool) -> None:
-        """Write the answer.
+        """Print the output.
 
         Args:
-            stdout: Where to.
-            as_json: One JSON object instead of text.
+            stdout: The stream to print to.
+            as_json: Print one JSON object instead of text.
         """
         if as_json:
             print(json.dumps(to_json(self.values), ensure_ascii=False), file=stdout, flush=True)
@@ -54,7 +54,7 @@ def _print_table(part: Table, stdout: TextIO) -> None:
     if console.is_terminal:
         console.print(part)
         return
-    # In a pipe nothing is wrapped or cut, and lines end where their text ends.
+    # In a pipe nothing is wrapped or cut, and lines have no trailing spaces.
     lines = Console(file=io.StringIO(), width=WIDE)
     with lines.capture() as captured:
         lines.print(part)
@@ -67,10 +67,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     Args:
         columns: Headings.
-        rows: One cell per column; text is printed as it is, without markup.
+        rows: One cell per column; text is printed verbatim, without markup.
 
     Returns:
-        What ``Answer.parts`` takes.
+        A table for ``Answer.parts``.
     """
     from rich.text import Text
 
@@ -83,13 +83,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def to_json(value: Any) -> Any:
-    """Make JSON values of what commands answer.
+    """Convert the output of a command to JSON values.
 
     Args:
         value: Numbers, strings, paths, arrays, dataclasses, and containers of them.
 
     Returns:
-        The same as JSON values; numbers that are not finite become ``None``.
+        JSON values; numbers that are not finite become ``None``.
 
     Examples:
         >>> to_json({"size": (2, 3), "loss": float("nan")})
@@ -112,13 +112,12 @@ def to_json(value: Any) -> Any:
 
 @contextmanager
 def reserved_stdout(reserve: bool) -> Iterator[TextIO]:
-    """Keep standard output for the answer alone.
+    """Reserve standard output for the output of the command.
 
-    Libraries, some of them in C, print there what nobody asked for; all of that goes to standard
-    error as long as this lasts.
+    What libraries print there, also from C, goes to standard error within this block.
 
     Args:
-        reserve: Do so; otherwise nothing changes.
+        reserve: Whether to do so; otherwise nothing changes.
 
     Yields:
         The real standard output.

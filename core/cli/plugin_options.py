@@ -1,4 +1,4 @@
-"""The words that choose plugins; they may stand anywhere on the command line."""
+"""``--plugin`` and ``--no-plugin``, which may stand anywhere on the command line."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ BLOCK = "--no-plugin"
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a user said about plugins.
+    """The plugins that the user loads and disables.
 
     Attributes:
         files: Python files to load as plugins.
-        blocked: Plugins or distributions to leave out.
+        blocked: Plugins or distributions to disable.
     """
 
     files: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
 
     @property
-    def words(self) -> list[str]:
-        """The same as words of a command line."""
+    def arguments(self) -> list[str]:
+        """The same as command-line arguments."""
         pairs = [(FILE, file) for file in self.files] + [(BLOCK, name) for name in self.blocked]
         return [word for pair in pairs for word in pair]
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Look up plugins accordingly for the length of a block."""
-        if not self.words:
+        """Use these plugins within a block."""
+        if not self.arguments:
             yield
             return
         from visiongraft.registry.manager import PluginManager, using
@@ -54,29 +54,29 @@ class Chosen:
 _current: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
 
 
-def chosen_words() -> list[str]:
-    """Give the words on plugins of the present command, to repeat them in a hint."""
+def chosen_arguments() -> list[str]:
+    """Return the plugin options of the current command, to repeat them in a hint."""
     chosen = _current.get()
-    return [] if chosen is None else chosen.words
+    return [] if chosen is None else chosen.arguments
 
 
-def choose_too(file: str) -> Chosen:
-    """Give what the user said about plugins, with one more file to load."""
+def choice_with(file: str) -> Chosen:
+    """Return the choice of the current command with one more file to load."""
     chosen = _current.get() or Chosen()
     return chosen if file in chosen.files else replace(chosen, files=(*chosen.files, file))
 
 
-def take_choice(words: Sequence[str]) -> tuple[Chosen, list[str]]:
-    """Take the words on plugins out of a command line.
+def take_choice(arguments: Sequence[str]) -> tuple[Chosen, list[str]]:
+    """Split the plugin options from the other arguments.
 
     Args:
-        words: The words after ``visiongraft``.
+        arguments: The arguments after ``visiongraft``.
 
     Returns:
-        What they say, and the other words.
+        The choice of plugins, and the other arguments.
 
     Raises:
-        OptionError: One of them lacks its value.
+        OptionError: One of the options lacks its value.
 
     Example:
         >>> take_choice(["fit", "photos", "--plugin", "mine.py", "--out=run"])
@@ -84,18 +84,18 @@ def take_choice(words: Sequence[str]) -> tuple[Chosen, list[str]]:
     """
     found: dict[str, list[str]] = {FILE: [], BLOCK: []}
     rest: list[str] = []
-    given = iter(words)
-    for word in given:
+    remaining = iter(arguments)
+    for word in remaining:
         option, equals, value = word.partition("=")
         if word == "--":
-            rest += [word, *given]
+            rest += [word, *remaining]
         elif option not in found:
             rest.append(word)
         else:
             if not equals:
-                value = next(given, "")
+                value = next(remaining, "")
             if not value or value.startswith("--"):
-                what = "a file such as my_task.py" if option == FILE else "a plugin's name"
-                raise OptionError(f"{option} takes {what}")
+                what = "a file such as my_task.py" if option == FILE else "the name of a plugin"
+                raise OptionError(f"{option} requires {what}")
             found[option].append(value)
     return Chosen(tuple(found[FILE]), tuple(found[BLOCK])), rest

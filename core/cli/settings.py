@@ -25,8 +25,8 @@ def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], C
         config: The class whose fields are the settings.
 
     Returns:
-        A decorator for a command with ``**settings``; the options stand in the help before its
-        keyword-only parameters.
+        A decorator for a command with ``**settings``; the help lists the options before the
+        keyword-only parameters of the command.
     """
 
     def decorate(command: Command) -> Command:
@@ -42,7 +42,7 @@ def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], C
 
 
 def given_settings(ctx: typer.Context, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that stand on the command line, without those at their defaults."""
+    """Return the settings that the user gave, without those at their defaults."""
     return {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
 
 
@@ -69,14 +69,14 @@ def _option(field: Field[Any], kind: Any) -> Parameter:
     default = field.metadata["default"]
     if parser is not None and default is not None:
         default = str(default)
-    word = str if parser else _word_type(kind)
+    kind = str if parser else _option_type(kind)
     return Parameter(
-        field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[word, option]
+        field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
 
 
-def _word_type(kind: Any) -> Any:
-    """Return the type that a word on the command line is converted to."""
+def _option_type(kind: Any) -> Any:
+    """Return the type that the command line converts the text of an option to."""
     if NoneType in get_args(kind):
         (kind,) = (k for k in get_args(kind) if k is not NoneType)
     return kind if kind in (str, int, float) or get_origin(kind) is Literal else str
@@ -90,7 +90,7 @@ def _positive_or_none(text: str) -> float | None:
     return None if text == "none" else float(text) or None
 
 
-PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose words are not their type
+PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),
     "replay_budget": (parse_bytes, "SIZE"),

@@ -14,11 +14,11 @@ import typer
 from visiongraft.cli.failures import Interrupted
 from visiongraft.cli.options import Json, parse_task_options
 from visiongraft.cli.output import Answer, table
-from visiongraft.cli.plugin_options import chosen_words
+from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
 from visiongraft.errors import OptionError, PluginError, near_matches
 
-DEMOS = "visiongraft.demos"  # entry points: name -> function(folder), which gives a report
+DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that returns a report
 
 
 @takes_settings()
@@ -29,7 +29,7 @@ def fit(
     *,
     task_options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set a task option; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -62,10 +62,10 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     try:
         model = train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
-        words = ["fit", data, "--out", str(out), "--resume", *chosen_words()]
-        command = shlex.join(["visiongraft", *words])
+        arguments = ["fit", data, "--out", str(out), "--resume", *chosen_arguments()]
+        command = shlex.join(["visiongraft", *arguments])
         if (out / "checkpoints" / "last.safetensors").is_file():
-            raise Interrupted(f"interrupted; go on with: {command}") from None
+            raise Interrupted(f"interrupted; continue with: {command}") from None
         raise Interrupted("interrupted before the first checkpoint; nothing to resume") from None
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     history = [json.loads(line) for line in lines]
@@ -82,12 +82,12 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     phases = table(
         ["phase", "trained", "epochs", f"best {headline}"], _phase_rows(history, model.task)
     )
-    last = f"{headline} {best['validation'][headline]:.4f} at epoch {best['epoch'] + 1}"
-    return Answer(values, [phases, f"{last}; the model is in {out / 'model'}"])
+    score = f"{headline} {best['validation'][headline]:.4f} at epoch {best['epoch'] + 1}"
+    return Answer(values, [phases, f"best {score}; model saved to {out / 'model'}"])
 
 
 def _phase_rows(history: list[dict[str, Any]], task: Any) -> list[list[str]]:
-    """Give the best headline of each phase."""
+    """Return a row with the best headline metric of each phase, counted from one."""
     choose = max if task.better == "higher" else min
     rows = []
     for phase in sorted({record["phase"] for record in history}):
@@ -99,12 +99,13 @@ def _phase_rows(history: list[dict[str, Any]], task: Any) -> list[list[str]]:
 
 def demo(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Which demo; the first if unset.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of the demo; the first one if unset."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo"),
     as_json: Json = False,
 ) -> Answer:
-    """Fine-tune on images, prove it, export it and predict with the exported file."""
+    """Fine-tune on sample images, export the model with a proof, and predict with the file."""
     from importlib.metadata import entry_points
 
     points = {point.name: point for point in entry_points(group=DEMOS)}

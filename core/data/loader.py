@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
-from visiongraft.data.samples import Samples
+from visiongraft.data.batch import Batch
+from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import DataError, PluginError, VisiongraftError, one_line, type_and_message
-from visiongraft.network import Batch
 from visiongraft.preprocess import Preprocess
 from visiongraft.seeds import mix_seed, seeded
-from visiongraft.task import Transform
 
 Key = tuple[int, int]
 BatchIndices = list[list[list[int]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,76 +116,6 @@ class DataReader(ABC):
             f"reader {self.name!r} has no example data for the checks; implement "
             f"{type(self).__name__}.example_data(folder, count, seed)"
         )
-
-
-def read_data(data: Any, targets: str) -> DataSplits | None:
-    """Read a dataset with the installed reader that claims it, or that it names.
-
-    Args:
-        data: The dataset that the user passed; ``"name:path"`` selects a reader by name.
-        targets: The kind of targets that the task can use, such as ``"labels"``.
-
-    Returns:
-        The splits, or ``None`` if no reader claims the dataset.
-
-    Raises:
-        DataError: Several readers claim the dataset, or the reader cannot read it.
-        PluginError: Two plugins provide the named reader.
-    """
-    reader, rest = named_reader(data)
-    if reader is None:
-        claiming = _claiming(data, targets)
-        if len(claiming) > 1:
-            names = " or ".join(f"{each.name}:{data}" for each in claiming)
-            raise DataError(f"{data}: {len(claiming)} readers claim it; choose one: {names}")
-        if not claiming:
-            return None
-        reader = claiming[0]
-    elif reader.targets != targets:
-        raise DataError(
-            f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
-        )
-    return checked_splits(reader, reader.read(rest), rest)
-
-
-def named_reader(data: Any) -> tuple[DataReader | None, Any]:
-    """Split a dataset of the form ``"name:path"`` into the reader and the path.
-
-    Args:
-        data: The dataset that the user passed.
-
-    Returns:
-        The reader and the path; ``None`` and the unchanged dataset if it names no reader.
-
-    Raises:
-        PluginError: Two plugins provide the reader.
-    """
-    from visiongraft.registry.manager import plugins
-
-    if not isinstance(data, str) or os.path.exists(data):
-        return None, data
-    for cut in (i for i, letter in enumerate(data) if letter == ":"):
-        if plugins().provides("reader", data[:cut]):
-            found: DataReader = plugins().get("reader", data[:cut])
-            return found, data[cut + 1 :]
-    return None, data
-
-
-def _claiming(data: Any, targets: str) -> list[DataReader]:
-    from visiongraft.registry.manager import plugins
-
-    found = []
-    for name, reader in plugins().readers().items():
-        if reader.targets != targets:
-            continue
-        try:
-            claims = reader.claims(data)
-        except Exception as error:  # a third-party reader may raise any error
-            log.warning("reader %r failed to check whether it reads the dataset: %r", name, error)
-            continue
-        if claims:
-            found.append(reader)
-    return found
 
 
 def checked_splits(reader: DataReader, found: Any, data: Any) -> DataSplits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from visiongraft.data.decode import decode_file, printable
 from visiongraft.errors import DataError
 
 Image = NDArray[np.uint8]
+
+# Augments one image with its target: (image, target) -> (image, target).
+Transform = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Samples(ABC):

@@ -85,7 +85,7 @@ KINDS = {
     "task": PluginKind(
         "register_tasks",
         base="visiongraft.task:Task",
-        check="visiongraft.registry.contracts:check_task_class",
+        check="visiongraft.task_contract:check_task_class",
     ),
     "backbone": PluginKind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import visiongraft
 from visiongraft.network import Network
+from visiongraft.versions import VISIONGRAFT
 
 
 def model_card(network: Network, facts: Mapping[str, Any]) -> str:
@@ -25,7 +25,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
     parameters = sum(p.numel() for p in network.parameters())
     sections = [
         f"# {task.name} on {info.name}",
-        f"Made with visiongraft {visiongraft.__version__}; {parameters:,} parameters.",
+        f"Made with visiongraft {VISIONGRAFT}; {parameters:,} parameters.",
         "Load it with `visiongraft.load(FOLDER)`.",
         _table("Task", {"task": task.name, **task.metadata()}),
         _table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import visiongraft
-from visiongraft.backbone import Backbone, find_source
-from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
+from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.errors import ArtifactError, VisiongraftError
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
+from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
-BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
+
+SourceOf = Callable[[str], tuple[BackboneSource, str]]  # finds a backbone by its full name
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,18 @@ def model_folder(folder: Path) -> Path:
     return inner if (inner / WEIGHTS).is_file() else folder
 
 
-def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None:
+def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_name: str) -> None:
     """Write a saved model; each file appears complete or not at all.
 
     Args:
         folder: Where to.
         network: Backbone and head are saved; the loss is not.
         facts: JSON values for config and model card.
+        task_name: Name by which the task is found again.
     """
     info = network.backbone.info
     config = SavedConfig(
-        task=plugins().name_of("task", type(network.task)),
+        task=task_name,
         task_options=network.task.options(),
         backbone={
             "name": info.name,
@@ -78,7 +79,7 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any]) -> None
             "provenance": info.provenance,
         },
         facts=dict(facts),
-        visiongraft=visiongraft.__version__,
+        visiongraft=VISIONGRAFT,
     )
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
@@ -103,10 +104,9 @@ def read_config(folder: Path) -> SavedConfig:
     values = read_json(path)
     if not isinstance(values, dict) or "format" not in values:
         raise ArtifactError(f"{path} is not the config of a saved model")
-    if values.pop("format") != FORMAT:
-        raise ArtifactError(
-            f"{path} has another format than {FORMAT}; use the version that wrote it"
-        )
+    found = values.pop("format")
+    if found != FORMAT:
+        raise ArtifactError(describe_other_format(path, found, FORMAT, values.get("visiongraft")))
     for field in fields(SavedConfig):
         wanted = str if field.type == "str" else dict
         if not isinstance(values.get(field.name), wanted):
@@ -116,27 +116,28 @@ def read_config(folder: Path) -> SavedConfig:
     return SavedConfig(**values)
 
 
-def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network, SavedConfig]:
-    """Load a saved model.
+def build_network(
+    folder: Path, config: SavedConfig, kind: type[Task], source_of: SourceOf
+) -> Network:
+    """Build a saved model's network and load its weights.
 
     Args:
         folder: The saved model.
-        task: The task's class, if it is not an installed plugin's.
+        config: From ``read_config``.
+        kind: The task's class.
+        source_of: Finds a backbone's source by the backbone's full name.
 
     Returns:
-        The network in evaluation mode, and the config.
+        The network, in evaluation mode.
 
     Raises:
         ArtifactError: Something is missing, damaged or does not fit together.
-        PluginError: The task's plugin is not there.
     """
-    config = read_config(folder)
-    kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
     path = folder / CONFIG
     if kind.name != config.task.rpartition(":")[2]:
         raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
     try:
-        backbone = _build_backbone(config.backbone)
+        backbone = _build_backbone(config.backbone, source_of)
         network = Network(backbone, create_task(kind, config.task_options))
     except VisiongraftError:
         raise
@@ -153,45 +154,23 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
     network.to(memory_format=torch.channels_last)
-    return network.eval(), config
-
-
-def find_task(name: str, what: str, how: str) -> type[Task]:
-    """Find the task that something on disk was made for.
-
-    Args:
-        name: The task's name.
-        what: What was made for it, for the message.
-        how: How to give the task itself, for the message.
-
-    Returns:
-        The task's class.
-
-    Raises:
-        PluginError: No plugin provides it, or several do.
-    """
-    if plugins().provides("task", name):
-        found: type[Task] = plugins().get("task", name)
-        return found
-    missing = plugins().missing("task", name, plugins().tasks())
-    raise PluginError(
-        f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
-        f"of yours, say {how}"
-    )
+    return network.eval()
 
 
 def load_saved_backbone(
     folder: Path,
+    source_of: SourceOf,
     *,
     weights: str | Path | None,
     in_channels: int,
     size: tuple[int, int] | None,
     partial: bool = False,
 ) -> Backbone:
-    """Take the backbone out of a saved model, to transfer it to another task.
+    """Load the backbone of a saved model, to transfer it to another task.
 
     Args:
         folder: A saved model, or a run folder.
+        source_of: Finds a backbone's source by the backbone's full name.
         weights: ``"pretrained"`` for the saved ones, ``None`` for random ones, or a file.
         in_channels: Number of image channels.
         size: Network input, or the saved model's.
@@ -204,7 +183,7 @@ def load_saved_backbone(
     folder = model_folder(folder)
     config = read_config(folder)
     described = config.backbone
-    backbone = _build_backbone(described, in_channels, size)
+    backbone = _build_backbone(described, source_of, in_channels, size)
     if weights == "pretrained":
         tensors: dict[str, Tensor] = {
             n.removeprefix("backbone."): t
@@ -222,10 +201,11 @@ def load_saved_backbone(
 
 def _build_backbone(
     described: Mapping[str, Any],
+    source_of: SourceOf,
     in_channels: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Backbone:
-    source, short = find_source(described["name"])
+    source, short = source_of(described["name"])
     values: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in described["preprocess"].items()
     }

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiongraft.backbone import Backbone, BackboneSource, Features, find_source
+from visiongraft.backbone import Backbone, BackboneSource, Features
 from visiongraft.errors import BackboneError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import find_schedule, find_source
 from visiongraft.registry.manager import PluginManager, plugins, using
-from visiongraft.schedules import find_schedule
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same
 from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying

@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 from visiongraft.errors import OptionError, ScheduleError
-from visiongraft.schedules import Phase, Schedule, find_schedule
+from visiongraft.lookup import find_schedule
+from visiongraft.schedules import Phase, Schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.freezing import expect_frozen

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from visiongraft.caching.plan import PROBE_BATCH, ReplayPlan, plan_replay
 from visiongraft.caching.store import Replay, Store
 from visiongraft.config import FitConfig
+from visiongraft.data.batch import Batch
 from visiongraft.data.loader import (
     BatchLoader,
     Key,
@@ -24,11 +25,10 @@ from visiongraft.data.loader import (
     default_workers,
     ordered_batches,
 )
-from visiongraft.data.samples import Samples
+from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import ReplayError
-from visiongraft.network import Batch, Network
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.task import Transform
 
 log = logging.getLogger("visiongraft")
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from visiongraft.errors import ArtifactError, CheckpointError
 from visiongraft.saving.files import read_tensors, write_tensors
+from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -29,7 +30,7 @@ class RunState:
         receipts: One receipt per finished phase.
         best: Record number and value of the best epoch so far, and the file that holds it.
         stale: Epochs of this phase since the last improvement.
-        seal: Digests of what this phase must leave alone; empty before it starts.
+        snapshot: Digests of the tensors that this phase must not change; empty before it starts.
         replayed: Whether this phase is replayed; ``None`` before that is decided.
     """
 
@@ -52,7 +53,7 @@ class Checkpoint:
 
     Attributes:
         state: Where the run stands.
-        tensors: By group (``network``, ``optimizer``, ``average``, ``random``) and name.
+        tensors: By group (``network``, ``optimizer``, ``ema``, ``random``) and name.
         values: What else belongs to the groups, as JSON values.
     """
 
@@ -63,7 +64,12 @@ class Checkpoint:
     def write(self, path: Path) -> None:
         """Write one file, atomically."""
         flat = {f"{g}:{n}": t for g, tensors in self.tensors.items() for n, t in tensors.items()}
-        metadata = {"format": FORMAT, "state": asdict(self.state), "values": self.values}
+        metadata = {
+            "format": FORMAT,
+            "visiongraft": VISIONGRAFT,
+            "state": asdict(self.state),
+            "values": self.values,
+        }
         write_tensors(path, flat, metadata)
 
     @classmethod
@@ -83,8 +89,13 @@ class Checkpoint:
             flat, metadata = read_tensors(path)
         except ArtifactError as error:
             raise CheckpointError(f"cannot resume: {error}") from error
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"cannot resume: {path} is no checkpoint of format {FORMAT}")
+        found = metadata.get("format")
+        if not isinstance(found, int):
+            raise CheckpointError(f"cannot resume: {path} is not a checkpoint")
+        if found != FORMAT:
+            made_by = metadata.get("visiongraft")
+            message = describe_other_format(path, found, FORMAT, made_by)
+            raise CheckpointError(f"cannot resume: {message}")
         tensors: dict[str, dict[str, Tensor]] = {}
         for key, tensor in flat.items():
             group, _, name = key.partition(":")
@@ -92,7 +103,7 @@ class Checkpoint:
         try:
             return cls(RunState(**metadata["state"]), tensors, metadata["values"])
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"cannot resume: {path} is no checkpoint ({error})") from error
+            raise CheckpointError(f"cannot resume: {path} is not a checkpoint ({error})") from error
 
 
 def read_best(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from visiongraft.config import FitConfig
+from visiongraft.data.batch import Batch
 from visiongraft.data.loader import (
     BatchIndices,
     checked_batches,
@@ -29,7 +30,7 @@ from visiongraft.data.loader import (
 )
 from visiongraft.data.samples import Samples
 from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
-from visiongraft.network import Batch, Network
+from visiongraft.network import Network
 from visiongraft.saving.files import write_bytes, write_json, write_tensors
 from visiongraft.schedules import Phase, Schedule
 from visiongraft.seeds import mix_seed, random_state, restore_random_state, seed_everything, seeded
@@ -107,7 +108,7 @@ class Engine:
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = EMA(run.network, run.config.ema) if run.config.ema else None
+        self.ema = EMA(run.network, run.config.ema) if run.config.ema else None
         self.optimizer: torch.optim.Optimizer | None = None
         self.images = ImageLoaders(
             run.network, run.config, self.device, run.training, run.validation
@@ -171,8 +172,8 @@ class Engine:
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
         check_optimizer(network, self.optimizer, where)
         check_moments(before, self.optimizer, where)
-        if self.average and not state.snapshot:
-            self.average.adopt(network, frozen_tensors(network))
+        if self.ema and not state.snapshot:
+            self.ema.adopt(network, frozen_tensors(network))
         snapshot = (
             FrozenSnapshot(state.snapshot) if state.snapshot else FrozenSnapshot.take(network)
         )
@@ -196,7 +197,7 @@ class Engine:
                 self._finish_epoch(feed, phase)
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
-        ema = self.average.tensors if self.average else None
+        ema = self.ema.tensors if self.ema else None
         receipt = snapshot.check(network, self.optimizer, phase=phase, index=index, ema=ema)
         if network.transfer is not None and self.source is not None:
             network.transfer.check(self.source, f"in phase {index}")
@@ -235,14 +236,14 @@ class Engine:
             for batch in step
         ]
         batches = feed.train(mine, state.epoch)
-        frozen = set(frozen_tensors(run.network)) if self.average else set()
+        frozen = set(frozen_tensors(run.network)) if self.ema else set()
         model.train()
         for step in range(state.step, len(steps)):
             done = state.phase_epoch * len(steps) + step
             set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
             losses = self._step(model, optimizer, steps[step], batches, feed.mixes)
-            if self.average:
-                self.average.update(run.network, frozen)
+            if self.ema:
+                self.ema.update(run.network, frozen)
             state.step = step + 1
             if self.main:
                 self.tell.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
@@ -314,7 +315,7 @@ class Engine:
 
     def _finish_epoch(self, feed: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
-        applied = self.average.applied(run.network) if self.average else nullcontext()
+        applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
             results = self._validate(feed)
             better = self._note_best(results)
@@ -415,7 +416,7 @@ class Engine:
         groups = {
             "network": dict(self.run.network.state_dict()),
             "optimizer": optimizer,
-            "average": self.average.tensors if self.average else {},
+            "ema": self.ema.tensors if self.ema else {},
         }
         for rank, (tensors, _) in enumerate(ranks):
             groups[f"random{rank}"] = tensors
@@ -423,7 +424,7 @@ class Engine:
         values = {
             "optimizer": optimizer_values,
             "random": [v for _, v in ranks],
-            "average_updates": self.average.updates if self.average else 0,
+            "ema_updates": self.ema.updates if self.ema else 0,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "source": self.source,
         }
@@ -443,10 +444,10 @@ class Engine:
                 "cannot resume: the checkpoint does not fit the network; with other data or another "
                 "version of a plugin start another run"
             ) from error
-        if self.average:
-            for name, tensor in group(checkpoint, "average").items():
-                self.average.tensors[name].copy_(tensor)
-            self.average.updates = checkpoint.values["average_updates"]
+        if self.ema:
+            for name, tensor in group(checkpoint, "ema").items():
+                self.ema.tensors[name].copy_(tensor)
+            self.ema.updates = checkpoint.values["ema_updates"]
         best = self.run.state.best
         if best is not None and self.run.folder:
             saved = self.run.folder / "checkpoints" / best["file"]

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visiongraft.network import Batch, Network
+from visiongraft.data.batch import Batch
+from visiongraft.network import Network
 from visiongraft.options import is_number
-from visiongraft.registry.contracts import returned
 from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task_contract import returned
 
 
 def measure(task: Task, results: Iterable[tuple[Arrays, Any]]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ read-only copy of the backbone as it was before training, and what both make of 
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -24,12 +23,10 @@ from visiongraft.errors import (
     ReceiptError,
     TrainingError,
     VisiongraftError,
-    near_matches,
     type_and_message,
 )
 from visiongraft.hookspecs import hookimpl
 from visiongraft.options import is_number
-from visiongraft.registry.calls import read_call
 from visiongraft.training.freezing import digest
 
 
@@ -177,39 +174,6 @@ class TransferChoice:
     def to_json(self) -> dict[str, Any]:
         """Give name and options, from which ``find_transfer_loss`` makes the choice again."""
         return {"name": self.name, "options": dict(self.options)}
-
-
-def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
-    """Find a transfer loss by name, with or without options.
-
-    Args:
-        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` gave.
-
-    Returns:
-        The loss's class with these options.
-
-    Raises:
-        PluginError: There is none of that name.
-        OptionError: The options cannot be read, or one is unknown.
-
-    Example:
-        >>> find_transfer_loss("l2_sp(alpha=0.01)").options
-        {'alpha': 0.01}
-    """
-    from visiongraft.registry.manager import plugins
-
-    if isinstance(what, str):
-        name, options = read_call(what, "transfer loss")
-    else:
-        name, options = what["name"], what["options"]
-    kind: type[TransferLoss] = plugins().get("loss", name)
-    known = list(inspect.signature(kind).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise OptionError(
-                f"transfer loss {name!r} has no option {option!r}{near_matches(option, known)}"
-            )
-    return TransferChoice(name, kind, options)
 
 
 class Transfer(nn.Module):

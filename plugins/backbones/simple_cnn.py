@@ -1,4 +1,4 @@
-"""``simple_cnn``: the smallest sensible convolutional network, for teaching and for tests."""
+"""``simple_cnn``: a minimal convolutional network, for teaching and for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.errors import WeightsError
-from visiongraft.plugins.backbones.refusals import refused
+from visiongraft.plugins.backbones.errors import unsupported
 from visiongraft.preprocess import PreprocessConfig
 
 NAME = "simple_cnn"
@@ -22,8 +22,8 @@ EMBEDDING = 128
 class SimpleCnn(Backbone):
     """Two blocks of convolution, ReLU and max pooling, and a dense layer.
 
-    The second block's map is averaged to a 4x4 grid before the dense layer, so that every image
-    of at least 4x4 pixels fits.
+    The second block's feature map is pooled to a 4x4 grid before the dense layer, so that any image
+    size of at least 4x4 pixels is supported.
 
     Args:
         in_channels: Number of image channels.
@@ -74,10 +74,12 @@ class SimpleCnnSource(BackboneSource):
         size: tuple[int, int] | None = None,
     ) -> Backbone:
         if pretrained:
-            raise WeightsError(f"{NAME} has no pretrained weights; say weights=None to train it")
+            raise WeightsError(
+                f"{NAME} has no pretrained weights; use weights=None to train from scratch"
+            )
         size = size or SIZE
         if min(size) < 4:
-            raise refused(NAME, size, "its two poolings need at least 4x4 pixels")
+            raise unsupported(NAME, size, "its two pooling layers need at least 4x4 pixels")
         return SimpleCnn(in_channels, size)
 
 

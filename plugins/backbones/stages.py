@@ -1,4 +1,4 @@
-"""Which stage each tensor of a timm model belongs to, following the order in which modules run."""
+"""Assign the tensors of a timm model to stages, in the order in which modules run."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from itertools import chain
 
 from torch import nn
 
-_UNKNOWN = "?"  # a name that no architecture's patterns match
+_UNMATCHED = "?"  # a name that no architecture's patterns match
 
 
 def tensor_names(model: nn.Module) -> list[str]:
-    """List all parameters and buffers, as ``BackboneInfo.stage_of`` must hold them."""
+    """Return the names of all parameters and buffers, the keys of ``BackboneInfo.stage_of``."""
     return [n for n, _ in chain(model.named_parameters(), model.named_buffers())]
 
 
-def in_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
-    """Name stages by their numbers: ``stem, stage1, stage2, ...`` without gaps.
+def name_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
+    """Convert stage numbers to the names ``stem, stage1, stage2, ...`` without gaps.
 
     Args:
-        numbers: A number per tensor, smaller ones nearer to the input.
-        prefix: What to put before the tensors' names.
+        numbers: Number by tensor name, smaller numbers closer to the input.
+        prefix: Prefix of the tensors' names.
 
     Returns:
-        Stage per tensor, ordered from the input to the output.
+        Stage by tensor name, ordered from the input to the output.
 
     Examples:
-        >>> in_stages({"head.weight": 7, "conv.weight": 0})
+        >>> name_stages({"head.weight": 7, "conv.weight": 0})
         {'conv.weight': 'stem', 'head.weight': 'stage1'}
     """
     rank = {number: i for i, number in enumerate(sorted(set(numbers.values())))}
@@ -39,32 +39,32 @@ def in_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
 def timm_stages(model: nn.Module, called: Sequence[str]) -> dict[str, int]:
     """Number the tensors of a timm model by stage.
 
-    The architecture's own grouping decides. What it leaves out, or places before something that
-    has run earlier, goes to the stage that is running when its module is first called: so a frozen
-    prefix of stages never depends on a later one.
+    The architecture's own grouping is used. Tensors that it omits, or groups before modules that run
+    earlier, are assigned to the stage that is active when their module is first called. A frozen
+    prefix of stages therefore never depends on a later stage.
 
     Args:
         model: The model.
         called: Names of its modules in the order of their first call.
 
     Returns:
-        A number per parameter and buffer, smaller ones nearer to the input.
+        Number by name of parameter and buffer, smaller numbers closer to the input.
     """
     names = tensor_names(model)
     groups = _own_groups(model, names) or _groups_by_feature_map(model, names)
     order = {module: i for i, module in enumerate(called)}
     numbers: dict[str, int] = {}
-    running = 0
+    active = 0
     for name in sorted(names, key=lambda n: _first_use(n, order)):
-        number = groups.get(name, running)
+        number = groups.get(name, active)
         if name.rpartition(".")[0] in order:
-            running = number = max(number, running)
+            active = number = max(number, active)
         numbers[name] = number
     return numbers
 
 
 def _first_use(name: str, order: Mapping[str, int]) -> int:
-    """Position of the module that uses a tensor: its owner, or else the nearest one around it."""
+    """Return the position of the module that owns a tensor, or of its nearest parent that ran."""
     owner = name.rpartition(".")[0]
     while owner and owner not in order:
         owner = owner.rpartition(".")[0]
@@ -72,16 +72,16 @@ def _first_use(name: str, order: Mapping[str, int]) -> int:
 
 
 def _own_groups(model: nn.Module, names: Iterable[str]) -> dict[str, int]:
-    """Group by the architecture's patterns; unmatched names are left out."""
+    """Group by the architecture's patterns; omit unmatched names."""
     from timm.models._manipulate import group_with_matcher
 
     try:
         matcher = model.group_matcher(coarse=True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError):
         return {}
-    named = ((name, None) for name in chain(names, [_UNKNOWN]))
+    named = ((name, None) for name in chain(names, [_UNMATCHED]))
     groups: dict[str, int] = group_with_matcher(named, matcher, reverse=True)
-    unmatched = groups.pop(_UNKNOWN)
+    unmatched = groups.pop(_UNMATCHED)
     return {name: group for name, group in groups.items() if group != unmatched}
 
 

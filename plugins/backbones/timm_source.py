@@ -1,4 +1,4 @@
-"""Backbones from timm: any of its classification architectures, through one interface."""
+"""Backbones from timm: all of its classification architectures."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.errors import BackboneError, one_line
-from visiongraft.plugins.backbones.probing import probe
-from visiongraft.plugins.backbones.refusals import refused, unavailable
-from visiongraft.plugins.backbones.stages import in_stages, timm_stages
+from visiongraft.plugins.backbones.dry_run import dry_run
+from visiongraft.plugins.backbones.errors import unavailable, unsupported
+from visiongraft.plugins.backbones.stages import name_stages, timm_stages
 from visiongraft.preprocess import PreprocessConfig
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
@@ -25,7 +25,7 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class TimmSource(BackboneSource):
-    """Provides every timm architecture, and each of its published weights as ``name.tag``."""
+    """Provides every timm architecture, and every set of pretrained weights as ``name.tag``."""
 
     prefix = "timm"
 
@@ -47,11 +47,11 @@ class TimmSource(BackboneSource):
         if not pretrained:
             model = create_timm_model(full, name, in_channels, size)
             return TimmBackbone.around(model, full, in_channels, size)
-        _require_published_weights(full, name)
+        _check_weights_available(full, name)
         try:
             model = create_timm_model(full, name, in_channels, size, pretrained=True)
         except BackboneError as error:
-            # If it fails without the weights too, it was not the weights.
+            # If building without the weights fails as well, the weights are not the cause.
             self.build(name, pretrained=False, in_channels=in_channels, size=size)
             raise unavailable(full, one_line(error.__cause__ or error)) from error
         return TimmBackbone.around(model, full, in_channels, size, pretrained=True)
@@ -61,9 +61,9 @@ class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
     Args:
-        info: What is known about it.
+        info: Facts about the backbone.
         model: The model, built with ``num_classes=0``.
-        levels: Which of its intermediate feature maps to give, one per stride.
+        levels: Indices of the intermediate feature maps to return, one per stride.
     """
 
     def __init__(self, info: BackboneInfo, model: TimmModel, levels: Sequence[int]) -> None:
@@ -80,40 +80,40 @@ class TimmBackbone(Backbone):
         size: tuple[int, int] | None,
         pretrained: bool = False,
     ) -> TimmBackbone:
-        """Wrap a model, finding out by one forward pass what it gives.
+        """Wrap a model, and derive the facts about it from one forward pass.
 
         Args:
             model: A timm model built with ``num_classes=0``.
             name: Full name of the backbone.
             in_channels: Number of image channels it was built for.
-            size: Height and width it was built for, or ``None`` for its own.
-            pretrained: Whether it carries its published weights.
+            size: Height and width it was built for, or ``None`` for its default.
+            pretrained: Whether it has pretrained weights.
 
         Returns:
             The backbone, in training mode.
 
         Raises:
-            BackboneError: The architecture refuses this size, or gives no feature maps.
+            BackboneError: The architecture does not support this size, or returns no feature maps.
         """
         config: dict[str, Any] = model.pretrained_cfg
         height, width = size or config["input_size"][-2:]
-        _require_whole_patches(name, model, (height, width))
-        seen = probe(
+        _check_whole_patches(name, model, (height, width))
+        found = dry_run(
             name,
             model,
             lambda images: _forward(model, images, None),
             in_channels,
             (height, width),
-            own_size=size is None,
+            default_size=size is None,
         )
-        strides = _strides(model, seen.features.maps, height)
+        strides = _strides(model, found.features.maps, height)
         levels = {stride: i for i, stride in enumerate(strides)}  # the last map of each stride
         info = BackboneInfo(
             name=name,
-            stage_of=in_stages(timm_stages(model, seen.called), "model."),
-            channels=tuple(seen.features.maps[levels[s]].shape[1] for s in sorted(levels)),
+            stage_of=name_stages(timm_stages(model, found.called), "model."),
+            channels=tuple(found.features.maps[levels[s]].shape[1] for s in sorted(levels)),
             strides=tuple(sorted(levels)),
-            embedding_dim=seen.features.pooled.shape[1],
+            embedding_dim=found.features.pooled.shape[1],
             preprocess=_preprocess(config, (height, width)).with_channels(in_channels),
             in_channels=in_channels,
             provenance=_provenance(config, pretrained),
@@ -127,7 +127,7 @@ class TimmBackbone(Backbone):
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         convert = _checkpoint_filter(self.model)
         if convert is not None:
-            # It may choke on a file of another architecture; what does not fit is listed later.
+            # It may fail on a file of another architecture; mismatches are reported later.
             with suppress(Exception):
                 weights = convert(dict(weights))
         own = self.model.state_dict()
@@ -161,20 +161,20 @@ def create_timm_model(
     *,
     pretrained: bool = False,
 ) -> TimmModel:
-    """Build a model without classifier, telling it the size if its architecture depends on one.
+    """Build a model without classifier, passing the size if the architecture depends on it.
 
     Args:
         full: Full name of the backbone, for messages.
         name: timm's name, with or without tag.
         in_channels: Number of image channels.
-        size: Height and width in pixels, or ``None`` for its own.
-        pretrained: Fetch its published weights.
+        size: Height and width in pixels, or ``None`` for its default.
+        pretrained: Load its pretrained weights.
 
     Returns:
         The model.
 
     Raises:
-        BackboneError: It cannot be built like this, or the weights cannot be had.
+        BackboneError: It cannot be built with these options, or the weights are unavailable.
     """
     import timm
 
@@ -188,19 +188,19 @@ def create_timm_model(
             if "img_size" not in str(error):
                 raise
             return timm.create_model(name, **options)
-    except Exception as error:  # architectures refuse sizes and channels in any way they like
-        raise refused(full, size, one_line(error)) from error
+    except Exception as error:  # architectures raise anything on unsupported options
+        raise unsupported(full, size, one_line(error)) from error
 
 
-def _require_whole_patches(name: str, model: TimmModel, size: tuple[int, int]) -> None:
-    """Refuse a size whose border would not reach the network because patches do not fill it."""
+def _check_whole_patches(name: str, model: TimmModel, size: tuple[int, int]) -> None:
+    """Reject a size that is not a multiple of the patch size: its border would be ignored."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if isinstance(patch, tuple) and any(s % p for s, p in zip(size, patch, strict=True)):
-        raise refused(name, size, f"it cuts images into whole {patch[0]}x{patch[1]} patches")
+        raise unsupported(name, size, f"images must consist of whole {patch[0]}x{patch[1]} patches")
 
 
 def _strides(model: TimmModel, maps: Sequence[Tensor], height: int) -> list[int]:
-    """Give each map's stride: the declared one, unless the map itself contradicts it."""
+    """Return the stride of each feature map: the declared one unless the map contradicts it."""
     declared = [int(entry["reduction"]) for entry in model.feature_info]
     strides = []
     for stride, rows in zip(declared, (m.shape[2] for m in maps), strict=True):
@@ -232,7 +232,7 @@ def _provenance(config: dict[str, Any], pretrained: bool) -> dict[str, str]:
 
 
 def _checkpoint_filter(model: TimmModel) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
-    """Find the function with which an architecture's module reads its published files."""
+    """Find the function with which an architecture's module converts published checkpoints."""
     module = sys.modules[type(model).__module__]
     named = {
         name: function
@@ -247,10 +247,10 @@ def _checkpoint_filter(model: TimmModel) -> Callable[[dict[str, Tensor]], dict[s
     return lambda weights: convert(weights, model)
 
 
-def _require_published_weights(full: str, name: str) -> None:
-    """Fail at once where the weights do not exist or the hub does not answer.
+def _check_weights_available(full: str, name: str) -> None:
+    """Raise at once if the weights do not exist or the hub does not respond.
 
-    The hub's own client would retry for most of a minute.
+    The hub's client would retry for most of a minute.
     """
     import timm
     from huggingface_hub import constants, get_session, try_to_load_from_cache
@@ -267,5 +267,5 @@ def _require_published_weights(full: str, name: str) -> None:
             return
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # the client's errors are those of whichever library it uses
+    except Exception as error:  # the client raises the errors of its HTTP library
         raise unavailable(full, f"the hub cannot be reached: {one_line(error)}") from error

@@ -1,8 +1,8 @@
-"""torchvision's convolutional and windowed architectures: all of them are chains of modules.
+"""torchvision's convolutional and windowed architectures, as chains of modules.
 
 Every such model calls its children one after another, so the chain is the order in which they are
-defined, with a few containers opened. The children keep their own names, and thereby those of
-torchvision's published files.
+defined, with a few containers flattened. The children keep their names, and thereby those of
+torchvision's checkpoints.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, SwinTransformer
 
 from visiongraft.backbone import Backbone, BackboneInfo, Features
-from visiongraft.plugins.backbones.probing import probe
-from visiongraft.plugins.backbones.stages import in_stages, tensor_names
+from visiongraft.plugins.backbones.dry_run import dry_run
+from visiongraft.plugins.backbones.stages import name_stages, tensor_names
 from visiongraft.preprocess import PreprocessConfig
 
 CONTAINERS = ("features", "layers", "trunk_output", "blocks")
-NECK = ("norm", "permute", "avgpool", "classifier")  # what comes after the last feature map
+NECK = ("norm", "permute", "avgpool", "classifier")  # modules after the last feature map
 NOT_FEATURES = ("fc", "head", "dropout", "flatten")
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only training from scratch uses
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # auxiliary classifiers for training from scratch
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What runs in which order.
+    """The order of a model's modules.
 
     Attributes:
         trunk: Names of the modules from the image to the last feature map.
-        neck: Names of those from there to the embedding.
+        neck: Names of the modules from there to the embedding.
         channels_last: Whether the trunk's tensors are (N, H, W, C).
-        levels: Position in the trunk of each map to give: the last of each stride.
+        levels: Index in the trunk of each returned feature map: the last of each stride.
     """
 
     trunk: tuple[str, ...]
@@ -47,9 +47,9 @@ class ChainBackbone(Backbone):
     """A torchvision model without its classifier's last layer.
 
     Args:
-        info: What is known about it.
+        info: Facts about the backbone.
         model: The model's children, under their own names.
-        chain: Their order.
+        chain: The order of the children.
     """
 
     def __init__(self, info: BackboneInfo, model: nn.ModuleDict, chain: Chain) -> None:
@@ -63,40 +63,40 @@ class ChainBackbone(Backbone):
         model: nn.Module,
         name: str,
         preprocess: PreprocessConfig,
-        own_size: tuple[int, int],
+        default_size: tuple[int, int],
         provenance: dict[str, str],
     ) -> ChainBackbone:
-        """Wrap a model, finding out by a forward pass what it gives.
+        """Wrap a model, and derive the facts about it from a forward pass.
 
         Args:
-            model: A torchvision model; its children are taken over.
+            model: A torchvision model; its children are moved to the backbone.
             name: Full name of the backbone.
-            preprocess: How images are prepared; gives number of channels and size.
-            own_size: The size at which strides and stages are measured.
+            preprocess: Preprocessing, with number of channels and size.
+            default_size: The size at which strides and stages are measured.
             provenance: Where the weights come from.
 
         Returns:
             The backbone, in training mode.
 
         Raises:
-            BackboneError: The architecture refuses the size.
+            BackboneError: The architecture does not support the size.
         """
-        children, chain = _take_apart(model)
+        children, chain = _split_model(model)
         channels = len(preprocess.mean)
         every = tuple(range(len(chain.trunk)))
 
         def run(images: Tensor) -> Features:
             return _forward(children, chain, every, images)
 
-        features = probe(name, children, run, channels, own_size).features
-        if preprocess.size != own_size:
-            probe(name, children, run, channels, preprocess.size)
-        strides = [2 ** round(math.log2(own_size[0] / m.shape[2])) for m in features.maps]
+        features = dry_run(name, children, run, channels, default_size).features
+        if preprocess.size != default_size:
+            dry_run(name, children, run, channels, preprocess.size)
+        strides = [2 ** round(math.log2(default_size[0] / m.shape[2])) for m in features.maps]
         last_of = {stride: i for i, stride in enumerate(strides)}
         levels = tuple(last_of[s] for s in sorted(last_of))
         info = BackboneInfo(
             name=name,
-            stage_of=in_stages(_stages(children, chain, strides), "model."),
+            stage_of=name_stages(_stages(children, chain, strides), "model."),
             channels=tuple(features.maps[i].shape[1] for i in levels),
             strides=tuple(sorted(last_of)),
             embedding_dim=features.pooled.shape[1],
@@ -114,7 +114,7 @@ class ChainBackbone(Backbone):
         classifiers = ("classifier.", "fc.", "head.")
         converted = {}
         for name, tensor in weights.items():
-            # torchvision's own densenet files write `norm.1` for `norm1`.
+            # torchvision's densenet checkpoints write `norm.1` for `norm1`.
             name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
             name = name.removeprefix("model.")
             if name in own or not name.startswith((*classifiers, *AUXILIARY)):
@@ -138,8 +138,8 @@ def _forward(model: nn.ModuleDict, chain: Chain, levels: Sequence[int], images: 
     return Features(tuple(maps), x.mean((2, 3)) if x.ndim == 4 else x)
 
 
-def _take_apart(model: nn.Module) -> tuple[nn.ModuleDict, Chain]:
-    """Sort a model's children into trunk and neck, leaving its classifier's last layer out."""
+def _split_model(model: nn.Module) -> tuple[nn.ModuleDict, Chain]:
+    """Split a model's children into trunk and neck, without the last layer of the classifier."""
     kept = {n: m for n, m in model.named_children() if n not in NOT_FEATURES}
     if isinstance(model, DenseNet):
         model.features.add_module("relu5", nn.ReLU(inplace=True))  # a function call in torchvision
@@ -157,7 +157,7 @@ def _take_apart(model: nn.Module) -> tuple[nn.ModuleDict, Chain]:
 
 
 def _without_last_layer(classifier: nn.Module) -> nn.Sequential:
-    """Keep what stands before the last dense layer and before the dropout in front of it."""
+    """Return the layers before the last linear layer and the dropout that precedes it."""
     layers = list(classifier.children())
     if not layers or not isinstance(layers.pop(), nn.Linear):
         return nn.Sequential()
@@ -167,7 +167,7 @@ def _without_last_layer(classifier: nn.Module) -> nn.Sequential:
 
 
 def _stages(model: nn.ModuleDict, chain: Chain, strides: Sequence[int]) -> dict[str, int]:
-    """Number the tensors: a stage begins at each new resolution, and after the stem."""
+    """Number the tensors: a new stage starts at each resolution, and after the stem."""
     number, filled = 0, False
     numbers: dict[str, int] = {}
     for i, name in enumerate(chain.trunk):

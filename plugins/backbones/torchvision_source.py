@@ -1,4 +1,4 @@
-"""Backbones from torchvision: its classification architectures, under its own tensor names."""
+"""Backbones from torchvision: all of its classification architectures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import one_line
-from visiongraft.plugins.backbones.refusals import refused, unavailable
+from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
 from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
 from visiongraft.preprocess import PreprocessConfig
@@ -46,7 +46,7 @@ class TorchvisionSource(BackboneSource):
         preprocess = _preprocess(published, size)
         model = _create(full, name, preprocess.size)
         if isinstance(model, (GoogLeNet, Inception3)):
-            # Their files expect -1..1; torchvision's modules convert to that inside.
+            # Their weights expect -1..1; torchvision's modules convert the inputs internally.
             half = (0.5, 0.5, 0.5)
             preprocess = PreprocessConfig(
                 preprocess.size, half, half, crop_fraction=preprocess.crop_fraction
@@ -58,8 +58,8 @@ class TorchvisionSource(BackboneSource):
             model,
             full,
             preprocess.with_channels(in_channels),
-            # Strides and stages are those at the size that the architecture was made for.
-            preprocess.size if isinstance(model, MaxVit) else _own_size(published),
+            # Strides and stages are measured at the architecture's default size.
+            preprocess.size if isinstance(model, MaxVit) else _default_size(published),
             {
                 "source": f"torchvision {torchvision.__version__}",
                 "weights": str(published) if pretrained else "random",
@@ -75,20 +75,20 @@ def _names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def _own_size(published: WeightsEnum) -> Size:
+def _default_size(published: WeightsEnum) -> Size:
     side = published.transforms().crop_size[0]
     return side, side
 
 
 def _preprocess(published: WeightsEnum, size: Size | None) -> PreprocessConfig:
-    callbacks = published.transforms()
-    bilinear = callbacks.interpolation is InterpolationMode.BILINEAR
+    transforms = published.transforms()
+    bilinear = transforms.interpolation is InterpolationMode.BILINEAR
     return PreprocessConfig(
-        size=size or _own_size(published),
-        mean=tuple(callbacks.mean),
-        std=tuple(callbacks.std),
+        size=size or _default_size(published),
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
         interpolation="bilinear" if bilinear else "bicubic",
-        crop_fraction=min(callbacks.crop_size[0] / callbacks.resize_size[0], 1.0),
+        crop_fraction=min(transforms.crop_size[0] / transforms.resize_size[0], 1.0),
     )
 
 
@@ -100,17 +100,17 @@ def _create(full: str, name: str, size: Size) -> nn.Module:
         options = {"input_size": size}
     elif name.startswith("vit"):
         if size[0] != size[1]:
-            raise refused(full, size, "its position embeddings are those of a square")
+            raise unsupported(full, size, "its position embeddings are square")
         options = {"image_size": size[0]}
     try:
         model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     except (ValueError, AssertionError, RuntimeError) as error:
-        raise refused(full, size, one_line(error)) from error
+        raise unsupported(full, size, one_line(error)) from error
     return model
 
 
 def _set_image_channels(model: nn.Module, in_channels: int) -> None:
-    """Put a new first convolution in, for another number of image channels."""
+    """Replace the first convolution, for another number of image channels."""
     name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,
@@ -127,6 +127,6 @@ def _load_published(backbone: Backbone, published: WeightsEnum) -> None:
     name = backbone.info.name
     try:
         tensors = dict(published.get_state_dict(progress=True, check_hash=True))
-    except Exception as error:  # the download may fail in as many ways as there are networks
+    except Exception as error:  # a download can fail in many ways
         raise unavailable(name, f"the hub cannot be reached: {one_line(error)}") from error
     fit_weights(backbone, tensors, f"published weights {published}")

@@ -10,19 +10,19 @@ from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from visiongraft.backbone import Backbone, BackboneInfo, Features
-from visiongraft.plugins.backbones.probing import probe
-from visiongraft.plugins.backbones.stages import in_stages, tensor_names
+from visiongraft.plugins.backbones.dry_run import dry_run
+from visiongraft.plugins.backbones.stages import name_stages, tensor_names
 from visiongraft.preprocess import PreprocessConfig
 
 POSITIONS = "encoder.pos_embedding"
-HIDDEN_LAYERS = {"linear_1": "0", "linear_2": "3"}  # torchvision's older files write the former
+HIDDEN_LAYERS = {"linear_1": "0", "linear_2": "3"}  # old to new names in torchvision's checkpoints
 
 
 class VitBackbone(Backbone):
     """A torchvision vision transformer without its heads; each encoder layer is a stage.
 
     Args:
-        info: What is known about it.
+        info: Facts about the backbone.
         model: The transformer; its heads are removed.
     """
 
@@ -36,7 +36,7 @@ class VitBackbone(Backbone):
         model: VisionTransformer,
         name: str,
         preprocess: PreprocessConfig,
-        own_size: tuple[int, int],
+        default_size: tuple[int, int],
         provenance: dict[str, str],
     ) -> VitBackbone:
         """Wrap a model; the arguments are those of ``ChainBackbone.around``.
@@ -44,8 +44,8 @@ class VitBackbone(Backbone):
         Args:
             model: A torchvision model, built for the size in ``preprocess``.
             name: Full name of the backbone.
-            preprocess: How images are prepared; gives number of channels and size.
-            own_size: Not used: the patch size is the stride at every size.
+            preprocess: Preprocessing, with number of channels and size.
+            default_size: Not used: the patch size is the stride at every size.
             provenance: Where the weights come from.
 
         Returns:
@@ -53,10 +53,10 @@ class VitBackbone(Backbone):
         """
         del model.heads
         channels = len(preprocess.mean)
-        probe(name, model, lambda images: _forward(model, images), channels, preprocess.size)
+        dry_run(name, model, lambda images: _forward(model, images), channels, preprocess.size)
         info = BackboneInfo(
             name=name,
-            stage_of=in_stages({n: _layer(n, model) for n in tensor_names(model)}, "model."),
+            stage_of=name_stages({n: _layer(n, model) for n in tensor_names(model)}, "model."),
             channels=(model.hidden_dim,),
             strides=(model.patch_size,),
             embedding_dim=model.hidden_dim,
@@ -79,7 +79,7 @@ class VitBackbone(Backbone):
         if positions is not None and positions.ndim == 3:
             try:
                 interpolate_embeddings(self.model.image_size, self.model.patch_size, converted)
-            except ValueError:  # not those of a square; they are listed as reshaped
+            except ValueError:  # not square; they are reported as reshaped
                 pass
         return {f"model.{n}": t for n, t in converted.items()}
 
@@ -96,7 +96,7 @@ def _forward(model: VisionTransformer, images: Tensor) -> Features:
 
 
 def _layer(name: str, model: VisionTransformer) -> int:
-    """Number a tensor: 0 before the encoder's layers, then the layer it is in, or the last one."""
+    """Return 0 for tensors before the encoder's layers, otherwise the number of their layer."""
     layer = re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", name)
     if layer:
         return int(layer[1]) + 1

@@ -12,9 +12,9 @@ from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
+from visiongraft.lookup import read_data
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Object detection: boxes, label names and scores of the things in an image."""
+"""Object detection: find objects in an image, with box, class and score of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_tasks() -> list[type[Task]]:
-    """Provide the task; PyTorch is imported only now, since deployed files need none of it."""
+    """Return the task; PyTorch is imported only here, since exported files do not need it."""
     from visiongraft.plugins.detection.task import Detection
 
     return [Detection]

@@ -1,4 +1,4 @@
-"""The precision-recall curve of an evaluation, as an image."""
+"""Plot the precision-recall curve of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from visiongraft.errors import DataError
 
 
 def plot_precision_recall(results: Mapping[str, Any], path: str | Path) -> None:
-    """Draw precision over recall at an IoU of 0.5, the mean over the labels.
+    """Plot precision over recall at an IoU of 0.5, the mean over the classes.
 
     Args:
-        results: What ``evaluate`` gave of a detector.
-        path: Image to write; its suffix says the format.
+        results: The results of ``evaluate`` for a detector.
+        path: Image file to write; its suffix determines the format.
 
     Raises:
         DataError: The results are not a detector's.
@@ -22,7 +22,7 @@ def plot_precision_recall(results: Mapping[str, Any], path: str | Path) -> None:
     from matplotlib.figure import Figure
 
     if "precision_at_recall" not in results:
-        raise DataError("these results hold no precision_at_recall; evaluate a detector")
+        raise DataError("these results have no precision_at_recall; pass the results of a detector")
     precision = results["precision_at_recall"]
     figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()

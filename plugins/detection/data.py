@@ -1,4 +1,4 @@
-"""From boxes with label names to targets: one label map for all parts, a split, and remarks."""
+"""Turn datasets of boxes into samples: one label map for all splits, a validation set, warnings."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from visiongraft.data.samples import Splits, WrappedSamples
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
-from visiongraft.plugins.detection.formats.reading import find_source
+from visiongraft.plugins.detection.formats.reading import read_boxes
 from visiongraft.plugins.detection.objects import AnnotationTally, Objects, to_objects
 
-SHOWN = 5
+SHOWN = 5  # class names in one warning
 
 
 @dataclass(frozen=True)
 class DetectionSamples(WrappedSamples):
-    """Images whose targets are ``Objects``, with the label map that their class ids belong to.
+    """Images whose targets are ``Objects``, with the class names that their class ids refer to.
 
     Attributes:
         base: The images.
         targets: The objects in each.
-        labels: The label map.
+        class_names: Class names by id.
     """
 
     targets: tuple[Objects, ...]
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
 
     def target(self, index: int) -> Objects:
         return self.targets[index]
 
     def problem(self, index: int, height: int, width: int) -> str:
-        """Say whether boxes and image belong together.
+        """Check that the boxes are annotated on an image of the decoded size.
 
         Args:
             index: Position of the sample.
@@ -43,7 +43,7 @@ class DetectionSamples(WrappedSamples):
             width: Its width.
 
         Returns:
-            What is wrong, or nothing.
+            A description of the problem; empty if there is none.
         """
         target = self.targets[index]
         if not target.boxes or target.size == (height, width):
@@ -54,160 +54,161 @@ class DetectionSamples(WrappedSamples):
         )
 
     def subset(self, indices: Sequence[int]) -> DetectionSamples:
-        """Take some samples, in the given order; they keep the label map."""
+        """Return some of the samples in the given order, with the same class names."""
         targets = tuple(self.targets[i] for i in indices)
-        return DetectionSamples(self.base.subset(indices), targets, self.labels)
+        return DetectionSamples(self.base.subset(indices), targets, self.class_names)
 
     def counts(self) -> tuple[int, ...]:
-        """Count the objects of each label, without crowd regions."""
-        found = Counter(label for target in self.targets for label in target.single().labels)
-        return tuple(found[i] for i in range(len(self.labels)))
+        """Count the objects of each class, without crowd regions."""
+        counts = Counter(label for target in self.targets for label in target.single().labels)
+        return tuple(counts[i] for i in range(len(self.class_names)))
 
 
 def read_splits(
-    data: Any, *, labels: tuple[str, ...] = (), validation: float = 0.2, seed: int = 0
+    data: Any, *, class_names: tuple[str, ...] = (), validation: float = 0.2, seed: int = 0
 ) -> Splits:
     """Read a dataset to train on.
 
     Args:
-        data: See ``find_source``.
-        labels: The label map if it is fixed; else it is made of all label names in the data.
-        validation: Share to hold out where there is no validation part, in (0, 1).
+        data: See ``read_boxes``.
+        class_names: Class names by id; all that the dataset has if empty.
+        validation: Fraction to hold out if there is no validation split, in (0, 1).
         seed: Seed of that split.
 
     Returns:
-        Training and validation samples, both ``DetectionSamples`` with the same label map.
+        Training and validation samples, both ``DetectionSamples`` with the same class names.
 
     Raises:
-        DataError: There is nothing to train on or to hold out, or a label is not in the label map.
+        DataError: There is nothing to train on or to hold out, or a class is not in
+            ``class_names``.
     """
-    source = find_source(data)
-    names = LabelMap(labels or source.names).names
+    source = read_boxes(data)
+    names = LabelMap(class_names or source.names).names
     if "train" not in source.splits:
-        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
-    parts = {p: _labeled(part, names, source.tally) for p, part in source.splits.items()}
-    check_trainable(parts["train"])
-    if "validation" in parts:
-        train, validation_set = parts["train"], parts["validation"]
-        origin = "the data's own part"
+        raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
+    splits = {p: _labeled(split, names, source.tally) for p, split in source.splits.items()}
+    check_trainable(splits["train"])
+    if "validation" in splits:
+        train, validation_set = splits["train"], splits["validation"]
+        origin = "the dataset's own split"
     else:
-        train, validation_set = _split_off_validation(parts["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by label, seed {seed}"
+        train, validation_set = _split_off_validation(splits["train"], validation, seed)
+        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
     facts: dict[str, Any] = {
-        "labels": len(names),
+        "classes": len(names),
         "validation from": origin,
-        "training boxes by label": dict(zip(names, train.counts(), strict=True)),
-        "validation boxes by label": dict(zip(names, validation_set.counts(), strict=True)),
+        "training boxes by class": dict(zip(names, train.counts(), strict=True)),
+        "validation boxes by class": dict(zip(names, validation_set.counts(), strict=True)),
         **_extremes("training", train),
         **_extremes("validation", validation_set),
         **source.tally.counts,
     }
-    if "test" in parts:
-        facts["test images, not used"] = len(parts["test"])
+    if "test" in splits:
+        facts["test images, not used"] = len(splits["test"])
     remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, validation_set))
     return Splits(train, validation_set, facts, remarks)
 
 
-def read_evaluation(data: Any, labels: tuple[str, ...]) -> DetectionSamples:
+def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples:
     """Read images to evaluate on.
 
     Args:
-        data: See ``find_source``; the test part is taken if there is one, else the validation
-            part, else all.
-        labels: The label map.
+        data: See ``read_boxes``; the test split is read if there is one, otherwise the validation
+            split, otherwise the training split.
+        class_names: Class names by id.
 
     Returns:
         The samples.
 
     Raises:
-        DataError: There are none but training images because the others are missing, or a label
-            is not in the label map.
+        DataError: There are only training images because the others are missing, or a class is not
+            in ``class_names``.
     """
-    source = find_source(data)
+    source = read_boxes(data)
     if source.absent and source.splits.keys() == {"train"}:
         raise DataError(
-            f"the data have only training images; the {' and '.join(source.absent)} images "
-            "that they name are not there"
+            f"the dataset has only training images; its {' and '.join(source.absent)} images do "
+            "not exist"
         )
-    part = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
-    return _labeled(part, labels, source.tally)
+    split = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
+    return _labeled(split, class_names, source.tally)
 
 
 def check_trainable(train: DetectionSamples) -> None:
-    """Make sure that there is something to find.
+    """Check that there are objects to train on.
 
     Args:
         train: Training samples.
 
     Raises:
-        DataError: No training image has a box that counts.
+        DataError: No training image has a box that is not a crowd region.
     """
     if not any(train.counts()):
         raise DataError("no training image has a box; there is nothing to learn")
 
 
-def _labeled(part: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) -> DetectionSamples:
-    known = {name: i for i, name in enumerate(names)}
+def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) -> DetectionSamples:
+    class_ids = {name: i for i, name in enumerate(names)}
     targets = []
-    for position, annotation in enumerate(part.annotations):
-        place = part.samples.name(position)
+    for position, annotation in enumerate(split.annotations):
+        location = split.samples.name(position)
         try:
-            for name in set(annotation.names).difference(known):
+            for name in set(annotation.names).difference(class_ids):
                 LabelMap(names).id_of(name)
         except DataError as error:
-            raise DataError(f"{place}: {error}") from None
-        targets.append(to_objects(annotation, known, place, tally))
-    return DetectionSamples(part.samples, tuple(targets), names)
+            raise DataError(f"{location}: {error}") from None
+        targets.append(to_objects(annotation, class_ids, location, tally))
+    return DetectionSamples(split.samples, tuple(targets), names)
 
 
 def _split_off_validation(
     samples: DetectionSamples, fraction: float, seed: int
 ) -> tuple[DetectionSamples, DetectionSamples]:
-    """Split by label; an image counts for its rarest label, which needs it most."""
+    """Split stratified by class; an image belongs to the rarest of its classes."""
     counts = samples.counts()
     keys = [
         min(t.single().labels, key=lambda i: (counts[i], i), default=-1) for t in samples.targets
     ]
     kept, validation = stratified_split(keys, fraction, seed)
-    learned = {i for index in kept for i in samples.targets[index].single().labels}
-    back = set()
+    trained = {i for index in kept for i in samples.targets[index].single().labels}
+    returned = set()
     for index in validation:
         own = set(samples.targets[index].single().labels)
-        if not own <= learned:  # no other image is left to teach them
-            learned |= own
-            back.add(index)
-    kept, validation = sorted([*kept, *back]), [i for i in validation if i not in back]
+        if not own <= trained:  # no other training image has these classes
+            trained |= own
+            returned.add(index)
+    kept, validation = sorted([*kept, *returned]), [i for i in validation if i not in returned]
     if not validation:
         raise DataError(
-            "no label has two images, so none can be held out; add images, or give a "
-            "validation part"
+            "no class has two images, so none can be held out for validation; add images, or pass "
+            "a validation split"
         )
     return samples.subset(kept), samples.subset(validation)
 
 
-def _extremes(part: str, samples: DetectionSamples) -> dict[str, int]:
+def _extremes(split: str, samples: DetectionSamples) -> dict[str, int]:
     return {
-        f"{part} images without boxes": sum(not t.single().boxes for t in samples.targets),
-        f"{part} crowd regions": sum(sum(t.crowd) for t in samples.targets),
+        f"{split} images without boxes": sum(not t.single().boxes for t in samples.targets),
+        f"{split} crowd regions": sum(sum(t.crowd) for t in samples.targets),
     }
 
 
 def _remarks(train: DetectionSamples, validation: DetectionSamples) -> list[str]:
-    """Say what is odd about the labels, one line each."""
-    learned = dict(zip(train.labels, train.counts(), strict=True))
-    checked = dict(zip(train.labels, validation.counts(), strict=True))
-    absent = [n for n in train.labels if not learned[n] and not checked[n]]
-    unlearned = [n for n in train.labels if not learned[n] and checked[n]]
-    unchecked = [n for n in train.labels if learned[n] and not checked[n]]
+    """Return one warning for each kind of class that lacks training or validation boxes."""
+    trained = dict(zip(train.class_names, train.counts(), strict=True))
+    validated = dict(zip(train.class_names, validation.counts(), strict=True))
+    absent = [n for n in train.class_names if not trained[n] and not validated[n]]
+    unlearned = [n for n in train.class_names if not trained[n] and validated[n]]
+    unchecked = [n for n in train.class_names if trained[n] and not validated[n]]
     lines = []
     if absent:
-        lines.append(f"labels without any box: {name_some(absent, SHOWN)}")
+        lines.append(f"classes without any box: {name_some(absent, SHOWN)}")
     if unlearned:
         lines.append(
-            f"labels only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
+            f"classes only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
         )
     if unchecked:
         lines.append(
-            f"labels without validation boxes, not measured: {name_some(unchecked, SHOWN)}"
+            f"classes without validation boxes, not measured: {name_some(unchecked, SHOWN)}"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Boxes with names and scores, drawn on their image."""
+"""Draw boxes with class names and scores on their image."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visiongraft.plugins.detection.prediction import Detected
 
-SHOWN = 0.3  # least score to be drawn; a detector lists many boxes that it hardly believes in
-SMALLEST_SIDE = 160  # below that, pixels are repeated so that names can be read
+LEAST_SCORE = 0.3  # of a box to be drawn; a detector returns many boxes of low confidence
+SMALLEST_SIDE = 160  # smaller images are enlarged so that names can be read
 PADDING = 2
 
 
-def draw_boxes(image: Image.Image, prediction: Detected, least: float = SHOWN) -> Image.Image:
-    """Draw what was found.
+def draw_boxes(image: Image.Image, prediction: Detected, least: float = LEAST_SCORE) -> Image.Image:
+    """Draw detections on an image.
 
     Args:
-        image: Any mode and size; small ones are enlarged by a whole factor.
-        prediction: What was found on it.
+        image: Any mode and size; small ones are enlarged by an integer factor.
+        prediction: The objects found in it.
         least: Least score of a box to be drawn.
 
     Returns:
-        A new RGB image; each label has a color of its own.
+        A new RGB image; each class has a color of its own.
     """
     factor = -(-SMALLEST_SIDE // max(image.size))
     size = (image.width * factor, image.height * factor)
@@ -32,22 +32,22 @@ def draw_boxes(image: Image.Image, prediction: Detected, least: float = SHOWN) -
     side = min(canvas.size)
     line = max(2, side // 200)
     font = ImageFont.load_default(max(10, min(side // 20, 40)))
-    for found in reversed(prediction.objects):  # the surest ends on top
-        if found.score < least:
+    for each in reversed(prediction.objects):  # the most confident ends up on top
+        if each.score < least:
             continue
-        x1, y1, x2, y2 = (value * factor for value in found.box)
-        color = label_color(found.label)
+        x1, y1, x2, y2 = (value * factor for value in each.box)
+        color = class_color(each.label)
         brush.rectangle((x1, y1, max(x2, x1), max(y2, y1)), outline=color, width=line)
-        text = f"{' '.join(found.label.split())} {found.score:.2f}"
+        text = f"{' '.join(each.label.split())} {each.score:.2f}"
         _tag(brush, (x1, y1), text, font, color, canvas.size)
     return canvas
 
 
-def label_color(name: str) -> tuple[int, int, int]:
-    """Give a label its color, always the same and bright enough for black text.
+def class_color(name: str) -> tuple[int, int, int]:
+    """Return the color of a class, always the same and bright enough for black text.
 
     Examples:
-        >>> label_color("cat") == label_color("cat") != label_color("dog")
+        >>> class_color("cat") == class_color("cat") != class_color("dog")
         True
     """
     hue = (zlib.crc32(name.encode()) % 360) / 360
@@ -63,7 +63,7 @@ def _tag(
     color: tuple[int, int, int],
     limits: tuple[int, int],
 ) -> None:
-    """Write above a box, or within it at the image's edge."""
+    """Write text above a box, or inside of it at the edge of the image."""
     left, top, right, bottom = brush.textbbox((0, 0), text, font=font)
     width, height = right - left + 2 * PADDING, bottom - top + 2 * PADDING
     x = max(0.0, min(corner[0], limits[0] - width))

@@ -1,4 +1,4 @@
-"""Example data of detection: bright rectangles on noise, in COCO's form."""
+"""Example data for detection: bright rectangles on noise, in COCO's format."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ COLORS = ("blue", "green", "red")
 EMPTY = 6  # every sixth image has no object
 
 
-def write_coco(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> Path:
-    """Write images of one or two rectangles each, a color per label, every sixth of none.
+def write_coco(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+    """Write images of one or two rectangles each, one color per class; every sixth is empty.
 
     Args:
-        folder: Where to.
-        labels: Label names; colors if empty.
-        count: How many images.
-        seed: Another seed gives other images.
+        folder: Folder to write to.
+        class_names: Class names; names of colors if empty.
+        count: Number of images.
+        seed: Seed of the images.
 
     Returns:
-        What ``Detection.read`` takes.
+        The annotation file, which ``Detection.read`` accepts.
     """
-    names = labels or COLORS
+    names = class_names or COLORS
     random = np.random.default_rng(seed)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -41,12 +41,12 @@ def write_coco(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> 
         write_bytes(folder / f"{i:03d}.png", file.getvalue())
         height, width = pixels.shape[:2]
         images.append({"id": i + 1, "file_name": f"{i:03d}.png", "height": height, "width": width})
-        for label, (x, y, w, h) in boxes:
+        for class_id, (x, y, w, h) in boxes:
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": i + 1,
-                    "category_id": label + 1,
+                    "category_id": class_id + 1,
                     "bbox": [x, y, w, h],
                     "area": w * h,
                     "iscrowd": 0,
@@ -59,20 +59,20 @@ def write_coco(folder: Path, labels: tuple[str, ...], count: int, seed: int) -> 
 
 
 def _image(
-    random: np.random.Generator, number: int, labels: int
+    random: np.random.Generator, number: int, classes: int
 ) -> tuple[NDArray[np.uint8], list[tuple[int, tuple[int, int, int, int]]]]:
-    """Draw rectangles that do not overlap: each has a half of the image to itself."""
+    """Draw rectangles that do not overlap: of two, each stays in its half of the image."""
     height, width = (int(side) for side in random.integers(30, 60, 2))
     pixels = random.integers(60, 120, (height, width, 3))
     boxes = []
     count = 0 if number % EMPTY == EMPTY - 1 else 1 + number % 2
-    for place in range(count):
-        label = (number + place) % labels
-        fraction = width // count
-        w, h = int(fraction * random.uniform(0.5, 0.8)), int(height * random.uniform(0.4, 0.7))
-        x = place * fraction + int(random.integers(0, fraction - w + 1))
+    for column in range(count):
+        class_id = (number + column) % classes
+        span = width // count
+        w, h = int(span * random.uniform(0.5, 0.8)), int(height * random.uniform(0.4, 0.7))
+        x = column * span + int(random.integers(0, span - w + 1))
         y = int(random.integers(0, height - h + 1))
-        color = np.array(colorsys.hsv_to_rgb((labels - 1 - label) / labels, 1, 1))
+        color = np.array(colorsys.hsv_to_rgb((classes - 1 - class_id) / classes, 1, 1))
         pixels[y : y + h, x : x + w] = 20 + (220 * color).astype(int)
-        boxes.append((label, (x, y, w, h)))
+        boxes.append((class_id, (x, y, w, h)))
     return pixels.astype(np.uint8), boxes

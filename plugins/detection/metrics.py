@@ -1,4 +1,4 @@
-"""COCO's average precision over a whole set, by pycocotools."""
+"""COCO's average precision over a dataset, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -27,74 +27,76 @@ DIGITS = 9
 
 
 class DetectionMetrics:
-    """Keeps boxes that were found and boxes that are there, and compares them at the end.
+    """Collect annotations and detections, and compare them in ``compute``.
 
     Args:
-        labels: Label names.
+        class_names: Class names by id.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = tuple(class_names)
         self._images: list[dict[str, Any]] = []
-        self._there: list[dict[str, Any]] = []
-        self._found: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._detections: list[dict[str, Any]] = []
 
     def update(self, decoded: Arrays, targets: Sequence[Mapping[str, Tensor]]) -> None:
-        """Take one batch in.
+        """Add one batch.
 
         Args:
-            decoded: ``boxes``, ``scores``, ``labels`` and ``count`` as ``selection.results`` gives.
-            targets: What ``Objects.tensors`` gave, one for each image, on the CPU.
+            decoded: ``boxes``, ``scores``, ``labels`` and ``count``; see ``selection.results``.
+            targets: The result of ``Objects.tensors``, one for each image, on the CPU.
         """
         for i, target in enumerate(targets):
             image = len(self._images) + 1
             height, width = target["size"].tolist()
             self._images.append({"id": image, "height": height, "width": width})
             for row in _rows(target["boxes"].double().numpy(), target["labels"].numpy()):
-                self._there.append({"id": len(self._there) + 1, "image_id": image, **row})
-            new = self._there[len(self._there) - len(target["boxes"]) :]
+                number = len(self._annotations) + 1
+                self._annotations.append({"id": number, "image_id": image, **row})
+            new = self._annotations[len(self._annotations) - len(target["boxes"]) :]
             for row, area, crowd in zip(new, target["areas"], target["crowd"], strict=True):
                 row |= {"area": float(area), "iscrowd": int(crowd)}
             count = int(decoded["count"][i])
             boxes, labels = decoded["boxes"][i, :count], decoded["labels"][i, :count]
             rows = _rows(boxes.astype(np.float64), labels)
             for row, score in zip(rows, decoded["scores"][i, :count], strict=True):
-                self._found.append({"image_id": image, **row, "score": float(score)})
+                self._detections.append({"image_id": image, **row, "score": float(score)})
 
     def files(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Give annotations and detections as COCO's annotation and results files hold them."""
-        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.labels)]
+        """Return the content of COCO's annotation and results files."""
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(self.class_names)]
         annotations = {
             "info": {},
             "images": self._images,
-            "annotations": self._there,
+            "annotations": self._annotations,
             "categories": categories,
         }
-        return annotations, self._found
+        return annotations, self._detections
 
     def compute(self) -> dict[str, Any]:
-        """Give all results so far, as JSON values.
+        """Compute all results so far, as JSON values.
 
         Returns:
-            COCO's twelve numbers, each ``None`` if no object is there that it measures, but ``mAP``
-            0; ``per_label`` with ``AP``, ``AP50`` and the number of ``boxes``; and
-            ``precision_at_recall``: at an IoU of 0.5, the mean over the labels at 101 recalls.
+            COCO's twelve numbers, each ``None`` if there are no objects that it measures, except
+            ``mAP``, which is 0 then; ``per_class`` with ``AP``, ``AP50`` and the number of
+            ``boxes``; and ``precision_at_recall``: at an IoU of 0.5, the mean over the classes at
+            101 recalls.
 
         Raises:
-            DataError: No batch was taken in.
+            DataError: No batch was added.
         """
         if not self._images:
             raise DataError("there are no images to measure")
-        annotations, found = self.files()
+        annotations, detections = self.files()
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            there = COCO()
-            there.dataset = annotations
-            there.createIndex()
-            evaluation = COCOeval(there, _detections(there, found), "bbox")
+            truth = COCO()
+            truth.dataset = annotations
+            truth.createIndex()
+            evaluation = COCOeval(truth, _load_detections(truth, detections), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        precision = evaluation.eval["precision"]  # (IoU, recall, label, area, detections)
+        precision = evaluation.eval["precision"]  # (IoU, recall, class, area, detections)
         results = {n: _number(v) for n, v in zip(STATS, evaluation.stats, strict=True)}
         half = precision[HALF, :, :, ALL_AREAS, MOST]
         measured = half[:, half[0] > -1]
@@ -102,14 +104,14 @@ class DetectionMetrics:
         return {
             **results,
             "mAP": results["mAP"] or 0.0,
-            "per_label": self._per_label(precision),
+            "per_class": self._per_class(precision),
             "precision_at_recall": [round(float(v), 4) for v in curve],
         }
 
-    def _per_label(self, precision: NDArray[Any]) -> dict[str, dict[str, float | int | None]]:
+    def _per_class(self, precision: NDArray[Any]) -> dict[str, dict[str, float | int | None]]:
         boxes = np.bincount(
-            [row["category_id"] - 1 for row in self._there if not row["iscrowd"]],
-            minlength=len(self.labels),
+            [row["category_id"] - 1 for row in self._annotations if not row["iscrowd"]],
+            minlength=len(self.class_names),
         )
         return {
             name: {
@@ -117,7 +119,7 @@ class DetectionMetrics:
                 "AP50": _mean(precision[HALF, :, i, ALL_AREAS, MOST]),
                 "boxes": int(boxes[i]),
             }
-            for i, name in enumerate(self.labels)
+            for i, name in enumerate(self.class_names)
         }
 
 
@@ -131,18 +133,18 @@ def _rows(boxes: NDArray[Any], labels: NDArray[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _detections(there: COCO, found: list[dict[str, Any]]) -> COCO:
-    """Load detections; pycocotools itself cannot load none."""
-    if found:
-        return there.loadRes([dict(row) for row in found])
+def _load_detections(truth: COCO, detections: list[dict[str, Any]]) -> COCO:
+    """Load detections; pycocotools itself cannot load an empty list."""
+    if detections:
+        return truth.loadRes([dict(row) for row in detections])
     none = COCO()
-    none.dataset = {**there.dataset, "annotations": []}
+    none.dataset = {**truth.dataset, "annotations": []}
     none.createIndex()
     return none
 
 
 def _number(value: float) -> float | None:
-    """Give what was measured; pycocotools gives -1 where there is nothing to measure."""
+    """Round a result; pycocotools returns -1 where there is nothing to measure."""
     return None if value < 0 else round(float(value), DIGITS)
 
 

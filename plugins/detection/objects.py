@@ -1,7 +1,7 @@
-"""The target of detection: the objects in one image, and what is done about odd ones.
+"""The target of detection: the objects in one image, and the cleaning of faulty boxes.
 
-Coordinates are x1, y1, x2, y2 in pixels; 0 is the image's left or upper edge, its width or height
-the other one.
+Coordinates are x1, y1, x2, y2 in pixels, from 0 at the left and upper edge of the image to its width
+and height.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from visiongraft.errors import name_some
 
 Box = tuple[float, float, float, float]
 
-THINNEST = 0.1  # pixels; a narrower box has no area to speak of, and regressing to it diverges
-OVERHANG = 1.0  # pixels; annotators' rounding, cut off without a word
+MIN_SIDE = 0.1  # pixels; a narrower box has no area to speak of, and regressing to it diverges
+TOLERANCE = 1.0  # pixels; boxes reach so far out of the image by rounding, clipped without warning
 
-CUT = "boxes that reached out of their image were cut at its edge"
-OUTSIDE = "boxes outside of their image were left out"
-EMPTY = "boxes without area were left out"
-TWICE = "boxes that were listed twice were taken once"
+CLIPPED = "boxes that extended beyond their image were clipped to it"
+OUTSIDE = "boxes outside of their image were dropped"
+NO_AREA = "boxes without area were dropped"
+DUPLICATE = "boxes that were listed twice were used once"
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Objects:
         boxes: One box per object, in pixels of an image of ``size``, inside of it.
         labels: Class id of each object.
         size: Height and width of that image: its own, or after augmentation the network's.
-        crowd: Whether each is a region of many objects, or one too hard to see, that neither
-            trains nor counts in the metrics.
-        areas: Area of each object in square pixels, by which metrics sort it into small, medium
-            and large; that of its outline where the data have one.
+        crowd: Whether each is a crowd region (of many objects, or of one that is hard to see), used
+            neither in training nor in the metrics.
+        areas: Area of each object in square pixels, by which metrics group it into small, medium
+            and large; that of its outline if the dataset has one.
     """
 
     boxes: tuple[Box, ...]
@@ -49,7 +49,7 @@ class Objects:
     areas: tuple[float, ...]
 
     def single(self) -> Objects:
-        """Leave out crowd regions."""
+        """Return the objects without crowd regions."""
         kept = [i for i, crowd in enumerate(self.crowd) if not crowd]
         return Objects(
             tuple(self.boxes[i] for i in kept),
@@ -60,7 +60,7 @@ class Objects:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give the objects as tensors.
+        """Convert the objects to tensors.
 
         Returns:
             ``boxes`` float32 (n, 4), ``labels`` int64 (n,), ``crowd`` bool (n,), ``areas`` float32
@@ -77,14 +77,14 @@ class Objects:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What the data say about one image.
+    """The annotation of one image, as read from a dataset.
 
     Attributes:
-        boxes: As they were found.
-        names: Label name of each box.
-        size: Height and width of the image they are meant for, or ``None`` if nobody knows.
-        crowd: Whether each is a crowd region; all are not if empty.
-        areas: Area of each object, ``None`` for that of its box; all are if empty.
+        boxes: The boxes, not cleaned.
+        names: Class name of each box.
+        size: Height and width of the annotated image, or ``None`` if unknown.
+        crowd: Whether each is a crowd region; empty if none is.
+        areas: Area of each object, ``None`` for that of its box; empty if all are ``None``.
     """
 
     boxes: Sequence[Box]
@@ -96,67 +96,67 @@ class Annotation:
 
 @dataclass
 class AnnotationTally:
-    """Counts what was odd about the boxes, and in which images.
+    """Count the faulty boxes of a dataset, and list their images.
 
     Attributes:
-        counts: How many boxes, by what was done about them.
-        places: The images, by the same words.
+        counts: Number of boxes by what was done about them.
+        locations: The images, by the same keys.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    places: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    locations: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, what: str, place: str) -> None:
-        """Count one."""
+    def add(self, what: str, location: str) -> None:
+        """Count one box."""
         self.counts[what] += 1
-        if place not in self.places[what][-1:]:
-            self.places[what].append(place)
+        if location not in self.locations[what][-1:]:
+            self.locations[what].append(location)
 
     def lines(self) -> list[str]:
-        """Say all of it, one line each."""
-        return [f"{n} {what}: {name_some(self.places[what])}" for what, n in self.counts.items()]
+        """Return one line for each kind of fault."""
+        return [f"{n} {what}: {name_some(self.locations[what])}" for what, n in self.counts.items()]
 
 
 def to_objects(
-    annotation: Annotation, known: Mapping[str, int], place: str, tally: AnnotationTally
+    annotation: Annotation, class_ids: Mapping[str, int], location: str, tally: AnnotationTally
 ) -> Objects:
-    """Bring the boxes of one image into order.
+    """Clean the boxes of one image.
 
-    Boxes are cut at the image's edges; those outside, without area, or listed twice are left out.
+    Boxes are clipped to the image; those outside, without area, or listed twice are dropped.
 
     Args:
-        annotation: What the data say.
-        known: Class id of each label name.
-        place: Name of the image.
-        tally: Counts what was odd.
+        annotation: The boxes as read from the dataset.
+        class_ids: Class id of each class name.
+        location: Name of the image.
+        tally: Counts the faulty boxes.
 
     Returns:
-        The objects. Of an image of unknown size, which cannot be read, there are none.
+        The objects; none for an image of unknown size, since it cannot be read.
     """
     if annotation.size is None:
         return Objects((), (), (1, 1), (), ())
     height, width = annotation.size
-    found: dict[tuple[Box, int, bool], float] = {}
+    cleaned: dict[tuple[Box, int, bool], float] = {}
     for i, (box, name) in enumerate(zip(annotation.boxes, annotation.names, strict=True)):
         crowd = bool(annotation.crowd[i]) if annotation.crowd else False
         area = annotation.areas[i] if annotation.areas else None
-        whole = _inside(box, height, width, place, tally)
-        if whole is None:
+        clipped = _clip(box, height, width, location, tally)
+        if clipped is None:
             continue
-        key = (whole, known[name], crowd)
-        if key in found:
-            tally.add(TWICE, place)
+        key = (clipped, class_ids[name], crowd)
+        if key in cleaned:
+            tally.add(DUPLICATE, location)
             continue
-        found[key] = _area(whole) if area is None or not 0 < area < math.inf else float(area)
-    boxes, labels, crowds = zip(*found, strict=True) if found else ((), (), ())
-    return Objects(boxes, labels, annotation.size, crowds, tuple(found.values()))
+        cleaned[key] = _area(clipped) if area is None or not 0 < area < math.inf else float(area)
+    boxes, labels, crowds = zip(*cleaned, strict=True) if cleaned else ((), (), ())
+    return Objects(boxes, labels, annotation.size, crowds, tuple(cleaned.values()))
 
 
 def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor]:
-    """Bring the boxes that train to the network's pixels.
+    """Scale the boxes to train on to the size of the network input.
 
     Args:
-        target: What ``Objects.tensors`` gave.
+        target: The result of ``Objects.tensors``.
         size: int64 (2,), height and width of the network input.
 
     Returns:
@@ -167,18 +167,18 @@ def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor
     return {"boxes": target["boxes"][kept] * scale, "labels": target["labels"][kept]}
 
 
-def _inside(box: Box, height: int, width: int, place: str, tally: AnnotationTally) -> Box | None:
+def _clip(box: Box, height: int, width: int, location: str, tally: AnnotationTally) -> Box | None:
     x1, y1, x2, y2 = (float(value) for value in box)
-    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 - x1 < THINNEST or y2 - y1 < THINNEST:
-        tally.add(EMPTY, place)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 - x1 < MIN_SIDE or y2 - y1 < MIN_SIDE:
+        tally.add(NO_AREA, location)
         return None
-    cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    if cut[2] - cut[0] < THINNEST or cut[3] - cut[1] < THINNEST:
-        tally.add(OUTSIDE, place)
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if clipped[2] - clipped[0] < MIN_SIDE or clipped[3] - clipped[1] < MIN_SIDE:
+        tally.add(OUTSIDE, location)
         return None
-    if max(abs(a - b) for a, b in zip(cut, (x1, y1, x2, y2), strict=True)) > OVERHANG:
-        tally.add(CUT, place)
-    return cut
+    if max(abs(a - b) for a, b in zip(clipped, (x1, y1, x2, y2), strict=True)) > TOLERANCE:
+        tally.add(CLIPPED, location)
+    return clipped
 
 
 def _area(box: Any) -> float:

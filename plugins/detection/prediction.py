@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, name_some
 
-SHOWN = 5  # things in one line
+SHOWN = 5  # objects in one line
 
 
 @dataclass(frozen=True)
 class DetectedObject:
-    """One thing in an image.
+    """One object in an image.
 
     Attributes:
-        label: Its label name.
-        score: How sure that is, in 0..1.
+        label: Its class name.
+        score: Its confidence, in 0..1.
         box: Its x1, y1, x2, y2 in pixels of the image.
     """
 
@@ -30,38 +30,38 @@ class DetectedObject:
 
 @dataclass(frozen=True)
 class Detected:
-    """What is in one image.
+    """The objects in one image.
 
     Attributes:
-        objects: The things found, the surest first; there may be none.
+        objects: The objects found, sorted by score in descending order; may be empty.
     """
 
     objects: tuple[DetectedObject, ...]
 
     def summary(self) -> str:
-        """Name the surest things.
+        """Name the objects of the highest scores.
 
         Examples:
             >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 9.0)),)).summary()
             'dog 0.91'
         """
-        named = [f"{found.label} {found.score:.2f}" for found in self.objects]
+        named = [f"{each.label} {each.score:.2f}" for each in self.objects]
         return name_some(named, SHOWN) or "nothing found"
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Detected]:
-    """Give label names to a batch of decoded outputs.
+    """Convert a batch of decoded outputs to typed predictions.
 
     Args:
         arrays: ``boxes``, float (N, K, 4); ``scores``, float (N, K); ``labels``, int64 (N, K); and
-            ``count``, int64 (N,): how many of the K places of each image hold a detection.
-        metadata: ``labels``, the label names.
+            ``count``, int64 (N,): the number of detections of each image.
+        metadata: ``class_names``, by class id.
 
     Returns:
         One prediction per image.
 
     Raises:
-        ArtifactError: The arrays do not fit each other or the label names.
+        ArtifactError: The arrays do not fit each other or the class names.
 
     Examples:
         >>> import numpy as np
@@ -71,36 +71,36 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         ...     "labels": np.array([[1, -1]]),
         ...     "count": np.array([1]),
         ... }
-        >>> predictions(arrays, {"labels": ["cat", "dog"]})[0].objects
+        >>> predictions(arrays, {"class_names": ["cat", "dog"]})[0].objects
         (DetectedObject(label='dog', score=0.5, box=(1.0, 2.0, 3.0, 4.0)),)
     """
-    names = list(metadata["labels"])
+    names = list(metadata["class_names"])
     boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
     counts = arrays["count"]
-    images, places = scores.shape
-    if boxes.shape != (images, places, 4) or labels.shape != scores.shape:
+    images, slots = scores.shape
+    if boxes.shape != (images, slots, 4) or labels.shape != scores.shape:
         raise ArtifactError(
-            f"the model gives boxes {boxes.shape}, scores {scores.shape} and labels "
-            f"{labels.shape}, which do not fit; its file or folder is damaged"
+            f"the model returned boxes {boxes.shape}, scores {scores.shape} and labels "
+            f"{labels.shape}, which do not match; its file or folder is damaged"
         )
-    if counts.shape != (images,) or ((counts < 0) | (counts > places)).any():
+    if counts.shape != (images,) or ((counts < 0) | (counts > slots)).any():
         raise ArtifactError(
-            f"the model counts {counts.tolist()} detections in {places} places; its file or folder "
+            f"the model counts {counts.tolist()} detections in {slots} slots; its file or folder "
             "is damaged"
         )
-    found = []
+    detected = []
     for image, count in enumerate(counts.tolist()):
         own = labels[image, :count]
         odd = own[(own < 0) | (own >= len(names))]
         if odd.size:
             raise ArtifactError(
-                f"the model decides on class id {odd[0]} for {len(names)} label names; its file or "
+                f"the model predicts class id {odd[0]} for {len(names)} class names; its file or "
                 "folder is damaged"
             )
-        found.append(
+        detected.append(
             Detected(tuple(_object(names, boxes, scores, labels, image, i) for i in range(count)))
         )
-    return found
+    return detected
 
 
 def _object(
@@ -109,8 +109,8 @@ def _object(
     scores: NDArray[Any],
     labels: NDArray[Any],
     image: int,
-    place: int,
+    slot: int,
 ) -> DetectedObject:
-    x1, y1, x2, y2 = (float(value) for value in boxes[image, place])
-    name = names[int(labels[image, place])]
-    return DetectedObject(name, float(scores[image, place]), (x1, y1, x2, y2))
+    x1, y1, x2, y2 = (float(value) for value in boxes[image, slot])
+    name = names[int(labels[image, slot])]
+    return DetectedObject(name, float(scores[image, slot]), (x1, y1, x2, y2))

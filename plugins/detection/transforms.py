@@ -1,4 +1,4 @@
-"""Random changes of training images together with their boxes, on torchvision's tv_tensors."""
+"""Augmentation of training images together with their boxes, by torchvision's transforms."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torchvision.transforms.v2 import functional as F
 from visiongraft.plugins.detection.objects import Objects
 
 AUGMENTATIONS = ("none", "light", "strong")
-SMALLEST = 1.0  # pixel; narrower remains of boxes are left out
-SPARE = 2  # images are shrunk to at most so many times the network's size before all else
+SMALLEST = 1.0  # pixel; boxes of which less is left are dropped
+OVERSIZE = 2  # images are first shrunk to at most so many times the size of the network input
 
 
 class TrainTransform:
-    """Crop, flip and change colors; boxes go with the image.
+    """Crop, flip and change colors of an image, and transform its boxes accordingly.
 
-    ``"light"`` puts half of the images on a larger gray ground, up to 1.4 times as wide, crops
-    half of them to no less than 70 % of a side, flips, and changes brightness, contrast and
-    saturation by up to 20 %. ``"strong"`` is what SSD was made with (Liu et al., 2016): a ground up
-    to three times as wide, crops that keep a drawn share of some object, and distorted colors.
-    Where images have other than 3 channels, colors are left alone.
+    ``"light"`` zooms out half of the images onto a gray canvas up to 1.4 times as wide, crops half
+    of them to no less than 70 % of a side, flips, and changes brightness, contrast and saturation
+    by up to 20 %. ``"strong"`` is SSD's augmentation (Liu et al., 2016): a canvas up to three times
+    as wide, crops that keep a random fraction of some object, and color distortion. Colors are
+    changed only in images of 3 channels.
 
     Args:
         size: Height and width to produce, in pixels.
@@ -34,8 +34,8 @@ class TrainTransform:
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
         strong = strength == "strong"
         self.size = size
-        # Light crops only keep the middle of some object within. Those that ask for a share of it
-        # enlarge objects far more often than the larger ground makes them smaller.
+        # Light crops only keep the center of some object. Those that keep a fraction of it enlarge
+        # objects far more often than zooming out makes them smaller.
         steps: list[Any] = [
             v2.RandomZoomOut(fill=128, side_range=(1.0, 3.0 if strong else 1.4)),
             v2.RandomIoUCrop(trials=20)
@@ -45,7 +45,7 @@ class TrainTransform:
         ]
         if flip:
             steps.append(v2.RandomHorizontalFlip())
-        # Rounding may put a box a hair outside, which the last step would take for damaged.
+        # Rounding may put a box slightly outside, which the last step would reject as invalid.
         steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=SMALLEST)]
         self._geometry = v2.Compose(steps)
         self._colors = (
@@ -55,7 +55,7 @@ class TrainTransform:
         )
 
     def __call__(self, image: Any, target: Objects) -> tuple[Any, Objects]:
-        """Change one image.
+        """Transform one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
@@ -76,15 +76,15 @@ class TrainTransform:
         image = sample["image"]
         if image.shape[-3] == 3:
             image = self._colors(image)
-        found = [tuple(box) for box in sample["boxes"].tolist()]
-        areas = tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in found)
+        kept = [tuple(box) for box in sample["boxes"].tolist()]
+        areas = tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in kept)
         ids = tuple(sample["labels"].tolist())
-        return image, Objects(tuple(found), ids, self.size, (False,) * len(found), areas)
+        return image, Objects(tuple(kept), ids, self.size, (False,) * len(kept), areas)
 
     def _shrunk(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Shrink large images first, since every other step takes time by their pixels."""
+        """Shrink large images first, since every further step takes time per pixel."""
         height, width = sample["image"].shape[-2:]
-        size = [min(height, SPARE * self.size[0]), min(width, SPARE * self.size[1])]
+        size = [min(height, OVERSIZE * self.size[0]), min(width, OVERSIZE * self.size[1])]
         if size == [height, width]:
             return sample
         sample["image"] = F.resize(sample["image"], size, antialias=True)

@@ -28,7 +28,15 @@ def test_settings_come_back_as_they_were(config, tmp_path):
     [
         (lambda v: v.pop("seed"), "seed"),
         (lambda v: v.update(sed=1), "sed"),
-        (lambda v: v.update(format=7), "format 1"),
+        (lambda v: v.pop("format"), "is not the config of a run"),
+        (
+            lambda v: v.update(format=7, visiongraft="9.1.0"),
+            r"was saved by visiongraft 9\.1\.0 in format 7; visiongraft .* reads format 2",
+        ),
+        (
+            lambda v: (v.update(format=1), v.pop("visiongraft")),
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+        ),
     ],
 )
 def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):

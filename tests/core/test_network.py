@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from visiongraft.backbone import load_backbone
+from visiongraft.data.batch import Batch
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
-from visiongraft.network import Batch, InferenceGraph, Network
+from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import Preprocess
 from visiongraft.schedules import Phase
 from visiongraft.training.freezing import apply_phase, check_modes

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.errors import OptionError, PluginError, ScheduleError
+from visiongraft.lookup import find_schedule
 from visiongraft.schedules import (
     Phase,
     Schedule,
-    find_schedule,
     full,
     gradual,
     last_n,

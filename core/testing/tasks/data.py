@@ -16,9 +16,9 @@ from visiongraft.data.loader import SampleDataset, Unreadable
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.model import TransferModel
-from visiongraft.registry.contracts import contract_faults
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
+from visiongraft.task_contract import contract_faults
 from visiongraft.testing.equality import same
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from visiongraft.backbone import Features
+from visiongraft.data.batch import Batch
 from visiongraft.errors import BackboneError
 from visiongraft.model import TransferModel
-from visiongraft.network import Batch
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Fault, checks_of, expect, trying

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from visiongraft.network import Batch, Network
+from visiongraft.data.batch import Batch
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import NotTried, checks_of, expect, trying

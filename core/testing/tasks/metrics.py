@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from visiongraft.network import Batch, Network
+from visiongraft.data.batch import Batch
+from visiongraft.network import Network
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
 from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from visiongraft.certificate import Certificate
 from visiongraft.exported import ExportedModel
-from visiongraft.exporter import Certificate
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.training.engine import Run

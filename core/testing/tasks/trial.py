@@ -11,18 +11,20 @@ from typing import Any
 
 import torch
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
+from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.exported import open_exported
 from visiongraft.fitting import fit
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import load_backbone
+from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.registry.contracts import bound, read_splits
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
+from visiongraft.task_contract import bound, read_splits
 from visiongraft.testing.report import Fault, NotTried, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.training.checkpoint import Checkpoint

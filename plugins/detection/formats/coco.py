@@ -12,8 +12,9 @@ from visiongraft.data.decode import printable
 from visiongraft.data.listing import files_in, folders_named, subfolders
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
+from visiongraft.options import is_integer
 from visiongraft.plugins.detection.formats.dataset import (
-    PASSED_OVER,
+    SKIPPED,
     BoxDataset,
     BoxSplit,
     in_order,
@@ -23,69 +24,69 @@ from visiongraft.plugins.detection.formats.image_files import (
     find_root,
     image_size,
     one_of_each,
-    part_of_name,
+    split_of_name,
 )
 from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
 
 FOLDERS = ("annotations", "annotation")
-SHAPE = "a COCO file holds the lists images, annotations and categories"
+SHAPE = "a COCO file contains the lists images, annotations and categories"
 
 
 def find_files(folder: Path) -> dict[str, Path]:
     """Find the annotation files of a folder.
 
     Args:
-        folder: Holds ``instances_train.json`` and the like, in itself, in ``annotations/``, or one
-            file in each of ``train/``, ``valid/`` and ``test/``.
+        folder: Contains ``instances_train.json`` and the like, in itself, in ``annotations/``, or
+            one file in each of ``train/``, ``valid/`` and ``test/``.
 
     Returns:
-        Files by part; a single file that names no part is ``"train"``. None if there are none.
-        Files of captions and the like beside those called ``instances`` are passed over.
+        Files by split; a single file whose name has no split is ``"train"``. Empty if there are
+        none. Other files, such as captions, beside those called ``instances`` are skipped.
 
     Raises:
-        DataError: Two files are of the same part.
+        DataError: Two files belong to the same split.
     """
-    for place in (folder, *folders_named(folder, FOLDERS)):
-        files = files_in(place, ".json")
+    for parent in (folder, *folders_named(folder, FOLDERS)):
+        files = files_in(parent, ".json")
         own = [f for f in files if f.stem.startswith("instances")]
-        named = own or [f for f in files if part_of_name(f.stem)]
-        found = one_of_each((part_of_name(f.stem), f) for f in named)
+        named = own or [f for f in files if split_of_name(f.stem)]
+        found = one_of_each((split_of_name(f.stem), f) for f in named)
         if found:
             return found
-        if len(own or files) == 1 and _looks_right((own or files)[0]):
+        if len(own or files) == 1 and _is_coco((own or files)[0]):
             return {"train": (own or files)[0]}
     below = [f for p in subfolders(folder) for f in files_in(p, ".json")]
-    return one_of_each((part_of_name(f.parent.name), f) for f in below)
+    return one_of_each((split_of_name(f.parent.name), f) for f in below)
 
 
 def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     """Read annotation files.
 
     Args:
-        files: By part.
+        files: The files by split.
 
     Returns:
-        Images with boxes; label names in the order of the first file's category ids.
+        Images with boxes; class names in the order of the first file's category ids.
 
     Raises:
         DataError: A file is damaged or contradicts itself.
     """
     tally = AnnotationTally()
     warnings: list[str] = []
-    parts: dict[str, BoxSplit] = {}
+    splits: dict[str, BoxSplit] = {}
     names: list[tuple[str, ...]] = []
     groups: list[set[str]] = []
-    for part, file in files.items():
+    for split, file in files.items():
         content = _load(file)
         categories = _categories(content, file)
         names.append(tuple(categories[i] for i in sorted(categories)))
         groups.append(_group(content, categories))
-        found = _read_part(content, categories, (part, file), tally, warnings)
+        found = _read_split(content, categories, (split, file), tally, warnings)
         if len(found.annotations):
-            parts[part] = found
-    if not parts:
+            splits[split] = found
+    if not splits:
         raise DataError(f"{name_some(map(printable, files.values()))}: no image is listed")
-    used = {n for part in parts.values() for each in part.annotations for n in each.names}
+    used = {n for split in splits.values() for each in split.annotations for n in each.names}
     for group in set.union(*groups) - used:
         if all(
             group in own or group not in listed for own, listed in zip(groups, names, strict=True)
@@ -93,19 +94,19 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
             names = [tuple(n for n in listed if n != group) for listed in names]
             warnings.append(
                 f"category 0, {group!r}, has no box and is the supercategory of the others, so it "
-                "is no label; the option labels can make it one"
+                "is not a class; the option class_names can include it"
             )
-    return BoxDataset(parts, in_order(*names), tuple(warnings), tally)
+    return BoxDataset(splits, in_order(*names), tuple(warnings), tally)
 
 
 def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
-    """Find an entry that names all others as a whole, as Roboflow writes it; maybe none."""
+    """Find a category 0 that is the supercategory of all others, as Roboflow writes it."""
     above = {row.get("supercategory") for row in content["categories"] if row["id"] != 0}
     name, others = categories.get(0), [n for key, n in categories.items() if key != 0]
     return {name} if name is not None and above == {name} and name not in others else set()
 
 
-def _looks_right(file: Path) -> bool:
+def _is_coco(file: Path) -> bool:
     try:
         return {"images", "annotations"} <= _load(file).keys()
     except DataError:
@@ -118,9 +119,9 @@ def _load(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{printable(file)} is no JSON: {error}") from error
+        raise DataError(f"{printable(file)} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{printable(file)} is no COCO file; {SHAPE}")
+        raise DataError(f"{printable(file)} is not a COCO file; {SHAPE}")
     for name in ("images", "annotations", "categories"):
         rows = content.get(name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -136,37 +137,37 @@ def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
             raise DataError(f"{printable(file)}: category {key} has no name")
         if found.setdefault(key, name) != name:
             raise DataError(
-                f"{printable(file)}: category id {key} is {found[key]!r} and {name!r}; give each "
-                "its own id"
+                f"{printable(file)}: category id {key} is both {found[key]!r} and {name!r}; each "
+                "category needs its own id"
             )
     return found
 
 
-def _read_part(
+def _read_split(
     content: dict[str, Any],
     categories: Mapping[int, str],
     origin: tuple[str, Path],
     tally: AnnotationTally,
     warnings: list[str],
 ) -> BoxSplit:
-    part, file = origin
+    split, file = origin
     images = _images(content, file, warnings)
     rows = defaultdict(list)
-    strays: Counter[int] = Counter()
+    unlisted: Counter[int] = Counter()
     for row in content["annotations"]:
         key = _integer(row, "image_id", file, "an annotation")
         if key not in images:
-            strays[key] += 1
+            unlisted[key] += 1
         else:
             rows[key].append(row)
-    if strays:
+    if unlisted:
         warnings.append(
-            f"{printable(file)}: {strays.total()} boxes of images that are not listed were left "
-            f"out: image ids {name_some(map(str, strays))}"
+            f"{printable(file)}: {unlisted.total()} boxes of images that are not listed were "
+            f"skipped: image ids {name_some(map(str, unlisted))}"
         )
-    # Tools on Windows write backslashes, which are no separators elsewhere.
+    # Tools on Windows write backslashes, which are not separators elsewhere.
     names = [row["file_name"].replace("\\", "/") for row in images.values()]
-    root = find_root(names, file.parent, part)
+    root = find_root(names, file.parent, split)
     paths = [root / name for name in names]
     annotations = [
         _annotation(rows[key], image, path, categories, file, tally)
@@ -177,23 +178,23 @@ def _read_part(
 
 def _images(content: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, dict[str, Any]]:
     images: dict[int, dict[str, Any]] = {}
-    again = []
+    repeated = []
     for row in content["images"]:
         key, name = _integer(row, "id", file, "an image"), row.get("file_name")
         if not isinstance(name, str) or not name:
             raise DataError(f"{printable(file)}: image {key} has no file_name")
         if key in images and images[key]["file_name"] != name:
             raise DataError(
-                f"{printable(file)}: image id {key} is {images[key]['file_name']!r} and {name!r}; "
-                "give each image its own id"
+                f"{printable(file)}: image id {key} is both {images[key]['file_name']!r} and "
+                f"{name!r}; each image needs its own id"
             )
         if key in images:
-            again.append(name)
+            repeated.append(name)
         images.setdefault(key, row)
-    if again:
+    if repeated:
         warnings.append(
-            f"{printable(file)}: {len(again)} images that are listed twice were taken once: "
-            f"{name_some(again)}"
+            f"{printable(file)}: {len(repeated)} images that are listed twice were used once: "
+            f"{name_some(repeated)}"
         )
     return images
 
@@ -215,7 +216,7 @@ def _annotation(
                 "which is not listed"
             )
         if is_background(categories[category]):
-            tally.add(PASSED_OVER, printable(path))
+            tally.add(SKIPPED, printable(path))
             continue
         x, y, width, height = _numbers(row.get("bbox"), file, image["file_name"])
         boxes.append((x, y, x + width, y + height))
@@ -235,8 +236,8 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"{printable(file)}: {what} has {name}={value!r}, which is no whole number")
+    if not is_integer(value):
+        raise DataError(f"{printable(file)}: {what} has {name}={value!r}, which is not an integer")
     return value
 
 
@@ -244,7 +245,7 @@ def _numbers(values: Any, file: Path, image: str) -> list[float]:
     good = isinstance(values, list) and len(values) == 4
     if not good or not all(isinstance(v, (int, float)) for v in values):
         raise DataError(
-            f"{printable(file)}: a box in {image} has bbox={values!r}; it takes x, y, width and "
+            f"{printable(file)}: a box in {image} has bbox={values!r}; expected x, y, width and "
             "height in pixels"
         )
     return [float(value) for value in values]

@@ -1,4 +1,4 @@
-"""What the readers of all formats give: images with boxes and label names."""
+"""The result of reading any format: images with boxes and class names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
 
 @dataclass(frozen=True)
 class BoxSplit:
-    """Images and what is annotated on them.
+    """One split of a dataset: images and their annotations.
 
     Attributes:
-        samples: The images; their own targets are not used.
-        annotations: One for each.
+        samples: The images; their targets are not used.
+        annotations: One for each image.
     """
 
     samples: Samples
@@ -24,15 +24,15 @@ class BoxSplit:
 
 @dataclass(frozen=True)
 class BoxDataset:
-    """A dataset as it was found.
+    """A dataset as it is on disk.
 
     Attributes:
-        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
-            that is not divided is all ``"train"``.
-        names: All label names, those without boxes too, in the order of their ids.
-        warnings: One line on each thing that was passed over.
-        tally: What was odd about single boxes.
-        absent: Parts that the data name, and that are not there.
+        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a dataset
+            without splits is all ``"train"``.
+        names: All class names in the order of their ids, including those without boxes.
+        warnings: One line for each thing that was skipped.
+        tally: Counts of faulty boxes.
+        absent: Splits that the dataset refers to, but that do not exist.
     """
 
     splits: dict[str, BoxSplit]
@@ -43,15 +43,15 @@ class BoxDataset:
 
 
 BACKGROUND = frozenset({"background", "__background__", "_background_"})
-PASSED_OVER = "boxes labeled as background were left out"
+SKIPPED = "boxes labeled as background were skipped"
 
 
 def is_background(name: str) -> bool:
-    """Say whether a label name stands for what is no object."""
+    """Check whether a class name means "no object"."""
     return name.strip().lower() in BACKGROUND
 
 
 def in_order(*lists: Sequence[str]) -> tuple[str, ...]:
-    """Join lists of label names: first come, first numbered; background is none of them."""
+    """Merge lists of class names in order of appearance, without background."""
     joined = dict.fromkeys(name for names in lists for name in names)
     return tuple(name for name in joined if not is_background(name))

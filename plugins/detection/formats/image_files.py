@@ -1,4 +1,4 @@
-"""Finding image files, and their sizes without decoding them."""
+"""Find image files and the split that a name means; read image sizes without decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visiongraft.errors import DataError
 
 _ORIENTATION = 0x0112
 _PROBES = 20
-PARTS = {
+SPLIT_NAMES = {
     "train": ("train", "training", "trainval"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -22,25 +22,25 @@ PARTS = {
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """Read an image's height and width, as it is after EXIF rotation, from its header.
+    """Read height and width of an image, after EXIF rotation, from its header.
 
     Args:
         path: The file.
 
     Returns:
-        Height and width in pixels, or ``None`` if it cannot be read; the core's check says why.
+        Height and width in pixels, or ``None`` if it cannot be read; the core's check reports why.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
-    except Exception:  # damaged files raise anything
+            rotated = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    except Exception:  # damaged files raise any exception
         return None
-    return (width, height) if turned else (height, width)
+    return (width, height) if rotated else (height, width)
 
 
-def part_of(words: Iterable[str]) -> str | None:
-    """Say which part of a dataset a file or folder is by the words in its name.
+def split_of(words: Iterable[str]) -> str | None:
+    """Determine the split of a file or folder from the words in its name.
 
     Args:
         words: Such as ``["instances", "train2017"]``.
@@ -50,54 +50,54 @@ def part_of(words: Iterable[str]) -> str | None:
     """
     for word in words:
         letters = word.lower().rstrip("0123456789")
-        for part, names in PARTS.items():
+        for split, names in SPLIT_NAMES.items():
             if letters in names:
-                return part
+                return split
     return None
 
 
-def part_of_name(name: str) -> str | None:
-    """Say which part a file or folder is by its name, such as ``"instances_train2017"``."""
-    return part_of(re.split(r"[^A-Za-z0-9]+", name))
+def split_of_name(name: str) -> str | None:
+    """Determine the split of a file or folder from its name, such as ``"instances_train2017"``."""
+    return split_of(re.split(r"[^A-Za-z0-9]+", name))
 
 
 def one_of_each(found: Iterable[tuple[str | None, Path]]) -> dict[str, Path]:
-    """Collect the file or folder of each part.
+    """Collect the file or folder of each split, at most one each.
 
     Args:
-        found: Parts with their files; those of no part are left out.
+        found: Splits with their files; those without a split are skipped.
 
     Returns:
-        Files by part.
+        Files by split.
 
     Raises:
-        DataError: Two are of the same part.
+        DataError: Two belong to the same split.
     """
-    parts: dict[str, Path] = {}
-    for part, path in found:
-        if part is None:
+    splits: dict[str, Path] = {}
+    for split, path in found:
+        if split is None:
             continue
-        if part in parts:
+        if split in splits:
             raise DataError(
-                f"{printable(parts[part])} and {printable(path)} are both of the {part} part; give "
-                "one of them, or a pair (training, validation)"
+                f"{printable(splits[split])} and {printable(path)} are both of the {split} split; "
+                "pass one of them, or a pair (training, validation)"
             )
-        parts[part] = path
-    return parts
+        splits[split] = path
+    return splits
 
 
-def find_root(names: Sequence[str], near: Path, part: str) -> Path:
+def find_root(names: Sequence[str], near: Path, split: str) -> Path:
     """Find the folder that file names in an annotation file are relative to.
 
     Args:
         names: The file names.
         near: The annotation file's folder; it and the folders up to two levels below are tried,
-            and if none of the files is there, the folder above and those below that.
-        part: The part that they are of: parts may have files of the same names in folders of
-            their own.
+            and if none of the files is there, its parent and the folders below that.
+        split: The split of these files: splits may have files of the same names in folders of their
+            own.
 
     Returns:
-        The folder under which most of a few probes exist.
+        The folder under which most of a sample of the files exist.
     """
     step = max(len(names) // _PROBES, 1)
     probes = [Path(name) for name in names[::step]]
@@ -106,10 +106,10 @@ def find_root(names: Sequence[str], near: Path, part: str) -> Path:
         return sum((root / probe).is_file() for probe in probes)
 
     def fits(root: Path, start: Path) -> int:
-        named = part_of_name(str(root.relative_to(start)))
-        return 0 if named is None else 1 if named == part else -1
+        named = split_of_name(str(root.relative_to(start)))
+        return 0 if named is None else 1 if named == split else -1
 
-    # Where any of them lie near, the others are missing: they are not to be had from elsewhere.
+    # If any of them are near, the others are missing, and must not be taken from elsewhere.
     for start in (near, near.parent):
         found = [(hits(root), fits(root, start), root) for root in _below(start)]
         most = max((count, fit) for count, fit, _ in found)

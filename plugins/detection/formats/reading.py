@@ -1,4 +1,4 @@
-"""Images with boxes, out of every form of data that detection reads."""
+"""Read images with boxes from any data that detection accepts: paths, datasets, pairs."""
 
 from __future__ import annotations
 
@@ -9,65 +9,67 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.images import DatasetSamples, image_array
-from visiongraft.data.readers import read_data
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, one_line
+from visiongraft.lookup import read_data
 from visiongraft.plugins.detection.formats.dataset import (
-    PASSED_OVER,
+    SKIPPED,
     BoxDataset,
     BoxSplit,
     in_order,
     is_background,
 )
-from visiongraft.plugins.detection.formats.layouts import read_path
+from visiongraft.plugins.detection.formats.paths import read_path
 from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
 
-TARGET = "a target is {'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
+TARGET = "expected a target of {'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
 
 
-def find_source(data: Any) -> BoxDataset:
-    """Find images, boxes and label names.
+def read_boxes(data: Any) -> BoxDataset:
+    """Read images, boxes and class names.
 
     Args:
-        data: A path in COCO's, Pascal VOC's or YOLO's form, a map-style dataset of (image,
-            ``{"boxes", "labels"}``), what an installed reader of boxes reads, or a pair (training,
-            validation) of these.
+        data: A path in COCO's, Pascal VOC's or YOLO's format, a map-style dataset of (image,
+            ``{"boxes", "labels"}``), anything that an installed reader of boxes accepts, or a pair
+            (training, validation) of these.
 
     Returns:
-        What was found.
+        The dataset.
 
     Raises:
-        DataError: There is nothing, or it is in no known form.
+        DataError: There is no data, or it is in no known format.
     """
     if isinstance(data, tuple):
         if len(data) != 2:
-            raise DataError(f"data is one set or a pair (training, validation), not {len(data)}")
+            raise DataError(
+                f"data is one dataset or a pair (training, validation), not {len(data)}"
+            )
         return _read_pair(data[0], data[1])
     try:
         if isinstance(data, (str, Path)):
             return read_path(Path(data))
         return _read_dataset(data)
     except DataError:
-        found = read_data(data, "boxes")  # asked last: installing a reader changes no dataset
+        found = read_data(data, "boxes")  # last: installing a reader must not change a dataset
         if found is None:
             raise
         by_id = dict(enumerate(found.names)) or None
-        source = _from_samples({p: s for p, s in found.splits.items() if len(s)}, by_id)
-        return replace(source, warnings=found.warnings)
+        dataset = _from_samples({p: s for p, s in found.splits.items() if len(s)}, by_id)
+        return replace(dataset, warnings=found.warnings)
 
 
 def _read_pair(training: Any, validation: Any) -> BoxDataset:
-    """Take the training part of one set and the part of the other that was held out."""
-    first, second = find_source(training), find_source(validation)
+    """Combine the training split of one dataset with the validation split of the other."""
+    first, second = read_boxes(training), read_boxes(validation)
     if "train" not in first.splits:
-        raise DataError("the training set of the pair has no training images")
+        raise DataError("the first dataset of the pair has no training images")
     validation_set = next(
         second.splits[p] for p in ("validation", "test", "train") if p in second.splits
     )
     tally = first.tally
-    for what, places in second.tally.places.items():
+    for what, locations in second.tally.locations.items():
         tally.counts[what] += second.tally.counts[what]
-        tally.places[what] += places
+        tally.locations[what] += locations
     return BoxDataset(
         {"train": first.splits["train"], "validation": validation_set},
         in_order(first.names, second.names),
@@ -80,7 +82,7 @@ def _read_pair(training: Any, validation: Any) -> BoxDataset:
 
 
 def _read_dataset(dataset: Any) -> BoxDataset:
-    """Get every item once: the size of an image is known only from the image itself."""
+    """Load every item once: the size of an image is known only from the image itself."""
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         kind = type(dataset).__name__
         raise DataError(f"data is a path or a dataset with __len__ and __getitem__, not {kind}")
@@ -97,52 +99,52 @@ def _read_dataset(dataset: Any) -> BoxDataset:
     return _convert({"train": samples}, {"train": targets}, {"train": sizes}, names)
 
 
-def _from_samples(parts: Mapping[str, Samples], names: Mapping[int, str] | None) -> BoxDataset:
-    targets = {p: [s.target(i) for i in range(len(s))] for p, s in parts.items()}
+def _from_samples(splits: Mapping[str, Samples], names: Mapping[int, str] | None) -> BoxDataset:
+    targets = {p: [s.target(i) for i in range(len(s))] for p, s in splits.items()}
     sizes: dict[str, list[tuple[int, int]]] = {}
-    for part, samples in parts.items():
+    for split, samples in splits.items():
         shapes = [samples.load(i).shape for i in range(len(samples))]
-        sizes[part] = [(height, width) for height, width, _ in shapes]
-    return _convert(parts, targets, sizes, names)
+        sizes[split] = [(height, width) for height, width, _ in shapes]
+    return _convert(splits, targets, sizes, names)
 
 
 def _convert(
-    parts: Mapping[str, Samples],
+    splits: Mapping[str, Samples],
     targets: Mapping[str, Sequence[Any]],
     sizes: Mapping[str, Sequence[tuple[int, int]]],
     names: Mapping[int, str] | None,
 ) -> BoxDataset:
     tally = AnnotationTally()
-    found = {}
+    result = {}
     seen: set[str] = set()
-    for part, samples in parts.items():
+    for split, samples in splits.items():
         annotations = [
             _annotation(target, size, names, samples.name(i), tally)
-            for i, (target, size) in enumerate(zip(targets[part], sizes[part], strict=True))
+            for i, (target, size) in enumerate(zip(targets[split], sizes[split], strict=True))
         ]
-        found[part] = BoxSplit(samples, annotations)
+        result[split] = BoxSplit(samples, annotations)
         seen.update(name for each in annotations for name in each.names)
     known = tuple(names.values()) if names is not None else ()
-    return BoxDataset(found, in_order(known, _sorted(seen)), (), tally)
+    return BoxDataset(result, in_order(known, _sorted(seen)), (), tally)
 
 
 def _item(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
-    except Exception as error:  # a stranger's dataset may raise anything
+    except Exception as error:  # a user's dataset may raise any exception
         cause = one_line(error)
         raise DataError(
             f"item {index}: the dataset raised {type(error).__name__}: {cause}"
         ) from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(
-            f"item {index}: a dataset gives (image, target), not {type(item).__name__}; {TARGET}"
+            f"item {index}: expected (image, target), not {type(item).__name__}; {TARGET}"
         )
     return item[0], item[1]
 
 
 def _class_names(dataset: Any) -> dict[int, str] | None:
-    """Read the class names that datasets offer, also through torch's Subset."""
+    """Return the class names of a dataset, also through torch's Subset."""
     while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
@@ -168,10 +170,10 @@ def _annotation(
     kept: list[tuple[Box, str, bool, float | None]] = []
     for box, label, mark, area in zip(boxes, labels, crowd, areas, strict=True):
         if not isinstance(box, (list, tuple)) or len(box) != 4 or not _are_numbers(box):
-            raise DataError(f"{where}: {box!r} is no box; {TARGET}")
+            raise DataError(f"{where}: {box!r} is not a box; {TARGET}")
         name = _name(label, names, where)
         if is_background(name):
-            tally.add(PASSED_OVER, where)
+            tally.add(SKIPPED, where)
             continue
         x1, y1, x2, y2 = (float(v) for v in box)
         value = float(area) if isinstance(area, Real) else None
@@ -190,11 +192,11 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 
 def _name(label: Any, names: Mapping[int, str] | None, where: str) -> str:
-    """Give a label's name; without class names, ids are their own."""
+    """Return the class name of a label; without class names, an id is its own name."""
     if isinstance(label, str) and label:
         return label
     if isinstance(label, bool) or not isinstance(label, Integral):
-        raise DataError(f"{where}: {label!r} is neither a label name nor a class id")
+        raise DataError(f"{where}: {label!r} is neither a class name nor a class id")
     if names is None:
         return str(int(label))
     if int(label) not in names:
@@ -203,5 +205,5 @@ def _name(label: Any, names: Mapping[int, str] | None, where: str) -> str:
 
 
 def _sorted(names: set[str]) -> list[str]:
-    """Sort label names, those that are all numbers by their value."""
+    """Sort class names, by value if all are numbers."""
     return sorted(names, key=int) if all(n.isdecimal() for n in names) else sorted(names)

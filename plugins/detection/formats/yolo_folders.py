@@ -1,4 +1,4 @@
-"""YOLO's images and label files without a ``data.yaml``: the folders say the parts."""
+"""YOLO's images and label files without a ``data.yaml``: folders determine the splits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import files_in, folders_named, list_images, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.image_files import one_of_each, part_of, part_of_name
-from visiongraft.plugins.detection.formats.yolo import (
+from visiongraft.plugins.detection.formats.image_files import one_of_each, split_of, split_of_name
+from visiongraft.plugins.detection.formats.yolo_labels import (
     NAME_FILES,
     names_by_id,
     read_images,
@@ -19,13 +19,13 @@ from visiongraft.plugins.detection.formats.yolo import (
 
 
 @dataclass(frozen=True)
-class Sets:
-    """Images that have label files, and the file that names the classes.
+class YoloFolders:
+    """Images with label files, and the file of class names.
 
     Attributes:
-        images: By part.
-        names: The file.
-        warnings: One line on each thing that was passed over.
+        images: The images by split.
+        names: The file of class names.
+        warnings: One line for each thing that was skipped.
     """
 
     images: dict[str, list[Path]]
@@ -33,31 +33,32 @@ class Sets:
     warnings: tuple[str, ...] = ()
 
 
-def find_sets(folder: Path) -> Sets | None:
+def find_yolo_folders(folder: Path) -> YoloFolders | None:
     """Find images with label files.
 
-    In this order: in ``images`` and ``labels``, each with or without part folders; in both of them
-    or side by side in ``train``, ``val`` and ``test``; side by side in ``folder`` itself.
+    In this order: in ``images`` and ``labels``, each with or without a folder per split; in
+    ``train``, ``val`` and ``test``, in such a pair of folders or side by side; side by side in
+    ``folder`` itself.
 
     Args:
-        folder: Where to look. A file with the names of the classes lies in it, in ``labels``, or in
-            a part's folder.
+        folder: The folder to search. It, its ``labels``, or the folder of a split contains the file
+            of class names.
 
     Returns:
-        What was found; ``None`` if there is nothing or no names.
+        The images; ``None`` if there are none, or no class names.
 
     Raises:
-        DataError: Two folders are of the same part, or their names differ.
+        DataError: Two folders belong to the same split, or their class names differ.
     """
     warnings: list[str] = []
     if _is_pair(folder):
-        places, images = [folder], _divided(_images(folder), warnings)
+        folders, images = [folder], _by_split(_images(folder), warnings)
     else:
-        found = _parts(folder)
-        places, images = list(found.values()), {p: _image_files(f) for p, f in found.items()}
+        found = _split_folders(folder)
+        folders, images = list(found.values()), {p: _image_files(f) for p, f in found.items()}
         if not found and _is_flat(folder):
-            places, images = [folder], {"train": files_in(folder, *IMAGE_SUFFIXES)}
-    files = [file for place in dict.fromkeys([folder, *places]) for file in _name_files(place)]
+            folders, images = [folder], {"train": files_in(folder, *IMAGE_SUFFIXES)}
+    files = [file for each in dict.fromkeys([folder, *folders]) for file in _name_files(each)]
     if not images or not files:
         return None
     for file in files[1:]:
@@ -65,43 +66,43 @@ def find_sets(folder: Path) -> Sets | None:
             raise DataError(
                 f"{printable(files[0])} and {printable(file)} name different classes; keep one"
             )
-    return Sets(images, files[0], tuple(warnings))
+    return YoloFolders(images, files[0], tuple(warnings))
 
 
-def read_sets(sets: Sets) -> BoxDataset:
-    """Read what ``find_sets`` found.
+def read_yolo_folders(found: YoloFolders) -> BoxDataset:
+    """Read the label files of images.
 
     Args:
-        sets: Images by part, and the file with the class names, one a line.
+        found: Images by split, and the file of class names, one per line.
 
     Returns:
-        Images with boxes; label names in the order of their class ids.
+        Images with boxes; class names in the order of their ids.
 
     Raises:
-        DataError: Something is missing or damaged.
+        DataError: A file is missing or damaged.
     """
-    names = names_by_id(text_lines(sets.names), sets.names)
-    return read_images(sets.images, names, sets.names, sets.warnings)
+    names = names_by_id(text_lines(found.names), found.names)
+    return read_images(found.images, names, found.names, found.warnings)
 
 
-def refuse_nameless(folder: Path) -> None:
-    """Refuse a folder that lacks nothing but the names of its classes.
+def reject_without_names(folder: Path) -> None:
+    """Reject a YOLO folder that lacks only the class names.
 
     Args:
         folder: The folder.
 
     Raises:
-        DataError: It is one.
+        DataError: It is such a folder.
     """
-    if _is_pair(folder) or any(_is_pair(p) for p in subfolders(folder) if part_of_name(p.name)):
+    if _is_pair(folder) or any(_is_pair(p) for p in subfolders(folder) if split_of_name(p.name)):
         raise DataError(
             f"{printable(folder)} has no classes.txt; write one with a class name on each line"
         )
 
 
 def _name_files(folder: Path) -> list[Path]:
-    places = [folder, *folders_named(folder, ("labels",))]
-    return [p / name for p in places for name in NAME_FILES if (p / name).is_file()][:1]
+    folders = [folder, *folders_named(folder, ("labels",))]
+    return [p / name for p in folders for name in NAME_FILES if (p / name).is_file()][:1]
 
 
 def _images(folder: Path) -> Path:
@@ -113,14 +114,14 @@ def _is_pair(folder: Path) -> bool:
 
 
 def _is_flat(folder: Path) -> bool:
-    """Say whether some image has a label file beside it."""
+    """Check whether some image has a label file beside it."""
     stems = {path.stem for path in files_in(folder, ".txt")}
     return any(path.stem in stems for path in files_in(folder, *IMAGE_SUFFIXES))
 
 
-def _parts(folder: Path) -> dict[str, Path]:
-    below = [(part_of_name(p.name), p) for p in subfolders(folder)]
-    return one_of_each((part, p) for part, p in below if _is_pair(p) or _is_flat(p))
+def _split_folders(folder: Path) -> dict[str, Path]:
+    below = [(split_of_name(p.name), p) for p in subfolders(folder)]
+    return one_of_each((split, p) for split, p in below if _is_pair(p) or _is_flat(p))
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -129,16 +130,16 @@ def _image_files(folder: Path) -> list[Path]:
     return files_in(folder, *IMAGE_SUFFIXES)
 
 
-def _divided(images: Path, warnings: list[str]) -> dict[str, list[Path]]:
+def _by_split(images: Path, warnings: list[str]) -> dict[str, list[Path]]:
     folders = subfolders(images)
-    parts = {part: p for p in folders if (part := part_of([p.name]))}
-    left = [p.name for p in folders if p not in parts.values() and list_images(p)]
-    if parts and (left or files_in(images, *IMAGE_SUFFIXES)):
-        left += [p.name for p in files_in(images, *IMAGE_SUFFIXES)]
-        named = name_some(map(printable, left))
+    splits = {split: p for p in folders if (split := split_of([p.name]))}
+    skipped = [p.name for p in folders if p not in splits.values() and list_images(p)]
+    if splits and (skipped or files_in(images, *IMAGE_SUFFIXES)):
+        skipped += [p.name for p in files_in(images, *IMAGE_SUFFIXES)]
+        named = name_some(map(printable, skipped))
         warnings.append(
-            f"{printable(images)} is read by {' and '.join(p.name for p in parts.values())}; "
-            f"passed over: {named}"
+            f"{printable(images)} is read from {' and '.join(p.name for p in splits.values())}; "
+            f"skipped: {named}"
         )
-    listed = {part: list_images(place) for part, place in parts.items()}
+    listed = {split: list_images(path) for split, path in splits.items()}
     return listed or {"train": list_images(images)}

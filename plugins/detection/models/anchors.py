@@ -1,6 +1,6 @@
-"""Anchors of the network's fixed input size: boxes that predictions are told relative to.
+"""Anchors for the network's fixed input size: the boxes that predictions are relative to.
 
-They depend on nothing but sizes, so they are computed once, by torchvision's generators.
+They depend only on sizes, so they are computed once, by torchvision's generators.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _NAME = "anchors_"
 
 
 class Anchors(nn.Module):
-    """Holds the anchors of each feature map, and puts them among a head's outputs.
+    """Keep the anchors of each feature map, and add them to a head's outputs.
 
     Args:
-        generator: torchvision's.
+        generator: torchvision's generator.
         levels: The feature maps.
         size: Height and width of the network input in pixels.
     """
@@ -40,7 +40,7 @@ class Anchors(nn.Module):
         self.register_buffer("size", torch.tensor(size), persistent=False)
 
     def outputs(self) -> dict[str, Tensor]:
-        """Give them by level, float32 (n, 4) in network pixels, and ``size``, int64 (2,)."""
+        """Return the anchors of each level, float32 (n, 4) in network pixels, and ``size``, int64 (2,)."""
         return dict(self.named_buffers())
 
 
@@ -51,8 +51,8 @@ def _generate(
 ) -> Sequence[Tensor]:
     grids = [level.grid for level in levels]
     if isinstance(generator, AnchorGenerator):
-        # By themselves these take the input's size divided by the map's, rounded down, for its
-        # stride: squeezed where the one is no multiple of the other.
+        # The generator's forward computes the stride as the input size divided by the map size,
+        # rounded down: too small if the one is not a multiple of the other.
         strides = [[int(level.stride)] * 2 for level in levels]
         anchors: Sequence[Tensor] = generator.grid_anchors(grids, strides)
         return anchors
@@ -65,20 +65,20 @@ def _generate(
 
 
 def level_anchors(outputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """Take the anchors of each level out of a head's outputs."""
+    """Return the anchors of each level from a head's outputs."""
     count = sum(name.startswith(_NAME) for name in outputs)
     return [outputs[f"{_NAME}{i}"] for i in range(count)]
 
 
 def by_anchor(values: Tensor, columns: int) -> Tensor:
-    """Sort what a convolution gives by anchor.
+    """Rearrange the output of a convolution by anchor.
 
     Args:
-        values: (N, anchors of a cell * columns, H, W).
+        values: (N, anchors per cell * columns, H, W).
         columns: Numbers per anchor.
 
     Returns:
-        (N, H * W * anchors of a cell, columns), in the order of the anchors.
+        (N, H * W * anchors per cell, columns), in the order of the anchors.
     """
     images, channels, height, width = values.shape
     count = height * width * (channels // columns)

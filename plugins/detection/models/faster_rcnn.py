@@ -1,35 +1,34 @@
-"""Faster R-CNN: proposals from a pyramid, each looked at once more.
+"""Faster R-CNN: proposals from a pyramid, each classified and refined in a second stage.
 
-Ren et al., 2015, "Faster R-CNN"; Lin et al., 2017, "Feature pyramid networks". The layers, anchors,
-sampling and loss terms are torchvision's; proposals keep a fixed number, so that they export.
+Ren et al., 2015, "Faster R-CNN"; Lin et al., 2017, "Feature pyramid networks". The layers and
+anchors are torchvision's; the number of proposals is fixed, so that they can be exported.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
-from visiongraft.plugins.detection.models.nms import nms_keep
-from visiongraft.plugins.detection.models.proposals import (
-    CODER,
-    OVERLAP,
+from visiongraft.plugins.detection.models.box_coding import BoxCoder
+from visiongraft.plugins.detection.models.losses import mean_over_images
+from visiongraft.plugins.detection.models.matching import (
+    IGNORED,
     Sampler,
-    propose,
-    region_levels,
+    match_boxes,
+    take_matched,
 )
+from visiongraft.plugins.detection.models.nms import nms_keep
+from visiongraft.plugins.detection.models.proposals import CODER, propose, region_levels
 from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, take_best
 from visiongraft.plugins.detection.objects import scaled_boxes
@@ -39,24 +38,27 @@ STRIDE = 4
 ANCHOR = 8  # strides; the anchor of a level
 RATIOS = (0.5, 1.0, 2.0)
 ANCHORS_SAMPLED, REGIONS_SAMPLED = 256, 64  # per image; of regions torchvision has 512
-REGION = 7  # cells a side
-POINTS = 2  # samples a side in each cell of a region
+ANCHOR_LOW, ANCHOR_HIGH = 0.3, 0.7  # intersection over union: background below, a match from here
+REGION_LOW = REGION_HIGH = 0.5
+REGION = 7  # cells per side
+POINTS = 2  # sampling points per side of a cell
 HIDDEN = 1024
-BACKGROUND = 0.96  # probability of no object before training
-REGION_CODER = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
-SMALLEST_BOX = 1e-2  # pixels; narrower detections go
+BACKGROUND_PRIOR = 0.96  # probability of background before training
+REGION_CODER = BoxCoder(center=10.0, side=5.0)
+BETA = 1 / 9  # of smooth L1
+SMALLEST_BOX = 1e-2  # pixels; narrower detections are dropped
 
 
 class FasterRcnnLayers(nn.Module):
-    """Proposals, and labels and boxes for each of them.
+    """Proposals, and classes and boxes for each of them.
 
     Args:
-        backbone: Gives the maps.
-        labels: Number of labels.
+        backbone: Computes the feature maps.
+        classes: Number of classes.
         width: Channels of the pyramid.
     """
 
-    def __init__(self, backbone: Backbone, labels: int, width: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
         super().__init__()
         self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="pooled")
         levels = self.pyramid.levels
@@ -65,22 +67,15 @@ class FasterRcnnLayers(nn.Module):
         self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
         self.rpn = RPNHead(width, len(RATIOS))
         self.box_head = TwoMLPHead(width * REGION**2, HIDDEN)
-        self.box_predictor = FastRCNNPredictor(HIDDEN, labels + 1)
-        # Begin by finding nothing: suppression of nearly equal candidates, two times over, is a
-        # matter of the last digit.
+        self.box_predictor = FastRCNNPredictor(HIDDEN, classes + 1)
+        # Start by detecting nothing: suppressing nearly equal candidates, twice over, depends on
+        # the last digit.
+        odds = BACKGROUND_PRIOR / (1 - BACKGROUND_PRIOR)
         with torch.no_grad():
-            self.box_predictor.cls_score.bias[0] = math.log(BACKGROUND / (1 - BACKGROUND) * labels)
-        self.strides = [level.stride for level in levels[:-1]]  # regions leave the pooled map out
+            self.box_predictor.cls_score.bias[0] = math.log(odds * classes)
+        self.strides = [level.stride for level in levels[:-1]]  # regions skip the pooled map
         self.anchor_sampler = Sampler(ANCHORS_SAMPLED, 0.5)
         self.region_sampler = Sampler(REGIONS_SAMPLED, 0.25)
-        # torchvision's matching and sampling; neither has layers here.
-        self.matching: Any = RegionProposalNetwork(
-            generator, nn.Identity(), 0.7, 0.3, ANCHORS_SAMPLED, 0.5, {}, {}, OVERLAP
-        )
-        self.regions: Any = RoIHeads(
-            None, None, None, 0.5, 0.5, REGIONS_SAMPLED, 0.25, None, 0.0, 0.5, 1
-        )
-        self.regions.fg_bg_sampler = self.region_sampler
 
     def forward(
         self, features: Features, targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -88,15 +83,15 @@ class FasterRcnnLayers(nn.Module):
         """Predict for each proposal; in training also for each anchor.
 
         Args:
-            features: Their maps are used.
-            targets: What ``Objects.tensors`` gave, one for each image; only to train.
+            features: The backbone's; its feature maps are used.
+            targets: The result of ``Objects.tensors``, one for each image; only to train.
 
         Returns:
-            ``class_logits`` (N, P, labels + 1), the first of them for background,
-            ``box_regression`` (N, P, 4 * (labels + 1)), ``proposals`` (N, P, 4),
-            ``proposal_scores`` (N, P), 0 where there is none, and what ``Anchors.outputs`` gives.
-            With targets the regions of all images are in one row (R, ...), a sample of proposals
-            and objects, and what ``FasterRcnnLoss`` needs comes with them.
+            ``class_logits`` (N, P, classes + 1), the first of them for background,
+            ``box_regression`` (N, P, 4 * (classes + 1)), ``proposals`` (N, P, 4),
+            ``proposal_scores`` (N, P), 0 where there is none, and the result of
+            ``Anchors.outputs``. With targets, the regions of all images are concatenated
+            (R, ...), a sample of proposals and objects, along with what ``FasterRcnnLoss`` needs.
         """
         maps = self.pyramid(features)
         logits, deltas = self.rpn(maps)
@@ -105,29 +100,29 @@ class FasterRcnnLayers(nn.Module):
         fixed = self.anchors.outputs()
         proposals, scores = propose(objectness.detach(), codes.detach(), fixed)
         if targets is not None:
-            own = [scaled_boxes(target, fixed["size"]) for target in targets]
-            anchors = self._sample_anchors(own, torch.cat(level_anchors(fixed)))
-            regions = self._sample_regions(own, proposals, scores)
-            found = self._look(maps, regions["proposals"], regions["image"])
+            objects = [scaled_boxes(target, fixed["size"]) for target in targets]
+            anchors = self._sample_anchors(objects, torch.cat(level_anchors(fixed)))
+            regions = self._sample_regions(objects, proposals, scores)
+            predicted = self._predict(maps, regions["proposals"], regions["image"])
             raw = {"objectness": objectness, "rpn_regression": codes}
-            return {**raw, **anchors, **regions, **found, **fixed}
-        images, places = scores.shape
-        image = torch.arange(images, device=scores.device)[:, None].expand(-1, places)
-        found = self._look(maps, proposals.reshape(-1, 4), image.reshape(-1))
+            return {**raw, **anchors, **regions, **predicted, **fixed}
+        images, slots = scores.shape
+        image = torch.arange(images, device=scores.device)[:, None].expand(-1, slots)
+        predicted = self._predict(maps, proposals.reshape(-1, 4), image.reshape(-1))
         by_image = {
-            name: value.reshape(images, places, value.shape[1]) for name, value in found.items()
+            name: value.reshape(images, slots, value.shape[1]) for name, value in predicted.items()
         }
         return {**by_image, "proposals": proposals, "proposal_scores": scores, **fixed}
 
-    def _look(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> dict[str, Tensor]:
+    def _predict(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Predict for regions (R, 4) of the images with these positions (R,)."""
-        # For places that are no numbers roi_align reads memory that is not its own.
-        sound = boxes.nan_to_num()
-        level = region_levels(sound, self.strides)
-        rois = torch.cat([image[:, None].to(boxes.dtype), sound], 1)
+        # roi_align reads out of bounds for coordinates that are NaN.
+        finite = boxes.nan_to_num()
+        level = region_levels(finite, self.strides)
+        rois = torch.cat([image[:, None].to(boxes.dtype), finite], 1)
         pooled = torch.zeros((), device=boxes.device)
         for i, (stride, x) in enumerate(zip(self.strides, maps[: len(self.strides)], strict=True)):
-            # Regions of other levels shrink to nothing here, and are not counted.
+            # Regions of other levels shrink to nothing here, and are masked out.
             mine = (level == i).to(boxes.dtype)[:, None]
             cells = roi_align(
                 x.float(),
@@ -137,51 +132,57 @@ class FasterRcnnLayers(nn.Module):
                 sampling_ratio=POINTS,
             )
             pooled = pooled + cells * mine[:, :, None, None]
-        pooled = pooled + (boxes - sound).sum(1)[:, None, None, None]  # 0, or still no number
+        pooled = pooled + (boxes - finite).sum(1)[:, None, None, None]  # 0, or NaN again
         hidden = self.box_head(pooled)
         logits, codes = self.box_predictor(hidden)
         return {"class_logits": logits, "box_regression": codes}
 
     def _sample_anchors(
-        self, own: Sequence[Mapping[str, Tensor]], anchors: Tensor
+        self, objects: Sequence[Mapping[str, Tensor]], anchors: Tensor
     ) -> dict[str, Tensor]:
-        """Choose the anchors that train: which are objects, and what their codes should be."""
-        every = [anchors] * len(own)
-        labels, boxes = self.matching.assign_targets_to_anchors(every, own)
-        codes = CODER.encode(boxes, every)
-        positive, negative = self.anchor_sampler(labels)
+        """Sample the anchors to train on: which are objects, and what their codes should be."""
+        codes, positive, negative = [], [], []
+        for each in objects:
+            matches = match_boxes(each["boxes"], anchors, ANCHOR_LOW, ANCHOR_HIGH, keep_best=True)
+            classes = (matches >= 0).long().masked_fill(matches == IGNORED, -1)
+            codes.append(CODER.encode(take_matched(each["boxes"], matches), anchors))
+            chosen, others = self.anchor_sampler(classes)
+            positive.append(chosen)
+            negative.append(others)
         return {
-            "anchor_labels": torch.stack(labels),
             "anchor_codes": torch.stack(codes),
-            "anchor_positive": torch.stack(positive).bool(),
-            "anchor_sampled": (torch.stack(positive) | torch.stack(negative)).bool(),
+            "anchor_positive": torch.stack(positive),
+            "anchor_sampled": torch.stack(positive) | torch.stack(negative),
         }
 
     def _sample_regions(
-        self, own: Sequence[Mapping[str, Tensor]], proposals: Tensor, scores: Tensor
+        self, objects: Sequence[Mapping[str, Tensor]], proposals: Tensor, scores: Tensor
     ) -> dict[str, Tensor]:
-        """Choose the regions that train, objects among them: their labels and codes."""
-        real = []
-        for boxes, score in zip(proposals, scores, strict=True):
+        """Sample the regions to train on among proposals and objects: their classes and codes."""
+        regions, classes, codes = [], [], []
+        for each, boxes, score in zip(objects, proposals, scores, strict=True):
             order = score.argsort(descending=True, stable=True)
-            real.append(boxes[order[score[order] > 0]])
-        targets = [{"boxes": o["boxes"], "labels": o["labels"] + 1} for o in own]
-        chosen, _, labels, codes = self.regions.select_training_samples(real, targets)
-        image = [torch.full_like(each, i) for i, each in enumerate(labels)]
+            candidates = torch.cat([boxes[order[score[order] > 0]], each["boxes"]])
+            matches = match_boxes(each["boxes"], candidates, REGION_LOW, REGION_HIGH)
+            labels = (take_matched(each["labels"], matches) + 1).masked_fill(matches < 0, 0)
+            positive, negative = self.region_sampler(labels)
+            sampled = positive | negative
+            regions.append(candidates[sampled])
+            classes.append(labels[sampled])
+            truth = take_matched(each["boxes"], matches[sampled])
+            codes.append(REGION_CODER.encode(truth, candidates[sampled]))
         return {
-            "proposals": torch.cat(chosen),
-            "image": torch.cat(image),
-            "region_labels": torch.cat(labels),
+            "proposals": torch.cat(regions),
+            "image": torch.cat([torch.full_like(each, i) for i, each in enumerate(classes)]),
+            "region_labels": torch.cat(classes),
             "region_codes": torch.cat(codes),
         }
 
 
 class FasterRcnnLoss(nn.Module):
-    """Cross-entropy and smooth L1 for anchors and for regions, as in torchvision.
+    """Cross-entropy and smooth L1 for anchors and for regions.
 
-    torchvision averages over the sampled anchors and regions of a batch. Here that is done for each
-    image, and images are averaged: only so do accumulated gradients and several processes give
-    what one large batch gives. For a single image the two are the same.
+    The terms are torchvision's, averaged by image; see ``mean_over_images``.
     """
 
     def forward(
@@ -190,64 +191,64 @@ class FasterRcnnLoss(nn.Module):
         """Compute the loss.
 
         Args:
-            outputs: What ``FasterRcnnLayers`` gave with these targets.
-            targets: What ``Objects.tensors`` gave, one for each image.
+            outputs: The result of ``FasterRcnnLayers`` with these targets.
+            targets: The result of ``Objects.tensors``, one for each image.
 
         Returns:
             ``objectness``, ``rpn_box_reg``, ``classifier`` and ``box_reg``, means over images.
         """
-        sums: dict[str, list[Tensor]] = {}
-        for i in range(len(targets)):
-            for name, part in {**_anchor_loss(outputs, i), **_region_loss(outputs, i)}.items():
-                sums.setdefault(name, []).append(part)
-        return {name: torch.stack(parts).mean() for name, parts in sums.items()}
+        return mean_over_images(
+            {**_anchor_loss(outputs, i), **_region_loss(outputs, i)} for i in range(len(targets))
+        )
+
+
+def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+    positive, sampled = outputs["anchor_positive"][image], outputs["anchor_sampled"][image]
+    codes, truth = outputs["rpn_regression"][image], outputs["anchor_codes"][image]
+    boxes = F.smooth_l1_loss(codes[positive], truth[positive], beta=BETA, reduction="sum")
+    objectness = outputs["objectness"][image][sampled]
+    classes = F.binary_cross_entropy_with_logits(objectness, positive[sampled].float())
+    return {"objectness": classes, "rpn_box_reg": boxes / sampled.sum()}
+
+
+def _region_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+    mine = outputs["image"] == image
+    class_ids = outputs["region_labels"][mine]
+    codes = outputs["box_regression"][mine].float().unflatten(1, (-1, 4))
+    objects = class_ids > 0
+    boxes = F.smooth_l1_loss(
+        codes[objects, class_ids[objects]],
+        outputs["region_codes"][mine][objects],
+        beta=BETA,
+        reduction="sum",
+    )
+    classes = F.cross_entropy(outputs["class_logits"][mine].float(), class_ids)
+    return {"classifier": classes, "box_reg": boxes / len(class_ids)}
 
 
 def decode_faster_rcnn(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Limits) -> Decoded:
     """Turn the outputs of ``FasterRcnnLayers`` into detections; see ``selection.results``.
 
-    Suppression works label by label, and here each label has boxes of its own, so every label of
-    every image goes through it like an image.
+    Suppression works class by class, and here each class has boxes of its own, so every class of
+    every image goes through it as an image of its own.
     """
     logits, proposals = outputs["class_logits"].float(), outputs["proposals"]
-    images, places, labels = logits.shape
-    codes = outputs["box_regression"].float().reshape(images * places, labels * 4)
-    boxes = REGION_CODER.decode_single(codes, proposals.reshape(images * places, 4))
-    boxes = clip(boxes.reshape(images, places, labels, 4)[:, :, 1:], outputs["size"])
-    there = (outputs["proposal_scores"] > 0)[:, :, None]
-    broad = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST_BOX).all(3)
-    scores = logits.softmax(2)[:, :, 1:] * there * broad
-    own_boxes = boxes.transpose(1, 2).reshape(images * (labels - 1), places, 4)
-    own_scores = scores.transpose(1, 2).reshape(images * (labels - 1), 1, places)
+    images, slots, classes = logits.shape
+    codes = outputs["box_regression"].float().reshape(images, slots, classes, 4)
+    boxes = clip(REGION_CODER.decode(codes, proposals[:, :, None])[:, :, 1:], outputs["size"])
+    exists = (outputs["proposal_scores"] > 0)[:, :, None]
+    has_area = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST_BOX).all(3)
+    scores = logits.softmax(2)[:, :, 1:] * exists * has_area
+    own_boxes = boxes.transpose(1, 2).reshape(images * (classes - 1), slots, 4)
+    own_scores = scores.transpose(1, 2).reshape(images * (classes - 1), 1, slots)
     kept = nms_keep(own_boxes, own_scores, limits.iou, limits.score)
     return results(
         *take_best(
-            own_boxes.reshape(images, (labels - 1) * places, 4),
-            kept.reshape(images, (labels - 1) * places),
-            places,
+            own_boxes.reshape(images, (classes - 1) * slots, 4),
+            kept.reshape(images, (classes - 1) * slots),
+            slots,
             limits.detections,
         ),
         outputs["size"],
         sizes,
     )
-
-
-def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
-    positive, sampled = outputs["anchor_positive"][image], outputs["anchor_sampled"][image]
-    codes, wanted = outputs["rpn_regression"][image], outputs["anchor_codes"][image]
-    boxes = F.smooth_l1_loss(codes[positive], wanted[positive], beta=1 / 9, reduction="sum")
-    labels = F.binary_cross_entropy_with_logits(
-        outputs["objectness"][image][sampled], outputs["anchor_labels"][image][sampled]
-    )
-    return {"objectness": labels, "rpn_box_reg": boxes / sampled.sum()}
-
-
-def _region_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
-    mine = outputs["image"] == image
-    labels, boxes = fastrcnn_loss(
-        outputs["class_logits"][mine].float(),
-        outputs["box_regression"][mine].float(),
-        [outputs["region_labels"][mine]],
-        [outputs["region_codes"][mine]],
-    )
-    return {"classifier": labels, "box_reg": boxes}

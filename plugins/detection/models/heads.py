@@ -1,4 +1,4 @@
-"""The detectors there are, each with its head, loss and decoding."""
+"""The available detectors, each with its head, loss and decoding."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from functools import partial
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
-from visiongraft.plugins.detection.models.dense import (
-    FcosLayers,
-    FcosLoss,
-    RetinaNetLayers,
-    RetinaNetLoss,
-    decode_fcos,
-    decode_retinanet,
-)
 from visiongraft.plugins.detection.models.faster_rcnn import (
     FasterRcnnLayers,
     FasterRcnnLoss,
     decode_faster_rcnn,
+)
+from visiongraft.plugins.detection.models.fcos import FcosLayers, FcosLoss, decode_fcos
+from visiongraft.plugins.detection.models.retinanet import (
+    RetinaNetLayers,
+    RetinaNetLoss,
+    decode_retinanet,
 )
 from visiongraft.plugins.detection.models.selection import Limits
 from visiongraft.plugins.detection.models.ssd import SsdHead, SsdLoss, decode_ssd
@@ -32,13 +30,14 @@ class Detector:
     """One kind of detector.
 
     Attributes:
-        build: Makes the head, from backbone, number of labels, and width of the pyramid.
-        loss: Makes the loss.
+        build: Builds the head from backbone, number of classes, and width of the pyramid.
+        loss: Builds the loss.
         decode: Turns outputs into detections.
-        iou: Overlap above which the weaker detection goes, as torchvision has it.
-        samples: Whether the head must see the targets to train, since it chooses what to look at.
-        noise: How many times farther apart than those of a single look the scores of two runtimes
-            may be: a second look goes to boxes that rounding has moved already.
+        iou: Intersection over union above which the weaker of two detections is suppressed;
+            torchvision's default.
+        samples: Whether the head needs the targets in training, to sample regions.
+        noise: How many times farther apart than those of a single stage the scores of two runtimes
+            may be: the second stage pools from boxes that rounding has already moved.
     """
 
     build: Callable[[Backbone, int, int], nn.Module]
@@ -49,8 +48,8 @@ class Detector:
     noise: float = 1.0
 
 
-def _ssd(backbone: Backbone, labels: int, width: int, *, lite: bool) -> nn.Module:
-    return SsdHead(backbone, labels, lite)
+def _ssd(backbone: Backbone, classes: int, width: int, *, lite: bool) -> nn.Module:
+    return SsdHead(backbone, classes, lite)
 
 
 HEADS: dict[str, Detector] = {

@@ -1,4 +1,4 @@
-"""Which of a backbone's feature maps a head looks at, and a pyramid for those that have only one."""
+"""Select the feature maps for a head, and build a pyramid for backbones of a single stride."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, BackboneInfo, Features
 from visiongraft.errors import OptionError
 
-FEWEST = 2
+FEWEST = 2  # maps
 
 
 @dataclass(frozen=True)
 class Level:
-    """One feature map that a head looks at.
+    """One feature map that a head uses.
 
     Attributes:
         channels: Its channels.
@@ -29,17 +29,17 @@ class Level:
 
 
 class Maps(nn.Module):
-    """Gives a backbone's maps from a stride on, from fine to coarse.
+    """Select a backbone's feature maps from a stride on, from fine to coarse.
 
-    If fewer than two are that coarse, the two coarsest are taken. Backbones whose maps all have one
-    stride, such as plain vision transformers, get a simple pyramid on the last map.
+    If fewer than two are that coarse, the two coarsest are used. For backbones whose maps all have
+    the same stride, such as plain vision transformers, a simple pyramid is built on the last map.
 
     Args:
         backbone: The backbone.
-        stride: Least stride to look at, in pixels.
+        stride: Smallest stride to use, in pixels.
 
     Attributes:
-        levels: The maps that ``forward`` gives.
+        levels: The maps that ``forward`` returns.
     """
 
     def __init__(self, backbone: Backbone, stride: int) -> None:
@@ -57,22 +57,22 @@ class Maps(nn.Module):
             self.levels = [Level(info.channels[i], info.strides[i], grids[i]) for i in self.indices]
 
     def forward(self, features: Features) -> list[Tensor]:
-        """Give the maps, float32 or the type that the network computes in."""
+        """Return the maps, float32 or the dtype that the network computes in."""
         chosen = [features.maps[i] for i in self.indices]
         return chosen if self.pyramid is None else self.pyramid(chosen[0])
 
 
 class SimplePyramid(nn.Module):
-    """Maps of several strides out of one (Li et al., 2022, "Exploring plain vision transformer").
+    """Maps of several strides from one (Li et al., 2022, "Exploring plain vision transformer").
 
     Finer maps come from transposed convolutions, coarser ones from max pooling.
 
     Args:
         last: The map to start from.
-        stride: Least stride to give; at most one octave of coarser and two of finer maps are made.
+        stride: Smallest stride to return; at most two finer maps and one coarser map are added.
 
     Attributes:
-        levels: The maps that ``forward`` gives.
+        levels: The maps that ``forward`` returns.
     """
 
     def __init__(self, last: Level, stride: int) -> None:
@@ -89,18 +89,18 @@ class SimplePyramid(nn.Module):
         self.levels += [last, Level(channels, last.stride * 2, half)]
 
     def forward(self, last: Tensor) -> list[Tensor]:
-        """Give maps from fine to coarse."""
+        """Return maps from fine to coarse."""
         return [branch(last) for branch in self.branches]
 
 
 def map_grids(backbone: Backbone) -> list[tuple[int, int]]:
-    """Find the height and width of each feature map, by one image of zeros.
+    """Determine the height and width of each feature map by passing an image of zeros.
 
     Args:
-        backbone: The backbone; left as it was.
+        backbone: The backbone; its modes are restored.
 
     Returns:
-        In cells, one per map.
+        Sizes in cells, one per map.
     """
     modes = {module: module.training for module in backbone.modules()}
     parameter = next(backbone.parameters())
@@ -115,16 +115,16 @@ def map_grids(backbone: Backbone) -> list[tuple[int, int]]:
     return [(int(m.shape[2]), int(m.shape[3])) for m in maps]
 
 
-def refuse_crops(backbone: Backbone) -> None:
-    """Make sure that the network sees whole images, on which boxes have one meaning.
+def reject_crops(backbone: Backbone) -> None:
+    """Check that the network input is the whole image, so that boxes in it are well-defined.
 
     Raises:
-        OptionError: Images are not stretched to the network's size.
+        OptionError: Images are not stretched to the size of the network input.
     """
     resize = backbone.info.preprocess.resize
     if resize != "stretch":
         raise OptionError(
-            f"detection takes resize='stretch', not {resize!r}: its boxes are places in the whole "
+            f"detection requires resize='stretch', not {resize!r}: its boxes refer to the whole "
             "image"
         )
 

@@ -1,6 +1,6 @@
-"""Non-maximum suppression that keeps its shape, so that a graph with it takes any batch.
+"""Non-maximum suppression of fixed output shape, so that it can be exported with any batch size.
 
-torchvision's own gives as many boxes as are left, which no exporter can follow through a batch.
+torchvision's own returns as many boxes as are left, which no exporter can trace through a batch.
 This one sets the scores of suppressed boxes to 0 instead. In PyTorch it runs torchvision's, in ONNX
 it is the native ``NonMaxSuppression``, and in an exported program a loop around torchvision's.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._higher_order_ops import while_loop
 from torchvision.ops import nms
 
-UNLIMITED = 2**31 - 1  # boxes per class; ONNX takes 0 for none at all
+UNLIMITED = 2**31 - 1  # boxes per class; in ONNX, 0 means none at all
 
 
 @torch.library.custom_op("visiongraft_detection::nms_keep", mutates_args=())
@@ -24,19 +24,19 @@ def nms_keep(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Ten
 
     Args:
         boxes: float32 (N, M, 4), corners.
-        scores: float32 (N, C, M), above 0 or 0 for none.
-        iou: A box goes if its intersection over union with a better one is above this.
-        threshold: Scores up to this count as none, at least 0.
+        scores: float32 (N, C, M), above 0, or 0 for no box.
+        iou: A box is suppressed if its intersection over union with a better one is above this.
+        threshold: Scores up to this count as no box, at least 0.
 
     Returns:
-        float32 (N, C, M): the scores that are left, 0 elsewhere.
+        float32 (N, C, M): the scores of the boxes kept, 0 elsewhere.
     """
     kept = torch.zeros_like(scores)
-    for image, label in (scores > threshold).any(2).nonzero().tolist():
-        candidates = (scores[image, label] > threshold).nonzero()[:, 0]
-        chosen = nms(boxes[image, candidates], scores[image, label, candidates], iou)
+    for image, class_id in (scores > threshold).any(2).nonzero().tolist():
+        candidates = (scores[image, class_id] > threshold).nonzero()[:, 0]
+        chosen = nms(boxes[image, candidates], scores[image, class_id, candidates], iou)
         left = candidates[chosen]
-        kept[image, label, left] = scores[image, label, left]
+        kept[image, class_id, left] = scores[image, class_id, left]
     return kept
 
 
@@ -46,10 +46,10 @@ def _(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Tensor:
 
 
 def onnx_operators() -> dict[Any, Callable[..., Any]]:
-    """Give the ONNX form of ``nms_keep``, for ``torch.onnx.export``'s translation table."""
+    """Return ``nms_keep`` in ONNX, for ``torch.onnx.export``'s ``custom_translation_table``."""
     from onnxscript import opset18
 
-    op: Any = opset18  # its types take no constants
+    op: Any = opset18  # its type annotations do not accept constants
 
     def nms_keep_onnx(boxes: Any, scores: Any, iou: float, threshold: float) -> Any:
         selected = op.NonMaxSuppression(
@@ -66,21 +66,21 @@ def onnx_operators() -> dict[Any, Callable[..., Any]]:
 
 
 def torch_operators() -> dict[Any, Callable[..., Any]]:
-    """Give ``nms_keep`` in operators of PyTorch and torchvision, for ``run_decompositions``."""
+    """Return ``nms_keep`` in operators of PyTorch and torchvision, for ``run_decompositions``."""
     return {torch.ops.visiongraft_detection.nms_keep.default: _nms_keep_traced}
 
 
 def _nms_keep_traced(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Tensor:
-    """Do what ``nms_keep`` does, one image and label after the other, so that it can be traced.
+    """Compute ``nms_keep`` traceably, one image and class after the other.
 
-    torchvision tells tracing that at least two boxes are left. So each time two more take part, of
-    no size and no score, which overlap nothing; they are dropped at the end.
+    In tracing, torchvision assumes that at least two boxes are left. So two boxes of no size and no
+    score are added each time, which overlap nothing; they are dropped at the end.
     """
-    labels, places = scores.shape[1], scores.shape[2]
+    classes, count = scores.shape[1], scores.shape[2]
     flat = scores.reshape(-1)
     index = (flat > threshold).nonzero()[:, 0]
-    group = index // places  # image and label
-    box = boxes.reshape(-1, 4)[group // labels * places + index % places]
+    group = index // count  # image and class
+    box = boxes.reshape(-1, 4)[group // classes * count + index % count]
     box = torch.cat([box, boxes.new_zeros(2, 4)])
     score = torch.cat([flat[index], scores.new_zeros(2)])
     group = torch.cat([group, group.new_full((2,), -1)])

@@ -1,4 +1,4 @@
-"""The feature pyramid that RetinaNet, FCOS and Faster R-CNN look at, by torchvision."""
+"""torchvision's feature pyramid for RetinaNet, FCOS and Faster R-CNN."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Further = Literal["pooled", "last", "deepest"]
 
 
 class FeaturePyramid(nn.Module):
-    """Maps of one width, the coarser ones added to the finer ones, and further ones below.
+    """Maps of one width, the coarser added to the finer ones, and further coarser ones.
 
     Lin et al., 2017, "Feature pyramid networks for object detection".
 
     Args:
-        backbone: Gives the maps.
+        backbone: Computes the feature maps.
         width: Channels of each map of the pyramid.
-        stride: Least stride of a map to look at, in pixels.
-        further: What comes below: ``"pooled"`` is one map by subsampling, ``"last"`` two by
+        stride: Smallest stride of a map to use, in pixels.
+        further: The further maps: ``"pooled"`` is one map by subsampling, ``"last"`` two by
             convolutions from the pyramid's last map, ``"deepest"`` two from the backbone's.
 
     Attributes:
-        levels: The maps that ``forward`` gives.
+        levels: The maps that ``forward`` returns.
     """
 
     def __init__(self, backbone: Backbone, width: int, stride: int, further: Further) -> None:
@@ -36,7 +36,7 @@ class FeaturePyramid(nn.Module):
         self.maps = Maps(backbone, stride)
         channels = [level.channels for level in self.maps.levels]
         pooled = further == "pooled"
-        # These take the pyramid's last map if their widths are equal, else the backbone's.
+        # LastLevelP6P7 uses the pyramid's last map if the widths are equal, otherwise the backbone's.
         source = width if further == "last" else channels[-1]
         blocks = LastLevelMaxPool() if pooled else LastLevelP6P7(source, width)
         self.pyramid = FeaturePyramidNetwork(
@@ -51,6 +51,6 @@ class FeaturePyramid(nn.Module):
             self.levels.append(Level(width, last.stride * 2, (height, width_)))
 
     def forward(self, features: Features) -> list[Tensor]:
-        """Give the maps from fine to coarse."""
+        """Return the maps from fine to coarse."""
         named = OrderedDict((str(i), x) for i, x in enumerate(self.maps(features)))
         return list(self.pyramid(named).values())

@@ -1,7 +1,7 @@
-"""From scores of many candidates to a fixed number of detections per image.
+"""Select a fixed number of detections per image from the scores of many candidates.
 
-No shape here depends on values: what is left out has score 0, and results are filled up to a fixed
-length. So the same code runs in training, evaluation and in an exported graph, for any batch.
+No shape here depends on values: dropped candidates get score 0, and results are padded to a fixed
+length. So the same code runs in training, evaluation and in an exported graph, for any batch size.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from torch.nn import functional as F
 from visiongraft.plugins.detection.models.nms import nms_keep
 from visiongraft.task import Decoded
 
-NOTHING = -1  # label of an empty place
+EMPTY = -1  # class id of an empty slot
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a detection must reach.
+    """The thresholds of detections.
 
     Attributes:
-        score: Its score must be above this, in [0, 1).
-        iou: It goes if it overlaps a better one of its label by more than this, in (0, 1].
-        detections: The best ones are kept, at most so many per image.
+        score: Only scores above this are kept, in [0, 1).
+        iou: A detection is suppressed if its intersection over union with a better one of its class
+            is above this, in (0, 1].
+        detections: Maximum number per image; the best are kept.
     """
 
     score: float
@@ -34,16 +35,16 @@ class Limits:
 
 
 def select(boxes: Tensor, scores: Tensor, limits: Limits) -> tuple[Tensor, Tensor, Tensor]:
-    """Suppress overlapping boxes, and keep the best of all labels.
+    """Suppress overlapping boxes, and keep the best of all classes.
 
     Args:
         boxes: float32 (N, M, 4) in network pixels.
-        scores: float32 (N, C, M), one row per label.
-        limits: What a detection must reach.
+        scores: float32 (N, C, M), one row per class.
+        limits: The thresholds.
 
     Returns:
-        Boxes (N, K, 4), scores (N, K) and labels int64 (N, K), the best first; empty places have
-        score 0 and label -1.
+        Boxes (N, K, 4), scores (N, K) and class ids int64 (N, K), sorted by score in descending
+        order; empty slots have score 0 and class id -1.
     """
     kept = nms_keep(boxes, scores, limits.iou, limits.score).flatten(1)
     return take_best(boxes, kept, boxes.shape[1], limits.detections)
@@ -52,37 +53,37 @@ def select(boxes: Tensor, scores: Tensor, limits: Limits) -> tuple[Tensor, Tenso
 def take_best(
     boxes: Tensor, scores: Tensor, candidates: int, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep the best of all labels.
+    """Keep the best of all classes.
 
     Args:
-        boxes: float32 (N, M, 4), the same for each label, or (N, C * M, 4).
-        scores: float32 (N, C * M), label by label, 0 for none.
+        boxes: float32 (N, M, 4), the same for each class, or (N, C * M, 4).
+        scores: float32 (N, C * M), class by class, 0 for no box.
         candidates: M.
-        count: How many to give.
+        count: How many to return.
 
     Returns:
-        As ``select``.
+        See ``select``.
     """
     best, index = scores.topk(min(count, scores.shape[1]), dim=1)
     labels = torch.div(index, candidates, rounding_mode="floor")
-    place = index if boxes.shape[1] == scores.shape[1] else index - labels * candidates
-    chosen = boxes.gather(1, place[:, :, None].expand(-1, -1, 4))
-    found = best > 0
-    chosen = chosen * found[:, :, None]
-    labels = torch.where(found, labels, NOTHING)
+    position = index if boxes.shape[1] == scores.shape[1] else index - labels * candidates
+    chosen = boxes.gather(1, position[:, :, None].expand(-1, -1, 4))
+    filled = best > 0
+    chosen = chosen * filled[:, :, None]
+    labels = torch.where(filled, labels, EMPTY)
     missing = count - best.shape[1]
     if missing:
         chosen = F.pad(chosen, (0, 0, 0, missing))
         best = F.pad(best, (0, missing))
-        labels = F.pad(labels, (0, missing), value=NOTHING)
+        labels = F.pad(labels, (0, missing), value=EMPTY)
     return chosen, best, labels
 
 
 def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find the best candidates, in the order they came in.
+    """Find the best candidates, in their original order.
 
-    Suppression takes the first of equal scores first. Runtimes sort equal ones in orders of their
-    own, so these are put back.
+    Of equal scores, suppression prefers the first. Runtimes sort equal scores in different orders,
+    so the original order is restored.
 
     Args:
         scores: float32 (N, M).
@@ -91,20 +92,20 @@ def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         Scores and positions, (N, min(count, M)).
     """
-    _, found = scores.topk(min(count, scores.shape[1]), dim=1)
-    index, _ = found.sort(dim=1)
+    _, top = scores.topk(min(count, scores.shape[1]), dim=1)
+    index, _ = top.sort(dim=1)
     return scores.gather(1, index), index
 
 
 def results(
     boxes: Tensor, scores: Tensor, labels: Tensor, network: Tensor, sizes: Tensor
 ) -> Decoded:
-    """Bring detections to the pixels of the original images.
+    """Scale detections to the pixels of the original images.
 
     Args:
         boxes: float32 (N, K, 4) in network pixels.
         scores: float32 (N, K).
-        labels: int64 (N, K), -1 at empty places.
+        labels: int64 (N, K), class ids, -1 in empty slots.
         network: (2,), height and width of the network input.
         sizes: int64 (N, 2), original heights and widths.
 
@@ -121,6 +122,6 @@ def results(
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:
-    """Cut boxes (..., 4) at the edges of the network input of height and width ``size``."""
+    """Clip boxes (..., 4) to the network input of height and width ``size``."""
     limit = size.to(boxes.dtype).flip(0).repeat(2)
     return torch.minimum(boxes.clamp(min=0), limit)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from visiongraft.data.images import DatasetSamples
-from visiongraft.data.readers import read_data
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, type_and_message
+from visiongraft.lookup import read_data
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
 from visiongraft.plugins.segmentation.formats.masks import Color
 

@@ -19,7 +19,8 @@ from visiongraft.caching import folding
 from visiongraft.caching.folding import folded_copy
 from visiongraft.caching.plan import plan_replay
 from visiongraft.caching.store import Replay
-from visiongraft.network import Batch, Network
+from visiongraft.data.batch import Batch
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training.freezing import apply_phase
 

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visiongraft.backbone import Features, load_backbone
+from visiongraft.backbone import Features
 from visiongraft.caching.plan import ReplayPlan, plan_replay
 from visiongraft.caching.store import Replay
+from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import load_backbone
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.freezing import apply_phase

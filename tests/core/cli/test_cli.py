@@ -20,7 +20,7 @@ import visiongraft
 from visiongraft.backbone import BackboneSource
 from visiongraft.cli import main
 from visiongraft.cli.failures import failure_of
-from visiongraft.cli.listings import _show
+from visiongraft.cli.listings import _format
 from visiongraft.cli.options import describe_type, parse_bytes, parse_size, parse_value
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.data.readers import DataReader
@@ -40,13 +40,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write what a command writes to a folder of its own."""
+    """Run each command in its own folder."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process; gives exit code, standard output and standard error."""
+    """Run a command in this process; returns exit code, standard output and standard error."""
 
     def call(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -85,7 +85,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["--version"], ["nonsense"]])
-def test_what_needs_no_model_loads_no_torch_and_no_plugin(words: list[str]) -> None:
+def test_help_and_version_load_neither_torch_nor_plugins(words: list[str]) -> None:
     code = (
         "import sys; from visiongraft.cli import main; main(sys.argv[1:]); "
         "heavy = {'torch', 'timm', 'numpy', 'onnxruntime', 'visiongraft.registry.manager', 'matplotlib'}; "
@@ -96,7 +96,7 @@ def test_what_needs_no_model_loads_no_torch_and_no_plugin(words: list[str]) -> N
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_takes_json(run: Run, command: str) -> None:
+def test_every_command_has_help_and_takes_json(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "--json" in out
@@ -150,7 +150,7 @@ def test_tasks_are_listed_with_the_options_that_set_takes(run: Run) -> None:
 
 
 @pytest.fixture
-def stranger(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
+def third_party(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
     """Install one sound third-party plugin and nothing else."""
 
     class Echo(Exporter):
@@ -212,19 +212,19 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
             return [Nets()]
 
     manager = PluginManager(discover=False)
-    manager.register(Plugin(), "stranger")
+    manager.register(Plugin(), "third-party")
     monkeypatch.setattr(manager_module, "plugins", lambda: manager)
     return manager
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("third_party")
 def test_exporters_are_listed(run: Run) -> None:
     code, out, _ = run("exporters", "--json")
     found = [{"name": "echo", "suffix": ".echo", "description": "Repeats the model."}]
     assert (code, json.loads(out)) == (0, {"exporters": found})
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("third_party")
 def test_readers_are_listed_with_their_targets(run: Run) -> None:
     code, out, _ = run("readers", "--json")
     found = [{"name": "scrolls", "targets": "labels", "description": "Reads scrolls."}]
@@ -233,7 +233,7 @@ def test_readers_are_listed_with_their_targets(run: Run) -> None:
     assert (code, out.splitlines()[1].split()) == (0, ["scrolls", "labels", "Reads", "scrolls."])
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("third_party")
 def test_transfer_losses_are_listed_with_their_options(run: Run) -> None:
     code, out, _ = run("losses", "--json")
     options = {"force": 0.5, "by": None}
@@ -248,7 +248,7 @@ def test_the_built_in_transfer_loss_is_listed(run: Run) -> None:
     assert (loss["name"], loss["options"]) == ("l2_sp", {"alpha": 0.1, "beta": 0.01})
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("third_party")
 @pytest.mark.parametrize(
     ("words", "names"),
     [
@@ -265,14 +265,14 @@ def test_backbones_are_found_by_part_or_pattern(
     assert json.loads(run("backbones", *words, "--json")[1]) == {"backbones": names}
 
 
-@pytest.mark.usefixtures("stranger")
-def test_a_pattern_without_backbones_is_wrong_input_with_near_names(run: Run) -> None:
+@pytest.mark.usefixtures("third_party")
+def test_a_pattern_without_backbones_is_invalid_and_near_names_are_suggested(run: Run) -> None:
     code, out, err = run("backbones", "nets/smal1")
     assert (code, out) == (2, "")
     assert err == "error: no backbone 'nets/smal1'; did you mean 'nets/small'?\n"
 
 
-@pytest.mark.usefixtures("stranger")
+@pytest.mark.usefixtures("third_party")
 def test_sound_plugins_exit_with_0(run: Run) -> None:
     code, out, err = run("plugins")
     assert (code, err) == (0, "")
@@ -302,7 +302,7 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
     assert json.loads(out)["plugins"][0]["problems"]
 
 
-# ---- wrong words ----
+# ---- invalid arguments ----
 
 
 @pytest.mark.parametrize(
@@ -313,21 +313,23 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
         (["fit"], "Missing argument 'DATA'"),
         (["fit", "x"], "Missing option '--out'"),
         ([*FIT, "--epochs", "many"], "Invalid value for '--epochs'"),
-        ([*FIT, "--size", "axb"], "--size axb: it takes pixels such as 224"),
-        ([*FIT, "--replay-budget", "lots"], "--replay-budget lots: it takes"),
+        ([*FIT, "--size", "axb"], "--size axb: expected pixels, such as 224"),
+        ([*FIT, "--replay-budget", "lots"], "--replay-budget lots: expected"),
         (
             [*FIT, "--task", "toy", "--set", "classes"],
-            "--set classes: it takes NAME=VALUE",
+            "--set classes: expected NAME=VALUE",
         ),
         ([*FIT, "--task", "toy", "--set", "clases=1"], "did you mean 'classes'?"),
-        ([*FIT, "--task", "toy", "--set", "classes=many"], "classes takes whole number"),
+        ([*FIT, "--task", "toy", "--set", "classes=many"], "--set classes=many: expected integer"),
         ([*FIT, "--set", "classes=1"], "name the task with --task NAME"),
         (FIT, "task is missing: pass task=NAME, one of "),
         (["plugins", "--jsno"], "No such option: --jsno (Possible options: --json)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_words_are_one_line_and_exit_with_2(run: Run, words: list[str], message: str) -> None:
+def test_invalid_arguments_are_one_line_and_exit_with_2(
+    run: Run, words: list[str], message: str
+) -> None:
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert message in err
@@ -349,40 +351,48 @@ def test_with_json_an_error_is_an_object_too(run: Run) -> None:
     [
         (OptionError("two\nlines"), 2, "two lines"),
         (ExportError("proof"), 1, "proof"),
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "no space left for /x/y;"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "no space left; free some"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            2,
+            "no space left on the device for /x/y; free",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            2,
+            "no space left on the device; free some space",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x: Permission denied"),
         (MemoryError(), 2, "out of memory; try a smaller"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_foreseen_failures_are_one_line(error: Exception, code: int, message: str) -> None:
+def test_expected_failures_are_one_line(error: Exception, code: int, message: str) -> None:
     failure = failure_of(error)
     assert failure.exit_code == code
     assert message in failure.message
     assert "\n" not in failure.message
 
 
-def test_a_bug_is_one_line_that_says_where_the_traceback_is(
+def test_a_bug_is_one_line_that_names_the_file_with_the_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager_module, "plugins", raising(KeyError("inner")))
     code, out, err = run("schedules")
     assert (code, out) == (3, "")
-    assert re.match(r"error: an error in test_cli.py:\d+: KeyError: 'inner'; the traceback is", err)
+    assert re.match(r"error: error in test_cli.py:\d+: KeyError: 'inner'; the traceback is", err)
     assert err.count("\n") == 1
     log = Path(err.rpartition(" in ")[2].strip())
     assert "raise error" in log.read_text()
     log.unlink()
 
 
-def test_a_bug_of_our_own_is_called_one() -> None:
+def test_a_bug_outside_user_code_is_called_a_bug() -> None:
     code = (
         "import math, visiongraft.registry.manager as m; m.plugins = lambda: math.sqrt(-1); "
         "from visiongraft.cli import main; sys.exit(main(['schedules']))"
     )
     done = python("import sys; " + code)
-    assert done.stderr.startswith("error: this is a bug in visiongraft or a plugin: ValueError")
+    assert done.stderr.startswith("error: bug in visiongraft or a plugin: ValueError")
     Path(done.stderr.rpartition(" in ")[2].strip()).unlink()
 
 
@@ -400,7 +410,7 @@ def test_a_bug_shows_its_traceback_on_request() -> None:
 def test_a_bug_on_a_full_disk_is_still_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.mkstemp", raising(OSError(errno.ENOSPC, "full")))
     failure = failure_of(KeyError("x"))
-    assert "VISIONGRAFT_TRACEBACK=1 shows it" in failure.message
+    assert "set VISIONGRAFT_TRACEBACK=1 to see the traceback" in failure.message
 
 
 def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +463,7 @@ def test_without_json_prints_are_left_alone(run: Run, monkeypatch: pytest.Monkey
     assert run("schedules")[1].startswith("noise\n")
 
 
-def test_other_processes_of_a_distributed_run_stay_silent(
+def test_only_the_first_process_of_a_distributed_run_prints(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
@@ -461,7 +471,7 @@ def test_other_processes_of_a_distributed_run_stay_silent(
     assert run("schedules") == (0, "", "")
 
 
-def test_json_values_are_made_of_what_commands_answer() -> None:
+def test_the_output_of_commands_is_converted_to_json_values() -> None:
     value = {
         1: (np.float32(0.5), np.arange(2)),
         "nan": float("nan"),
@@ -501,7 +511,7 @@ def test_sizes_are_read(text: str, size: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "2x", "x2", "1x2x3", "1.5", "²"])
 def test_impossible_sizes_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="it takes pixels"):
+    with pytest.raises(OptionError, match="expected pixels"):
         parse_size(text)
 
 
@@ -542,21 +552,27 @@ def test_values_are_read_by_their_type(text: str, wanted: Any, value: object) ->
     ("text", "wanted", "described"),
     [
         ("much", float, "number"),
-        ("1.5", int, "whole number"),
-        ("true", int, "whole number"),
+        ("1.5", int, "integer"),
+        ("true", int, "integer"),
         ("1", bool, "true or false"),
         ("a,b", tuple[float, ...], "list of number"),
-        ("1,2,3", tuple[int, int], "list of whole number"),
+        ("1,2,3", tuple[int, int], "list of integer"),
         ("tree", Literal["linear", "mlp"], "linear or mlp"),
         ("x", float | None, "number or none"),
         ("x", dict[str, float], "JSON object"),
     ],
 )
 def test_values_of_another_type_are_refused(text: str, wanted: Any, described: str) -> None:
-    with pytest.raises(OptionError, match=f"^x takes {described}$"):
+    with pytest.raises(OptionError, match=f"^x: expected {described}$"):
         parse_value(text, wanted, "x")
     assert describe_type(wanted) == described
 
 
 def test_defaults_are_shown_as_they_are_written() -> None:
-    assert [_show(v) for v in (None, True, (1, 2), "x", 0.5)] == ["none", "true", "1,2", "x", "0.5"]
+    assert [_format(v) for v in (None, True, (1, 2), "x", 0.5)] == [
+        "none",
+        "true",
+        "1,2",
+        "x",
+        "0.5",
+    ]

@@ -27,7 +27,7 @@ def greet(
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the commands that a test finds, as a new process would."""
+    """Forget the commands that a test adds, as a new process would."""
     monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
 
 
@@ -42,7 +42,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: str, code: st
     importlib.invalidate_caches()
 
 
-def test_a_found_command_runs_like_a_built_in_one(
+def test_a_third_party_command_runs_like_a_built_in_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fresh: None,
@@ -87,15 +87,15 @@ def test_a_broken_command_is_named_and_harms_no_other(
     capsys.readouterr()
     assert main(["hello"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: command 'hello' (greeter_commands:greet) cannot be loaded: ")
+    assert err.startswith("error: command 'hello' (greeter_commands:greet) could not be loaded: ")
     assert "No module named 'no_such_module'" in err
     assert len(err.splitlines()) == 1
 
 
 def test_commands_are_added_once(fresh: None) -> None:
     fresh_app = typer.Typer()
-    entry_points.add_found(fresh_app)
+    entry_points.add_commands(fresh_app)
     names = [command.name for command in fresh_app.registered_commands]
-    entry_points.add_found(fresh_app)
+    entry_points.add_commands(fresh_app)
     assert [command.name for command in fresh_app.registered_commands] == names
     assert len(names) == len(set(names))

@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 import visiongraft
+from visiongraft.certificate import Certificate, Comparison
 from visiongraft.cli import main, models
 from visiongraft.data.folder import read_folder
 from visiongraft.data.samples import FileSamples, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Comparison, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins
 
@@ -90,16 +91,18 @@ class Echo(Exporter):
             raise ExportError("the exported file disagrees with PyTorch")
         path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
-        check = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
+        comparison = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
         certificate = Certificate(
-            path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
+            path.name, "echo", (comparison,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
         if "precision" not in options:
             return certificate
-        check = replace(check, mismatches=2, decisions=40)
+        comparison = replace(comparison, mismatches=2, predictions=40)
         left = ["stem", "first", "second", "third"]
         settings = {"head": "fp32", "tried": [{"lost": 0.1}], "scale": 0.25, "left": left}
-        return replace(certificate, checks=(check,), tolerance=None, settings=settings, **options)
+        return replace(
+            certificate, comparisons=(comparison,), tolerance=None, settings=settings, **options
+        )
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def trained(run: Run, images: Path) -> Path:
     return Path("run")
 
 
-def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, images: Path) -> None:
+def test_fit_writes_a_run_and_names_the_path_of_the_model(run: Run, images: Path) -> None:
     words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 3, *FAST]
     code, out, err = run(*words, "--schedule", "lp_ft(probe_epochs=1)")
     assert code == 0
@@ -139,12 +142,12 @@ def test_fit_writes_a_run_and_says_where_the_model_is(run: Run, images: Path) ->
     lines = out.splitlines()
     assert lines[0].split() == ["phase", "trained", "epochs", "best", "share_right"]
     assert [line.split()[:3] for line in lines[1:3]] == [["1", "head", "1"], ["2", "all", "2"]]
-    assert lines[3].endswith("the model is in run/model")
+    assert lines[3].endswith("model saved to run/model")
     assert "epoch 3/3" in err  # progress goes to standard error
     assert "\x1b" not in out + err
 
 
-def test_fit_answers_in_json_with_the_best_epoch(run: Run, images: Path) -> None:
+def test_fit_prints_the_best_epoch_as_json(run: Run, images: Path) -> None:
     words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST, "--json"]
     code, out, _ = run(*words)
     values = json.loads(out)
@@ -159,7 +162,7 @@ def test_fit_answers_in_json_with_the_best_epoch(run: Run, images: Path) -> None
     assert history[values["best_epoch"]]["validation"] == values["validation"]
 
 
-def test_every_word_of_fit_reaches_the_run(run: Run, images: Path) -> None:
+def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words = ["--set", "classes=4", "--set", "augment=false", "--schedule", "full", "--epochs", 1]
     words += ["--validation", 0.25, "--size", "16x16", "--resize", "stretch", "--accumulate", 2]
     words += ["--learning-rate", 0.01, "--optimizer", "sgd", "--weight-decay", 0.1, "--views", 2]
@@ -200,13 +203,13 @@ def test_every_word_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "seed": 5,
     }
     assert {name: config[name] for name in expected} == expected
-    assert set(config) - set(expected) <= {"schedule", "format", "learning_rate"}
+    assert set(config) - set(expected) <= {"schedule", "format", "visiongraft", "learning_rate"}
     assert config["schedule"] == {"name": "full", "options": {"learning_rate": 0.01}}
     assert Path("run/tensorboard").is_dir()
     assert Path("run/curves.png").is_file()
 
 
-def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
+def test_an_interrupted_fit_prints_the_command_to_continue_and_resumes(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stop:
@@ -228,8 +231,8 @@ def test_an_interrupted_fit_says_how_to_go_on_and_resumes(
     )
     assert (code, out) == (130, "")
     last = err.splitlines()[-1]
-    assert last.startswith("error: interrupted; go on with: visiongraft fit ")
-    program, *resume = shlex.split(last.partition("go on with: ")[2])
+    assert last.startswith("error: interrupted; continue with: visiongraft fit ")
+    program, *resume = shlex.split(last.partition("continue with: ")[2])
     assert program == "visiongraft"
     code, out, err = run(*resume)
     assert code == 0, err
@@ -284,7 +287,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, trained: Path, images: Path
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_input_is_one_line_and_leaves_no_run(
+def test_invalid_input_is_one_line_and_leaves_no_run(
     run: Run, images: Path, words: list[str], message: str
 ) -> None:
     code, out, err = run(*words)
@@ -306,7 +309,7 @@ def test_evaluate_measures_a_run_and_a_saved_model_alike(
     assert ["share_right", f"{values['share_right']:.4f}"] in [x.split() for x in out.splitlines()]
 
 
-def test_predict_gives_one_line_an_image(run: Run, trained: Path, images: Path) -> None:
+def test_predict_prints_one_line_per_image(run: Run, trained: Path, images: Path) -> None:
     first = images / "red" / "0.png"
     code, out, err = run("predict", trained, first, images / "blue")
     lines = out.splitlines()
@@ -316,7 +319,7 @@ def test_predict_gives_one_line_an_image(run: Run, trained: Path, images: Path) 
     assert "scores" not in lines[0]
 
 
-def test_predict_shows_what_a_prediction_says_of_itself(
+def test_predict_prints_the_summary_of_a_prediction(
     run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Color, "summary", lambda self: f"mostly {self.color}", raising=False)
@@ -344,7 +347,7 @@ def test_predict_writes_images_and_predictions(run: Run, trained: Path, images: 
     assert len(list(Path("shown").glob("*.jpg"))) == 8
 
 
-def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
+def test_predict_skips_unreadable_files_of_a_folder_and_names_them(
     run: Run, trained: Path, images: Path
 ) -> None:
     mixed = Path("mixed")
@@ -353,16 +356,16 @@ def test_predict_passes_over_what_a_folder_has_that_is_unreadable_and_names_it(
     code, out, _ = run("predict", trained, mixed)
     lines = out.splitlines()
     assert code == 0 and len(lines) == 8 + 1
-    assert lines[-1].startswith("warning: unreadable images that were passed over: 1 (mixed/00.png")
+    assert lines[-1].startswith("warning: unreadable images skipped: 1 (mixed/00.png")
     found = json.loads(run("predict", trained, mixed, "--json")[1])
     assert len(found["predictions"]) == 8 and len(found["unreadable"]) == 1
 
-    code, out, err = run("predict", trained, mixed, mixed / "00.png")  # this one is asked for
+    code, out, err = run("predict", trained, mixed, mixed / "00.png")  # this one is given by name
     assert (code, out) == (2, "") and "mixed/00.png" in err
     for good in (path for path in mixed.iterdir() if path.name != "00.png"):
         good.unlink()
     code, out, err = run("predict", trained, mixed)
-    assert (code, out) == (2, "") and "mixed holds no readable images: mixed/00.png" in err
+    assert (code, out) == (2, "") and "mixed contains no readable images: mixed/00.png" in err
 
 
 def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
@@ -382,7 +385,7 @@ def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
 def test_a_provider_is_for_exported_files(run: Run, trained: Path, images: Path) -> None:
     code, _, err = run("predict", trained, images, "--provider", "cuda")
     assert code == 2
-    assert "--provider is for exported files" in err
+    assert "--provider requires an exported file" in err
 
 
 def test_export_prints_what_was_proved(run: Run, trained: Path) -> None:
@@ -391,29 +394,30 @@ def test_export_prints_what_was_proved(run: Run, trained: Path) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["inputs", "batch", "images", "difference", "mismatches"]
     assert lines[1].split()[0::3] == ["real", "1.0e-06"]
-    assert lines[2] == "share_right: 0.5000 in PyTorch, 0.5000 in the file"
+    assert lines[2] == "share_right: 0.5000 in PyTorch, 0.5000 in the exported file"
     assert lines[3] == "warning: a toy"
-    assert lines[4].startswith("proved: differences at most 1.0e-06 (accepted: 1e-04)")
+    assert lines[4].startswith("proved: relative differences at most 1.0e-06 (tolerance 1e-04)")
     assert Path("m.echo").is_file()
 
 
-def test_export_hands_precision_and_settings_on_and_says_what_was_held(
+def test_export_passes_on_precision_and_settings_and_prints_what_was_proved(
     run: Run, trained: Path
 ) -> None:
     words = ["--precision", "fp16", "--set", "budget=0.02"]
     code, out, _ = run("export", trained, "x.echo", *words)
     assert code == 0
     assert Path("x.echo").read_text() == 'echo {"budget": 0.02, "precision": "fp16"}'
-    made = "made with head fp32, scale 0.2500, left 4 (stem, first, second and 1 more)"
+    made = "settings: head fp32, scale 0.2500, left 4 (stem, first, second and 1 more)"
     assert out.splitlines()[-3] == made
     assert out.splitlines()[-1] == (
-        "proved: fp16 within its budget of 0.02; decisions changed on real images: 2 of 40 (5.00%)"
+        "proved: fp16 stays within its budget of 0.02; changed predictions on real images: "
+        "2 of 40 (5.00%)"
         "; wrote x.echo"
     )
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_export_takes_an_exporters_options_for_its_own_wherever_they_stand(
+def test_export_takes_options_of_the_exporter_at_any_position(
     place: int, run: Run, trained: Path
 ) -> None:
     words: list[object] = [trained, "x.echo"]
@@ -424,16 +428,16 @@ def test_export_takes_an_exporters_options_for_its_own_wherever_they_stand(
 
 
 @pytest.mark.parametrize("words", [["--shelf"], ["--shelf", "--json"], ["--shelf="]], ids=str)
-def test_an_exporters_option_without_a_value_is_wrong_input(
+def test_an_option_of_the_exporter_without_a_value_is_invalid(
     words: list[str], run: Run, trained: Path
 ) -> None:
     code, _, err = run("export", trained, "x.echo", *words)
     assert code == 2
-    assert err == "error: --shelf takes a value, as in --shelf NAME\n"
+    assert err == "error: --shelf requires a value, such as --shelf NAME\n"
     assert not Path("x.echo").exists()
 
 
-def test_what_stands_behind_two_dashes_is_no_option(run: Run, trained: Path) -> None:
+def test_arguments_after_two_dashes_are_not_options(run: Run, trained: Path) -> None:
     assert run("export", "--", trained, "--x.echo")[0] == 0
     assert Path("--x.echo").read_text() == "echo {}"
 
@@ -443,7 +447,7 @@ def test_export_in_json_is_the_certificate(run: Run, trained: Path, images: Path
     values = json.loads(out)
     assert code == 0
     assert (values["path"], values["difference"], values["mismatches"]) == ("m.x", 1e-6, 0)
-    assert values["checks"][0]["images"] == 24
+    assert values["comparisons"][0]["images"] == 24
 
 
 def test_a_failed_proof_exits_with_1(run: Run, trained: Path) -> None:
@@ -469,7 +473,7 @@ def test_no_space_left_is_one_line(run: Run, images: Path, monkeypatch: pytest.M
     assert "Traceback" not in err
 
 
-def test_an_exported_file_is_measured_with_the_metrics_of_its_task(
+def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Predictor:

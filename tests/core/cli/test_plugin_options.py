@@ -1,4 +1,4 @@
-"""Words on plugins may stand anywhere, and hold for one command."""
+"""Plugin options may stand anywhere, and apply to one command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.cli import main
-from visiongraft.cli.plugin_options import Chosen, chosen_words, take_choice
+from visiongraft.cli.plugin_options import Chosen, chosen_arguments, take_choice
 from visiongraft.errors import OptionError
 from visiongraft.registry.manager import plugins
 
@@ -18,7 +18,7 @@ WORDS = st.sampled_from(["fit", "photos", "--out", "run", "--json", "-x", "--plu
 
 
 @given(st.lists(st.one_of(WORDS, st.tuples(st.booleans(), st.booleans(), WORDS))))
-def test_the_other_words_keep_their_order(parts: list[str | tuple[bool, bool, str]]) -> None:
+def test_the_other_arguments_keep_their_order(parts: list[str | tuple[bool, bool, str]]) -> None:
     words, rest, files, blocked = [], [], [], []
     for part in parts:
         if isinstance(part, str):
@@ -32,13 +32,13 @@ def test_the_other_words_keep_their_order(parts: list[str | tuple[bool, bool, st
     assert take_choice(words) == (Chosen(tuple(files), tuple(blocked)), rest)
 
 
-def test_words_after_two_dashes_are_left_alone() -> None:
+def test_arguments_after_two_dashes_are_left_alone() -> None:
     assert take_choice(["--", "--plugin", "x"]) == (Chosen(), ["--", "--plugin", "x"])
 
 
 @pytest.mark.parametrize("words", [["--plugin"], ["--plugin="], ["--no-plugin", "--json"]])
 def test_an_option_without_its_value_is_refused(words: list[str]) -> None:
-    with pytest.raises(OptionError, match=f"{words[0].rstrip('=')} takes"):
+    with pytest.raises(OptionError, match=f"{words[0].rstrip('=')} requires"):
         take_choice(words)
 
 
@@ -69,7 +69,7 @@ def test_a_choice_holds_for_one_command(
     assert [r["name"] for r in records if r["disabled"]] == ["schedules"]
     assert plugins() is before
     assert "mine" not in before.schedules()
-    assert chosen_words() == []
+    assert chosen_arguments() == []
 
 
 @pytest.mark.parametrize(

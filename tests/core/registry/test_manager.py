@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from visiongraft.errors import PluginError
 from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import API_VERSION, hookimpl
+from visiongraft.lookup import find_schedule
 from visiongraft.registry.manager import (
     DISABLE_VARIABLE,
     KINDS,
@@ -21,7 +22,7 @@ from visiongraft.registry.manager import (
     plugins,
     using,
 )
-from visiongraft.schedules import Phase, find_schedule, schedule
+from visiongraft.schedules import Phase, schedule
 from visiongraft.task import Task
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import visiongraft
-from visiongraft.backbone import load_backbone
 from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import load_backbone
 from visiongraft.saving.files import read_json, write_json, write_tensors
 from visiongraft.saving.saved_model import is_saved_model, read_config
 
@@ -58,7 +58,7 @@ def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
 def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
     assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     config = read_json(saved / "config.json")
-    assert (config["format"], config["task"]) == (1, "toy")
+    assert (config["format"], config["task"]) == (2, "toy")
     assert config["backbone"]["name"] == "toys/toy"
     from safetensors import safe_open
 
@@ -180,7 +180,11 @@ def spoil_json(folder: Path, **changes: object) -> None:
         (lambda f: (f / "config.json").write_text("{"), "no valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "not the config of a saved model"),
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
-        (lambda f: spoil_json(f, format=99), "another format"),
+        (
+            lambda f: spoil_json(f, format=1, visiongraft="0.1.0"),
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+        ),
+        (lambda f: spoil_json(f, format=99, visiongraft="9.1.0"), r"saved by visiongraft 9\.1\.0"),
         (lambda f: spoil_json(f, task=None), "'task' is missing"),
         (lambda f: spoil_json(f, surplus=1), "unknown entries"),
         (lambda f: spoil_json(f, task="nothing"), "no task 'nothing'"),

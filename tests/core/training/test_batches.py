@@ -17,11 +17,12 @@ import pytest
 import torch
 from torch import nn
 
-from visiongraft.backbone import load_backbone
+from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import default_workers
 from visiongraft.errors import ReplayError
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import load_backbone
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state
 from visiongraft.training.batches import (

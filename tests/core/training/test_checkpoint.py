@@ -138,12 +138,19 @@ def rewrite(path: Path, change: Any) -> None:
         (lambda p: p.write_bytes(p.read_bytes()[:40]), "is damaged"),
         (lambda p: p.write_bytes(p.read_bytes() + b"x"), "is damaged"),
         (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "is damaged"),
-        (lambda p: rewrite(p, lambda m: m.update(format=2)), "no checkpoint of format 1"),
-        (lambda p: rewrite(p, lambda m: m.clear()), "no checkpoint of format 1"),
-        (lambda p: rewrite(p, lambda m: m.pop("state")), "is no checkpoint .*state"),
-        (lambda p: rewrite(p, lambda m: m.pop("values")), "is no checkpoint .*values"),
-        (lambda p: rewrite(p, lambda m: m["state"].update(more=1)), "is no checkpoint .*more"),
-        (lambda p: rewrite(p, lambda m: m.update(state=[1])), "is no checkpoint"),
+        (
+            lambda p: rewrite(p, lambda m: m.update(format=3, visiongraft="9.1.0")),
+            r"was saved by visiongraft 9\.1\.0 in format 3; visiongraft .* reads format 2",
+        ),
+        (
+            lambda p: rewrite(p, lambda m: (m.update(format=1), m.pop("visiongraft"))),
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+        ),
+        (lambda p: rewrite(p, lambda m: m.clear()), "is not a checkpoint"),
+        (lambda p: rewrite(p, lambda m: m.pop("state")), "is not a checkpoint .*state"),
+        (lambda p: rewrite(p, lambda m: m.pop("values")), "is not a checkpoint .*values"),
+        (lambda p: rewrite(p, lambda m: m["state"].update(more=1)), "is not a checkpoint .*more"),
+        (lambda p: rewrite(p, lambda m: m.update(state=[1])), "is not a checkpoint"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -169,7 +176,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObjec
 def test_a_saved_model_is_no_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     """It has a format of the same number, and nothing else in common."""
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Checkpoint.read(tmp_path / "run" / "model" / "model.safetensors")
 
 
@@ -199,4 +206,4 @@ def test_a_run_whose_best_weights_are_gone_says_so(
 def test_a_checkpoints_metadata_are_json_alone(path: Path) -> None:
     _, metadata = read_tensors(path)
     assert json.loads(json.dumps(metadata)) == metadata
-    assert metadata.keys() == {"format", "state", "values"}
+    assert metadata.keys() == {"format", "visiongraft", "state", "values"}

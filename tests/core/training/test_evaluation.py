@@ -14,11 +14,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.network import Batch, InferenceGraph, Network
+from visiongraft.network import InferenceGraph, Network
 from visiongraft.task import Arrays
 from visiongraft.training.evaluation import decode_batches, measure, scalars, to_arrays
 

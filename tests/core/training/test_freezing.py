@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from visiongraft.data.batch import Batch
 from visiongraft.errors import ReceiptError, ScheduleError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.network import Batch, Network
+from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training import engine
 from visiongraft.training.checkpoint import Checkpoint

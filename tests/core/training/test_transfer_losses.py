@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from visiongraft.data.batch import Batch
 from visiongraft.errors import (
     CheckpointError,
     OptionError,
@@ -22,18 +23,13 @@ from visiongraft.errors import (
     VisiongraftError,
 )
 from visiongraft.hookspecs import hookimpl
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import find_transfer_loss
+from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.freezing import apply_phase, check_optimizer, parameter_groups
-from visiongraft.training.transfer_losses import (
-    L2SP,
-    Transfer,
-    TransferLoss,
-    TransferStep,
-    find_transfer_loss,
-)
+from visiongraft.training.transfer_losses import L2SP, Transfer, TransferLoss, TransferStep
 
 FULL = {"schedule": "full(learning_rate=0.02)", "weight_decay": 0.0, "epochs": 3, "device": "cpu"}
 
@@ -123,7 +119,7 @@ def fit_from(start: Path, fit_toy: Any, data: Any, **settings: Any) -> Any:
 
 
 def source_of(start: Path) -> dict[str, Tensor]:
-    from visiongraft.backbone import load_backbone
+    from visiongraft.lookup import load_backbone
 
     return {n: p.detach() for n, p in load_backbone(start).named_parameters()}
 

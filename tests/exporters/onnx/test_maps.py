@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, Features, load_backbone
+from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import Image
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Arrays, Decoded, ExportSupport, Task

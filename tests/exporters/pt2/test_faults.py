@@ -14,13 +14,13 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from visiongraft.backbone import load_backbone
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError
 from visiongraft.exporters.pt2.archive import load_program, serialized
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verification.proof import verify
+from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.detection.task import Detection
@@ -72,7 +72,7 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 @pytest.fixture(scope="module")
 def detecting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    task = Detection(labels=("a", "b", "c"), head="fcos", width=32, detections=20)
+    task = Detection(class_names=("a", "b", "c"), head="fcos", width=32, detections=20)
     return built(task, "stretch", tmp_path_factory.mktemp("detecting"))
 
 

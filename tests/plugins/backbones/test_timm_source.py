@@ -10,12 +10,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.lookup import load_backbone
 
 Check = Callable[[Backbone], None]
 
-# One small member of each family, at a small size that it can take.
+# One small architecture of each family, at a small size that it supports.
 FAMILIES: dict[str, tuple[int, int]] = {
     "resnet18": (64, 64),
     "regnetx_002": (64, 64),
@@ -128,7 +129,7 @@ def test_the_final_norm_belongs_to_the_last_stage() -> None:
     "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"]
 )
 @pytest.mark.parametrize("size", [(64, 96), (128, 64)])
-def test_sizes_that_are_not_square_are_taken(
+def test_sizes_that_are_not_square_are_supported(
     name: str, size: tuple[int, int], check_features: Check
 ) -> None:
     backbone = load_backbone(f"timm/{name}", None, size=size)
@@ -136,11 +137,11 @@ def test_sizes_that_are_not_square_are_taken(
     check_features(backbone)
 
 
-def test_a_plain_convolutional_network_takes_odd_sizes(check_features: Check) -> None:
+def test_a_convolutional_network_supports_odd_sizes(check_features: Check) -> None:
     check_features(load_backbone("timm/test_resnet", None, size=(33, 71)))
 
 
-def test_without_a_size_the_architectures_own_is_used(check_features: Check) -> None:
+def test_without_a_size_the_default_is_used(check_features: Check) -> None:
     backbone = load_backbone("timm/test_vit", None)
     assert backbone.info.preprocess.size == (160, 160)
     check_features(backbone)
@@ -149,42 +150,44 @@ def test_without_a_size_the_architectures_own_is_used(check_features: Check) -> 
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("vit_tiny_patch16_224", 100, "it cuts images into whole 16x16 patches"),
+        ("vit_tiny_patch16_224", 100, "images must consist of whole 16x16 patches"),
         ("maxvit_pico_rw_256", 100, "must be divisible"),
         ("convnext_atto", 16, "Kernel size"),
         ("densenet121", 20, "too small"),
     ],
 )
-def test_a_size_that_the_architecture_cannot_take_is_refused_in_words(
-    name: str, size: int, words: str
-) -> None:
-    with pytest.raises(BackboneError, match=f"cannot work on {size}x{size} .*{words}") as caught:
+def test_an_unsupported_size_raises(name: str, size: int, words: str) -> None:
+    with pytest.raises(
+        BackboneError, match=f"does not support images of {size}x{size} .*{words}"
+    ) as caught:
         load_backbone(f"timm/{name}", None, size=size)
     assert "\n" not in str(caught.value)
     assert "choose another size" in str(caught.value)
 
 
-def test_a_model_without_embedding_is_refused_and_not_its_size(
+def test_a_model_without_embedding_raises_without_blaming_the_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError("no classification here")
 
     monkeypatch.setattr("timm.models.resnet.ResNet.forward_head", refuse)
-    with pytest.raises(BackboneError, match=r"cannot serve as a backbone: no classification here$"):
+    with pytest.raises(
+        BackboneError, match=r"cannot be used as a backbone: no classification here$"
+    ):
         load_backbone("timm/test_resnet", None)
 
 
-def test_a_model_without_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_feature_maps_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "timm.models.resnet.ResNet.forward_intermediates",
         lambda self, x, indices: (self.forward_features(x), [torch.ones(1, 4)] * 5),
     )
-    with pytest.raises(BackboneError, match="gives no feature maps"):
+    with pytest.raises(BackboneError, match="returns no feature maps"):
         load_backbone("timm/test_resnet", None)
 
 
-def test_an_error_of_the_constructor_is_not_taken_for_a_size(
+def test_a_type_error_of_the_constructor_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -195,30 +198,30 @@ def test_an_error_of_the_constructor_is_not_taken_for_a_size(
         load_backbone("timm/test_resnet", None, size=64)
 
 
-# ---- how images are prepared ----
+# ---- preprocessing ----
 
 
-def test_preprocessing_is_what_timm_says() -> None:
+def test_preprocessing_is_that_of_timm() -> None:
     config = built("convnext_atto").info.preprocess
-    said = timm.get_pretrained_cfg("convnext_atto")
-    assert config.mean == said.mean and config.std == said.std
-    assert (config.interpolation, config.crop_fraction) == ("bicubic", said.crop_pct)
+    expected = timm.get_pretrained_cfg("convnext_atto")
+    assert config.mean == expected.mean and config.std == expected.std
+    assert (config.interpolation, config.crop_fraction) == ("bicubic", expected.crop_pct)
     assert config.resize == "crop"
 
 
 def test_squashed_images_are_stretched() -> None:
     backbone = load_backbone("timm/resnet50_clip.openai", None, size=64)
-    said = timm.get_pretrained_cfg("resnet50_clip.openai")
-    expected = "stretch" if said.crop_mode == "squash" else "crop"
-    assert backbone.info.preprocess.resize == expected
-    assert backbone.info.preprocess.mean == said.mean
+    expected = timm.get_pretrained_cfg("resnet50_clip.openai")
+    resize = "stretch" if expected.crop_mode == "squash" else "crop"
+    assert backbone.info.preprocess.resize == resize
+    assert backbone.info.preprocess.mean == expected.mean
 
 
 # ---- weights files ----
 
 
 def file_of(name: str, folder: Path, *, seed: int = 1, **options: object) -> Path:
-    """Write a file as timm publishes it: with classifier, safetensors."""
+    """Write a checkpoint like those that timm publishes, with its classifier."""
     torch.manual_seed(seed)
     path = folder / "model.safetensors"
     save_file(timm.create_model(name, **options).state_dict(), path)
@@ -239,7 +242,7 @@ def test_a_published_file_loads_without_its_classifier(tmp_path: Path, name: str
     assert backbone.info.provenance["tensors"] == f"{total} of {total} loaded"
 
 
-def test_a_file_of_another_architecture_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_architecture_raises(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds nothing that fits timm/test_vit"):
         load_backbone("timm/test_vit", file_of("test_resnet", tmp_path))
 
@@ -255,7 +258,7 @@ def test_position_embeddings_are_resampled_to_another_size(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
-def test_a_files_stem_serves_gray_images_as_it_served_rgb(tmp_path: Path, name: str) -> None:
+def test_pretrained_stems_are_converted_to_gray_images(tmp_path: Path, name: str) -> None:
     path = file_of(name, tmp_path)
     rgb = load_backbone(f"timm/{name}", path).eval()
     gray = load_backbone(f"timm/{name}", path, in_channels=1).eval()
@@ -266,18 +269,18 @@ def test_a_files_stem_serves_gray_images_as_it_served_rgb(tmp_path: Path, name: 
         torch.testing.assert_close(gray(images).pooled, expected, atol=1e-4, rtol=1e-4)
 
 
-# ---- published weights ----
+# ---- pretrained weights ----
 
 
 @pytest.fixture
 def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Cut the hub off and give its empty cache."""
+    """Disconnect the hub, and return its empty cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
 
 
-def test_an_unreachable_hub_is_one_line_that_says_what_to_do(no_hub: Path) -> None:
+def test_an_unreachable_hub_raises_one_line_with_alternatives(no_hub: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load_backbone("timm/resnet18")
     text = str(caught.value)
@@ -286,14 +289,14 @@ def test_an_unreachable_hub_is_one_line_that_says_what_to_do(no_hub: Path) -> No
         assert words in text
 
 
-def test_weights_that_nobody_publishes_are_said_so(no_hub: Path) -> None:
+def test_missing_pretrained_weights_raise(no_hub: Path) -> None:
     unpublished = next(n for n in timm.list_models() if not timm.get_pretrained_cfg(n).has_weights)
     with pytest.raises(WeightsError, match="none are published"):
         load_backbone(f"timm/{unpublished}")
 
 
 def plant(cache_folder: Path, name: str, content: Path) -> None:
-    """Put a file where the hub's client looks for an earlier download."""
+    """Put a file into the cache of the hub's client."""
     repository = timm.get_pretrained_cfg(name).hf_hub_id.replace("/", "--")
     folder = cache_folder / f"models--{repository}"
     (folder / "refs").mkdir(parents=True)
@@ -304,7 +307,7 @@ def plant(cache_folder: Path, name: str, content: Path) -> None:
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_weights_fetched_earlier_are_used_without_the_hub(no_hub: Path, in_channels: int) -> None:
+def test_cached_weights_are_used_without_the_hub(no_hub: Path, in_channels: int) -> None:
     plant(no_hub, "test_resnet", file_of("test_resnet", no_hub))
     torch.manual_seed(1)
     kernel = timm.create_model("test_resnet").state_dict()["conv1.0.weight"]
@@ -316,22 +319,26 @@ def test_weights_fetched_earlier_are_used_without_the_hub(no_hub: Path, in_chann
     assert provenance["license"] == "apache-2.0"
 
 
-def test_a_damaged_download_is_a_matter_of_weights_not_of_size(no_hub: Path) -> None:
+def test_a_damaged_download_raises_a_weights_error(no_hub: Path) -> None:
     damaged = no_hub / "damaged"
     damaged.write_bytes(b"no tensors")
     plant(no_hub, "test_resnet", damaged)
-    with pytest.raises(WeightsError, match="published weights of timm/test_resnet cannot be had"):
+    with pytest.raises(
+        WeightsError, match="pretrained weights of timm/test_resnet could not be downloaded"
+    ):
         load_backbone("timm/test_resnet")
 
 
-def test_a_refused_size_is_a_matter_of_size_also_with_published_weights(no_hub: Path) -> None:
+def test_an_unsupported_size_raises_a_backbone_error_despite_pretrained_weights(
+    no_hub: Path,
+) -> None:
     never_read = no_hub / "never_read"
     never_read.touch()
     plant(no_hub, "maxvit_nano_rw_256", never_read)
-    with pytest.raises(BackboneError, match="cannot work on 100x100"):
+    with pytest.raises(BackboneError, match="does not support images of 100x100"):
         load_backbone("timm/maxvit_nano_rw_256", size=100)
 
 
-def test_published_weights_can_be_named_by_tag() -> None:
+def test_pretrained_weights_can_be_chosen_by_tag() -> None:
     backbone = load_backbone("timm/test_resnet.r160_in1k", None)
     assert backbone.info.name == "timm/test_resnet.r160_in1k"

@@ -12,14 +12,15 @@ import torch
 import torchvision.models as zoo
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, load_backbone
+from visiongraft.backbone import Backbone
 from visiongraft.caching.folding import folded_copy
 from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.lookup import load_backbone
 from visiongraft.saving.weights import fit_weights
 
 Check = Callable[[Backbone], None]
 
-# One small member of each family, at a small size that it can take.
+# One small architecture of each family, at a small size that it supports.
 FAMILIES = {
     "convnext_tiny": 64,
     "densenet121": 64,
@@ -100,7 +101,7 @@ def test_squeezenets_embedding_is_its_pooled_last_map() -> None:
     ("name", "dimension"),
     [("mobilenet_v2", 1280), ("squeezenet1_0", 512), ("vgg11", 4096), ("alexnet", 4096)],
 )
-def test_the_length_of_the_embedding_is_the_usual_one(name: str, dimension: int) -> None:
+def test_the_embedding_has_the_usual_dimension(name: str, dimension: int) -> None:
     assert built(name).info.embedding_dim == dimension
 
 
@@ -179,30 +180,28 @@ def test_the_backbone_can_be_traced_for_export_with_any_number_of_images(name: s
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "swin_t"])
-def test_sizes_that_are_not_square_are_taken(name: str, check_features: Check) -> None:
+def test_sizes_that_are_not_square_are_supported(name: str, check_features: Check) -> None:
     check_features(load_backbone(f"torchvision/{name}", None, size=(64, 96)))
 
 
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
-        ("vit_b_32", (64, 96), "those of a square"),
+        ("vit_b_32", (64, 96), "embeddings are square"),
         ("vit_b_32", (100, 100), "indivisible by patch size"),
         ("maxvit_t", (100, 100), "not divisible by partition size"),
         ("inception_v3", (64, 64), "Kernel size"),
         ("alexnet", (32, 32), "too small"),
     ],
 )
-def test_a_size_that_the_architecture_cannot_take_is_refused_in_words(
-    name: str, size: tuple[int, int], words: str
-) -> None:
-    start = rf"torchvision/{name} cannot work on {size[0]}x{size[1]} "
+def test_an_unsupported_size_raises(name: str, size: tuple[int, int], words: str) -> None:
+    start = rf"torchvision/{name} does not support images of {size[0]}x{size[1]} "
     with pytest.raises(BackboneError, match=f"{start}.*{words}"):
         load_backbone(f"torchvision/{name}", None, size=size)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf"])
-def test_gray_images_give_what_they_gave_as_rgb(name: str, tmp_path: Path) -> None:
+def test_pretrained_stems_are_converted_to_gray_images(name: str, tmp_path: Path) -> None:
     torch.save(original(name).state_dict(), tmp_path / "w.pth")
     size = FAMILIES[name]
     rgb, gray = (
@@ -215,11 +214,11 @@ def test_gray_images_give_what_they_gave_as_rgb(name: str, tmp_path: Path) -> No
         torch.testing.assert_close(gray(images).pooled, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_four_channels_are_taken(check_features: Check) -> None:
+def test_four_channels_are_supported(check_features: Check) -> None:
     check_features(load_backbone("torchvision/mobilenet_v2", None, in_channels=4, size=32))
 
 
-# ---- how images are prepared ----
+# ---- preprocessing ----
 
 
 def test_preprocessing_is_that_of_the_published_weights() -> None:
@@ -228,7 +227,7 @@ def test_preprocessing_is_that_of_the_published_weights() -> None:
     assert config.mean == (0.485, 0.456, 0.406)
 
 
-def test_networks_that_torchvision_renormalizes_inside_get_the_range_they_expect() -> None:
+def test_networks_that_renormalize_internally_get_the_range_they_expect() -> None:
     assert built("googlenet").info.preprocess.mean == (0.5, 0.5, 0.5)
     assert built("inception_v3").info.preprocess.std == (0.5, 0.5, 0.5)
 
@@ -236,7 +235,7 @@ def test_networks_that_torchvision_renormalizes_inside_get_the_range_they_expect
 # ---- weights files ----
 
 
-def test_a_file_without_some_layers_is_refused_naming_them_unless_partial(tmp_path: Path) -> None:
+def test_missing_layers_raise_unless_partial(tmp_path: Path) -> None:
     state = {n: t for n, t in original("shufflenet_v2_x0_5").state_dict().items()}
     kept = {n: t for n, t in state.items() if not n.startswith(("conv5.", "fc."))}
     torch.save(kept, tmp_path / "w.pth")
@@ -247,7 +246,7 @@ def test_a_file_without_some_layers_is_refused_naming_them_unless_partial(tmp_pa
     assert backbone.info.provenance["tensors"] == "275 of 280 loaded"
 
 
-def test_older_names_in_torchvisions_own_files_are_read() -> None:
+def test_older_tensor_names_of_torchvision_are_converted() -> None:
     for name, pattern, older in [
         ("densenet121", r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2."),
         ("vit_b_32", r"mlp\.0\.", "mlp.linear_1."),
@@ -271,7 +270,7 @@ def test_position_embeddings_are_resampled_to_another_size() -> None:
     torch.testing.assert_close(resampled[0, :, 0], torch.tensor([0.0, 0.5, 0.5, 0.5, 0.5]))
 
 
-def test_position_embeddings_of_no_square_are_listed_as_reshaped() -> None:
+def test_position_embeddings_that_are_not_square_are_reported_as_reshaped() -> None:
     state = dict(built("vit_b_32").state_dict())
     state["model.encoder.pos_embedding"] = torch.zeros(1, 7, 768)
     with pytest.raises(WeightsError, match=r"reshaped 1: encoder\.pos_embedding"):
@@ -287,10 +286,10 @@ def test_a_saved_state_loads_again_bit_by_bit(name: str, tmp_path: Path) -> None
     assert all(map(torch.equal, again.state_dict().values(), backbone.state_dict().values()))
 
 
-# ---- published weights ----
+# ---- pretrained weights ----
 
 
-def test_an_unreachable_hub_is_one_line_that_says_what_to_do(
+def test_an_unreachable_hub_raises_one_line_with_alternatives(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -304,7 +303,7 @@ def test_an_unreachable_hub_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_weights_fetched_earlier_are_used_without_the_hub(
+def test_cached_weights_are_used_without_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_channels: int
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

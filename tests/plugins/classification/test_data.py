@@ -55,8 +55,8 @@ def test_an_unknown_label_raises_an_error_that_names_the_image(write_folder: Any
 
 
 def test_multi_hot_targets_with_one_class_each_are_single_label() -> None:
-    marks = [np.eye(3, dtype=int)[i] for i in (0, 1, 2, 0, 1, 2)]
-    assert read_splits(images(marks)).facts["multi_label"] is False
+    multi_hot = [np.eye(3, dtype=int)[i] for i in (0, 1, 2, 0, 1, 2)]
+    assert read_splits(images(multi_hot)).facts["multi_label"] is False
 
 
 def test_an_image_without_labels_makes_the_data_multi_label() -> None:

@@ -1,4 +1,4 @@
-"""The demo's real flow on very few small images."""
+"""Run the whole demo on a few small images."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_the_demo_writes_what_it_names_and_nothing_else(finished: Any) -> None:
+def test_the_demo_writes_exactly_the_listed_files(finished: Any) -> None:
     out, report = finished
     assert sorted(path.name for path in out.iterdir()) == FILES == sorted(demo.OUTPUT_NAMES)
     assert json.loads((out / "report.json").read_text()) == report
@@ -82,7 +82,7 @@ def test_the_demo_writes_what_it_names_and_nothing_else(finished: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_holds_what_was_measured(finished: Any) -> None:
+def test_the_report_contains_the_measured_values(finished: Any) -> None:
     out, report = finished
     table = out / "images.csv"
     assert report["images"] == {"train": 30, "val": 9, "test": 12}
@@ -97,7 +97,7 @@ def test_the_report_holds_what_was_measured(finished: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_accuracy_of_the_file_is_that_of_its_own_predictions(finished: Any) -> None:
+def test_the_accuracy_of_the_file_is_that_of_its_predictions(finished: Any) -> None:
     out, report = finished
     validation = [row for row in rows_of(out) if row["split"] == "test"]
     predicted = Predictor(out / "textile.onnx").predict([row["path"] for row in validation])
@@ -107,19 +107,19 @@ def test_the_accuracy_of_the_file_is_that_of_its_own_predictions(finished: Any) 
 
 
 @pytest.mark.slow
-def test_the_summary_is_for_people(finished: Any) -> None:
+def test_the_summary_is_readable(finished: Any) -> None:
     _, report = finished
     first, probe, tuned, onnx, _, took = report["summary"]
     assert first == "accuracy on 12 test images:"
     assert f"{report['accuracy_linear_probe']:.3f}" in probe
     assert f"{report['accuracy_fine_tuned']:.3f}" in tuned
-    assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed decisions" in onnx
+    assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed predictions" in onnx
     assert took.startswith("took 0 min ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["curve.png", "predictions.png"])
-def test_the_images_show_something(finished: Any, name: str) -> None:
+def test_the_plots_are_not_blank(finished: Any, name: str) -> None:
     with Image.open(finished[0] / name) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert min(pixels.shape[:2]) > 200
@@ -127,7 +127,7 @@ def test_the_images_show_something(finished: Any, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_starts_with_the_head_and_the_probe_is_replayed(finished: Any) -> None:
+def test_fine_tuning_starts_with_the_head_and_the_probe_uses_cached_features(finished: Any) -> None:
     out, _ = finished
     runs = {}
     for run in ("probe", "fine-tuned"):
@@ -146,19 +146,21 @@ def test_the_installed_demo_is_this_one() -> None:
     assert point.load() is demo.run
 
 
-def test_each_label_is_divided_as_said_and_no_image_is_in_two_parts(
+def test_every_class_is_split_as_specified_without_overlap(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
     rows = rows_of(tmp_path)
     counts = Counter((row["label"], row["split"]) for row in rows)
-    assert counts == {(label, part): n for label in demo.CLASS_NAMES for part, n in IMAGES.items()}
+    assert counts == {
+        (label, split): n for label in demo.CLASS_NAMES for split, n in IMAGES.items()
+    }
     assert len({row["path"] for row in rows}) == len(rows)
     assert all(Path(row["path"]).is_file() for row in rows)
     assert all(Path(row["path"]).parent.name == row["label"] for row in rows)
 
 
-def test_the_images_of_a_label_are_evenly_spaced(
+def test_the_images_of_a_class_are_evenly_spaced(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
@@ -180,13 +182,13 @@ COUNTS = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 60), min_size=1
 
 
 @given(COUNTS)
-def test_parts_alternate_in_proportion(counts: dict[str, int]) -> None:
-    parts = demo._interleave(counts)
-    assert Counter(parts) == counts
-    for cut in range(len(parts) + 1):
-        for part, count in counts.items():
-            due = count * cut / len(parts)
-            assert abs(parts[:cut].count(part) - due) <= len(counts)
+def test_splits_alternate_in_proportion(counts: dict[str, int]) -> None:
+    splits = demo._interleave(counts)
+    assert Counter(splits) == counts
+    for cut in range(len(splits) + 1):
+        for split, count in counts.items():
+            due = count * cut / len(splits)
+            assert abs(splits[:cut].count(split) - due) <= len(counts)
 
 
 def test_the_same_images_are_chosen_each_time(
@@ -199,7 +201,7 @@ def test_the_same_images_are_chosen_each_time(
     assert tables[0] == tables[1]
 
 
-def test_without_the_images_the_demo_says_what_to_install(
+def test_missing_images_raise_an_error_with_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "conformal_clip_data", None)
@@ -256,7 +258,7 @@ OWN_TABLE = "path,label,split\na.png,cat,train\nb.png,dog,test\n"
     ],
     ids=["foreign", "own table", "own names", "empty table", "no text", "no table", "own folder"],
 )
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, files: dict[str, str]) -> None:
+def test_a_folder_with_other_files_is_not_modified(tmp_path: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="latin-1")
@@ -268,7 +270,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path, files: dict[
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
-def test_a_demo_to_which_something_was_added_is_left_alone(
+def test_a_demo_with_added_files_is_not_modified(
     tmp_path: Path, stopped_after_the_table: Callable[[Path], None]
 ) -> None:
     stopped_after_the_table(tmp_path)
@@ -278,7 +280,7 @@ def test_a_demo_to_which_something_was_added_is_left_alone(
     assert (tmp_path / "notes.txt").read_text() == "years of work"
 
 
-def test_a_file_is_no_folder_for_the_demo(tmp_path: Path) -> None:
+def test_a_file_as_output_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "demo").write_text("years of work")
     with pytest.raises(OptionError, match="contains files that are not from the demo"):
         demo.run(tmp_path / "demo")

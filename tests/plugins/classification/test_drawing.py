@@ -33,23 +33,23 @@ def below(drawn: Image.Image, image: Image.Image) -> Any:
 # ---- the text ----
 
 
-def test_one_label_is_said_with_its_score() -> None:
+def test_the_caption_has_label_and_score() -> None:
     assert caption(classified("cat", 0.934)) == "cat 0.93"
 
 
-def test_several_labels_are_said_in_their_order() -> None:
+def test_the_caption_has_several_labels_in_order() -> None:
     many = MultiClassified(("dog", "cat"), {"cat": 0.5, "dog": 0.934, "eel": 0.1})
     assert caption(many) == "dog 0.93, cat 0.50"
 
 
-def test_no_label_is_said_too() -> None:
+def test_the_caption_without_labels() -> None:
     assert caption(MultiClassified((), {"cat": 0.1})) == "no label"
 
 
 # ---- the image ----
 
 
-def test_the_image_stands_above_the_caption_unchanged() -> None:
+def test_the_image_is_unchanged_above_the_caption() -> None:
     drawn = draw_caption(CAT, classified("cat"))
     assert drawn.mode == "RGB"
     assert drawn.width == CAT.width
@@ -62,7 +62,7 @@ def test_the_caption_is_light_on_black() -> None:
     assert np.median(text) == 0
 
 
-def test_the_given_image_is_not_drawn_on() -> None:
+def test_the_input_image_is_not_modified() -> None:
     image = CAT.copy()
     draw_caption(image, classified("cat"))
     assert np.array_equal(np.asarray(image), np.asarray(CAT))
@@ -80,7 +80,7 @@ def test_small_images_are_enlarged_by_repeating_pixels(size: tuple[int, int]) ->
     assert np.array_equal(drawn[:rows, left : left + columns], wanted)
 
 
-def test_beside_a_narrow_image_is_nothing() -> None:
+def test_the_margins_of_a_narrow_image_are_black() -> None:
     narrow = CAT.crop((0, 0, 60, 300))
     drawn = np.asarray(draw_caption(narrow, classified("cat")))
     assert drawn.shape[1] == MIN_SIDE
@@ -90,7 +90,7 @@ def test_beside_a_narrow_image_is_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
-def test_images_of_any_mode_are_drawn_in_color(mode: str) -> None:
+def test_images_of_any_mode_become_rgb(mode: str) -> None:
     image = CAT.convert(mode)
     drawn = draw_caption(image, classified("cat"))
     shown = np.asarray(drawn)[: CAT.height]
@@ -107,9 +107,7 @@ ODD = st.text(st.sampled_from(string.ascii_letters + string.digits + " -_,.|/\n\
     st.lists(ODD.filter(bool) | ODD.map(lambda t: (t + "W") * 20), max_size=4, unique=True),
     st.sampled_from([(40, 30), (160, 120), (451, 300), (900, 40)]),
 )
-def test_whatever_the_names_are_the_text_stays_inside_the_caption(
-    names: list[str], size: tuple[int, int]
-) -> None:
+def test_any_text_fits_into_the_caption(names: list[str], size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (10, 200, 30))
     many = MultiClassified(tuple(names), dict.fromkeys(names, 0.5))
     drawn = draw_caption(image, many)
@@ -125,12 +123,12 @@ def test_whatever_the_names_are_the_text_stays_inside_the_caption(
     assert not text[:, -MARGIN + 1 :].any()
 
 
-def test_a_name_on_several_lines_is_drawn_on_one() -> None:
+def test_line_breaks_in_names_are_removed() -> None:
     lines = draw_caption(CAT, classified("a\nb\r\nc"))
     assert np.array_equal(np.asarray(lines), np.asarray(draw_caption(CAT, classified("a b c"))))
 
 
-def test_of_a_long_name_the_beginning_and_the_score_can_be_read() -> None:
+def test_a_long_name_is_shortened_before_the_score() -> None:
     middle = "m" * 200
     texts = {
         key: below(draw_caption(CAT, classified(f"{head}{middle}", score)), CAT) > 128
@@ -141,6 +139,6 @@ def test_of_a_long_name_the_beginning_and_the_score_can_be_read() -> None:
     assert not np.array_equal(texts["cat"][:, half:], texts["sure"][:, half:])
 
 
-def test_longer_names_use_the_width_that_there_is() -> None:
+def test_long_names_use_the_full_width() -> None:
     text = below(draw_caption(CAT, classified("n" * 300)), CAT).max(axis=(0, 2))
     assert np.flatnonzero(text > 128).max() > 0.9 * CAT.width

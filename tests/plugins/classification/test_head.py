@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visiongraft.backbone import Features, load_backbone
+from visiongraft.backbone import Features
+from visiongraft.lookup import load_backbone
 from visiongraft.plugins.classification.head import INITIAL_STD, ClassificationHead
 
 
@@ -22,7 +23,7 @@ def test_without_hidden_layer_the_logits_are_linear_in_the_embedding() -> None:
     assert torch.allclose(head(features(pooled)), wanted)
 
 
-def test_a_hidden_layer_stands_between_embedding_and_logits() -> None:
+def test_a_hidden_layer_is_between_embedding_and_logits() -> None:
     head = ClassificationHead(5, 3, hidden=7).eval()
     pooled = torch.randn(4, 5)
     hidden = F.gelu(pooled @ head.hidden.weight.T + head.hidden.bias)
@@ -37,7 +38,7 @@ def test_the_head_has_the_parameters_of_its_layers_and_no_others(hidden: int, co
     assert not list(head.buffers())
 
 
-def test_only_the_pooled_embedding_counts() -> None:
+def test_only_the_pooled_embedding_is_used() -> None:
     head = ClassificationHead(5, 3).eval()
     pooled = torch.randn(2, 5)
     maps = Features((torch.full((2, 9, 1, 1), torch.nan),), pooled)
@@ -45,14 +46,14 @@ def test_only_the_pooled_embedding_counts() -> None:
 
 
 @pytest.mark.parametrize("hidden", [0, 7])
-def test_features_are_left_as_they_are(hidden: int) -> None:
+def test_features_are_not_modified(hidden: int) -> None:
     pooled = torch.randn(4, 5)
     before = pooled.clone()
     ClassificationHead(5, 3, hidden, dropout=0.5).train()(features(pooled))
     assert torch.equal(pooled, before)
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     head = ClassificationHead(200, 3, dropout=0.5)
     pooled = torch.ones(1, 200)
     first, second = head.train()(features(pooled)), head(features(pooled))
@@ -61,7 +62,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(first, second)
 
 
-def test_dropout_takes_its_share_of_the_inputs_of_the_last_layer() -> None:
+def test_dropout_zeroes_its_fraction_of_the_inputs() -> None:
     head = ClassificationHead(4000, 1, dropout=0.3).train()
     torch.nn.init.ones_(head.output.weight)
     torch.manual_seed(0)
@@ -76,7 +77,7 @@ def test_the_last_layer_starts_near_zero() -> None:
     assert not head.output.bias.any()
 
 
-def test_training_starts_from_nearly_equal_probabilities() -> None:
+def test_initial_probabilities_are_nearly_uniform() -> None:
     torch.manual_seed(0)
     backbone = load_backbone("bundled/efficientnet_lite0", size=64).eval()
     head = ClassificationHead(backbone.info.embedding_dim, 10)
@@ -85,7 +86,7 @@ def test_training_starts_from_nearly_equal_probabilities() -> None:
     assert float(loss) == pytest.approx(math.log(10), abs=0.2)
 
 
-def test_the_seed_decides_the_first_weights() -> None:
+def test_initial_weights_are_seeded() -> None:
     heads = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)

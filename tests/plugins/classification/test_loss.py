@@ -12,11 +12,11 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from visiongraft.data.labels import balanced_weights
 from visiongraft.plugins.classification.loss import (
     BinaryCrossEntropy,
     CrossEntropy,
     balanced_positive_weights,
-    balanced_weights,
 )
 
 LABELS = 4
@@ -29,12 +29,12 @@ SETTINGS = [
 
 
 def batch(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Give logits, class ids and marks."""
+    """Return logits, class ids and multi-hot targets."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, LABELS, generator=generator) * 3
     ids = torch.randint(LABELS, (count,), generator=generator)
-    marks = torch.randint(2, (count, LABELS), generator=generator).float()
-    return logits, ids, marks
+    multi_hot = torch.randint(2, (count, LABELS), generator=generator).float()
+    return logits, ids, multi_hot
 
 
 def cross_entropy(logits: Any, fractions: Any, smoothing: float, weights: Any) -> float:
@@ -45,9 +45,9 @@ def cross_entropy(logits: Any, fractions: Any, smoothing: float, weights: Any) -
     return float(-(smooth * weights * logs).sum(axis=1).mean())
 
 
-def binary_cross_entropy(logits: Any, marks: Any, smoothing: float, weights: Any) -> float:
+def binary_cross_entropy(logits: Any, multi_hot: Any, smoothing: float, weights: Any) -> float:
     """Compute it from its definition, in float64."""
-    smooth = np.asarray(marks, np.float64) * (1 - smoothing) + smoothing / 2
+    smooth = np.asarray(multi_hot, np.float64) * (1 - smoothing) + smoothing / 2
     weights = np.asarray(weights) if len(weights) else np.ones(LABELS)
     present = expit(np.asarray(logits, np.float64))
     terms = weights * smooth * np.log(present) + (1 - smooth) * np.log(1 - present)
@@ -66,9 +66,9 @@ def test_cross_entropy_is_sklearns_log_loss() -> None:
 
 
 def test_binary_cross_entropy_is_sklearns_log_loss_of_all_decisions() -> None:
-    logits, _, marks = batch(0, 50)
-    wanted = log_loss(marks.flatten(), expit(logits.double().numpy()).flatten())
-    loss = BinaryCrossEntropy()(logits, marks)
+    logits, _, multi_hot = batch(0, 50)
+    wanted = log_loss(multi_hot.flatten(), expit(logits.double().numpy()).flatten())
+    loss = BinaryCrossEntropy()(logits, multi_hot)
     assert list(loss) == ["binary_cross_entropy"]
     assert float(loss["binary_cross_entropy"]) == pytest.approx(wanted, rel=1e-5)
 
@@ -93,23 +93,26 @@ def test_mixed_targets_follow_the_same_definition(
 
 
 @pytest.mark.parametrize(("smoothing", "weights"), SETTINGS)
-def test_class_ids_and_whole_shares_are_the_same_target(
+def test_class_ids_and_one_hot_targets_are_equivalent(
     smoothing: float, weights: tuple[float, ...]
 ) -> None:
     logits, ids, _ = batch(2, 30)
     fractions = torch.nn.functional.one_hot(ids, LABELS).float()
     loss = CrossEntropy(smoothing, weights)
-    by_id, by_share = loss(logits, ids)["cross_entropy"], loss(logits, fractions)["cross_entropy"]
-    assert float(by_id) == pytest.approx(float(by_share), rel=1e-5)
+    by_id, by_fraction = (
+        loss(logits, ids)["cross_entropy"],
+        loss(logits, fractions)["cross_entropy"],
+    )
+    assert float(by_id) == pytest.approx(float(by_fraction), rel=1e-5)
 
 
 @pytest.mark.parametrize(("smoothing", "weights"), SETTINGS)
-@pytest.mark.parametrize("mixed", [False, True], ids=["marks", "mixed"])
+@pytest.mark.parametrize("mixed", [False, True], ids=["multi_hot", "mixed"])
 def test_binary_cross_entropy_follows_its_definition(
     smoothing: float, weights: tuple[float, ...], mixed: bool
 ) -> None:
-    logits, _, marks = batch(1, 30)
-    targets = torch.rand(30, LABELS) if mixed else marks
+    logits, _, multi_hot = batch(1, 30)
+    targets = torch.rand(30, LABELS) if mixed else multi_hot
     wanted = binary_cross_entropy(logits, targets, smoothing, weights)
     loss = BinaryCrossEntropy(smoothing, weights)(logits, targets)["binary_cross_entropy"]
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
@@ -127,7 +130,7 @@ def test_binary_cross_entropy_follows_its_definition(
     st.booleans(),
     st.data(),
 )
-def test_parts_of_a_batch_weighted_by_their_size_give_the_loss_and_gradients_of_the_batch(
+def test_accumulated_parts_of_a_batch_give_the_loss_and_gradients_of_the_batch(
     seed: int,
     count: int,
     smoothing: float,
@@ -135,8 +138,8 @@ def test_parts_of_a_batch_weighted_by_their_size_give_the_loss_and_gradients_of_
     multi_label: bool,
     data: st.DataObject,
 ) -> None:
-    logits, ids, marks = batch(seed, count)
-    targets = marks if multi_label else ids
+    logits, ids, multi_hot = batch(seed, count)
+    targets = multi_hot if multi_label else ids
     loss = (BinaryCrossEntropy if multi_label else CrossEntropy)(smoothing, weights)
     cut = data.draw(st.integers(1, count - 1), label="size of the first part")
     whole = logits.clone().requires_grad_()
@@ -169,9 +172,9 @@ def test_a_mean_over_the_weights_would_not_be_a_mean_over_the_images() -> None:
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, BinaryCrossEntropy])
-def test_half_precision_logits_are_measured_in_full_precision(kind: type[Any]) -> None:
-    logits, ids, marks = batch(0, 6)
-    targets = ids if kind is CrossEntropy else marks
+def test_half_precision_logits_give_a_float32_loss(kind: type[Any]) -> None:
+    logits, ids, multi_hot = batch(0, 6)
+    targets = ids if kind is CrossEntropy else multi_hot
     (half,) = kind()(logits.half(), targets).values()
     (full,) = kind()(logits.half().float(), targets).values()
     assert half.dtype == torch.float32
@@ -179,7 +182,7 @@ def test_half_precision_logits_are_measured_in_full_precision(kind: type[Any]) -
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, BinaryCrossEntropy])
-def test_weights_are_kept_as_a_buffer(kind: type[Any]) -> None:
+def test_weights_are_a_buffer(kind: type[Any]) -> None:
     assert kind(0.0, (1.0, 2.0)).state_dict()["weights"].tolist() == [1.0, 2.0]
     assert not kind().state_dict()
     assert not list(kind(0.0, (1.0, 2.0)).parameters())
@@ -207,7 +210,7 @@ def test_balanced_weights_have_the_mean_1_over_the_images(counts: list[int]) -> 
 
 
 @given(st.integers(1, 100).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
-def test_balanced_presence_counts_as_much_as_absence(images_and_count: tuple[int, int]) -> None:
+def test_balanced_positive_weights_equal_the_negatives(images_and_count: tuple[int, int]) -> None:
     images, count = images_and_count
     (weight,) = balanced_positive_weights([count], images)
     if 0 < count < images:

@@ -52,13 +52,13 @@ def single_label(draw: st.DrawFn) -> Case:
 
 @st.composite
 def multi_label(draw: st.DrawFn) -> Case:
-    """Probabilities, decisions and marks, each (N, C)."""
+    """Probabilities, decisions and multi_hot, each (N, C)."""
     generator, count, labels = draw(GENERATORS), draw(IMAGES), draw(st.integers(1, 6))
     probabilities = generator.uniform(size=(count, labels)) ** draw(st.sampled_from([0.2, 1, 4]))
     probabilities = probabilities.round(draw(st.sampled_from([1, 9]))).astype(np.float32)
     fraction = generator.choice([0.0, 0.3, 1.0], size=labels)  # no image, some, or every one
-    marks = (generator.uniform(size=(count, labels)) < fraction).astype(np.int64)
-    return probabilities, (probabilities >= 0.5).astype(np.int64), marks
+    multi_hot = (generator.uniform(size=(count, labels)) < fraction).astype(np.int64)
+    return probabilities, (probabilities >= 0.5).astype(np.int64), multi_hot
 
 
 def measured(metrics: ClassificationMetrics, case: Case, cuts: Sequence[int] = ()) -> Any:
@@ -66,7 +66,7 @@ def measured(metrics: ClassificationMetrics, case: Case, cuts: Sequence[int] = (
     bounds = sorted({0, len(case[0]), *(c for c in cuts if c < len(case[0]))})
     for start, end in pairwise(bounds):
         probabilities, decisions, targets = (array[start:end] for array in case)
-        # As collate gives them: ids, or marks as floats.
+        # As collate gives them: ids, or multi_hot as floats.
         collated = torch.tensor(targets)
         collated = collated.float() if targets.ndim == 2 else collated
         metrics.update({"probabilities": probabilities, "labels": decisions}, collated)
@@ -97,15 +97,15 @@ def mean_of_known(values: Any) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def average_precisions(probabilities: Any, marks: Any) -> list[float]:
+def average_precisions(probabilities: Any, multi_hot: Any) -> list[float]:
     return [
         average_precision_score(own, column) if own.any() else math.nan
-        for own, column in zip(marks.T, probabilities.T, strict=True)
+        for own, column in zip(multi_hot.T, probabilities.T, strict=True)
     ]
 
 
 def calibration_error(probabilities: Any, targets: Any) -> float:
-    """Sum over bins of the predicted label's probability: share x |accuracy - mean probability|."""
+    """Sum over bins of the predicted probability: fraction x |accuracy - mean probability|."""
     confidence = probabilities.max(axis=1).clip(0, 1)
     right = probabilities.argmax(axis=1) == targets
     edges = np.linspace(0, 1, 15 + 1, dtype=np.float32)
@@ -166,7 +166,7 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(single_label())
-def test_average_precision_of_a_single_label_is_sklearns(case: Case) -> None:
+def test_single_label_average_precision_is_sklearns(case: Case) -> None:
     probabilities, _, targets = case
     results = measure_single(case)
     wanted = average_precisions(probabilities, np.eye(probabilities.shape[1], dtype=int)[targets])
@@ -187,7 +187,7 @@ def test_calibration_error_follows_its_definition(
     assert measure_single(case)["calibration_error"] == pytest.approx(wanted, abs=1e-5)
 
 
-def test_four_images_at_90_percent_of_which_one_is_wrong_are_15_percent_off() -> None:
+def test_calibration_error_of_four_images() -> None:
     probabilities = np.tile(np.float32([0.9, 0.1]), (4, 1))
     case = probabilities, np.zeros(4, np.int64), np.array([0, 0, 0, 1])
     assert measure_single(case)["calibration_error"] == pytest.approx(0.15)
@@ -195,7 +195,7 @@ def test_four_images_at_90_percent_of_which_one_is_wrong_are_15_percent_off() ->
 
 @settings(max_examples=60, deadline=None)
 @given(GENERATORS, IMAGES, st.integers(2, 9))
-def test_top5_accuracy_counts_labels_among_the_five_most_probable(
+def test_top5_accuracy_counts_the_five_most_probable_classes(
     generator: np.random.Generator, count: int, labels: int
 ) -> None:
     probabilities = generator.dirichlet(np.ones(labels), size=count).astype(np.float32)
@@ -209,7 +209,7 @@ def test_top5_accuracy_counts_labels_among_the_five_most_probable(
 
 
 @pytest.mark.parametrize("count", [MAX_CONFUSION_CLASSES, MAX_CONFUSION_CLASSES + 1])
-def test_the_confusion_matrix_of_very_many_labels_is_left_out(count: int) -> None:
+def test_the_confusion_matrix_of_many_classes_is_omitted(count: int) -> None:
     probabilities = np.full((2, count), 1 / count, np.float32)
     results = measure_single((probabilities, np.array([0, 1]), np.array([0, 1])))
     assert ("confusion_matrix" in results) is (count == MAX_CONFUSION_CLASSES)
@@ -221,10 +221,10 @@ def test_the_confusion_matrix_of_very_many_labels_is_left_out(count: int) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(multi_label())
-def test_average_precision_of_many_labels_is_sklearns(case: Case) -> None:
-    probabilities, _, marks = case
+def test_multi_label_average_precision_is_sklearns(case: Case) -> None:
+    probabilities, _, multi_hot = case
     results = measure_multi(case)
-    wanted = average_precisions(probabilities, marks)
+    wanted = average_precisions(probabilities, multi_hot)
     assert all(map(same, per_class(results, "average_precision"), wanted))
     mean = mean_of_known(wanted)
     assert same(results["mean_average_precision"], 0.0 if math.isnan(mean) else mean)
@@ -232,10 +232,10 @@ def test_average_precision_of_many_labels_is_sklearns(case: Case) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(multi_label())
-def test_decisions_on_many_labels_are_measured_as_sklearn_does(case: Case) -> None:
-    _, decided, marks = case
+def test_multi_label_precision_recall_and_f1_are_sklearns(case: Case) -> None:
+    _, decided, multi_hot = case
     results = measure_multi(case)
-    columns = list(zip(marks.T, decided.T, strict=True))
+    columns = list(zip(multi_hot.T, decided.T, strict=True))
     wanted = {
         "precision": [precision_score(m, d, zero_division=np.nan) for m, d in columns],
         "recall": [recall_score(m, d, zero_division=np.nan) for m, d in columns],
@@ -243,11 +243,11 @@ def test_decisions_on_many_labels_are_measured_as_sklearn_does(case: Case) -> No
     }
     for name, reference in wanted.items():
         assert all(map(same, per_class(results, name), reference))
-    assert per_class(results, "images") == marks.sum(axis=0).tolist()
+    assert per_class(results, "images") == multi_hot.sum(axis=0).tolist()
     assert same(results["macro_f1"], mean_of_known(wanted["f1"]))
-    micro = f1_score(marks.flatten(), decided.flatten(), zero_division=np.nan)
+    micro = f1_score(multi_hot.flatten(), decided.flatten(), zero_division=np.nan)
     assert same(results["micro_f1"], micro)
-    assert same(results["exact_match"], float((marks == decided).all(axis=1).mean()))
+    assert same(results["exact_match"], float((multi_hot == decided).all(axis=1).mean()))
 
 
 # ---- what holds for both ----
@@ -280,7 +280,7 @@ def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(EITHER)
-def test_perfect_predictions_are_perfect(either: Any) -> None:
+def test_perfect_predictions_score_1(either: Any) -> None:
     measure, (probabilities, _, targets) = either
     sure = targets if targets.ndim == 2 else np.eye(probabilities.shape[1], dtype=int)[targets]
     results = measure((sure.astype(np.float32), targets, targets))
@@ -294,18 +294,18 @@ def test_perfect_predictions_are_perfect(either: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", range(5))
-def test_one_wrong_decision_among_five_is_seen(wrong: int) -> None:
+def test_one_wrong_prediction_among_five_lowers_the_metrics(wrong: int) -> None:
     targets = np.array([0, 1, 0, 1, 0])
     decided = targets.copy()
     decided[wrong] = 1 - decided[wrong]
     case = np.eye(2, dtype=np.float32)[decided], decided, targets
     assert measure_single(case)["accuracy"] == 0.8
-    marks = np.eye(2, dtype=np.int64)
-    many = marks[decided].astype(np.float32), marks[decided], marks[targets]
+    multi_hot = np.eye(2, dtype=np.int64)
+    many = multi_hot[decided].astype(np.float32), multi_hot[decided], multi_hot[targets]
     assert measure_multi(many)["exact_match"] == pytest.approx(0.8)
 
 
-def test_what_cannot_be_known_is_none() -> None:
+def test_undefined_values_are_none() -> None:
     # Label 0 is right once, label 1 is only predicted, label 2 only present, label 3 neither.
     case = np.eye(4, dtype=np.float32)[[0, 1]], np.array([0, 1]), np.array([0, 2])
     rows = measure_single(case)["per_class"]
@@ -316,7 +316,7 @@ def test_what_cannot_be_known_is_none() -> None:
     assert averages == [1, None, 0.5, None]
 
 
-def test_without_any_mark_or_decision_the_means_are_unknown_and_the_headline_is_0() -> None:
+def test_without_positives_the_averages_are_none_and_the_headline_is_0() -> None:
     zeros = np.zeros((3, 2), np.int64)
     results = measure_multi((np.full((3, 2), 0.1, np.float32), zeros, zeros))
     assert results["macro_f1"] is None
@@ -325,7 +325,7 @@ def test_without_any_mark_or_decision_the_means_are_unknown_and_the_headline_is_
     assert results["exact_match"] == 1
 
 
-def test_a_single_label_that_images_have_or_not_is_measured() -> None:
+def test_one_multi_label_class_is_evaluated() -> None:
     probabilities = np.array([[0.9], [0.4], [0.2]], np.float32)
     results = measure_multi((probabilities, np.array([[1], [0], [0]]), np.array([[1], [1], [0]])))
     assert results["mean_average_precision"] == 1
@@ -334,7 +334,7 @@ def test_a_single_label_that_images_have_or_not_is_measured() -> None:
 
 
 @pytest.mark.parametrize("kind", [SingleLabelMetrics, MultiLabelMetrics])
-def test_nothing_to_measure_is_an_error(kind: type[ClassificationMetrics]) -> None:
+def test_no_images_raise(kind: type[ClassificationMetrics]) -> None:
     with pytest.raises(DataError, match="no images to evaluate"):
         kind(names(3)).compute()
 
@@ -346,15 +346,15 @@ def test_rounding_errors_of_probabilities_do_not_turn_them_into_logits() -> None
     assert measure_single((over, decided, targets)) == measure_single((exact, decided, targets))
 
 
-def test_rounding_errors_of_sums_do_not_lead_above_1() -> None:
+def test_rounding_errors_do_not_exceed_1() -> None:
     generator = np.random.default_rng(0)
     for count in range(2, 200):
         probabilities = generator.uniform(size=(count, 1)).astype(np.float32)
-        marks = np.ones((count, 1), np.int64)
-        assert measure_multi((probabilities, marks, marks))["mean_average_precision"] <= 1
+        multi_hot = np.ones((count, 1), np.int64)
+        assert measure_multi((probabilities, multi_hot, multi_hot))["mean_average_precision"] <= 1
 
 
-def test_batches_that_change_afterwards_change_no_result() -> None:
+def test_batches_are_copied() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
     decided, targets = np.array([0, 1]), torch.tensor([0, 1])
     metrics = SingleLabelMetrics(names(2))
@@ -364,7 +364,7 @@ def test_batches_that_change_afterwards_change_no_result() -> None:
     assert metrics.compute() == before
 
 
-def test_results_of_each_label_go_by_its_name() -> None:
+def test_results_per_class_are_named() -> None:
     metrics = SingleLabelMetrics(("zebra", "ant"))
     case = np.eye(2, dtype=np.float32), np.array([0, 1]), np.array([0, 0])
     results = measured(metrics, case)

@@ -14,11 +14,12 @@ from PIL import Image
 from scipy.special import expit, softmax
 from torch import Tensor
 
-from visiongraft.backbone import load_backbone
+from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import load_backbone
+from visiongraft.network import Network
 from visiongraft.plugins.classification.data import LabeledSamples
 from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics

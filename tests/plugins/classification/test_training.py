@@ -1,4 +1,4 @@
-"""Real trainings, from files to the exported model."""
+"""Train, evaluate and export, from files to the exported model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def crops(photo: NDArray[np.uint8], side: int, count: int, seed: int) -> Iterato
 
 
 def write_crops(root: Path, *, train: int = 60, side: int = 112) -> Path:
-    """Write a folder of crops with the parts train, val and test."""
+    """Write a folder of crops with the splits train, val and test."""
     for label, photo in photographs().items():
         for seed, (part, count) in enumerate({"train": train, "val": 10, "test": 30}.items()):
             folder = root / part / label
@@ -131,17 +131,17 @@ def images(photos: Path, shapes: Path) -> list[Path]:
     return [*sorted((photos / "test").rglob("*.png"))[::6], *sorted(shapes.parent.glob("18*.png"))]
 
 
-# ---- one label per image ----
+# ---- single-label ----
 
 
-def test_held_out_crops_of_photographs_are_told_apart(single: TransferModel, photos: Path) -> None:
+def test_test_crops_of_photographs_are_classified(single: TransferModel, photos: Path) -> None:
     results = single.evaluate(photos)
     assert results["images"] == 90
     assert results["accuracy"] > 0.9
     assert results["mean_average_precision"] > 0.9
 
 
-def test_wrong_labels_are_learned_as_they_are_given(tmp_path: Path) -> None:
+def test_wrong_labels_are_learned_as_given(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
     for part in ("train", "val"):
@@ -152,7 +152,7 @@ def test_wrong_labels_are_learned_as_they_are_given(tmp_path: Path) -> None:
     assert visiongraft.fit(root, size=32, **FAST).evaluate(root)["accuracy"] < 0.1
 
 
-def test_a_label_of_weight_0_is_never_learned(photos: Path) -> None:
+def test_a_class_of_weight_0_is_never_learned(photos: Path) -> None:
     options = {"class_names": CLASS_NAMES, "class_weights": (1, 1, 0), "augment": "none"}
     model = visiongraft.fit(photos, task_options=options, size=32, **FAST)
     rows = model.evaluate(photos)["per_class"]
@@ -160,7 +160,7 @@ def test_a_label_of_weight_0_is_never_learned(photos: Path) -> None:
     assert min(rows["woman"]["recall"], rows["cat"]["recall"]) > 0.6
 
 
-def test_everything_at_once_still_learns(photos: Path) -> None:
+def test_all_options_together_still_learn(photos: Path) -> None:
     options = {
         "hidden": 32,
         "dropout": 0.1,
@@ -189,7 +189,7 @@ def test_equal_runs_augment_mix_and_train_equally(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("augment", ["light", "strong"])
-def test_images_of_1_and_4_channels_are_learned_from(channels: int, augment: str) -> None:
+def test_images_with_1_and_4_channels_are_learned(channels: int, augment: str) -> None:
     data = []
     for label, photo in photographs().items():
         mode = {1: "L", 4: "RGBA"}[channels]
@@ -203,10 +203,10 @@ def test_images_of_1_and_4_channels_are_learned_from(channels: int, augment: str
     assert 0 <= model.evaluate(data)["accuracy"] <= 1
 
 
-# ---- any number of labels per image ----
+# ---- multi-label ----
 
 
-def test_pasted_shapes_are_found_on_held_out_images(multi: TransferModel, shapes: Path) -> None:
+def test_pasted_shapes_are_found_on_test_images(multi: TransferModel, shapes: Path) -> None:
     results = multi.evaluate(shapes)
     assert results["images"] == 40
     assert results["mean_average_precision"] > 0.9
@@ -214,7 +214,7 @@ def test_pasted_shapes_are_found_on_held_out_images(multi: TransferModel, shapes
     assert multi.facts["data"]["multi_label"] is True
 
 
-def test_images_that_have_a_label_or_not_are_told_apart() -> None:
+def test_a_single_multi_label_class_is_learned() -> None:
     data = [
         (np.full((16, 16, 3), 40 + 150 * (i % 2), np.uint8), ["bright"] * (i % 2))
         for i in range(40)
@@ -230,7 +230,7 @@ def test_images_that_have_a_label_or_not_are_told_apart() -> None:
 
 
 def tiles(part: int) -> list[tuple[NDArray[np.uint8], str]]:
-    """Cut the photographs into squares that do not overlap and give every fourth of them."""
+    """Cut the photographs into squares that do not overlap, and return every fourth of them."""
     found = []
     for label, photo in photographs().items():
         places = [(y, x) for y in range(0, 288, 48) for x in range(0, 432, 48)]
@@ -239,7 +239,7 @@ def tiles(part: int) -> list[tuple[NDArray[np.uint8], str]]:
     return found
 
 
-def test_a_probe_of_imagenet_features_knows_unseen_parts_of_photographs() -> None:
+def test_a_linear_probe_on_imagenet_features_generalizes() -> None:
     model = visiongraft.fit(
         (tiles(0), tiles(1)),
         task="classification",
@@ -259,7 +259,7 @@ def test_a_probe_of_imagenet_features_knows_unseen_parts_of_photographs() -> Non
 # ---- saving, and going on from there ----
 
 
-def test_a_loaded_model_predicts_and_measures_the_very_same(
+def test_a_loaded_model_predicts_and_evaluates_identically(
     model: TransferModel, images: list[Path], tmp_path: Path
 ) -> None:
     assert model.run_folder is not None
@@ -271,7 +271,7 @@ def test_a_loaded_model_predicts_and_measures_the_very_same(
         assert [asdict(p) for p in loaded.predict(images)] == wanted
 
 
-def test_a_saved_model_is_the_backbone_of_the_next_training(
+def test_a_saved_model_is_the_backbone_of_another_training(
     single: TransferModel, shapes: Path
 ) -> None:
     assert single.run_folder is not None
@@ -295,10 +295,10 @@ def test_drawn_predictions_are_written(multi: TransferModel, shapes: Path, tmp_p
         assert image.height > image.width
 
 
-# ---- one label map ----
+# ---- class names ----
 
 
-def test_the_labels_are_the_same_at_every_stage(
+def test_the_class_names_are_the_same_at_every_stage(
     model: TransferModel, exported: Path, photos: Path, shapes: Path, images: list[Path]
 ) -> None:
     task = model.task
@@ -329,7 +329,7 @@ def test_the_labels_are_the_same_at_every_stage(
     assert certificate["headline"] == task.headline
 
 
-def test_another_order_of_the_labels_would_be_noticed(single: TransferModel, photos: Path) -> None:
+def test_another_order_of_the_class_names_is_noticed(single: TransferModel, photos: Path) -> None:
     task = single.task
     try:
         single.network.task = replace(task, class_names=CLASS_NAMES[::-1])  # type: ignore[call-arg]

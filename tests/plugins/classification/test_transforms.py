@@ -35,7 +35,7 @@ def changed(transform: TrainTransform, original: Tensor, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("channels", [1, 3, 4, 5])
-def test_images_of_any_channels_get_the_size_and_stay_uint8(strength: str, channels: int) -> None:
+def test_images_with_any_channels_get_the_size_and_stay_uint8(strength: str, channels: int) -> None:
     transform = TrainTransform(SIZE, strength)
     for seed in range(30):  # RandAugment draws among fourteen operations
         image = changed(transform, photograph(channels), seed)
@@ -54,13 +54,13 @@ def test_tiny_and_narrow_images_are_enlarged(strength: str, shape: tuple[int, in
 
 @pytest.mark.parametrize("target", [3, (0, 2), ()], ids=str)
 @pytest.mark.parametrize("strength", STRENGTHS)
-def test_the_target_stays_the_same_object(strength: str, target: Any) -> None:
+def test_the_target_is_unchanged(strength: str, target: Any) -> None:
     assert TrainTransform(SIZE, strength)(photograph(), target)[1] is target
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_the_seed_decides_everything(strength: str, channels: int) -> None:
+def test_augmentation_is_seeded(strength: str, channels: int) -> None:
     transform = TrainTransform(SIZE, strength)
     image = photograph(channels)
     first, again, other = (changed(transform, image, seed) for seed in (1, 1, 2))
@@ -69,7 +69,7 @@ def test_the_seed_decides_everything(strength: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_the_image_itself_is_left_as_it_is(channels: int) -> None:
+def test_the_input_image_is_not_modified(channels: int) -> None:
     image = photograph(channels)
     before = image.clone()
     changed(TrainTransform(SIZE, "strong"), image, 0)
@@ -108,7 +108,7 @@ def mirrored(image: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)
-def test_half_of_the_images_are_mirrored_and_none_if_flip_is_off(strength: str) -> None:
+def test_half_of_the_images_are_flipped_unless_flip_is_off(strength: str) -> None:
     def turned(flip: bool) -> int:
         transform = TrainTransform((32, 32), strength, flip=flip)
         return sum(mirrored(changed(transform, ramp(), seed)) for seed in range(60))
@@ -118,20 +118,20 @@ def test_half_of_the_images_are_mirrored_and_none_if_flip_is_off(strength: str) 
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colors_change_where_they_are_defined(channels: int) -> None:
+def test_colors_of_1_and_3_channels_change(channels: int) -> None:
     plain = tv_tensors.Image(torch.full((channels, 30, 30), 100, dtype=torch.uint8))
     seen = {int(changed(TrainTransform(SIZE, "light"), plain, s).float().mean()) for s in range(20)}
     assert len(seen) > 5
     assert all(80 <= value <= 120 for value in seen)
 
 
-def test_colors_of_other_channels_are_kept() -> None:
+def test_other_numbers_of_channels_keep_their_values() -> None:
     for seed in range(20):
         image = changed(TrainTransform(SIZE, "light"), ramp(), seed)
         assert (image[2:] == 100).all()
 
 
-def test_strong_turns_images_of_other_channels_instead() -> None:
+def test_strong_rotates_images_with_other_channels() -> None:
     images = [changed(TrainTransform(SIZE, "strong"), ramp(), seed) for seed in range(20)]
     assert all(set(image[2:].unique().tolist()) <= {0, 100} for image in images)
     assert any((image[2:] == 0).any() for image in images)
@@ -151,7 +151,7 @@ def colored(ids: Tensor) -> Tensor:
     st.sampled_from([(0.2, 0.0), (0.0, 1.0), (1.0, 0.5), (50.0, 0.0), (0.0, 50.0)]),
     st.integers(0, 1000),
 )
-def test_targets_are_mixed_as_much_as_images(
+def test_targets_are_mixed_like_images(
     ids: list[int], parameters: tuple[float, float], seed: int
 ) -> None:
     mixup, cutmix = parameters
@@ -167,12 +167,12 @@ def test_targets_are_mixed_as_much_as_images(
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
-def test_marks_of_several_labels_are_mixed_alike(mixup: float, cutmix: float) -> None:
-    marks = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])
-    images = marks[..., None, None].expand(-1, -1, 12, 10).clone()
+def test_multi_hot_targets_are_mixed_like_images(mixup: float, cutmix: float) -> None:
+    multi_hot = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]])
+    images = multi_hot[..., None, None].expand(-1, -1, 12, 10).clone()
     torch.manual_seed(3)
-    images, mixed = mix_batch(images, marks, classes=CLASSES, mixup=mixup, cutmix=cutmix)
-    assert not torch.equal(mixed, marks)
+    images, mixed = mix_batch(images, multi_hot, classes=CLASSES, mixup=mixup, cutmix=cutmix)
+    assert not torch.equal(mixed, multi_hot)
     assert ((mixed >= 0) & (mixed <= 1)).all()
     assert torch.allclose(images.mean(dim=(2, 3)), mixed, atol=1e-5)
 
@@ -190,7 +190,7 @@ def test_mixing_is_seeded(mixup: float, cutmix: float) -> None:
     assert not torch.equal(first[1], other[1])
 
 
-def test_with_both_kinds_each_batch_gets_one_of_them() -> None:
+def test_with_mixup_and_cutmix_each_batch_gets_one_of_them() -> None:
     ids = torch.arange(4)
     pasted = 0
     for seed in range(40):
@@ -200,7 +200,7 @@ def test_with_both_kinds_each_batch_gets_one_of_them() -> None:
     assert 8 <= pasted <= 32
 
 
-def test_without_parameters_nothing_is_touched() -> None:
+def test_without_parameters_nothing_changes() -> None:
     ids = torch.arange(4)
     images = colored(ids)
     mixed, targets = mix_batch(images, ids, classes=CLASSES, mixup=0, cutmix=0)
@@ -209,10 +209,10 @@ def test_without_parameters_nothing_is_touched() -> None:
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, 0.0), (0.0, 1.0)])
-def test_mixing_leaves_its_inputs_as_they_are(mixup: float, cutmix: float) -> None:
+def test_mixing_does_not_modify_its_inputs(mixup: float, cutmix: float) -> None:
     ids = torch.arange(4)
-    images, marks = colored(ids), one_hot(ids, CLASSES).float()
+    images, multi_hot = colored(ids), one_hot(ids, CLASSES).float()
     torch.manual_seed(0)
-    mix_batch(images, marks, classes=CLASSES, mixup=mixup, cutmix=cutmix)
+    mix_batch(images, multi_hot, classes=CLASSES, mixup=mixup, cutmix=cutmix)
     assert torch.equal(images, colored(ids))
-    assert torch.equal(marks, one_hot(ids, CLASSES).float())
+    assert torch.equal(multi_hot, one_hot(ids, CLASSES).float())

@@ -13,7 +13,7 @@ from PIL import Image
 from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.plugins.detection.compare import rescale_boxes
-from visiongraft.plugins.detection.drawing import draw_boxes, label_color
+from visiongraft.plugins.detection.drawing import class_color, draw_boxes
 from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.registry.manager import plugins
@@ -24,7 +24,7 @@ from visiongraft.testing.tasks.data import DATA_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
-# What these cost beyond the quick checks is mostly the same for every head.
+# The further cost of these checks is mostly the same for every head.
 TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
 ORDINARY = {("a_few_images_are_overfit", "fcos"), ("the_exported_file_agrees", "faster_rcnn")}
 TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
@@ -54,7 +54,7 @@ def test_the_task_passes_the_kit(trial: TaskTrial, check: Check[Any]) -> None:
 
 @pytest.mark.parametrize("head", OTHERS)
 @pytest.mark.parametrize("check", FORWARD_CHECKS, ids=lambda check: check.name)
-def test_every_head_passes_what_trains_nothing(
+def test_every_head_passes_the_checks_without_training(
     trials: dict[str, TaskTrial], head: str, check: Check[Any]
 ) -> None:
     check(trials[head])
@@ -81,17 +81,17 @@ def test_the_installed_plugin_provides_the_task() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": "cat"}, "labels='cat' is no list of names"),
-        ({"labels": ["cat", ""]}, "is no list of names"),
-        ({"labels": ["cat", "cat"]}, "holds a name twice"),
+        ({"class_names": "cat"}, "class_names='cat' is not a list of names"),
+        ({"class_names": ["cat", ""]}, "is not a list of names"),
+        ({"class_names": ["cat", "cat"]}, "contains a name twice"),
         ({"head": "sdd"}, "head='sdd' is unknown; did you mean 'ssd'"),
         ({"head": None}, "head=None is unknown"),
         ({"augment": "lite"}, "augment='lite' is unknown; did you mean 'light'"),
-        ({"width": 100}, "width=100 is no multiple of 32"),
-        ({"width": 0}, "width=0 is no multiple of 32"),
-        ({"width": 64.0}, "width=64.0 is no multiple of 32"),
-        ({"detections": 0}, "detections=0 is no whole number of 1 or more"),
-        ({"detections": True}, "detections=True is no whole number"),
+        ({"width": 100}, "width=100 is not a multiple of 32"),
+        ({"width": 0}, "width=0 is not a multiple of 32"),
+        ({"width": 64.0}, "width=64.0 is not a multiple of 32"),
+        ({"detections": 0}, "detections=0 is not an integer of 1 or more"),
+        ({"detections": True}, "detections=True is not an integer"),
         ({"score_threshold": 1}, r"score_threshold=1 is not in \[0, 1\)"),
         ({"score_threshold": float("nan")}, "score_threshold=nan"),
         ({"iou_threshold": 0}, r"iou_threshold=0 is not in \(0, 1\]"),
@@ -101,27 +101,27 @@ def test_the_installed_plugin_provides_the_task() -> None:
     ],
     ids=str,
 )
-def test_a_bad_option_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_option_is_rejected_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message) as caught:
         create_task(Detection, options)
     assert "\n" not in str(caught.value)
 
 
-def test_options_survive_and_the_limit_of_overlap_is_the_heads() -> None:
-    task = create_task(Detection, {"labels": ["a"], "head": "fcos", "width": 64})
+def test_options_round_trip_and_the_iou_threshold_defaults_to_the_heads() -> None:
+    task = create_task(Detection, {"class_names": ["a"], "head": "fcos", "width": 64})
     assert create_task(Detection, json.loads(json.dumps(task.options()))) == task
     assert task.limits.iou == 0.6 and Detection().limits.iou == 0.55
     assert Detection(iou_threshold=0.3).limits.iou == 0.3
 
 
-def test_a_task_without_labels_or_with_other_samples_says_so() -> None:
-    with pytest.raises(OptionError, match="no label names yet"):
+def test_a_task_without_class_names_or_with_other_samples_raises() -> None:
+    with pytest.raises(OptionError, match="no class names yet"):
         Detection().build_metrics()
-    with pytest.raises(DataError, match="bind takes samples that read"):
+    with pytest.raises(DataError, match="samples from read"):
         Detection().bind(DatasetSamples([(1, 2)], [3]))
 
 
-def test_boxes_follow_their_image_to_another_size() -> None:
+def test_boxes_are_rescaled_with_their_image() -> None:
     found = {"boxes": np.array([[[10, 20, 30, 60]]], np.float32), "labels": np.array([[0]])}
     moved = rescale_boxes(found, (100, 50), (50, 200))
     assert moved["boxes"].tolist() == [[[40, 10, 120, 30]]]
@@ -144,11 +144,11 @@ def test_predictions_have_names_scores_and_boxes_in_order() -> None:
         "labels": np.array([[1, 0, -1]]),
         "count": np.array([2]),
     }
-    assert predictions(arrays, {"labels": ["dog", "cat"]}) == [FOUND]
+    assert predictions(arrays, {"class_names": ["dog", "cat"]}) == [FOUND]
     json.dumps(asdict(FOUND))
 
 
-def test_a_prediction_names_the_surest_things_in_one_line() -> None:
+def test_a_summary_names_the_most_confident_objects_in_one_line() -> None:
     assert FOUND.summary() == "cat 0.90, dog 0.10"
     assert Detected(FOUND.objects * 4).summary().endswith(", cat 0.90 and 3 more")
     assert Detected(()).summary() == "nothing found"
@@ -157,13 +157,13 @@ def test_a_prediction_names_the_surest_things_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": np.array([[2]])}, "class id 2 for 2 label names"),
-        ({"labels": np.array([[-1]])}, "class id -1 for 2 label names"),
-        ({"count": np.array([2])}, "counts .2. detections in 1 places"),
-        ({"boxes": np.zeros((1, 1, 3))}, "which do not fit"),
+        ({"labels": np.array([[2]])}, "class id 2 for 2 class names"),
+        ({"labels": np.array([[-1]])}, "class id -1 for 2 class names"),
+        ({"count": np.array([2])}, "counts .2. detections in 1 slots"),
+        ({"boxes": np.zeros((1, 1, 3))}, "which do not match"),
     ],
 )
-def test_damaged_results_are_refused(change: dict[str, Any], words: str) -> None:
+def test_damaged_results_are_rejected(change: dict[str, Any], words: str) -> None:
     arrays = {
         "boxes": np.zeros((1, 1, 4)),
         "scores": np.full((1, 1), 0.5),
@@ -171,17 +171,17 @@ def test_damaged_results_are_refused(change: dict[str, Any], words: str) -> None
         "count": np.ones(1, np.int64),
     }
     with pytest.raises(ArtifactError, match=words):
-        predictions({**arrays, **change}, {"labels": ["dog", "cat"]})
+        predictions({**arrays, **change}, {"class_names": ["dog", "cat"]})
 
 
-def test_sure_boxes_are_drawn_in_their_color_and_others_are_not() -> None:
+def test_confident_boxes_are_drawn_in_their_color_and_others_are_not() -> None:
     image = Image.new("RGB", (200, 160), "black")
     drawn = draw_boxes(image, FOUND)
     assert drawn.size == image.size and image.getextrema() == ((0, 0),) * 3
-    assert drawn.getpixel((70, 130)) == label_color("cat")  # lower edge
+    assert drawn.getpixel((70, 130)) == class_color("cat")  # lower edge
     assert drawn.getpixel((70, 80)) == (0, 0, 0)
-    assert drawn.getpixel((170, 60)) == (0, 0, 0)  # of the dog, which is hardly believed in
-    assert draw_boxes(image, FOUND, least=0.0).getpixel((170, 60)) == label_color("dog")
+    assert drawn.getpixel((170, 60)) == (0, 0, 0)  # of the dog, whose score is low
+    assert draw_boxes(image, FOUND, least=0.0).getpixel((170, 60)) == class_color("dog")
     assert drawn.crop((20, 10, 120, 30)).getcolors() != [(2000, (0, 0, 0))]  # name and score
 
 

@@ -56,7 +56,7 @@ def fails(found: Disagreement) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-5])
-def test_rounding_passes_though_it_moves_borders(
+def test_rounding_errors_pass_although_they_move_borders(
     photo: np.ndarray, kind: str, noise: float
 ) -> None:
     logits = enlarged(small_logits(photo, kind), photo)
@@ -118,7 +118,7 @@ def test_faults_are_caught(
 
 @pytest.mark.parametrize("kind", ["binary", "multi_label"])
 @pytest.mark.parametrize("fault", [shifted, nearest, other_corners], ids=lambda f: f.__name__)
-def test_faults_of_other_kinds_are_caught(
+def test_faults_in_other_kinds_of_masks_are_caught(
     photo: np.ndarray, kind: str, fault: Callable[[Tensor, np.ndarray], Tensor]
 ) -> None:
     logits = small_logits(photo, kind)
@@ -127,7 +127,7 @@ def test_faults_of_other_kinds_are_caught(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_masks_alone_give_a_fault_away(photo: np.ndarray, kind: str) -> None:
+def test_faults_are_caught_in_labels_alone(photo: np.ndarray, kind: str) -> None:
     """Even if margins were right, classes that are moved by a pixel or swapped are mismatches."""
     reference = decoded(enlarged(small_logits(photo, kind), photo), kind)
     labels = reference["labels"]
@@ -135,7 +135,7 @@ def test_masks_alone_give_a_fault_away(photo: np.ndarray, kind: str) -> None:
         assert compare_masks(reference, {**reference, "labels": wrong}).mismatches > 100
 
 
-def test_a_few_ties_are_forgiven_and_many_are_not() -> None:
+def test_a_few_near_ties_are_tolerated_and_many_are_not() -> None:
     zeros, margins = np.zeros((1, 100, 100), np.uint8), np.full((1, 100, 100), 0.5, np.float32)
     margins[0, :2] = 5e-4
     labels = zeros.copy()
@@ -153,7 +153,7 @@ def test_a_few_ties_are_forgiven_and_many_are_not() -> None:
     assert compare_masks(reference, {"labels": labels, "margins": tied}).mismatches == 1
 
 
-def test_ties_are_counted_image_by_image() -> None:
+def test_near_ties_are_counted_per_image() -> None:
     zeros, margins = np.zeros((2, 40, 50), np.uint8), np.zeros((2, 40, 50), np.float32)
     labels = zeros.copy()
     labels[0, 0, :3] = 1
@@ -162,14 +162,14 @@ def test_ties_are_counted_image_by_image() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_is_infinitely_wrong(value: float) -> None:
+def test_values_that_are_not_finite_are_incompatible(value: float) -> None:
     good = {"labels": np.zeros((1, 2, 2), np.uint8), "margins": np.ones((1, 2, 2), np.float32)}
     bad = {**good, "margins": np.full((1, 2, 2), value, np.float32)}
     for one, other in ((good, bad), (bad, good), (bad, bad)):
         assert compare_masks(one, other).difference == np.inf
 
 
-def test_other_names_types_and_shapes_are_infinitely_wrong() -> None:
+def test_other_names_types_and_shapes_are_incompatible() -> None:
     good = {"labels": np.zeros((1, 2, 2), np.uint8), "margins": np.ones((1, 2, 2), np.float32)}
     for bad in (
         {"labels": good["labels"]},
@@ -181,7 +181,7 @@ def test_other_names_types_and_shapes_are_infinitely_wrong() -> None:
     assert compare_masks(nothing, nothing) == Disagreement(0.0, 0)
 
 
-def test_one_pixel_of_many_counts_little_and_one_of_few_counts_fully() -> None:
+def test_an_outlier_has_little_weight_among_many_pixels() -> None:
     for side, wanted in ((100, 1e-4), (20, 1e-2)):
         labels, margins = np.zeros((1, side, side), np.uint8), np.ones((1, side, side))
         other = margins.copy()

@@ -16,7 +16,7 @@ IGNORED = 255
 
 
 def batch(kind: str, count: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Images that differ much in their classes, with pixels to ignore."""
+    """Return images that differ much in their classes, with ignored pixels."""
     generator = torch.Generator().manual_seed(seed)
     channels = 1 if kind == "binary" else 4
     logits = 3 * torch.randn(count, channels, 8, 10, generator=generator)
@@ -40,7 +40,7 @@ def value(loss: SegmentationLoss, logits: Tensor, targets: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_part_is_the_mean_over_the_images(name: str, kind: str) -> None:
+def test_every_loss_is_the_mean_over_the_images(name: str, kind: str) -> None:
     logits, targets = batch(kind)
     loss = made(name, kind)
     each = [value(loss, logits[i : i + 1], targets[i : i + 1]) for i in range(5)]
@@ -48,8 +48,8 @@ def test_a_part_is_the_mean_over_the_images(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dice", "lovasz"])
-def test_a_statistic_of_the_whole_batch_would_not_be(name: str) -> None:
-    """The planted fault: what smp computes of a batch at once is no mean over its images."""
+def test_a_statistic_of_the_whole_batch_is_not_a_mean(name: str) -> None:
+    """The planted fault: smp's losses over a whole batch are not means over its images."""
     kinds = {"dice": smp.DiceLoss, "lovasz": smp.LovaszLoss}
     whole = kinds[name]("multiclass", ignore_index=IGNORED)
     logits, targets = batch("multi_class")
@@ -86,7 +86,7 @@ def test_ignored_pixels_change_nothing(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_images_without_a_counted_pixel_add_nothing_and_no_nan(name: str, kind: str) -> None:
+def test_images_with_only_ignored_pixels_add_nothing(name: str, kind: str) -> None:
     logits, targets = batch(kind)
     targets[2:] = IGNORED
     logits.requires_grad_()
@@ -101,7 +101,7 @@ def test_images_without_a_counted_pixel_add_nothing_and_no_nan(name: str, kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_following_the_gradient_finds_the_mask(name: str, kind: str) -> None:
+def test_gradient_descent_finds_the_mask(name: str, kind: str) -> None:
     _, targets = batch(kind, count=2)
     channels = 1 if kind == "binary" else 4
     logits = torch.zeros(2, channels, 8, 10, requires_grad=True)
@@ -119,7 +119,7 @@ def test_following_the_gradient_finds_the_mask(name: str, kind: str) -> None:
     assert float((found == targets)[counted].float().mean()) > 0.95
 
 
-def test_parts_have_their_weights_and_names() -> None:
+def test_losses_are_weighted_and_named() -> None:
     logits, targets = batch("multi_class")
     parts = SegmentationLoss({"focal": 0.5, "dice": 2.0}, "multi_class", IGNORED)
     results = parts({"logits": logits}, targets)
@@ -129,7 +129,7 @@ def test_parts_have_their_weights_and_names() -> None:
         assert float(results[name]) == pytest.approx(factor * alone)
 
 
-def test_the_auxiliary_part_is_the_weighted_sum_on_its_own_logits() -> None:
+def test_the_auxiliary_loss_is_the_weighted_sum_on_its_logits() -> None:
     logits, targets = batch("multi_class")
     loss = SegmentationLoss(
         {"cross_entropy": 1.0, "dice": 3.0}, "multi_class", IGNORED, auxiliary=0.4
@@ -143,7 +143,7 @@ def test_the_auxiliary_part_is_the_weighted_sum_on_its_own_logits() -> None:
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dice", "focal"])
 @pytest.mark.parametrize("kind", ["multi_class", "multi_label"])
-def test_a_class_of_weight_0_counts_nothing(name: str, kind: str) -> None:
+def test_a_class_of_weight_0_adds_nothing(name: str, kind: str) -> None:
     logits, targets = batch(kind)
     if kind == "multi_class":
         targets[targets == 3] = IGNORED
@@ -165,7 +165,7 @@ def test_weighted_terms_are_divided_by_the_number_of_pixels() -> None:
     )
 
 
-def test_logits_are_brought_to_the_masks() -> None:
+def test_logits_are_resized_to_the_masks() -> None:
     logits, targets = batch("multi_class")
     small = F.interpolate(logits, scale_factor=0.5, mode="bilinear")
     again = F.interpolate(small, size=(8, 10), mode="bilinear", align_corners=False)

@@ -48,7 +48,7 @@ def test_results_are_those_of_torchmetrics_and_sklearn(seed: int, classes: int) 
     json.dumps(results)
 
 
-def test_classes_that_are_nowhere_do_not_count() -> None:
+def test_absent_classes_are_not_averaged() -> None:
     metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     metrics.update({"labels": np.array([[[0, 1, 1]]])}, torch.tensor([[[0, 1, 0]]]))
     results = metrics.compute()
@@ -65,7 +65,7 @@ def test_classes_that_are_nowhere_do_not_count() -> None:
     assert metrics.compute()["per_class"]["car"]["iou"] == 0
 
 
-def test_the_set_counts_as_a_whole_however_it_comes_in_batches() -> None:
+def test_results_do_not_depend_on_the_batches() -> None:
     found, true = masks(1)
     one, other = (SegmentationMetrics(CLASS_NAMES, 255, multi_label=False) for _ in range(2))
     one.update({"labels": found}, true)
@@ -74,8 +74,8 @@ def test_the_set_counts_as_a_whole_however_it_comes_in_batches() -> None:
     assert one.compute() == other.compute()
 
 
-def test_a_mean_over_images_would_be_another_number() -> None:
-    """The planted fault: images of unlike content, whose own means differ from the set's."""
+def test_a_mean_over_images_is_another_value() -> None:
+    """The planted fault: images of different content, whose own means differ from the dataset's."""
     found = [np.array([[[0, 0, 0, 1]]]), np.array([[[1, 1, 1, 1]]])]
     true = [torch.tensor([[[0, 0, 0, 0]]]), torch.tensor([[[1, 1, 1, 1]]])]
     whole = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
@@ -89,7 +89,7 @@ def test_a_mean_over_images_would_be_another_number() -> None:
     assert np.mean(each) != pytest.approx(whole.compute()["mean_iou"], abs=0.05)
 
 
-def test_multi_label_masks_are_counted_class_by_class() -> None:
+def test_multi_label_masks_are_counted_per_class() -> None:
     found = np.array([[[[1, 1, 0, 0]], [[0, 0, 0, 0]]]])
     true = torch.tensor([[[[1, 0, 0, 255]], [[0, 0, 0, 1]]]])
     metrics = SegmentationMetrics(("leaf", "dirt"), 255, multi_label=True)
@@ -102,14 +102,14 @@ def test_multi_label_masks_are_counted_class_by_class() -> None:
     assert "confusion_matrix" not in results
 
 
-def test_nothing_counted_is_nothing_found() -> None:
+def test_ignored_pixels_alone_score_0() -> None:
     metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     metrics.update({"labels": np.array([[[0]]])}, torch.tensor([[[255]]]))
     results = metrics.compute()
     assert results["mean_iou"] == 0 and results["pixel_accuracy"] is None
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_missing_or_mismatched_masks_raise() -> None:
     metrics = SegmentationMetrics(CLASS_NAMES, 255, multi_label=False)
     with pytest.raises(DataError, match="no images to evaluate"):
         metrics.compute()
@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         metrics.update({"labels": np.zeros((1, 3, 2), np.uint8)}, torch.zeros(1, 2, 3))
 
 
-def test_a_table_of_many_classes_is_left_out() -> None:
+def test_the_confusion_matrix_of_many_classes_is_omitted() -> None:
     metrics = SegmentationMetrics([str(i) for i in range(51)], 255, multi_label=False)
     metrics.update({"labels": np.array([[[50]]])}, torch.tensor([[[50]]]))
     assert "confusion_matrix" not in metrics.compute()

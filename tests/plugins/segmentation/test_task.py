@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from torch import Tensor
 
-from visiongraft.backbone import load_backbone
+from visiongraft.data.batch import Batch
 from visiongraft.errors import DataError, OptionError
-from visiongraft.network import Batch, Network
+from visiongraft.lookup import load_backbone
+from visiongraft.network import Network
 from visiongraft.plugins.segmentation.options import LOSSES, parse_loss
 from visiongraft.plugins.segmentation.prediction import Segmented
 from visiongraft.plugins.segmentation.task import KINDS, Segmentation

@@ -1,4 +1,4 @@
-"""Masks stay on their objects whatever happens to the images."""
+"""Masks stay aligned with their objects under augmentation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scene(height: int = 90, width: int = 140) -> tuple[tv_tensors.Image, np.ndar
 
 
 def disagreement(transform: TrainTransform, seed: int) -> float:
-    """Give the share of pixels that are bright where the mask is not, or the other way round."""
+    """Return the fraction of pixels where brightness and mask disagree."""
     image, mask = scene()
     with seeded(seed):
         changed, moved = transform(image, mask)
@@ -40,12 +40,12 @@ def disagreement(transform: TrainTransform, seed: int) -> float:
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("strength", ["light", "strong"])
-def test_masks_stay_on_their_objects(strength: str, whole: bool) -> None:
+def test_masks_stay_aligned_with_their_objects(strength: str, whole: bool) -> None:
     transform = TrainTransform((64, 96), strength, flip=True, ignored=IGNORED, whole=whole)
     assert np.mean([disagreement(transform, seed) for seed in range(30)]) < 0.015
 
 
-def test_a_mask_that_is_not_flipped_with_its_image_is_noticed() -> None:
+def test_a_mask_that_is_not_flipped_with_its_image_is_detected() -> None:
     class Forgetful(TrainTransform):
         def __call__(self, image: object, target: object) -> tuple[object, object]:
             changed, mask = super().__call__(image, target)
@@ -55,7 +55,7 @@ def test_a_mask_that_is_not_flipped_with_its_image_is_noticed() -> None:
     assert np.mean([disagreement(transform, seed) for seed in range(10)]) > 0.1
 
 
-def test_sizes_and_types_are_those_asked_for() -> None:
+def test_sizes_and_types() -> None:
     image, mask = scene()
     for target in (mask, mask.astype(np.int32), np.stack([mask, 1 - mask])):
         changed, moved = TrainTransform((32, 48), "strong", True, IGNORED)(image, target)
@@ -66,7 +66,7 @@ def test_sizes_and_types_are_those_asked_for() -> None:
         assert set(moved.unique().tolist()) <= {0, 1, IGNORED}
 
 
-def test_what_lies_beyond_the_image_does_not_count() -> None:
+def test_padding_is_ignored() -> None:
     image, mask = scene(20, 20)
     transform = TrainTransform((64, 64), "light", False, IGNORED, whole=False)
     changed, moved = transform(image, mask)
@@ -75,7 +75,7 @@ def test_what_lies_beyond_the_image_does_not_count() -> None:
     assert float(beyond.std()) < float(image.float().std()) / 2
 
 
-def test_parts_keep_the_scale_of_their_image_where_it_keeps_its_size() -> None:
+def test_crops_keep_the_scale_of_the_image() -> None:
     areas = {}
     for whole in (True, False):
         transform = TrainTransform((100, 100), "light", False, IGNORED, whole)
@@ -89,14 +89,14 @@ def test_parts_keep_the_scale_of_their_image_where_it_keeps_its_size() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_images_of_other_channels_keep_their_values(channels: int) -> None:
+def test_other_numbers_of_channels_keep_their_values(channels: int) -> None:
     image = tv_tensors.Image(torch.full((channels, 40, 40), 77, dtype=torch.uint8))
     changed, _ = TrainTransform((32, 32), "strong", True, IGNORED)(image, np.zeros((40, 40), "u1"))
     assert changed.shape[0] == channels
     assert channels == 1 or changed.unique().tolist() == [77]
 
 
-def test_flips_are_left_out_where_they_change_the_meaning() -> None:
+def test_flips_can_be_disabled() -> None:
     image = tv_tensors.Image(torch.arange(64, dtype=torch.uint8).expand(3, 32, 64).clone())
     mask = np.zeros((32, 64), np.uint8)
     for flip, expected in ((False, {True}), (True, {True, False})):
@@ -110,7 +110,7 @@ def test_flips_are_left_out_where_they_change_the_meaning() -> None:
         assert found == expected
 
 
-def test_it_travels_to_worker_processes_and_is_seeded() -> None:
+def test_it_can_be_pickled_and_is_seeded() -> None:
     transform = pickle.loads(pickle.dumps(TrainTransform((32, 32), "strong", True, IGNORED)))
     results = []
     for seed in (1, 1, 2):

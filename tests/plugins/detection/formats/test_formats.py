@@ -1,4 +1,4 @@
-"""COCO, Pascal VOC, YOLO and datasets: the same objects out of each, and odd ones told."""
+"""COCO, Pascal VOC, YOLO and datasets: the same objects from each; faulty boxes are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, VisiongraftError
 from visiongraft.plugins.detection.data import read_evaluation, read_splits
-from visiongraft.plugins.detection.formats.reading import find_source
+from visiongraft.plugins.detection.formats.reading import read_boxes
 from visiongraft.plugins.detection.objects import Objects
 
 Rows = Sequence[tuple[str, tuple[float, float, float, float]]]
@@ -75,8 +75,8 @@ def voc_file(image: str, rows: Rows, size: bool = True, more: str = "") -> str:
         f"<ymax>{y2}</ymax></bndbox>{more}</object>"
         for name, (x1, y1, x2, y2) in rows
     )
-    callbacks = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>" if size else ""
-    return f"<annotation><filename>{image}</filename>{callbacks}{objects}</annotation>"
+    header = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height></size>" if size else ""
+    return f"<annotation><filename>{image}</filename>{header}{objects}</annotation>"
 
 
 def write_yolo(root: Path, scenes: dict[str, Rows] = SCENES) -> Path:
@@ -133,27 +133,27 @@ def by_name(found: list[Objects], labels: tuple[str, ...] = ("cat", "dog")) -> l
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_every_format_gives_the_same_objects(write: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_every_format_yields_the_same_objects(write: Callable[[Path], Any], tmp_path: Path) -> None:
     data = write(tmp_path)
     found = objects(data)
     assert by_name(found) == [
         {(name, tuple(map(float, box))) for name, box in rows} for rows in SCENES.values()
     ]
     assert all(each.size == SIZE for each in found)
-    assert set(find_source(data).names) == {"cat", "dog"}
+    assert set(read_boxes(data).names) == {"cat", "dog"}
     if not isinstance(data, list):
         samples = read_evaluation(data, ("cat", "dog"))
         assert samples.load(0).shape == (*SIZE, 3) and Path(samples.name(0)).stem == "a"
 
 
-def test_label_order_is_that_of_the_data() -> None:
-    assert [find_source(dataset(Path())).names] == [("cat", "dog")]
+def test_class_names_of_a_dataset_are_sorted() -> None:
+    assert [read_boxes(dataset(Path())).names] == [("cat", "dog")]
 
 
-def test_names_follow_the_datas_own_ids(tmp_path: Path) -> None:
-    assert find_source(write_coco(tmp_path / "coco")).names == ("dog", "cat")  # ids 3 and 7
-    assert find_source(write_voc(tmp_path / "voc")).names == ("cat", "dog")
-    assert find_source(write_yolo(tmp_path / "yolo")).names == ("dog", "cat")
+def test_class_names_are_in_the_order_of_the_datasets_ids(tmp_path: Path) -> None:
+    assert read_boxes(write_coco(tmp_path / "coco")).names == ("dog", "cat")  # ids 3 and 7
+    assert read_boxes(write_voc(tmp_path / "voc")).names == ("cat", "dog")
+    assert read_boxes(write_yolo(tmp_path / "yolo")).names == ("dog", "cat")
 
 
 NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6)
@@ -186,16 +186,16 @@ def test_names_mean_the_same_whatever_the_ids(
     root = tmp_path_factory.mktemp("ids")
     box = (1.0, 1.0, 11.0, 11.0)
     drawn = [data.draw(st.sampled_from(names)) for _ in range(4)]
-    scenes = [{f"{part}{i}": [(n, box)] for i, n in enumerate(drawn)} for part in "tv"]
-    for part, ids, scene in zip(("train", "val"), (first, second), scenes, strict=True):
-        (root / f"instances_{part}.json").write_text(json.dumps(coco(scene, ids)))
+    scenes = [{f"{split}{i}": [(n, box)] for i, n in enumerate(drawn)} for split in "tv"]
+    for split, ids, scene in zip(("train", "val"), (first, second), scenes, strict=True):
+        (root / f"instances_{split}.json").write_text(json.dumps(coco(scene, ids)))
     splits = read_splits(root)
     for samples in (splits.train, splits.validation):
-        labels = samples.labels  # type: ignore[attr-defined]
-        assert sorted(labels) == sorted(names)
-        assert [labels[samples.target(i).labels[0]] for i in range(4)] == drawn
-    evaluated = read_evaluation(root, splits.train.labels)  # type: ignore[attr-defined]
-    assert [evaluated.labels[evaluated.target(i).labels[0]] for i in range(4)] == drawn
+        names_by_id = samples.class_names  # type: ignore[attr-defined]
+        assert sorted(names_by_id) == sorted(names)
+        assert [names_by_id[samples.target(i).labels[0]] for i in range(4)] == drawn
+    evaluated = read_evaluation(root, splits.train.class_names)  # type: ignore[attr-defined]
+    assert [evaluated.class_names[evaluated.target(i).labels[0]] for i in range(4)] == drawn
 
 
 def test_ids_taken_for_positions_would_be_noticed(tmp_path: Path) -> None:
@@ -205,10 +205,10 @@ def test_ids_taken_for_positions_would_be_noticed(tmp_path: Path) -> None:
     assert splits.train.target(0).labels == splits.validation.target(0).labels == (1, 0)
 
 
-# ---- what is odd, and what becomes of it ----
+# ---- faulty boxes ----
 
 
-def odd(tmp_path: Path, rows: Rows, **more: Any) -> Any:
+def read_with(tmp_path: Path, rows: Rows, **more: Any) -> Any:
     scenes = {**SCENES, "e": rows}
     content = coco(scenes, {"cat": 7, "dog": 3, **more.pop("ids", {})})
     for change in more.pop("changes", []):
@@ -221,20 +221,20 @@ def odd(tmp_path: Path, rows: Rows, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("box", "kept", "words"),
     [
-        ((50, 30, 80, 60), (50, 30, 60, 40), "boxes that reached out of their image were cut"),
+        ((50, 30, 80, 60), (50, 30, 60, 40), "boxes that extended beyond their image were clipped"),
         ((-0.6, 0, 10, 10), (0, 0, 10, 10), None),
-        ((70, 10, 90, 20), None, "boxes outside of their image were left out"),
-        ((-30, -30, -1, -1), None, "boxes outside of their image were left out"),
-        ((10, 10, 10, 30), None, "boxes without area were left out"),
-        ((30, 10, 20, 20), None, "boxes without area were left out"),
-        ((5, 5, 10, float("nan")), None, "boxes without area were left out"),
-        ((5, 5, float("inf"), 9), None, "boxes without area were left out"),
+        ((70, 10, 90, 20), None, "boxes outside of their image were dropped"),
+        ((-30, -30, -1, -1), None, "boxes outside of their image were dropped"),
+        ((10, 10, 10, 30), None, "boxes without area were dropped"),
+        ((30, 10, 20, 20), None, "boxes without area were dropped"),
+        ((5, 5, 10, float("nan")), None, "boxes without area were dropped"),
+        ((5, 5, float("inf"), 9), None, "boxes without area were dropped"),
     ],
 )
-def test_an_odd_box_is_treated_counted_and_named(
+def test_a_faulty_box_is_cleaned_counted_and_named(
     tmp_path: Path, box: Any, kept: Any, words: str | None
 ) -> None:
-    splits = odd(tmp_path, [("cat", box)])
+    splits = read_with(tmp_path, [("cat", box)])
     samples = read_evaluation(tmp_path / "boxes.json", ("cat", "dog"))
     assert samples.target(4).boxes == (() if kept is None else (tuple(map(float, kept)),))
     lines = [line for line in splits.warnings if words is not None and words in line]
@@ -245,13 +245,13 @@ def test_an_odd_box_is_treated_counted_and_named(
         assert any(name.startswith(words) and n == 1 for name, n in splits.facts.items())
 
 
-def test_crowd_regions_neither_train_nor_count_as_boxes(tmp_path: Path) -> None:
+def test_crowd_regions_are_neither_trained_on_nor_counted(tmp_path: Path) -> None:
     def mark(content: dict[str, Any]) -> None:
         content["annotations"][-1] |= {"iscrowd": 1, "area": 50.0}
 
-    splits = odd(tmp_path, [("cat", (1, 1, 20, 20))], changes=[mark])
-    parts = [splits.train, splits.validation]
-    targets = [p.target(i) for p in parts for i in range(len(p))]
+    splits = read_with(tmp_path, [("cat", (1, 1, 20, 20))], changes=[mark])
+    both = [splits.train, splits.validation]
+    targets = [p.target(i) for p in both for i in range(len(p))]
     crowds = [t for t in targets if any(t.crowd)]
     assert len(crowds) == 1 and crowds[0].areas == (50.0,) and crowds[0].single().boxes == ()
     assert sum(splits.facts[f"{p} crowd regions"] for p in ("training", "validation")) == 1
@@ -259,32 +259,32 @@ def test_crowd_regions_neither_train_nor_count_as_boxes(tmp_path: Path) -> None:
     assert sum(empty) == 2  # the one of the crowd, and the one without anything
 
 
-def test_boxes_listed_twice_are_taken_once(tmp_path: Path) -> None:
+def test_boxes_listed_twice_are_used_once(tmp_path: Path) -> None:
     box = ("cat", (1.0, 1.0, 20.0, 20.0))
-    splits = odd(tmp_path, [box, box, ("dog", box[1])])
+    splits = read_with(tmp_path, [box, box, ("dog", box[1])])
     assert len(read_evaluation(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
     assert any(line.startswith("1 boxes that were listed twice") for line in splits.warnings)
 
 
-def test_boxes_of_the_background_and_of_unlisted_images_are_left_out(tmp_path: Path) -> None:
-    def stray(content: dict[str, Any]) -> None:
+def test_boxes_of_the_background_and_of_unlisted_images_are_skipped(tmp_path: Path) -> None:
+    def unlisted(content: dict[str, Any]) -> None:
         row = dict(content["annotations"][0], image_id=99, id=99)
         content["annotations"].append(row)
 
     rows = [("background", (1.0, 1.0, 20.0, 20.0))]
-    splits = odd(tmp_path, rows, ids={"background": 0}, changes=[stray])
+    splits = read_with(tmp_path, rows, ids={"background": 0}, changes=[unlisted])
     text = "\n".join(splits.warnings)
-    assert "1 boxes labeled as background were left out" in text
-    assert "1 boxes of images that are not listed were left out: image ids 99" in text
+    assert "1 boxes labeled as background were skipped" in text
+    assert "1 boxes of images that are not listed were skipped: image ids 99" in text
 
 
-def test_a_missing_image_stays_for_the_check_to_name_it(tmp_path: Path) -> None:
+def test_a_missing_image_is_kept_for_the_check_to_report(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     (tmp_path / "images" / "b.jpg").unlink()
     samples = read_evaluation(file, ("cat", "dog"))
     with pytest.raises(DataError, match=r"b\.jpg"):
         samples.load(1)
-    assert samples.target(1).boxes  # of the size that the file says
+    assert samples.target(1).boxes  # of the size in the file
 
 
 def test_an_image_of_another_size_is_a_problem(tmp_path: Path) -> None:
@@ -300,17 +300,20 @@ def repeat_image(content: dict[str, Any]) -> None:
     content["images"].append(dict(content["images"][0]))
 
 
-def test_an_image_listed_twice_is_taken_once(tmp_path: Path) -> None:
-    splits = odd(tmp_path, [], changes=[repeat_image])
+def test_an_image_listed_twice_is_used_once(tmp_path: Path) -> None:
+    splits = read_with(tmp_path, [], changes=[repeat_image])
     assert len(splits.train) + len(splits.validation) == 5
-    assert any("1 images that are listed twice were taken once" in w for w in splits.warnings)
+    assert any("1 images that are listed twice were used once" in w for w in splits.warnings)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c["images"].append(dict(c["images"][0], file_name="z.jpg")), "image id 1 is"),
-        (lambda c: c["categories"].append({"id": 7, "name": "emu"}), "category id 7 is"),
+        (
+            lambda c: c["images"].append(dict(c["images"][0], file_name="z.jpg")),
+            "image id 1 is both",
+        ),
+        (lambda c: c["categories"].append({"id": 7, "name": "emu"}), "category id 7 is both"),
         (lambda c: c["annotations"][0].update(category_id=1), "category id 1, which is not listed"),
         (lambda c: c["annotations"][0].update(category_id="7"), "category_id='7'"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox=\[1, 2, 3\]"),
@@ -324,48 +327,48 @@ def test_an_image_listed_twice_is_taken_once(tmp_path: Path) -> None:
         (lambda c: c["images"].clear(), "no image is listed"),
     ],
 )
-def test_a_coco_file_that_contradicts_itself_is_refused(
+def test_an_inconsistent_coco_file_is_rejected(
     tmp_path: Path, change: Callable[[Any], Any], words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        odd(tmp_path, [], changes=[change])
+        read_with(tmp_path, [], changes=[change])
     assert "\n" not in str(caught.value) and "boxes.json" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("<annotation><object>", "is no XML"),
+        ("<annotation><object>", "is not valid XML"),
         (voc_file("a.jpg", []).replace("</annotation>", "<object/></annotation>"), "has no name"),
         (voc_file("a.jpg", [("cat", (1, 2, 3, 4))]).replace("<xmax>3</xmax>", ""), "has bndbox"),
     ],
 )
-def test_a_damaged_voc_file_is_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_a_damaged_voc_file_is_rejected(tmp_path: Path, content: str, words: str) -> None:
     root = write_voc(tmp_path)
     (root / "Annotations" / "a.xml").write_text(content)
     with pytest.raises(DataError, match=words) as caught:
-        find_source(root)
+        read_boxes(root)
     assert "a.xml" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("0 0.5 0.5 0.2", "is no box"),
-        ("0 0.5 0.5 0.2 0.2 0.3", "is no box"),
-        ("0.5 0.5 0.5 0.2 0.2", "is no box"),
-        ("nan 0.5 0.5 0.2 0.2", "is no box"),
-        ("cat 0.5 0.5 0.2 0.2", "is not all numbers"),
+        ("0 0.5 0.5 0.2", "is not a box"),
+        ("0 0.5 0.5 0.2 0.2 0.3", "is not a box"),
+        ("0.5 0.5 0.5 0.2 0.2", "is not a box"),
+        ("nan 0.5 0.5 0.2 0.2", "is not a box"),
+        ("cat 0.5 0.5 0.2 0.2", "contains other than numbers"),
         ("7 0.5 0.5 0.2 0.2", "class id 7 has no name"),
     ],
 )
-def test_a_damaged_yolo_line_is_refused_with_its_number(
+def test_a_damaged_yolo_line_is_rejected_with_its_number(
     tmp_path: Path, line: str, words: str
 ) -> None:
     root = write_yolo(tmp_path)
     (root / "labels" / "a.txt").write_text(f"0 0.5 0.5 0.2 0.2\n{line}\n")
     with pytest.raises(DataError, match=words) as caught:
-        find_source(root)
+        read_boxes(root)
     assert "a.txt:2" in str(caught.value)
 
 
@@ -375,91 +378,91 @@ def test_a_yolo_outline_becomes_the_box_around_it(tmp_path: Path) -> None:
     assert by_name(objects(root))[2] == {("cat", (6.0, 10.0, 54.0, 30.0))}
 
 
-def test_yolo_without_names_or_images_says_so(tmp_path: Path) -> None:
+def test_yolo_without_class_names_or_images_is_reported(tmp_path: Path) -> None:
     root = write_yolo(tmp_path)
     (root / "labels" / "lost.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    assert "1 label files without an image" in find_source(root).warnings[0]
+    assert "1 label files without an image" in read_boxes(root).warnings[0]
     (root / "labels" / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"has no classes\.txt"):
-        find_source(root)
+        read_boxes(root)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: [", "is no YAML"),
+        ("train: [", "is not valid YAML"),
         ("train: images", "has no names"),
         ("- a", "has no names"),
         ("train: nowhere\nnames: [dog, cat]", "nowhere, which does not exist"),
         ("names: [dog]", "there are no images"),
-        ("names: {a: dog}\ntrain: train/images", "names are given by class id"),
-        ("names: dog\ntrain: train/images", "is no list of class names"),
-        ("names: !!python/object/apply:os.system [true]", "is no YAML"),
+        ("names: {a: dog}\ntrain: train/images", "expected names by class id"),
+        ("names: dog\ntrain: train/images", "is not a list of class names"),
+        ("names: !!python/object/apply:os.system [true]", "is not valid YAML"),
     ],
 )
-def test_a_damaged_yaml_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_a_damaged_yaml_file_is_rejected(tmp_path: Path, text: str, words: str) -> None:
     root = write_yaml(tmp_path)
     (root / "data.yaml").write_text(text)
     with pytest.raises(DataError, match=words) as caught:
-        find_source(root)
+        read_boxes(root)
     assert "\n" not in str(caught.value)
 
 
-def test_parts_are_found_in_every_format(tmp_path: Path) -> None:
-    parts = {"train": {"a": SCENES["a"], "b": SCENES["b"]}, "val": {"d": SCENES["d"]}}
-    for part, scenes in parts.items():
-        write_images(tmp_path / "coco" / f"{part}2017", list(scenes))
+def test_splits_are_found_in_every_format(tmp_path: Path) -> None:
+    layout = {"train": {"a": SCENES["a"], "b": SCENES["b"]}, "val": {"d": SCENES["d"]}}
+    for split, scenes in layout.items():
+        write_images(tmp_path / "coco" / f"{split}2017", list(scenes))
         (tmp_path / "coco" / "annotations").mkdir(exist_ok=True)
-        file = tmp_path / "coco" / "annotations" / f"instances_{part}2017.json"
+        file = tmp_path / "coco" / "annotations" / f"instances_{split}2017.json"
         file.write_text(json.dumps(coco(scenes, {"cat": 1, "dog": 2})))
-        write_images(tmp_path / "yolo" / "images" / part, list(scenes))
-        write_labels(tmp_path / "yolo" / "labels" / part, scenes)
+        write_images(tmp_path / "yolo" / "images" / split, list(scenes))
+        write_labels(tmp_path / "yolo" / "labels" / split, scenes)
     (tmp_path / "coco" / "annotations" / "captions_train2017.json").write_text("{}")
     (tmp_path / "yolo" / "classes.txt").write_text("dog\ncat\n")
     write_voc(tmp_path / "voc")
     (tmp_path / "voc" / "ImageSets" / "Main").mkdir(parents=True)
-    for part, scenes in parts.items():
-        file = tmp_path / "voc" / "ImageSets" / "Main" / f"{part}.txt"
+    for split, scenes in layout.items():
+        file = tmp_path / "voc" / "ImageSets" / "Main" / f"{split}.txt"
         file.write_text("\n".join(scenes) + "\n")
     for name in ("coco", "yolo", "voc"):
         splits = read_splits(tmp_path / name)
         assert len(splits.train) == 2 and len(splits.validation) == 1
-        assert splits.facts["validation from"] == "the data's own part"
+        assert splits.facts["validation from"] == "the dataset's own split"
         splits.validation.load(0)
     pair = read_splits((tmp_path / "coco", write_yolo(tmp_path / "more")))
     assert len(pair.train) == 2 and len(pair.validation) == 4
 
 
-def test_parts_may_use_the_same_file_names(tmp_path: Path) -> None:
-    for part, shade in (("train", 10), ("val", 90), ("test", 200)):
-        for place in ("beside", "above/images"):
-            folder = tmp_path / place / part
+def test_splits_may_use_the_same_file_names(tmp_path: Path) -> None:
+    for split, shade in (("train", 10), ("val", 90), ("test", 200)):
+        for parent in ("beside", "above/images"):
+            folder = tmp_path / parent / split
             write_images(folder, ["a"])
             Image.new("RGB", SIZE[::-1], (shade,) * 3).save(folder / "a.jpg")
         content = json.dumps(coco({"a": SCENES["a"]}, {"cat": 1, "dog": 2}))
-        (tmp_path / "beside" / f"instances_{part}.json").write_text(content)
+        (tmp_path / "beside" / f"instances_{split}.json").write_text(content)
         (tmp_path / "above" / "annotations").mkdir(exist_ok=True)
-        (tmp_path / "above" / "annotations" / f"instances_{part}.json").write_text(content)
-    for place in ("beside", "above"):
-        parts = find_source(tmp_path / place).splits
-        shades = [parts[p].samples.load(0).mean() for p in ("train", "validation", "test")]
+        (tmp_path / "above" / "annotations" / f"instances_{split}.json").write_text(content)
+    for parent in ("beside", "above"):
+        splits = read_boxes(tmp_path / parent).splits
+        shades = [splits[p].samples.load(0).mean() for p in ("train", "validation", "test")]
         assert shades == pytest.approx([10, 90, 200], abs=2)
 
 
-def test_two_files_of_one_part_are_ambiguous(tmp_path: Path) -> None:
+def test_two_files_of_one_split_are_ambiguous(tmp_path: Path) -> None:
     for name in ("instances_train.json", "instances_training.json"):
         (tmp_path / name).write_text(json.dumps(coco(SCENES, {"cat": 1, "dog": 2})))
-    with pytest.raises(DataError, match="are both of the train part"):
-        find_source(tmp_path)
+    with pytest.raises(DataError, match="are both of the train split"):
+        read_boxes(tmp_path)
 
 
-def test_voc_sizes_that_nobody_wrote_come_from_the_image(tmp_path: Path) -> None:
+def test_sizes_missing_in_voc_files_are_read_from_the_image(tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     (root / "Annotations" / "a.xml").write_text(voc_file("a.jpg", SCENES["a"], size=False))
-    turned = Image.new("RGB", SIZE, "gray")  # as wide as the others are high
-    exif = turned.getexif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    turned.save(root / "JPEGImages" / "a.jpg", exif=exif)
+    rotated = Image.new("RGB", SIZE, "gray")  # as wide as the others are high
+    exif = rotated.getexif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    rotated.save(root / "JPEGImages" / "a.jpg", exif=exif)
     assert objects(root)[0].size == SIZE
 
 
@@ -482,12 +485,12 @@ def test_datasets_may_have_ids_names_crowds_and_areas() -> None:
         "iscrowd": torch.tensor([0, 1, 0]),
         "area": torch.tensor([60.0, 70, 80]),
     }
-    source = find_source(Pairs([(image, target)]))
+    source = read_boxes(Pairs([(image, target)]))
     assert source.names == ("cat", "dog")
     (found,) = objects(Pairs([(image, target)]))
     assert found.labels == (1, 0) and found.crowd == (False, True) and found.areas == (60.0, 70.0)
     plain = [(image, {"boxes": [[1, 2, 11, 12]] * 3, "labels": [10, 2, 1]})]
-    assert find_source(plain).names == ("1", "2", "10")
+    assert read_boxes(plain).names == ("1", "2", "10")
 
 
 @pytest.mark.parametrize(
@@ -496,23 +499,24 @@ def test_datasets_may_have_ids_names_crowds_and_areas() -> None:
         (3, "the target is int"),
         ({"boxes": []}, "the target is dict"),
         ({"boxes": [[1, 2, 3, 4]], "labels": []}, "1 boxes and 0 labels"),
-        ({"boxes": [[1, 2, 3]], "labels": [1]}, "is no box"),
-        ({"boxes": [1], "labels": [1]}, "is no box"),
-        ({"boxes": [[1, 2, 3, 4]], "labels": [1.5]}, "neither a label name nor a class id"),
-        ({"boxes": [[1, 2, 3, 4]], "labels": [True]}, "neither a label name nor a class id"),
+        ({"boxes": [[1, 2, 3]], "labels": [1]}, "is not a box"),
+        ({"boxes": [1], "labels": [1]}, "is not a box"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": [1.5]}, "neither a class name nor a class id"),
+        ({"boxes": [[1, 2, 3, 4]], "labels": [True]}, "neither a class name nor a class id"),
     ],
 )
-def test_a_dataset_of_other_targets_is_refused(target: Any, words: str) -> None:
+def test_a_dataset_of_other_targets_is_rejected(target: Any, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        find_source([(np.zeros((4, 4, 3), np.uint8), target)])
+        read_boxes([(np.zeros((4, 4, 3), np.uint8), target)])
     assert "item 0" in str(caught.value)
 
 
-def test_a_label_outside_of_the_label_map_is_refused(tmp_path: Path) -> None:
+def test_a_class_outside_of_class_names_is_rejected(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     with pytest.raises(DataError, match=r"a\.jpg: label 'dog' is not in the label map"):
         read_evaluation(file, ("cat", "bird"))
-    assert read_splits(file, labels=("dog", "cat"), validation=0.4).train.labels == ("dog", "cat")  # type: ignore[attr-defined]
+    splits = read_splits(file, class_names=("dog", "cat"), validation=0.4)
+    assert splits.train.class_names == ("dog", "cat")  # type: ignore[attr-defined]
 
 
 def test_without_boxes_there_is_nothing_to_learn(tmp_path: Path) -> None:
@@ -521,30 +525,30 @@ def test_without_boxes_there_is_nothing_to_learn(tmp_path: Path) -> None:
         read_splits(tmp_path / "boxes.json")
 
 
-def test_labels_that_a_part_lacks_are_named(tmp_path: Path) -> None:
+def test_classes_that_a_split_lacks_are_named(tmp_path: Path) -> None:
     ids = {"cat": 1, "dog": 2, "emu": 3}
     train = {"a": [("cat", (1.0, 1.0, 9.0, 9.0))]}
     validation = {"b": [("dog", (1.0, 1.0, 9.0, 9.0))]}
     (tmp_path / "instances_train.json").write_text(json.dumps(coco(train, ids)))
     (tmp_path / "instances_val.json").write_text(json.dumps(coco(validation, ids)))
     text = "\n".join(read_splits(tmp_path).warnings)
-    assert "labels without any box: emu" in text
-    assert "labels only in validation, which cannot be learned: dog" in text
-    assert "labels without validation boxes, not measured: cat" in text
+    assert "classes without any box: emu" in text
+    assert "classes only in validation, which cannot be learned: dog" in text
+    assert "classes without validation boxes, not measured: cat" in text
 
 
-def test_every_refusal_is_one_line(tmp_path: Path) -> None:
+def test_every_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no boxes")
     for data in (tmp_path / "nowhere", tmp_path, tmp_path / "notes.txt", 3, [], (1, 2, 3)):
         with pytest.raises(VisiongraftError) as caught:
-            find_source(data)
+            read_boxes(data)
         assert "\n" not in str(caught.value)
 
 
-def test_samples_keep_targets_and_labels_when_cut(tmp_path: Path) -> None:
+def test_a_subset_keeps_targets_and_class_names(tmp_path: Path) -> None:
     samples = read_evaluation(write_coco(tmp_path), ("cat", "dog"))
-    part = samples.subset([3, 0])
-    assert part.labels == samples.labels and part.target(1) == samples.target(0)
-    assert part.name(0) == samples.name(3) and part.content(0) == samples.content(3)
-    assert part.counts() == (2, 1)
+    subset = samples.subset([3, 0])
+    assert subset.class_names == samples.class_names and subset.target(1) == samples.target(0)
+    assert subset.name(0) == samples.name(3) and subset.content(0) == samples.content(3)
+    assert subset.counts() == (2, 1)
     assert isinstance(samples.base, FileSamples)

@@ -1,4 +1,4 @@
-"""YOLO's ``data.yaml``: where the images of each part are, and the names of the classes."""
+"""YOLO's ``data.yaml``: the images of each split, and the class names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visiongraft.data.decode import printable
 from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.yolo import names_by_id, read_images, text_lines
+from visiongraft.plugins.detection.formats.yolo_labels import names_by_id, read_images, text_lines
 
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 KEYS = (("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
@@ -25,37 +25,37 @@ def read_config(file: Path) -> BoxDataset:
     """Read a dataset by its ``data.yaml``.
 
     Args:
-        file: Names ``train``, ``val`` and ``test`` folders or lists of images, relative to
-            ``path`` or to itself, and the ``names`` of the classes as a list or by class id, or
-            only their number ``nc``.
+        file: The configuration: ``train``, ``val`` and ``test`` folders or lists of images,
+            relative to ``path`` or to the file itself, and the ``names`` of the classes as a list
+            or by class id, or only their number ``nc``.
 
     Returns:
-        Images with boxes; label names in the order of their class ids. Parts but the training
-        part may be missing, which is said.
+        Images with boxes; class names in the order of their ids. If splits other than the training
+        split are missing, a warning names them.
 
     Raises:
-        DataError: Something is missing or damaged.
+        DataError: A file is missing or damaged.
     """
     config = _load(file)
     warnings: list[str] = []
     names = _names(config, file, warnings)
     images: dict[str, list[Path]] = {}
     absent: list[str] = []
-    for key, part in KEYS:
-        for place in _places(config, key, file):
-            found = _find(place, config, file)
+    for key, split in KEYS:
+        for path in _paths(config, key, file):
+            found = _find(path, config, file)
             listed = [] if found is None else _images(found, _base(config, file))
             if not listed:
-                problem = "does not exist" if found is None else "holds no images"
-                line = f"{printable(file)} names {place}, which {problem}"
-                if part == "train":
-                    raise DataError(f"{line}; give the training images")
-                absent.append(part)
-                warnings.append(f"{line}; for the {part} part it is passed over")
-            images.setdefault(part, []).extend(listed)
-    absent = [part for part in dict.fromkeys(absent) if not images[part]]
+                problem = "does not exist" if found is None else "contains no images"
+                line = f"{printable(file)} refers to {path}, which {problem}"
+                if split == "train":
+                    raise DataError(f"{line}; the training images are required")
+                absent.append(split)
+                warnings.append(f"{line}; it is skipped for the {split} split")
+            images.setdefault(split, []).extend(listed)
+    absent = [split for split in dict.fromkeys(absent) if not images[split]]
     if "validation" in absent:
-        warnings.append("training images are held out instead of the validation part")
+        warnings.append("without the validation split, training images are held out")
     return read_images(images, names, file, warnings, absent)
 
 
@@ -68,9 +68,9 @@ def _load(file: Path) -> dict[str, Any]:
         raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise DataError(f"{printable(file)} is no YAML: {cause}") from error
+        raise DataError(f"{printable(file)} is not valid YAML: {cause}") from error
     if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
-        raise DataError(f"{printable(file)} has no names; it takes train, val and names")
+        raise DataError(f"{printable(file)} has no names; expected train, val and names")
     return config
 
 
@@ -78,20 +78,22 @@ def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int,
     count = config.get("nc")
     if "names" not in config:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise DataError(f"{printable(file)}: nc={count!r} is no number of classes; add names")
-        warnings.append(f"{printable(file)} has no names; class ids are taken for names")
+            raise DataError(
+                f"{printable(file)}: nc={count!r} is not a number of classes; add names"
+            )
+        warnings.append(f"{printable(file)} has no names; class ids are used as names")
         return {i: str(i) for i in range(count)}
     names = names_by_id(config["names"], file)
     if count is not None and count != len(names):
-        warnings.append(f"{printable(file)} says nc: {count}, but names {len(names)} classes")
+        warnings.append(f"{printable(file)} has nc: {count}, but {len(names)} class names")
     return names
 
 
-def _places(config: dict[str, Any], key: str, file: Path) -> list[str]:
-    places = config.get(key) or []
-    listed = [places] if isinstance(places, str) else places
-    if not isinstance(listed, list) or not all(isinstance(place, str) for place in listed):
-        raise DataError(f"{printable(file)}: {key}={places!r} is no folder or list of folders")
+def _paths(config: dict[str, Any], key: str, file: Path) -> list[str]:
+    paths = config.get(key) or []
+    listed = [paths] if isinstance(paths, str) else paths
+    if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
+        raise DataError(f"{printable(file)}: {key}={paths!r} is not a folder or list of folders")
     return listed
 
 
@@ -99,10 +101,10 @@ def _base(config: dict[str, Any], file: Path) -> Path:
     return file.parent / str(config.get("path") or "")
 
 
-def _find(place: str, config: dict[str, Any], file: Path) -> Path | None:
+def _find(path: str, config: dict[str, Any], file: Path) -> Path | None:
     base = _base(config, file)
-    for written in dict.fromkeys((place, place.replace("\\", "/"))):
-        # Some tools write paths as seen from a folder beside the file's own.
+    for written in _spellings(path):
+        # Some tools write paths relative to a folder beside the file's own.
         options = [base / written, file.parent / written]
         options.append(file.parent / written.removeprefix("../"))
         for option in options:

@@ -16,7 +16,7 @@ import sys
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import Toy, fit_toy, register_toys, toy_data
 
 from visiongraft.hookspecs import hookimpl

@@ -1,4 +1,4 @@
-"""YOLO's text files: one line per box, in shares of the image's width and height."""
+"""YOLO's label files: one line per box, in fractions of the image's width and height."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visiongraft.data.listing import files_in, folders_named
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import (
-    PASSED_OVER,
+    SKIPPED,
     BoxDataset,
     BoxSplit,
     in_order,
@@ -22,7 +22,7 @@ from visiongraft.plugins.detection.formats.image_files import image_size
 from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-LINE = "a line takes class id, center x, center y, width and height, the last four in 0..1"
+LINE = "expected class id, center x, center y, width and height, the last four in 0..1"
 
 
 def read_images(
@@ -35,68 +35,68 @@ def read_images(
     """Read the label files of images.
 
     Args:
-        images: By part.
-        names: Label names by class id.
-        file: Where those are from.
-        warnings: What was passed over before.
-        absent: Parts that should be there and are not.
+        images: The images by split.
+        names: Class names by id.
+        file: The file of these names.
+        warnings: What was skipped so far.
+        absent: Splits that should exist, but do not.
 
     Returns:
-        Images with boxes; label names in the order of their class ids.
+        Images with boxes; class names in the order of their ids.
 
     Raises:
         DataError: There are no images, or a label file is damaged.
     """
     tally, labels = AnnotationTally(), _LabelFiles()
-    parts = {
-        part: BoxSplit(
+    splits = {
+        split: BoxSplit(
             FileSamples(paths, [()] * len(paths)),
             [_annotation(path, labels.find(path), names, file, tally) for path in paths],
         )
-        for part, paths in images.items()
+        for split, paths in images.items()
         if paths
     }
-    if not parts:
+    if not splits:
         raise DataError(f"{printable(file)}: there are no images")
-    said = list(warnings)
-    lost = labels.unused()
-    if lost:
-        said.append(
-            f"{len(lost)} label files without an image are passed over: "
-            f"{name_some(printable(path) for path in lost)}"
+    lines = list(warnings)
+    unused = labels.unused()
+    if unused:
+        lines.append(
+            f"{len(unused)} label files without an image are skipped: "
+            f"{name_some(printable(path) for path in unused)}"
         )
     order = in_order([names[i] for i in sorted(names)])
-    return BoxDataset(parts, order, tuple(said), tally, tuple(absent))
+    return BoxDataset(splits, order, tuple(lines), tally, tuple(absent))
 
 
 def names_by_id(names: Any, file: Path) -> dict[int, str]:
-    """Give the names of classes by their ids.
+    """Return class names by id.
 
     Args:
         names: A list, or a dict by class id.
-        file: Where they are from.
+        file: The file of these names.
 
     Returns:
         The names.
 
     Raises:
-        DataError: They are neither, or none.
+        DataError: ``names`` is neither, or empty.
     """
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise DataError(f"{printable(file)}: names={names!r} is no list of class names")
+        raise DataError(f"{printable(file)}: names={names!r} is not a list of class names")
     found = {int(i): str(n) for i, n in names.items() if str(i).isdecimal() and str(n)}
     if len(found) != len(names):
-        raise DataError(f"{printable(file)}: names are given by class id (0, 1, ...), not {names}")
+        raise DataError(f"{printable(file)}: expected names by class id (0, 1, ...), not {names}")
     return found
 
 
 def text_lines(file: Path) -> list[str]:
-    """Read the lines of a text file that are not empty, without spaces around them.
+    """Read the lines of a text file, stripped and without empty ones.
 
     Args:
-        file: Of class names, or of paths.
+        file: A file of class names, or of paths.
 
     Returns:
         The lines.
@@ -110,7 +110,7 @@ def text_lines(file: Path) -> list[str]:
 
 @dataclass
 class _LabelFiles:
-    """Finds the label files of images, listing each folder once."""
+    """Find the label files of images, listing each folder once."""
 
     folders: dict[Path, Path] = field(default_factory=dict)
     files: dict[Path, dict[str, Path]] = field(default_factory=dict)
@@ -131,16 +131,16 @@ class _LabelFiles:
 
 
 def _labels_folder(images: Path) -> Path:
-    """Give the folder of the labels: ``images`` becomes ``labels`` where it comes last.
+    """Return the folder of the label files: the last ``images`` in the path becomes ``labels``.
 
-    Where there is none, they lie beside the images.
+    If there is no such folder, they are beside the images.
     """
-    parts = list(images.parts)
-    for i in range(len(parts) - 1, -1, -1):
-        if parts[i].lower() == "images":
-            above = Path(*parts[:i])
+    folders = list(images.parts)
+    for i in range(len(folders) - 1, -1, -1):
+        if folders[i].lower() == "images":
+            above = Path(*folders[:i])
             labels = folders_named(above, ("labels",)) if above.is_dir() else []
-            folder = Path(*labels[:1], *parts[i + 1 :])
+            folder = Path(*labels[:1], *folders[i + 1 :])
             return folder if labels and folder.is_dir() else images
     return images
 
@@ -153,21 +153,21 @@ def _annotation(
     if size is None or labels is None:
         return Annotation((), (), size)
     boxes: list[Box] = []
-    found = []
+    class_names = []
     for number, line in enumerate(_lines(labels), start=1):
         where = f"{printable(labels)}:{number}"
-        label, box = _box(line, size, where)
-        if label not in names:
+        class_id, box = _box(line, size, where)
+        if class_id not in names:
             raise DataError(
-                f"{where}: class id {label} has no name in {printable(file)}, only "
+                f"{where}: class id {class_id} has no name in {printable(file)}, only "
                 f"{name_some(map(str, sorted(names)))}"
             )
-        if is_background(names[label]):
-            tally.add(PASSED_OVER, printable(image))
+        if is_background(names[class_id]):
+            tally.add(SKIPPED, printable(image))
             continue
         boxes.append(box)
-        found.append(names[label])
-    return Annotation(boxes, found, size)
+        class_names.append(names[class_id])
+    return Annotation(boxes, class_names, size)
 
 
 def _lines(labels: Path) -> Iterable[str]:
@@ -180,14 +180,16 @@ def _lines(labels: Path) -> Iterable[str]:
 
 
 def _box(line: str, size: tuple[int, int], where: str) -> tuple[int, Box]:
-    """Read one line; of an outline the box around it."""
+    """Read one line; of an outline, return its bounding box."""
     try:
         first, *values = (float(text) for text in line.split())
     except ValueError:
-        raise DataError(f"{where}: {line.strip()[:40]!r} is not all numbers; {LINE}") from None
+        raise DataError(
+            f"{where}: {line.strip()[:40]!r} contains other than numbers; {LINE}"
+        ) from None
     outline = len(values) >= 6 and len(values) % 2 == 0
     if not first.is_integer() or not (len(values) == 4 or outline):
-        raise DataError(f"{where}: {line.strip()[:40]!r} is no box; {LINE}")
+        raise DataError(f"{where}: {line.strip()[:40]!r} is not a box; {LINE}")
     return int(first), _in_pixels(values, size)
 
 

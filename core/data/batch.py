@@ -1,0 +1,37 @@
+"""What one step of training or evaluation works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass
+class Batch:
+    """What one step works on.
+
+    Attributes:
+        images: float (N, C, height, width), preprocessed.
+        targets: What the task's ``collate`` made.
+        sizes: int64 (N, 2), original height and width in pixels.
+        indices: int64 (N,), position of each sample in its ``Samples``.
+    """
+
+    images: Tensor
+    targets: Any
+    sizes: Tensor
+    indices: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device; images in the memory layout that convolutions like best."""
+        images = self.images.to(device, non_blocking=True)
+        if images.ndim == 4 and images.stride(-1):  # a stand-in without content has stride 0
+            images = images.contiguous(memory_format=torch.channels_last)
+        targets = pytree.tree_map_only(
+            Tensor, lambda t: t.to(device, non_blocking=True), self.targets
+        )
+        return Batch(images, targets, self.sizes.to(device), self.indices)

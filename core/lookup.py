@@ -1,0 +1,296 @@
+"""Find by name what plugins provide, and load it.
+
+This module looks names up for ``fit``, ``load``, ``export`` and the command line, which pass the
+objects on; nothing below it asks the registry.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
+from visiongraft.data.readers import DataReader, DataSplits, checked_splits
+from visiongraft.errors import BackboneError, DataError, OptionError, PluginError, near_matches
+from visiongraft.network import Network
+from visiongraft.preprocess import as_size
+from visiongraft.registry.calls import read_call
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import (
+    SavedConfig,
+    build_network,
+    is_saved_model,
+    load_saved_backbone,
+    read_config,
+)
+from visiongraft.saving.weights import load_weights
+from visiongraft.schedules import Schedule
+from visiongraft.task import Task
+from visiongraft.training.transfer_losses import TransferChoice, TransferLoss
+
+BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
+
+log = logging.getLogger("visiongraft")
+
+
+def load_backbone(
+    name: str | Path,
+    weights: str | Path | None = "pretrained",
+    *,
+    in_channels: int = 3,
+    size: int | tuple[int, int] | None = None,
+    partial: bool = False,
+) -> Backbone:
+    """Load a backbone by name, or out of a saved model.
+
+    Args:
+        name: ``"timm/resnet50"``, ``"torchvision/resnet50"``, ``"bundled/efficientnet_lite0"``, a
+            name after the slash that only one source has, or the folder of a saved model.
+        weights: ``"pretrained"``, ``None`` for random weights, or a local ``.safetensors``,
+            ``.pth``, ``.pt``, ``.th``, ``.bin`` or ``.ckpt`` file.
+        in_channels: Number of image channels; a pretrained first layer is adapted to it.
+        size: Network input, one number or (height, width); the architecture's own if ``None``.
+        partial: Accept a weights file that does not fit completely.
+
+    Returns:
+        The backbone, in training mode.
+
+    Raises:
+        BackboneError: The name is unknown, or the architecture refuses the size.
+        OptionError: The size is neither a number of pixels nor a height and a width.
+        WeightsError: The weights cannot be had, read or fitted.
+
+    Examples:
+        >>> backbone = load_backbone("simple_cnn", weights=None, size=32)
+        >>> backbone.stages, backbone.info.channels, backbone.info.embedding_dim
+        (('stem', 'stage1', 'stage2'), (32, 64), 128)
+    """
+    if in_channels < 1:
+        raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
+    pair = as_size(size)
+    if is_saved_model(name):
+        return load_saved_backbone(
+            Path(name),
+            find_source,
+            weights=weights,
+            in_channels=in_channels,
+            size=pair,
+            partial=partial,
+        )
+    source, short = find_source(str(name))
+    pretrained = weights == "pretrained"
+    backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)
+    if ":" in str(name):  # by this name, "distribution:prefix/name", it is found again
+        backbone.info = replace(backbone.info, name=str(name))
+    if weights is not None and not pretrained:
+        load_weights(backbone, Path(weights), partial=partial)
+    return backbone
+
+
+def find_source(name: str) -> tuple[BackboneSource, str]:
+    """Find who provides a backbone.
+
+    Args:
+        name: A full name, with ``"distribution:"`` before it where two plugins provide the
+            prefix, or a name after the slash that only one source has.
+
+    Returns:
+        The source, and the name without prefix.
+
+    Raises:
+        BackboneError: Nobody or more than one provides it.
+    """
+    prefix, _, short = name.rpartition("/")
+    owner, colon, rest = name.partition(":")
+    chosen = f"{owner}:{rest.rpartition('/')[0]}"
+    if colon and plugins().provides("backbone", chosen):
+        return plugins().get("backbone", chosen), rest.rpartition("/")[2]
+    sources = plugins().backbone_sources()
+    if prefix in sources and short in sources[prefix].names():
+        return sources[prefix], short
+    owners = [s for s in sources.values() if name in names_in(s)] if not prefix else []
+    if len(owners) == 1:
+        return owners[0], name
+    if owners:
+        options = " or ".join(f"{s.prefix}/{name}" for s in owners)
+        raise BackboneError(f"backbone {name!r} exists more than once; say {options}")
+    raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
+
+
+def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
+    """Find a schedule by name, with or without options.
+
+    Args:
+        what: A schedule, a name, a call such as ``"gradual(layer_decay=0.8)"``, or what
+            ``Schedule.to_json`` gave.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: The options cannot be read, or one is unknown.
+
+    Examples:
+        >>> find_schedule("last_n(n=2)").options
+        {'n': 2}
+    """
+    if isinstance(what, Schedule):
+        return what
+    if not isinstance(what, (str, Mapping)):
+        raise OptionError(
+            f"schedule={what!r} is neither a name nor a schedule; visiongraft.schedule makes one of "
+            "a generator function"
+        )
+    if isinstance(what, str):
+        name, options = read_call(what, "schedule")
+    else:
+        name, options = what["name"], what["options"]
+    found: Schedule = plugins().get("schedule", name)
+    # By the name it was asked for, such as "distribution:name", it is found again on resume.
+    return replace(found, name=name)(**options)
+
+
+def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
+    """Find a transfer loss by name, with or without options.
+
+    Args:
+        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` gave.
+
+    Returns:
+        The loss's class with these options.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: The options cannot be read, or one is unknown.
+
+    Example:
+        >>> find_transfer_loss("l2_sp(alpha=0.01)").options
+        {'alpha': 0.01}
+    """
+    if isinstance(what, str):
+        name, options = read_call(what, "transfer loss")
+    else:
+        name, options = what["name"], what["options"]
+    kind: type[TransferLoss] = plugins().get("loss", name)
+    known = list(inspect.signature(kind).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                f"transfer loss {name!r} has no option {option!r}{near_matches(option, known)}"
+            )
+    return TransferChoice(name, kind, options)
+
+
+def find_task(name: str, what: str, how: str) -> type[Task]:
+    """Find the task that something on disk was made for.
+
+    Args:
+        name: The task's name.
+        what: What was made for it, for the message.
+        how: How to give the task itself, for the message.
+
+    Returns:
+        The task's class.
+
+    Raises:
+        PluginError: No plugin provides it, or several do.
+    """
+    if plugins().provides("task", name):
+        found: type[Task] = plugins().get("task", name)
+        return found
+    missing = plugins().missing("task", name, plugins().tasks())
+    raise PluginError(
+        f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
+        f"of yours, say {how}"
+    )
+
+
+def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network, SavedConfig]:
+    """Load a saved model.
+
+    Args:
+        folder: The saved model.
+        task: The task's class, if it is not an installed plugin's.
+
+    Returns:
+        The network in evaluation mode, and the config.
+
+    Raises:
+        ArtifactError: Something is missing, damaged or does not fit together.
+        PluginError: No installed plugin provides the task.
+    """
+    config = read_config(folder)
+    kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
+    return build_network(folder, config, kind, find_source), config
+
+
+def read_data(data: Any, targets: str) -> DataSplits | None:
+    """Read a dataset with the installed reader that claims it, or that it names.
+
+    Args:
+        data: The dataset that the user passed; ``"name:path"`` selects a reader by name.
+        targets: The kind of targets that the task can use, such as ``"labels"``.
+
+    Returns:
+        The splits, or ``None`` if no reader claims the dataset.
+
+    Raises:
+        DataError: Several readers claim the dataset, or the reader cannot read it.
+        PluginError: Two plugins provide the named reader.
+    """
+    reader, rest = named_reader(data)
+    if reader is None:
+        claiming = _claiming(data, targets)
+        if len(claiming) > 1:
+            names = " or ".join(f"{each.name}:{data}" for each in claiming)
+            raise DataError(f"{data}: {len(claiming)} readers claim it; choose one: {names}")
+        if not claiming:
+            return None
+        reader = claiming[0]
+    elif reader.targets != targets:
+        raise DataError(
+            f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
+        )
+    return checked_splits(reader, reader.read(rest), rest)
+
+
+def named_reader(data: Any) -> tuple[DataReader | None, Any]:
+    """Split a dataset of the form ``"name:path"`` into the reader and the path.
+
+    Args:
+        data: The dataset that the user passed.
+
+    Returns:
+        The reader and the path; ``None`` and the unchanged dataset if it names no reader.
+
+    Raises:
+        PluginError: Two plugins provide the reader.
+    """
+    if not isinstance(data, str) or os.path.exists(data):
+        return None, data
+    for cut in (i for i, letter in enumerate(data) if letter == ":"):
+        if plugins().provides("reader", data[:cut]):
+            found: DataReader = plugins().get("reader", data[:cut])
+            return found, data[cut + 1 :]
+    return None, data
+
+
+def _claiming(data: Any, targets: str) -> list[DataReader]:
+    found = []
+    for name, reader in plugins().readers().items():
+        if reader.targets != targets:
+            continue
+        try:
+            claims = reader.claims(data)
+        except Exception as error:  # a third-party reader may raise any error
+            log.warning("reader %r failed to check whether it reads the dataset: %r", name, error)
+            continue
+        if claims:
+            found.append(reader)
+    return found

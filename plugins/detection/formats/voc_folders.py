@@ -1,0 +1,151 @@
+"""Find the XML files and images of Pascal VOC, in its official folders and in others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.listing import (
+    files_below,
+    files_in,
+    folders_named,
+    list_images,
+    subfolders,
+    year_folder,
+)
+from visiongraft.errors import name_some
+from visiongraft.plugins.detection.formats.image_files import one_of_each, split_of_name
+
+# Names of folders in lower case; of two that exist the first is used.
+ANNOTATIONS = ("annotations", "annotation", "labels", "label", "xml", "xmls")
+IMAGES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos", "data")
+LISTS = "ImageSets/Main"
+
+
+@dataclass(frozen=True)
+class VocFolders:
+    """XML files and their images.
+
+    Attributes:
+        annotations: The folder of the XML files.
+        images: The folder of the images, maybe the same.
+        files: The XML files.
+        lists: The folder of the lists that may split them.
+        split: The split of all files, or ``None`` if lists or subfolders may split them.
+    """
+
+    annotations: Path
+    images: Path
+    files: tuple[Path, ...]
+    lists: Path
+    split: str | None = None
+
+
+@dataclass
+class ImageIndex:
+    """Find the image of an XML file, in a folder and below."""
+
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    by_stem: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in list_images(self.folder) if self.folder.is_dir() else []:
+            key = path.relative_to(self.folder).with_suffix("").as_posix()
+            self.files[key] = path
+            self.by_stem.setdefault(path.stem, []).append(key)
+
+    def find(self, key: str) -> str | None:
+        """Find an image by the path of its XML file relative to its folder, or by its stem."""
+        if key in self.files:
+            return key
+        same_stem = self.by_stem.get(key.rsplit("/", 1)[-1], [])
+        return same_stem[0] if len(same_stem) == 1 else None
+
+
+def official_folder(folder: Path) -> VocFolders | None:
+    """Find XML files in VOC's official folders, ``Annotations`` and ``JPEGImages``.
+
+    Args:
+        folder: The folder to search.
+
+    Returns:
+        The folders, or ``None``.
+    """
+    annotations, images = folder / "Annotations", folder / "JPEGImages"
+    files = files_in(annotations, ".xml") if images.is_dir() else []
+    return VocFolders(annotations, images, tuple(files), folder / LISTS) if files else None
+
+
+def find_voc_folders(folder: Path, warnings: list[str]) -> list[VocFolders]:
+    """Find XML files with images.
+
+    In this order: in two subfolders, or both in ``folder`` itself; both in each of the folders
+    ``train``, ``val`` and ``test``; in the only subfolder such as ``VOC2012``.
+
+    Args:
+        folder: The folder to search.
+        warnings: One line for each folder that was skipped is appended.
+
+    Returns:
+        One for all files, or one for each split; empty if there are no files.
+
+    Raises:
+        DataError: Two folders belong to the same split, or there are several years of VOC.
+    """
+    whole = _find(folder, None, warnings)
+    if whole is not None:
+        used = (whole.annotations, whole.images)
+        skipped = [p.annotations for p in _by_split(folder, []) if p.annotations not in used]
+        if skipped:
+            warnings.append(
+                f"{printable(folder)} is read from the XML files in {printable(whole.annotations)};"
+                f" skipped: {name_some(printable(p.relative_to(folder)) for p in skipped)}"
+            )
+        return [whole]
+    by_split = _by_split(folder, warnings)
+    one_of_each((each.split, each.annotations) for each in by_split)
+    if by_split:
+        return by_split
+    year = year_folder(folder)
+    return [] if year is None else find_voc_folders(year, warnings)
+
+
+def _by_split(folder: Path, warnings: list[str]) -> list[VocFolders]:
+    splits = [(split, p) for p in subfolders(folder) if (split := split_of_name(p.name))]
+    return [found for split, p in splits if (found := _find(p, split, warnings))]
+
+
+def _find(folder: Path, split: str | None, warnings: list[str]) -> VocFolders | None:
+    found = {p: files for p in folders_named(folder, ANNOTATIONS) if (files := _xml(p))}
+    if found:
+        annotations, *others = found
+        if others:
+            named = name_some(printable(p.name) for p in others)
+            warnings.append(
+                f"{printable(folder)} is read from {annotations.name}; XML files in other folders "
+                f"are skipped: {named}"
+            )
+        candidates = [p for p in folders_named(folder, IMAGES) if p != annotations]
+        with_images = [p for p in candidates if list_images(p)]
+        if len(with_images) > 1:
+            named = name_some(printable(p.name) for p in with_images[1:])
+            warnings.append(
+                f"the images of {printable(annotations)} are read from {with_images[0].name}; other "
+                f"folders are skipped: {named}"
+            )
+        images = next(iter([*with_images, *candidates[:1]]), folder)
+        return VocFolders(annotations, images, tuple(found[annotations]), folder / LISTS, split)
+    files = files_in(folder, ".xml")
+    for images in (folder, *folders_named(folder, IMAGES)) if files else ():
+        stems = {path.stem for path in files_in(images, *IMAGE_SUFFIXES)}
+        if any(file.stem in stems for file in files):
+            return VocFolders(folder, images, tuple(files), folder / LISTS, split)
+    return None
+
+
+def _xml(folder: Path) -> list[Path]:
+    """List the XML files of a folder; those below only if it has none itself."""
+    own = files_in(folder, ".xml")
+    return own or [p for p in files_below(folder) if p.suffix.lower() == ".xml"]
