@@ -158,7 +158,7 @@ def test_images_to_predict_must_exist(tmp_path):
     for images, words in [
         (tmp_path / "gone.jpg", "does not exist"),
         ([tmp_path / "gone.jpg"], "does not exist"),
-        (tmp_path / "empty", "holds no images"),
+        (tmp_path / "empty", "contains no images"),
         (5, "not int"),
     ]:
         with pytest.raises(DataError, match=words):

@@ -14,8 +14,8 @@ from visiongraft.plugins.face_embedding.loss import (
     LOSSES,
     ClassWeightLoss,
     PairLoss,
+    default_scale,
     sample_classes,
-    usual_scale,
 )
 
 CLASSES, DIMENSION = 7, 5
@@ -127,7 +127,7 @@ def test_the_slope_of_an_angle_is_infinite_there() -> None:
 
 
 def test_the_scale_grows_with_the_number_of_identities() -> None:
-    scales = [usual_scale(n) for n in (30, 1_000, 1_001, 10_000, 85_000)]
+    scales = [default_scale(n) for n in (30, 1_000, 1_001, 10_000, 85_000)]
     assert scales == [16, 16, 32, 32, 64]
     for identities, scale in ((1_000, 16), (10_000, 32), (1_000_000, 64)):
         least = math.log((identities - 1) * 0.9 / 0.1)  # CosFace's bound for a probability of 0.9

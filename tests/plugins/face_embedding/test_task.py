@@ -30,18 +30,18 @@ from visiongraft.task import create_task
         ({"loss": "arcfase"}, "loss='arcfase' is unknown; did you mean 'arcface'"),
         ({"neck": "long"}, "neck='long' is unknown"),
         ({"augment": "srong"}, "did you mean 'strong'"),
-        ({"dimension": 1}, "dimension=1 is no whole number of 2 or more"),
+        ({"dimension": 1}, "dimension=1 is not an integer of 2 or more"),
         ({"dimension": 2.5}, "dimension=2.5"),
         ({"dropout": 1.0}, r"dropout=1.0 is not in \[0, 1\)"),
-        ({"margin": 0.0}, "margin=0.0 is no number above 0"),
+        ({"margin": 0.0}, "margin=0.0 is not a number above 0"),
         ({"scale": "big"}, "scale='big'"),
-        ({"loss": "sphereface", "margin": 1.5}, "SphereFace's is a whole number"),
+        ({"loss": "sphereface", "margin": 1.5}, "must be an integer for SphereFace"),
         ({"sampled_identities": -1}, "sampled_identities=-1"),
-        ({"sampled_identities": 9, "loss": "triplet"}, "and triplet has none"),
-        ({"images_per_identity": 1, "loss": "contrastive"}, "2 or more do"),
-        ({"images_per_identity": 0, "loss": "triplet"}, "no pair of one identity"),
+        ({"sampled_identities": 9, "loss": "triplet"}, "which triplet does not have"),
+        ({"images_per_identity": 1, "loss": "contrastive"}, "use 2 or more"),
+        ({"images_per_identity": 0, "loss": "triplet"}, "without pairs of one identity"),
         ({"images_per_identity": -2}, "images_per_identity=-2"),
-        ({"threshold": 1.5}, "threshold=1.5 is no cosine"),
+        ({"threshold": 1.5}, "threshold=1.5 is not a cosine"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
         ({"mirror": 1}, "mirror=1"),
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),
@@ -63,10 +63,10 @@ def test_losses_over_pairs_are_declared(name: Any) -> None:
 
 
 def test_without_data_there_is_no_loss_with_class_vectors() -> None:
-    with pytest.raises(OptionError, match="the task knows no identities yet"):
+    with pytest.raises(OptionError, match="the task has no identities yet"):
         FaceEmbedding().build_loss()
     FaceEmbedding(loss="triplet").build_loss()
-    with pytest.raises(DataError, match="bind takes samples that read"):
+    with pytest.raises(DataError, match="bind takes the samples of read"):
         FaceEmbedding().bind([])  # type: ignore[arg-type]
 
 
@@ -133,7 +133,7 @@ def test_a_batch_of_targets_serves_loss_and_metrics() -> None:
     batch = FaceEmbedding().collate([Face("a", 3, ((0, 1),), label=5), Face("b", 4)])
     assert batch["labels"].tolist() == [5, -1]
     assert batch["identities"] == ["a", "b"]
-    assert batch["numbers"] == [3, 4]
+    assert batch["indices"] == [3, 4]
     assert batch["pairs"] == [((0, 1),), ()]
 
 
@@ -170,7 +170,7 @@ def test_predictions_are_embeddings() -> None:
     arrays = {"embedding": np.array([[0.6, 0.8]], dtype=np.float32)}
     (one,) = task.predictions(arrays)
     assert one == Embedded(2, (pytest.approx(0.6), pytest.approx(0.8)))
-    with pytest.raises(ArtifactError, match=r"embeddings \(1, 2\) of dimension 512"):
+    with pytest.raises(ArtifactError, match=r"embeddings \(1, 2\), not of dimension 512"):
         predictions(arrays, FaceEmbedding().metadata())
 
 

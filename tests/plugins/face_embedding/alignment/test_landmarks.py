@@ -45,7 +45,7 @@ def test_a_mirror_image_is_never_taken() -> None:
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        (np.zeros((5, 2)), "all in one place"),
+        (np.zeros((5, 2)), "all at the same point"),
         (np.full((5, 2), np.nan), "not finite"),
         (np.zeros((4, 2)), "five points"),
     ],

@@ -33,5 +33,5 @@ def test_without_probes_only_the_roc_is_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("results", [{}, {"none": {"roc": {"far": [], "tar": []}}}, {"other": {}}])
 def test_nothing_to_draw_is_told(results: dict[str, dict[str, object]], tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="no ROC curve to draw"):
+    with pytest.raises(OptionError, match="no ROC curve to plot"):
         plot_results(results, tmp_path / "roc.png")

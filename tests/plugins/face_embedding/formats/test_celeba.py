@@ -75,7 +75,7 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
     assert read_splits(root).train.load(0).shape == (112, 112, 3)
     assert read_splits(root, align=False).train.load(0).shape == (22, 18, 3)
     (root / "list_landmarks_align_celeba.txt").write_text(text.replace(" 16 11", " x 11"))
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="is malformed"):
         read_splits(root)
 
 
@@ -92,7 +92,7 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
         ),
         (
             lambda root: (root / "list_eval_partition.txt").write_text("000001.jpg 7\n"),
-            "part '7' of",
+            "split '7' of",
         ),
     ],
 )
@@ -122,7 +122,10 @@ def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("1\n", "no line with the names"), ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after")],
+    [
+        ("1\n", "no line with the attribute names"),
+        ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after"),
+    ],
 )
 def test_a_damaged_table_of_attributes_is_told(celeba: Write, table: str, words: str) -> None:
     root = celeba()

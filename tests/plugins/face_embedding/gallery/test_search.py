@@ -30,7 +30,7 @@ def test_the_nearest_are_those_of_a_plain_sort(engine: str) -> None:
 def test_the_work_is_done_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, queries = unit(100), unit(9, seed=1)
     whole = Index(vectors, "matrix").nearest(queries, 3)
-    monkeypatch.setattr(search, "LARGEST", 250)
+    monkeypatch.setattr(search, "MAX_SIMILARITIES", 250)
     parts = Index(vectors, "matrix").nearest(queries, 3)
     assert (whole[1] == parts[1]).all()
 
