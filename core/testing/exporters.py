@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exported import open_exported, openers
-from visiongraft.exporter import Certificate, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded
@@ -31,7 +32,8 @@ from visiongraft.testing.report import (
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
-from visiongraft.training.evaluation import to_arrays
+from visiongraft.verification.engine import Pair
+from visiongraft.verification.pytorch import TorchReference
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
     expect(path.is_file(), words, "no file", f"{path.name}")
     expect(isinstance(certificate, Certificate), words, type(certificate).__name__, "a Certificate")
     tolerance = -1.0 if certificate.tolerance is None else certificate.tolerance
-    tried = {check.inputs for check in certificate.checks}
+    tried = {comparison.inputs for comparison in certificate.comparisons}
     expect(
         "real" in tried,
         words,
@@ -126,7 +128,7 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
     expect(
         certificate.difference <= tolerance and not certificate.mismatches,
         words,
-        f"a difference of {certificate.difference} and {certificate.mismatches} changed decisions",
+        f"a difference of {certificate.difference} and {certificate.mismatches} changed predictions",
         f"at most {tolerance} and none, else an ExportError",
     )
     named = (certificate.file, certificate.format)
@@ -204,12 +206,14 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     model = trial.specimen.trained().model
     assert model.validation is not None
     image = model.validation.load(0)[None]
-    with torch.inference_mode():
-        reference = to_arrays(model.inference_graph()(torch.tensor(image)))
+    pair = Pair(
+        TorchReference(model.inference_graph()), opened.run, model.task.export_support().compare
+    )
     words = "to run the exported file on an image"
     with trying(words):
-        candidate = opened.run(image)
-    expect_agreement(model.task, reference, candidate, words, "what PyTorch gives")
+        outcome = pair.compare(image)
+    results = outcome.reference, outcome.candidate
+    expect_agreement(model.task, *results, words, "the results of PyTorch")
 
 
 EXPORTER_CHECKS: tuple[Check[Any], ...] = (

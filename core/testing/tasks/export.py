@@ -8,15 +8,14 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from visiongraft.model import load
-from visiongraft.near_ties import settle
 from visiongraft.testing.report import checks_of, expect, trying
-from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
+from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
-from visiongraft.training.evaluation import to_arrays
+from visiongraft.verification.engine import Pair
+from visiongraft.verification.pytorch import TorchReference
 
 check = checks_of(TaskTrial.of)
 
@@ -30,26 +29,25 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
     exported = trial.exported()
     graph = trial.trained().model.inference_graph()
     expect(
-        exported.path.is_file() and bool(exported.certificate.checks),
+        exported.path.is_file() and bool(exported.certificate.comparisons),
         "to export the trained model",
-        "no file, or a certificate without checks",
+        "no file, or a certificate without comparisons",
         "a file and its certificate",
         "exporter.Exporter.export",
     )
+    pair = Pair(
+        TorchReference(graph), exported.opened.run, trial.example.task.export_support().compare
+    )
     for images in _stacks(trial):
         words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
-        with trying(words), torch.inference_mode():
-            reference = to_arrays(graph(torch.tensor(images)))
-            candidate = exported.opened.run(images)
-            reference, _ = settle(
-                graph,
-                lambda some: to_arrays(graph(some)),
-                torch.tensor(images),
-                (reference, candidate),
-                TOLERANCE,
-            )
+        with trying(words):
+            outcome = pair.compare(images)
         expect_agreement(
-            trial.example.task, reference, candidate, words, "what PyTorch gives, in any batch"
+            trial.example.task,
+            outcome.reference,
+            outcome.candidate,
+            words,
+            "the results of PyTorch, in any batch",
         )
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from visiongraft.backbone import Backbone
+from visiongraft.certificate import Certificate
 from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.exporter import Certificate
 from visiongraft.fitting import fit
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import load_backbone
