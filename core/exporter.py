@@ -28,7 +28,7 @@ class Comparison:
             of the files it was tried on.
         decisions: How many decisions were compared: the values of all integer results.
         near_ties: Images on which PyTorch itself decides otherwise, and as the file does, if their
-            values change by at most 0.02 of 255; their decisions are no flips.
+            values change by at most 0.02 of 255; their decisions do not count as mismatches.
     """
 
     inputs: str
@@ -97,18 +97,18 @@ class Certificate:
 
     @property
     def near_ties(self) -> int:
-        """Images, over all checks, that PyTorch itself leaves undecided."""
+        """Near-ties over all checks."""
         return sum(check.near_ties for check in self.checks)
 
     @property
     def changed(self) -> float | None:
-        """Share of decisions that changed on real images given one by one, if there were any."""
+        """Fraction of decisions that changed on real images in batches of one, if there were any."""
         single = [check for check in self.checks if (check.inputs, check.batch) == ("real", 1)]
         decisions = sum(check.decisions for check in single)
         return sum(check.mismatches for check in single) / decisions if decisions else None
 
     def to_json(self) -> dict[str, Any]:
-        """Give all fields, and what is computed of them, as JSON values."""
+        """Return all fields and totals as JSON values."""
         totals = ("difference", "mismatches", "near_ties", "changed")
         return {**asdict(self), **{name: getattr(self, name) for name in totals}}
 

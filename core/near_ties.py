@@ -1,4 +1,4 @@
-"""Tell images that a network leaves undecided from those that an exported file gets wrong.
+"""Distinguish near-ties of a network from errors of an exported file.
 
 Two runtimes round differently. Where two scores or two overlaps are equal but for that, either may
 come first, and a detector of two stages makes a hundred such choices that its results do not show.
@@ -21,7 +21,7 @@ from visiongraft.network import InferenceGraph
 
 LEVELS = (0.0002, 0.002, 0.02)  # of 255; the last is what two resizes of an image may differ by
 DRAWS = 8  # for each of them
-MOST = 3  # images of one comparison that may be undecided
+MOST = 3  # near-ties that one comparison may have
 
 Decode = Callable[[Tensor], Arrays]
 
@@ -34,7 +34,7 @@ def settle(
     tolerance: float,
     most: int = MOST,
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Take over what PyTorch nearly said, for images on which it does not stand by what it said.
+    """Replace the reference results of near-ties by those of a slightly changed image.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
@@ -42,7 +42,7 @@ def settle(
         images: uint8 (N, H, W, C).
         results: What PyTorch said of them, and what the other side says.
         tolerance: Largest relative difference at which the two agree.
-        most: How many images may be undecided; then the others are left as they are.
+        most: Maximum number of near-ties; further images keep their results.
 
     Returns:
         What PyTorch said, but for images with changed decisions what it says if the image's
@@ -72,7 +72,7 @@ def settle(
 
 
 def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iterator[Arrays]:
-    """Give what PyTorch says of the same images if all their values differ by next to nothing.
+    """Yield the results of PyTorch on the same images with slightly changed values.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
@@ -100,7 +100,7 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
 
 
 def of_image(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
-    """Take the results of one image out of a batch's; a batch of one is left."""
+    """Return the results of one image of a batch, as a batch of one."""
     return {name: np.atleast_1d(value)[index : index + 1] for name, value in arrays.items()}
 
 

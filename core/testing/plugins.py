@@ -122,7 +122,7 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     make, checks = _KINDS[kind]
     try:
         trial = make(name, item)
-    except (Exception, SystemExit) as error:  # a stranger's class may raise anything
+    except (Exception, SystemExit) as error:  # a third-party class may raise any error
         message = f"it cannot be tried: {one_line(repr(error), LONGEST)}"
         yield Result(subject, "-", "failed", message, 0.0)
         return

@@ -160,7 +160,7 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
         raise
     except VisiongraftError as error:
         raise Fault(what, str(error), expected, see) from error
-    except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
+    except (Exception, SystemExit) as error:  # a third-party plugin may raise any error
         place = place_of(error)
         where = f" at {place}" if place else ""
         got = f"{type(error).__name__}{where}: {error}"

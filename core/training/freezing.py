@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from visiongraft.schedules import Phase
 
 
 def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
-    """Say which stages a phase trains.
+    """Return the stages that a phase trains.
 
     Args:
         stages: The backbone's stages, from the input to the output.
@@ -40,7 +40,7 @@ def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
         return tuple(stages)
     if trainable not in stages:
         hint = near_matches(trainable, ["head", "all", *stages])
-        raise ScheduleError(f"trainable={trainable!r} is no stage of this backbone{hint}")
+        raise ScheduleError(f"trainable={trainable!r} is not a stage of this backbone{hint}")
     return tuple(stages[list(stages).index(trainable) :])
 
 
@@ -114,7 +114,7 @@ def parameter_groups(network: Network, phase: Phase, weight_decay: float) -> lis
 
 @dataclass(frozen=True)
 class Receipt:
-    """Proof that a phase left alone what it froze.
+    """Proof that a phase did not change the tensors that it froze.
 
     Attributes:
         phase: Position of the phase in the schedule.
@@ -133,13 +133,13 @@ class Receipt:
     ema_checked: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class FrozenSnapshot:
-    """What a phase must leave alone, taken at its start and checked at its end.
+    """The tensors that a phase must not change, recorded at its start and checked at its end.
 
     Attributes:
         digests: SHA-256 of each frozen tensor by name.
@@ -285,31 +285,6 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     if len(listed) != len(set(listed)):
         raise ReceiptError(f"the optimizer holds a parameter twice {where}")
     return len(listed)
-
-
-def check_moments(
-    before: torch.optim.Optimizer | None, after: torch.optim.Optimizer, where: str
-) -> None:
-    """Prove that parameters which go on training keep what the optimizer knew of them.
-
-    Args:
-        before: The optimizer of the phase before, if there was one.
-        after: The optimizer of this phase.
-        where: Words on the place, for the message.
-
-    Raises:
-        ReceiptError: A parameter's state is gone.
-    """
-    known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
-    for name, parameter in _named(after):
-        if name in known and after.state.get(parameter) is not known[name]:
-            raise ReceiptError(f"the optimizer lost the moments of {name!r} {where}")
-
-
-def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Go through an optimizer's parameters by the names that ``parameter_groups`` gave them."""
-    for group in optimizer.param_groups:
-        yield from zip(group["names"], group["params"], strict=True)
 
 
 def digest(tensor: Tensor) -> str:

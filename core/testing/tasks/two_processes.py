@@ -203,7 +203,7 @@ def _predict(kind: type[Task], folder: Path) -> list[str] | str:
     try:
         found = load(folder / "model", task=kind).predict(images)
         return [json.dumps(asdict(one)) for one in found]
-    except Exception as error:  # a stranger's task may raise anything
+    except Exception as error:  # a third-party task may raise any error
         return f"{type(error).__name__}: {error}"
 
 
