@@ -41,6 +41,8 @@ from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     apply_phase,
+    check_moments,
+    check_optimizer,
     frozen_tensors,
     parameter_groups,
 )
@@ -166,7 +168,10 @@ class Engine:
         if not any(p.requires_grad for p in network.parameters()):
             raise TrainingError("nothing trains in this phase: the head has no parameters")
         groups = parameter_groups(network, phase, run.config.weight_decay)
-        self.optimizer = build_optimizer(run.config.optimizer, groups, self.optimizer)
+        before, where = self.optimizer, f"at the start of phase {index}"
+        self.optimizer = build_optimizer(run.config.optimizer, groups, before)
+        check_optimizer(network, self.optimizer, where)
+        check_moments(before, self.optimizer, where)
         if self.ema and not state.snapshot:
             self.ema.adopt(network, frozen_tensors(network))
         snapshot = (

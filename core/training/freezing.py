@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -285,6 +285,31 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     if len(listed) != len(set(listed)):
         raise ReceiptError(f"the optimizer holds a parameter twice {where}")
     return len(listed)
+
+
+def check_moments(
+    before: torch.optim.Optimizer | None, after: torch.optim.Optimizer, where: str
+) -> None:
+    """Prove that parameters which go on training keep what the optimizer knew of them.
+
+    Args:
+        before: The optimizer of the phase before, if there was one.
+        after: The optimizer of this phase.
+        where: Words on the place, for the message.
+
+    Raises:
+        ReceiptError: A parameter's state is gone.
+    """
+    known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
+    for name, parameter in _named(after):
+        if name in known and after.state.get(parameter) is not known[name]:
+            raise ReceiptError(f"the optimizer lost the moments of {name!r} {where}")
+
+
+def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """Iterate over an optimizer's parameters with their names."""
+    for group in optimizer.param_groups:
+        yield from zip(group["names"], group["params"], strict=True)
 
 
 def digest(tensor: Tensor) -> str:

@@ -171,7 +171,7 @@ def test_a_phase_is_not_replayed(choose: Choose, settings: dict[str, Any], said:
 def test_replay_that_is_demanded_where_it_cannot_be_is_refused(
     choose: Choose, settings: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ReplayError, match=f"asked for but is impossible: .*{words}"):
+    with pytest.raises(ReplayError, match=f"requested but is impossible: .*{words}"):
         choose(replay="on", **settings)
 
 
