@@ -1,12 +1,12 @@
-"""What pretrained backbones are worth for detection: the same training from three starts.
+"""Compare pretrained and random backbones for detection: the same training from three starts.
 
     python benchmarks/detection.py [--data FOLDER] [--set NAME] [--weights FILE] [--epochs N]
         [--head NAME] [--size N] [--export] [--image FILE]
 
-FOLDER/NAME holds a dataset in any form that detection reads, such as ``raccoon`` or ``coco256``;
-without FOLDER shapes are drawn on photographs of scikit-image. Trained are
-``bundled/efficientnet_lite0``, ``torchvision/mobilenet_v2`` from a weights file if one is given, and
-``bundled/efficientnet_lite0`` from random weights, all for the same number of epochs.
+FOLDER/NAME contains a dataset in any format that detection reads, such as ``raccoon`` or
+``coco256``; without FOLDER, shapes are drawn on photographs of scikit-image. The backbones are
+``bundled/efficientnet_lite0``, ``torchvision/mobilenet_v2`` if a weights file is given, and
+``bundled/efficientnet_lite0`` with random weights, all trained for the same number of epochs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from PIL import Image, ImageDraw
 
 import visiongraft
 
-# By hand, on the validation part of each. With 128 images of 80 labels, training everything from
-# the start learns nothing in this time; the head on frozen features does.
+# Tuned by hand on the validation split of each. With 128 images of 80 classes, training everything
+# from the start learns nothing in this time; training the head on frozen features does.
 EPOCHS = {"raccoon": 10, "coco256": 10}
 TUNING = {
     "raccoon": "lp_ft(probe_epochs=5, probe_learning_rate=2e-3, learning_rate=3e-4)",
     "coco256": "lp_ft(probe_epochs=8, probe_learning_rate=3e-3, learning_rate=3e-4)",
 }
-FROM_NOTHING = "full(learning_rate=2e-3, layer_decay=1.0, batch_norm='train')"
+FROM_SCRATCH = "full(learning_rate=2e-3, layer_decay=1.0, batch_norm='train')"
 
 
 class Progress:
-    """Prints each epoch, and keeps the best one."""
+    """Print each epoch, and keep the best one."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
@@ -42,12 +42,12 @@ class Progress:
 
     @visiongraft.hookimpl
     def epoch_ended(self, record: dict[str, Any]) -> None:
-        found = record["validation"]
+        metrics = record["validation"]
         seconds = time.perf_counter() - self.start
-        scores = f"mAP {found['mAP']:.3f}  AP50 {found.get('AP50', 0):.3f}"
+        scores = f"mAP {metrics['mAP']:.3f}  AP50 {metrics.get('AP50', 0):.3f}"
         print(f"  epoch {record['epoch'] + 1:3d}  {seconds:5.0f} s  {scores}", flush=True)
-        if not self.best or found["mAP"] > self.best["mAP"]:
-            self.best = found
+        if not self.best or metrics["mAP"] > self.best["mAP"]:
+            self.best = metrics
 
 
 def draw_shapes(folder: Path, count: int = 80) -> Path:
@@ -89,7 +89,7 @@ def draw_shapes(folder: Path, count: int = 80) -> Path:
 def train(
     name: str, data: Path, export: bool, image: Path | None, **settings: Any
 ) -> dict[str, Any]:
-    """Train once, and give the scores."""
+    """Train once, and return the scores."""
     print(name, flush=True)
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder:
@@ -98,21 +98,21 @@ def train(
         )
         row = {"start": name, "seconds": time.perf_counter() - progress.start, **progress.best}
         if export:
-            found = model.export(Path(folder) / "model.onnx")
-            row["mAP_torch"], row["mAP_onnx"] = found.metric_torch, found.metric_exported
-            print(f"  exported: mAP {found.metric_exported:.4f}, PyTorch {found.metric_torch:.4f}")
+            proof = model.export(Path(folder) / "model.onnx")
+            row["mAP_torch"], row["mAP_onnx"] = proof.metric_torch, proof.metric_exported
+            print(f"  exported: mAP {proof.metric_exported:.4f}, PyTorch {proof.metric_torch:.4f}")
         if image is not None:
             draw_grid(model, image)
     return row
 
 
 def draw_grid(model: visiongraft.TransferModel, file: Path, columns: int = 4) -> None:
-    """Draw what the model finds in the first validation images, and how sure it may be."""
+    """Draw the detections in the first validation images, with their scores."""
     assert model.validation is not None
     some = [model.validation.load(i) for i in range(columns)]
     grid = Image.new("RGB", (columns * 200, 200))
-    for i, (pixels, found) in enumerate(zip(some, model.predict(some), strict=True)):
-        drawn = model.task.draw(Image.fromarray(pixels), found)
+    for i, (pixels, detected) in enumerate(zip(some, model.predict(some), strict=True)):
+        drawn = model.task.draw(Image.fromarray(pixels), detected)
         grid.paste(drawn.resize((200, 200)), (i * 200, 0))
     grid.quantize(128).save(file, optimize=True)
 
@@ -121,35 +121,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--set", default="raccoon")
-    parser.add_argument("--weights", type=Path, help="of torchvision/mobilenet_v2")
+    parser.add_argument("--weights", type=Path, help="weights file of torchvision/mobilenet_v2")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--head", default="ssdlite")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--image", type=Path, help="draw what the first one finds")
-    parser.add_argument("--export", action="store_true", help="also compare the exported files")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--image", type=Path, help="draw detections of the first model to this file"
+    )
+    parser.add_argument("--export", action="store_true", help="also export and compare the metrics")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = draw_shapes(Path(folder)) if given.data is None else given.data / given.set
+        data = draw_shapes(Path(folder)) if args.data is None else args.data / args.set
         common: dict[str, Any] = {
-            "task_options": {"head": given.head},
-            "size": given.size,
-            "batch_size": given.batch_size,
-            "epochs": given.epochs or (EPOCHS.get(given.set, 16) if given.data else 6),
+            "task_options": {"head": args.head},
+            "size": args.size,
+            "batch_size": args.batch_size,
+            "epochs": args.epochs or (EPOCHS.get(args.set, 16) if args.data else 6),
             "device": "cpu",
         }
         lite = "bundled/efficientnet_lite0"
-        tuning = TUNING.get(given.set, TUNING["raccoon"])
+        tuning = TUNING.get(args.set, TUNING["raccoon"])
         starts: list[dict[str, Any]] = [{"backbone": lite, "schedule": tuning}]
-        if given.weights is not None:
+        if args.weights is not None:
             mobile = "torchvision/mobilenet_v2"
-            starts += [{"backbone": mobile, "weights": given.weights, "schedule": tuning}]
-        starts += [{"backbone": lite, "weights": None, "schedule": FROM_NOTHING}]
+            starts += [{"backbone": mobile, "weights": args.weights, "schedule": tuning}]
+        starts += [{"backbone": lite, "weights": None, "schedule": FROM_SCRATCH}]
         rows = []
         for start in starts:
             name = start["backbone"] + (", random" if start.get("weights", "") is None else "")
-            rows.append(train(name, data, given.export, given.image, **common, **start))
-            given.image = None  # of the first one only
+            rows.append(train(name, data, args.export, args.image, **common, **start))
+            args.image = None  # only for the first model
     print(f"\n{'start':36} {'seconds':>8} {'mAP':>7} {'AP50':>7} {'AP75':>7}")
     for row in rows:
         scores = " ".join(f"{row.get(name) or 0:7.3f}" for name in ("mAP", "AP50", "AP75"))

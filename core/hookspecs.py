@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from visiongraft.backbone import BackboneSource
+    from visiongraft.certificate import Certificate
     from visiongraft.data.readers import DataReader
-    from visiongraft.exporter import Certificate, Exporter
+    from visiongraft.exporter import Exporter
     from visiongraft.model import TransferModel
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.backbone import BackboneInfo
+from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.exporter import Certificate
 from visiongraft.lookup import load_network, named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size

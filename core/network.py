@@ -98,7 +98,12 @@ class InferenceGraph(nn.Module):
 
     Args:
         network: A trained network; its own modules are used, not copies.
+
+    Attributes:
+        takes_prepared: Whether its input is preprocessed images, at the network's own size.
     """
+
+    takes_prepared = False
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -122,6 +127,10 @@ class InferenceGraph(nn.Module):
         outputs = self.task.inference_step(self, self.preprocess(images))
         outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
+
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
+        return {"images": images}
 
 
 def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:

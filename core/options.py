@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeGuard
+
+from visiongraft.errors import OptionError, near_matches
 
 
 def is_number(value: object, finite: bool = True) -> TypeGuard[float]:
@@ -42,3 +45,58 @@ def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
     if isinstance(value, bool) or not isinstance(value, int):
         return False
     return least is None or value >= least
+
+
+def check_flag(option: str, value: object) -> None:
+    """Check that an option is a boolean.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise OptionError(f"{option}={value!r} is not true or false")
+
+
+def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """Check that an option is one of several words.
+
+    Raises:
+        OptionError: It is not; the message suggests similar words.
+    """
+    if value not in choices:
+        raise OptionError(f"{option}={value!r} is unknown{near_matches(str(value), choices)}")
+
+
+def check_class_names(names: object) -> None:
+    """Check that the option ``class_names`` is a tuple of distinct names, or empty.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
+        raise OptionError(f"class_names={names!r} is not a list of names")
+    if len(set(names)) != len(names):
+        raise OptionError(f"class_names={names!r} contains a name twice")
+
+
+def check_class_weights(option: str, weights: object, classes: int) -> None:
+    """Check a tuple of weights, one per class.
+
+    Args:
+        option: Name of the option, for messages.
+        weights: Its value; an empty tuple stands for no weights.
+        classes: Number of classes; 0 if it is not known yet.
+
+    Raises:
+        OptionError: The weights are not non-negative numbers, are all 0, or not one per class.
+    """
+    if not isinstance(weights, tuple) or not all(is_number(w) and w >= 0 for w in weights):
+        raise OptionError(
+            f"{option}={weights!r} is neither 'balanced' nor a list of non-negative numbers"
+        )
+    if weights and not any(weights):
+        raise OptionError(
+            f"{option}={weights!r} would train nothing; at least one must be positive"
+        )
+    if weights and classes and len(weights) != classes:
+        raise OptionError(f"{option} has {len(weights)} numbers for {classes} classes")

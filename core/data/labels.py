@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,3 +68,20 @@ class LabelMap:
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
+
+
+def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
+    """Compute class weights inversely proportional to frequency, with mean 1 over what is counted.
+
+    Args:
+        counts: Number of training images, pixels or boxes per class.
+
+    Returns:
+        One weight per class; 0 for a class that does not occur.
+
+    Examples:
+        >>> balanced_weights([30, 10])
+        (0.6666666666666666, 2.0)
+    """
+    present = sum(count > 0 for count in counts)
+    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)

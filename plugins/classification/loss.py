@@ -77,23 +77,6 @@ class BinaryCrossEntropy(nn.Module):
         return {"binary_cross_entropy": loss}
 
 
-def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
-    """Compute class weights inversely proportional to frequency, with mean 1 over the images.
-
-    Args:
-        counts: Number of training images per class.
-
-    Returns:
-        One weight per class; 0 for a class without images.
-
-    Examples:
-        >>> balanced_weights([30, 10])
-        (0.6666666666666666, 2.0)
-    """
-    present = sum(count > 0 for count in counts)
-    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)
-
-
 def balanced_positive_weights(counts: Sequence[int], images: int) -> tuple[float, ...]:
     """Compute weights that balance each class's positive images with its negative ones.
 

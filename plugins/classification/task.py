@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from visiongraft.backbone import Backbone
+from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import (
+    check_choice,
+    check_class_names,
+    check_class_weights,
+    check_flag,
+    is_integer,
+    is_number,
+)
 from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
@@ -28,7 +36,6 @@ from visiongraft.plugins.classification.loss import (
     BinaryCrossEntropy,
     CrossEntropy,
     balanced_positive_weights,
-    balanced_weights,
 )
 from visiongraft.plugins.classification.prediction import (
     Classified,
@@ -96,11 +103,10 @@ class Classification(Task):
         for name in ("class_names", "class_weights", "loss_weights"):
             if isinstance(getattr(self, name), list):  # as users write them
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_class_names()
+        check_class_names(self.class_names)
         if not isinstance(self.multi_label, bool | None):
             raise OptionError(f"multi_label={self.multi_label!r} is not true, false or none")
-        if not isinstance(self.flip, bool):
-            raise OptionError(f"flip={self.flip!r} is not true or false")
+        check_flag("flip", self.flip)
         if not is_integer(self.hidden, least=0):
             raise OptionError(f"hidden={self.hidden!r} is not a non-negative integer")
         for name in ("dropout", "label_smoothing"):
@@ -108,41 +114,18 @@ class Classification(Task):
             if not is_number(value) or not 0 <= value < 1:
                 raise OptionError(f"{name}={value!r} is not in [0, 1)")
         self._check_augmentation()
-        self._check_weights("class_weights", self.class_weights)
-        self._check_weights("loss_weights", self.loss_weights)
-
-    def _check_class_names(self) -> None:
-        names = self.class_names
-        if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
-            raise OptionError(f"class_names={names!r} is not a list of names")
-        if len(set(names)) != len(names):
-            raise OptionError(f"class_names={names!r} contains a name twice")
+        if self.class_weights not in (None, "balanced"):
+            check_class_weights("class_weights", self.class_weights, len(self.class_names))
+        check_class_weights("loss_weights", self.loss_weights, len(self.class_names))
 
     def _check_augmentation(self) -> None:
-        if self.augment not in AUGMENTATIONS:
-            known = near_matches(str(self.augment), AUGMENTATIONS)
-            raise OptionError(f"augment={self.augment!r} is unknown{known}")
+        check_choice("augment", self.augment, AUGMENTATIONS)
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
             if not is_number(value) or value < 0:
                 raise OptionError(f"{name}={value!r} is not a non-negative number")
             if value and self.augment == "none":
                 raise OptionError(f"{name}={value} needs augmentation; set augment='light'")
-
-    def _check_weights(self, name: str, weights: Any) -> None:
-        if weights is None or (weights == "balanced" and name == "class_weights"):
-            return
-        if not isinstance(weights, tuple) or not all(is_number(w) and w >= 0 for w in weights):
-            raise OptionError(
-                f"{name}={weights!r} is neither 'balanced' nor a list of non-negative numbers"
-            )
-        if name == "class_weights" and weights and not any(weights):
-            raise OptionError(
-                f"{name}={weights!r} would train nothing; at least one must be positive"
-            )
-        if weights and self.class_names and len(weights) != len(self.class_names):
-            count = len(self.class_names)
-            raise OptionError(f"{name} has {len(weights)} numbers for {count} classes")
 
     # ---- data ----
 

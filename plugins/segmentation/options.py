@@ -1,4 +1,4 @@
-"""Parse the loss option, and compute balanced class weights."""
+"""Parse the loss option."""
 
 from __future__ import annotations
 
@@ -41,20 +41,3 @@ def parse_loss(text: Any) -> dict[str, float]:
             raise OptionError(f"loss={text!r}: each loss must appear once, with a positive weight")
         parts[name] = weight
     return parts
-
-
-def balanced_weights(counts: list[int]) -> tuple[float, ...]:
-    """Compute class weights inversely proportional to frequency, with mean 1 over the pixels.
-
-    Args:
-        counts: Number of training pixels per class.
-
-    Returns:
-        One weight per class; 0 for a class without pixels.
-
-    Examples:
-        >>> balanced_weights([30, 10])
-        (0.6666666666666666, 2.0)
-    """
-    present = sum(count > 0 for count in counts)
-    return tuple(sum(counts) / (present * count) if count else 0.0 for count in counts)

@@ -11,9 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
+from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import (
+    check_choice,
+    check_class_names,
+    check_class_weights,
+    check_flag,
+    is_integer,
+    is_number,
+)
 from visiongraft.plugins.segmentation.compare import compare_masks
 from visiongraft.plugins.segmentation.data import (
     MaskedSamples,
@@ -29,7 +37,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
 )
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
 from visiongraft.plugins.segmentation.models.geometry import masks_at_input
-from visiongraft.plugins.segmentation.options import balanced_weights, parse_loss
+from visiongraft.plugins.segmentation.options import parse_loss
 from visiongraft.plugins.segmentation.prediction import Segmented, predictions
 from visiongraft.plugins.segmentation.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
@@ -103,70 +111,42 @@ class Segmentation(Task):
         for name in ("class_names", "class_weights", "loss_weights"):
             if isinstance(getattr(self, name), list):  # as users write them
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_class_names()
-        self._check_choice("decoder", DECODER_NAMES)
-        self._check_choice("augment", AUGMENTATIONS)
+        check_class_names(self.class_names)
+        check_choice("decoder", self.decoder, DECODER_NAMES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
         if self.kind is not None:
-            self._check_choice("kind", KINDS)
-        for name in ("flip", "probabilities"):
-            if not isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name}={getattr(self, name)!r} is not true or false")
+            self._check_kind(self.kind)
+        check_flag("flip", self.flip)
+        check_flag("probabilities", self.probabilities)
         if not is_integer(self.channels, least=0) or 0 < self.channels < 8:
             raise OptionError(f"channels={self.channels!r} is neither 0 nor a width of 8 or more")
         if not is_number(self.auxiliary) or self.auxiliary < 0:
             raise OptionError(f"auxiliary={self.auxiliary!r} is not a non-negative number")
         parse_loss(self.loss)
         self._check_ignore()
-        self._check_weights("class_weights", self.class_weights)
-        self._check_weights("loss_weights", self.loss_weights)
+        if self.class_weights not in (None, "balanced"):
+            check_class_weights("class_weights", self.class_weights, len(self.class_names))
+        check_class_weights("loss_weights", self.loss_weights, len(self.class_names))
 
-    def _check_class_names(self) -> None:
+    def _check_kind(self, kind: str) -> None:
+        check_choice("kind", kind, KINDS)
         names = self.class_names
-        if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
-            raise OptionError(f"class_names={names!r} is not a list of names")
-        if len(set(names)) != len(names):
-            raise OptionError(f"class_names={names!r} contains a name twice")
-        if names and self.kind is not None:
-            try:
-                check_class_count(names, self.kind)
-            except DataError as error:
-                raise OptionError(
-                    f"class_names={names!r} with kind={self.kind!r}: {error}"
-                ) from None
-
-    def _check_choice(self, name: str, known: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value not in known:
-            raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
+        try:
+            if names:
+                check_class_count(names, kind)
+        except DataError as error:
+            raise OptionError(f"class_names={names!r} with kind={kind!r}: {error}") from None
 
     def _check_ignore(self) -> None:
         ignore = self.ignore
-        name = isinstance(ignore, str) and bool(ignore)
-        if (
-            ignore is not None
-            and not name
-            and not (is_integer(ignore, least=0) and ignore <= 65_535)
-        ):
+        is_name = isinstance(ignore, str) and bool(ignore)
+        is_value = is_integer(ignore, least=0) and ignore <= 65_535
+        if ignore is not None and not is_name and not is_value:
             raise OptionError(f"ignore={ignore!r} is neither a class name nor a mask value")
         if ignore in self.class_names:
             raise OptionError(
                 f"ignore={ignore!r} is also in class_names; remove it from one of them"
             )
-
-    def _check_weights(self, name: str, weights: Any) -> None:
-        if weights is None or (weights == "balanced" and name == "class_weights"):
-            return
-        if not isinstance(weights, tuple) or not all(is_number(w) and w >= 0 for w in weights):
-            raise OptionError(
-                f"{name}={weights!r} is neither 'balanced' nor a list of non-negative numbers"
-            )
-        if weights and not any(weights):
-            raise OptionError(
-                f"{name}={weights!r} would train nothing; at least one must be positive"
-            )
-        if weights and self.class_names and len(weights) != len(self.class_names):
-            count = len(self.class_names)
-            raise OptionError(f"{name} has {len(weights)} numbers for {count} classes")
 
     # ---- data ----
 

@@ -12,11 +12,11 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from visiongraft.data.labels import balanced_weights
 from visiongraft.plugins.classification.loss import (
     BinaryCrossEntropy,
     CrossEntropy,
     balanced_positive_weights,
-    balanced_weights,
 )
 
 LABELS = 4

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose much where other programs run."""
+    """Use one thread: tiny networks gain nothing from more, and lose much beside other programs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Detections of two runtimes: what is forgiven, and that planted faults are not."""
+"""Detections of two runtimes: what is tolerated, and that planted faults are not."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from visiongraft.plugins.detection.compare import compare_detections
 from visiongraft.plugins.detection.models.selection import Limits
 from visiongraft.plugins.detection.task import Detection
 
-PLACES = 45
-LIMITS = Limits(0.05, 0.5, PLACES)
+SLOTS = 45
+LIMITS = Limits(0.05, 0.5, SLOTS)
 TOLERANCE = 1e-4
 
 Arrays = dict[str, NDArray[Any]]
-Row = tuple[float, int, tuple[float, float, float, float]]  # score, label, box
+Row = tuple[float, int, tuple[float, float, float, float]]  # score, class id, box
 
 
-def decoded(*images: list[Row], places: int = PLACES) -> Arrays:
-    """Write detections as ``decode`` gives them, the best first."""
+def decoded(*images: list[Row], slots: int = SLOTS) -> Arrays:
+    """Return detections as ``decode`` does, sorted by score."""
     arrays: Arrays = {
-        "boxes": np.zeros((len(images), places, 4), np.float32),
-        "scores": np.zeros((len(images), places), np.float32),
-        "labels": np.full((len(images), places), -1, np.int64),
+        "boxes": np.zeros((len(images), slots, 4), np.float32),
+        "scores": np.zeros((len(images), slots), np.float32),
+        "labels": np.full((len(images), slots), -1, np.int64),
         "count": np.array([len(rows) for rows in images], np.int64),
     }
     for i, rows in enumerate(images):
@@ -54,13 +54,13 @@ def scene(seed: int, count: int = 8, shift: float = 0.0) -> list[Row]:
     return rows
 
 
-def verdict(one: Arrays, other: Arrays) -> tuple[float, int]:
-    found = compare_detections(one, other, LIMITS)
-    return found.difference, found.mismatches
+def compared(one: Arrays, other: Arrays) -> tuple[float, int]:
+    result = compare_detections(one, other, LIMITS)
+    return result.difference, result.mismatches
 
 
 def agrees(one: Arrays, other: Arrays) -> bool:
-    difference, mismatches = verdict(one, other)
+    difference, mismatches = compared(one, other)
     return mismatches == 0 and difference <= TOLERANCE
 
 
@@ -68,17 +68,17 @@ def agrees(one: Arrays, other: Arrays) -> bool:
 @settings(max_examples=30, deadline=None)
 def test_detections_agree_with_themselves_in_any_order_of_equals(seed: int, count: int) -> None:
     rows = [(0.5, label, box) for _, label, box in scene(seed, count)]
-    assert verdict(decoded(rows), decoded(rows[::-1])) == (0, 0)
+    assert compared(decoded(rows), decoded(rows[::-1])) == (0, 0)
 
 
 def test_rounding_agrees_and_counts_into_the_difference() -> None:
     rows = scene(0)
     moved = [(s + 2e-6, label, tuple(v + 0.01 for v in box)) for s, label, box in rows]
-    difference, mismatches = verdict(decoded(rows), decoded(moved))  # type: ignore[arg-type]
+    difference, mismatches = compared(decoded(rows), decoded(moved))  # type: ignore[arg-type]
     assert mismatches == 0 and 5e-6 < difference < 5e-5
 
 
-# ---- what is forgiven ----
+# ---- what is tolerated ----
 
 
 def test_a_score_at_the_threshold_may_be_on_either_side() -> None:
@@ -90,22 +90,22 @@ def test_a_score_at_the_threshold_may_be_on_either_side() -> None:
     assert not agrees(decoded(rows[:-1]), decoded(clear))
 
 
-def test_the_last_place_may_go_to_either_of_two_near_scores() -> None:
-    rows = [(0.9 - 0.005 * i, 0, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(PLACES - 1)]
+def test_the_last_slot_may_hold_either_of_two_near_scores() -> None:
+    rows = [(0.9 - 0.005 * i, 0, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(SLOTS - 1)]
     first, second = (0.5, 1, (0.0, 50.0, 9.0, 59.0)), (0.4995, 1, (50.0, 50.0, 59.0, 59.0))
     assert agrees(decoded([*rows, first]), decoded([*rows, second]))
     far = (0.48, 1, (50.0, 50.0, 59.0, 59.0))
     assert not agrees(decoded([*rows, first]), decoded([*rows, far]))
-    # With places left, neither would have had to go.
+    # With slots left, neither would have been dropped.
     assert not agrees(decoded([*rows[1:], first]), decoded([*rows[1:], second]))
 
 
-def test_where_there_is_one_place_only_it_is_not_the_last_of_many() -> None:
+def test_a_single_slot_is_not_the_last_of_many() -> None:
     one, other = ([(0.9, label, (0.0, 0.0, 50.0, 50.0))] for label in (0, 1))
-    assert not agrees(decoded(one, places=1), decoded(other, places=1))
+    assert not agrees(decoded(one, slots=1), decoded(other, slots=1))
 
 
-def test_an_overlap_at_the_limit_may_suppress_or_not() -> None:
+def test_an_overlap_at_the_threshold_may_suppress_or_not() -> None:
     better = (0.9, 0, (0.0, 500.0, 100.0, 600.0))
     at_limit = (0.6, 0, (0.0, 500.0, 50.02, 600.0))  # overlap 0.5002
     beyond = (0.6, 0, (0.0, 500.0, 60.0, 600.0))  # overlap 0.6
@@ -114,7 +114,7 @@ def test_an_overlap_at_the_limit_may_suppress_or_not() -> None:
     assert not agrees(decoded([*rows, beyond]), decoded(rows))
 
 
-def test_one_of_two_near_equal_overlapping_boxes_may_be_chosen_with_what_follows() -> None:
+def test_either_of_two_nearly_equal_boxes_may_be_kept_with_its_consequences() -> None:
     many = scene(0, 20)
     left, right = (0.7, 0, (0.0, 500.0, 100.0, 600.0)), (0.7004, 0, (30.0, 500.0, 130.0, 600.0))
     follows = (0.6, 0, (70.0, 500.0, 170.0, 600.0))  # overlaps the right one alone by 0.43 ...
@@ -124,7 +124,7 @@ def test_one_of_two_near_equal_overlapping_boxes_may_be_chosen_with_what_follows
     assert not agrees(decoded([*many, left, (0.6, 1, close[2])]), decoded([*many, right]))
 
 
-def test_such_choices_are_few_or_they_are_no_chance() -> None:
+def test_many_such_alternatives_are_mismatches() -> None:
     left = [(0.7, 0, (0.0, 100.0 * i, 90.0, 100.0 * i + 90)) for i in range(5)]
     right = [(s, label, (box[0] + 20, box[1], box[2] + 20, box[3])) for s, label, box in left]
     assert not agrees(decoded(left), decoded(right))
@@ -135,8 +135,8 @@ def test_such_choices_are_few_or_they_are_no_chance() -> None:
 
 
 def shifted(arrays: Arrays, pixels: float) -> Arrays:
-    there = arrays["labels"][..., None] >= 0
-    return {**arrays, "boxes": arrays["boxes"] + there * np.float32(pixels)}
+    filled = arrays["labels"][..., None] >= 0
+    return {**arrays, "boxes": arrays["boxes"] + filled * np.float32(pixels)}
 
 
 def swapped_labels(arrays: Arrays) -> Arrays:
@@ -151,7 +151,7 @@ def one_label_off(arrays: Arrays) -> Arrays:
 
 
 def without_suppression(arrays: Arrays) -> Arrays:
-    """Add a weaker copy of each detection, a little beside it."""
+    """Add a weaker, slightly shifted copy of each detection."""
     images = []
     for i, count in enumerate(arrays["count"]):
         rows = []
@@ -164,7 +164,7 @@ def without_suppression(arrays: Arrays) -> Arrays:
 
 
 def dropped_images(arrays: Arrays) -> Arrays:
-    """Keep the first image's detections only, as a graph does that forgets the batch."""
+    """Keep only the first image's detections, as a graph that ignores the batch does."""
     rows = [
         (float(s), int(n), tuple(b))
         for s, n, b in zip(
@@ -249,17 +249,17 @@ def test_a_planted_fault_is_caught(fault: Callable[[Arrays], Arrays], count: int
     assert not agrees(fault(right), right)
 
 
-def test_more_than_half_a_pixel_is_a_flip_in_large_images_too() -> None:
+def test_more_than_half_a_pixel_is_a_mismatch_in_large_images_too() -> None:
     rows = [(0.9, 0, (9000.0, 9000.0, 9900.0, 9900.0))]
     near, far = (decoded([(0.9, 0, tuple(v + d for v in rows[0][2]))]) for d in (0.4, 0.6))  # type: ignore[misc]
     assert agrees(decoded(rows), near)
-    assert verdict(decoded(rows), far) == (0, 1)
+    assert compared(decoded(rows), far) == (0, 1)
 
 
-def test_other_names_and_shapes_are_infinitely_far() -> None:
+def test_other_names_and_shapes_are_an_infinite_difference() -> None:
     one = decoded(scene(0))
-    assert verdict(one, {name: v for name, v in one.items() if name != "count"})[0] == math.inf
-    assert verdict(one, decoded(scene(0), places=PLACES + 1))[0] == math.inf
+    assert compared(one, {name: v for name, v in one.items() if name != "count"})[0] == math.inf
+    assert compared(one, decoded(scene(0), slots=SLOTS + 1))[0] == math.inf
 
 
 @pytest.mark.parametrize("size", [40.0, 400.0])
@@ -275,13 +275,13 @@ def test_corners_may_be_a_tenth_of_a_pixel_apart_and_no_more(size: float) -> Non
     assert close.mismatches == off.mismatches == 0
 
 
-def test_scores_of_a_second_look_may_be_ten_times_farther_apart_and_no_more() -> None:
+def test_scores_of_a_second_stage_may_be_ten_times_farther_apart_and_no_more() -> None:
     reference = decoded([(0.9, 0, (1.0, 2.0, 40.0, 40.0))])
     near, far = (decoded([(0.9 + d, 0, (1.0, 2.0, 40.0, 40.0))]) for d in (5e-4, 2e-3))
     for head, accepted in (("ssdlite", 0), ("faster_rcnn", 1)):
         task = Detection(class_names=("a",), head=head, score_threshold=0.05)  # type: ignore[arg-type]
-        compared = [
+        is_close = [
             task.export_support().compare(reference, other).difference <= 1e-4
             for other in (near, far)
         ]
-        assert compared == [bool(accepted), False]
+        assert is_close == [bool(accepted), False]

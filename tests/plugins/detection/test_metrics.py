@@ -1,4 +1,4 @@
-"""COCO's numbers, equal to pycocotools run by hand on written files."""
+"""COCO's metrics, equal to those of pycocotools on written files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TASK = Detection(class_names=LABELS, detections=20)
 
 
 def image(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
-    """Make objects of all sizes, some of them crowds, and detections near some of them."""
+    """Return random objects of all sizes, some of them crowds, and detections near some of them."""
     count = int(random.integers(0, 6))
     corners = random.uniform(0, 300, (count, 2))
     sides = random.uniform(5, 180, (count, 2))
     boxes = np.concatenate([corners, corners + sides], 1)
-    labels = random.integers(0, 3, count)  # no dog is ever there
+    labels = random.integers(0, 3, count)  # never a dog
     crowd = random.random(count) < 0.15
     target = Objects(
         tuple(map(tuple, boxes.tolist())),
@@ -40,10 +40,10 @@ def image(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
         tuple(crowd.tolist()),
         tuple((sides.prod(1) * 0.8).tolist()),
     )
-    found = boxes + random.normal(0, 6, boxes.shape)
-    again = np.concatenate([found, found[: count // 2] + 8, random.uniform(0, 400, (2, 4))])
-    again[:, 2:] = np.maximum(again[:, 2:], again[:, :2] + 1)
-    n = len(again)
+    near = boxes + random.normal(0, 6, boxes.shape)
+    detected = np.concatenate([near, near[: count // 2] + 8, random.uniform(0, 400, (2, 4))])
+    detected[:, 2:] = np.maximum(detected[:, 2:], detected[:, :2] + 1)
+    n = len(detected)
     order = np.argsort(-random.random(n))
     arrays: dict[str, Any] = {
         "boxes": np.zeros((20, 4), np.float32),
@@ -51,7 +51,7 @@ def image(random: np.random.Generator) -> tuple[Objects, dict[str, Any]]:
         "labels": np.full(20, -1, np.int64),
         "count": n,
     }
-    arrays["boxes"][:n] = again[order]
+    arrays["boxes"][:n] = detected[order]
     arrays["scores"][:n] = -np.sort(-random.uniform(0.05, 1, n))
     arrays["labels"][:n] = random.integers(0, 4, n)
     arrays["labels"][:count] = np.where(random.random(count) < 0.8, labels, 3)
@@ -76,8 +76,8 @@ def test_the_numbers_equal_pycocotools_on_written_files(tmp_path: Path) -> None:
     for name, content in zip(("annotations", "results"), metrics.files(), strict=True):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     with contextlib.redirect_stdout(io.StringIO()):
-        there = COCO(str(tmp_path / "annotations.json"))
-        evaluation = COCOeval(there, there.loadRes(str(tmp_path / "results.json")), "bbox")
+        truth = COCO(str(tmp_path / "annotations.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -95,7 +95,7 @@ def test_the_numbers_equal_pycocotools_on_written_files(tmp_path: Path) -> None:
         assert found["per_class"][label]["AP50"] == pytest.approx(evaluation.stats[1], abs=1e-8)
 
 
-def test_what_is_not_there_is_not_measured() -> None:
+def test_classes_without_objects_are_not_measured() -> None:
     found = measured().compute()
     assert found["per_class"]["dog"] == {"AP": None, "AP50": None, "boxes": 0}
     counted = sum(entry["boxes"] for entry in found["per_class"].values())
@@ -103,7 +103,7 @@ def test_what_is_not_there_is_not_measured() -> None:
     assert counted == sum(int((~t["crowd"]).sum()) for t in targets)
 
 
-def test_the_files_hold_each_image_once_in_the_order_it_came() -> None:
+def test_the_files_contain_each_image_once_in_order() -> None:
     decoded, targets = batch(0, 3)
     metrics = TASK.build_metrics()
     metrics.update({n: v[:1] for n, v in decoded.items()}, targets[:1])
@@ -120,7 +120,7 @@ def test_the_files_hold_each_image_once_in_the_order_it_came() -> None:
     assert [x, y, x + w, y + h] == pytest.approx(decoded["boxes"][0, 0].tolist(), rel=1e-6)
 
 
-def test_a_detection_on_a_crowd_is_no_mistake() -> None:
+def test_a_detection_on_a_crowd_is_not_a_false_positive() -> None:
     one = Objects(((0, 0, 50, 50), (100, 0, 300, 200)), (0, 0), (500, 500), (False, True), (1, 1))
     ideal = TASK._ideal(TASK.collate([one]))
     crowded = {n: v.copy() for n, v in ideal.items()}
@@ -130,14 +130,14 @@ def test_a_detection_on_a_crowd_is_no_mistake() -> None:
         metrics = TASK.build_metrics()
         metrics.update(decoded, TASK.collate([one]))
         assert metrics.compute()["mAP"] == pytest.approx(best)
-    crowded["scores"][0, :2] = (0.9, 0.999)  # ... and elsewhere it is one
+    crowded["scores"][0, :2] = (0.9, 0.999)  # but elsewhere it is one
     crowded["boxes"][0, 1] = (0, 300, 50, 350)
     metrics = TASK.build_metrics()
     metrics.update(crowded, TASK.collate([one]))
     assert metrics.compute()["mAP"] < 0.6
 
 
-def test_no_object_and_no_detection_give_zero_and_no_error() -> None:
+def test_no_object_and_no_detection_score_zero_without_error() -> None:
     nothing = Objects((), (), (10, 10), (), ())
     metrics = TASK.build_metrics()
     metrics.update(TASK._ideal(TASK.collate([nothing])), TASK.collate([nothing]))
@@ -149,12 +149,12 @@ def test_no_object_and_no_detection_give_zero_and_no_error() -> None:
     json.dumps(metrics.compute(), allow_nan=False)
 
 
-def test_without_images_there_is_nothing_to_measure() -> None:
+def test_without_images_an_error_is_raised() -> None:
     with pytest.raises(DataError, match="there are no images to measure"):
         TASK.build_metrics().compute()
 
 
-def test_measuring_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_computing_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     measured().compute()
     assert capsys.readouterr().out == ""
 
@@ -172,7 +172,7 @@ def test_the_curve_is_drawn_and_falls(tmp_path: Path) -> None:
         plot_precision_recall({"accuracy": 1.0}, tmp_path / "other.png")
 
 
-def test_ideal_results_score_one_with_crowds_left_out() -> None:
+def test_ideal_results_without_crowds_score_one() -> None:
     _, targets = batch(3, 10)
     metrics = TASK.build_metrics()
     metrics.update(TASK._ideal(targets), targets)

@@ -1,4 +1,4 @@
-"""Real trainings, from files to the exported model."""
+"""Real training runs, from files to the exported model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 import visiongraft
-from visiongraft.exporter import Certificate
+from visiongraft.certificate import Certificate
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
 
@@ -22,11 +22,11 @@ SHAPES = {"disc": "red", "square": "lime", "triangle": "blue"}
 IDS = {"square": 40, "disc": 7, "triangle": 13}  # neither dense nor in the order of the names
 
 
-def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
-    """Draw one to three colored shapes on crops of photographs of several sizes, some of none."""
+def write_shapes(root: Path, split: str, count: int, seed: int) -> None:
+    """Draw up to three colored shapes on crops of photographs of several sizes."""
     random = np.random.default_rng(seed)
     photos = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
-    (root / part).mkdir(parents=True)
+    (root / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for i in range(count):
@@ -38,12 +38,12 @@ def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
         )
         image = Image.fromarray(photo[y : y + height, x : x + width])
         images.append({"id": i, "file_name": f"{i:03d}.png", "height": height, "width": width})
-        for place in range(0 if i % 10 == 9 else 1 + i % 3):
+        for column in range(0 if i % 10 == 9 else 1 + i % 3):
             name = list(SHAPES)[int(random.integers(3))]
             third = width // (1 + i % 3)
             w = int(third * random.uniform(0.55, 0.95))
             h = int(height * random.uniform(0.3, 0.6))
-            left = place * third + int(random.integers(0, third - w + 1))
+            left = column * third + int(random.integers(0, third - w + 1))
             top = int(random.integers(0, height - h))
             draw(ImageDraw.Draw(image), name, (left, top, left + w - 1, top + h - 1))
             rows.append(
@@ -54,10 +54,10 @@ def write_shapes(root: Path, part: str, count: int, seed: int) -> None:
                     "bbox": [left, top, w, h],
                 }
             )
-        image.save(root / part / f"{i:03d}.png")
+        image.save(root / split / f"{i:03d}.png")
     categories = [{"id": key, "name": name} for name, key in IDS.items()]
     content = {"images": images, "annotations": rows, "categories": categories}
-    (root / f"instances_{part}.json").write_text(json.dumps(content))
+    (root / f"instances_{split}.json").write_text(json.dumps(content))
 
 
 def draw(brush: ImageDraw.ImageDraw, name: str, box: tuple[int, int, int, int]) -> None:
@@ -73,8 +73,8 @@ def draw(brush: ImageDraw.ImageDraw, name: str, box: tuple[int, int, int, int]) 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shapes")
-    for part, count, seed in (("train", 100, 0), ("val", 30, 1), ("test", 40, 2)):
-        write_shapes(root, part, count, seed)
+    for split, count, seed in (("train", 100, 0), ("val", 30, 1), ("test", 40, 2)):
+        write_shapes(root, split, count, seed)
     return root
 
 
@@ -115,11 +115,11 @@ def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) 
     assert certificate.headline == "mAP" and certificate.mismatches == 0
     assert certificate.metric_torch is not None and certificate.metric_torch > 0.4
     assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
-    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+    assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_file_alone_finds_the_same_in_images_that_are_not_square(
+def test_the_file_alone_detects_the_same_in_images_that_are_not_square(
     model: TransferModel, exported: tuple[Path, Certificate], count: int
 ) -> None:
     predictor = Predictor(exported[0])
@@ -145,7 +145,7 @@ def test_predictions_are_drawn_with_names(
     assert best.label in SHAPES and best.score > 0.1
 
 
-def test_a_random_backbone_does_not_get_there(shapes: Path) -> None:
+def test_a_random_backbone_does_not_reach_this(shapes: Path) -> None:
     model = visiongraft.fit(
         shapes,
         task="detection",

@@ -20,14 +20,14 @@ SIZE = (96, 128)
 
 
 def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
-    """Draw rectangles of one color per label on a dark photograph; they do not overlap."""
+    """Draw rectangles of one color per class on a dark photograph; they do not overlap."""
     random = np.random.default_rng(seed)
     pixels = (skimage.data.astronaut()[:240, :320] // 4).copy()
     boxes, labels = [], []
-    for place in range(int(random.integers(1, 5))):
+    for position in range(int(random.integers(1, 5))):
         w, h = (int(v) for v in random.integers(40, 110, 2))
-        x = 160 * (place % 2) + int(random.integers(0, 160 - w))
-        y = 120 * (place // 2) + int(random.integers(0, 120 - h))
+        x = 160 * (position % 2) + int(random.integers(0, 160 - w))
+        y = 120 * (position // 2) + int(random.integers(0, 120 - h))
         label = int(random.integers(3))
         pixels[y : y + h, x : x + w] = COLORS[label]
         boxes.append((float(x), float(y), float(x + w), float(y + h)))
@@ -40,20 +40,20 @@ def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
     return image, target
 
 
-def share_of_color(image: torch.Tensor, box: Any, label: int) -> float:
-    """Give the share of a box, without its rim, that has the object's color."""
+def fraction_of_color(image: torch.Tensor, box: Any, label: int) -> float:
+    """Return the fraction of a box, without its border, that has the object's color."""
     x1, y1, x2, y2 = (round(v) for v in box)
-    part = image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].float()
-    if part.numel() == 0:
+    inside = image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].float()
+    if inside.numel() == 0:
         return 1.0
-    return float((part.argmax(0) == label).float().mean())
+    return float((inside.argmax(0) == label).float().mean())
 
 
 @pytest.mark.parametrize("strength", ["light", "strong"])
 @pytest.mark.parametrize("scale", [1, 3])
 def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
     transform = TrainTransform(SIZE, strength)
-    # Strong color changes swap channels; the geometry alone must keep the colors in place.
+    # Strong color changes swap channels; the geometry alone must keep the colors.
     transform._colors = lambda image: image  # type: ignore[assignment]
     seen, changed = 0, 0
     for seed in range(30):
@@ -63,18 +63,18 @@ def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
         assert moved.shape == (3, *SIZE) and moved.dtype == torch.uint8 and found.size == SIZE
         for box, label in zip(found.boxes, found.labels, strict=True):
             assert 0 <= box[0] < box[2] <= SIZE[1] and 0 <= box[1] < box[3] <= SIZE[0]
-            assert share_of_color(moved, box, label) > 0.93
+            assert fraction_of_color(moved, box, label) > 0.93
             seen += 1
         squeezed = target.boxes[0][0] * SIZE[1] / target.size[1]
         changed += not found.boxes or abs(found.boxes[0][0] - squeezed) > 2
     assert seen > 40 and changed > 15
 
 
-def test_a_box_that_does_not_follow_would_be_noticed() -> None:
+def test_a_box_that_is_not_transformed_would_be_detected() -> None:
     image, target = scene(0)
-    assert min(map(share_of_color, [image] * 9, target.boxes, target.labels)) > 0.99
+    assert min(map(fraction_of_color, [image] * 9, target.boxes, target.labels)) > 0.99
     flipped = image.flip(2)
-    assert min(map(share_of_color, [flipped] * 9, target.boxes, target.labels)) < 0.9
+    assert min(map(fraction_of_color, [flipped] * 9, target.boxes, target.labels)) < 0.9
 
 
 def test_colors_change_but_only_where_they_are_defined() -> None:
@@ -90,7 +90,7 @@ def test_colors_change_but_only_where_they_are_defined() -> None:
         assert transform(gray, target)[0].shape == (4, *SIZE)
 
 
-def test_flipping_can_be_left_out() -> None:
+def test_flipping_can_be_disabled() -> None:
     transform = TrainTransform(SIZE, "light", flip=False)
     from torchvision.transforms import v2
 
@@ -110,7 +110,7 @@ def test_a_crop_never_loses_its_last_object() -> None:
             assert transform(image, left)[1].labels == (0,)
 
 
-def test_images_without_objects_and_crowds_are_taken() -> None:
+def test_images_without_objects_and_crowds_are_accepted() -> None:
     image, _ = scene(0)
     nothing = Objects((), (), (240, 320), (), ())
     crowd = Objects(((10.0, 10.0, 90.0, 90.0),), (1,), (240, 320), (True,), (1.0,))
@@ -123,7 +123,7 @@ def test_images_without_objects_and_crowds_are_taken() -> None:
                 assert found == Objects((), (), SIZE, (), ())
 
 
-def test_it_is_seeded_and_travels() -> None:
+def test_the_transform_is_seeded_and_can_be_pickled() -> None:
     transform = pickle.loads(pickle.dumps(TrainTransform(SIZE, "strong")))
     image, target = scene(2)
     results = []

@@ -189,7 +189,7 @@ def test_the_only_year_of_a_devkit_is_read(tmp_path: Path) -> None:
     for root in (year, year.parent, tmp_path):
         assert seen(read_boxes(root)) == SCENES
     write(tmp_path / "VOCdevkit/VOC2007", ALL, "JPEGImages/{name}", "Annotations/{name}.xml")
-    with pytest.raises(DataError, match="holds VOC2007 and VOC2012; give one of them") as caught:
+    with pytest.raises(DataError, match="contains VOC2007 and VOC2012; pass one of them") as caught:
         read_boxes(tmp_path)
     assert "\n" not in str(caught.value)
     assert seen(read_boxes(year)) == SCENES

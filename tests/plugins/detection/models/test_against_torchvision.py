@@ -1,4 +1,4 @@
-"""The same losses and the same boxes as torchvision's own detectors, on the same weights."""
+"""Losses and boxes equal those of torchvision's detectors with the same weights."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Body(Backbone):
 
 @dataclass
 class Pair:
-    """A detector of torchvision's, and the same layers here."""
+    """A detector of torchvision, and ours with the same weights."""
 
     theirs: Any
     task: Detection
@@ -77,30 +77,30 @@ class Pair:
         _without_norms(self.head.train())
         tensors = self.task.collate(targets)
         features = self.backbone(images)
-        seen = (tensors,) if self.task.head == "faster_rcnn" else ()
-        if seen:
+        inputs = (tensors,) if self.task.head == "faster_rcnn" else ()
+        if inputs:
             torch.rand(1)  # torchvision draws the size of its input first
-        return self.task.build_loss()(self.head(features, *seen), tensors)
+        return self.task.build_loss()(self.head(features, *inputs), tensors)
 
     def their_losses(self, images: Tensor, targets: list[Objects]) -> dict[str, Tensor]:
         _without_norms(self.theirs.train())
-        given = [
+        converted = [
             {"boxes": t["boxes"], "labels": t["labels"] + self.first_label}
             for t in self.task.collate(targets)
         ]
-        found = self.theirs(list(images), given)
+        found = self.theirs(list(images), converted)
         return {self.rename.get(name, name): value for name, value in found.items()}
 
 
 def _without_norms(module: nn.Module) -> None:
-    """Keep batch norms as they are, which would mix the images of a batch."""
+    """Keep batch norms in evaluation mode, since they would mix the images of a batch."""
     for each in module.modules():
         if isinstance(each, nn.BatchNorm2d):
             each.eval()
 
 
-def _stir(module: nn.Module, scale: float) -> None:
-    """Give a head weights that say something; torchvision's own start near nothing."""
+def _randomize(module: nn.Module, scale: float) -> None:
+    """Draw larger weights for a head; torchvision's own initial outputs are nearly constant."""
     for each in module.modules():
         if isinstance(each, nn.Conv2d | nn.Linear):
             fan = each.weight[0].numel()
@@ -116,7 +116,7 @@ def _resnet(layers: list[int], extra: Any) -> nn.Module:
     channels = [64 * 2 ** (i - 1) for i in layers]
     model.fpn = FeaturePyramidNetwork(channels, WIDTH, extra_blocks=extra)
     model.out_channels = WIDTH
-    for each in model.body.modules():  # without norms that know the data, residual sums grow
+    for each in model.body.modules():  # with untrained norms, residual sums grow
         if isinstance(each, nn.Conv2d):
             each.weight.data *= 0.7
     return model
@@ -231,13 +231,13 @@ def _pair(
     task = Detection(class_names=LABELS, head=name, width=WIDTH)  # type: ignore[arg-type]
     head = task.build_head(backbone)
     for mine, theirs in layers(head):
-        _stir(theirs, 1.5 if name in ("faster_rcnn", "ssdlite") else 1.0)
+        _randomize(theirs, 1.5 if name in ("faster_rcnn", "ssdlite") else 1.0)
         mine.load_state_dict(theirs.state_dict())
     return Pair(model, task, backbone, head, size, rename, first)
 
 
 def _norms_of_data(module: nn.Module, size: int) -> None:
-    """Let batch norms learn what passes through them, so that outputs keep a sensible size."""
+    """Fit the statistics of batch norms, so that outputs keep a sensible scale."""
     module.train()
     for each in module.modules():
         if isinstance(each, nn.BatchNorm2d):
@@ -247,7 +247,7 @@ def _norms_of_data(module: nn.Module, size: int) -> None:
 
 
 def _images(count: int, size: int) -> Tensor:
-    """Blocks of one color under noise."""
+    """Return images of random blocks of color with noise."""
     blocks = torch.rand(count, 3, 7, 7).repeat_interleave(size // 7 + 1, 2)
     blocks = blocks.repeat_interleave(size // 7 + 1, 3)[:, :, :size, :size]
     return blocks + 0.1 * torch.rand(count, 3, size, size)
@@ -300,10 +300,10 @@ def test_losses_of_an_image_equal_torchvisions(pair: Pair, images: Tensor) -> No
         assert target.boxes == () or all(value > 0 for value in theirs.values())
 
 
-def test_a_batchs_loss_is_the_mean_over_its_images(pair: Pair, images: Tensor) -> None:
+def test_the_loss_of_a_batch_is_the_mean_over_its_images(pair: Pair, images: Tensor) -> None:
     targets = _targets(pair.size)
     if pair.task.head == "faster_rcnn":
-        return  # draws at random; the kit compares it in evaluation
+        return  # samples at random; the kit compares it in evaluation
     with torch.no_grad():
         single = [pair.losses(images[i : i + 1], [t]) for i, t in enumerate(targets)]
         whole = pair.losses(images, targets)
@@ -329,7 +329,7 @@ def test_detections_equal_torchvisions(pair: Pair, images: Tensor) -> None:
         assert torch.equal(labels, one["labels"])
 
 
-def test_other_weights_are_noticed(pair: Pair, images: Tensor) -> None:
+def test_other_weights_are_detected(pair: Pair, images: Tensor) -> None:
     target = _targets(pair.size)[:1]
     kept = {name: tensor.clone() for name, tensor in pair.head.state_dict().items()}
     with seeded(2), torch.no_grad():

@@ -25,7 +25,7 @@ from visiongraft.seeds import seeded
 def candidates(
     seed: int, images: int = 2, count: int = 40, labels: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """Make boxes that overlap a lot, and scores of which some are nothing."""
+    """Return boxes that overlap a lot, and scores, some of them 0."""
     with seeded(seed):
         corner, side = torch.rand(images, count, 2) * 60, 20 + 30 * torch.rand(images, count, 2)
         scores = torch.rand(images, labels, count)
@@ -34,28 +34,28 @@ def candidates(
 
 @given(st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
 @settings(max_examples=30, deadline=None)
-def test_selection_is_torchvisions_suppression_filled_up(seed: int, iou: float) -> None:
+def test_selection_is_torchvisions_suppression_padded(seed: int, iou: float) -> None:
     boxes, scores = candidates(seed)
     limits = Limits(0.35, iou, 12)
     found, best, labels = select(boxes, scores, limits)
     for i in range(len(boxes)):
-        label, place = (scores[i] > limits.score).nonzero(as_tuple=True)
-        kept = batched_nms(boxes[i, place], scores[i, label, place], label, iou)[:12]
+        label, position = (scores[i] > limits.score).nonzero(as_tuple=True)
+        kept = batched_nms(boxes[i, position], scores[i, label, position], label, iou)[:12]
         count = len(kept)
-        assert torch.equal(best[i, :count], scores[i, label, place][kept])
+        assert torch.equal(best[i, :count], scores[i, label, position][kept])
         assert torch.equal(labels[i, :count], label[kept])
-        assert torch.equal(found[i, :count], boxes[i, place][kept])
+        assert torch.equal(found[i, :count], boxes[i, position][kept])
         assert (best[i, count:] == 0).all() and (labels[i, count:] == -1).all()
         assert (found[i, count:] == 0).all()
 
 
-def test_fewer_candidates_than_places_are_filled_up() -> None:
+def test_fewer_candidates_than_slots_are_padded() -> None:
     boxes, scores = candidates(0, count=2, labels=1)
     found, best, labels = select(boxes, scores, Limits(0.0, 0.5, 10))
     assert found.shape == (2, 10, 4) and best.shape == labels.shape == (2, 10)
 
 
-def test_boxes_are_told_in_the_pixels_of_each_image() -> None:
+def test_boxes_are_in_the_pixels_of_each_image() -> None:
     boxes = torch.tensor([[[10.0, 20, 30, 40]], [[10.0, 20, 30, 40]]])
     labels, network = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([100, 200])
     found = results(boxes, torch.ones(2, 1), labels, network, torch.tensor([[300, 200], [50, 800]]))
@@ -111,7 +111,7 @@ def test_nothing_above_the_threshold_leaves_nothing(exported: Any) -> None:
 
 @pytest.fixture(scope="module")
 def traced() -> Any:
-    """The suppression in an exported program, in operators of PyTorch and torchvision."""
+    """Return the suppression as an exported program, in operators of PyTorch and torchvision."""
     free = {0: torch.export.Dim.DYNAMIC}
     with torch.fx.experimental._config.patch(backed_size_oblivious=True):
         program = torch.export.export(Suppress(), candidates(0), dynamic_shapes=(free, free))
@@ -123,12 +123,12 @@ def traced() -> Any:
 @pytest.mark.parametrize("images", [0, 1, 2, 5])
 def test_an_exported_program_keeps_the_same_scores(traced: Any, images: int) -> None:
     boxes, scores = candidates(7, images)
-    alone = scores * (scores == scores.amax()) if images else scores  # one candidate in all
+    alone = scores * (scores == scores.amax()) if images else scores  # a single candidate
     for values in (scores, (scores > 0) * 0.5, 0.1 * scores, alone):
         assert torch.equal(traced(boxes, values), nms_keep(boxes, values, 0.5, 0.35))
 
 
-def test_each_exporter_gets_its_own_form_of_the_operators() -> None:
+def test_each_exporter_gets_its_own_implementation_of_the_operators() -> None:
     task = Detection()
     for exporter in ("onnx", "pt2"):
         operators = task.export_support().operators_for(exporter)
@@ -186,7 +186,7 @@ def test_a_plain_vision_transformer_gets_a_pyramid(head: Any) -> None:
     assert found["boxes"].shape == (2, 100, 4)
 
 
-def test_the_probe_for_map_sizes_leaves_the_backbone_as_it_was() -> None:
+def test_probing_map_sizes_does_not_change_the_backbone() -> None:
     backbone = stretched("timm/test_resnet", 64)
     backbone.train()
     backbone.stages  # noqa: B018
@@ -197,8 +197,8 @@ def test_the_probe_for_map_sizes_leaves_the_backbone_as_it_was() -> None:
     assert all(torch.equal(t, before[n]) for n, t in backbone.state_dict().items())
 
 
-def test_anchors_lie_over_the_whole_input() -> None:
-    backbone = stretched("timm/test_resnet", 100)  # no multiple of the strides
+def test_anchors_cover_the_whole_input() -> None:
+    backbone = stretched("timm/test_resnet", 100)  # not a multiple of the strides
     for head in HEADS:
         module = Detection(class_names=("a",), head=head, width=32).build_head(backbone)  # type: ignore[arg-type]
         outputs = module.anchors.outputs()

@@ -1,4 +1,4 @@
-"""Dense heads begin in a state from which every part can learn."""
+"""Dense heads are initialized so that every output can learn."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from visiongraft.plugins.detection.task import Detection
 from visiongraft.seeds import seeded
 
 
-def test_all_sides_of_the_boxes_of_fcos_can_learn_from_the_start() -> None:
-    """Behind a ReLU that is shut nothing learns, and a bias of 0 shuts half of all."""
+def test_all_box_sides_of_fcos_can_learn_from_the_start() -> None:
+    """Nothing is learned behind a dead ReLU, and a bias of 0 kills half of them."""
     with seeded(0):
         backbone = load_backbone("simple_cnn", weights=None, size=64)
         preprocess = replace(backbone.info.preprocess, resize="stretch")
@@ -23,5 +23,5 @@ def test_all_sides_of_the_boxes_of_fcos_can_learn_from_the_start() -> None:
             codes = head(backbone(torch.randn(4, 3, 64, 64)))["bbox_regression"]
             assert (codes > 0).float().mean() > 0.99
             head.get_submodule("head.regression_head.bbox_reg").bias.sub_(INITIAL_DISTANCE)
-            shut = head(backbone(torch.randn(4, 3, 64, 64)))["bbox_regression"]
-    assert (shut > 0).float().mean() < 0.9
+            dead = head(backbone(torch.randn(4, 3, 64, 64)))["bbox_regression"]
+    assert (dead > 0).float().mean() < 0.9
