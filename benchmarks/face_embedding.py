@@ -1,12 +1,13 @@
-"""What fine-tuning adds to an ImageNet embedding of faces that it has never seen.
+"""Measure how much fine-tuning improves an ImageNet embedding for faces it has never seen.
 
     python benchmarks/face_embedding.py [--data FOLDER] [--seeds N] [--epochs N] [--plot FILE]
 
-FOLDER is anything that the task reads, best with a validation part of its own, such as the ORL faces
-with ``people_train.txt`` and ``people_val.txt``; without one, heads are drawn. The embedding before
-is the backbone's own: the pooled features of the ImageNet network, as unit vectors. Both are measured
-on the same images of people who are not in training: 10-fold verification accuracy on the same
-pairs, and rank-1. The best epoch is chosen by those very images, so the last one is printed too.
+FOLDER is any dataset that the task reads, preferably with a validation split of its own, such as the
+ORL faces with ``people_train.txt`` and ``people_val.txt``; without ``--data``, heads are drawn. The
+baseline is the embedding of the backbone: the normalized pooled features of the ImageNet network.
+Both are measured on the same images of people who are not in training: 10-fold verification accuracy
+on the same pairs, and rank-1. The best epoch is selected on these same images, so that the last
+epoch is printed too.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from visiongraft.plugins.face_embedding.task import FaceEmbedding
 from visiongraft.preprocess import Preprocess
 
 SHOWN = ("verification_accuracy", "verification_standard_error", "equal_error_rate", "rank1")
-# The early stages see edges in faces as in anything; with few people it pays to leave them.
+# The early stages detect edges, in faces as elsewhere; with few people it is better to freeze them.
 SCHEDULE = "last_n(n=4, learning_rate=3e-4)"
 
 
 def measure_backbone(samples: Samples, backbone: str, weights: str | None) -> dict[str, Any]:
-    """Measure the pooled features of a backbone that has seen no face in training."""
+    """Measure the pooled features of a backbone that was not trained on faces."""
     task = FaceEmbedding()
     network = load_backbone(backbone, weights, size=task.input_size).eval()
     preprocess = Preprocess(replace(network.info.preprocess, resize="stretch"))
@@ -51,7 +52,7 @@ def measure_backbone(samples: Samples, backbone: str, weights: str | None) -> di
 
 
 class Epochs:
-    """Keeps the results of every epoch."""
+    """Callback that records the results of every epoch."""
 
     def __init__(self) -> None:
         self.results: list[dict[str, float]] = []
@@ -66,22 +67,22 @@ def row(name: str, results: dict[str, Any]) -> str:
     return f"{name:<28} {accuracy:.4f} +- {error:.4f}   {equal:.4f}   {rank1:.4f}"
 
 
-def compare(data: str, given: argparse.Namespace) -> None:
+def compare(data: str, options: argparse.Namespace) -> None:
     splits = FaceEmbedding().read(data)
     print(f"{len(splits.train)} training, {len(splits.validation)} validation images")
-    before = measure_backbone(splits.validation, given.backbone, given.weights)
+    before = measure_backbone(splits.validation, options.backbone, options.weights)
     print(f"{'':<28} 10-fold accuracy    EER      rank-1")
     print(row("untrained embedding", before), flush=True)
     after: dict[str, Any] = {}
-    for seed in range(given.seeds):
+    for seed in range(options.seeds):
         start, epochs = time.perf_counter(), Epochs()
         model = visiongraft.fit(
             data,
             task="face_embedding",
-            backbone=given.backbone,
-            weights=given.weights,
-            schedule=given.schedule,
-            epochs=given.epochs,
+            backbone=options.backbone,
+            weights=options.weights,
+            schedule=options.schedule,
+            epochs=options.epochs,
             seed=seed,
             callbacks=[epochs],
         )
@@ -89,8 +90,8 @@ def compare(data: str, given: argparse.Namespace) -> None:
         print(f"seed {seed}, {time.perf_counter() - start:.0f} s")
         print(row("fine-tuned, best epoch", after))
         print(row("fine-tuned, last epoch", epochs.results[-1]), flush=True)
-    if given.plot:
-        plot_results({"untrained": before, "fine-tuned": after}, given.plot)
+    if options.plot:
+        plot_results({"untrained": before, "fine-tuned": after}, options.plot)
 
 
 def main() -> None:
@@ -102,10 +103,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--plot")
-    given = parser.parse_args()
-    given.weights = None if given.weights == "none" else given.weights
+    options = parser.parse_args()
+    options.weights = None if options.weights == "none" else options.weights
     with tempfile.TemporaryDirectory() as folder:
-        compare(given.data or str(write_folder(Path(folder), 240, seed=0)), given)
+        compare(options.data or str(write_folder(Path(folder), 240, seed=0)), options)
 
 
 if __name__ == "__main__":

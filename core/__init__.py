@@ -15,13 +15,14 @@ from visiongraft.versions import VISIONGRAFT as __version__
 if TYPE_CHECKING:  # what editors and type checkers read; ``_HOMES`` says the same at run time
     from visiongraft import data, errors, schedules
     from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
+    from visiongraft.certificate import Certificate, Comparison
     from visiongraft.comparison import Disagreement
     from visiongraft.data.batch import Batch
     from visiongraft.data.labels import LabelMap
     from visiongraft.data.readers import DataReader, DataSplits
     from visiongraft.data.samples import FileSamples, Samples, Splits, WrappedSamples
     from visiongraft.errors import VisiongraftError
-    from visiongraft.exporter import Certificate, Comparison, Exporter
+    from visiongraft.exporter import Exporter
     from visiongraft.fitting import fit
     from visiongraft.hookspecs import RunHooks, hookimpl
     from visiongraft.lookup import find_schedule, load_backbone, read_data
@@ -82,8 +83,8 @@ _HOMES = {
     "BackboneInfo": "backbone",
     "BackboneSource": "backbone",
     "Batch": "data.batch",
-    "Certificate": "exporter",
-    "Comparison": "exporter",
+    "Certificate": "certificate",
+    "Comparison": "certificate",
     "DataReader": "data.readers",
     "DataSplits": "data.readers",
     "Disagreement": "comparison",

@@ -30,7 +30,7 @@ class Network(nn.Module):
         task: Builds head and loss.
 
     Attributes:
-        transfer: What ties the backbone to its source in training, if anything does.
+        transfer: The regularizer towards the pretrained weights, if there is one.
     """
 
     transfer: Transfer | None
@@ -56,7 +56,7 @@ class Network(nn.Module):
         )
 
     def inference_state(self) -> dict[str, Tensor]:
-        """Give the tensors that a saved model holds: all but those of the losses."""
+        """Return the tensors that a saved model contains: all but those of the losses."""
         return {n: t for n, t in self.state_dict().items() if n.startswith(SAVED)}
 
     def decode(self, images: Tensor, sizes: Tensor) -> Decoded:
@@ -82,7 +82,7 @@ class Network(nn.Module):
         return bool(self.task.full_resolution_outputs) or self.preprocess.config.resize == "pad"
 
     def preprocess_on_cpu(self) -> Preprocess:
-        """Give the same preprocessing for loading, wherever the network itself is."""
+        """Return a copy of the preprocessing on the CPU, for loading."""
         return Preprocess(self.preprocess.config)
 
     def train(self, mode: bool = True) -> Network:
@@ -98,7 +98,12 @@ class InferenceGraph(nn.Module):
 
     Args:
         network: A trained network; its own modules are used, not copies.
+
+    Attributes:
+        takes_prepared: Whether its input is preprocessed images, at the network's own size.
     """
+
+    takes_prepared = False
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -123,9 +128,13 @@ class InferenceGraph(nn.Module):
         outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
 
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
+        return {"images": images}
+
 
 def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:
-    """Bring the head outputs that are named in ``Task.full_resolution_outputs`` back to the images.
+    """Resize the head outputs in ``Task.full_resolution_outputs`` to the size of the images.
 
     Args:
         outputs: What the head returned.

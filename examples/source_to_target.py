@@ -1,17 +1,17 @@
-"""The story of transfer learning with faces: a source task, a target task, and three numbers.
+"""Transfer learning with faces: a source task, a target task, and a comparison of three backbones.
 
     python examples/source_to_target.py FACES
     python examples/source_to_target.py CELEBA --target LFW
     python examples/source_to_target.py celeba_attributes:CELEBA --source-task classification --target LFW
 
-A network learns a source task: the identities of one set of faces, or its attributes. Its saved model
-is the backbone of a second training, on a second set with other identities. The same training also
-begins from nothing, and from the ImageNet weights that the source began with. Printed is how well
-each of the three tells people apart whom none of them has seen: 10-fold verification accuracy.
+A network learns a source task: the identities of a face dataset, or its attributes. Its saved model
+is the backbone of a second training run on a target dataset with other identities. The same run also
+starts from random weights, and from the ImageNet weights that the source started from. The example
+prints how well each of the three verifies people that none of them has seen: 10-fold accuracy.
 
-FACES is anything that face_embedding reads, such as a folder per person. With one set alone its people
-are divided: half for the source, the rest for the target. Where the target has no validation part of
-its own, half of its people are held out. No person is in two of the parts.
+FACES is any dataset that face_embedding reads, such as one folder per person. A single dataset is
+divided: half of its people are the source, the rest the target. If the target has no validation split
+of its own, half of its people are held out. No person is in two of the splits.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import visiongraft as vg
 from visiongraft.data.samples import Samples
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
-TUNED = "last_n(n=4, learning_rate=3e-4)"
-FROM_NOTHING = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
+FINE_TUNING = "last_n(n=4, learning_rate=3e-4)"
+FROM_SCRATCH = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
 
 
-Face = tuple[Samples, int, str]  # where an image is, and whom it shows
+Face = tuple[Samples, int, str]  # samples, position of the image in them, name of the person
 
 
 class People:
-    """Images of some people, as a dataset of (image, name)."""
+    """Map-style dataset of (image, name)."""
 
     def __init__(self, faces: Sequence[Face]) -> None:
         self.faces = faces
@@ -49,28 +49,28 @@ class People:
         return samples.load(position), name
 
 
-def divided(data: str) -> tuple[People, People]:
-    """Divide the people of one set: every second one for the source, the rest for the target."""
+def divide(data: str) -> tuple[People, People]:
+    """Divide the people of a dataset: every second one for the source, the rest for the target."""
     splits = FaceEmbedding().read(data)
     source: list[Face] = []
     target: list[Face] = []
     everyone = sorted({*splits.train.counts(), *splits.validation.counts()})
     first = set(everyone[::2])
-    for part in (splits.train, splits.validation):
-        for position in range(len(part)):
-            name = part.target(position).identity
-            (source if name in first else target).append((part, position, name))
+    for split in (splits.train, splits.validation):
+        for position in range(len(split)):
+            name = split.target(position).identity
+            (source if name in first else target).append((split, position, name))
     return People(source), People(target)
 
 
-def main(words: Sequence[str] | None = None) -> dict[str, float]:
-    """Run the story.
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Train on the source, then on the target from three different backbones.
 
     Args:
-        words: Those of the command line.
+        arguments: Command-line arguments; those of the process if ``None``.
 
     Returns:
-        Verification accuracy by where the training began.
+        Verification accuracy by the weights that training started from.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
@@ -78,47 +78,50 @@ def main(words: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--source-task", default="face_embedding")
     parser.add_argument("--backbone", default="bundled/efficientnet_lite0")
     parser.add_argument("--weights", default="pretrained")
-    parser.add_argument("--tuned", default=TUNED, help="schedule from given weights")
-    parser.add_argument("--from-nothing", default=FROM_NOTHING, help="schedule without any")
+    parser.add_argument(
+        "--fine-tuning", default=FINE_TUNING, help="schedule for pretrained weights"
+    )
+    parser.add_argument("--from-scratch", default=FROM_SCRATCH, help="schedule for random weights")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument(
-        "--validation", type=float, default=0.5, help="share of the target's people"
+        "--validation", type=float, default=0.5, help="fraction of the target's people"
     )
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(words)
-    weights = None if given.weights == "none" else given.weights
-    source, target = (given.source, given.target) if given.target else divided(given.source)
-    common: dict[str, Any] = {"epochs": given.epochs, "seed": given.seed, "callbacks": ()}
+    options = parser.parse_args(arguments)
+    weights = None if options.weights == "none" else options.weights
+    source, target = (options.source, options.target) if options.target else divide(options.source)
+    common: dict[str, Any] = {"epochs": options.epochs, "seed": options.seed, "callbacks": ()}
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         model = vg.fit(
             source,
-            task=given.source_task,
-            backbone=given.backbone,
+            task=options.source_task,
+            backbone=options.backbone,
             weights=weights,
-            schedule=given.tuned,
-            size=given.size,
+            schedule=options.fine_tuning,
+            size=options.size,
             **common,
         )
         model.save(Path(folder) / "source")
         headline = model.task.headline
         print(f"source task: {headline} {model.facts['metrics'][headline]:.4f}", flush=True)
-        beginnings: dict[str, dict[str, Any]] = {
-            "from nothing": {"backbone": given.backbone, "weights": None},
-            "from ImageNet": {"backbone": given.backbone, "weights": weights},
+        starts: dict[str, dict[str, Any]] = {
+            "from scratch": {"backbone": options.backbone, "weights": None},
+            "from ImageNet": {"backbone": options.backbone, "weights": weights},
             "from the source": {"backbone": Path(folder) / "source", "weights": "pretrained"},
         }
-        for name, beginning in beginnings.items():
-            schedule = given.from_nothing if beginning["weights"] is None else given.tuned
+        for name, initial in starts.items():
+            scratch = initial["weights"] is None
+            schedule = options.from_scratch if scratch else options.fine_tuning
             model = vg.fit(
                 target,
                 task="face_embedding",
                 schedule=schedule,
-                size=given.size,
-                validation=given.validation,
-                **beginning,
+                size=options.size,
+                validation=options.validation,
+                **initial,
                 **common,
             )
             results = model.facts["metrics"]

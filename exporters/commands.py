@@ -10,25 +10,25 @@ import typer
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
 
-_WORDS = {True: "passed", False: "FAILED", None: "-"}
+_RESULTS = {True: "passed", False: "FAILED", None: "-"}
 
 
 def doctor(
     provider: Annotated[
         str | None,
-        typer.Option(help="Exit with 1 unless this one works: cpu, cuda or tensorrt."),
+        typer.Option(help="Exit with 1 unless this provider works: cpu, cuda or tensorrt."),
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Show what lies between onnxruntime and a GPU: what is there, what is missing, what to do."""
+    """Show the libraries between onnxruntime and a GPU: which are found or missing, and what to do."""
     from visiongraft.exporters.doctor.chain import examine
     from visiongraft.exporters.doctor.machine import describe_machine
     from visiongraft.exporters.runtime.providers import SHORT
 
     machine = describe_machine()
-    links, verdicts = examine(list(dict.fromkeys([*SHORT, *([provider] if provider else [])])))
-    failed = [v for v in verdicts if v.provider == provider and not v.works]
-    values = {"machine": machine, "links": links, "providers": verdicts}
+    links, diagnoses = examine(list(dict.fromkeys([*SHORT, *([provider] if provider else [])])))
+    failed = [d for d in diagnoses if d.provider == provider and not d.works]
+    values = {"machine": machine, "links": links, "providers": diagnoses}
     instructions = ", ".join(machine["instructions"])
     parts: list[Any] = [
         f"{machine['cpu']}, {machine['cores']} cores, {instructions}, {machine['system']}",
@@ -36,9 +36,9 @@ def doctor(
         table(["part", "state", "detail"], [[k.name, k.state, k.detail] for k in links]),
         "",
     ]
-    advices = dict.fromkeys((link.needed_for, link.remedy) for link in links if link.remedy)
-    parts += [f"to do for {name}: {advice}" for name, advice in advices]
-    parts += [f"{v.provider}: {'works' if v.works else v.cause}" for v in verdicts]
+    remedies = dict.fromkeys((link.needed_for, link.remedy) for link in links if link.remedy)
+    parts += [f"to do for {name}: {remedy}" for name, remedy in remedies]
+    parts += [f"{d.provider}: {'works' if d.works else d.cause}" for d in diagnoses]
     return Answer(values, parts, exit_code=1 if failed else 0)
 
 
@@ -47,25 +47,25 @@ def bench(
         list[Path], typer.Argument(metavar="FILES...", help="Exported files to compare.")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images; drawn ones of 480x640 if unset.")
+        Path | None, typer.Option(help="Folder of images; random ones of 480x640 pixels if unset.")
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Images a run; may be repeated; 1 and 8 if unset."),
+        typer.Option(min=1, help="Batch size; may be repeated; 1 and 8 if unset."),
     ] = None,
     provider: Annotated[
         list[str] | None,
         typer.Option(help="Where to run: cpu, cuda or tensorrt; may be repeated; cpu if unset."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the CPU a run; all cores if unset.")
+        int | None, typer.Option(min=1, help="CPU threads; all cores if unset.")
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(help="Run or model folder, to measure PyTorch eager and torch.compile too."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="Time for each row of the table after warm-up.")
+        float, typer.Option(min=0.0, help="Seconds for each row of the table, after warm-up.")
     ] = 3.0,
     plot: Annotated[Path | None, typer.Option(help="Image to write, such as bench.png.")] = None,
     as_json: Json = False,
@@ -94,27 +94,20 @@ def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Exported file, such as m.onnx.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Labeled images; best those that the certificate was made on."),
+        typer.Option(help="Labeled images, ideally those that the certificate was made on."),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Run or model folder that FILE was made of, to compare with PyTorch."),
+        typer.Option(help="Run or model folder that FILE was made from, to compare with PyTorch."),
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Check an exported FILE again: its bytes, its certificate, its results; exit with 1 on a breach."""
+    """Check an exported FILE again: its bytes, certificate and results; exit with 1 if one fails."""
     from visiongraft.exporters.verification.recheck import recheck
 
-    verdict = recheck(file, data, model)
-    rows = [[point.name, _WORDS[point.passed], point.detail] for point in verdict.points]
-    values: dict[str, Any] = {
-        "file": file,
-        "passed": verdict.passed,
-        "points": verdict.points,
-        "headline": verdict.headline,
-        "certified": verdict.certified,
-        "metric": verdict.metric,
-    }
-    failed = [point.name for point in verdict.points if point.passed is False]
-    end = f"{file}: {', '.join(failed)} failed" if failed else f"{file}: nothing is wrong"
-    return Answer(values, [table(["check", "result", "found"], rows), end], 1 if failed else 0)
+    report = recheck(file, data, model)
+    rows = [[check.name, _RESULTS[check.passed], check.detail] for check in report.checks]
+    values = {"file": file, "passed": report.passed, **vars(report)}
+    failed = [check.name for check in report.checks if check.passed is False]
+    end = f"{file}: {', '.join(failed)} failed" if failed else f"{file}: no check failed"
+    return Answer(values, [table(["check", "result", "details"], rows), end], 1 if failed else 0)

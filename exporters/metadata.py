@@ -1,4 +1,4 @@
-"""What exported files say about themselves, whatever their format."""
+"""The metadata of exported files, whatever their format."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-import visiongraft
+from visiongraft.exporters.runtime.description import FORMAT
+from visiongraft.versions import installed_versions
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneInfo
     from visiongraft.model import TransferModel
 
-FORMAT = 1  # version of the layout below
 IMAGES = "images"  # the input of every file
 _FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:'\"]+[/\\])+")
 
@@ -29,18 +28,18 @@ def describe_model(
     versions: Mapping[str, str],
     precision: str = "fp32",
 ) -> dict[str, Any]:
-    """Collect what a deployer needs to know.
+    """Collect the metadata of a file.
 
     Args:
         model: The model that was exported.
-        taken: What the file takes; see ``image_input``.
+        taken: The file's input; see ``image_input``.
         outputs: Name, dtype and shape of each of its results.
-        versions: Of the libraries that made it.
-        precision: What its network computes in.
+        versions: Versions of the libraries that made it.
+        precision: Precision of its network.
 
     Returns:
         JSON values by key: ``format, task, task_options, task_metadata, preprocess, input,
-        outputs, precision, versions, backbone, training``. The certificate comes later. Paths in
+        outputs, precision, versions, backbone, training``. The certificate is added later. Paths in
         ``backbone`` and ``training`` are cut to file names.
     """
     info = model.backbone_info
@@ -63,7 +62,7 @@ def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, A
     """Describe an input of raw images.
 
     Args:
-        info: The backbone's facts.
+        info: Describes the backbone.
         size: Fixed height and width of the images, or ``None``.
 
     Returns:
@@ -75,39 +74,32 @@ def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, A
 
 
 def named_input(info: BackboneInfo) -> dict[str, Any]:
-    """Give name, channels and color of an input."""
-    color = {1: "gray", 3: "RGB"}.get(info.in_channels, "as in the data")
+    """Return name, channels and color of an input."""
+    color = {1: "gray", 3: "RGB"}.get(info.in_channels, "as in the dataset")
     return {"name": IMAGES, "channels": info.in_channels, "color": color}
 
 
 def backbone_facts(model: TransferModel) -> dict[str, str]:
-    """Tell where the pretrained weights came from, as far as that is known.
-
-    Args:
-        model: The model.
-
-    Returns:
-        ``name``, and of ``source``, ``weights``, ``license``, ``sha256`` what is known.
-    """
+    """Return ``name``, ``source``, ``weights``, ``license``, ``sha256`` of the backbone, if known."""
     info = model.backbone_info
     facts = {"name": info.name, **info.provenance}
     known = {key: value for key, value in facts.items() if value != "unknown"}
     return dict(without_folders(known))
 
 
-def versions_of(*packages: str) -> dict[str, str]:
-    """Give the versions of visiongraft, Python and further packages."""
-    found = {"visiongraft": visiongraft.__version__, "python": platform.python_version()}
-    return found | {name: version(name) for name in packages}
+def file_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of visiongraft, Python and the packages that make a file."""
+    found = installed_versions("visiongraft", *packages)
+    return {**found, "python": platform.python_version()}
 
 
 def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Write values as the JSON texts that a file's metadata can hold."""
+    """Encode values as JSON texts, for a file's metadata."""
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
 def without_folders(value: Any) -> Any:
-    """Cut absolute paths in JSON values to file names: a shipped file must not tell about a disk.
+    """Cut absolute paths in JSON values to file names: a shipped file must not reveal a disk.
 
     Args:
         value: Any JSON value.

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visiongraft.errors import OptionError, near_matches
-from visiongraft.exporters.verification.images import BATCHES
+from visiongraft.exporters.verification.trial_images import BATCHES
 from visiongraft.preprocess import as_size
 
 if TYPE_CHECKING:

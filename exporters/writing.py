@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, OptionError
-from visiongraft.exporter import Certificate
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.files import unwritable, write_json
 

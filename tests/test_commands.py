@@ -70,7 +70,7 @@ def test_the_certificate_lies_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
     assert certificate["mismatches"] == 0
     assert certificate["difference"] <= certificate["tolerance"]
-    assert {check["inputs"] for check in certificate["checks"]} == {"random", "real", "plain"}
+    assert {one["inputs"] for one in certificate["comparisons"]} == {"random", "real", "plain"}
 
 
 def test_model_folder_and_onnx_file_measure_alike(run: Run, exported: Path) -> None:

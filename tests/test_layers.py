@@ -24,7 +24,16 @@ SOURCES = {
 # A name stands for a module, or for a package with all that no other entry names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
-    ("errors", "options", "versions", "seeds", "comparison", "caching.units", "caching.folding"),
+    ("errors",),
+    (
+        "options",
+        "versions",
+        "seeds",
+        "comparison",
+        "certificate",
+        "caching.units",
+        "caching.folding",
+    ),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
@@ -38,15 +47,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
-    ("near_ties", "caching", "saving.model_card"),
+    ("caching", "saving.model_card"),
     ("saving",),
     # Training, from batches to checkpoints.
     ("config",),
     ("training",),
-    ("tiling", "exported"),
+    ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("arguments",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -64,7 +74,7 @@ CONTRACTS = (
     "backbone",  # Backbone, BackboneSource
     "data.batch",  # Batch
     "data.readers",  # DataReader
-    "exporter",  # Exporter, Certificate
+    "exporter",  # Exporter
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given

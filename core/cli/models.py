@@ -17,7 +17,7 @@ from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
-    from visiongraft.exporter import Certificate
+    from visiongraft.certificate import Certificate
 
 Model = Annotated[
     Path,
@@ -141,7 +141,7 @@ def export(
     certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
     rows = [
         [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
-        for c in certificate.checks
+        for c in certificate.comparisons
     ]
     parts: list[Any] = [table(["inputs", "batch", "images", "difference", "mismatches"], rows)]
     if certificate.metric_torch is not None:
@@ -177,13 +177,13 @@ def _proof(certificate: Certificate) -> str:
             f"{certificate.tolerance:.0e}), no changed predictions{near_ties}"
         )
     kept = f"{certificate.precision} stays within its budget of {certificate.budget}"
-    if certificate.changed is None:
+    if certificate.changed_fraction is None:
         return f"{kept}; the task makes no predictions that could change"
-    single = [c for c in certificate.checks if (c.inputs, c.batch) == ("real", 1)]
-    mismatches, decisions = (
-        sum(getattr(c, n) for c in single) for n in ("mismatches", "decisions")
+    single = [c for c in certificate.comparisons if (c.inputs, c.batch) == ("real", 1)]
+    mismatches, predictions = (
+        sum(getattr(c, n) for c in single) for n in ("mismatches", "predictions")
     )
-    fraction = f"{mismatches} of {decisions} ({certificate.changed:.2%})"
+    fraction = f"{mismatches} of {predictions} ({certificate.changed_fraction:.2%})"
     return f"{kept}; changed predictions on real images: {fraction}"
 
 

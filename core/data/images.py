@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,41 @@ def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
     )
 
 
+def each_image(images: Any) -> Iterator[Any]:
+    """Iterate over images, neither decoded nor checked, one by one.
+
+    Args:
+        images: One image, a folder, an array (N, H, W, C) or tensor (N, C, H, W), an iterable of
+            images, or a map-style dataset of images or of (image, target) pairs.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: A folder contains no images, or ``images`` is of another kind.
+    """
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        found = list_images(Path(images))
+        if not found:
+            raise DataError(f"{printable(images)} contains no images")
+        return iter(found)
+    if isinstance(images, (str, Path, PillowImage.Image)) or getattr(images, "ndim", 0) in (2, 3):
+        return iter([images])
+    if isinstance(images, Samples):
+        return (images.load(index) for index in range(len(images)))
+    if hasattr(images, "__iter__"):
+        return iter(images)
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__"):  # torch's datasets
+        items = (images[index] for index in range(len(images)))
+        return (item[0] if isinstance(item, tuple) else item for item in items)
+    raise DataError(f"images must be paths, PIL images, arrays or tensors, not {_kind(images)}")
+
+
+def image_name(image: Any, position: int) -> str:
+    """Return an image's path, or its position if it is in memory."""
+    return printable(image) if isinstance(image, (str, Path)) else f"image {position}"
+
+
 @dataclass(frozen=True)
 class ImageSamples(Samples):
     """Images without targets, for prediction.
@@ -67,7 +102,7 @@ class ImageSamples(Samples):
         """Create samples from one image, several images, or a folder of images.
 
         Args:
-            images: One image, a sequence of images, or a folder.
+            images: Anything that ``each_image`` accepts.
 
         Returns:
             The samples.
@@ -76,21 +111,7 @@ class ImageSamples(Samples):
             DataError: A folder contains no images, a path does not exist, or ``images`` is of
                 another kind.
         """
-        if isinstance(images, (str, Path)):
-            if Path(images).is_dir():
-                found = list_images(Path(images))
-                if not found:
-                    raise DataError(f"{printable(images)} contains no images")
-                return cls(found)
-            images = [images]
-        elif isinstance(images, PillowImage.Image) or getattr(images, "ndim", 0) in (2, 3):
-            images = [images]
-        try:
-            images = list(images)
-        except TypeError:
-            raise DataError(
-                f"images must be paths, PIL images, arrays or tensors, not {_kind(images)}"
-            ) from None
+        images = list(each_image(images))
         for image in images:
             if isinstance(image, (str, Path)) and not Path(image).is_file():
                 raise DataError(f"{printable(image)} does not exist or is not a file")
@@ -101,8 +122,7 @@ class ImageSamples(Samples):
 
     def name(self, index: int) -> str:
         """Return the path, or the position of an image in memory."""
-        image = self.images[index]
-        return printable(image) if isinstance(image, (str, Path)) else f"image {index}"
+        return image_name(self.images[index], index)
 
     def target(self, index: int) -> Any:
         """Return 0: the images have no targets."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from visiongraft.errors import OptionError, type_and_message
 from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.timing import interleaved
-from visiongraft.exporters.doctor.machine import describe_machine, usable_cores, versions_of
+from visiongraft.exporters.doctor.machine import describe_machine, usable_cores
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.versions import installed_versions
 
 _LIBRARIES = ("visiongraft", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision")
 _PERCENTILES = (50, 90, 99)
@@ -162,7 +163,7 @@ def measure(
         ]
     return Report(
         {**describe_machine(), "threads": threads},
-        versions_of(*_LIBRARIES if model else _LIBRARIES[:-2]),
+        installed_versions(*_LIBRARIES if model else _LIBRARIES[:-2]),
         {"source": images.source, "height": images.height, "width": images.width},
         tuple(rows),
         tuple(dict.fromkeys(left_out)),

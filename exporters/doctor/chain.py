@@ -15,10 +15,10 @@ import onnxruntime
 
 from visiongraft.errors import RuntimeProviderError, one_line
 from visiongraft.exporters.doctor.elf import needed_libraries
-from visiongraft.exporters.doctor.machine import versions_of
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import tensorrt_version
 from visiongraft.exporters.runtime.providers import CUDA, SHORT, open_session, remedy
+from visiongraft.versions import installed_versions
 
 # A convolution, since that is what takes cuDNN: each value of y adds up nine of x, (1, 1, 4, 4).
 TINY_MODEL = base64.b64decode(
@@ -102,7 +102,7 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[P
 
 
 def _runtime() -> Link:
-    installed = versions_of(*_PACKAGES)
+    installed = installed_versions(*_PACKAGES)
     named = ", ".join(f"{name} {number}" for name, number in installed.items())
     built = ", ".join(onnxruntime.get_available_providers())
     cuda = f" for CUDA {onnxruntime.cuda_version}" if onnxruntime.cuda_version else ""

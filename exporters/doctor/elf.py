@@ -1,4 +1,9 @@
-"""Which libraries a shared library needs, read from its header without loading it."""
+"""Which libraries a shared library needs, read from its header without loading it.
+
+This is read by hand because nothing simpler is right: loading the library names only the first one
+that is missing, ``ldd`` is not installed everywhere, and a search for names in the bytes also finds
+libraries that are only mentioned, such as ``libcudart.so.12`` in a build for CUDA 13.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ def needed_libraries(path: Path) -> list[str]:
         Their file names, in order.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: It is not such a file.
     """
     with open(path, "rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -35,7 +40,7 @@ def needed_libraries(path: Path) -> list[str]:
 
 def _needed(content: mmap.mmap) -> list[str]:
     if content[:6] != _MAGIC:
-        raise ValueError("no ELF file of 64 bits")
+        raise ValueError("not an ELF file of 64 bits")
     (start,) = struct.unpack_from("<Q", content, 32)
     size, count = struct.unpack_from("<HH", content, 54)
     segments = [struct.unpack_from("<IIQQQQ", content, start + i * size) for i in range(count)]

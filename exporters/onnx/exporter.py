@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx
 
+from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, one_line
-from visiongraft.exporter import Certificate, Exporter
+from visiongraft.exporter import Exporter
+from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
-from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.runtime.description import CERTIFICATE
@@ -114,7 +115,7 @@ class _Draft:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
             raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
-        config = None if isinstance(self.graph, FloatGraph) else self.graph.preprocess.config
+        config = None if self.graph.takes_prepared else self.graph.preprocess.config
         fixed = self.options.size is not None or config is None
         check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
 

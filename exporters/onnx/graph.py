@@ -8,7 +8,6 @@ import onnx
 import torch
 
 from visiongraft.errors import ExportError
-from visiongraft.exporters.onnx.variants import FloatGraph, feed
 from visiongraft.exporters.runtime.onnx_file import MAX_IR_VERSION
 from visiongraft.exporters.tracing import example_images, silenced, untraceable
 from visiongraft.network import InferenceGraph
@@ -35,19 +34,19 @@ def trace(
         opset: Version of the operator set.
 
     Returns:
-        A model with the input ``images``, uint8 (N, H, W, C), or of a ``FloatGraph`` float32 (N, C,
+        A model with the input ``images``, uint8 (N, H, W, C), or of a ``FloatGraph``, float32 (N, C,
         height, width) and, where the task's decoding reads them, ``sizes``. It has one output for
         each of the task's decoded results, in their order, and holds no stack traces and no paths.
 
     Raises:
         ExportError: PyTorch cannot trace it, or made something else than was asked for.
     """
-    inputs = feed(graph, example_images(graph.preprocess.config, size))
+    inputs = graph.inputs(example_images(graph.preprocess.config, size))
     if outputs is None:
         with torch.no_grad():
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
     axes = {0: _AXES[0]}
-    raw = _AXES if size is None and not isinstance(graph, FloatGraph) else axes
+    raw = _AXES if size is None and not graph.takes_prepared else axes
     failure: Exception | None = None
     with silenced():
         try:

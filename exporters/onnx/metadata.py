@@ -1,4 +1,4 @@
-"""What an exported ONNX file says about itself: JSON values in its ``metadata_props``."""
+"""The metadata of an exported ONNX file: JSON values in its ``metadata_props``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnxruntime
 
-from visiongraft.exporters.metadata import describe_model, image_input, named_input, versions_of
+from visiongraft.exporters.float_graph import SIZES
+from visiongraft.exporters.metadata import describe_model, file_versions, image_input, named_input
 from visiongraft.exporters.onnx.options import ExportOptions
-from visiongraft.exporters.onnx.variants import SIZES
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneInfo
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def describe(
     model: TransferModel, exported: onnx.ModelProto, options: ExportOptions
 ) -> dict[str, Any]:
-    """Collect what a deployer needs to know.
+    """Collect the metadata.
 
     Args:
         model: The model that was exported.
         exported: Its traced graph.
-        options: What the user chose.
+        options: The exporter's options.
 
     Returns:
-        What ``describe_model`` gives, and ``opset``.
+        The result of ``describe_model``, and ``opset``.
     """
     taken = _input(model.backbone_info, exported, options)
     outputs = [_output(output) for output in exported.graph.output]
@@ -53,8 +53,8 @@ def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of what makes and checks the file."""
-    return versions_of("torch", "onnx", "onnxscript") | {"onnxruntime": onnxruntime.__version__}
+    """Return the versions of the libraries that make and check the file."""
+    return file_versions("torch", "onnx", "onnxscript") | {"onnxruntime": onnxruntime.__version__}
 
 
 def _output(output: onnx.ValueInfoProto) -> dict[str, Any]:

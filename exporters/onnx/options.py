@@ -8,7 +8,7 @@ from typing import Any
 
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.exporters.options import batches_up_to
-from visiongraft.exporters.verification.images import BATCHES
+from visiongraft.exporters.verification.trial_images import BATCHES
 from visiongraft.preprocess import MULTIPLE, PreprocessConfig
 
 INPUTS = ("uint8", "float")

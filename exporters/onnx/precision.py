@@ -18,20 +18,17 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError, name_some
 from visiongraft.exporters.onnx.graph import OPSET, trace
+from visiongraft.exporters.onnx.half_precision import DTYPES, lowered
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
-from visiongraft.exporters.onnx.variants import DTYPES, feed, lowered
-from visiongraft.exporters.onnx.verify import bare_size
 from visiongraft.exporters.runtime.capture import captured_output
-from visiongraft.exporters.verification.images import RealImages
-from visiongraft.exporters.verification.originals import for_targets
-from visiongraft.exporters.verification.proof import BudgetError, Findings, headline_of, worsening
+from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
+from visiongraft.exporters.verification.proof import BudgetError, Findings
+from visiongraft.exporters.verification.trial_images import RealImages
 from visiongraft.network import InferenceGraph
-from visiongraft.task import Metrics
 
 log = logging.getLogger("visiongraft")
 
@@ -249,34 +246,37 @@ class _Trial:
     def __init__(self, draft: Draft, exact: onnx.ModelProto) -> None:
         assert draft.samples is not None
         self.graph, self.task = draft.graph, draft.graph.task
-        channels = len(self.graph.preprocess.config.mean)
-        self.real = RealImages(draft.samples, channels, draft.options.size)
+        self.real = RealImages(
+            draft.samples, len(self.graph.preprocess.config.mean), draft.options.size
+        )
         self.inputs = {entry.name for entry in exact.graph.input}
         self.exact = exact
         self.calibrated = 0
-        self.bare = bare_size(self.graph, draft.options.size)
+        config = self.graph.preprocess.config
+        fixed = draft.options.size or config.size
+        self.map_size = fixed if self.graph.takes_prepared else None
         self._metric: float | None = None
 
     def calibration(self) -> Iterator[Arrays]:
-        """Give the images that activations' ranges come from."""
+        """Yield the images on which ranges of activations are measured."""
         self.calibrated = 0
-        for _, _, image in self.real.load(self.real.indices(CALIBRATION)):
+        for image in self.real.load(self.real.indices(CALIBRATION)):
             self.calibrated += 1
-            yield self._feed(image)
+            yield self._inputs(image.pixels)
 
     def cost(self, model: onnx.ModelProto, images: int | None = None) -> _Cost:
         """Measure a version."""
         session = _session(model)
-        metrics = self.task.build_metrics()
+        meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
         differences, mismatches = [], 0
         for index, reference in list(self._reference.items())[:images]:
-            _, original, image = next(self.real.load([index]))
-            decoded = _run(session, self._feed(image))
-            self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
+            image = next(self.real.load([index]))
+            decoded = _run(session, self._inputs(image.pixels))
+            meter.add(image, decoded)
             found = self.task.export_support().compare(reference, decoded)
             differences.append(found.difference)
             mismatches += found.mismatches
-        before, after = self._metric, headline_of(self.task, metrics)
+        before, after = self._metric, meter.value()
         lost = 0.0
         if images is None and before is not None and after is not None:
             lost = worsening(self.task, before, after)
@@ -286,25 +286,19 @@ class _Trial:
     def _reference(self) -> dict[int, Arrays]:
         """Results of the float32 file, by position of the image."""
         session, held, results = _session(self.exact), 0, {}
-        metrics = self.task.build_metrics()
-        for index, original, image in self.real.load(self.real.indices(SELECTION)):
-            decoded = results[index] = _run(session, self._feed(image))
-            self._measure(metrics, index, decoded, image.shape[:2], original.shape[:2])
+        meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
+        for image in self.real.load(self.real.indices(SELECTION)):
+            decoded = results[image.index] = _run(session, self._inputs(image.pixels))
+            meter.add(image, decoded)
             held += sum(value.nbytes for value in decoded.values())
             if held > _HELD_BYTES and len(results) > SENSITIVITY:
                 break
-        self._metric = headline_of(self.task, metrics)
+        self._metric = meter.value()
         return results
 
-    def _measure(
-        self, metrics: Metrics, index: int, decoded: Arrays, taken: Size, was: Size
-    ) -> None:
-        found = for_targets(self.task, decoded, self.bare, taken, was)
-        metrics.update(found, self.task.collate([self.real.samples.target(index)]))
-
-    def _feed(self, image: NDArray[np.uint8]) -> Arrays:
+    def _inputs(self, image: NDArray[np.uint8]) -> Arrays:
         with torch.inference_mode():
-            inputs = feed(self.graph, torch.tensor(image[None]))
+            inputs = self.graph.inputs(torch.tensor(image[None]))
         return {name: x.numpy() for name, x in inputs.items() if name in self.inputs}
 
 

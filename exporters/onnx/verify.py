@@ -1,4 +1,4 @@
-"""Prove an ONNX file: it runs in onnxruntime on the CPU, next to PyTorch."""
+"""Prove an ONNX file: run it in onnxruntime on the CPU, next to PyTorch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from visiongraft.comparison import Arrays
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, one_line
-from visiongraft.exporters.onnx.variants import FloatGraph, feed
-from visiongraft.exporters.verification import proof as shared
-from visiongraft.exporters.verification.comparing import Reference, Run
-from visiongraft.exporters.verification.images import BATCHES
+from visiongraft.exporters.verification import proof
 from visiongraft.exporters.verification.proof import Findings
+from visiongraft.exporters.verification.trial_images import BATCHES
 from visiongraft.network import InferenceGraph
+from visiongraft.verification.engine import RunBatch
 
 
 def verify(
@@ -37,64 +35,34 @@ def verify(
     Args:
         file: The ONNX file.
         graph: The reference, of any form, in evaluation mode, float32, on the CPU.
-        samples: Real images with targets, or ``None``; a budget needs some.
+        samples: Real images with targets, or ``None``; required with a budget.
         size: Height and width of a file whose input size is fixed.
         batches: Sizes of the batches.
-        budget: By how much a lower precision may worsen the headline; ``None`` for full precision.
+        budget: How much worse a lower precision may make the headline; ``None`` for full precision.
 
     Returns:
-        What was found.
+        The results.
 
     Raises:
         ExportError: The file cannot be loaded, or does not pass.
     """
-    return shared.verify(
-        _session_run(file, graph),
-        graph,
-        samples,
-        size,
-        batches=batches,
-        budget=budget,
-        reference=reference_of(graph),
-        bare=bare_size(graph, size),
-    )
+    run = _session_run(file, graph)
+    return proof.verify(run, graph, samples, size, batches=batches, budget=budget)
 
 
-def bare_size(graph: InferenceGraph, size: Size | None) -> Size | None:
-    """Give height and width of the network's input where the file is the bare network.
-
-    Args:
-        graph: The graph that the file is made of.
-        size: Fixed size of its images.
-
-    Returns:
-        The size at which its maps come; ``None`` for a file that takes raw images.
-    """
-    return (size or graph.preprocess.config.size) if isinstance(graph, FloatGraph) else None
-
-
-def reference_of(graph: InferenceGraph) -> Reference:
-    """Give what PyTorch makes of raw images with a graph of any form."""
-
-    def decode(images: Tensor) -> Arrays:
-        with torch.inference_mode():
-            decoded = graph(*feed(graph, images).values())
-        return {name: tensor.numpy() for name, tensor in decoded.items()}
-
-    return decode
-
-
-def _session_run(file: Path, graph: InferenceGraph) -> Run:
-    """Load a file and give what it makes of raw images."""
+def _session_run(file: Path, graph: InferenceGraph) -> RunBatch:
+    """Load a file and return a function that runs it on raw images."""
     try:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base
-        raise ExportError(f"onnxruntime cannot load the file: {one_line(error)}") from error
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        cause = one_line(error)
+        raise ExportError(f"onnxruntime cannot load the file: {cause}") from error
     inputs = {entry.name for entry in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
 
     def run(images: NDArray[np.uint8]) -> Arrays:
-        given = feed(graph, torch.tensor(images))
+        with torch.inference_mode():
+            given = graph.inputs(torch.tensor(images))
         arrays = {name: x.numpy() for name, x in given.items() if name in inputs}
         return dict(zip(names, session.run(None, arrays), strict=True))
 

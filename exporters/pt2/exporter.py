@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from visiongraft.certificate import Certificate
 from visiongraft.errors import ArtifactError, ExportError, one_line
-from visiongraft.exporter import Certificate, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
+    file_versions,
     image_input,
-    versions_of,
 )
 from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
@@ -62,7 +63,7 @@ class Pt2Exporter(Exporter):
         """
         chosen = parse_options(Pt2Options, EXPORTER, options)
         graph = model.inference_graph()
-        versions = versions_of("torch", "torchvision")
+        versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
 
             def attempt(size: tuple[int, int] | None) -> Findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visiongraft.exporters.options import batches_up_to
-from visiongraft.exporters.verification.images import BATCHES
+from visiongraft.exporters.verification.trial_images import BATCHES
 
 
 @dataclass(frozen=True)

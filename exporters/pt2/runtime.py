@@ -24,9 +24,8 @@ from visiongraft.errors import (
     near_matches,
     one_line,
 )
-from visiongraft.exporters.runtime.description import described_input
+from visiongraft.exporters.runtime.description import described, described_input
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
-from visiongraft.exporters.runtime.images import described
 
 DEVICES = ("cpu", "cuda")
 

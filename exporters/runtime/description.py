@@ -1,4 +1,4 @@
-"""What an exported file says that it takes."""
+"""The metadata of an exported file that prediction relies on: its format, task and input."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from visiongraft.errors import ArtifactError
 
+FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
 _DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
 _LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
@@ -31,7 +32,7 @@ class InputSpec:
         height: The only height that it takes, in pixels; ``None`` for any.
         width: The only width, likewise.
         sizes: Name of a second input, int64 (N, 2): original height and width of each preprocessed
-            image in pixels; ``None`` if there is none.
+            image in pixels; ``None`` without one.
     """
 
     name: str
@@ -48,12 +49,12 @@ class InputSpec:
         return [self.name] if self.sizes is None else [self.name, self.sizes]
 
     def accepts(self, images: Any) -> bool:
-        """Say whether an object is an array that the file takes."""
+        """Check whether an object is an array that the file takes."""
         if not isinstance(images, np.ndarray) or images.dtype != self.dtype or images.ndim != 4:
             return False
-        wanted = self._shape(None, None, None)
+        required = self._shape(None, None, None)
         return 0 not in images.shape and all(
-            size in (None, given) for size, given in zip(wanted, images.shape, strict=True)
+            size in (None, given) for size, given in zip(required, images.shape, strict=True)
         )
 
     def __str__(self) -> str:
@@ -61,7 +62,7 @@ class InputSpec:
         return f"{self.dtype} ({shape})"
 
     def shape(self, count: int, height: int, width: int) -> tuple[int, ...]:
-        """Give the shape of a batch; a fixed height and width win over those that are given."""
+        """Return the shape of a batch; a fixed height and width override the arguments."""
         return self._shape(count, height, width)
 
     def _shape(self, count: Any, height: Any, width: Any) -> tuple[Any, ...]:
@@ -95,20 +96,32 @@ def described_input(path: Path, metadata: Mapping[str, Any]) -> InputSpec:
 
     Args:
         path: The file, for messages.
-        metadata: What it says about itself, as JSON values.
+        metadata: Its metadata, as JSON values.
 
     Returns:
         The input.
 
     Raises:
-        ArtifactError: visiongraft did not write it.
+        ArtifactError: visiongraft did not write it, or a version with another format did.
     """
+    _check_format(path, metadata)
     spec = _input(metadata.get("input"))
     options, about = metadata.get("task_options"), metadata.get("task_metadata")
     known = isinstance(metadata.get("task"), str) and isinstance(options, dict)
     if spec is None or not known or not isinstance(about, dict):
-        raise ArtifactError(f"{path} does not say what it takes; was it exported by visiongraft?")
+        raise ArtifactError(f"{path} does not describe its input; was it exported by visiongraft?")
     return spec
+
+
+def _check_format(path: Path, metadata: Mapping[str, Any]) -> None:
+    found, versions = metadata.get("format"), metadata.get("versions")
+    if not _is_size(found) or found == FORMAT:
+        return
+    made_by = versions.get("visiongraft") if isinstance(versions, dict) else None
+    raise ArtifactError(
+        f"{path} was exported by visiongraft {made_by or 'of an unknown version'} in format "
+        f"{found}; this version reads format {FORMAT}: export the model again"
+    )
 
 
 def _input(entry: Any) -> InputSpec | None:
@@ -130,3 +143,10 @@ def _input(entry: Any) -> InputSpec | None:
 
 def _is_size(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def described(value: Any) -> str:
+    """Return dtype and shape of an array, or the type of anything else, for messages."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from visiongraft.data.images import each_image, image_array, image_name
 from visiongraft.errors import DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec
-from visiongraft.exporters.runtime.images import Image, as_array, each_image, name_of
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.task_functions import DRAWINGS, PREDICTIONS, task_function
 
 Arrays = dict[str, NDArray[Any]]
 
-_SIZE = (224, 224)  # of images to warm up with, where the file says nothing of sizes
+_SIZE = (224, 224)  # of images to warm up with, if the metadata names no size
 log = logging.getLogger("visiongraft")
 
 
@@ -32,8 +32,8 @@ class FilePredictor(ABC):
 
     Attributes:
         path: The file.
-        metadata: All that it says about itself, as JSON values.
-        input: What it takes.
+        metadata: Its metadata, as JSON values.
+        input: Its input.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class FilePredictor(ABC):
         """Run the file once.
 
         Args:
-            images: What ``input`` accepts.
+            images: An array that ``input`` accepts.
 
         Returns:
             The task's decoded results by name, the batch as first dimension.
@@ -61,9 +61,9 @@ class FilePredictor(ABC):
         return str(self.metadata["task"])
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Label names by class id; empty for a task without labels."""
-        return tuple(self.metadata["task_metadata"].get("labels", ()))
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by class id; empty for a task without classes."""
+        return tuple(self.metadata["task_metadata"].get("class_names", ()))
 
     @property
     def precision(self) -> str:
@@ -72,7 +72,7 @@ class FilePredictor(ABC):
 
     def predict(
         self,
-        images: Image | Iterable[Image],
+        images: Any,
         batch_size: int = 16,
         save: str | Path | None = None,
     ) -> list[Any]:
@@ -82,26 +82,27 @@ class FilePredictor(ABC):
         the next batch meanwhile.
 
         Args:
-            images: Paths, uint8 arrays (H, W, C) or (H, W), or PIL images, also mixed; or one; or
-                a folder, whose images are taken in the order of their paths.
-            batch_size: Most images that run at a time; at most twice as many are held.
+            images: As for a model's ``predict``: paths, PIL images, arrays (H, W, C), tensors
+                (C, H, W), also mixed; or a single one; or a folder, whose images are sorted by
+                path; or a dataset.
+            batch_size: Number of images that run at a time; at most twice as many are in memory.
             save: Folder for images with the predictions drawn on them, as
-                ``00000-name.jpg``. A task whose plugin draws nothing writes none, with a warning.
+                ``00000-name.jpg``. If no plugin draws the task's predictions, a warning says so.
 
         Returns:
-            One prediction per image, in order, also if there is only one: what the task's
-            plugin makes of it, or a dict of arrays if no such plugin is installed.
+            One prediction per image, in order, also if there is only one: of the type of the
+            task's plugin, or a dict of arrays if no such plugin is installed.
 
         Raises:
             DataError: An image cannot be read or has the wrong type, size or channels.
-            OptionError: The file takes preprocessed images, which only ``run`` can give it.
+            OptionError: The file takes preprocessed images, which only ``run`` accepts.
         """
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         if self.input.kind != "uint8":
             raise OptionError(
-                f"{self.path} holds the bare network, which takes preprocessed {self.input}; give "
-                "run() such arrays, or export with input='uint8' to predict images"
+                f"{self.path} is a network without preprocessing, which takes {self.input}; pass "
+                "such arrays to run(), or export with input='uint8' to predict images"
             )
         draw = None if save is None else self._drawing(Path(save))
         results: list[Any] = []
@@ -120,13 +121,13 @@ class FilePredictor(ABC):
     def warm_up(
         self, batch_sizes: Sequence[int] = (1,), size: tuple[int, int] | None = None, runs: int = 2
     ) -> None:
-        """Run black images, so that the first real ones need not wait for memory and kernels.
+        """Run black images, so that memory and kernels are ready for the first real ones.
 
         Args:
-            batch_sizes: Each that will be used.
+            batch_sizes: Every batch size that will be used.
             size: Height and width of the images in pixels; that of the network if ``None``. A
                 GPU warms up for each size anew.
-            runs: How often each.
+            runs: Number of runs of each.
         """
         known = self.metadata.get("preprocess")
         height, width = size or tuple((known or {}).get("size", _SIZE))
@@ -136,21 +137,21 @@ class FilePredictor(ABC):
                 self.run(images)
 
     def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[np.uint8]]:
-        """Give the name of one image, and itself as uint8 (H, W, channels)."""
+        """Return the name of one image, and its pixels as uint8 (H, W, channels)."""
         position, image = numbered
-        name = name_of(image, position)
-        image = as_array(image, name, self.input.channels)
+        name = image_name(image, position)
+        image = image_array(image, name, self.input.channels)
         if not self.input.accepts(image[None]):
             height, width = image.shape[:2]
             raise DataError(
                 f"{name} has {height}x{width} pixels, but {self.path} takes "
-                f"{self.input.height}x{self.input.width} only; resize it before, or export "
+                f"{self.input.height}x{self.input.width} only; resize it first, or export "
                 "without a fixed size"
             )
         return name, image
 
     def _predict_chunk(self, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
-        """Run images of equal size together and give the results in the images' order."""
+        """Run images of equal size together, and return the results in the order of the images."""
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
             by_shape.setdefault(image.shape, []).append(i)
@@ -167,7 +168,7 @@ class FilePredictor(ABC):
         predictions: list[Any] = self._to_predictions(decoded, self.metadata["task_metadata"])
         if len(predictions) != count:
             raise PluginError(
-                f"the prediction function of task {self.task!r} gave {len(predictions)} results "
+                f"the prediction function of task {self.task!r} returned {len(predictions)} results "
                 f"for {count} images"
             )
         return predictions
@@ -177,7 +178,7 @@ class FilePredictor(ABC):
         return task_function(PREDICTIONS, self.task)
 
     def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[np.uint8], Any], None] | None:
-        """Give a function that draws one prediction and writes it into a folder."""
+        """Return a function that draws one prediction and writes it into a folder."""
         draw = task_function(DRAWINGS, self.task)
         if draw is None or self._to_predictions is None:
             log.warning("no plugin that draws predictions of task %r is installed", self.task)

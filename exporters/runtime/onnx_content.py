@@ -1,7 +1,8 @@
-"""Where a file's certificate lies, and the hash of all other bytes.
+"""The certificate at the end of an ONNX file, and the hash of all other bytes.
 
-The certificate is one entry of the file's metadata, behind everything else. So it can be added
-without touching what was proved, and taken away to hash that again.
+The certificate is one entry of the file's metadata, after everything else. So it can be added
+without touching what was proved, and removed to hash that again. The entry is encoded by hand
+because the runtime, which compares the end of a file byte by byte, does without the ``onnx`` package.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ _METADATA, _NAME, _VALUE = 14, 1, 2  # fields of ModelProto and of its metadata'
 
 
 def certificate_field(text: str) -> bytes:
-    """Write a certificate as the last field of a serialized model.
+    """Encode a certificate as the last field of a serialized model.
 
     Args:
         text: The certificate, in JSON.
 
     Returns:
-        What the file ends with.
+        The bytes that the file ends with.
     """
     entry = _field(_NAME, CERTIFICATE.encode()) + _field(_VALUE, text.encode())
     return _field(_METADATA, entry)
@@ -47,12 +48,12 @@ def content_sha256(path: Path, text: str | None = None) -> str | None:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Serialize a field that has a length."""
+    """Encode a field that has a length."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    """Serialize a whole number, seven bits at a time."""
+    """Encode an integer, seven bits at a time."""
     parts = []
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)

@@ -2,6 +2,9 @@
 
 An ONNX file is one protocol buffer message. Only what decides whether the file may be loaded is
 read: versions, operator domains, external data and metadata. Weights are skipped, not copied.
+This must happen before onnxruntime loads the file, which opens external files and custom operators
+on the way; and by hand, since the runtime does without ``onnx``, which would also copy the whole
+file into memory.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class OnnxFile:
         ir_version: Version of the file format.
         opsets: Version of each operator set, by domain; ``""`` is ONNX itself.
         domains: Domains of the operators that it really uses, in subgraphs too.
-        external_data: Whether weights lie in other files.
+        external_data: Whether weights are in other files.
         metadata: The texts in its ``metadata_props``.
     """
 
@@ -69,7 +72,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
         Its declarations.
 
     Raises:
-        ArtifactError: It is missing, too large or no ONNX file.
+        ArtifactError: It is missing, too large or not an ONNX file.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
@@ -85,11 +88,11 @@ def read_onnx(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ArtifactError(f"{path} is no ONNX file, or it is damaged ({error})") from None
+        raise ArtifactError(f"{path} is not an ONNX file, or it is damaged ({error})") from None
 
 
 def refuse_unsafe(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
-    """Read what an ONNX file declares, and stop if it should not be loaded.
+    """Read what an ONNX file declares, and refuse it if it should not be loaded.
 
     Args:
         path: The file.
@@ -128,7 +131,7 @@ def parse_onnx(content: memoryview) -> OnnxFile:
         Its declarations.
 
     Raises:
-        ValueError: It is no such message.
+        ValueError: It is not such a message.
     """
     found = OnnxFile()
     messages = [("model", content)]
@@ -136,7 +139,7 @@ def parse_onnx(content: memoryview) -> OnnxFile:
         kind, message = messages.pop()
         if kind == "opset":
             values = dict(_fields(message))
-            found.opsets[_text(values.get(1, _EMPTY))] = _whole(values.get(2, 0))
+            found.opsets[_text(values.get(1, _EMPTY))] = _integer(values.get(2, 0))
             continue
         if kind == "entry":
             values = dict(_fields(message))
@@ -146,7 +149,7 @@ def parse_onnx(content: memoryview) -> OnnxFile:
             if number in _CHILDREN.get(kind, ()):
                 messages.append((_CHILDREN[kind][number], _view(value)))
             elif kind == "model" and number == _IR_VERSION:
-                found.ir_version = _whole(value)
+                found.ir_version = _integer(value)
             elif kind == "node" and number == _NODE_DOMAIN:
                 found.domains.add(_text(value))
             elif kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION):
@@ -157,7 +160,7 @@ def parse_onnx(content: memoryview) -> OnnxFile:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Give number and value of each field: whole numbers decoded, all else as bytes."""
+    """Yield number and value of each field: integers decoded, everything else as bytes."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -179,7 +182,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Decode one whole number; gives it and the position after it."""
+    """Decode one integer; return it and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(message):
@@ -195,13 +198,13 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 def _view(value: int | memoryview) -> memoryview:
     if isinstance(value, memoryview):
         return value
-    raise ValueError("a number stands where a message should")
+    raise ValueError("a number in place of a message")
 
 
-def _whole(value: int | memoryview) -> int:
+def _integer(value: int | memoryview) -> int:
     if isinstance(value, int):
         return value
-    raise ValueError("text stands where a number should")
+    raise ValueError("text in place of a number")
 
 
 def _text(value: int | memoryview) -> str:

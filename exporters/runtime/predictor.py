@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, one_line
-from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
+from visiongraft.exporters.runtime.description import CERTIFICATE, described, read_description
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
-from visiongraft.exporters.runtime.images import described
 from visiongraft.exporters.runtime.io_binding import BoundRuns
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, refuse_unsafe

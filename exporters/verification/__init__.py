@@ -1,1 +1,1 @@
-"""Compare an exported file with PyTorch, or with what its certificate states."""
+"""Prove an exported file on trial images at export, and check it again later."""

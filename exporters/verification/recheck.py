@@ -1,67 +1,52 @@
-"""Check an exported file again, wherever it has come to.
+"""Check an exported file again, on any machine.
 
-Most of it needs what opens the file, and numpy: for ONNX onnxruntime. The metric needs the task's
-plugin, which may need PyTorch; the whole comparison needs PyTorch and the model that the file was
-made of.
+Most checks need the predictor for the file's format, and numpy: for ONNX onnxruntime. The metric
+needs the task's plugin, which may need PyTorch; the whole comparison needs PyTorch and the model
+that the file was made from.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from visiongraft.comparison import Arrays, Disagreement, compare_arrays
+from visiongraft.certificate import Comparison
+from visiongraft.comparison import compare_arrays
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import (
-    ArtifactError,
-    DataError,
-    ExportError,
-    OptionError,
-    VisiongraftError,
-    one_line,
-)
-from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
-from visiongraft.exporters.verification.images import (
+from visiongraft.errors import DataError, ExportError, VisiongraftError, one_line
+from visiongraft.exporters.verification.certified_file import CertifiedFile
+from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
+from visiongraft.exporters.verification.trial_images import (
     BATCHES,
     MAX_SINGLE,
     PLAIN,
     ImageHash,
     RealImages,
-    plain_images,
-    random_images,
-    sizes_around,
-    stack_common,
 )
-from visiongraft.exporters.verification.originals import for_targets
+from visiongraft.exporters.verification.trials import Trials
+from visiongraft.verification.engine import Compare, Pair, SingleImages
 
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.task import Task
 
-IN_BATCHES = 24  # real images that are given alone and in batches
-METRIC_TOLERANCE = 1e-3  # by which float32's metric may differ on another machine
-CHANGED = 0.01  # share of a lower precision's decisions that may depend on the batch
-
-Compare = Callable[[Arrays, Arrays], Disagreement]
+IN_BATCHES = 24  # real images that run alone and in batches
+METRIC_TOLERANCE = 1e-3  # by which the metric in float32 may differ on another machine
+CHANGED = 0.01  # fraction of a lower precision's predictions that may depend on the batch
 
 
 @dataclass(frozen=True)
-class Point:
-    """One thing that was looked at.
+class FileCheck:
+    """One thing that was checked.
 
     Attributes:
-        name: What it is.
-        passed: ``None`` if it could not be judged, which ``detail`` explains.
-        detail: What was found, in one line.
+        name: Its name.
+        passed: ``None`` if it could not be judged, for the reason in ``detail``.
+        detail: The result, in one line.
     """
 
     name: str
@@ -71,24 +56,24 @@ class Point:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What a file is found to be.
+    """The result of checking a file.
 
     Attributes:
-        points: All that was looked at.
+        checks: Everything that was checked.
         headline: Name of the task's metric.
-        certified: The metric that the certificate states, if any.
-        metric: The metric on the data that were given, if it could be computed.
+        certified: The metric in the certificate, if any.
+        metric: The metric on the given data, if it could be computed.
     """
 
-    points: tuple[Point, ...]
+    checks: tuple[FileCheck, ...]
     headline: str
     certified: float | None
     metric: float | None
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found wrong."""
-        return all(point.passed is not False for point in self.points)
+        """Whether no check failed."""
+        return all(check.passed is not False for check in self.checks)
 
 
 def recheck(path: Path, data: str | None = None, model: Path | None = None) -> FileReport:
@@ -96,129 +81,41 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
 
     Args:
         path: The file.
-        data: Labeled images, in any form that its task reads; a folder of images where the
-            task's plugin is not at hand.
-        model: Run or model folder that the file was made of, to compare with PyTorch. Its held-out
-            images serve if ``data`` is ``None``.
+        data: Labeled images, in any form that its task reads; a folder of images if the task's
+            plugin is not installed.
+        model: Run or model folder that the file was made from, to compare with PyTorch. Its
+            validation images serve if ``data`` is ``None``.
 
     Returns:
-        The verdict.
+        The report.
 
     Raises:
         ArtifactError: The file is missing, unsafe, cannot be run, or has no certificate.
         DataError: The data cannot be read.
     """
-    file = _File(path)
+    file = CertifiedFile(path)
     task, absent = _task_of(file)
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
-    points = [_content(file), _claims(file), _names(file, task, absent)]
-    compare: Compare = compare_arrays if task is None else task.export_support().compare
-    points.append(_finite(file))
-    points += _batches(file, compare, samples)
+    checks = [_content(file), _claims(file), _names(file, task, absent), _plain(file)]
+    checks += _batches(
+        file, compare_arrays if task is None else task.export_support().compare, samples
+    )
     metric = None
     if task is None or samples is None:
         why = absent if task is None else "no data was given"
-        points.append(Point("metric", None, f"not computed: {why}"))
+        checks.append(FileCheck("metric", None, f"not computed: {why}"))
     else:
-        point, metric = _metric(file, task, samples)
-        points.append(point)
+        check, metric = _metric(file, task, samples)
+        checks.append(check)
     if trained is not None:
-        points += _against_pytorch(file, trained, samples)
+        checks += _against_pytorch(file, trained, samples)
     certified = file.certificate["metric_exported"]
-    return FileReport(tuple(points), str(file.certificate["headline"]), certified, metric)
+    return FileReport(tuple(checks), str(file.certificate["headline"]), certified, metric)
 
 
-class _File:
-    """A file, opened by what is installed for its suffix."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.opened: ExportedModel = open_exported(path)
-        self.metadata = self.opened.metadata
-        self.input = described_input(path, self.metadata)
-        self.certificate = _certificate(path, self.metadata)
-        self.exact = not _is_lower(self.certificate)
-
-    @property
-    def network_size(self) -> tuple[int, int]:
-        height, width = self.metadata["preprocess"]["size"]
-        return int(height), int(width)
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """The only size of raw images that it takes."""
-        height, width = self.input.height, self.input.width
-        padded = self.metadata["preprocess"]["resize"] == "pad"
-        if height is None or width is None or (self.input.kind == "float" and not padded):
-            return None
-        return height, width
-
-    @property
-    def bare_size(self) -> tuple[int, int] | None:
-        """The size of the network's input if that is what it takes."""
-        return (self.size or self.network_size) if self.input.kind == "float" else None
-
-    def run(self, images: NDArray[np.uint8]) -> Arrays:
-        """Give its results for raw images (N, H, W, C)."""
-        try:
-            if self.input.kind == "uint8":
-                return self.opened.run(images)
-            return self._run_prepared(images)
-        except OptionError:
-            raise
-        except VisiongraftError as error:
-            raise ExportError(str(error)) from error
-
-    def _run_prepared(self, images: NDArray[np.uint8]) -> Arrays:
-        try:
-            import torch
-
-            from visiongraft.preprocess import Preprocess, PreprocessConfig
-        except ImportError as error:
-            raise OptionError(
-                f"{self.path} takes preprocessed images; to check it needs PyTorch ({error})"
-            ) from None
-        given = self.metadata["preprocess"].items()
-        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
-        with torch.inference_mode():
-            prepared = Preprocess(PreprocessConfig(**config))(torch.tensor(images)).numpy()
-        if self.input.sizes is None:
-            return self.opened.run(prepared)
-        sizes = np.tile(np.array([images.shape[1:3]], dtype=np.int64), (len(images), 1))
-        opened: Any = self.opened  # of such files it takes the sizes too
-        return dict(opened.run(prepared, sizes))
-
-
-def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the certificate, if it holds what is checked here."""
-    certificate = metadata.get(CERTIFICATE)
-    number, nothing = (int, float), type(None)
-    needed: dict[str, Any] = {
-        "checks": list,
-        "difference": number,
-        "mismatches": int,
-        "tolerance": (*number, nothing),
-        "budget": number if isinstance(certificate, dict) and _is_lower(certificate) else nothing,
-        "headline": str,
-        "metric_torch": (*number, nothing),
-        "metric_exported": (*number, nothing),
-        "precision": str,
-    }
-    if not isinstance(certificate, dict) or not all(
-        isinstance(certificate.get(name), kind) for name, kind in needed.items()
-    ):
-        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
-    return certificate
-
-
-def _is_lower(certificate: Mapping[str, Any]) -> bool:
-    """Whether it is one of a lower precision, which is held to a budget."""
-    return certificate.get("tolerance") is None
-
-
-def _task_of(file: _File) -> tuple[Task | None, str]:
-    """Find the task's plugin, or say why it is not at hand."""
+def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
+    """Find the task's plugin, or the reason why it is not available."""
     try:
         from visiongraft.lookup import find_task
         from visiongraft.task import create_task
@@ -226,7 +123,8 @@ def _task_of(file: _File) -> tuple[Task | None, str]:
         kind = find_task(file.metadata["task"], "the exported file", "--plugin FILE.py")
         return create_task(kind, file.metadata["task_options"]), ""
     except ImportError as error:
-        return None, f"the task's plugin needs what is not installed ({one_line(error)})"
+        cause = one_line(error)
+        return None, f"the task's plugin needs a package that is not installed ({cause})"
     except VisiongraftError as error:
         return None, str(error)
 
@@ -238,7 +136,7 @@ def _load(folder: Path) -> TransferModel:
 
 
 def _samples(
-    file: _File, task: Task | None, data: str | None, trained: TransferModel | None
+    file: CertifiedFile, task: Task | None, data: str | None, trained: TransferModel | None
 ) -> Samples | None:
     """Find the images to check on."""
     if trained is not None:
@@ -251,196 +149,172 @@ def _samples(
 
         return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
-        raise DataError(f"{data} is no folder; without the task's plugin, give a folder of images")
+        raise DataError(
+            f"{data} is not a folder; without the task's plugin, give a folder of images"
+        )
     paths = list_images(Path(data))
     if not paths:
-        raise DataError(f"{data} holds no images")
+        raise DataError(f"{data} contains no images")
     return FileSamples(paths, [None] * len(paths))
 
 
-def _content(file: _File) -> Point:
-    """See whether the bytes are those that were certified."""
+def _content(file: CertifiedFile) -> FileCheck:
+    """Check whether the bytes are those that were certified."""
     content_sha256 = getattr(file.opened, "content_sha256", None)
     if content_sha256 is None:
-        return Point(
-            "content", None, f"not compared: the opener of {file.path.suffix} files hashes none"
+        return FileCheck(
+            "content", None, f"not compared: the predictor of {file.path.suffix} files hashes none"
         )
     found = content_sha256()
     if found is None:
-        return Point("content", False, "another program has written the file again or added to it")
+        return FileCheck(
+            "content", False, "another program has rewritten the file or appended to it"
+        )
     if found != file.certificate["content_sha256"]:
-        return Point("content", False, "the bytes are not those that the certificate was made for")
+        return FileCheck("content", False, "the bytes are not those that were certified")
     beside = file.path.with_name(f"{file.path.name}.certificate.json")
     try:
         other = json.loads(beside.read_text()) if beside.is_file() else file.certificate
     except (OSError, ValueError) as error:
-        return Point("content", False, f"{beside.name} cannot be read: {one_line(error)}")
+        cause = one_line(error)
+        return FileCheck("content", False, f"{beside.name} cannot be read: {cause}")
     if other != file.certificate:
-        return Point("content", False, f"{beside.name} is the certificate of another file")
-    return Point("content", True, "every byte is as it was certified")
+        return FileCheck("content", False, f"{beside.name} is the certificate of another file")
+    return FileCheck("content", True, "every byte is as certified")
 
 
-def _claims(file: _File) -> Point:
-    """See whether the certificate's own figures keep its own rules."""
+def _claims(file: CertifiedFile) -> FileCheck:
+    """Check whether the certificate's own figures keep its own rules."""
     given = file.certificate
     if file.exact:
         kept = given["mismatches"] == 0 and given["difference"] <= given["tolerance"] <= 1e-4
-        words = f"differences at most {given['difference']:.1e}, {given['mismatches']} changed decisions"
+        words = f"differences at most {given['difference']:.1e}, {given['mismatches']} changed predictions"
     else:
         before, after = given["metric_torch"], given["metric_exported"]
-        kept = before is not None and after is not None  # which of them is better, a task knows
+        kept = before is not None and after is not None  # only the task knows which is better
         figures = [f"{value:.4f}" if kept else str(value) for value in (after, before)]
         words = f"{given['headline']} {' instead of '.join(figures)}, budget {given['budget']}"
-    kept = kept and bool(given["checks"]) and given["precision"] == file.metadata.get("precision")
-    return Point("certificate", kept, f"{given['precision']}: {words}")
+    same = given["precision"] == file.metadata.get("precision")
+    kept = kept and bool(given["comparisons"]) and same
+    return FileCheck("certificate", kept, f"{given['precision']}: {words}")
 
 
-def _names(file: _File, task: Task | None, absent: str) -> Point:
-    """See whether label names and other facts are those that the task's options give."""
+def _names(file: CertifiedFile, task: Task | None, absent: str) -> FileCheck:
+    """Check whether class names and other facts follow from the task's options."""
     about, options = file.metadata["task_metadata"], file.metadata["task_options"]
     expected = about
     if task is not None:
         expected = json.loads(json.dumps(task.metadata()))
-    elif "labels" in options:
-        expected = {**about, "labels": options["labels"]}
+    elif "class_names" in options:
+        expected = {**about, "class_names": options["class_names"]}
     if about != expected:
-        return Point("names", False, "label names are not those of the task's options")
-    if task is None and "labels" not in options:
-        return Point("names", None, f"not compared: {absent}")
-    return Point("names", True, "as the task's options give them")
+        return FileCheck("names", False, "class names are not those of the task's options")
+    if task is None and "class_names" not in options:
+        return FileCheck("names", None, f"not compared: {absent}")
+    return FileCheck("names", True, "as in the task's options")
 
 
-def _finite(file: _File) -> Point:
-    """Try images without content."""
-    images = plain_images(*(file.size or file.network_size), file.input.channels)
+def _trials(file: CertifiedFile, measure: Compare, tolerance: float | None) -> Trials:
+    """Compare the file in batches with itself on single images."""
+    pair = Pair(SingleImages(file.run), file.run, measure, tolerance)
+    return Trials(pair, file.network_size, file.input.channels, file.fixed_size)
+
+
+def _plain(file: CertifiedFile) -> FileCheck:
+    """Check whether all results are finite on images without content, alone and in a batch."""
     try:
-        for some in (images, *(images[i : i + 1] for i in range(len(images)))):
-            for name, value in file.run(some).items():
-                if not np.isfinite(value).all():
-                    return Point("plain images", False, f"{name} is not finite")
+        _trials(file, compare_arrays, None).on_plain(len(PLAIN))
     except ExportError as error:
-        return Point("plain images", False, str(error))
-    return Point("plain images", True, f"finite on {', '.join(PLAIN)} ones")
+        return FileCheck("plain images", False, str(error))
+    return FileCheck("plain images", True, f"finite on {', '.join(PLAIN)} images")
 
 
-def _batches(file: _File, compare: Compare, samples: Samples | None) -> Iterator[Point]:
-    """See whether images get the same results alone and in batches, at several sizes."""
+def _batches(file: CertifiedFile, measure: Compare, samples: Samples | None) -> Iterator[FileCheck]:
+    """Check whether images get the same results alone and in batches, at several sizes."""
+    trials = _trials(file, measure, file.certificate["tolerance"])
     if samples is not None:
-        yield _same_alone(file, compare, "real images", _real_stacks(file, samples))
-    yield _same_alone(file, compare, "random images", _random_stacks(file))
+        real = RealImages(samples, file.input.channels, file.fixed_size)
+        found = (trials.in_batches(real, batch, IN_BATCHES) for batch in BATCHES)
+        yield _same_alone(file, "real images", found)
+    yield _same_alone(file, "random images", (trials.on_random(batch) for batch in BATCHES))
 
 
-def _same_alone(
-    file: _File, compare: Compare, name: str, stacks: Iterator[NDArray[np.uint8]]
-) -> Point:
-    difference, mismatches, decisions, count, sizes = 0.0, 0, 0, 0, set()
+def _same_alone(file: CertifiedFile, name: str, comparisons: Iterator[Comparison]) -> FileCheck:
     try:
-        for images in stacks:
-            alone = [file.run(images[i : i + 1]) for i in range(len(images))]
-            joined = {key: np.concatenate([one[key] for one in alone]) for key in alone[0]}
-            found = compare(joined, file.run(images))
-            difference, mismatches = (
-                max(difference, found.difference),
-                mismatches + found.mismatches,
-            )
-            decisions += sum(v.size for v in joined.values() if v.dtype.kind in "iub")
-            count += len(images)
-            sizes.add(images.shape[1:3])
-    except (ExportError, ValueError) as error:  # ValueError: results of no common shape
-        return Point(name, False, one_line(error))
-    if math.isnan(difference) or math.isinf(difference):
-        return Point(name, False, "results in batches differ in shape, or are not finite")
-    allowed = 0.0 if file.exact else max(1.0, CHANGED * decisions)
-    same = mismatches <= allowed and (not file.exact or difference <= file.certificate["tolerance"])
-    words = f"{count} alone and in batches, of {len(sizes)} sizes"
-    return Point(
-        name, same, f"{words}: difference {difference:.1e}, {mismatches} changed decisions"
-    )
-
-
-def _real_stacks(file: _File, samples: Samples) -> Iterator[NDArray[np.uint8]]:
-    real = RealImages(samples, file.input.channels, file.size)
-    images = [image for _, _, image in real.load(real.indices(IN_BATCHES))]
-    for batch in BATCHES:
-        for start in range(0, len(images), batch):
-            yield stack_common(images[start : start + batch])
-
-
-def _random_stacks(file: _File) -> Iterator[NDArray[np.uint8]]:
-    random = np.random.default_rng(0)
-    sizes: Sequence[tuple[int, int]] = (
-        [file.size] if file.size else sizes_around(*file.network_size)
-    )
-    for batch, (height, width) in zip((*BATCHES, *BATCHES), sizes, strict=False):
-        yield random_images(random, batch, height, width, file.input.channels)
-
-
-def _metric(file: _File, task: Task, samples: Samples) -> tuple[Point, float | None]:
-    """Measure the file, and judge it if the images are those of the certificate."""
-    real = RealImages(samples, file.input.channels, file.size)
-    digest, metrics, images = ImageHash(), task.build_metrics(), 0
-    try:
-        for index, original, image in real.load(real.indices(MAX_SINGLE)):
-            digest.add(original)
-            images += 1
-            taken, was = image.shape[:2], original.shape[:2]
-            found = for_targets(task, file.run(image[None]), file.bare_size, taken, was)
-            metrics.update(found, task.collate([samples.target(index)]))
-        value = metrics.compute()[task.headline]
+        found = tuple(comparisons)
     except ExportError as error:
-        return Point("metric", False, str(error)), None
+        return FileCheck(name, False, str(error))
+    mismatches, predictions = (
+        sum(getattr(c, n) for c in found) for n in ("mismatches", "predictions")
+    )
+    same = file.exact or mismatches <= max(1.0, CHANGED * predictions)
+    return FileCheck(name, same, f"alone and in batches: {_summary(found)}")
+
+
+def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileCheck, float | None]:
+    """Measure the file, and judge it if the images are those of the certificate."""
+    real = RealImages(samples, file.input.channels, file.fixed_size)
+    digest, meter, count = ImageHash(), HeadlineMeter(task, samples, file.map_size), 0
+    try:
+        for image in real.load(real.indices(MAX_SINGLE)):
+            digest.add(image.original)
+            count += 1
+            meter.add(image, file.run(image.pixels[None]))
+        value = meter.value()
+    except ExportError as error:
+        return FileCheck("metric", False, str(error)), None
     except DataError:
         raise
-    except Exception as error:  # what a metric makes of results of another form
-        return Point("metric", False, f"the task cannot measure it: {one_line(error)}"), None
-    if value is None or not math.isfinite(value):
-        return Point("metric", None, f"{task.headline} is over nothing in these images"), None
-    return _judged(file, task, images, float(value), digest.hexdigest()), float(value)
+    except Exception as error:  # a metric may raise anything on results of another form
+        cause = one_line(error)
+        return FileCheck("metric", False, f"the task cannot measure it: {cause}"), None
+    if value is None:
+        return FileCheck("metric", None, f"{task.headline} is undefined on these images"), None
+    return _judged(file, task, count, value, digest.hexdigest()), value
 
 
-def _judged(file: _File, task: Task, images: int, value: float, sha256: str) -> Point:
+def _judged(file: CertifiedFile, task: Task, images: int, value: float, sha256: str) -> FileCheck:
     given = file.certificate
     words = f"{task.headline} {value:.4f} on {images} images"
     if given["metric_exported"] is None or sha256 != given["data_sha256"]:
-        return Point("metric", None, f"{words}, which are not those of the certificate")
+        return FileCheck("metric", None, f"{words}, which are not those of the certificate")
     if file.exact:
         apart = abs(value - given["metric_exported"])
         kept = apart <= METRIC_TOLERANCE * max(1.0, abs(given["metric_exported"]))
-        return Point("metric", kept, f"{words}; certified: {given['metric_exported']:.4f}")
-    lost = given["metric_torch"] - value
-    lost = lost if task.better == "higher" else -lost
-    kept = lost <= given["budget"] + 1e-9
+        return FileCheck("metric", kept, f"{words}; certified: {given['metric_exported']:.4f}")
+    kept = worsening(task, given["metric_torch"], value) <= given["budget"] + 1e-9
     words = f"{words}; in float32 {given['metric_torch']:.4f}, budget {given['budget']}"
-    return Point("metric", kept, words)
+    return FileCheck("metric", kept, words)
 
 
 def _against_pytorch(
-    file: _File, trained: TransferModel, samples: Samples | None
-) -> Iterator[Point]:
+    file: CertifiedFile, trained: TransferModel, samples: Samples | None
+) -> Iterator[FileCheck]:
     """Repeat the exporter's own proof."""
+    from visiongraft.exporters.float_graph import FloatGraph
     from visiongraft.exporters.verification.proof import verify
 
     expected = json.loads(json.dumps(trained.task.options()))
     same = file.metadata["task"] == trained.task.name and file.metadata["task_options"] == expected
-    yield Point("task", same, "that of the model" if same else "the model has another, or options")
+    detail = "as in the model" if same else "the model has another task or other options"
+    yield FileCheck("task", same, detail)
     graph = trained.inference_graph()
-    more: dict[str, Any] = {}
-    if file.input.kind == "float":
-        from visiongraft.exporters.onnx.variants import FloatGraph
-        from visiongraft.exporters.onnx.verify import reference_of
-
-        graph = FloatGraph(graph)
-        more = {"reference": reference_of(graph), "bare": file.bare_size}
+    graph = FloatGraph(graph) if file.input.kind == "float" else graph
     budget = None if file.exact else float(file.certificate["budget"])
     try:
-        findings = verify(file.run, graph, samples, file.size, budget=budget, **more)
+        findings = verify(file.run, graph, samples, file.fixed_size, budget=budget)
     except ExportError as error:
-        yield Point("PyTorch", False, str(error))
+        yield FileCheck("PyTorch", False, str(error))
         return
-    worst = max(check.difference for check in findings.checks)
-    mismatches = sum(check.mismatches for check in findings.checks)
-    words = f"differences at most {worst:.1e}, {mismatches} changed decisions"
-    near_ties = sum(check.near_ties for check in findings.checks)
-    if near_ties:
-        words += f" ({near_ties} images undecided in PyTorch itself)"
-    yield Point("PyTorch", True, f"{words} in {len(findings.checks)} comparisons")
+    yield FileCheck("PyTorch", True, _summary(findings.comparisons))
+
+
+def _summary(comparisons: Sequence[Comparison]) -> str:
+    images, mismatches, near_ties = (
+        sum(getattr(c, name) for c in comparisons) for name in ("images", "mismatches", "near_ties")
+    )
+    ties = f" ({near_ties} near-ties in PyTorch itself)" if near_ties else ""
+    return (
+        f"differences at most {max(c.difference for c in comparisons):.1e}, {mismatches} changed "
+        f"predictions{ties} in {len(comparisons)} comparisons of {images} images"
+    )

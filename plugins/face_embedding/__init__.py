@@ -1,4 +1,4 @@
-"""Face embedding: unit vectors that are near each other where two images show one identity."""
+"""Face embedding: unit vectors that are close together if two images show the same identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_tasks() -> list[type[Task]]:
-    """Provide the task; PyTorch is imported only now, since deployed files need none of it."""
+    """Register the task; PyTorch is imported only now, since exported files do not need it."""
     from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
     return [FaceEmbedding]
@@ -21,7 +21,7 @@ def register_tasks() -> list[type[Task]]:
 
 @hookimpl
 def register_readers() -> list[DataReader]:
-    """Provide CelebA's attributes as labels, for tasks that learn labels."""
+    """Register CelebA's attributes as labels, for tasks that learn labels."""
     from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
 
     return [CelebaAttributes()]

@@ -1,4 +1,4 @@
-"""Batches of some identities with several images each (P x K), divided among processes."""
+"""Balanced batches: several images of each of several identities (P x K), sharded over processes."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ def balanced_batches(
     seed: int = 0,
     epoch: int = 0,
 ) -> list[list[list[int]]]:
-    """Deal images into batches of several identities with several images each.
+    """Batch images so that each batch has several images of each of several identities.
 
-    In an epoch each image comes once, in a group of at most ``per_identity`` images of its
-    identity. No identity is in a batch twice. Where some identities have far more images than the
-    others, no other identities are left for their last groups: those are left out, others in each
-    epoch. Images of an identity stay in one process, which therefore has pairs.
+    An epoch visits each image once, in a group of at most ``per_identity`` images of its identity.
+    A batch contains at most one group of an identity. If some identities have far more images than
+    the others, no other identities are left to combine their last groups with: those groups are
+    skipped, different ones in each epoch. The images of a group stay in one process, so that each
+    process has pairs.
 
     Args:
-        labels: Class of each image.
+        labels: Class id of each image.
         batch_size: Images per batch and process.
-        per_identity: Images of an identity in a batch (K); fewer where a process's part of a
-            batch could not hold two identities.
-        processes: Processes that share each batch.
+        per_identity: Images of an identity in a batch (K); fewer if the shard of a process would
+            otherwise not have two identities.
+        processes: Number of processes that share each batch.
         seed: Seed of the run.
-        epoch: Epoch of the run, from 0.
+        epoch: Zero-based epoch of the run.
 
     Returns:
-        For each batch the positions that each process takes.
+        For each batch, the positions that each process loads.
 
     Examples:
         >>> batches = balanced_batches([0] * 4 + [1] * 4 + [2] * 4, batch_size=4, per_identity=2)
@@ -48,19 +49,19 @@ def balanced_batches(
     """
     random = np.random.Generator(np.random.PCG64(mix_seed(seed, "identities", epoch)))
     size = max(min(per_identity, batch_size // 2), 1)
-    together = max(batch_size // size, 1) * processes
-    waiting = deque(_groups(labels, size, random))
+    groups_per_batch = max(batch_size // size, 1) * processes
+    remaining = deque(_groups(labels, size, random))
     batches: list[list[Group]] = []
-    while waiting:
+    while remaining:
         batch: list[Group] = []
-        passed: list[Group] = []
+        postponed: list[Group] = []
         seen: set[int] = set()
-        while waiting and len(batch) < together:
-            group = waiting.popleft()
-            known = labels[group[0]] in seen
-            (passed if known else batch).append(group)
+        while remaining and len(batch) < groups_per_batch:
+            group = remaining.popleft()
+            repeated = labels[group[0]] in seen
+            (postponed if repeated else batch).append(group)
             seen.add(labels[group[0]])
-        waiting.extendleft(reversed(passed))
+        remaining.extendleft(reversed(postponed))
         if len(batch) > 1 or not batches:
             batches.append(batch)
         if len(batch) < 2:
@@ -72,14 +73,14 @@ def balanced_batches(
 
 
 def _groups(labels: Sequence[int], size: int, random: np.random.Generator) -> list[Group]:
-    """Cut each identity's images into groups, and spread them evenly over the epoch."""
-    own: dict[int, list[int]] = {}
+    """Divide the images of each identity into groups, and spread these evenly over the epoch."""
+    by_label: dict[int, list[int]] = {}
     for position, label in enumerate(labels):
-        own.setdefault(label, []).append(position)
-    placed: list[tuple[float, Group]] = []
-    for positions in own.values():
+        by_label.setdefault(label, []).append(position)
+    timed: list[tuple[float, Group]] = []
+    for positions in by_label.values():
         shuffled = [positions[i] for i in random.permutation(len(positions))]
         count = -(-len(shuffled) // size)
-        for i, start in enumerate(random.random(count)):
-            placed.append(((i + start) / count, shuffled[i::count]))
-    return [group for _, group in sorted(placed)]
+        for i, offset in enumerate(random.random(count)):
+            timed.append(((i + offset) / count, shuffled[i::count]))
+    return [group for _, group in sorted(timed)]

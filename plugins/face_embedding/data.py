@@ -1,4 +1,4 @@
-"""From images of identities to training and validation samples that share no identity."""
+"""Build training and validation samples that share no identity from a dataset of identities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import (
     IdentityDataset,
     IdentitySplit,
-    find_source,
+    find_dataset,
 )
 from visiongraft.seeds import mix_seed
 
@@ -18,45 +18,45 @@ SHOWN = 5
 
 
 def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed: int = 0) -> Splits:
-    """Read a dataset to train on.
+    """Read a dataset for training.
 
     Args:
-        data: See ``find_source``.
-        align: Align images whose landmarks the data bring.
-        validation: Share of the identities to hold out where there is no validation part, in
-            (0, 1).
+        data: See ``find_dataset``.
+        align: Whether to align images with landmarks.
+        validation: Fraction of the identities to hold out if the dataset has no validation split,
+            in (0, 1).
         seed: Seed of that split.
 
     Returns:
-        Training and validation samples that have no identity in common.
+        Training and validation samples without a common identity.
 
     Raises:
         DataError: Training and validation share identities, or have too few of them.
     """
-    source = find_source(data, align)
+    source = find_dataset(data, align)
     if "train" not in source.splits:
-        raise DataError(f"the data have no training images, only {' and '.join(source.splits)}")
+        raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
     if "validation" in samples:
         train, validation_set = samples["train"], samples["validation"]
-        origin = "the data's own part"
+        origin = "the dataset's own split"
     else:
         train, validation_set = _split_off_validation(samples["train"], validation, seed)
         origin = f"{validation:.0%} of the identities, seed {seed}"
     refuse_shared(train, validation_set)
     check_trainable(train)
-    _check_comparable(validation_set, "the validation part")
+    _check_comparable(validation_set, "the validation split")
     facts = {
         "identities in training": len(train.counts()),
         "identities in validation": len(validation_set.counts()),
-        "images of an identity (least, most)": _spread(train),
+        "images per identity (min, max)": _spread(train),
         "aligned by landmarks": source.aligned,
         "validation from": origin,
     }
     if "test" in samples:
         facts["test images, not used"] = len(samples["test"])
     return Splits(
-        train.numbered(),
+        train.with_labels(),
         validation_set,
         facts,
         (*source.warnings, *_remarks(train, validation_set)),
@@ -64,12 +64,12 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
 
 
 def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
-    """Read images to evaluate on; identities may be any, known or not.
+    """Read images to evaluate; their identities need not be known from training.
 
     Args:
-        data: See ``find_source``; the test part is taken if there is one, else the validation
-            part, else all.
-        align: Align images whose landmarks the data bring.
+        data: See ``find_dataset``; the test split is used if there is one, otherwise the
+            validation split, otherwise all images.
+        align: Whether to align images with landmarks.
 
     Returns:
         The samples.
@@ -77,29 +77,29 @@ def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
     Raises:
         DataError: There are no two images of one identity, or no two identities.
     """
-    samples = _samples(find_source(data, align))
-    found = next(samples[p] for p in ("test", "validation", "train") if p in samples)
-    _check_comparable(found, "the set")
+    samples = _samples(find_dataset(data, align))
+    found = next(samples[split] for split in ("test", "validation", "train") if split in samples)
+    _check_comparable(found, "the dataset")
     return found
 
 
 def check_trainable(train: FaceSamples) -> None:
-    """Make sure that there are identities to tell apart.
+    """Check that there are at least two identities.
 
     Args:
         train: Training samples.
 
     Raises:
-        DataError: There is one only.
+        DataError: There are fewer.
     """
     if len(train.counts()) < 2:
         raise DataError(
-            f"training takes images of two identities or more, not {len(train.counts())}"
+            f"training requires images of at least two identities, not {len(train.counts())}"
         )
 
 
 def refuse_shared(train: FaceSamples, validation: FaceSamples) -> None:
-    """Refuse a split by which identities of validation are seen in training.
+    """Refuse a split whose validation identities are also in training.
 
     Args:
         train: Training samples.
@@ -112,61 +112,63 @@ def refuse_shared(train: FaceSamples, validation: FaceSamples) -> None:
     if shared:
         raise DataError(
             f"{len(shared)} identities are in training and in validation: "
-            f"{name_some(shared, SHOWN)}; validation must hold others, or it measures what was "
-            "learned by heart"
+            f"{name_some(shared, SHOWN)}; validation must have other identities, otherwise it "
+            "measures overfitting"
         )
 
 
 def _samples(source: IdentityDataset) -> dict[str, FaceSamples]:
-    """Make targets; images are numbered through all parts, and know the pairs they are in."""
+    """Create targets; images are indexed over all splits, and have the pairs they are part of."""
     pairs: dict[str, list[tuple[int, int]]] = {}
     for number, (first, second, fold) in enumerate(source.pairs):
         pairs.setdefault(first, []).append((number, fold))
         pairs.setdefault(second, []).append((number, fold))
     found, start = {}, 0
-    for name, part in source.splits.items():
-        found[name] = FaceSamples(part.samples, _faces(part, pairs, start), aligned=source.aligned)
-        start += len(part.names)
+    for name, split in source.splits.items():
+        faces = _faces(split, pairs, start)
+        found[name] = FaceSamples(split.samples, faces, aligned=source.aligned)
+        start += len(split.names)
     return found
 
 
 def _faces(
-    part: IdentitySplit, pairs: dict[str, list[tuple[int, int]]], start: int
+    split: IdentitySplit, pairs: dict[str, list[tuple[int, int]]], start: int
 ) -> tuple[Face, ...]:
     return tuple(
-        Face(identity, start + i, tuple(pairs.get(part.samples.name(i), ())) if pairs else ())
-        for i, identity in enumerate(part.names)
+        Face(identity, start + i, tuple(pairs.get(split.samples.name(i), ())) if pairs else ())
+        for i, identity in enumerate(split.names)
     )
 
 
 def _split_off_validation(
     samples: FaceSamples, fraction: float, seed: int
 ) -> tuple[FaceSamples, FaceSamples]:
-    """Hold out identities with two images or more; others could not be compared with themselves."""
+    """Hold out identities with two or more images; others could not be compared with themselves."""
     if not 0 < fraction < 1:
-        raise OptionError(f"validation={fraction} is not a share in (0, 1)")
+        raise OptionError(f"validation={fraction} is not a fraction in (0, 1)")
     counts = samples.counts()
     several = [name for name, count in counts.items() if count > 1]
     if len(counts) < 4 or len(several) < 2:
         raise DataError(
-            f"the data have {len(counts)} identities, {len(several)} of them with two images or "
-            "more; two to train on and two to hold out are needed at least, or a validation part"
+            f"the dataset has {len(counts)} identities, {len(several)} of them with two or more "
+            "images; it needs at least two for training and two with two or more images for "
+            "validation, or a validation split"
         )
     most = min(len(several), len(counts) - 2)
-    wanted = min(max(round(fraction * len(counts)), 2), most)
-    # Ordered by a hash, not by a library's generator, whose stream a new version may change.
-    chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:wanted])
-    inside = [i for i, face in enumerate(samples.faces) if face.identity in chosen]
-    outside = [i for i, face in enumerate(samples.faces) if face.identity not in chosen]
-    return samples.subset(outside), samples.subset(inside)
+    held_out = min(max(round(fraction * len(counts)), 2), most)
+    # Ordered by a hash: the stream of a library's generator may change with its version.
+    chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:held_out])
+    train = [i for i, face in enumerate(samples.faces) if face.identity not in chosen]
+    validation = [i for i, face in enumerate(samples.faces) if face.identity in chosen]
+    return samples.subset(train), samples.subset(validation)
 
 
 def _check_comparable(samples: FaceSamples, what: str) -> None:
     counts = samples.counts()
     if len(counts) < 2 or max(counts.values()) < 2:
         raise DataError(
-            f"{what} has {len(samples)} images of {len(counts)} identities; to measure "
-            "verification it takes two identities, and two images of one of them"
+            f"{what} has {len(samples)} images of {len(counts)} identities; measuring verification "
+            "requires two identities, and two images of one of them"
         )
 
 
@@ -179,22 +181,23 @@ def _remarks(train: FaceSamples, validation: FaceSamples) -> list[str]:
     lines = []
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
-        lines.append(f"identities with one training image only: {name_some(single, SHOWN)}")
+        lines.append(f"identities with only one training image: {name_some(single, SHOWN)}")
     lonely = [name for name, count in validation.counts().items() if count == 1]
     if lonely:
         lines.append(
-            f"identities with one validation image only, told from others but not found again: "
+            "identities with only one validation image, which are only compared with others: "
             f"{name_some(lonely, SHOWN)}"
         )
-    kinds = {p for face in validation.faces for p, _ in face.pairs}
-    if kinds and not _has_both_kinds(validation):
+    if any(face.pairs for face in validation.faces) and not _has_both_kinds(validation):
         lines.append(
-            "the listed pairs of the validation images are all of one kind, so pairs are drawn"
+            "the listed pairs of validation images are all of the same kind (same identity or "
+            "different ones); random pairs are drawn instead"
         )
     return lines
 
 
 def _has_both_kinds(samples: FaceSamples) -> bool:
+    """Check whether the listed pairs include pairs of one identity and pairs of two."""
     first: dict[int, str] = {}
     kinds = set()
     for face in samples.faces:

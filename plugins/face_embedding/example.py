@@ -1,4 +1,4 @@
-"""Example data of face embedding: drawn heads whose shapes and colors say who they are."""
+"""Example data of face embedding: drawn heads whose shapes and colors identify them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from PIL import Image, ImageDraw
 
 from visiongraft.saving.files import write_bytes
 
-EACH = 3  # images of an identity
+IMAGES_PER_IDENTITY = 3
 
 
 def write_folder(folder: Path, count: int, seed: int) -> Path:
     """Write images of drawn heads, one folder per identity.
 
     Args:
-        folder: Where to.
-        count: How many images, three of each identity.
-        seed: Another seed gives other images, of the same identities.
+        folder: Folder to write to.
+        count: Number of images, three per identity.
+        seed: Seed of the images; another seed draws other images of the same identities.
 
     Returns:
-        What ``FaceEmbedding.read`` takes.
+        The folder, which ``FaceEmbedding.read`` accepts.
     """
     random = np.random.default_rng(seed)
     for i in range(count):
-        person = i // EACH
-        content = draw_head(person, random)
-        write_bytes(folder / f"person{person:02d}" / f"{i % EACH}.png", content)
+        person, image = divmod(i, IMAGES_PER_IDENTITY)
+        write_bytes(folder / f"person{person:02d}" / f"{image}.png", draw_head(person, random))
     return folder
 
 
@@ -36,11 +35,11 @@ def draw_head(person: int, random: np.random.Generator) -> bytes:
     """Draw a head.
 
     Args:
-        person: Who; the same number gives the same skin, hair, eyes and mouth.
-        random: Varies size, place, light and background.
+        person: Number of the person, which determines skin, hair, eyes and mouth.
+        random: Generator that varies size, position, lighting and background.
 
     Returns:
-        A PNG file.
+        The content of a PNG file.
     """
     traits = np.random.default_rng(10_000 + person)
     skin, hair, eyes = (tuple(int(c) for c in traits.integers(40, 250, 3)) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Images of known identities: what a sample's target is, and sets of such samples."""
+"""The target of a sample, and samples with such targets: images of known identities."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass, field, replace
 
 from visiongraft.data.samples import WrappedSamples
 
-OUTSIDE = -1  # label of an identity that is not trained on
+OUTSIDE = -1  # label of an identity that is not in training
 
 
 @dataclass(frozen=True)
 class Face:
-    """Who an image shows.
+    """The identity that an image shows.
 
     Attributes:
         identity: Name of the identity.
-        number: Position of the image in its dataset, which orders images in metrics.
-        pairs: Number and fold of each pair that the image is part of, where the data list pairs.
-        label: Class of the identity in training, from 0; -1 outside of training. It is no part of
-            what the image shows, so it does not count when two targets are compared.
+        index: Position of the image in its dataset, which orders images in metrics.
+        pairs: Number and fold of each listed pair that contains the image.
+        label: Class id of the identity in training; -1 outside of training. It is not a property
+            of the image, so that it is ignored when two targets are compared.
     """
 
     identity: str
-    number: int = field(repr=False)
+    index: int = field(repr=False)
     pairs: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     label: int = field(default=OUTSIDE, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class FaceSamples(WrappedSamples):
-    """Images with the identities they show.
+    """Images with the identities that they show.
 
     Attributes:
         base: The images.
         faces: One target per image.
-        identities: Number of classes that the labels count, also those whose images are gone.
+        identities: Number of classes of the labels, including those without images in a subset.
         aligned: Whether the images are aligned by landmarks.
     """
 
@@ -47,12 +47,12 @@ class FaceSamples(WrappedSamples):
         return self.faces[index]
 
     def subset(self, indices: Sequence[int]) -> FaceSamples:
-        """Take some samples, in the given order; labels keep their meaning."""
+        """Return some of the samples, in the given order; labels keep their meaning."""
         faces = tuple(self.faces[i] for i in indices)
         return replace(self, base=self.base.subset(indices), faces=faces)
 
-    def numbered(self) -> FaceSamples:
-        """Give each identity a class, in the order of the names."""
+    def with_labels(self) -> FaceSamples:
+        """Assign a class id to each identity, in the order of the names."""
         names = sorted({face.identity for face in self.faces})
         labels = {name: label for label, name in enumerate(names)}
         faces = tuple(replace(face, label=labels[face.identity]) for face in self.faces)

@@ -9,9 +9,9 @@ from visiongraft.backbone import Features
 
 
 class Neck(nn.BatchNorm1d):
-    """Batch norm that takes a batch of one image, of which there are no statistics, as it is.
+    """Batch norm that uses its running statistics for a batch of one image, which has none.
 
-    Such a batch is what is left where several processes share the last images of an epoch.
+    Such a batch may remain if several processes share the last images of an epoch.
     """
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -22,22 +22,22 @@ class Neck(nn.BatchNorm1d):
 
 
 class EmbeddingHead(nn.Module):
-    """Dropout, a linear layer and, as neck, a batch norm without scale and shift of its own.
+    """Dropout, a linear layer and, as the neck, a batch norm without affine parameters.
 
-    The linear layer begins as an orthogonal projection, which keeps the angles between a pretrained
-    backbone's features nearly as they are. Its weights are kept about 1 and divided in each pass by
-    the root of their number, so that a step of an optimizer such as Adam, whose size does not depend
-    on the weights', turns them little: with weights of usual size, the rate of a new head would undo
-    in an epoch what the features are worth for people who are not in training. Vectors are made unit
-    vectors later, in float32, by the loss and by ``decode``: the squares of a long vector overflow
-    half precision.
+    The linear layer is initialized as an orthogonal projection, which nearly preserves the angles
+    between the features of a pretrained backbone. Its weights are of size 1 and are divided in the
+    forward pass by the square root of their number, so that a step of an optimizer such as Adam,
+    whose size does not depend on that of the weights, rotates them little: with weights of the usual
+    size, the learning rate of a new head would destroy within an epoch what the features are worth
+    for people who are not in training. The loss and ``decode`` normalize the vectors later, in
+    float32: the squares of a long vector overflow half precision.
 
     Args:
         inputs: Length of the pooled features.
         dimension: Length of the embedding.
-        dropout: Share of the features that is dropped in training, in [0, 1).
-        batch_norm: Whether there is a neck (Luo et al., 2019, "Bag of tricks for person
-            re-identification"; ArcFace ends in one too).
+        dropout: Fraction of the features to drop in training, in [0, 1).
+        batch_norm: Whether to add the neck (Luo et al., 2019, "Bag of tricks for person
+            re-identification"; ArcFace has one too).
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class EmbeddingHead(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.output = nn.Linear(inputs, dimension, bias=False)
         self.neck = Neck(dimension, affine=False) if batch_norm else nn.Identity()
-        self.shrink = inputs**-0.5
+        self.scale = inputs**-0.5
         nn.init.orthogonal_(self.output.weight, gain=inputs**0.5)
 
     def forward(self, features: Features) -> Tensor:
         """Compute embeddings.
 
         Args:
-            features: Their pooled features, (N, inputs), are used.
+            features: Features whose ``pooled`` has the shape (N, inputs).
 
         Returns:
-            (N, dimension), of any length.
+            (N, dimension), not normalized.
         """
-        embeddings: Tensor = self.neck(self.output(self.dropout(features.pooled) * self.shrink))
+        embeddings: Tensor = self.neck(self.output(self.dropout(features.pooled) * self.scale))
         return embeddings

@@ -1,4 +1,4 @@
-"""Losses of metric learning, by pytorch-metric-learning, in float32 and with sampled classes."""
+"""Metric-learning losses of pytorch-metric-learning, in float32 and with sampled classes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-INITIAL_STD = 0.05  # of class vectors: short ones turn quickly to the images of their class
-EDGE = 1e-6  # the arc cosine has no finite slope at 1 and -1
+INITIAL_STD = 0.05  # of class vectors: short ones rotate quickly to the images of their class
+EDGE = 1e-6  # the arc cosine has no finite derivative at 1 and -1
 
 
 @dataclass(frozen=True)
 class LossKind:
-    """A loss by its name.
+    """Properties of a loss.
 
     Attributes:
-        over_pairs: Whether it compares images with each other, not with class weights.
-        margin: Its usual margin; 0 if it has none. SphereFace's own is 4, but it does not train at
-            that from the start, without a factor that anneals it.
-        scale: What similarities are multiplied by as a rule; ``None`` says that it grows with the
-            number of identities.
+        over_pairs: Whether it compares images with each other instead of with class weights.
+        margin: Default margin; 0 if it has none. SphereFace's paper has 4, with which it does not
+            train from the start without annealing.
+        scale: Default factor of the similarities; ``None`` if it grows with the number of
+            identities.
     """
 
     over_pairs: bool
@@ -44,24 +44,24 @@ LOSSES = {
 }
 
 
-def usual_scale(identities: int) -> float:
-    """Choose what cosines are multiplied by in losses with a margin.
+def default_scale(identities: int) -> float:
+    """Return the default factor of the cosines in losses with a margin.
 
-    The papers' 64 belongs to training sets of tens of thousands of identities. The least scale at
-    which a class can be certain grows with the logarithm of their number (Wang et al., 2018,
-    "CosFace", equation 6); far above it few identities are learned by heart.
+    The papers' 64 is meant for training sets of tens of thousands of identities. The smallest scale
+    at which a class can have a high probability grows with the logarithm of their number (Wang et
+    al., 2018, "CosFace", equation 6); a much larger one overfits to few identities.
 
     Args:
         identities: Number of classes.
 
     Returns:
-        16 up to 1,000 identities, 32 up to 10,000, else 64.
+        16 up to 1,000 identities, 32 up to 10,000, otherwise 64.
     """
     return 16.0 if identities <= 1_000 else 32.0 if identities <= 10_000 else 64.0
 
 
 class BoundedCosine(distances.CosineSimilarity):  # type: ignore[misc]
-    """Cosine similarity that stays off 1 and -1, where the slope of an angle is infinite."""
+    """Cosine similarity clamped away from 1 and -1, where the derivative of an angle is infinite."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Compute the similarities."""
@@ -72,18 +72,18 @@ class BoundedCosine(distances.CosineSimilarity):  # type: ignore[misc]
 class ClassWeightLoss(nn.Module):
     """Softmax over identities, each with a learned vector, with or without a margin.
 
-    With ``sampled`` identities a step compares with those of its images and others drawn at
-    random, so that its logits are (N, sampled) instead of (N, identities) (An et al., 2021,
-    "Partial FC"). Evaluation compares with all.
+    With ``sampled`` identities, a training step compares with those of its images and with others
+    sampled at random, so that its logits are (N, sampled) instead of (N, identities) (An et al.,
+    2021, "Partial FC"). Evaluation compares with all.
 
     Args:
         name: ``"softmax"``, ``"arcface"``, ``"cosface"`` or ``"sphereface"``.
         identities: Number of classes.
         dimension: Length of an embedding.
-        margin: The margin: an angle in radians for ArcFace, a cosine for CosFace, a whole factor
+        margin: The margin: an angle in radians for ArcFace, a cosine for CosFace, an integer factor
             of the angle for SphereFace.
-        scale: What similarities are multiplied by.
-        sampled: Identities in a step; 0 for all.
+        scale: Factor of the similarities.
+        sampled: Number of identities per step; 0 for all.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ClassWeightLoss(nn.Module):
         self.name = name
         self.identities = identities
         self.sampled = sampled if sampled < identities else 0
-        self.classes: nn.Module = _MAKE[name](identities, dimension, margin, scale)
+        self.classes: nn.Module = _BUILDERS[name](identities, dimension, margin, scale)
         nn.init.normal_(self.classes.get_parameter("W"), std=INITIAL_STD)
 
     def forward(self, embeddings: Tensor, targets: dict[str, Any]) -> dict[str, Tensor]:
@@ -114,37 +114,36 @@ class ClassWeightLoss(nn.Module):
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             vectors, labels = embeddings.float(), targets["labels"]
-            if self.name == "softmax":  # the only one that does not do so itself
+            if self.name == "softmax":  # the only one that does not normalize by itself
                 vectors = F.normalize(vectors)
             if self.sampled and self.training:
-                loss = self._on_some(vectors, labels)
+                loss = self._sampled_loss(vectors, labels)
             else:
                 loss = self.classes(vectors, labels)
         return {self.name: loss}
 
-    def _on_some(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        """Compare with a part of the classes, as if there were no others."""
+    def _sampled_loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        """Compute the loss with a sample of the classes, as if there were no others."""
         chosen, positions = sample_classes(labels, self.identities, self.sampled)
         weights = self.classes.get_parameter("W").index_select(1, chosen)
-        whole = getattr(self.classes, "num_classes", None)
+        num_classes = getattr(self.classes, "num_classes", None)
         self.classes.num_classes = len(chosen)  # type: ignore[assignment]
         try:
             loss: Tensor = functional_call(self.classes, {"W": weights}, (vectors, positions))
         finally:
-            self.classes.num_classes = whole  # type: ignore[assignment]
+            self.classes.num_classes = num_classes  # type: ignore[assignment]
         return loss
 
 
 class PairLoss(nn.Module):
-    """Triplets with semi-hard negatives, or supervised contrast, among the images of a batch.
+    """Triplet loss with semi-hard negatives, or supervised contrastive loss, within a batch.
 
     Args:
         name: ``"triplet"`` (Schroff et al., 2015, "FaceNet") or ``"contrastive"`` (Khosla et al.,
             2020, "Supervised contrastive learning").
-        margin: By how much a triplet's negative must be further away, in Euclidean distance of unit
-            vectors.
-        scale: What similarities are multiplied by in the contrastive loss, the inverse of its
-            temperature.
+        margin: Distance by which the negative of a triplet must be further away than the positive,
+            as Euclidean distance of unit vectors.
+        scale: Factor of the similarities in the contrastive loss, the inverse of its temperature.
     """
 
     def __init__(self, name: str, margin: float, scale: float) -> None:
@@ -165,27 +164,27 @@ class PairLoss(nn.Module):
             targets: ``labels``, int64 (N,).
 
         Returns:
-            The loss by its name, a mean over pairs or triplets; 0 where a batch has none.
+            The loss by its name, a mean over pairs or triplets; 0 if the batch has none.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             vectors, labels = F.normalize(embeddings.float()), targets["labels"]
             mined = None if self.miner is None else self.miner(vectors, labels)
             loss = self.pairs(vectors, labels, mined)
-        # Nothing to compare: still of the batch, so that every process has a gradient.
+        # Depend on the batch even if it has no pairs, so that every process has a gradient.
         return {self.name: loss + 0 * vectors.sum()}
 
 
 def sample_classes(labels: Tensor, identities: int, count: int) -> tuple[Tensor, Tensor]:
-    """Choose the classes of a step: those of its images, filled up at random.
+    """Sample the classes of a step: those of its images, and others at random.
 
     Args:
-        labels: int64 (N,) classes of the images.
+        labels: int64 (N,) class ids of the images.
         identities: Number of all classes.
-        count: How many to choose; more if the images have more.
+        count: Number of classes to sample; more if the images have more.
 
     Returns:
-        int64 (S,) chosen classes, ascending, and int64 (N,) the position of each image's class
-        among them.
+        int64 (S,) sampled class ids, ascending, and int64 (N,) the position of the class of each
+        image among them.
     """
     present = torch.unique(labels)
     chance = torch.rand(identities, device=labels.device)
@@ -195,7 +194,7 @@ def sample_classes(labels: Tensor, identities: int, count: int) -> tuple[Tensor,
 
 
 def _softmax(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    # Its own cosine would normalize by a distance that takes no bounds; unit vectors come in.
+    # Its distance cannot be bounded as the others' are; it is passed unit vectors.
     loss: nn.Module = losses.NormalizedSoftmaxLoss(identities, dimension, temperature=1 / scale)
     return loss
 
@@ -221,7 +220,7 @@ def _sphereface(identities: int, dimension: int, margin: float, scale: float) ->
     return loss
 
 
-_MAKE: dict[str, Callable[[int, int, float, float], nn.Module]] = {
+_BUILDERS: dict[str, Callable[[int, int, float, float], nn.Module]] = {
     "softmax": _softmax,
     "arcface": _arcface,
     "cosface": _cosface,

@@ -1,4 +1,4 @@
-"""Typed predictions: the embedding; numpy only, so that a deployed model needs no PyTorch."""
+"""Typed predictions of embeddings; numpy only, so that a deployed model needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visiongraft.errors import ArtifactError
 
 @dataclass(frozen=True)
 class Embedded:
-    """What one image was turned into.
+    """The embedding of one image.
 
     Attributes:
         dimension: Length of the embedding.
-        embedding: A unit vector; the scalar product of two is their cosine similarity.
+        embedding: A unit vector; the inner product of two is their cosine similarity.
     """
 
     dimension: int
@@ -25,7 +25,7 @@ class Embedded:
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Embedded]:
-    """Make typed predictions of a batch of decoded outputs.
+    """Convert a batch of decoded outputs to typed predictions.
 
     Args:
         arrays: ``embedding``, float (N, D).
@@ -40,7 +40,7 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
     embeddings, dimension = arrays["embedding"], int(metadata["dimension"])
     if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
         raise ArtifactError(
-            f"the model gives embeddings {embeddings.shape} of dimension {dimension}; its file or "
-            "folder is damaged"
+            f"the model returned embeddings {embeddings.shape}, not of dimension {dimension}; its "
+            "file or folder is damaged"
         )
     return [Embedded(dimension, tuple(row)) for row in embeddings.tolist()]

@@ -1,9 +1,8 @@
-"""Face embedding as a task."""
+"""The task of embedding faces."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, near_matches
+from visiongraft.options import is_integer, is_number
 from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
@@ -34,35 +34,35 @@ if TYPE_CHECKING:
 
 LOSS_NAMES = ("softmax", "arcface", "cosface", "sphereface", "triplet", "contrastive")
 OVER_PAIRS = ("triplet", "contrastive")
-PER_IDENTITY = 4
+DEFAULT_IMAGES_PER_IDENTITY = 4  # with losses over pairs
 
 
 @dataclass(frozen=True)
 class FaceEmbedding(Task):
-    """Turn images into unit vectors that are near each other where they show one identity.
+    """Embed images as unit vectors that are close together if they show the same identity.
 
     Attributes:
         dimension: Length of the embedding.
         neck: ``"batch_norm"`` after the embedding layer, or ``"none"``.
-        dropout: Share of the embedding layer's inputs that is dropped in training, in [0, 1).
+        dropout: Fraction of the inputs of the embedding layer to drop in training, in [0, 1).
         loss: ``"softmax"``, ``"arcface"``, ``"cosface"``, ``"sphereface"`` (each with a learned
             vector per identity), ``"triplet"`` or ``"contrastive"`` (among the images of a batch).
-        margin: The loss's margin; its usual one if ``None``.
-        scale: What the loss multiplies similarities by; its usual one if ``None``, which for ArcFace
+        margin: Margin of the loss; its default if ``None``.
+        scale: Factor of the similarities in the loss; its default if ``None``, which for ArcFace
             and CosFace grows with the number of identities.
-        sampled_identities: Identities that a step compares with, for data of very many; 0 for all.
-            Only losses with a vector per identity have it.
-        images_per_identity: Images of an identity in a batch; 0 deals all images at random.
-            ``None`` is 4 for triplet and contrastive losses, else 0.
-        augment: ``"none"``, ``"light"`` (slight moves and changes of light) or ``"strong"``.
-        flip: Whether augmentation mirrors images.
-        mirror: Whether an image and its mirror image are both looked at, in evaluation, prediction
-            and the exported file; their embeddings are added.
-        align: Align images whose landmarks the data bring.
-        threshold: Cosine similarity from which two images count as one identity; chosen on the
-            validation pairs when training ends if ``None``.
-        identities: Identities in training, which ``bind`` counts.
-        aligned: Whether the training images were aligned by landmarks, which ``bind`` notes.
+        sampled_identities: Number of identities that a training step compares with, for datasets
+            with very many; 0 for all. Only for losses with a vector per identity.
+        images_per_identity: Number of images of each identity in a batch; 0 for random batches.
+            ``None`` means 4 for triplet and contrastive losses, otherwise 0.
+        augment: ``"none"``, ``"light"`` (slight geometric and lighting changes) or ``"strong"``.
+        flip: Whether augmentation flips images horizontally.
+        mirror: Whether to add the embeddings of an image and its mirror image, in evaluation,
+            prediction and the exported file.
+        align: Whether to align images with landmarks.
+        threshold: Lowest cosine similarity at which two images count as the same identity; if
+            ``None``, it is chosen on the validation pairs after training.
+        identities: Number of identities in training, set by ``bind``.
+        aligned: Whether the training images were aligned by landmarks, set by ``bind``.
     """
 
     name: ClassVar[str] = "face_embedding"
@@ -109,37 +109,31 @@ class FaceEmbedding(Task):
     def _check_numbers(self) -> None:
         for name, least in (("dimension", 2), ("sampled_identities", 0), ("identities", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise OptionError(f"{name}={value!r} is no whole number of {least} or more")
-        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            if not is_integer(value, least):
+                raise OptionError(f"{name}={value!r} is not an integer of {least} or more")
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise OptionError(f"dropout={self.dropout!r} is not in [0, 1)")
         for name in ("margin", "scale"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
-                raise OptionError(f"{name}={value!r} is no number above 0")
-        if (
-            self.loss == "sphereface"
-            and self.margin is not None
-            and self.margin != int(self.margin)
-        ):
-            raise OptionError(f"margin={self.margin!r}: SphereFace's is a whole number")
+            if value is not None and not (is_number(value) and value > 0):
+                raise OptionError(f"{name}={value!r} is not a number above 0")
+        margin, threshold, images = self.margin, self.threshold, self.images_per_identity
+        if self.loss == "sphereface" and margin is not None and margin != int(margin):
+            raise OptionError(f"margin={margin!r} must be an integer for SphereFace")
         if self.sampled_identities and self.loss in OVER_PAIRS:
             raise OptionError(
-                f"sampled_identities={self.sampled_identities} goes with a loss that has a vector "
-                f"per identity, and {self.loss} has none"
+                f"sampled_identities={self.sampled_identities} requires a loss with a vector per "
+                f"identity, which {self.loss} does not have"
             )
-        images = self.images_per_identity
-        if images is not None and (not isinstance(images, int) or images < 0):
-            raise OptionError(f"images_per_identity={images!r} is no whole number")
+        if images is not None and not is_integer(images, 0):
+            raise OptionError(f"images_per_identity={images!r} is not an integer of 0 or more")
         if images is not None and images < 2 and self.loss in OVER_PAIRS:
             raise OptionError(
-                f"images_per_identity={images} leaves loss {self.loss!r} no pair of one "
-                "identity; 2 or more do"
+                f"images_per_identity={images} leaves the {self.loss} loss without pairs of one "
+                "identity; use 2 or more"
             )
-        if self.threshold is not None and not (
-            _is_number(self.threshold) and -1 <= self.threshold <= 1
-        ):
-            raise OptionError(f"threshold={self.threshold!r} is no cosine in -1..1")
+        if threshold is not None and not (is_number(threshold) and -1 <= threshold <= 1):
+            raise OptionError(f"threshold={threshold!r} is not a cosine in -1..1")
 
     # ---- data ----
 
@@ -153,16 +147,16 @@ class FaceEmbedding(Task):
         """Count the identities; their names are not kept.
 
         Args:
-            train: Training samples that ``read`` found.
+            train: Training samples that ``read`` returned.
 
         Returns:
             The task to train.
 
         Raises:
-            DataError: The samples are others, or show one identity only.
+            DataError: ``read`` did not return the samples, or they show only one identity.
         """
         if not isinstance(train, FaceSamples) or not train.identities:
-            raise DataError(f"bind takes samples that read() found, not {type(train).__name__}")
+            raise DataError(f"bind takes the samples of read(), not {type(train).__name__}")
         check_trainable(train)
         return replace(self, identities=train.identities, aligned=train.aligned)
 
@@ -172,19 +166,19 @@ class FaceEmbedding(Task):
         return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def collate(self, targets: list[Face]) -> dict[str, Any]:
-        """Make one batch of targets.
+        """Collate targets to a batch.
 
         Args:
-            targets: One per image.
+            targets: One target per image.
 
         Returns:
-            ``labels``, int64 (N,), for the loss; for the metrics lists of N: ``identities``,
-            ``numbers`` and ``pairs``.
+            ``labels``, int64 (N,), for the loss; the lists ``identities``, ``indices`` and
+            ``pairs`` of length N for the metrics.
         """
         return {
             "labels": torch.tensor([face.label for face in targets], dtype=torch.int64),
             "identities": [face.identity for face in targets],
-            "numbers": [face.number for face in targets],
+            "indices": [face.index for face in targets],
             "pairs": [face.pairs for face in targets],
         }
 
@@ -193,7 +187,7 @@ class FaceEmbedding(Task):
     ) -> list[list[list[int]]] | None:
         images = self.images_per_identity
         if images is None:
-            images = PER_IDENTITY if self.loss in OVER_PAIRS else 0
+            images = DEFAULT_IMAGES_PER_IDENTITY if self.loss in OVER_PAIRS else 0
         if not images:
             return None
         labels = [samples.target(i).label for i in range(len(samples))]
@@ -207,27 +201,27 @@ class FaceEmbedding(Task):
         )
 
     def build_loss(self) -> nn.Module:
-        # The library takes seconds to import, and prediction needs none of it.
+        # The library takes seconds to import, and prediction does not need it.
         from visiongraft.plugins.face_embedding.loss import (
             LOSSES,
             ClassWeightLoss,
             PairLoss,
-            usual_scale,
+            default_scale,
         )
 
         kind = LOSSES[self.loss]
         margin = kind.margin if self.margin is None else self.margin
-        scale = self.scale or kind.scale or usual_scale(self.identities)
+        scale = self.scale or kind.scale or default_scale(self.identities)
         if kind.over_pairs:
             return PairLoss(self.loss, margin, scale)
         if not self.identities:
-            raise OptionError("the task knows no identities yet; read() and bind() count them")
+            raise OptionError("the task has no identities yet; call read() and bind() first")
         return ClassWeightLoss(
             self.loss, self.identities, self.dimension, margin, scale, self.sampled_identities
         )
 
     def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Tensor:
-        """Compute embeddings, of the mirror images too if the option ``mirror`` says so."""
+        """Compute embeddings, with the option ``mirror`` also those of the mirror images."""
         embeddings: Tensor = network.head(network.backbone(images))
         if not self.mirror:
             return embeddings
@@ -237,10 +231,10 @@ class FaceEmbedding(Task):
     # ---- results ----
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
-        """Make unit vectors.
+        """Normalize embeddings to unit vectors.
 
         Args:
-            outputs: (N, D), of any length.
+            outputs: (N, D), not normalized.
             sizes: Not used.
 
         Returns:
@@ -257,7 +251,7 @@ class FaceEmbedding(Task):
         return predictions(decoded, self.metadata())
 
     def after_training(self, results: Mapping[str, Any]) -> FaceEmbedding:
-        """Take the threshold over that decided the validation pairs best."""
+        """Set the threshold with the highest accuracy on the validation pairs."""
         if self.threshold is not None or results.get("threshold") is None:
             return self
         return replace(self, threshold=float(results["threshold"]))
@@ -282,16 +276,12 @@ class FaceEmbedding(Task):
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Divide vectors by their lengths, in float32; one of length 0 stays as it is."""
+    """Divide vectors by their lengths, in float32; a vector of length 0 stays unchanged."""
     return F.normalize(vectors.to(torch.float32), dim=1)
 
 
 def _vector_of(name: str, dimension: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Give each name a unit vector of its own."""
+    """Return a unit vector that is specific to a name."""
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
     vector = np.random.default_rng(seed).normal(size=dimension)
     return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

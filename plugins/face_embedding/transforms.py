@@ -1,4 +1,4 @@
-"""Random changes of training images that leave the face in place."""
+"""Augmentations of training images that keep the face in place."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ AUGMENTATIONS = ("none", "light", "strong")
 
 
 class TrainTransform:
-    """Mirror, move, turn and light faces a little; the target stays as it is.
+    """Flip, shift, rotate and scale faces slightly, and vary the lighting; keep the target.
 
-    ``"light"`` turns by up to 5 degrees, moves by up to 3 % and scales by up to 5 %, and changes
-    brightness and contrast by up to 20 %. ``"strong"`` turns by up to 15 degrees, moves by up to
-    8 % and scales by up to 15 %, changes brightness, contrast and saturation by up to 40 %, blurs a
-    tenth and grays a tenth of the images, and erases a part of a quarter of them. Where images
-    have other than 1 or 3 channels, colors are not defined, and keep as they are.
+    ``"light"`` rotates by up to 5 degrees, shifts by up to 3% and scales by up to 5%, and changes
+    brightness and contrast by up to 20%. ``"strong"`` rotates by up to 15 degrees, shifts by up to
+    8% and scales by up to 15%, changes brightness, contrast and saturation by up to 40%, blurs 10%
+    of the images, converts 10% to grayscale, and erases a part of 25%. Images with other than 1 or
+    3 channels have no colors, which are then left unchanged.
 
     Args:
-        size: Height and width to produce, in pixels.
+        size: Height and width of the result in pixels.
         strength: ``"light"`` or ``"strong"``.
-        flip: Mirror half of the images, left to right.
+        flip: Whether to flip half of the images horizontally.
     """
 
     def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
         strong = strength == "strong"
-        turn, move, scale, light = (15, 0.08, 0.15, 0.4) if strong else (5, 0.03, 0.05, 0.2)
+        degrees, shift, scale, light = (15, 0.08, 0.15, 0.4) if strong else (5, 0.03, 0.05, 0.2)
         geometry: list[Any] = [v2.Resize(size, antialias=True)]
         if flip:
             geometry.append(v2.RandomHorizontalFlip())
         geometry.append(
             v2.RandomAffine(
-                turn,
-                translate=(move, move),
+                degrees,
+                translate=(shift, shift),
                 scale=(1 - scale, 1 + scale),
                 interpolation=v2.InterpolationMode.BILINEAR,
             )
@@ -50,14 +50,14 @@ class TrainTransform:
         self._without_colors = v2.Compose([*geometry, *erasing])
 
     def __call__(self, image: Any, target: Any) -> tuple[Any, Any]:
-        """Change one image.
+        """Augment one image.
 
         Args:
             image: ``tv_tensors.Image``, uint8 (C, H, W).
             target: Its target.
 
         Returns:
-            The image, uint8 (C, height, width), and the same target.
+            The augmented image, uint8 (C, height, width), and the same target.
         """
         colored = image.shape[-3] in (1, 3)
         return (self._with_colors if colored else self._without_colors)(image), target

@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visiongraft.certificate import Certificate, Comparison
 from visiongraft.errors import ExportError, OptionError, PluginError
-from visiongraft.exporter import Certificate, Comparison, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import PluginManager
 
-CHECK = Comparison("random", 2, 4, ((8, 8), (9, 16)), 1e-7, 0, "image 3 of 4")
+COMPARISON = Comparison("random", 2, 4, ((8, 8), (9, 16)), 1e-7, 0, "image 3 of 4")
 CERTIFICATE = Certificate(
     file="model.text",
     format="text",
-    checks=(CHECK,),
+    comparisons=(COMPARISON,),
     tolerance=1e-4,
     headline="share_right",
     metric_torch=0.5,
@@ -32,7 +33,7 @@ CERTIFICATE = Certificate(
     versions={"text": "1"},
 )
 
-checks = st.builds(
+comparisons = st.builds(
     Comparison,
     inputs=st.sampled_from(["random", "real"]),
     batch=st.integers(1, 9),
@@ -40,42 +41,50 @@ checks = st.builds(
     sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1).map(tuple),
     difference=st.floats(0, allow_nan=False),
     mismatches=st.integers(0, 99),
-    worst=st.text(),
+    worst_image=st.text(),
 )
 
 
 @settings(max_examples=40)
-@given(st.lists(checks, min_size=1, max_size=5))
-def test_a_certificate_sums_up_its_worst_and_all_its_flips(made: list[Comparison]) -> None:
-    certificate = replace(CERTIFICATE, checks=tuple(made))
-    assert certificate.difference == max(check.difference for check in made)
-    assert certificate.mismatches == sum(check.mismatches for check in made)
+@given(st.lists(comparisons, min_size=1, max_size=5))
+def test_a_certificate_sums_up_its_largest_difference_and_all_mismatches(
+    made: list[Comparison],
+) -> None:
+    certificate = replace(CERTIFICATE, comparisons=tuple(made))
+    assert certificate.difference == max(c.difference for c in made)
+    assert certificate.mismatches == sum(c.mismatches for c in made)
     assert all(check.difference <= certificate.difference for check in made)
 
 
 @settings(max_examples=40)
-@given(st.lists(checks, min_size=1, max_size=3))
+@given(st.lists(comparisons, min_size=1, max_size=3))
 def test_a_certificate_survives_its_file(made: list[Comparison]) -> None:
-    certificate = replace(CERTIFICATE, checks=tuple(made), warnings=("no real image",))
+    certificate = replace(CERTIFICATE, comparisons=tuple(made), warnings=("no real image",))
     read = json.loads(json.dumps(certificate.to_json()))
-    computed = ("difference", "mismatches", "near_ties", "changed")
+    computed = ("difference", "mismatches", "near_ties", "changed_fraction")
     assert [read.pop(name) for name in computed] == [
         getattr(certificate, name) for name in computed
     ]
-    read["checks"] = tuple(
-        Comparison(**{**check, "sizes": tuple(tuple(size) for size in check["sizes"])})
-        for check in read["checks"]
+    read["comparisons"] = tuple(
+        Comparison(**{**one, "sizes": tuple(tuple(size) for size in one["sizes"])})
+        for one in read["comparisons"]
     )
     assert Certificate(**{**read, "warnings": tuple(read["warnings"])}) == certificate
 
 
-def test_the_share_of_changed_decisions_is_that_of_real_images_one_by_one() -> None:
-    single = replace(CHECK, inputs="real", batch=1, mismatches=3, decisions=60)
-    others = (replace(CHECK, decisions=9, mismatches=9), replace(single, batch=3, mismatches=60))
-    assert replace(CERTIFICATE, checks=(*others, single)).changed == 0.05
-    assert replace(CERTIFICATE, checks=others).changed is None
+def test_the_fraction_of_changed_predictions_is_that_on_single_real_images() -> None:
+    single = replace(COMPARISON, inputs="real", batch=1, mismatches=3, predictions=60)
+    others = (
+        replace(COMPARISON, predictions=9, mismatches=9),
+        replace(single, batch=3, mismatches=60),
+    )
+    assert replace(CERTIFICATE, comparisons=(*others, single)).changed_fraction == 0.05
+    assert replace(CERTIFICATE, comparisons=others).changed_fraction is None
     assert (
-        replace(CERTIFICATE, checks=(replace(single, decisions=0, mismatches=0),)).changed is None
+        replace(
+            CERTIFICATE, comparisons=(replace(single, predictions=0, mismatches=0),)
+        ).changed_fraction
+        is None
     )
 
 
@@ -83,7 +92,7 @@ def test_a_certificate_cannot_be_touched_up() -> None:
     with pytest.raises(FrozenInstanceError):
         CERTIFICATE.tolerance = 1.0  # type: ignore[misc]
     with pytest.raises(FrozenInstanceError):
-        CHECK.mismatches = 0  # type: ignore[misc]
+        COMPARISON.mismatches = 0  # type: ignore[misc]
 
 
 def test_an_exporter_that_exports_nothing_cannot_be_made() -> None:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
+from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Image, Samples, Splits
-from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
@@ -58,7 +58,7 @@ class Shades(Task):
 
     name: ClassVar[str] = "shades"
     headline: ClassVar[str] = "agreement"
-    labels: tuple[str, ...] = ("dark", "middle", "/m/01bright")
+    class_names: tuple[str, ...] = ("dark", "middle", "/m/01bright")
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         raise NotImplementedError
@@ -67,7 +67,7 @@ class Shades(Task):
         raise NotImplementedError
 
     def build_head(self, backbone: Backbone) -> nn.Module:
-        return NormalizedHead(backbone.info.channels[-1], len(self.labels))
+        return NormalizedHead(backbone.info.channels[-1], len(self.class_names))
 
     def build_loss(self) -> nn.Module:
         return nn.CrossEntropyLoss()
@@ -84,10 +84,10 @@ class Shades(Task):
         return Agreement()
 
     def predictions(self, decoded: Arrays) -> list[Any]:
-        return [self.labels[i] for i in decoded["classes"]]
+        return [self.class_names[i] for i in decoded["classes"]]
 
     def metadata(self) -> dict[str, Any]:
-        return {"labels": list(self.labels)}
+        return {"class_names": list(self.class_names)}
 
 
 class Photos(Samples):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from visiongraft import Certificate, Exporter, hookimpl
+from visiongraft.certificate import Comparison
 from visiongraft.errors import OptionError
-from visiongraft.exporter import Check
 
 
 class Trusting(Exporter):
@@ -15,11 +15,13 @@ class Trusting(Exporter):
         if options:
             raise OptionError(f"no option {min(options)!r}")
         path.write_bytes(b"weights")
-        check = Check("real", 1, 1, ((32, 32),), 0.0, 0, "image 0")
+        comparison = Comparison("real", 1, 1, ((32, 32),), 0.0, 0, "image 0")
         found = model.predict([samples.load(i) for i in range(len(samples))])
         errors = [abs(one.brightness - samples.target(i)) for i, one in enumerate(found)]
         error, headline = float(np.mean(errors)), model.task.headline
-        return Certificate(path.name, self.name, (check,), 1e-4, headline, error, error, None, {})
+        return Certificate(
+            path.name, self.name, (comparison,), 1e-4, headline, error, error, None, {}
+        )
 
 
 @hookimpl

@@ -5,8 +5,8 @@ import os
 import torch
 
 from visiongraft import Certificate, Exporter, hookimpl
+from visiongraft.certificate import Comparison
 from visiongraft.errors import ExportError, OptionError
-from visiongraft.exporter import Check
 from visiongraft.training.evaluation import to_arrays
 
 
@@ -38,9 +38,11 @@ class Traced(Exporter):
             aside.unlink()
             raise ExportError(f"the file disagrees by {worst:.1e}")
         os.replace(aside, path)
-        checks = (Check("real", 1, len(samples), (), worst, mismatches, "image 0"),)
+        comparisons = (Comparison("real", 1, len(samples), (), worst, mismatches, "image 0"),)
         values = [m.compute()[task.headline] for m in metrics]
-        return Certificate(path.name, self.name, checks, 1e-4, task.headline, *values, None, {})
+        return Certificate(
+            path.name, self.name, comparisons, 1e-4, task.headline, *values, None, {}
+        )
 
 
 class Opened:

@@ -8,15 +8,14 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from visiongraft.model import load
-from visiongraft.near_ties import settle
 from visiongraft.testing.report import checks_of, expect, trying
-from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
+from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
-from visiongraft.training.evaluation import to_arrays
+from visiongraft.verification.engine import Pair
+from visiongraft.verification.pytorch import TorchReference
 
 check = checks_of(TaskTrial.of)
 
@@ -26,42 +25,41 @@ OTHER_SEED = 1  # of images that neither training nor the exporter's own proof h
 
 @check("task.Task.decode")
 def the_exported_file_agrees(trial: TaskTrial) -> None:
-    """The exported file is proved by its exporter, and agrees on new images in other batches."""
+    """The exporter proves its file, which agrees with PyTorch on new images and batch sizes too."""
     exported = trial.exported()
     graph = trial.trained().model.inference_graph()
     expect(
-        exported.path.is_file() and bool(exported.certificate.checks),
+        exported.path.is_file() and bool(exported.certificate.comparisons),
         "to export the trained model",
-        "no file, or a certificate without checks",
+        "no file, or a certificate without comparisons",
         "a file and its certificate",
         "exporter.Exporter.export",
     )
+    pair = Pair(
+        TorchReference(graph), exported.opened.run, trial.example.task.export_support().compare
+    )
     for images in _stacks(trial):
         words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
-        with trying(words), torch.inference_mode():
-            reference = to_arrays(graph(torch.tensor(images)))
-            candidate = exported.opened.run(images)
-            reference, _ = settle(
-                graph,
-                lambda some: to_arrays(graph(some)),
-                torch.tensor(images),
-                (reference, candidate),
-                TOLERANCE,
-            )
+        with trying(words):
+            outcome = pair.compare(images)
         expect_agreement(
-            trial.example.task, reference, candidate, words, "what PyTorch gives, in any batch"
+            trial.example.task,
+            outcome.reference,
+            outcome.candidate,
+            words,
+            "the results of PyTorch, for any batch size",
         )
 
 
 @check("task.Task.metadata")
-def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
-    """Metadata, and the names and numbers in predictions, are the same after training and export."""
+def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
+    """Metadata and predicted classes are the same after training, loading and export."""
     trained, exported = trial.trained(), trial.exported()
     assert trained.folder is not None
     with trying("to load the run's model", see="model.load"):
         loaded = load(trained.folder, task=type(trial.task))
     results = trained.model.facts["metrics"]
-    with trying("to tell the bound task the results", see="task.Task.after_training"):
+    with trying("to pass the results to the bound task", see="task.Task.after_training"):
         bound = _as_json(trial.example.task.after_training(results).metadata())
     stages = {
         "the trained model": trained.model.task.metadata(),
@@ -73,7 +71,7 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             _as_json(metadata) == bound,
             f"to read the metadata of {stage}",
             _as_json(metadata),
-            f"the metadata of the task that knows its data and results: {bound}",
+            f"the metadata of the bound task after training: {bound}",
         )
     images = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
@@ -86,13 +84,13 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             all(value == values[0] for value in values),
             words,
             values,
-            "the same decisions and names",
+            "equal predictions",
             "task.Task.predictions",
         )
 
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:
-    """Cut new images to common sizes, one stack for each batch size."""
+    """Crop new images to a common size per batch, one batch for each batch size."""
     samples = trial.read(12, OTHER_SEED).splits.train
     position = 0
     for count in BATCHES:
@@ -107,7 +105,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _without_floats(value: Any) -> Any:
-    """Keep what does not depend on rounding."""
+    """Drop the values that depend on rounding."""
     if isinstance(value, dict):
         return {key: _without_floats(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -115,4 +113,4 @@ def _without_floats(value: Any) -> Any:
     return None if isinstance(value, float) else value
 
 
-EXPORT_CHECKS = (the_exported_file_agrees, names_are_the_same_at_every_stage)
+EXPORT_CHECKS = (the_exported_file_agrees, class_names_survive_saving_and_export)

@@ -95,8 +95,8 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
     inputs = [_tensor(path, entry) for entry in graph.input if entry.name not in constants]
     outputs = [_tensor(path, entry) for entry in graph.output]
     batched = _have_batch_axis([*inputs, *outputs])
-    labels = _label_names(metadata)
-    named = [t.name == _SCORES and t.axes[1:] == (len(labels),) for t in outputs]
+    classes = _class_names(metadata)
+    named = [t.name == _SCORES and t.axes[1:] == (len(classes),) for t in outputs]
     parts = [
         "# Written by visiongraft. Inputs and outputs are those of the file; change the rest freely.\n",
         f"name: {_quoted(name)}\n",
@@ -107,7 +107,7 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
         _SCHEDULING if batched else "",
         _INSTANCES,
     ]
-    lines = "".join(f"{' '.join(label.split())}\n" for label in labels)
+    lines = "".join(f"{' '.join(name.split())}\n" for name in classes)
     return TritonConfig("".join(parts), lines if any(named) else "")
 
 
@@ -116,7 +116,7 @@ def _proved_batch(path: Path, texts: Mapping[str, str], metadata: Mapping[str, A
     try:
         certificate = metadata[CERTIFICATE]
         largest, hashed = (
-            max(c["batch"] for c in certificate["checks"]),
+            max(c["batch"] for c in certificate["comparisons"]),
             certificate["content_sha256"],
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -130,7 +130,7 @@ def _read_graph(path: Path) -> onnx.GraphProto:
     try:
         return onnx.load(path, load_external_data=False).graph
     except Exception as error:  # protobuf's own, which have no common base with OSError
-        raise ArtifactError(f"{path} is no ONNX file, or damaged: {one_line(error)}") from error
+        raise ArtifactError(f"{path} is not an ONNX file, or damaged: {one_line(error)}") from error
 
 
 def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:
@@ -153,9 +153,9 @@ def _have_batch_axis(tensors: Sequence[_Tensor]) -> bool:
     return len(first) == 1 and all(isinstance(axis, str) and axis for axis in first)
 
 
-def _label_names(metadata: Mapping[str, Any]) -> list[str]:
-    labels = metadata["task_metadata"].get("labels")
-    return [str(label) for label in labels] if isinstance(labels, list) else []
+def _class_names(metadata: Mapping[str, Any]) -> list[str]:
+    names = metadata["task_metadata"].get("class_names")
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _entries(field: str, tensors: Sequence[_Tensor], named: Sequence[bool], batched: bool) -> str:

@@ -1,9 +1,9 @@
-"""Finding faces before they are aligned: any callable, by name or passed in.
+"""Detect and align faces, with any callable as the detector.
 
-A detector takes an image, uint8 (H, W, C), and gives ``boxes``, float (N, 4) as left, top, right,
-bottom, and ``landmarks``, float (N, 5, 2), both in pixels. A package registers one in the entry point
-group ``visiongraft.face_detectors``, as a function from one text (such as a folder with weights) to
-the detector; ``"name:text"`` then asks for it.
+A detector takes an image, uint8 (H, W, C), and returns ``boxes``, float (N, 4) as left, top, right,
+bottom, and ``landmarks``, float (N, 5, 2), both in pixels. A package registers a detector in the
+entry-point group ``visiongraft.face_detectors`` as a function that takes one string (such as a
+folder with weights) and returns the detector; users select it as ``"name:string"``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Detector = Callable[[Image], tuple[NDArray[Any], NDArray[Any]]]
 
 @dataclass(frozen=True)
 class AlignedFolder:
-    """What ``align_folder`` did.
+    """The result of ``align_folder``.
 
     Attributes:
-        written: How many images were written.
-        without_face: Names of the images in which no face was found; they are left out.
-        several_faces: Names of those with more than one, of which the largest was taken.
+        written: Number of images written.
+        without_face: Names of the images without a face, which are not written.
+        several_faces: Names of the images with several faces, of which the largest was aligned.
     """
 
     written: int
@@ -44,66 +44,66 @@ class AlignedFolder:
     several_faces: tuple[str, ...]
 
 
-def find_detector(what: str | Detector) -> Detector:
-    """Find a detector.
+def find_detector(detector: str | Detector) -> Detector:
+    """Return a detector by its name.
 
     Args:
-        what: A detector, or ``"name"`` or ``"name:text"`` of one that a package registers, such as
-            ``"mtcnn:FOLDER"`` with the folder of its weights.
+        detector: A detector, which is returned unchanged; or ``"name"`` or ``"name:string"`` of a
+            registered one, such as ``"mtcnn:FOLDER"`` with the folder of its weights.
 
     Returns:
         The detector.
 
     Raises:
-        PluginError: No package registers one of that name, or it cannot be made.
+        PluginError: No package registers a detector of that name, or it cannot be loaded.
     """
-    if not isinstance(what, str):
-        return what
-    name, _, text = what.partition(":")
+    if not isinstance(detector, str):
+        return detector
+    name, _, argument = detector.partition(":")
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name not in points:
         raise PluginError(f"no detector {name!r}{near_matches(name, points)}")
     try:
-        make = points[name].load()
-    except Exception as error:  # a stranger's module may raise anything
+        build = points[name].load()
+    except Exception as error:  # a third-party module may raise any error
         cause = type_and_message(error)
         raise PluginError(f"detector {name!r} cannot be loaded: {cause}") from error
-    detector: Detector = make(text)
-    return detector
+    found: Detector = build(argument)
+    return found
 
 
 def largest_face(image: Image, detector: Detector) -> tuple[NDArray[np.float64], int]:
-    """Find the largest face of an image.
+    """Detect the largest face in an image.
 
     Args:
         image: uint8 (H, W, C).
-        detector: Finds boxes and landmarks.
+        detector: Detects boxes and landmarks.
 
     Returns:
-        Its landmarks, (5, 2), and how many faces there are.
+        The landmarks of the largest face, (5, 2), and the number of faces.
 
     Raises:
-        DataError: There is none, or the detector's results have other shapes.
+        DataError: There is no face, or the results of the detector have other shapes.
     """
     boxes, landmarks = (np.asarray(found, dtype=np.float64) for found in detector(image))
     if not len(boxes):
         raise DataError("no face was found")
     if boxes.shape != (len(boxes), 4) or landmarks.shape != (len(boxes), 5, 2):
         raise DataError(
-            f"the detector gave boxes {boxes.shape} and landmarks {landmarks.shape}, not (N, 4) and "
-            "(N, 5, 2)"
+            f"the detector returned boxes {boxes.shape} and landmarks {landmarks.shape}, not "
+            "(N, 4) and (N, 5, 2)"
         )
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return landmarks[int(areas.argmax())], len(boxes)
 
 
 def align_face(image: Image, detector: str | Detector, side: int = SIDE) -> Image:
-    """Find the largest face of an image and align it.
+    """Detect the largest face in an image and align it.
 
     Args:
         image: uint8 (H, W, C).
         detector: See ``find_detector``.
-        side: Height and width to produce, in pixels.
+        side: Height and width of the result in pixels.
 
     Returns:
         uint8 (side, side, C).
@@ -117,26 +117,26 @@ def align_face(image: Image, detector: str | Detector, side: int = SIDE) -> Imag
 def align_folder(
     source: str | Path, target: str | Path, detector: str | Detector, side: int = SIDE
 ) -> AlignedFolder:
-    """Align all images of a folder into another one, with the same folders and names, as PNG.
+    """Align all images of a folder and write them as PNG, with the same subfolders and names.
 
     Args:
-        source: Holds images, in any folders.
-        target: Where to; it must not lie within ``source``.
+        source: Folder of images, in any subfolders.
+        target: Folder to write to; it must not be inside ``source``.
         detector: See ``find_detector``.
-        side: Height and width to produce, in pixels.
+        side: Height and width of the results in pixels.
 
     Returns:
-        What was done.
+        The number of written images, and the images without a face or with several faces.
 
     Raises:
-        DataError: There is no image, or one cannot be read.
+        DataError: There are no images, or one cannot be read.
     """
     source, target, find = Path(source), Path(target), find_detector(detector)
     if target.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{printable(target)} lies within {printable(source)}; choose another one")
+        raise DataError(f"{printable(target)} is inside {printable(source)}; choose another folder")
     paths = list_images(source)
     if not paths:
-        raise DataError(f"{printable(source)} holds no images")
+        raise DataError(f"{printable(source)} contains no images")
     without, several = [], []
     for path in paths:
         name = printable(path.relative_to(source))

@@ -1,4 +1,4 @@
-"""Five-point alignment: turn, scale and move a face to where networks for faces expect it."""
+"""Five-point alignment: rotate, scale and shift a face to the position that face networks expect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visiongraft.data.samples import Image, Samples, SampleSubset
 from visiongraft.errors import DataError
 
 SIDE = 112
-# Where eyes, nose and corners of the mouth belong in 112 x 112 pixels: the usual template of
+# Positions of the eyes, the nose and the corners of the mouth in 112 x 112 pixels: the template of
 # ArcFace (Deng et al., 2019) and its predecessors.
 TEMPLATE = np.array(
     [
@@ -36,20 +36,20 @@ Landmarks = tuple[float, ...]  # x and y of the five points, in pixels
 
 
 def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
-    """Find the rotation, scale and shift that fit points best in the least-squares sense.
+    """Compute the rotation, scale and translation that map points best, by least squares.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
-    1991. A mirror image is never taken.
+    1991. Reflections are excluded.
 
     Args:
         source: (N, 2) points.
-        target: (N, 2) points they should come to.
+        target: (N, 2) points to map them to.
 
     Returns:
-        (2, 3) matrix ``[sR | t]``: a point p goes to ``matrix @ [*p, 1]``.
+        (2, 3) matrix ``[sR | t]``: a point p is mapped to ``matrix @ [*p, 1]``.
 
     Raises:
-        DataError: The points are not finite, or all of them are one.
+        DataError: The points are not finite, or all the same.
 
     Examples:
         >>> square = [[0, 0], [1, 0], [1, 1], [0, 1]]
@@ -57,45 +57,45 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
         >>> similarity_transform(square, moved).round(6).tolist()
         [[2.0, 0.0, 3.0], [0.0, 2.0, 5.0]]
     """
-    points, wanted = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
-    if not (np.isfinite(points).all() and np.isfinite(wanted).all()):
+    points, goals = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if not (np.isfinite(points).all() and np.isfinite(goals).all()):
         raise DataError("landmarks are not finite numbers")
-    center, wanted_center = points.mean(0), wanted.mean(0)
+    center, goal_center = points.mean(0), goals.mean(0)
     spread = float(((points - center) ** 2).sum())
     if spread < 1e-9:
-        raise DataError("landmarks are all in one place")
-    left, scales, right = np.linalg.svd((wanted - wanted_center).T @ (points - center))
+        raise DataError("landmarks are all at the same point")
+    left, scales, right = np.linalg.svd((goals - goal_center).T @ (points - center))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     rotation = left @ np.diag(signs) @ right
     matrix = rotation * float((scales * signs).sum()) / spread
-    shift = wanted_center - matrix @ center
+    shift = goal_center - matrix @ center
     return np.concatenate([matrix, shift[:, None]], axis=1)
 
 
 def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
-    """Bring a face to the template.
+    """Align a face to the template.
 
     Args:
         image: uint8 (H, W, C).
-        landmarks: Five points (x, y) in pixels, of which (0, 0) is the center of the first one: the
-            eye on the left side of the image, that on the right, nose, and corners of the mouth
-            from left to right; (5, 2), or the ten numbers in a row.
-        side: Height and width to produce, in pixels.
+        landmarks: Five points (x, y) in pixels, where (0, 0) is the center of the first pixel: the
+            eye on the left side of the image, the eye on the right, the nose, and the left and
+            right corner of the mouth; of shape (5, 2), or as ten numbers.
+        side: Height and width of the result in pixels.
 
     Returns:
-        uint8 (side, side, C); black where the image ends.
+        uint8 (side, side, C); black outside of the image.
 
     Raises:
-        DataError: The landmarks are not five points, not finite or all in one place.
+        DataError: The landmarks are not five points, not finite, or all at the same point.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.size != 2 * len(POINTS):
-        raise DataError(f"alignment takes five points, not an array of shape {points.shape}")
+        raise DataError(f"alignment needs five points, not an array of shape {points.shape}")
     points = points.reshape(-1, 2)
     template = (TEMPLATE + 0.5) * side / SIDE - 0.5
     matrix = similarity_transform(points, template)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 0.5:  # interpolation alone would skip pixels of a large face
+    if scale < 0.5:  # bilinear interpolation alone would skip pixels of a large face
         factor = int(1 / scale)
         image = np.asarray(_pillow(image).reduce(factor)).reshape(*_reduced(image, factor))
         matrix = similarity_transform((points + 0.5) / factor - 0.5, template)
@@ -104,11 +104,11 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
 
 @dataclass(frozen=True)
 class AlignedSamples(Samples):
-    """Images that are aligned as they are loaded.
+    """Images that are aligned when they are loaded.
 
     Attributes:
         base: The images.
-        landmarks: Ten numbers for each, see ``align``.
+        landmarks: Ten numbers per image, see ``align``.
     """
 
     base: Samples
@@ -132,24 +132,24 @@ class AlignedSamples(Samples):
             raise DataError(f"{self.name(index)}: {error}") from error
 
     def subset(self, indices: Sequence[int]) -> AlignedSamples:
-        """Take some samples, in the given order."""
+        """Return some of the samples, in the given order."""
         points = tuple(self.landmarks[i] for i in indices)
         return AlignedSamples(SampleSubset(self.base, tuple(indices)), points)
 
 
-def read_landmarks(path: Path, needed: bool = True) -> dict[Path, Landmarks]:
+def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
     """Read landmarks from a table.
 
     Args:
-        path: A CSV with the columns ``path`` and ``left_eye_x``, ``left_eye_y``, ``right_eye_x``,
-            ..., ``mouth_right_y``, in pixels; relative paths start at its folder.
-        needed: Whether it is an error if it has none of these columns.
+        path: A CSV file with the columns ``path`` and ``left_eye_x``, ``left_eye_y``,
+            ``right_eye_x``, ..., ``mouth_right_y``, in pixels; paths are relative to its folder.
+        required: Whether to raise an error if none of the landmark columns exists.
 
     Returns:
-        Ten numbers for each image.
+        Ten numbers for each image; empty for a table without landmarks.
 
     Raises:
-        DataError: The table is damaged, or lacks some of the columns.
+        DataError: The table is malformed, or lacks some of the columns.
     """
     if path.suffix.lower() != ".csv":
         return {}
@@ -160,24 +160,28 @@ def read_landmarks(path: Path, needed: bool = True) -> dict[Path, Landmarks]:
         reader.fieldnames = columns
         rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{shown} is no valid CSV: {error}") from error
+        raise DataError(f"{shown} is not valid CSV: {error}") from error
     missing = [name for name in ("path", *COLUMNS) if name not in columns]
-    if not needed and all(name in missing for name in COLUMNS):
+    if not required and all(name in missing for name in COLUMNS):
         return {}
     if missing:
-        raise DataError(f"{shown} lacks the column {missing[0]!r}; it takes {', '.join(COLUMNS)}")
+        raise DataError(
+            f"{shown} lacks the column {missing[0]!r}; required are {', '.join(COLUMNS)}"
+        )
     found = {}
     for number, row in enumerate(rows, 2):
         try:
             found[path.parent / row["path"].strip()] = tuple(float(row[c]) for c in COLUMNS)
         except (TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{shown}, row {number}: landmarks are ten numbers ({error})") from None
+            raise DataError(
+                f"{shown}, row {number}: landmarks must be ten numbers ({error})"
+            ) from None
     return found
 
 
 def _warped(image: Image, matrix: NDArray[np.float64], side: int) -> Image:
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-    # Pillow measures from the corner of the first pixel, landmarks from its center.
+    # Pillow's origin is the corner of the first pixel, that of landmarks is its center.
     shift = inverse @ [-0.5, -0.5, 1] + 0.5
     values = (*inverse[0, :2], shift[0], *inverse[1, :2], shift[1])
     planes = [

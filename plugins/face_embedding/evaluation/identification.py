@@ -1,4 +1,4 @@
-"""Identification and retrieval: who is it, and which images show the same identity?"""
+"""Metrics of identification (who is it?) and retrieval (which images show the same identity?)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 RANKS = 20  # of the CMC curve
 NEIGHBORS = (1, 5, 10)
-CHUNK = 1024  # rows of the similarity matrix that are in memory at a time
+CHUNK = 1024  # rows of the similarity matrix in memory at a time
 
 Vectors = NDArray[np.float32]
 
@@ -18,16 +18,17 @@ Vectors = NDArray[np.float32]
 def identify(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
     """Measure closed-set identification.
 
-    The first image of each identity makes up the gallery; every other image is a probe. Gallery
-    images of other identities that are as near as the right one count as nearer.
+    The first images of all identities are the gallery; every other image is a probe. Gallery images
+    of other identities that are as similar as the right one count as more similar.
 
     Args:
         embeddings: float32 (N, D), unit vectors.
-        identities: Name of the identity of each.
+        identities: Name of the identity of each image.
 
     Returns:
-        ``rank1`` and ``rank5``, the share of probes whose identity is among the nearest one or five
-        of the gallery, and ``cmc``, the shares for ranks 1 to 20; ``None`` without a probe.
+        ``rank1`` and ``rank5``, the fraction of probes whose identity is the nearest or among the
+        five nearest of the gallery, and ``cmc``, the fractions for ranks 1 to 20; ``None`` without
+        probes.
     """
     names = np.asarray(identities, dtype=object).astype(str)
     _, first, codes = np.unique(names, return_index=True, return_inverse=True)
@@ -45,18 +46,19 @@ def identify(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
 
 
 def retrieve(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
-    """Measure retrieval: each image is looked up among all others.
+    """Measure retrieval: each image is a query against all others.
 
-    Only images whose identity has another one are looked up.
+    Only images whose identity has another image are queries.
 
     Args:
         embeddings: float32 (N, D), unit vectors.
-        identities: Name of the identity of each.
+        identities: Name of the identity of each image.
 
     Returns:
-        ``recall_at_1``, ``_5`` and ``_10``: share of images with one of the same identity among
-        that many nearest; ``map_at_r``: mean average precision at R (Musgrave et al., 2020, "A
-        metric learning reality check"), R being the number of other images of the identity.
+        ``recall_at_1``, ``_5`` and ``_10``: the fraction of queries with an image of the same
+        identity among the 1, 5 or 10 nearest; ``map_at_r``: mean average precision at R (Musgrave
+        et al., 2020, "A metric learning reality check"), where R is the number of other images of
+        the identity. ``None`` without queries.
     """
     names = np.asarray(identities, dtype=object).astype(str)
     _, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
@@ -79,7 +81,7 @@ def retrieve(embeddings: Vectors, identities: Sequence[str]) -> dict[str, Any]:
 
 
 def _nearest_others(embeddings: Vectors, rows: NDArray[np.int64], depth: int) -> NDArray[Any]:
-    """Give the positions of the nearest others, nearest first."""
+    """Return the positions of the nearest other images, nearest first."""
     similarities = embeddings[rows] @ embeddings.T
     similarities[np.arange(len(rows)), rows] = -np.inf
     if depth < similarities.shape[1] - 1:

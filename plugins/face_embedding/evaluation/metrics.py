@@ -1,4 +1,4 @@
-"""Quality of embeddings over a whole set: verification, identification, retrieval."""
+"""Metrics of the embeddings of a dataset: verification, identification, retrieval."""
 
 from __future__ import annotations
 
@@ -10,97 +10,95 @@ from visiongraft.errors import DataError
 from visiongraft.plugins.face_embedding.evaluation.identification import Vectors, identify, retrieve
 from visiongraft.plugins.face_embedding.evaluation.pairs import Pairs, all_pairs, draw_pairs
 from visiongraft.plugins.face_embedding.evaluation.protocol import (
-    Curve,
     Floats,
-    at_rates,
+    RocCurve,
+    accept_rates,
     best_threshold,
     verify_in_folds,
 )
 from visiongraft.task import Arrays
 
-CHUNK = 100_000  # pairs whose embeddings are in memory at a time
+CHUNK = 100_000  # pairs in memory at a time
 
 
 class FaceMetrics:
-    """Keeps embeddings and identities, and compares them when all are there.
+    """Collects embeddings and identities, and compares all of them at the end.
 
-    Images are put in the order of their numbers first, so that results depend on the images
-    alone, not on batches or processes.
+    Images are first sorted by their index, so that the results do not depend on batches and
+    processes.
     """
 
     def __init__(self) -> None:
         self._embeddings: list[Vectors] = []
         self._identities: list[str] = []
-        self._numbers: list[int] = []
+        self._indices: list[int] = []
         self._pairs: list[tuple[tuple[int, int], ...]] = []
 
     def update(self, decoded: Arrays, targets: dict[str, Any]) -> None:
-        """Take one batch in.
+        """Add one batch.
 
         Args:
             decoded: ``embedding``, float (N, D), unit vectors.
-            targets: What ``FaceEmbedding.collate`` made, on the CPU.
+            targets: The result of ``FaceEmbedding.collate``, on the CPU.
         """
         self._embeddings.append(np.asarray(decoded["embedding"], dtype=np.float32))
         self._identities += targets["identities"]
-        self._numbers += targets["numbers"]
+        self._indices += targets["indices"]
         self._pairs += targets["pairs"]
 
     def compute(self) -> dict[str, Any]:
-        """Give all results so far, as JSON values.
+        """Compute all results, as JSON values.
 
         Returns:
-            Results by name; those that cannot be known are ``None``. ``verification_accuracy`` is 0
-            if there is no pair to compare.
+            Results by name; undefined ones are ``None``. ``verification_accuracy`` is 0 if there
+            are no pairs to compare.
 
         Raises:
-            DataError: No batch was taken in.
+            DataError: No batch was added.
         """
         if not self._identities:
-            raise DataError("there are no images to measure")
-        order = np.argsort(self._numbers, kind="stable")
+            raise DataError("there are no images to evaluate")
+        order = np.argsort(self._indices, kind="stable")
         embeddings = np.concatenate(self._embeddings)[order]
         identities = [self._identities[i] for i in order]
-        pairs = given_pairs([self._pairs[i] for i in order], identities)
-        given = pairs.balanced()
-        if not given:
-            pairs = draw_pairs(identities)
-        curve = pairs if given else all_pairs(identities)
+        pairs = roc_pairs = listed_pairs([self._pairs[i] for i in order], identities)
+        if not pairs.has_both_kinds():
+            pairs, roc_pairs = draw_pairs(identities), all_pairs(identities)
         return {
             **_verification(embeddings, pairs, identities),
-            **_curve(embeddings, curve),
+            **_curve(embeddings, roc_pairs),
             **identify(embeddings, identities),
             **retrieve(embeddings, identities),
             "identities": len(set(identities)),
         }
 
 
-def given_pairs(listed: list[tuple[tuple[int, int], ...]], identities: list[str]) -> Pairs:
-    """Put the listed pairs together of which both images are there.
+def listed_pairs(listed: list[tuple[tuple[int, int], ...]], identities: list[str]) -> Pairs:
+    """Collect the listed pairs of which both images are present.
 
     Args:
-        listed: Number and fold of the pairs that each image is in.
+        listed: Number and fold of the pairs that contain each image.
         identities: Name of the identity of each image.
 
     Returns:
         The pairs, in the order of their numbers.
     """
-    halves: dict[tuple[int, int], list[int]] = {}
+    members: dict[tuple[int, int], list[int]] = {}
     for position, own in enumerate(listed):
         for pair in own:
-            halves.setdefault(pair, []).append(position)
-    whole = sorted(
-        (number, fold, *both) for (number, fold), both in halves.items() if len(both) == 2
+            members.setdefault(pair, []).append(position)
+    complete = sorted(
+        (number, fold, *both) for (number, fold), both in members.items() if len(both) == 2
     )
-    table = np.array(whole, dtype=np.int64).reshape(-1, 4)
+    table = np.array(complete, dtype=np.int64).reshape(-1, 4)
     first, second = table[:, 2], table[:, 3]
     same = np.array([identities[a] == identities[b] for a, b in zip(first, second, strict=True)])
-    return Pairs(first, second, same.astype(bool), table[:, 1], given=True)
+    return Pairs(first, second, same.astype(bool), table[:, 1], listed=True)
 
 
-def similarities_of(embeddings: Vectors, pairs: Pairs) -> Floats:
-    """Compute the cosine similarity of each pair; (P,) in -1..1."""
-    parts = [
+def pair_similarities(embeddings: Vectors, pairs: Pairs) -> Floats:
+    """Compute the cosine similarity of each pair, (P,) in -1..1."""
+    chunks = [
         np.einsum(
             "pd,pd->p",
             embeddings[pairs.first[i : i + CHUNK]].astype(np.float64),
@@ -108,41 +106,41 @@ def similarities_of(embeddings: Vectors, pairs: Pairs) -> Floats:
         )
         for i in range(0, len(pairs), CHUNK)
     ]
-    found: Floats = np.concatenate(parts)
+    found: Floats = np.concatenate(chunks)
     return found
 
 
 def _verification(embeddings: Vectors, pairs: Pairs, identities: list[str]) -> dict[str, Any]:
-    counted = {
+    counts = {
         "pairs": len(pairs),
-        "pairs_given": pairs.given,
+        "pairs_listed": pairs.listed,
         "folds": len(np.unique(pairs.folds)),
         "folds_share_no_identity": pairs.folds_share_no_identity(identities),
     }
-    if not pairs.balanced():
+    if not pairs.has_both_kinds():
         return {
             "verification_accuracy": 0.0,
             "verification_standard_error": None,
             "threshold": None,
-            **counted,
+            **counts,
         }
-    similarities = similarities_of(embeddings, pairs)
+    similarities = pair_similarities(embeddings, pairs)
     found = verify_in_folds(similarities, pairs.same, pairs.folds)
     return {
         "verification_accuracy": found.accuracy,
         "verification_standard_error": found.standard_error,
         "threshold": best_threshold(similarities, pairs.same),
-        **counted,
+        **counts,
     }
 
 
 def _curve(embeddings: Vectors, pairs: Pairs) -> dict[str, Any]:
-    if not pairs.balanced():
+    if not pairs.has_both_kinds():
         return {"equal_error_rate": None, "roc_auc": None, "roc": {"far": [], "tar": []}}
-    curve = Curve.of(similarities_of(embeddings, pairs), pairs.same)
+    curve = RocCurve.of(pair_similarities(embeddings, pairs), pairs.same)
     return {
         "equal_error_rate": curve.equal_error_rate(),
         "roc_auc": curve.area(),
-        **at_rates(curve),
+        **accept_rates(curve),
         "roc": curve.to_json(),
     }

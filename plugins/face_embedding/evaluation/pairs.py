@@ -1,4 +1,4 @@
-"""Pairs of images to compare: drawn with a seed, as many of one identity as of two."""
+"""Pairs of images to compare: sampled with a seed, as many of one identity as of two."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from numpy.typing import NDArray
 from visiongraft.seeds import mix_seed
 
 FOLDS = 10
-PEOPLE = 5  # in a fold, at least: fewer would be told from very few others
-EACH = 300  # pairs of each kind in a fold, as in LFW
-ALL_PAIRS = 2_000_000  # more pairs than this are not all looked at, but drawn
-LARGE = 1_000_000  # of each kind that are drawn then
+MIN_IDENTITIES = 5  # per fold: with fewer, each would be compared with very few others
+PAIRS_PER_FOLD = 300  # of each kind, as in LFW
+MAX_PAIRS = 2_000_000  # if there are more, they are sampled
+SAMPLED_PAIRS = 1_000_000  # of each kind
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of positions.
+    """Pairs of images, as positions.
 
     Attributes:
-        first: (P,) position of one image of each pair.
-        second: (P,) position of the other.
-        same: (P,) whether both show one identity.
-        folds: (P,) number of the fold that each pair is in.
-        given: Whether the data list the pairs.
+        first: (P,) position of the first image of each pair.
+        second: (P,) position of the second image.
+        same: (P,) whether both images show the same identity.
+        folds: (P,) zero-based fold of each pair.
+        listed: Whether the dataset lists the pairs; otherwise they are sampled.
     """
 
     first: Indices
     second: Indices
     same: NDArray[np.bool_]
     folds: Indices
-    given: bool = False
+    listed: bool = False
 
     def __len__(self) -> int:
         return len(self.first)
 
     def folds_share_no_identity(self, identities: Sequence[str]) -> bool:
-        """Say whether no identity is in two folds, given the identity of each image."""
+        """Check that no identity is in two folds, given the identity of each image."""
         codes = _codes(identities)
         both = np.concatenate([codes[self.first], codes[self.second]])
         seen = np.unique(np.stack([both, np.tile(self.folds, 2)]), axis=1)
         return bool(len(np.unique(seen[0])) == seen.shape[1])
 
-    def balanced(self) -> bool:
-        """Say whether there are pairs of both kinds."""
+    def has_both_kinds(self) -> bool:
+        """Check whether there are pairs of one identity and pairs of two."""
         return bool(self.same.any() and not self.same.all())
 
 
 def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
-    """Draw pairs for the protocol: ten folds, in each as many pairs of one identity as of two.
+    """Sample pairs in ten folds, each with as many pairs of one identity as of two.
 
-    No identity is in two folds if there are fifty identities or more with two images, five for
-    each fold; else the pairs are dealt to the folds at random.
+    No identity is in two folds if at least fifty identities (five per fold) have two images;
+    otherwise the pairs are distributed over the folds at random.
 
     Args:
         identities: Name of the identity of each image.
-        seed: Fixes the choice.
+        seed: Seed of the sampling.
 
     Returns:
-        At most 300 pairs of each kind in a fold; none if there are no two images of one identity,
+        At most 300 pairs of each kind per fold; none if there are no two images of one identity,
         or no two identities.
     """
     random = np.random.Generator(np.random.PCG64(mix_seed(seed, "pairs")))
     codes = _codes(identities)
     groups = _groups_by_fold(codes, identities, seed)
     if groups is not None:
-        parts = [_balanced(random, codes, group, EACH) for group in groups]
-        if all(len(first) for first, _ in parts):
-            folds = np.repeat(np.arange(FOLDS), [len(first) for first, _ in parts])
-            first, second = (np.concatenate(side) for side in zip(*parts, strict=True))
+        per_fold = [_balanced(random, codes, group, PAIRS_PER_FOLD) for group in groups]
+        if all(len(first) for first, _ in per_fold):
+            folds = np.repeat(np.arange(FOLDS), [len(first) for first, _ in per_fold])
+            first, second = (np.concatenate(side) for side in zip(*per_fold, strict=True))
             return Pairs(first, second, codes[first] == codes[second], folds)
-    first, second = _balanced(random, codes, np.arange(len(codes)), FOLDS * EACH)
+    first, second = _balanced(random, codes, np.arange(len(codes)), FOLDS * PAIRS_PER_FOLD)
     half = len(first) // 2
     count = max(min(FOLDS, half), 1)
     folds = np.tile(np.arange(half) % count, 2)
@@ -83,25 +83,25 @@ def draw_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
 
 
 def all_pairs(identities: Sequence[str], seed: int = 0) -> Pairs:
-    """Take every pair of two images; where there are too many, a million of each kind.
+    """Return every pair of images or, if there are too many, a sample of a million of each kind.
 
     Args:
         identities: Name of the identity of each image.
-        seed: Fixes the choice.
+        seed: Seed of the sampling.
 
     Returns:
         The pairs, in one fold.
     """
     codes = _codes(identities)
     count = len(codes)
-    if count * (count - 1) // 2 <= ALL_PAIRS:
+    if count * (count - 1) // 2 <= MAX_PAIRS:
         first, second = (side.astype(np.int64) for side in np.triu_indices(count, 1))
     else:
         random = np.random.Generator(np.random.PCG64(mix_seed(seed, "all pairs")))
         everything = np.arange(count)
         kinds = [
-            _same(random, codes, everything, LARGE),
-            _different(random, codes, everything, LARGE),
+            _same(random, codes, everything, SAMPLED_PAIRS),
+            _different(random, codes, everything, SAMPLED_PAIRS),
         ]
         first, second = (np.concatenate(side) for side in zip(*kinds, strict=True))
     return Pairs(first, second, codes[first] == codes[second], np.zeros(len(first), np.int64))
@@ -112,9 +112,9 @@ def _codes(identities: Sequence[str]) -> Indices:
 
 
 def _groups_by_fold(codes: Indices, identities: Sequence[str], seed: int) -> list[Indices] | None:
-    """Deal identities to folds, those with several images first; ``None`` if too few have."""
+    """Assign identities to folds, those with several images first; ``None`` if they are too few."""
     counts = np.bincount(codes) if len(codes) else np.zeros(0, np.int64)
-    if (counts > 1).sum() < PEOPLE * FOLDS:
+    if (counts > 1).sum() < MIN_IDENTITIES * FOLDS:
         return None
     names = dict(zip(codes.tolist(), identities, strict=True))
     order = sorted(
@@ -128,7 +128,7 @@ def _groups_by_fold(codes: Indices, identities: Sequence[str], seed: int) -> lis
 def _balanced(
     random: np.random.Generator, codes: Indices, group: Indices, most: int
 ) -> tuple[Indices, Indices]:
-    """Draw as many pairs of one identity as of two; those of one come first."""
+    """Sample as many pairs of one identity as of two; those of one identity come first."""
     same = _same(random, codes, group, most)
     different = _different(random, codes, group, most)
     count = min(len(same[0]), len(different[0]))
@@ -141,7 +141,7 @@ def _balanced(
 def _same(
     random: np.random.Generator, codes: Indices, group: Indices, most: int
 ) -> tuple[Indices, Indices]:
-    """Draw different pairs of one identity, in random order."""
+    """Sample distinct pairs of one identity, in random order."""
     order = group[np.argsort(codes[group], kind="stable")]
     sizes = np.unique(codes[order], return_counts=True)[1]
     starts = np.cumsum(sizes) - sizes
@@ -153,7 +153,7 @@ def _same(
         second = np.concatenate([s + p[1] for s, p in zip(starts, pieces, strict=True)] or [[]])
         chosen = random.permutation(len(first))[:most]
         return order[first[chosen].astype(np.int64)], order[second[chosen].astype(np.int64)]
-    # By number of the pair among all, so that each is as likely as any other.
+    # Sample by the number of the pair among all pairs, so that all are equally likely.
     numbers = random.choice(total, size=most, replace=False)
     which = np.searchsorted(np.cumsum(possible), numbers, side="right")
     rest = numbers - (np.cumsum(possible) - possible)[which]
@@ -162,7 +162,7 @@ def _same(
 
 
 def _unrank(numbers: Indices) -> tuple[Indices, Indices]:
-    """Give the pair (a, b), a < b, of each number b (b - 1) / 2 + a."""
+    """Return the pair (a, b), a < b, of each number b (b - 1) / 2 + a."""
     second = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
     second -= (second * (second - 1) // 2 > numbers).astype(np.int64)  # rounding of large roots
     second += (second * (second + 1) // 2 <= numbers).astype(np.int64)
@@ -172,7 +172,7 @@ def _unrank(numbers: Indices) -> tuple[Indices, Indices]:
 def _different(
     random: np.random.Generator, codes: Indices, group: Indices, most: int
 ) -> tuple[Indices, Indices]:
-    """Draw different pairs of two identities, in random order."""
+    """Sample distinct pairs of two identities, in random order."""
     count = len(group)
     total = count * (count - 1) // 2
     numbers = (
@@ -182,5 +182,5 @@ def _different(
     )
     first, second = _unrank(numbers)
     first, second = group[first], group[second]
-    apart = np.flatnonzero(codes[first] != codes[second])[:most]
-    return first[apart], second[apart]
+    chosen = np.flatnonzero(codes[first] != codes[second])[:most]
+    return first[chosen], second[chosen]

@@ -1,4 +1,4 @@
-"""Plots of verification and identification, from the results of an evaluation."""
+"""Plot verification and identification curves from the results of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,42 +10,48 @@ from typing import Any
 from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
 
-LEAST_RATE = 1e-4  # of false accepts, at the left end of the plot
+MIN_FALSE_ACCEPT_RATE = 1e-4  # the left end of the plot
 
 
 def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
-    """Draw the ROC and the CMC curves of some models into one image.
+    """Plot the ROC and CMC curves of one or more models in one image.
 
     Args:
-        results: What ``evaluate`` gave, by the name of each model.
+        results: The results of ``evaluate``, by the name of each model.
         path: PNG file to write.
 
     Raises:
-        OptionError: There are no results, or they hold no curve.
+        OptionError: There are no results, or one has no ROC curve.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not results or not all(r.get("roc", {}).get("far") for r in results.values()):
-        raise OptionError("there is no ROC curve to draw; it takes results of pairs of both kinds")
+        raise OptionError(
+            "there is no ROC curve to plot; the results need pairs of one identity and of two"
+        )
     figure = Figure(figsize=(9, 4), layout="constrained")
     FigureCanvasAgg(figure)
     roc, cmc = figure.subplots(1, 2)
-    for name, one in results.items():
-        error = one["equal_error_rate"]
-        roc.plot(one["roc"]["far"], one["roc"]["tar"], label=f"{name}, EER {error:.3f}")
-        if one["cmc"]:
-            ranks = range(1, len(one["cmc"]) + 1)
-            cmc.plot(ranks, one["cmc"], marker=".", label=f"{name}, rank-1 {one['rank1']:.3f}")
+    for name, result in results.items():
+        error = result["equal_error_rate"]
+        roc.plot(result["roc"]["far"], result["roc"]["tar"], label=f"{name}, EER {error:.3f}")
+        if result["cmc"]:
+            ranks = range(1, len(result["cmc"]) + 1)
+            cmc.plot(
+                ranks, result["cmc"], marker=".", label=f"{name}, rank-1 {result['rank1']:.3f}"
+            )
     roc.set(
         xscale="log",
-        xlim=(LEAST_RATE, 1),
+        xlim=(MIN_FALSE_ACCEPT_RATE, 1),
         ylim=(0, 1.02),
         xlabel="false accept rate",
         ylabel="true accept rate",
         title="verification (ROC)",
     )
-    cmc.set(ylim=(0, 1.02), xlabel="rank", ylabel="share found", title="identification (CMC)")
+    cmc.set(
+        ylim=(0, 1.02), xlabel="rank", ylabel="identification rate", title="identification (CMC)"
+    )
     for axes in (roc, cmc):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:

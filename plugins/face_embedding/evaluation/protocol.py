@@ -1,4 +1,4 @@
-"""Verification: is it one identity? Accuracy by the LFW protocol, and the whole curve."""
+"""Verification (do two images show the same identity?): accuracy as on LFW, and the ROC curve."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 
-FALSE_ACCEPTS = (1e-2, 1e-3, 1e-4)
+FALSE_ACCEPT_RATES = (1e-2, 1e-3, 1e-4)
 CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
-class Verified:
+class FoldAccuracy:
     """Accuracy over folds.
 
     Attributes:
-        accuracy: Mean over the folds of the share of right decisions.
-        standard_error: Of that mean, from the spread of the folds; 0 with a single fold.
+        accuracy: Mean accuracy of the folds.
+        standard_error: Standard error of that mean; 0 for a single fold.
         folds: Accuracy of each fold.
     """
 
@@ -31,14 +31,14 @@ class Verified:
 
 
 def best_threshold(similarities: Floats, same: Marks) -> float:
-    """Find the threshold by which most pairs are decided rightly.
+    """Find the threshold with the highest accuracy.
 
-    Pairs at or above the threshold count as one identity. Of thresholds that are equally good, the
-    one in the middle of the widest gap between similarities is taken, then the lowest.
+    Pairs at or above the threshold are accepted as one identity. Of equally accurate thresholds,
+    the one in the middle of the widest gap between similarities is chosen, then the lowest.
 
     Args:
         similarities: (P,) similarity of each pair, P at least 1.
-        same: (P,) whether it shows one identity.
+        same: (P,) whether the pair shows one identity.
 
     Returns:
         The threshold.
@@ -49,15 +49,15 @@ def best_threshold(similarities: Floats, same: Marks) -> float:
     """
     order = np.argsort(similarities, kind="stable")
     values, marks = similarities[order], same[order]
-    # Right decisions if the k lowest pairs are refused, for each k.
-    refused = np.concatenate([[0], np.cumsum(~marks)])
-    accepted = np.concatenate([[0], np.cumsum(marks)])
-    right = refused + (accepted[-1] - accepted)
+    # Number of correct decisions if the k lowest pairs are rejected, for each k.
+    impostors = np.concatenate([[0], np.cumsum(~marks)])
+    genuine = np.concatenate([[0], np.cumsum(marks)])
+    correct = impostors + (genuine[-1] - genuine)
     steps = np.diff(values)
     gaps = np.concatenate([[0.0], steps, [0.0]])
-    possible = np.concatenate([[True], steps > 0, [True]])
-    right = np.where(possible, right, -1)
-    best = np.flatnonzero(right == right.max())
+    separable = np.concatenate([[True], steps > 0, [True]])
+    correct = np.where(separable, correct, -1)
+    best = np.flatnonzero(correct == correct.max())
     cut = int(best[np.argmax(gaps[best])])
     if cut == 0:
         return float(values[0])
@@ -66,20 +66,20 @@ def best_threshold(similarities: Floats, same: Marks) -> float:
     return float((values[cut - 1] + values[cut]) / 2)
 
 
-def verify_in_folds(similarities: Floats, same: Marks, folds: NDArray[np.int64]) -> Verified:
+def verify_in_folds(similarities: Floats, same: Marks, folds: NDArray[np.int64]) -> FoldAccuracy:
     """Measure verification as on Labeled Faces in the Wild (Huang et al., 2007).
 
-    For each fold the threshold is chosen on all other folds, and accuracy is measured on the fold
-    itself. A single fold has no others: its threshold is chosen on itself.
+    For each fold, the threshold is chosen on all other folds, and the accuracy is measured on the
+    fold itself. The threshold of a single fold is chosen on that fold.
 
     Args:
         similarities: (P,) similarity of each pair, P at least 1.
-        same: (P,) whether it shows one identity.
+        same: (P,) whether the pair shows one identity.
         folds: (P,) fold of each pair.
 
     Returns:
-        Mean accuracy and its standard error, as LFW computes it: the deviation of the folds (n - 1)
-        over the root of their number.
+        The mean accuracy and its standard error as LFW defines it: the standard deviation of the
+        folds (n - 1) divided by the square root of their number.
     """
     names = np.unique(folds)
     accuracies = []
@@ -90,17 +90,17 @@ def verify_in_folds(similarities: Floats, same: Marks, folds: NDArray[np.int64])
         accuracies.append(float(((similarities[inside] >= threshold) == same[inside]).mean()))
     spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
     error = spread / np.sqrt(len(accuracies))
-    return Verified(float(np.mean(accuracies)), float(error), tuple(accuracies))
+    return FoldAccuracy(float(np.mean(accuracies)), float(error), tuple(accuracies))
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Shares of accepted pairs for falling thresholds.
+class RocCurve:
+    """False and true accept rates for descending thresholds.
 
     Attributes:
-        thresholds: (T,) thresholds, falling; the first accepts nothing.
-        far: (T,) false accept rate: share of pairs of two identities that are accepted.
-        tar: (T,) true accept rate: share of pairs of one identity that are accepted.
+        thresholds: (T,) thresholds, descending; the first accepts no pair.
+        far: (T,) false accept rate: fraction of the pairs of two identities that are accepted.
+        tar: (T,) true accept rate: fraction of the pairs of one identity that are accepted.
         impostors: Number of pairs of two identities.
     """
 
@@ -110,11 +110,13 @@ class Curve:
     impostors: int
 
     @classmethod
-    def of(cls, similarities: Floats, same: Marks) -> Curve:
-        """Compute the curve (ROC) of pairs of both kinds."""
+    def of(cls, similarities: Floats, same: Marks) -> RocCurve:
+        """Compute the ROC curve; there must be pairs of one identity and of two."""
         order = np.argsort(-similarities, kind="stable")
         values, marks = similarities[order], same[order]
-        last = np.concatenate([np.flatnonzero(np.diff(values)), [len(values) - 1]])  # of equal ones
+        last = np.concatenate(
+            [np.flatnonzero(np.diff(values)), [len(values) - 1]]
+        )  # of equal values
         true, false = np.cumsum(marks)[last], np.cumsum(~marks)[last]
         return cls(
             np.concatenate([[np.inf], values[last]]),
@@ -124,27 +126,27 @@ class Curve:
         )
 
     def area(self) -> float:
-        """Area under the curve."""
+        """Return the area under the curve."""
         return float(np.trapezoid(self.tar, self.far))
 
     def equal_error_rate(self) -> float:
-        """Rate at which as many are wrongly accepted as wrongly refused, between two points linear."""
-        missed = 1 - self.tar
-        after = int(np.argmax(self.far >= missed))
+        """Return the rate where false accepts equal false rejects, by linear interpolation."""
+        frr = 1 - self.tar
+        after = int(np.argmax(self.far >= frr))
         before = max(after - 1, 0)
-        rise = (self.far[after] - missed[after]) - (self.far[before] - missed[before])
-        fraction = 0.0 if rise == 0 else -(self.far[before] - missed[before]) / rise
+        rise = (self.far[after] - frr[after]) - (self.far[before] - frr[before])
+        fraction = 0.0 if rise == 0 else -(self.far[before] - frr[before]) / rise
         return float(self.far[before] + fraction * (self.far[after] - self.far[before]))
 
     def at_far(self, rate: float) -> tuple[float, float] | None:
-        """Find how many are accepted rightly if at most this share may be accepted wrongly.
+        """Return the true accept rate at a given maximal false accept rate.
 
         Args:
             rate: False accept rate, above 0.
 
         Returns:
-            True accept rate and threshold; ``None`` if there are too few pairs of two identities
-            to measure such a rate.
+            The true accept rate and the threshold; ``None`` if there are too few pairs of two
+            identities to measure such a rate.
         """
         if self.impostors * rate < 1 - 1e-9:
             return None
@@ -152,7 +154,7 @@ class Curve:
         return float(self.tar[position]), float(min(self.thresholds[position], 1.0))
 
     def to_json(self) -> dict[str, list[float]]:
-        """Give at most 200 points of the curve, close where the false accept rate is low."""
+        """Return at most 200 points of the curve, denser at low false accept rates."""
         rates = np.geomspace(1 / max(self.impostors, 1), 1, CURVE_POINTS - 1)
         chosen = np.unique([0, *(np.searchsorted(self.far, rates, side="right") - 1)])
         return {
@@ -161,10 +163,10 @@ class Curve:
         }
 
 
-def at_rates(curve: Curve) -> dict[str, Any]:
-    """Give true accept rate and threshold at the usual false accept rates, by name."""
+def accept_rates(curve: RocCurve) -> dict[str, Any]:
+    """Return the true accept rates and thresholds at the usual false accept rates, by name."""
     results: dict[str, Any] = {}
-    for rate in FALSE_ACCEPTS:
+    for rate in FALSE_ACCEPT_RATES:
         found = curve.at_far(rate)
         results[f"tar_at_far_{rate:g}"] = None if found is None else found[0]
         results[f"threshold_at_far_{rate:g}"] = None if found is None else found[1]

@@ -1,4 +1,4 @@
-"""The text files of Labeled Faces in the Wild: pairs of images in folds, and lists of people."""
+"""Read the text files of Labeled Faces in the Wild: pairs of images in folds, lists of people."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from visiongraft.data.decode import printable
 from visiongraft.errors import DataError
 
 PAIR_FILES = ("pairs.txt", "pairsDevTest.txt")
-PART_FILES = {
+SPLIT_FILES = {
     "train": ("people_train.txt", "peopleDevTrain.txt"),
     "validation": ("people_val.txt", "peopleDevTest.txt"),
     "test": ("people_test.txt",),
 }
 PEOPLE = "people.txt"
 
-Image = tuple[str, int]  # name of the person, number of the image from 1
+Image = tuple[str, int]  # name of the person, one-based number of the image
 
 
 @dataclass(frozen=True)
 class NamedPair:
-    """Two images that are to be compared.
+    """Two images to compare.
 
     Attributes:
-        first: Person and number of one image.
-        second: Those of the other.
-        fold: Which part of the protocol the pair belongs to, from 0.
+        first: Person and number of the first image.
+        second: Person and number of the second image.
+        fold: Zero-based fold of the pair.
     """
 
     first: Image
@@ -38,30 +38,30 @@ class NamedPair:
 def read_pairs(path: Path) -> list[NamedPair]:
     """Read a list of pairs.
 
-    The first line holds the number of folds and of pairs of each kind in a fold, or that of pairs
-    alone. A line ``NAME 1 4`` names two images of one person, ``NAME 1 OTHER 2`` images of two.
+    The first line has the number of folds and the number of pairs of each kind per fold, or only
+    the latter. A line ``NAME 1 4`` is a pair of images of one person, ``NAME 1 OTHER 2`` of two.
 
     Args:
-        path: A file in the form of LFW's ``pairs.txt``.
+        path: A file in the format of LFW's ``pairs.txt``.
 
     Returns:
-        The pairs; those of a fold follow each other in the file.
+        The pairs, in the order of the file, which lists one fold after the other.
 
     Raises:
-        DataError: The file is in another form, or holds more or fewer pairs than it says.
+        DataError: The file has another format, or another number of pairs than its first line says.
     """
     lines = list(_lines(path))
-    head = lines[0][1] if lines else []
-    if not 1 <= len(head) <= 2 or not all(word.isdecimal() for word in head):
+    header = lines[0][1] if lines else []
+    if not 1 <= len(header) <= 2 or not all(word.isdecimal() for word in header):
         raise DataError(
-            f"{printable(path)} does not begin with the numbers of folds and of pairs in a fold, "
+            f"{printable(path)} does not begin with the numbers of folds and of pairs per fold, "
             "as LFW's pairs.txt does"
         )
-    folds, each = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
+    folds, each = (1, int(header[0])) if len(header) == 1 else (int(header[0]), int(header[1]))
     if len(lines) - 1 != 2 * folds * each:
         raise DataError(
-            f"{printable(path)} holds {len(lines) - 1} pairs, but its first line says {folds} folds "
-            f"of {each} pairs of one person and {each} of two"
+            f"{printable(path)} contains {len(lines) - 1} pairs, but its first line announces "
+            f"{folds} folds of {each} pairs of one person and {each} of two"
         )
     return [
         NamedPair(*_pair(path, number, words), fold=i // (2 * each))
@@ -73,15 +73,15 @@ def read_people(path: Path, known: set[str]) -> list[str]:
     """Read a list of people.
 
     Args:
-        path: A file with one person a line, maybe followed by the number of images; lines that
-            hold a number alone say how many people follow, as in LFW's ``people.txt``.
-        known: The people there are images of.
+        path: A file with one person per line, optionally followed by the number of images; lines
+            with only a number are counts of the people that follow, as in LFW's ``people.txt``.
+        known: The people with images.
 
     Returns:
-        Their names.
+        The names in the list.
 
     Raises:
-        DataError: A person has no image, or there is none.
+        DataError: A person has no image, or the list is empty.
     """
     names = [
         words[0]
@@ -90,8 +90,8 @@ def read_people(path: Path, known: set[str]) -> list[str]:
     ]
     missing = [name for name in names if name not in known]
     if missing or not names:
-        what = f"{missing[0]!r}, of whom there is no image" if missing else "nobody"
-        raise DataError(f"{printable(path)} names {what}; does it belong to these images?")
+        what = f"{missing[0]!r}, who has no image" if missing else "nobody"
+        raise DataError(f"{printable(path)} lists {what}; does it belong to these images?")
     return names
 
 
@@ -112,7 +112,7 @@ def _pair(path: Path, number: int, words: list[str]) -> tuple[Image, Image]:
         words = [words[0], words[1], words[0], words[2]]
     if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
         raise DataError(
-            f"{printable(path)}, line {number}: a pair is NAME 1 2, or NAME 1 OTHER 2, with the "
-            "numbers of the images"
+            f"{printable(path)}, line {number}: a pair must be NAME 1 2 or NAME 1 OTHER 2, with "
+            "the numbers of the images"
         )
     return (words[0], int(words[1])), (words[2], int(words[3]))

@@ -1,9 +1,9 @@
-"""Images and the identities they show, out of every form of data that the task reads."""
+"""Read images and the identities that they show, from every format that the task supports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.listing import list_images
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.readers import SPLIT_NAMES, DataSplits
+from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
@@ -24,31 +24,31 @@ from visiongraft.plugins.face_embedding.alignment.landmarks import (
 )
 from visiongraft.plugins.face_embedding.formats import celeba, lfw
 
-LANDMARKS = "landmarks.csv"  # in the folder of the data
+LANDMARKS = "landmarks.csv"  # in the folder of the dataset
 
 
 @dataclass(frozen=True)
 class IdentitySplit:
-    """Images and the name of the identity that each shows."""
+    """One split: images and the name of the identity that each shows."""
 
     samples: Samples
     names: Sequence[str]
 
     def subset(self, indices: Sequence[int]) -> IdentitySplit:
-        """Take some, in the given order."""
+        """Return some of the samples, in the given order."""
         return IdentitySplit(self.samples.subset(indices), [self.names[i] for i in indices])
 
 
 @dataclass(frozen=True)
 class IdentityDataset:
-    """A dataset as it was found.
+    """A dataset as it was read.
 
     Attributes:
-        splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a set
-            that is not divided is all ``"train"``.
+        splits: ``"train"``, ``"validation"`` and ``"test"``, as far as they have images; a dataset
+            without splits is all ``"train"``.
         pairs: The listed pairs, if there are any, as (name of an image, of another, fold).
-        aligned: Whether the images are brought to one place by landmarks.
-        warnings: One line on each thing that was passed over.
+        aligned: Whether the images are aligned by landmarks.
+        warnings: One line for each thing that was skipped.
     """
 
     splits: dict[str, IdentitySplit]
@@ -57,41 +57,43 @@ class IdentityDataset:
     warnings: tuple[str, ...] = field(default=())
 
 
-def find_source(data: Any, align: bool = True) -> IdentityDataset:
+def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
     """Find images and identities.
 
     Args:
-        data: A folder with one folder per identity, with LFW's text files or without; CelebA's
-            folder; a CSV, TSV or Parquet table; a map-style dataset of (image, identity); what an
-            installed reader of labels reads; or a pair (training, validation) of these.
-        align: Align images whose landmarks the data bring: ``landmarks.csv`` in the folder, the
-            columns of a CSV, or CelebA's own file.
+        data: A folder with one folder per identity, with or without LFW's text files; CelebA's
+            folder; a CSV, TSV or Parquet table; a map-style dataset of (image, identity); anything
+            that an installed reader of labels reads; or a pair (training, validation) of these.
+        align: Whether to align images with landmarks: ``landmarks.csv`` in the folder, columns of
+            a CSV table, or CelebA's own file.
 
     Returns:
-        What was found.
+        The dataset.
 
     Raises:
-        DataError: There is nothing, or it is in no known form.
+        DataError: There are no images, or the format is unknown.
     """
     if isinstance(data, tuple):
         if len(data) != 2:
-            raise DataError(f"data is one set or a pair (training, validation), not {len(data)}")
-        return _joined(find_source(data[0], align), find_source(data[1], align))
+            raise DataError(
+                f"data must be one dataset or a pair (training, validation), not {len(data)}"
+            )
+        return _join(find_dataset(data[0], align), find_dataset(data[1], align))
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data), align)
-        return _from_parts({"train": DatasetSamples.of(data)})
+        return _from_samples({"train": DatasetSamples.of(data)})
     except DataError:
-        found = read_data(data, "labels")  # asked last: installing a reader changes no dataset
+        found = read_data(data, "labels")  # tried last: installing a reader changes no dataset
         if found is None:
             raise
-        return _from_reader(found)
+        return replace(_from_samples(found.splits, found.names), warnings=found.warnings)
 
 
-def _joined(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
-    """Take the training part of one set and the part of the other that was held out."""
+def _join(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
+    """Join the training split of one dataset and the held-out split of another."""
     if "train" not in first.splits:
-        raise DataError("the training set of the pair has no training images")
+        raise DataError("the training dataset of the pair has no training images")
     validation = next(
         second.splits[p] for p in ("validation", "test", "train") if p in second.splits
     )
@@ -106,39 +108,42 @@ def _joined(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
 def _read_path(path: Path, align: bool) -> IdentityDataset:
     if path.suffix.lower() in MANIFEST_SUFFIXES and not path.is_dir():
         found = _from_files(read_manifest(path))
-        return _aligned(found, read_landmarks(path, needed=False) if align else {})
+        return _align(found, read_landmarks(path, required=False) if align else {})
     if path.is_file():
         raise DataError(
-            f"{printable(path)} is a file of no known format; give a folder with one folder per "
+            f"{printable(path)} is a file of unknown format; pass a folder with one folder per "
             "identity, or a table (.csv, .tsv, .parquet) with the columns path and label"
         )
     if celeba.is_celeba(path):
         rows = celeba.read_identities(path)
-        parts = {p: _part([f for f, _ in some], [n for _, n in some]) for p, some in rows.items()}
-        found = IdentityDataset({p: parts[p] for p in SPLIT_NAMES if p in parts})
-        return _aligned(found, celeba.read_celeba_landmarks(path) if align else {})
+        splits = {split: _split(own) for split in SPLIT_NAMES if (own := rows.get(split))}
+        landmarks = celeba.read_celeba_landmarks(path) if align else {}
+        return _align(IdentityDataset(splits), landmarks)
     found = _read_lists(path) or _from_files(read_folder(path))
     table = path / LANDMARKS
-    return _aligned(found, read_landmarks(table) if align and table.is_file() else {})
+    return _align(found, read_landmarks(table) if align and table.is_file() else {})
 
 
-def _part(paths: Sequence[Path], names: Sequence[str]) -> IdentitySplit:
+def _split(rows: Sequence[tuple[Path, str]]) -> IdentitySplit:
+    paths, names = zip(*rows, strict=True) if rows else ((), ())
     return IdentitySplit(FileSamples(paths, names), names)
 
 
 def _from_files(found: LabeledSplits) -> IdentityDataset:
-    parts = {}
-    for name, files in found.splits.items():
+    splits = {}
+    for split, files in found.splits.items():
         if not len(files):
             continue
         several = next((i for i, labels in enumerate(files.labels) if len(labels) != 1), None)
         if several is not None:
             raise DataError(
                 f"{printable(files.paths[several])} has {len(files.labels[several])} identities "
-                f"({', '.join(files.labels[several])}); each image shows one"
+                f"({', '.join(files.labels[several])}); each image must show one"
             )
-        parts[name] = _part(files.paths, [labels[0] for labels in files.labels])
-    return IdentityDataset(parts, warnings=found.warnings)
+        splits[split] = _split(
+            [(p, names[0]) for p, names in zip(files.paths, files.labels, strict=True)]
+        )
+    return IdentityDataset(splits, warnings=found.warnings)
 
 
 # ---- folders with LFW's text files ----
@@ -146,7 +151,8 @@ def _from_files(found: LabeledSplits) -> IdentityDataset:
 
 def _read_lists(root: Path) -> IdentityDataset | None:
     """Read a folder with lists of pairs or people; ``None`` if it has none."""
-    names = [*lfw.PAIR_FILES, lfw.PEOPLE, *(n for names in lfw.PART_FILES.values() for n in names)]
+    split_files = [name for names in lfw.SPLIT_FILES.values() for name in names]
+    names = [*lfw.PAIR_FILES, lfw.PEOPLE, *split_files]
     if not root.is_dir() or not any((root / name).is_file() for name in names):
         return None
     files = _people(root)
@@ -154,30 +160,29 @@ def _read_lists(root: Path) -> IdentityDataset | None:
     for path, name in files:
         images.setdefault(name, []).append(path)
     known = set(images)
-    parts = {}
-    for part, choices in lfw.PART_FILES.items():
+    people: dict[str, set[str]] = {}
+    for split, choices in lfw.SPLIT_FILES.items():
         table = next((root / c for c in choices if (root / c).is_file()), None)
         if table is not None:
-            parts[part] = set(lfw.read_people(table, known))
-    if not parts:
+            people[split] = set(lfw.read_people(table, known))
+    if not people:
         table = root / lfw.PEOPLE
-        parts["train"] = set(lfw.read_people(table, known)) if table.is_file() else known
+        people["train"] = set(lfw.read_people(table, known)) if table.is_file() else known
     found = {
-        part: _part([p for p, n in files if n in people], [n for _, n in files if n in people])
-        for part, people in parts.items()
+        split: _split([(path, name) for path, name in files if name in own])
+        for split, own in people.items()
     }
     return IdentityDataset(found, _pairs(root, images))
 
 
 def _people(root: Path) -> list[tuple[Path, str]]:
-    """Find images and people: in the folder itself, or in its one folder that holds people."""
-    inside = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    holders = [f for f in inside if any(g.is_dir() for g in f.iterdir())]
-    if len(holders) == 1 and len(inside) == 1:
-        inside = [f for f in sorted(holders[0].iterdir()) if f.is_dir() and f.name[:1] != "."]
-    found = [(path, printable(folder.name)) for folder in inside for path in list_images(folder)]
+    """Find images and people in the folder itself, or in its only subfolder."""
+    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    if len(folders) == 1 and any(f.is_dir() for f in folders[0].iterdir()):
+        folders = [f for f in sorted(folders[0].iterdir()) if f.is_dir() and f.name[:1] != "."]
+    found = [(path, printable(folder.name)) for folder in folders for path in list_images(folder)]
     if not found:
-        raise DataError(f"{printable(root)} holds lists of people, but no NAME/image.jpg")
+        raise DataError(f"{printable(root)} contains lists of people, but no NAME/image.jpg")
     return found
 
 
@@ -191,8 +196,8 @@ def _pairs(root: Path, images: Mapping[str, list[Path]]) -> tuple[tuple[str, str
         path = by_stem.get((person, f"{person}_{number:04d}"))
         if path is None:
             raise DataError(
-                f"{printable(table)} names image {number} of {person!r}, but there is no "
-                f"{person}/{person}_{number:04d} with the suffix of an image"
+                f"{printable(table)} lists image {number} of {person!r}, but there is no image "
+                f"{person}/{person}_{number:04d}"
             )
         return printable(path)
 
@@ -204,39 +209,34 @@ def _pairs(root: Path, images: Mapping[str, list[Path]]) -> tuple[tuple[str, str
 # ---- landmarks ----
 
 
-def _aligned(source: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> IdentityDataset:
-    """Align the images of a source; all of them, so that a network sees one kind of image."""
+def _align(dataset: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> IdentityDataset:
+    """Align the images of a dataset: all of them, so that the network sees one kind of image."""
     if not landmarks:
-        return source
-    parts = {}
-    for name, part in source.splits.items():
-        assert isinstance(part.samples, FileSamples)
-        without = [path for path in part.samples.paths if path not in landmarks]
+        return dataset
+    splits = {}
+    for name, split in dataset.splits.items():
+        assert isinstance(split.samples, FileSamples)
+        without = [path for path in split.samples.paths if path not in landmarks]
         if without:
             raise DataError(
                 f"{len(without)} images have no landmarks, such as {printable(without[0])}; add "
-                "them, or read the images as they are with align=False"
+                "them, or read the images without alignment by align=False"
             )
-        points = tuple(landmarks[path] for path in part.samples.paths)
-        parts[name] = IdentitySplit(AlignedSamples(part.samples, points), part.names)
-    return IdentityDataset(parts, source.pairs, True, source.warnings)
+        points = tuple(landmarks[path] for path in split.samples.paths)
+        splits[name] = IdentitySplit(AlignedSamples(split.samples, points), split.names)
+    return replace(dataset, splits=splits, aligned=True)
 
 
 # ---- datasets and readers ----
 
 
-def _from_parts(parts: Mapping[str, Samples], names: Sequence[str] = ()) -> IdentityDataset:
+def _from_samples(splits: Mapping[str, Samples], names: Sequence[str] = ()) -> IdentityDataset:
     found = {}
-    for part, samples in parts.items():
+    for split, samples in splits.items():
         if len(samples):
             own = [_identity(samples, i, names) for i in range(len(samples))]
-            found[part] = IdentitySplit(samples, own)
+            found[split] = IdentitySplit(samples, own)
     return IdentityDataset(found)
-
-
-def _from_reader(found: DataSplits) -> IdentityDataset:
-    source = _from_parts(found.splits, found.names)
-    return IdentityDataset(source.splits, warnings=found.warnings)
 
 
 def _identity(samples: Samples, index: int, names: Sequence[str]) -> str:
@@ -249,5 +249,6 @@ def _identity(samples: Samples, index: int, names: Sequence[str]) -> str:
     if isinstance(target, str) and target:
         return target
     raise DataError(
-        f"{samples.name(index)}: an identity is a name or a whole number from 0, not {target!r}"
+        f"{samples.name(index)}: an identity must be a name or a non-negative integer, not "
+        f"{target!r}"
     )

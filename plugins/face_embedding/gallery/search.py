@@ -1,4 +1,4 @@
-"""The nearest of many unit vectors: by faiss where it is installed, else by a matrix product."""
+"""Nearest-neighbor search over unit vectors, with faiss if it is installed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 32_000_000  # similarities that are in memory at a time
+MAX_SIMILARITIES = 32_000_000  # in memory at a time
 
 Vectors = NDArray[np.float32]
 
 
 class Index:
-    """Finds the vectors with the greatest scalar product, by comparing with all.
+    """Exhaustive search for the vectors with the largest inner products.
 
     Args:
         vectors: float32 (N, D).
-        engine: ``"faiss"``, ``"matrix"``, or ``None`` for faiss where it is installed. Both give
-            the same, but for rounding.
+        engine: ``"faiss"``, ``"matrix"`` (a matrix product), or ``None`` for faiss if it is
+            installed. The results are equal except for rounding.
 
     Attributes:
-        engine: Which one it is.
+        engine: The engine in use.
     """
 
     def __init__(self, vectors: Vectors, engine: str | None = None) -> None:
@@ -34,22 +34,22 @@ class Index:
 
         Args:
             queries: float32 (Q, D).
-            count: How many for each; fewer if there are fewer vectors.
+            count: Number of results per query; fewer if there are fewer vectors.
 
         Returns:
-            Scalar products, falling, and positions; both (Q, count).
+            Inner products, in descending order, and positions; both (Q, count).
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         count = min(count, len(self.vectors))
         if self._faiss is not None and count:
             similarities, positions = self._faiss.search(queries, count)
             return similarities, positions
-        rows = max(LARGEST // max(len(self.vectors), 1), 1)
-        parts = [
+        rows = max(MAX_SIMILARITIES // max(len(self.vectors), 1), 1)
+        chunks = [
             self._product(queries[i : i + rows], count)
             for i in range(0, max(len(queries), 1), rows)
         ]
-        return np.concatenate([s for s, _ in parts]), np.concatenate([p for _, p in parts])
+        return np.concatenate([s for s, _ in chunks]), np.concatenate([p for _, p in chunks])
 
     def _product(self, queries: Vectors, count: int) -> tuple[Vectors, NDArray[np.int64]]:
         similarities = queries @ self.vectors.T
@@ -67,7 +67,7 @@ class Index:
 
 def _flat_index(vectors: Vectors, engine: str | None) -> Any:
     try:
-        import faiss  # an extra: large, and only large galleries gain by it
+        import faiss  # an extra: it is large, and only large galleries benefit
     except ImportError:
         if engine == "faiss":
             raise

@@ -1,6 +1,6 @@
-"""Embeddings of images, and whether two of them show one identity; numpy only.
+"""Embed images, and verify whether two images show the same identity; numpy only.
 
-All of it works with a trained model and with an exported file alike, for both predict embeddings::
+The functions accept a trained model or an exported file, since both predict embeddings::
 
     model = visiongraft.load("runs/faces")            # model.embed(images), model.verify(a, b)
     model = Predictor("faces.onnx")                   # embed(model, images), verify(model, a, b)
@@ -23,17 +23,17 @@ class Embedder(Protocol):
     """A trained model or an exported file of this task."""
 
     def predict(self, images: Any, /) -> list[Any]:
-        """Give one ``Embedded`` per image."""
+        """Return one ``Embedded`` per image."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two images show one identity.
+    """Whether two images show the same identity.
 
     Attributes:
         same: The decision.
         similarity: Cosine similarity of the embeddings, in -1..1.
-        threshold: From which similarity on they count as one identity.
+        threshold: The lowest similarity that counts as the same identity.
     """
 
     same: bool
@@ -46,7 +46,7 @@ def embed(model: Embedder, images: Any) -> Vectors:
 
     Args:
         model: A trained model or an exported file.
-        images: What its ``predict`` takes: one image or several.
+        images: One or several images, in any form that ``predict`` of the model accepts.
 
     Returns:
         float32 (N, D), unit vectors.
@@ -55,86 +55,88 @@ def embed(model: Embedder, images: Any) -> Vectors:
         OptionError: The model is of another task.
     """
     found = model.predict(images)
-    dimension = int(metadata_of(model)["dimension"])
-    if not all(isinstance(one, Embedded) for one in found):
+    dimension = int(task_metadata(model)["dimension"])
+    if not all(isinstance(each, Embedded) for each in found):
         raise OptionError(f"the model predicts {type(found[0]).__name__}, not embeddings")
-    rows = [one.embedding for one in found]
+    rows = [each.embedding for each in found]
     return np.asarray(rows, dtype=np.float32).reshape(len(rows), dimension)
 
 
 def verify(model: Embedder, a: Any, b: Any, *, threshold: float | None = None) -> Verification:
-    """Say whether two images show one identity.
+    """Check whether two images show the same identity.
 
     Args:
         model: A trained model or an exported file.
-        a: One image, as ``predict`` takes it.
-        b: Another.
-        threshold: From which similarity on; the model's own if ``None``.
+        a: One image, in any form that ``predict`` of the model accepts.
+        b: The other image.
+        threshold: The lowest similarity that counts as the same identity; the threshold of the
+            model if ``None``.
 
     Returns:
         The decision, the similarity and the threshold.
 
     Raises:
         OptionError: There is no threshold.
-        DataError: An image cannot be read, or is none.
+        DataError: An image cannot be read.
     """
-    limit = threshold_of(model, threshold)
-    first, second = (one_embedding(model, image) for image in (a, b))
+    limit = resolve_threshold(model, threshold)
+    first, second = (embed_one(model, image) for image in (a, b))
     similarity = float(first.astype(np.float64) @ second)
     return Verification(similarity >= limit, similarity, limit)
 
 
-def metadata_of(model: Any) -> Mapping[str, Any]:
-    """Read what the task says of itself, from a model or an exported file.
+def task_metadata(model: Any) -> Mapping[str, Any]:
+    """Return the task's metadata of a model or an exported file.
 
     Args:
-        model: Either.
+        model: A trained model or an exported file.
 
     Returns:
-        What ``FaceEmbedding.metadata`` gave.
+        The result of ``FaceEmbedding.metadata``.
 
     Raises:
-        OptionError: It is of another task.
+        OptionError: The model is of another task.
     """
     metadata = getattr(model, "metadata", None)
     values = metadata.get("task_metadata") if isinstance(metadata, Mapping) else None
     if values is None:
         values = model.task.metadata()
     if values.get("similarity") != "cosine" or "dimension" not in values:
-        raise OptionError("the model is no face_embedding model")
+        raise OptionError("the model is not a face_embedding model")
     found: Mapping[str, Any] = values
     return found
 
 
-def threshold_of(model: Any, given: float | None) -> float:
-    """Give the threshold that was given, or else the model's own.
+def resolve_threshold(model: Any, threshold: float | None) -> float:
+    """Return the given threshold, or the threshold of the model if it is ``None``.
 
     Raises:
-        OptionError: There is none.
+        OptionError: There is no threshold.
     """
-    threshold = metadata_of(model).get("threshold") if given is None else given
+    if threshold is None:
+        threshold = task_metadata(model).get("threshold")
     if threshold is None:
         raise OptionError(
-            "the model has no threshold: none was chosen on validation pairs; say threshold=..."
+            "the model has no threshold: none was chosen on validation pairs; pass threshold=..."
         )
     return float(threshold)
 
 
-def one_embedding(model: Embedder, image: Any) -> Vectors:
+def embed_one(model: Embedder, image: Any) -> Vectors:
     """Compute the embedding of one image, (D,).
 
     Raises:
-        DataError: It is none, or several.
+        DataError: There is no image, or several.
     """
     vectors = embed(model, image)
     if len(vectors) != 1:
-        raise DataError(f"it takes one image, not {len(vectors)}")
-    one: Vectors = vectors[0]
-    return one
+        raise DataError(f"pass one image, not {len(vectors)}")
+    vector: Vectors = vectors[0]
+    return vector
 
 
-def fingerprint_of(model: Any) -> Vectors:
-    """Embed an image that is always the same, by which a model is known in any form."""
+def model_fingerprint(model: Any) -> Vectors:
+    """Embed a fixed image, which identifies the model in any of its formats."""
     channels, height, width = 3, 112, 112
     metadata = getattr(model, "metadata", None)
     if isinstance(metadata, Mapping):
@@ -146,4 +148,4 @@ def fingerprint_of(model: Any) -> Vectors:
     random = np.random.Generator(np.random.PCG64(0))
     blocks = random.integers(0, 256, (14, 14, channels), dtype=np.uint8)
     rows, columns = (np.arange(side) * 14 // side for side in (height, width))
-    return one_embedding(model, blocks[rows][:, columns])
+    return embed_one(model, blocks[rows][:, columns])

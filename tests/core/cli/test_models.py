@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 import visiongraft
+from visiongraft.certificate import Certificate, Comparison
 from visiongraft.cli import main, models
 from visiongraft.data.folder import read_folder
 from visiongraft.data.samples import FileSamples, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate, Comparison, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins
 
@@ -90,16 +91,18 @@ class Echo(Exporter):
             raise ExportError("the exported file disagrees with PyTorch")
         path.write_text(f"echo {json.dumps(options)}")
         count = 0 if samples is None else len(samples)
-        check = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
+        comparison = Comparison("real", 1, count, ((20, 24),), 1e-6, 0, "image 0")
         certificate = Certificate(
-            path.name, "echo", (check,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
+            path.name, "echo", (comparison,), 1e-4, "share_right", 0.5, 0.5, None, {}, ("a toy",)
         )
         if "precision" not in options:
             return certificate
-        check = replace(check, mismatches=2, decisions=40)
+        comparison = replace(comparison, mismatches=2, predictions=40)
         left = ["stem", "first", "second", "third"]
         settings = {"head": "fp32", "tried": [{"lost": 0.1}], "scale": 0.25, "left": left}
-        return replace(certificate, checks=(check,), tolerance=None, settings=settings, **options)
+        return replace(
+            certificate, comparisons=(comparison,), tolerance=None, settings=settings, **options
+        )
 
 
 @pytest.fixture
@@ -376,7 +379,7 @@ def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
     Path("notes.txt").write_text("no model")
     code, _, err = run("predict", "notes.txt", images)
     assert code == 2
-    assert err.startswith("error: notes.txt is no exported model")
+    assert err.startswith("error: notes.txt is not an exported model")
 
 
 def test_a_provider_is_for_exported_files(run: Run, trained: Path, images: Path) -> None:
@@ -444,7 +447,7 @@ def test_export_in_json_is_the_certificate(run: Run, trained: Path, images: Path
     values = json.loads(out)
     assert code == 0
     assert (values["path"], values["difference"], values["mismatches"]) == ("m.x", 1e-6, 0)
-    assert values["checks"][0]["images"] == 24
+    assert values["comparisons"][0]["images"] == 24
 
 
 def test_a_failed_proof_exits_with_1(run: Run, trained: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from visiongraft import load
+from visiongraft.certificate import Certificate, Comparison
 from visiongraft.errors import ExportError, OptionError, PluginError
-from visiongraft.exporter import Certificate, Comparison, Exporter
+from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import RunHooks, hookimpl
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
@@ -27,8 +28,10 @@ class Note(Exporter):
         if options:
             raise ExportError("no options")
         path.write_text(model.task.name)
-        check = Comparison("random", 1, 1, ((8, 8),), 0.0, 0, "image 0")
-        return Certificate(path.name, "note", (check,), 1e-4, "share_right", None, None, None, {})
+        comparison = Comparison("random", 1, 1, ((8, 8),), 0.0, 0, "image 0")
+        return Certificate(
+            path.name, "note", (comparison,), 1e-4, "share_right", None, None, None, {}
+        )
 
 
 class SecondNote(Note):

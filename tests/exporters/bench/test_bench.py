@@ -90,8 +90,8 @@ def test_files_of_one_name_are_told_apart(exported: Any, tmp_path: Path) -> None
 def test_what_cannot_run_here_is_an_error(exported: Any) -> None:
     from visiongraft.exporters.doctor.chain import examine
 
-    _, (verdict,) = examine(["cuda"])
-    if verdict.works:
+    _, (diagnosis,) = examine(["cuda"])
+    if diagnosis.works:
         assert measure([exported.path], providers=("cuda",), seconds=0.0).measured
         return
     with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was asked for"):
@@ -174,7 +174,7 @@ def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="is no folder of images"):
+        with pytest.raises(DataError, match="is not a folder of images"):
             BenchImages.of(place, 1)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from visiongraft.exporters.doctor import machine
-from visiongraft.exporters.doctor.machine import describe_machine, usable_cores, versions_of
+from visiongraft.exporters.doctor.machine import describe_machine, usable_cores
+from visiongraft.versions import installed_versions
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 7763 64-Core Processor
@@ -31,4 +32,4 @@ def test_name_and_instructions_are_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_only_what_is_installed_has_a_version() -> None:
-    assert list(versions_of("numpy", "no-such-distribution")) == ["numpy"]
+    assert list(installed_versions("numpy", "no-such-distribution")) == ["numpy"]

@@ -38,7 +38,7 @@ def write_handmade(
     nodes = [helper.make_node("Identity", [f"{n}_in"], [n]) for n in tensors]
     graph = helper.make_graph(nodes, "handmade", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    certificate = {"checks": [{"batch": 1}, {"batch": batch}]}
+    certificate = {"comparisons": [{"batch": 1}, {"batch": batch}]}
     values = {
         "task": "none",
         "task_options": {},

@@ -55,7 +55,7 @@ def test_the_file_is_opset_18_with_free_axes_and_no_weights_outside(exported: An
 def test_the_metadata_says_what_a_deployer_needs(exported: Any) -> None:
     metadata = Predictor(exported.path).metadata
     assert metadata["task"] == "shades"
-    assert metadata["task_metadata"] == {"labels": ["dark", "middle", "/m/01bright"]}
+    assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
     assert create_task(type(exported.model.task), metadata["task_options"]) == exported.model.task
     assert metadata["opset"] == 18
     assert metadata["backbone"]["name"] == exported.model.backbone_info.name
@@ -178,7 +178,7 @@ def test_a_fixed_size_is_explicit_in_file_metadata_and_certificate(fixed: Any) -
     assert [dim.dim_param or dim.dim_value for dim in shape] == ["batch", 40, 56, 3]
     entry = Predictor(path).metadata["input"]
     assert (entry["height"], entry["width"]) == (40, 56)
-    assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
+    assert {size for check in certificate.comparisons for size in check.sizes} == {(40, 56)}
     assert "all images were resized to 40x56 first" in certificate.warnings
 
 

@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
+from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError
-from visiongraft.exporter import Certificate
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
@@ -600,8 +600,8 @@ def test_verify_catches_it_by_its_results_alone(
     subject: str, fault: Callable[[Model], None], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     given = request.getfixturevalue(subject)
-    verdict = recheck(given.planted(fault, tmp_path), str(given.data))
-    failed = {point.name for point in verdict.points if point.passed is False}
+    report = recheck(given.planted(fault, tmp_path), str(given.data))
+    failed = {check.name for check in report.checks if check.passed is False}
     assert failed and "content" not in failed
 
 
@@ -618,10 +618,10 @@ def test_the_file_without_a_fault_passes(
     path = given.planted(untouched, tmp_path)
     for images in (samples, None):
         findings = verify(path, given.model.inference_graph(), images)
-        assert max(check.difference for check in findings.checks) < 2e-5
+        assert max(c.difference for c in findings.comparisons) < 2e-5
     for file in (path, given.path):
-        verdict = recheck(file, str(given.data))
-        assert verdict.passed, verdict.points
+        report = recheck(file, str(given.data))
+        assert report.passed, report.checks
 
 
 def test_every_fault_changes_the_bytes_that_were_certified(
@@ -633,7 +633,7 @@ def test_every_fault_changes_the_bytes_that_were_certified(
         (entry,) = (p for p in model.metadata_props if p.key == "certificate")
         entry.value = json.dumps(cropped.certificate.to_json())
         onnx.save(model, path)
-        content = next(p for p in recheck(path).points if p.name == "content")
+        content = next(c for c in recheck(path).checks if c.name == "content")
         assert content.passed is False, fault.__name__
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from visiongraft.errors import ExportError, OptionError
+from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
-from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.preprocess import PreprocessConfig
@@ -34,7 +34,7 @@ def test_a_task_that_needs_no_sizes_has_one_input(
     model, path = make_model(WithoutArea()), tmp_path / "bare.onnx"
     certificate = OnnxExporter().export(model, path, exported.photos, input="float")
     assert [entry.name for entry in onnx.load(path).graph.input] == ["images"]
-    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+    assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
     predictor = Predictor(path)
     assert (predictor.input.kind, predictor.input.sizes) == ("float", None)
     graph = model.inference_graph()

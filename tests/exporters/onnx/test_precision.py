@@ -107,7 +107,7 @@ def test_the_certificate_of_a_lower_precision_holds_its_budget_and_its_cost(half
     assert certificate.metric_torch == 1.0
     assert certificate.metric_exported >= 0.99
     assert 1e-6 < certificate.difference < 0.05
-    assert certificate.changed == 0.0
+    assert certificate.changed_fraction == 0.0
     assert certificate.settings == {"head": "fp16"}
     beside = json.loads(path.with_name(f"{path.name}.certificate.json").read_text())
     assert beside["changed"] == 0.0
@@ -222,7 +222,7 @@ def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
 def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with boxes: where none match, no matched ones differ, and all decisions have changed."""
+    """As with boxes: where none match, no matched ones differ, and all predictions have changed."""
     plain = exported.model.task.export_support().compare
 
     def compare(reference: Any, candidate: Any) -> Disagreement:
@@ -274,7 +274,7 @@ def test_an_8_bit_file_is_exported_and_told_in_full(
     certificate = OnnxExporter().export(
         exported.model, path, crops, precision="int8", budget=0.05, max_batch=4
     )
-    assert [check.batch for check in certificate.checks] == [3, 4, 1, 3, 4, 1, 3, 1]
+    assert [check.batch for check in certificate.comparisons] == [3, 4, 1, 3, 4, 1, 3, 1]
     assert certificate.precision == Predictor(path).metadata["precision"] == "int8"
     predictor = Predictor(path)
     right = [
@@ -282,7 +282,7 @@ def test_an_8_bit_file_is_exported_and_told_in_full(
         for i in range(len(crops))
     ]
     assert certificate.metric_exported == np.mean(right)
-    assert certificate.changed is not None and certificate.changed <= 0.05
+    assert certificate.changed_fraction is not None and certificate.changed_fraction <= 0.05
     opsets = [(entry.domain, entry.version) for entry in onnx.load(path).opset_import]
     assert opsets == [("", 18)]
 
@@ -310,7 +310,7 @@ def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path:
         verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
 
 
-def test_many_changed_decisions_are_told_where_the_metric_is_the_same(
+def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
     exported: Any, crops: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def test_many_changed_decisions_are_told_where_the_metric_is_the_same(
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
     (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
-    assert warning.endswith("% of the decisions on real images changed, by Task.compare")
+    assert warning.endswith("% of the predictions on real images changed, by the task's comparison")
     assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from visiongraft.errors import DataError, ExportError
 from visiongraft.exporters.onnx.graph import check_model, trace
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.verification.comparing import TOLERANCE
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.task import Disagreement, ExportSupport, Task
+from visiongraft.verification.engine import TOLERANCE
 
 Model = onnx.ModelProto
 
@@ -140,7 +140,7 @@ def test_a_planted_fault_is_caught(
 def test_the_file_without_a_fault_passes(exported: Any, tmp_path: Path) -> None:
     path = saved(exported.load(), tmp_path)
     findings = verify(path, exported.model.inference_graph(), exported.photos)
-    assert max(check.difference for check in findings.checks) < TOLERANCE / 10
+    assert max(c.difference for c in findings.comparisons) < TOLERANCE / 10
 
 
 def test_a_model_left_in_training_mode_is_caught(exported: Any, tmp_path: Path) -> None:
@@ -190,13 +190,13 @@ def test_the_worst_real_image_is_named_with_the_figures(exported: Any, tmp_path:
     message = str(caught.value)
     assert "patient-" in message
     assert "relative difference" in message
-    assert "changed decisions in 6 images" in message
+    assert "changed predictions in 6 images" in message
 
 
 def test_a_flip_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
     candidate = exported.load()
     after(candidate, "classes", "Max", np.array(1))
-    with pytest.raises(ExportError, match=r"[1-9]\d* changed decisions"):
+    with pytest.raises(ExportError, match=r"[1-9]\d* changed predictions"):
         verify(saved(candidate, tmp_path), exported.model.inference_graph(), exported.photos)
 
 
@@ -207,12 +207,12 @@ def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
 
     graph = exported.model.inference_graph()
     graph.task = Undecided()
-    with pytest.raises(ExportError, match="or are not finite; 0 changed decisions"):
+    with pytest.raises(ExportError, match="or are not finite; 0 changed predictions"):
         verify(exported.path, graph, exported.photos)
 
 
 def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) -> None:
-    checks = {(check.inputs, check.batch): check for check in exported.certificate.checks}
+    checks = {(check.inputs, check.batch): check for check in exported.certificate.comparisons}
     both = {(inputs, batch) for inputs in ("random", "real") for batch in (1, 3, 8)}
     assert set(checks) == both | {("plain", 1), ("plain", 3)}
     assert all(check.mismatches == 0 for check in checks.values())
@@ -257,7 +257,7 @@ def test_without_real_images_the_certificate_warns(exported: Any) -> None:
     findings = verify(exported.path, exported.model.inference_graph(), None)
     assert findings.data_sha256 is None
     assert findings.metric_torch is None
-    assert {check.inputs for check in findings.checks} == {"random", "plain"}
+    assert {check.inputs for check in findings.comparisons} == {"random", "plain"}
     assert "no real image was tried" in findings.warnings[0]
 
 
@@ -268,7 +268,7 @@ def test_many_images_are_thinned_out_evenly_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("visiongraft.exporters.verification.proof.MAX_SINGLE", 5)
-    monkeypatch.setattr("visiongraft.exporters.verification.images.MAX_SINGLE", 5)
+    monkeypatch.setattr("visiongraft.exporters.verification.trial_images.MAX_SINGLE", 5)
     monkeypatch.setattr("visiongraft.exporters.verification.proof.MAX_IN_BATCHES", 4)
 
     class Watched(make_samples):  # type: ignore[valid-type,misc]
@@ -280,7 +280,7 @@ def test_many_images_are_thinned_out_evenly_and_it_is_said(
     samples = Watched([images[i % 3] for i in range(10)])
     findings = verify(exported.path, exported.model.inference_graph(), samples, batches=(3,))
     assert loaded == [0, 2, 5, 7, 0, 2, 4, 6, 8]
-    counts = {c.batch: c.images for c in findings.checks if c.inputs == "real"}
+    counts = {c.batch: c.images for c in findings.comparisons if c.inputs == "real"}
     assert counts == {1: 5, 3: 4}
     assert findings.warnings == ("5 of 10 real images were tried, evenly spaced",)
 
@@ -320,7 +320,7 @@ def test_a_single_image_fills_a_batch_of_three(
     exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
     findings = verify(exported.path, exported.model.inference_graph(), make_samples(images[:1]))
-    assert [c.images for c in findings.checks if c.inputs == "real"] == [1, 1, 1]
+    assert [c.images for c in findings.comparisons if c.inputs == "real"] == [1, 1, 1]
 
 
 def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Path) -> None:

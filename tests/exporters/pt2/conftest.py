@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from visiongraft.exporter import Certificate
+from visiongraft.certificate import Certificate
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.model import TransferModel
 

@@ -54,7 +54,7 @@ def test_the_file_and_its_certificate_are_all_that_is_written(program_file: Any)
 
 def test_the_proof_is_that_of_the_onnx_exporter(program_file: Any, exported: Any) -> None:
     tried, other = (
-        [(c.inputs, c.batch, c.images, c.sizes, c.decisions) for c in certificate.checks]
+        [(c.inputs, c.batch, c.images, c.sizes, c.predictions) for c in certificate.comparisons]
         for certificate in (program_file.certificate, exported.certificate)
     )
     assert tried == other
@@ -81,7 +81,7 @@ def test_plain_torch_loads_the_file(program_file: Any) -> None:
 def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
     metadata = Pt2Predictor(program_file.path).metadata
     task = program_file.model.task
-    assert metadata["task_metadata"] == {"labels": ["dark", "middle", "/m/01bright"]}
+    assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
     assert create_task(type(task), metadata["task_options"]) == task
     assert metadata["training"] == {"data": "flowers", "epochs": 3, "schedule": "lp_ft"}
     assert metadata["outputs"][1] == {"name": "classes", "dtype": "int64", "shape": ["batch"]}
@@ -161,7 +161,7 @@ def test_a_task_that_asks_for_the_length_of_a_batch_is_exported(
             return {**super().decode(outputs, sizes), "zeros": outputs.new_zeros(len(outputs), 2)}
 
     certificate = Pt2Exporter().export(make_model(Lengthy()), tmp_path / "x.pt2", None)
-    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+    assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
 
 
 def test_a_fixed_size_is_explicit_in_metadata_and_certificate(
@@ -171,7 +171,7 @@ def test_a_fixed_size_is_explicit_in_metadata_and_certificate(
     certificate = Pt2Exporter().export(exported.model, path, exported.photos, size=(40, 56))
     predictor = Pt2Predictor(path)
     assert (predictor.input.height, predictor.input.width) == (40, 56)
-    assert {size for check in certificate.checks for size in check.sizes} == {(40, 56)}
+    assert {size for check in certificate.comparisons for size in check.sizes} == {(40, 56)}
     assert "all images were resized to 40x56 first" in certificate.warnings
 
 
@@ -192,7 +192,7 @@ def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
 
 def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path) -> None:
     certificate = Pt2Exporter().export(exported.model, tmp_path / "x.pt2", None, max_batch=5)
-    assert {check.batch for check in certificate.checks} == {1, 3, 5}
+    assert {check.batch for check in certificate.comparisons} == {1, 3, 5}
 
 
 # ---- images at their own size, and a task's own operators ----
@@ -278,7 +278,7 @@ def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_pa
 def test_the_suffix_opens_the_file(program_file: Any, images: list[Any]) -> None:
     opened = open_exported(program_file.path)
     assert isinstance(opened, Pt2Predictor)
-    assert (opened.task, opened.labels[0], opened.precision) == ("shades", "dark", "fp32")
+    assert (opened.task, opened.class_names[0], opened.precision) == ("shades", "dark", "fp32")
     found = opened.predict([images[0], images[1]])
     expected = program_file.model.inference_graph()(torch.tensor(images[0][None]))
     np.testing.assert_allclose(
@@ -333,8 +333,8 @@ def test_the_file_is_checked_again_by_the_command(
 ) -> None:
     assert main(["verify", str(copied), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    points = {point["name"]: point["passed"] for point in answer["points"]}
-    assert points["content"] and points["certificate"] and points["random images"]
+    checks = {check["name"]: check["passed"] for check in answer["checks"]}
+    assert checks["content"] and checks["certificate"] and checks["random images"]
     beside = copied.with_name("shades.pt2.certificate.json")
     beside.write_text(beside.read_text().replace('"flips": 0', '"flips": 1', 1))
     assert main(["verify", str(copied)]) == 1
@@ -379,5 +379,5 @@ def test_a_file_that_was_written_again_is_seen_by_verify(copied: Path) -> None:
             for record, held in records.items():
                 fit = held.replace(b"dark", b"murk") if altered and record == name else held
                 archive.writestr(record, fit)
-        content = next(p for p in recheck(copied).points if p.name == "content")
+        content = next(c for c in recheck(copied).checks if c.name == "content")
         assert content.passed is not altered

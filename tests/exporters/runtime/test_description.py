@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visiongraft.errors import ArtifactError
-from visiongraft.exporters.runtime.description import InputSpec, read_description
+from visiongraft.exporters.runtime.description import FORMAT, InputSpec, read_description
 
 INPUT = {"name": "images", "channels": 3, "height": None, "width": None}
 PATH = Path("m.onnx")
@@ -64,7 +64,7 @@ def test_preprocessed_input_has_its_channels_first() -> None:
     ],
 )
 def test_an_input_that_makes_no_sense_is_refused(entry: Any) -> None:
-    with pytest.raises(ArtifactError, match="does not say what it takes; was it exported by"):
+    with pytest.raises(ArtifactError, match="does not describe its input; was it exported by"):
         read_description(PATH, texts(input=entry))
 
 
@@ -72,11 +72,22 @@ def test_an_input_that_makes_no_sense_is_refused(entry: Any) -> None:
     "changes", [{"task": 1}, {"task_options": None}, {"task_metadata": []}], ids=str
 )
 def test_a_task_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ArtifactError, match="does not say what it takes"):
+    with pytest.raises(ArtifactError, match="does not describe its input"):
         read_description(PATH, texts(**changes))
 
 
 def test_what_is_no_json_is_refused() -> None:
     for text in ("{", "[" * 100_000):
-        with pytest.raises(ArtifactError, match="does not say what it takes"):
+        with pytest.raises(ArtifactError, match="does not describe its input"):
             read_description(PATH, {**texts(), "other": text})
+
+
+def test_a_file_of_another_format_is_refused_with_the_version_that_made_it() -> None:
+    old = texts(format=FORMAT - 1, versions={"visiongraft": "0.1.0", "torch": "2.11"})
+    with pytest.raises(ArtifactError) as caught:
+        read_description(PATH, old)
+    assert str(caught.value) == (
+        f"{PATH} was exported by visiongraft 0.1.0 in format {FORMAT - 1}; this version reads format "
+        f"{FORMAT}: export the model again"
+    )
+    read_description(PATH, texts(format=FORMAT))

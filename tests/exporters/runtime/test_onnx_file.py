@@ -53,7 +53,7 @@ def test_absent_files_folders_and_other_content_are_refused(tmp_path: Path) -> N
     for content in (b"", b"no model", b"\x89PNG\r\n\x1a\n", b"{}", b"\x08\x0a"):
         path = tmp_path / "x.onnx"
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match="is no ONNX file, or it is damaged"):
+        with pytest.raises(ArtifactError, match="is not an ONNX file, or it is damaged"):
             read_onnx(path)
 
 

@@ -106,6 +106,31 @@ def test_paths_arrays_and_pil_images_give_the_same(
         np.testing.assert_array_equal(result["probabilities"], results[0]["probabilities"])
 
 
+def test_tensors_float_arrays_and_datasets_give_the_same_as_a_model_does(
+    exported: Any, predictor: Predictor, images: list[Any]
+) -> None:
+    class Pairs:  # a map-style dataset as torch has them: without __iter__
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            if index >= 3:
+                raise RuntimeError("read past the end")
+            return images[index], "a target"
+
+    tensor = torch.tensor(images[0]).permute(2, 0, 1)
+    forms = [images[0], tensor, tensor / 255, images[0] / np.float64(255)]
+    for result in predictor.predict(forms):
+        assert result["area"] == images[0].shape[0] * images[0].shape[1]
+        assert result["classes"] == expected(exported, images[:1])[0]
+    assert len(predictor.predict(tensor)) == 1
+    for several in (Pairs(), exported.photos.subset(range(3))):
+        found = predictor.predict(several)
+        assert [int(r["classes"]) for r in found] == expected(exported, images[:3])
+    assert exported.model.predict(Pairs()) == exported.model.predict(images[:3])
+    assert len(predictor.predict(torch.stack([tensor] * 3))) == 3
+
+
 def test_one_image_gives_a_list_of_one(predictor: Predictor, images: list[Any]) -> None:
     assert len(predictor.predict(images[0])) == 1
     assert len(predictor.predict(Image.fromarray(images[0]))) == 1
@@ -121,7 +146,10 @@ def test_images_are_read_only_as_they_are_needed(predictor: Predictor, images: l
             given.append(image)
             yield image
 
-    with pytest.raises(DataError, match="image 4 is a NoneType; give a path"):
+    with pytest.raises(
+        DataError,
+        match="image 4: an image must be a path, PIL image, array or tensor, not NoneType",
+    ):
         predictor.predict(endless(), batch_size=2)
     assert len(given) == 5
 
@@ -159,9 +187,9 @@ def test_run_gives_the_arrays_of_one_batch(predictor: Predictor, images: list[An
     }
 
 
-def test_the_file_tells_task_labels_and_providers(predictor: Predictor) -> None:
+def test_the_file_describes_task_class_names_and_providers(predictor: Predictor) -> None:
     assert predictor.task == "shades"
-    assert predictor.labels == ("dark", "middle", "/m/01bright")
+    assert predictor.class_names == ("dark", "middle", "/m/01bright")
     assert predictor.providers == ("CPUExecutionProvider",)
 
 
@@ -184,8 +212,8 @@ def test_run_refuses_other_arrays_in_one_line(predictor: Predictor, images: Any,
 def test_predict_names_the_image_that_is_wrong(
     predictor: Predictor, images: list[Any], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"image 1 is float32 \(4, 4, 3\); give a path"):
-        predictor.predict([images[0], np.zeros((4, 4, 3), np.float32)])
+    with pytest.raises(DataError, match=r"image 1: .*uint8 in 0\.\.255.* not float32 from 7 to 7"):
+        predictor.predict([images[0], np.full((4, 4, 3), 7, np.float32)])
     with pytest.raises(DataError, match=r"gone\.jpg"):
         predictor.predict(tmp_path / "gone.jpg")
     truncated = tmp_path / "half.jpg"
@@ -211,7 +239,7 @@ def test_predicting_an_image_of_another_size_says_what_to_do(
     assert len(predictor.predict(np.zeros((2, 40, 56, 3), np.uint8))) == 2
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     size = "x".join(map(str, images[0].shape[:2]))
-    message = rf"a\.png has {size} pixels, but .*fixed\.onnx takes 40x56 only; resize it before"
+    message = rf"a\.png has {size} pixels, but .*fixed\.onnx takes 40x56 only; resize it first"
     with pytest.raises(DataError, match=message):
         predictor.predict(tmp_path / "a.png")
 
@@ -226,7 +254,7 @@ def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_images(
     predictor.warm_up([1, 2])
     with pytest.raises(DataError, match=r"takes float32 \(images, 3, 32, 32\), not uint8"):
         predictor.run(np.zeros((1, 32, 32, 3), np.uint8))
-    with pytest.raises(OptionError, match=r"holds the bare network.*export with input='uint8'"):
+    with pytest.raises(OptionError, match=r"without preprocessing.*export with input='uint8'"):
         predictor.predict(np.zeros((32, 32, 3), np.uint8))
     sizes = np.array([[4, 5], [6, 7], [8, 9]])
     decoded = predictor.run(images, sizes)
@@ -285,7 +313,7 @@ def test_files_that_visiongraft_did_not_export_are_refused(exported: Any, tmp_pa
     model = exported.load()
     model.ClearField("metadata_props")
     onnx.save(model, path)
-    with pytest.raises(ArtifactError, match=r"foreign\.onnx does not say what it takes"):
+    with pytest.raises(ArtifactError, match=r"foreign\.onnx does not describe its input"):
         Predictor(path)
     onnx.helper.set_model_props(model, {"names": "{0: 'cat'}"})
     onnx.save(model, path)
@@ -332,7 +360,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 TYPED = """
 def typed(arrays, metadata):
-    return [metadata["labels"][i] for i in arrays["classes"]]
+    return [metadata["class_names"][i] for i in arrays["classes"]]
 """
 
 
@@ -341,7 +369,7 @@ def test_an_installed_plugin_makes_typed_predictions(
 ) -> None:
     install(TYPED)
     predictor = Predictor(exported.path)
-    wanted = [predictor.labels[i] for i in expected(exported, images)]
+    wanted = [predictor.class_names[i] for i in expected(exported, images)]
     assert predictor.predict(images) == wanted
 
 
@@ -349,7 +377,7 @@ def test_an_installed_plugin_makes_typed_predictions(
     ("code", "message"),
     [
         ("import no_such_module", "cannot be loaded: ModuleNotFoundError: No module named"),
-        ("def typed(arrays, metadata): return []", "gave 0 results for 1 images"),
+        ("def typed(arrays, metadata): return []", "returned 0 results for 1 images"),
     ],
 )
 def test_a_broken_prediction_plugin_is_named(

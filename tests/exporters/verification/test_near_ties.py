@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.graph import trace
 from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.verification.comparing import TOLERANCE
-from visiongraft.near_ties import DRAWS, LEVELS, decode_nearby, settle
 from visiongraft.network import InferenceGraph
+from visiongraft.verification.engine import TOLERANCE
+from visiongraft.verification.near_ties import DRAWS, LEVELS, decode_nearby, settle
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_decision_that_pytorch_does_not_stand_by_is_undecided_and_counted(
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
     findings = verify(path, graph, make_samples(images))
-    single = findings.checks[-1]
+    single = findings.comparisons[-1]
     assert (single.mismatches, single.near_ties) == (0, 1)
     assert single.difference <= TOLERANCE
 
@@ -89,7 +89,7 @@ def test_a_decision_that_pytorch_stands_by_is_a_flip_however_close_it_is(
     gap = 3 * reach(graph, image)
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    with pytest.raises(ExportError, match=r"relative difference .*; 1 changed decisions in 6"):
+    with pytest.raises(ExportError, match=r"relative difference .*; 1 changed predictions in 6"):
         verify(path, graph, make_samples(images))
 
 
@@ -100,8 +100,8 @@ def test_more_undecided_images_than_a_few_are_refused(
     gap = reach(graph, image) / 4
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    assert verify(path, graph, make_samples([image] * 3), batches=()).checks[-1].near_ties == 3
-    with pytest.raises(ExportError, match="1 changed decisions in 4 images"):
+    assert verify(path, graph, make_samples([image] * 3), batches=()).comparisons[-1].near_ties == 3
+    with pytest.raises(ExportError, match="1 changed predictions in 4 images"):
         verify(path, graph, make_samples([image] * 4), batches=())
 
 

@@ -44,7 +44,7 @@ def folder(images: list[Any], tmp_path: Path) -> Path:
 
 
 def results(file: Path, *given: Any, **named: Any) -> dict[str, bool | None]:
-    return {point.name: point.passed for point in recheck(file, *given, **named).points}
+    return {check.name: check.passed for check in recheck(file, *given, **named).checks}
 
 
 def resealed(file: Path, change: Change) -> Path:
@@ -62,10 +62,10 @@ def resealed(file: Path, change: Change) -> Path:
 
 
 def test_a_file_that_is_as_it_was_passes(file: Path, folder: Path) -> None:
-    verdict = recheck(file, str(folder))
-    assert verdict.passed
-    named = {point.name: point for point in verdict.points}
-    assert {name for name, point in named.items() if point.passed} == {
+    report = recheck(file, str(folder))
+    assert report.passed
+    named = {check.name: check for check in report.checks}
+    assert {name for name, check in named.items() if check.passed} == {
         "content",
         "certificate",
         "names",
@@ -75,8 +75,8 @@ def test_a_file_that_is_as_it_was_passes(file: Path, folder: Path) -> None:
     }
     assert named["metric"].passed is None
     assert "no installed plugin provides" in named["metric"].detail
-    assert verdict.certified == pytest.approx(1 / 3, abs=0.34)
-    assert verdict.metric is None
+    assert report.certified == pytest.approx(1 / 3, abs=0.34)
+    assert report.metric is None
 
 
 def test_one_changed_byte_anywhere_is_seen(file: Path) -> None:
@@ -93,19 +93,19 @@ def test_a_file_that_another_program_wrote_again_is_seen(file: Path) -> None:
     assert results(file)["content"] is True  # the same bytes
     model.metadata_props.add(key="note", value='"mine"')
     onnx.save(model, file)
-    point = recheck(file).points[0]
-    assert (point.passed, point.detail) == (
+    check = recheck(file).checks[0]
+    assert (check.passed, check.detail) == (
         False,
-        "another program has written the file again or added to it",
+        "another program has rewritten the file or appended to it",
     )
 
 
 def test_the_certificate_of_another_file_beside_it_is_seen(file: Path) -> None:
     beside = file.with_name(f"{file.name}.certificate.json")
-    beside.write_text(beside.read_text().replace('"flips": 0', '"flips": 1'))
-    assert "is the certificate of another file" in recheck(file).points[0].detail
+    beside.write_text(beside.read_text().replace('"mismatches": 0', '"mismatches": 1'))
+    assert "is the certificate of another file" in recheck(file).checks[0].detail
     beside.write_text("{")
-    assert "cannot be read" in recheck(file).points[0].detail
+    assert "cannot be read" in recheck(file).checks[0].detail
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_certificate_of_another_file_beside_it_is_seen(file: Path) -> None:
         lambda c: c.update(difference=2e-4),
         lambda c: c.update(difference=2e-4, tolerance=1e-3),
         lambda c: c.update(precision="int8"),
-        lambda c: c.update(checks=[]),
+        lambda c: c.update(comparisons=[]),
     ],
 )
 def test_a_certificate_that_breaks_its_own_rules_is_seen(file: Path, change: Change) -> None:
@@ -125,7 +125,7 @@ def test_a_certificate_that_breaks_its_own_rules_is_seen(file: Path, change: Cha
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c.pop("checks"),
+        lambda c: c.pop("comparisons"),
         lambda c: c.update(difference="small"),
         lambda c: c.update(tolerance=None),
         lambda c: c.update(metric_torch="good"),
@@ -175,10 +175,10 @@ def test_a_file_is_checked_where_there_is_no_torch(file: Path, folder: Path) -> 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["passed"] is True
-    points = {point["name"]: point for point in answer["points"]}
-    assert points["real images"]["passed"] is True
-    assert points["metric"]["detail"].startswith(
-        "not computed: the task's plugin needs what is not"
+    checks = {check["name"]: check for check in answer["checks"]}
+    assert checks["real images"]["passed"] is True
+    assert checks["metric"]["detail"].startswith(
+        "not computed: the task's plugin needs a package that is not installed"
     )
 
 
@@ -207,17 +207,17 @@ def known(exported: Any) -> Iterator[None]:
 def test_the_metric_is_that_of_the_certificate_on_the_same_images(
     known: Any, file: Path, exported: Any
 ) -> None:
-    verdict = recheck(file, "all")
-    assert verdict.passed
-    assert verdict.metric == verdict.certified == exported.certificate.metric_exported
-    assert {point.passed for point in verdict.points} == {True}
+    report = recheck(file, "all")
+    assert report.passed
+    assert report.metric == report.certified == exported.certificate.metric_exported
+    assert {check.passed for check in report.checks} == {True}
 
 
 def test_other_images_give_a_metric_that_is_told_not_judged(known: Any, file: Path) -> None:
-    verdict = recheck(file, "some")
-    (point,) = (p for p in verdict.points if p.name == "metric")
-    assert verdict.metric is not None
-    assert point.passed is None and "are not those of the certificate" in point.detail
+    report = recheck(file, "some")
+    (check,) = (c for c in report.checks if c.name == "metric")
+    assert report.metric is not None
+    assert check.passed is None and "are not those of the certificate" in check.detail
 
 
 def test_another_metric_on_the_same_images_is_a_breach(known: Any, file: Path) -> None:
@@ -249,9 +249,9 @@ def test_another_models_weights_are_seen(
     model.network.head.linear.weight.data *= 1.01
     model.validation = exported.photos
     monkeypatch.setattr("visiongraft.model.load", lambda folder: model)
-    verdict = recheck(file, model=Path("run"))
-    failed = [point for point in verdict.points if point.passed is False]
-    assert [point.name for point in failed] == ["PyTorch"]
+    report = recheck(file, model=Path("run"))
+    failed = [check for check in report.checks if check.passed is False]
+    assert [check.name for check in failed] == ["PyTorch"]
     assert "disagrees with PyTorch" in failed[0].detail
 
 
@@ -263,7 +263,7 @@ def test_the_command_says_what_failed_and_exits_with_one(
 ) -> None:
     assert main(["verify", str(file), "--data", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == f"{file}: nothing is wrong"
+    assert out.splitlines()[-1] == f"{file}: no check failed"
     resave = onnx.load(file)
     resave.producer_name = "other"
     onnx.save(resave, file)
@@ -275,7 +275,7 @@ def test_the_command_says_what_failed_and_exits_with_one(
     assert main(["verify", str(file), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["passed"] is False
-    assert [p["name"] for p in answer["points"] if p["passed"] is False] == ["content"]
+    assert [c["name"] for c in answer["checks"] if c["passed"] is False] == ["content"]
 
 
 # ---- the bare network ----
@@ -288,9 +288,9 @@ def bare(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_bare_network_is_checked_again_with_pytorchs_preprocessing(known: Any, bare: Any) -> None:
-    verdict = recheck(bare[0], "all")
-    assert {point.passed for point in verdict.points} == {True}
-    assert verdict.metric == bare[1].metric_exported
+    report = recheck(bare[0], "all")
+    assert {check.passed for check in report.checks} == {True}
+    assert report.metric == bare[1].metric_exported
 
 
 def test_the_bare_networks_input_is_what_preprocess_gives(bare: Any, exported: Any) -> None:

@@ -113,7 +113,7 @@ def test_the_summary_is_readable(finished: Any) -> None:
     assert first == "accuracy on 12 test images:"
     assert f"{report['accuracy_linear_probe']:.3f}" in probe
     assert f"{report['accuracy_fine_tuned']:.3f}" in tuned
-    assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed decisions" in onnx
+    assert f"{report['accuracy_onnx']:.3f}" in onnx and "0 changed predictions" in onnx
     assert took.startswith("took 0 min ")
 
 

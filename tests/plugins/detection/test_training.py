@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image, ImageDraw
 
 import visiongraft
-from visiongraft.exporter import Certificate
+from visiongraft.certificate import Certificate
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
 
@@ -115,7 +115,7 @@ def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) 
     assert certificate.headline == "mAP" and certificate.mismatches == 0
     assert certificate.metric_torch is not None and certificate.metric_torch > 0.4
     assert certificate.metric_exported == pytest.approx(certificate.metric_torch, abs=5e-4)
-    assert {check.batch for check in certificate.checks} == {1, 3, 8}
+    assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
 
 
 @pytest.mark.parametrize("count", [1, 3])

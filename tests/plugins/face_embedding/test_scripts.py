@@ -1,4 +1,4 @@
-"""The example and the benchmark run from start to end on drawn heads."""
+"""The example and the benchmark run end to end on drawn heads."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def people(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "people", 48, seed=0)
 
 
-def test_the_people_of_one_set_are_divided_without_common_ones(people: Path) -> None:
-    source, target = script("examples/source_to_target.py").divided(str(people))
+def test_source_and_target_of_one_dataset_have_no_person_in_common(people: Path) -> None:
+    source, target = script("examples/source_to_target.py").divide(str(people))
     assert len(source) == len(target) == 24
     assert not set(source.targets) & set(target.targets)
     image, name = source[5]
@@ -40,20 +40,20 @@ def test_the_people_of_one_set_are_divided_without_common_ones(people: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_story_of_source_and_target_prints_three_numbers(
+def test_source_to_target_prints_three_accuracies(
     people: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    story = script("examples/source_to_target.py")
-    found = story.main([str(people), *QUICK, "--size", "32", "--tuned", FULL])
-    assert set(found) == {"from nothing", "from ImageNet", "from the source"}
+    example = script("examples/source_to_target.py")
+    found = example.main([str(people), *QUICK, "--size", "32", "--fine-tuning", FULL])
+    assert set(found) == {"from scratch", "from ImageNet", "from the source"}
     assert all(0 <= value <= 1 for value in found.values())
-    said = capsys.readouterr().out
-    assert said.count("verification accuracy") == 3
-    assert "source task: verification_accuracy" in said
+    printed = capsys.readouterr().out
+    assert printed.count("verification accuracy") == 3
+    assert "source task: verification_accuracy" in printed
 
 
 @pytest.mark.slow
-def test_the_benchmark_prints_before_and_after(
+def test_the_benchmark_prints_the_results_before_and_after_fine_tuning(
     people: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -72,7 +72,7 @@ def test_the_benchmark_prints_before_and_after(
     bench = script("benchmarks/face_embedding.py")
     monkeypatch.setattr(sys, "argv", [*words, "--weights", "none"])
     bench.main()
-    said = capsys.readouterr().out
-    assert "untrained embedding" in said
-    assert "fine-tuned, last epoch" in said
+    printed = capsys.readouterr().out
+    assert "untrained embedding" in printed
+    assert "fine-tuned, last epoch" in printed
     assert (tmp_path / "roc.png").is_file()

@@ -1,4 +1,4 @@
-"""Options, head, transforms, predictions and what the task says of itself."""
+"""Options, head, transforms, predictions and metadata of the task."""
 
 from __future__ import annotations
 
@@ -30,24 +30,26 @@ from visiongraft.task import create_task
         ({"loss": "arcfase"}, "loss='arcfase' is unknown; did you mean 'arcface'"),
         ({"neck": "long"}, "neck='long' is unknown"),
         ({"augment": "srong"}, "did you mean 'strong'"),
-        ({"dimension": 1}, "dimension=1 is no whole number of 2 or more"),
+        ({"dimension": 1}, "dimension=1 is not an integer of 2 or more"),
         ({"dimension": 2.5}, "dimension=2.5"),
         ({"dropout": 1.0}, r"dropout=1.0 is not in \[0, 1\)"),
-        ({"margin": 0.0}, "margin=0.0 is no number above 0"),
+        ({"margin": 0.0}, "margin=0.0 is not a number above 0"),
         ({"scale": "big"}, "scale='big'"),
-        ({"loss": "sphereface", "margin": 1.5}, "SphereFace's is a whole number"),
+        ({"loss": "sphereface", "margin": 1.5}, "must be an integer for SphereFace"),
         ({"sampled_identities": -1}, "sampled_identities=-1"),
-        ({"sampled_identities": 9, "loss": "triplet"}, "and triplet has none"),
-        ({"images_per_identity": 1, "loss": "contrastive"}, "2 or more do"),
-        ({"images_per_identity": 0, "loss": "triplet"}, "no pair of one identity"),
+        ({"sampled_identities": 9, "loss": "triplet"}, "which triplet does not have"),
+        ({"images_per_identity": 1, "loss": "contrastive"}, "use 2 or more"),
+        ({"images_per_identity": 0, "loss": "triplet"}, "without pairs of one identity"),
         ({"images_per_identity": -2}, "images_per_identity=-2"),
-        ({"threshold": 1.5}, "threshold=1.5 is no cosine"),
+        ({"threshold": 1.5}, "threshold=1.5 is not a cosine"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
         ({"mirror": 1}, "mirror=1"),
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),
     ],
 )
-def test_wrong_options_are_refused_in_words(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_with_an_explanation(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(OptionError, match=words):
         create_task(FaceEmbedding, options)
 
@@ -63,10 +65,10 @@ def test_losses_over_pairs_are_declared(name: Any) -> None:
 
 
 def test_without_data_there_is_no_loss_with_class_vectors() -> None:
-    with pytest.raises(OptionError, match="the task knows no identities yet"):
+    with pytest.raises(OptionError, match="the task has no identities yet"):
         FaceEmbedding().build_loss()
     FaceEmbedding(loss="triplet").build_loss()
-    with pytest.raises(DataError, match="bind takes samples that read"):
+    with pytest.raises(DataError, match="bind takes the samples of read"):
         FaceEmbedding().bind([])  # type: ignore[arg-type]
 
 
@@ -133,7 +135,7 @@ def test_a_batch_of_targets_serves_loss_and_metrics() -> None:
     batch = FaceEmbedding().collate([Face("a", 3, ((0, 1),), label=5), Face("b", 4)])
     assert batch["labels"].tolist() == [5, -1]
     assert batch["identities"] == ["a", "b"]
-    assert batch["numbers"] == [3, 4]
+    assert batch["indices"] == [3, 4]
     assert batch["pairs"] == [((0, 1),), ()]
 
 
@@ -151,7 +153,7 @@ def test_augmentation_gives_the_size_and_leaves_the_target(strength: str, channe
         assert not torch.equal(transform(image, target)[0], changed)
 
 
-def test_faces_are_mirrored_unless_told_otherwise() -> None:
+def test_faces_are_flipped_unless_the_option_is_off() -> None:
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     image[:, :, :16] = 255
     sides: dict[bool, set[bool]] = {True: set(), False: set()}
@@ -170,7 +172,7 @@ def test_predictions_are_embeddings() -> None:
     arrays = {"embedding": np.array([[0.6, 0.8]], dtype=np.float32)}
     (one,) = task.predictions(arrays)
     assert one == Embedded(2, (pytest.approx(0.6), pytest.approx(0.8)))
-    with pytest.raises(ArtifactError, match=r"embeddings \(1, 2\) of dimension 512"):
+    with pytest.raises(ArtifactError, match=r"embeddings \(1, 2\), not of dimension 512"):
         predictions(arrays, FaceEmbedding().metadata())
 
 

@@ -1,4 +1,4 @@
-"""Real trainings on drawn heads, from files to the exported model."""
+"""Real training runs on drawn heads, from files to the exported model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.plugins.face_embedding.data import read_evaluation
 from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
-from visiongraft.plugins.face_embedding.example import EACH, draw_head, write_folder
+from visiongraft.plugins.face_embedding.example import IMAGES_PER_IDENTITY, draw_head, write_folder
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
 from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
@@ -46,7 +46,7 @@ FAST: dict[str, Any] = {
 LOSS_WEIGHTS = "loss.classes.W"
 
 
-def heads(folder: Path, identities: int = 28, each: int = EACH) -> Path:
+def heads(folder: Path, identities: int = 28, each: int = IMAGES_PER_IDENTITY) -> Path:
     """Draw heads of so many people."""
     random = np.random.default_rng(3)
     for person in range(identities):
@@ -82,7 +82,7 @@ def exported(model: TransferModel, tmp_path_factory: pytest.TempPathFactory) -> 
 # ---- learning ----
 
 
-def test_people_never_seen_are_told_apart_better_than_before(
+def test_fine_tuning_improves_the_verification_of_unseen_people(
     run: Path, model: TransferModel, data: Path
 ) -> None:
     trained = model.facts["metrics"]["verification_accuracy"]

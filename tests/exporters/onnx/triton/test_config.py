@@ -28,11 +28,11 @@ from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
-LABELS = ["cat", "cup", "woman"]
+CLASS_NAMES = ["cat", "cup", "woman"]
 TASKS = {
-    "classification": {"labels": LABELS},
-    "detection": {"class_names": LABELS, "detections": 5},
-    "segmentation": {"labels": LABELS, "kind": "multi_class"},
+    "classification": {"class_names": CLASS_NAMES},
+    "detection": {"class_names": CLASS_NAMES, "detections": 5},
+    "segmentation": {"class_names": CLASS_NAMES, "kind": "multi_class"},
     "face_embedding": {"identities": 3, "dimension": 8},
 }
 
@@ -157,7 +157,7 @@ def test_without_one_batch_axis_common_to_all_triton_does_not_batch(
 
 def test_names_are_quoted_and_labels_take_one_line_each(tmp_path: Path, handmade: Any) -> None:
     strange = 'im"ag\\es ü'
-    about = {"labels": ["two\nlines", "ü"]}
+    about = {"class_names": ["two\nlines", "ü"]}
     tensors = {
         strange: (TensorProto.UINT8, ["n", 1]),
         "probabilities": (TensorProto.FLOAT, ["n", 2]),
@@ -224,7 +224,9 @@ def _stripped(path: Path) -> None:
 
 def _strange(path: Path) -> None:
     _stripped(path)
-    path.write_bytes(path.read_bytes() + certificate_field('{"checks": [3], "content_sha256": 0}'))
+    path.write_bytes(
+        path.read_bytes() + certificate_field('{"comparisons": [3], "content_sha256": 0}')
+    )
 
 
 def _foreign(path: Path) -> None:
@@ -237,8 +239,8 @@ def _foreign(path: Path) -> None:
     ("spoil", "said"),
     [
         (Path.unlink, "does not exist"),
-        (lambda path: path.write_bytes(b"hello"), "is no ONNX file, or it is damaged"),
-        (_cut, "is no ONNX file, or it is damaged"),
+        (lambda path: path.write_bytes(b"hello"), "is not an ONNX file, or it is damaged"),
+        (_cut, "is not an ONNX file, or it is damaged"),
         (_altered, "is not as it was certified; export it again"),
         (_rewritten, "is not as it was certified; export it again"),
         (_stripped, "has no certificate; export it again"),

@@ -50,8 +50,8 @@ def test_the_repository_holds_the_file_byte_for_byte(shades: Path, tmp_path: Pat
     files = tree(tmp_path / "models")
     assert list(files) == ["shades/1/model.onnx", "shades/config.pbtxt", "shades/labels.txt"]
     assert files["shades/1/model.onnx"] == shades.read_bytes()
-    points = {point.name: point.passed for point in recheck(found.path).points}
-    assert points["content"] is True
+    checks = {check.name: check.passed for check in recheck(found.path).checks}
+    assert checks["content"] is True
 
 
 def test_a_file_that_is_the_latest_version_is_not_added_again(shades: Path, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_model_that_clients_would_have_to_change_for_is_refused(
     tensors: Any, batch: int, labels: list[str], said: str, tmp_path: Path, handmade: Any
 ) -> None:
     (tmp_path / "new").mkdir()
-    old = handmade(tmp_path / "m.onnx", SERVED, about={"labels": ["a", "b"]})
-    new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"labels": labels})
+    old = handmade(tmp_path / "m.onnx", SERVED, about={"class_names": ["a", "b"]})
+    new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"class_names": labels})
     write_repository(old, tmp_path / "models")
     before = tree(tmp_path / "models")
     with pytest.raises(ArtifactError, match=f"{said}.*; give the file another name, or remove"):

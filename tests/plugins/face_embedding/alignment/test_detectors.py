@@ -1,4 +1,4 @@
-"""Detectors by name or passed in, folders of faces, and the cascade of MTCNN."""
+"""Detectors by name or as callables, alignment of folders, and the MTCNN cascade."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from visiongraft.errors import DataError, PluginError, WeightsError
-from visiongraft.plugins.face_embedding import detectors, mtcnn
+from visiongraft.plugins.face_embedding.alignment import detectors, mtcnn
 from visiongraft.plugins.face_embedding.alignment.detectors import (
     align_face,
     align_folder,
@@ -47,12 +47,12 @@ def test_the_largest_face_is_aligned() -> None:
     assert (align_face(image, at((180, 60, 112))) == align(image, landmarks)).all()
 
 
-def test_no_face_is_told() -> None:
+def test_an_image_without_a_face_is_refused() -> None:
     with pytest.raises(DataError, match="no face was found"):
         align_face(np.zeros((9, 9, 3), np.uint8), at())
 
 
-def test_a_detector_with_other_results_is_told() -> None:
+def test_a_detector_with_wrong_shapes_is_refused() -> None:
     with pytest.raises(DataError, match=r"boxes \(1, 5\) and landmarks \(1, 5, 2\)"):
         largest_face(np.zeros((9, 9, 3)), lambda image: (np.zeros((1, 5)), np.zeros((1, 5, 2))))
 
@@ -77,7 +77,7 @@ def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_aligned_into_itself(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="lies within"):
+    with pytest.raises(DataError, match="is inside"):
         align_folder(tmp_path, tmp_path / "inside", at())
     with pytest.raises(DataError, match="contains no images"):
         align_folder(tmp_path, tmp_path.parent / "elsewhere", at())
@@ -87,7 +87,7 @@ def test_a_damaged_detector_names_the_image_it_failed_on(tmp_path: Path) -> None
     (tmp_path / "raw").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "raw" / "a.png")
     same_point = lambda image: (np.ones((1, 4)), np.ones((1, 4, 2)))
-    with pytest.raises(DataError, match=r"a\.png: the detector gave"):
+    with pytest.raises(DataError, match=r"a\.png: the detector returned"):
         align_folder(tmp_path / "raw", tmp_path / "out", same_point)
 
 
@@ -110,7 +110,7 @@ def test_a_detector_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         find_detector("mien")
 
 
-def test_a_detector_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_that_cannot_be_imported_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Point):
         @staticmethod
         def load() -> Any:
@@ -122,7 +122,7 @@ def test_a_detector_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPa
 
 
 def test_mtcnn_is_registered(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"mtcnn_pnet\.pt does not exist; MTCNN takes"):
+    with pytest.raises(WeightsError, match=r"mtcnn_pnet\.pt does not exist; MTCNN needs"):
         find_detector(f"mtcnn:{tmp_path}")
 
 
@@ -154,7 +154,7 @@ def test_weights_are_loaded_and_others_refused(weights: Path) -> None:
     stored = torch.load(weights / mtcnn.FILES[2], weights_only=True)
     assert torch.equal(found.output.state_dict()["dense6_3.weight"], stored["dense6_3.weight"])
     torch.save(ProposalNet().state_dict(), weights / mtcnn.FILES[1])
-    with pytest.raises(WeightsError, match=r"mtcnn_rnet\.pt is no weights file of RefineNet: "):
+    with pytest.raises(WeightsError, match=r"mtcnn_rnet\.pt is not a weights file of RefineNet: "):
         Mtcnn(weights)
 
 
@@ -202,7 +202,7 @@ def test_the_cascade_finds_what_is_bright(planted: Mtcnn) -> None:
     assert not len(planted(np.zeros((120, 160, 3), np.uint8))[0])
 
 
-def test_landmarks_are_shares_of_their_window(planted: Mtcnn) -> None:
+def test_landmarks_are_relative_to_their_window(planted: Mtcnn) -> None:
     image = np.zeros((120, 160, 3), np.uint8)
     image[30:80, 70:120] = 255
     boxes, landmarks = planted(image)
@@ -231,7 +231,7 @@ def test_an_image_reaches_the_networks_in_the_order_of_matlab() -> None:
 
 def test_windows_reach_over_the_edge_as_gray() -> None:
     planes = torch.ones(1, 3, 10, 10)
-    (window,) = mtcnn._cut(planes, torch.tensor([[-9.0, -9.0, 10.0, 10.0]]), 20)
+    (window,) = mtcnn._crop(planes, torch.tensor([[-9.0, -9.0, 10.0, 10.0]]), 20)
     assert window[:, 10:, 10:].min() == 1
     assert window[:, :10].max() == 0
-    assert mtcnn._cut(planes, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), 24).abs().max() == 0
+    assert mtcnn._crop(planes, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), 24).abs().max() == 0

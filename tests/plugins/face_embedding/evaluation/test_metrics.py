@@ -1,4 +1,4 @@
-"""All results of a set together: what they are over, and that order does not matter."""
+"""The combined results of a dataset, which do not depend on the order of the images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from visiongraft.errors import DataError
 from visiongraft.plugins.face_embedding.evaluation.identification import identify, retrieve
-from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics, given_pairs
+from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics, listed_pairs
 from visiongraft.plugins.face_embedding.evaluation.pairs import all_pairs, draw_pairs
 from visiongraft.plugins.face_embedding.evaluation.protocol import (
-    Curve,
+    RocCurve,
     best_threshold,
     verify_in_folds,
 )
@@ -50,13 +50,13 @@ def test_results_are_those_of_the_parts(faces: tuple[np.ndarray, list[Face]]) ->
     assert results["verification_standard_error"] == pytest.approx(verified.standard_error)
     threshold = best_threshold(similar[0].astype(float), drawn.same)
     assert results["threshold"] == pytest.approx(threshold, abs=1e-6)
-    curve = Curve.of(similar[1].astype(float), everything.same)
+    curve = RocCurve.of(similar[1].astype(float), everything.same)
     assert results["equal_error_rate"] == pytest.approx(curve.equal_error_rate(), abs=1e-6)
     assert results["roc_auc"] == pytest.approx(curve.area())
     assert results["rank1"] == identify(vectors, names)["rank1"]
     assert results["map_at_r"] == retrieve(vectors, names)["map_at_r"]
     assert (results["folds"], results["folds_share_no_identity"]) == (10, True)
-    assert (results["pairs_given"], results["identities"]) == (False, 50)
+    assert (results["pairs_listed"], results["identities"]) == (False, 50)
 
 
 def test_order_and_batches_do_not_matter(faces: tuple[np.ndarray, list[Face]]) -> None:
@@ -78,7 +78,7 @@ def test_results_are_json(faces: tuple[np.ndarray, list[Face]]) -> None:
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
-def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> None:
+def test_undefined_results_are_none_and_the_headline_is_a_number(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 1)
     results = measure(vectors, [Face("a", 0), Face("b", 1)], [[0, 1]])
     assert results["verification_accuracy"] == 0.0
@@ -86,31 +86,31 @@ def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> Non
     json.dumps(results, allow_nan=False)
 
 
-def test_no_images_are_told() -> None:
-    with pytest.raises(DataError, match="no images to measure"):
+def test_no_images_are_an_error() -> None:
+    with pytest.raises(DataError, match="no images to evaluate"):
         FaceMetrics().compute()
 
 
-def test_pairs_of_which_one_image_is_gone_are_left_out() -> None:
-    found = given_pairs([((0, 0), (1, 1)), ((0, 0),), ((2, 1),)], ["a", "a", "b"])
+def test_pairs_with_a_missing_image_are_left_out() -> None:
+    found = listed_pairs([((0, 0), (1, 1)), ((0, 0),), ((2, 1),)], ["a", "a", "b"])
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
     assert found.same.tolist() == [True]
-    assert found.given
+    assert found.listed
 
 
-def test_given_pairs_of_one_kind_are_not_measured() -> None:
+def test_listed_pairs_of_one_kind_are_not_measured() -> None:
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
     targets = [Face("a", 0, ((0, 0),)), Face("a", 1, ((0, 0),)), Face("b", 2), Face("b", 3)]
     results = measure(vectors, targets, [[0, 1, 2, 3]])
-    assert not results["pairs_given"]
+    assert not results["pairs_listed"]
     assert results["verification_accuracy"] == 1.0
 
 
-def test_given_pairs_make_the_curve_too(cloud: Cloud) -> None:
+def test_listed_pairs_determine_the_roc_curve_too(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 2)
     pairs = (((0, 0), (2, 0)), ((0, 0),), ((1, 0), (2, 0)), ((1, 0),))
     targets = [Face("ab"[i // 2], i, pairs[i]) for i in range(4)]
     results = measure(vectors, targets, [[0, 1, 2, 3]])
-    assert (results["pairs"], results["pairs_given"]) == (3, True)
+    assert (results["pairs"], results["pairs_listed"]) == (3, True)
     assert results["tar_at_far_0.01"] is None  # one pair of two identities shows no such rate
     assert results["roc"]["far"][-1] == 1.0

@@ -1,4 +1,4 @@
-"""Drawing of pairs: balanced, seeded, in folds that share no identity where possible."""
+"""Sampled pairs: balanced, seeded, in folds that share no identity where possible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_pairs_are_balanced_in_every_fold(identities: int, each: int) -> None:
     names = people(identities, each)
     found = draw_pairs(names)
     check_pairs(found, names)
-    assert found.balanced()
+    assert found.has_both_kinds()
     for fold in np.unique(found.folds):
         assert found.same[found.folds == fold].mean() == 0.5
 
@@ -64,9 +64,9 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["a"], ["a", "b", "c"], ["a", "a", "a"]])
-def test_where_there_is_nothing_to_compare_there_are_no_pairs(names: list[str]) -> None:
+def test_there_are_no_pairs_without_two_images_of_one_identity(names: list[str]) -> None:
     assert len(draw_pairs(names)) == 0
-    assert not draw_pairs(names).balanced()
+    assert not draw_pairs(names).has_both_kinds()
 
 
 def test_all_pairs_are_all_pairs() -> None:
@@ -78,8 +78,8 @@ def test_all_pairs_are_all_pairs() -> None:
 
 
 def test_too_many_pairs_are_drawn_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALL_PAIRS", 1000)
-    monkeypatch.setattr(module, "LARGE", 400)
+    monkeypatch.setattr(module, "MAX_PAIRS", 1000)
+    monkeypatch.setattr(module, "SAMPLED_PAIRS", 400)
     names = people(30, 20)
     found = all_pairs(names)
     check_pairs(found, names)
@@ -92,8 +92,8 @@ def test_too_many_pairs_are_drawn_of_each_kind(monkeypatch: pytest.MonkeyPatch) 
 def test_drawn_pairs_of_one_identity_are_as_likely_as_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ALL_PAIRS", 10)
-    monkeypatch.setattr(module, "LARGE", 20)
+    monkeypatch.setattr(module, "MAX_PAIRS", 10)
+    monkeypatch.setattr(module, "SAMPLED_PAIRS", 20)
     names = ["a"] * 10 + ["b"] * 5  # 45 and 10 pairs
     counts = np.zeros((15, 15))
     for seed in range(400):

@@ -1,4 +1,4 @@
-"""Verification against what scikit-learn and a search by brute force compute."""
+"""Verification against scikit-learn and a brute-force search."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sklearn.model_selection import KFold
 
 from visiongraft.plugins.face_embedding.evaluation.pairs import all_pairs, draw_pairs
 from visiongraft.plugins.face_embedding.evaluation.protocol import (
-    Curve,
-    at_rates,
+    RocCurve,
+    accept_rates,
     best_threshold,
     verify_in_folds,
 )
@@ -100,7 +100,7 @@ def test_constant_embeddings_are_right_by_chance_only() -> None:
 def test_the_curve_is_scikit_learns(scores: tuple[np.ndarray, np.ndarray]) -> None:
     similarities, same = scores
     far, tar, thresholds = roc_curve(same, similarities, drop_intermediate=False)
-    curve = Curve.of(similarities, same)
+    curve = RocCurve.of(similarities, same)
     assert np.allclose(curve.far, far)
     assert np.allclose(curve.tar, tar)
     assert np.allclose(curve.thresholds, thresholds)
@@ -110,7 +110,7 @@ def test_the_curve_is_scikit_learns(scores: tuple[np.ndarray, np.ndarray]) -> No
 def test_the_curve_takes_equal_similarities_together() -> None:
     similarities = np.array([0.5, 0.5, 0.2, 0.2])
     same = np.array([True, False, True, False])
-    curve = Curve.of(similarities, same)
+    curve = RocCurve.of(similarities, same)
     assert curve.far.tolist() == [0, 0.5, 1]
     assert curve.area() == roc_auc_score(same, similarities) == 0.5
 
@@ -121,7 +121,7 @@ def test_the_equal_error_rate_is_where_both_errors_meet(
     similarities, same = scores
     far, tar, _ = roc_curve(same, similarities, drop_intermediate=False)
     expected = brentq(lambda x: 1 - x - interp1d(far, tar)(x), 0, 1)
-    found = Curve.of(similarities, same).equal_error_rate()
+    found = RocCurve.of(similarities, same).equal_error_rate()
     assert found == pytest.approx(expected, abs=1 / (~same).sum())
     assert 0.01 < found < 0.4
 
@@ -129,8 +129,8 @@ def test_the_equal_error_rate_is_where_both_errors_meet(
 def test_perfect_and_worst_scores_have_error_rates_nought_and_one() -> None:
     same = np.array([True] * 5 + [False] * 5)
     values = np.linspace(1, 0, 10)
-    assert Curve.of(values, same).equal_error_rate() == 0
-    assert Curve.of(-values, same).equal_error_rate() == 1
+    assert RocCurve.of(values, same).equal_error_rate() == 0
+    assert RocCurve.of(-values, same).equal_error_rate() == 1
 
 
 @pytest.mark.parametrize("rate", [1e-1, 1e-2, 1e-3])
@@ -139,7 +139,7 @@ def test_true_accepts_at_a_false_accept_rate_are_scikit_learns(
 ) -> None:
     similarities, same = scores
     far, tar, _ = roc_curve(same, similarities, drop_intermediate=False)
-    found = Curve.of(similarities, same).at_far(rate)
+    found = RocCurve.of(similarities, same).at_far(rate)
     assert found is not None
     assert found[0] == tar[far <= rate].max()
     accepted = similarities >= found[1]
@@ -151,16 +151,16 @@ def test_a_rate_that_the_pairs_cannot_show_is_unknown(
     scores: tuple[np.ndarray, np.ndarray],
 ) -> None:
     similarities, same = scores  # 19,000 pairs of two identities
-    results = at_rates(Curve.of(similarities, same))
+    results = accept_rates(RocCurve.of(similarities, same))
     assert results["tar_at_far_0.0001"] is not None
-    few = at_rates(Curve.of(similarities[::20], same[::20]))
+    few = accept_rates(RocCurve.of(similarities[::20], same[::20]))
     assert few["tar_at_far_0.0001"] is None
     assert few["threshold_at_far_0.0001"] is None
     assert few["tar_at_far_0.01"] is not None
 
 
 def test_the_curve_in_reports_is_short_and_rises(scores: tuple[np.ndarray, np.ndarray]) -> None:
-    drawn = Curve.of(*scores).to_json()
+    drawn = RocCurve.of(*scores).to_json()
     assert len(drawn["far"]) == len(drawn["tar"]) <= 201
     assert np.all(np.diff(drawn["far"]) >= 0)
     assert np.all(np.diff(drawn["tar"]) >= 0)

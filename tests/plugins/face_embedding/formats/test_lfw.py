@@ -1,4 +1,4 @@
-"""LFW's text files: pairs in folds, lists of people, and folders that hold them."""
+"""LFW's text files: pairs in folds, lists of people, and folders of people."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_a_list_of_one_set_has_one_fold(tmp_path: Path) -> None:
         ("ada\t1\t2\n", "does not begin with the numbers"),
         (
             "1\t2\nada\t1\t2\nada\t1\tbob\t1\n",
-            "holds 2 pairs, but its first line says 1 folds of 2",
+            "contains 2 pairs, but its first line announces 1 folds of 2",
         ),
-        ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair is NAME 1 2"),
+        ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair must be NAME 1 2"),
         ("1\t1\nada\t1\nada\t1\tbob\t1\n", "line 2"),
     ],
 )
-def test_a_damaged_list_of_pairs_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_a_malformed_list_of_pairs_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         read_pairs(tmp_path / "pairs.txt")
@@ -67,10 +67,8 @@ def test_people_are_read_in_every_form(tmp_path: Path) -> None:
     assert read_people(tmp_path / "people.txt", known) == ["ada", "7"]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("eve\t2\n", "names 'eve', of whom"), ("\n", "nobody")]
-)
-def test_people_without_images_are_told(tmp_path: Path, text: str, words: str) -> None:
+@pytest.mark.parametrize(("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")])
+def test_listed_people_without_images_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "people.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         read_people(tmp_path / "people.txt", {"ada"})
@@ -84,9 +82,11 @@ def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
     assert by_name["dor_0002"].pairs == ()
 
 
-def test_a_pair_of_a_missing_image_is_told(lfw: Path) -> None:
+def test_a_pair_with_a_missing_image_is_refused(lfw: Path) -> None:
     (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t3\n")
-    with pytest.raises(DataError, match=r"names image 9 of 'ada', but there is no ada/ada_0009"):
+    with pytest.raises(
+        DataError, match=r"lists image 9 of 'ada', but there is no image ada/ada_0009"
+    ):
         read_evaluation(lfw)
 
 
@@ -96,7 +96,9 @@ def test_lists_of_people_divide_the_set(lfw: Path) -> None:
     splits = read_splits(lfw)
     assert set(splits.train.counts()) == {"ada", "bob"}
     assert set(splits.validation.counts()) == {"cem", "dor"}
-    assert "so pairs are drawn" in " ".join(splits.warnings)  # theirs are all of two people
+    assert "random pairs are drawn instead" in " ".join(
+        splits.warnings
+    )  # the listed ones are all of two people
     assert set(read_evaluation(lfw).counts()) == {"cem", "dor"}
 
 
@@ -109,7 +111,7 @@ def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
         read_splits(lfw)
 
 
-def test_people_txt_says_who_belongs_to_the_set(lfw: Path) -> None:
+def test_people_txt_selects_the_people_of_the_dataset(lfw: Path) -> None:
     (lfw / "people.txt").write_text("1\n3\nada\t3\nbob\t3\ncem\t3\n")
     assert set(read_evaluation(lfw).counts()) == {"ada", "bob", "cem"}
 
@@ -120,13 +122,13 @@ def test_people_may_lie_in_the_folder_itself(write_people: WriteFolder) -> None:
     assert len(read_evaluation(root)) == 6
 
 
-def test_lists_without_images_are_told(tmp_path: Path) -> None:
+def test_lists_without_images_are_reported(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(PAIRS)
     with pytest.raises(DataError, match="lists of people, but no NAME/image"):
         read_evaluation(tmp_path)
 
 
-def test_given_pairs_are_what_is_measured(lfw: Path) -> None:
+def test_listed_pairs_are_measured(lfw: Path) -> None:
     """Vectors by hand, so that each fold's accuracy is known."""
     task, samples = FaceEmbedding(dimension=2), read_evaluation(lfw)
     angles = {"ada_0001": 0.0, "ada_0002": 0.1, "bob_0003": 1.0, "bob_0001": 1.2, "bob_0002": 1.4}
@@ -137,7 +139,7 @@ def test_given_pairs_are_what_is_measured(lfw: Path) -> None:
         vector = np.array([[np.cos(angle), np.sin(angle)]])
         metrics.update({"embedding": vector}, task.collate([samples.target(int(i))]))
     results = metrics.compute()
-    assert (results["pairs"], results["pairs_given"], results["folds"]) == (4, True, 2)
+    assert (results["pairs"], results["pairs_listed"], results["folds"]) == (4, True, 2)
     # Fold 1, whose two pairs are in the wrong order, accepts all from 0.98 on, which is right for
     # both pairs of fold 0; what parts those two is right for one pair of fold 1.
     assert results["verification_accuracy"] == 0.75

@@ -1,4 +1,4 @@
-"""Verification of two images and a gallery of known people, with any model that embeds."""
+"""Verification of two images, and identification with a gallery, by any embedding model."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_without_a_threshold_nothing_is_decided() -> None:
     assert Gallery(Angles(threshold=None), threshold=0.5).threshold == 0.5
 
 
-def test_it_takes_one_image_at_a_time() -> None:
-    with pytest.raises(DataError, match="it takes one image, not 2"):
+def test_identify_takes_one_image_at_a_time() -> None:
+    with pytest.raises(DataError, match="pass one image, not 2"):
         verify(Angles(), [0.0, 1.0], 0.0)
 
 
@@ -78,7 +78,7 @@ def test_a_model_of_another_task_is_refused() -> None:
             super().__init__()
             self._values = {"labels": ["cat"]}
 
-    with pytest.raises(OptionError, match="no face_embedding model"):
+    with pytest.raises(OptionError, match="not a face_embedding model"):
         verify(Other(), 0.0, 0.0)
 
 
@@ -117,11 +117,11 @@ def test_more_images_of_a_person_may_come_later(gallery: Gallery) -> None:
     assert gallery.names == ("ada", "bob", "cem")
 
 
-def test_a_person_is_forgotten(gallery: Gallery) -> None:
+def test_a_person_is_removed(gallery: Gallery) -> None:
     gallery.remove("cem")
     assert gallery.identify(2.1).name == "unknown"
     assert (len(gallery), gallery.names) == (3, ("ada", "bob"))
-    with pytest.raises(OptionError, match="nobody is called 'adda'; did you mean 'ada'"):
+    with pytest.raises(OptionError, match="nobody is named 'adda'; did you mean 'ada'"):
         gallery.remove("adda")
     gallery.remove("ada")
     gallery.remove("bob")
@@ -130,20 +130,20 @@ def test_a_person_is_forgotten(gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "unknown", 7])
-def test_names_that_mean_nothing_are_refused(gallery: Gallery, name: Any) -> None:
-    with pytest.raises(OptionError, match="is no name of a person"):
+def test_invalid_names_are_refused(gallery: Gallery, name: Any) -> None:
+    with pytest.raises(OptionError, match="is not a valid name"):
         gallery.add(name, 0.0)
 
 
 def test_a_person_without_images_is_refused(gallery: Gallery) -> None:
-    with pytest.raises(DataError, match="no image of 'eve'"):
+    with pytest.raises(DataError, match="no images of 'eve'"):
         gallery.add("eve", [])
 
 
-def test_embeddings_at_hand_are_taken(gallery: Gallery) -> None:
+def test_precomputed_embeddings_can_be_added(gallery: Gallery) -> None:
     gallery.add_embeddings(["eve"], np.array([[0.0, -1.0]]))
     assert gallery.identify(-np.pi / 2).name == "eve"
-    with pytest.raises(OptionError, match=r"2 names and embeddings \(1, 2\)"):
+    with pytest.raises(OptionError, match=r"2 names do not match embeddings \(1, 2\)"):
         gallery.add_embeddings(["a", "b"], np.array([[0.0, -1.0]]))
     (one, other) = gallery.identify_embeddings(np.array([[1.0, 0.0], [-1.0, 0.0]]), candidates=1)
     assert (one.name, other.name) == ("ada", "unknown")
@@ -182,9 +182,13 @@ def test_the_fingerprint_is_an_image_that_the_file_takes(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("gallery.json", b"[]", "is no gallery of format 1"),
-        ("gallery.json", b'{"format": 9, "names": []}', "is no gallery of format 1"),
-        ("gallery.json", b'{"format": 1, "names": ["a"], "threshold": 0.5}', "differ in number"),
+        ("gallery.json", b"[]", "is not a gallery of format 1"),
+        ("gallery.json", b'{"format": 9, "names": []}', "is not a gallery of format 1"),
+        (
+            "gallery.json",
+            b'{"format": 1, "names": ["a"], "threshold": 0.5}',
+            "has 1 names and 6 embeddings",
+        ),
         ("gallery.safetensors", b"\x80\x04pickle", "missing or damaged"),
     ],
 )

@@ -1,8 +1,9 @@
-"""Tell images that a network leaves undecided from those that an exported file gets wrong.
+"""Distinguish near-ties from wrong predictions.
 
-Two runtimes round differently. Where two scores or two overlaps are equal but for that, either may
-come first, and a detector of two stages makes a hundred such choices that its results do not show.
-Nobody can say which side is right, but PyTorch can be asked whether it stands by its own decision.
+Two runtimes round differently. Where two scores or two overlaps are equal up to rounding, either may
+come first, and a two-stage detector makes a hundred such choices that its results do not show.
+Neither side is wrong then, but PyTorch can be run again on nearly the same image to see whether its
+prediction is stable.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from visiongraft.comparison import Arrays
 from visiongraft.network import InferenceGraph
+from visiongraft.verification.engine import MAX_NEAR_TIES, of_image
 
-LEVELS = (0.0002, 0.002, 0.02)  # of 255; the last is what two resizes of an image may differ by
+LEVELS = (0.0002, 0.002, 0.02)  # of 255; two resizes of an image may differ by the last
 DRAWS = 8  # for each of them
-MOST = 3  # images of one comparison that may be undecided
 
 Decode = Callable[[Tensor], Arrays]
 
@@ -32,28 +33,29 @@ def settle(
     images: Tensor,
     results: tuple[Arrays, Arrays],
     tolerance: float,
-    most: int = MOST,
+    most: int = MAX_NEAR_TIES,
 ) -> tuple[dict[str, NDArray[Any]], int]:
-    """Take over what PyTorch nearly said, for images on which it does not stand by what it said.
+    """Replace PyTorch's results for images on which its own prediction is unstable.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
-        decode: Gives its decoded outputs for raw images.
+        decode: Returns its decoded outputs for raw images.
         images: uint8 (N, H, W, C).
-        results: What PyTorch said of them, and what the other side says.
+        results: Those of PyTorch and of the candidate.
         tolerance: Largest relative difference at which the two agree.
-        most: How many images may be undecided; then the others are left as they are.
+        most: Largest number of near-ties; any further images keep their results.
 
     Returns:
-        What PyTorch said, but for images with changed decisions what it says if the image's
-        values change by next to nothing (see ``decode_nearby``), if that is just what the other side
-        says; and how many images these are. After one that is not, no further one is tried.
+        PyTorch's results, where images with changed predictions have those that PyTorch computes
+        once the image's values change very slightly (see ``decode_nearby``), if these are just the
+        candidate's; and the number of such images. The search ends at the first image for which
+        there are none.
     """
     reference, candidate = results
     settled = {name: np.array(value) for name, value in reference.items()}
     count = 0
     if any(value.shape[:1] != (len(images),) for value in settled.values()):
-        return settled, count  # results of no single image
+        return settled, count  # these results do not belong to single images
     for i in range(len(images)):
         other = of_image(candidate, i)
         if not graph.task.export_support().compare(of_image(reference, i), other).mismatches:
@@ -72,16 +74,16 @@ def settle(
 
 
 def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iterator[Arrays]:
-    """Give what PyTorch says of the same images if all their values differ by next to nothing.
+    """Decode the same images with very slightly changed values.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
-        decode: Gives its decoded outputs for raw images, by ``graph.preprocess`` first.
+        decode: Returns its decoded outputs for raw images, by ``graph.preprocess`` first.
         images: uint8 (N, H, W, C).
 
     Yields:
         Decoded outputs, for random changes of the values by at most 0.0002 of 255, eight times,
-        then by 0.002 and by 0.02. The same ones in every run.
+        then by 0.002 and by 0.02. The changes are the same in every run.
     """
     scale = 255 * torch.tensor(graph.preprocess.config.std)[:, None, None]
     random = torch.Generator().manual_seed(0)
@@ -97,11 +99,6 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
             finally:
                 hook.remove()
             yield decoded
-
-
-def of_image(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
-    """Take the results of one image out of a batch's; a batch of one is left."""
-    return {name: np.atleast_1d(value)[index : index + 1] for name, value in arrays.items()}
 
 
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:

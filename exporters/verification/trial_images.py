@@ -1,43 +1,67 @@
-"""The images that exported files are tried on: real ones, random ones, and plain ones."""
+"""The images that exported files are tried and timed on: real, random and plain ones."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
 
-BATCHES = (3, 8)  # images of the batches that are tried
+BATCHES = (3, 8)  # sizes of the batches that are tried
 MAX_SINGLE = 1000
 PLAIN = {"black": 0, "white": 255, "gray": 128}
 
 
 class ImageHash:
-    """Hash over the shapes and values of images, in order."""
+    """Hash of the shapes and values of images, in order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, image: Image) -> None:
-        """Take one image in."""
+        """Add one image."""
         self._digest.update(repr(image.shape).encode() + image.tobytes())
 
     def hexdigest(self) -> str:
-        """Give the hash so far."""
+        """Return the hash so far."""
         return self._digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RealImage:
+    """One decoded image.
+
+    Attributes:
+        index: Position among the samples.
+        name: Name in messages.
+        original: uint8 (H, W, C), as decoded.
+        pixels: The same at the size that the file takes.
+    """
+
+    index: int
+    name: str
+    original: Image
+    pixels: Image
+
+    @property
+    def position(self) -> str:
+        """Name in the certificate, which must not reveal file names."""
+        return f"image {self.index}"
 
 
 class RealImages:
     """Real images, decoded one by one.
 
     Args:
-        samples: Where they come from.
+        samples: The samples.
         channels: Channels to decode to.
-        size: Height and width that they are resized to, or ``None``.
+        size: Height and width that images are resized to, or ``None``.
     """
 
     def __init__(self, samples: Samples, channels: int, size: tuple[int, int] | None) -> None:
@@ -46,26 +70,18 @@ class RealImages:
         self.size = size
         self.unreadable: dict[int, str] = {}
 
-    def indices(self, limit: int) -> list[int]:
-        """Choose at most so many images, evenly spaced over all.
+    def indices(self, most: int) -> list[int]:
+        """Return the positions of at most so many images, evenly spaced, ascending."""
+        return evenly_spaced(len(self.samples), most)
 
-        Args:
-            limit: How many.
-
-        Returns:
-            Positions, ascending.
-        """
-        count = len(self.samples)
-        return [i * count // limit for i in range(limit)] if count > limit else list(range(count))
-
-    def load(self, indices: Sequence[int]) -> Iterator[tuple[int, Image, Image]]:
-        """Give the readable images.
+    def load(self, indices: Sequence[int]) -> Iterator[RealImage]:
+        """Decode images.
 
         Args:
             indices: Positions.
 
         Yields:
-            Position, image as it is, and image as the file takes it.
+            The readable ones.
 
         Raises:
             DataError: None can be read.
@@ -78,13 +94,14 @@ class RealImages:
                 self.unreadable[index] = str(error)
                 continue
             readable += 1
-            yield index, image, image if self.size is None else _resized(image, self.size)
+            pixels = image if self.size is None else resized(image, self.size)
+            yield RealImage(index, self.samples.name(index), image, pixels)
         if not readable:
             first = next(iter(self.unreadable.values()))
             raise DataError(f"none of {len(indices)} images to verify on can be read: {first}")
 
     def warnings(self) -> tuple[str, ...]:
-        """Say what was left out or changed."""
+        """Return one line on each thing that was left out or changed."""
         count = len(self.samples)
         found = []
         if count > MAX_SINGLE:
@@ -96,16 +113,18 @@ class RealImages:
         return tuple(found)
 
 
-def sizes_around(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Give image sizes around a network's.
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Return at most ``most`` of ``count`` positions, evenly spaced, ascending.
 
-    Args:
-        height: The network's, in pixels.
-        width: The network's, in pixels.
-
-    Returns:
-        Its own, smaller, landscape and portrait.
+    Examples:
+        >>> evenly_spaced(10, 4)
+        [0, 2, 5, 7]
     """
+    return [i * count // most for i in range(most)] if count > most else list(range(count))
+
+
+def sizes_around(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Return image sizes around a network's: its own, smaller, landscape and portrait."""
     return (
         (height, width),
         (height * 2 // 3 + 1, width * 4 // 5 + 1),
@@ -119,13 +138,6 @@ def random_images(
 ) -> NDArray[np.uint8]:
     """Make colored blocks under noise: noise alone would shrink to an even gray.
 
-    Args:
-        random: Where they come from.
-        count: How many.
-        height: In pixels.
-        width: In pixels.
-        channels: Of each.
-
     Returns:
         uint8 (count, height, width, channels).
     """
@@ -136,12 +148,7 @@ def random_images(
 
 
 def plain_images(height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """Make images without content, where a division by nothing shows.
-
-    Args:
-        height: In pixels.
-        width: In pixels.
-        channels: Of each.
+    """Make images without content, where a division by zero shows.
 
     Returns:
         uint8 (images, height, width, channels), one for each of ``PLAIN``.
@@ -167,11 +174,13 @@ def stack_common(images: Sequence[Image]) -> NDArray[np.uint8]:
     return np.stack(parts)
 
 
-def _resized(image: Image, size: tuple[int, int]) -> Image:
-    import torch  # not where files are only checked again
-    from torch.nn import functional as F
-
-    x = torch.tensor(image).permute(2, 0, 1)[None].float()
-    x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
-    resized: Image = x[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
-    return resized
+def resized(image: Image, size: tuple[int, int]) -> Image:
+    """Resize an image of any number of channels to a height and width, bilinear, antialiased."""
+    height, width = size
+    planes = [
+        PillowImage.fromarray(np.ascontiguousarray(image[..., channel])).resize(
+            (width, height), PillowImage.Resampling.BILINEAR
+        )
+        for channel in range(image.shape[2])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from visiongraft.data.nearest import at_size
+from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.variants import FloatGraph
 from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.verification.proof import BudgetError
 from visiongraft.exporters.verification.recheck import recheck
@@ -113,8 +113,8 @@ def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
     assert certificate.metric_torch is not None
     assert 0.8 < certificate.metric_torch < 1.0  # a pixel at a border may fall to either side
     assert any("brought to the images' own size" in line for line in certificate.warnings)
-    verdict = recheck_with(path, model, samples)
-    assert verdict.metric == certificate.metric_exported and verdict.passed
+    report = recheck_with(path, model, samples)
+    assert report.metric == certificate.metric_exported and report.passed
 
 
 def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:

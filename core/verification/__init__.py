@@ -1,0 +1,1 @@
+"""Compare a candidate with a reference: the engine behind every check of an exported file."""

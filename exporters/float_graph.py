@@ -1,0 +1,55 @@
+"""The graph without preprocessing, for people who preprocess images themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from visiongraft.exporters.metadata import IMAGES
+from visiongraft.network import InferenceGraph, restored
+from visiongraft.preprocess import Preprocess
+from visiongraft.task import Decoded
+
+SIZES = "sizes"  # name of the second input
+
+
+class FloatGraph(InferenceGraph):
+    """Preprocessed images in, final predictions out.
+
+    Maps that belong to images come at the size of the network's input.
+
+    Args:
+        graph: The whole graph; its own modules are used, not copies.
+    """
+
+    takes_prepared = True
+
+    def __init__(self, graph: InferenceGraph) -> None:
+        nn.Module.__init__(self)
+        self.preprocess, self.task = graph.preprocess, graph.task
+        self.backbone, self.head = graph.backbone, graph.head
+
+    def forward(self, images: Tensor, sizes: Tensor) -> Decoded:  # type: ignore[override]
+        """Predict.
+
+        Args:
+            images: float32 (N, C, height, width), normalized, of the network's size.
+            sizes: int64 (N, 2), original height and width of each image in pixels.
+
+        Returns:
+            The task's decoded outputs.
+        """
+        outputs = self.task.inference_step(self, images)
+        height, width = images.shape[2], images.shape[3]
+        outputs = restored(outputs, self.task, self.preprocess, height, width)
+        return self.task.decode(outputs, sizes)
+
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
+        return prepared(self.preprocess, images)
+
+
+def prepared(preprocess: Preprocess, images: Tensor) -> dict[str, Tensor]:
+    """Preprocess raw images, uint8 (N, H, W, C), and return both inputs by name."""
+    size = torch.tensor([images.shape[1], images.shape[2]])
+    return {IMAGES: preprocess(images), SIZES: size.repeat(len(images), 1)}

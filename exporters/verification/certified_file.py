@@ -1,0 +1,129 @@
+"""An exported file, opened by the predictor that is installed for its suffix, with its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.comparison import Arrays
+from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
+from visiongraft.exported import ExportedModel, open_exported
+from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
+
+
+class CertifiedFile:
+    """An exported file.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The file.
+        opened: What runs it.
+        metadata: All that it says about itself, as JSON values.
+        input: Its input.
+        certificate: Its certificate, as JSON values.
+        exact: Whether no prediction may change, as for full precision.
+
+    Raises:
+        ArtifactError: The file is missing, unsafe, cannot be run, or has no certificate.
+        OptionError: It takes preprocessed images, and PyTorch, which prepares them, is not
+            installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.opened: ExportedModel = open_exported(path)
+        self.metadata = self.opened.metadata
+        self.input = described_input(path, self.metadata)
+        self.certificate = _certificate(path, self.metadata)
+        self.exact = not _is_lower(self.certificate)
+        self._run: Callable[[NDArray[np.uint8]], Arrays] = (
+            self.opened.run if self.input.kind == "uint8" else self._prepared_run()
+        )
+
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        height, width = self.metadata["preprocess"]["size"]
+        return int(height), int(width)
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """The only height and width of raw images that it takes."""
+        height, width = self.input.height, self.input.width
+        padded = self.metadata["preprocess"]["resize"] == "pad"
+        if height is None or width is None or (self.input.kind == "float" and not padded):
+            return None
+        return height, width
+
+    @property
+    def map_size(self) -> tuple[int, int] | None:
+        """Height and width of its maps if it takes preprocessed images."""
+        return (self.fixed_size or self.network_size) if self.input.kind == "float" else None
+
+    def run(self, images: NDArray[np.uint8]) -> Arrays:
+        """Return its results for raw images (N, H, W, C).
+
+        Raises:
+            ExportError: It fails.
+        """
+        try:
+            return self._run(images)
+        except VisiongraftError as error:
+            raise ExportError(str(error)) from error
+
+    def _prepared_run(self) -> Callable[[NDArray[np.uint8]], Arrays]:
+        """Return a function that preprocesses raw images first."""
+        try:
+            import torch
+
+            from visiongraft.exporters.float_graph import prepared
+            from visiongraft.preprocess import Preprocess, PreprocessConfig
+        except ImportError as error:
+            raise OptionError(
+                f"{self.path} takes preprocessed images; to check it needs PyTorch ({error})"
+            ) from None
+        given = self.metadata["preprocess"].items()
+        config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
+        preprocess = Preprocess(PreprocessConfig(**config))
+        run: Callable[..., Arrays] = self.opened.run  # such a file may also take the images' sizes
+        count = len(self.input.names)
+
+        def run_raw(images: NDArray[np.uint8]) -> Arrays:
+            with torch.inference_mode():
+                inputs = list(prepared(preprocess, torch.tensor(images)).values())
+            return run(*(x.numpy() for x in inputs[:count]))
+
+        return run_raw
+
+
+def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the certificate if it has everything that is checked."""
+    certificate = metadata.get(CERTIFICATE)
+    number, nothing = (int, float), type(None)
+    needed: dict[str, Any] = {
+        "comparisons": list,
+        "difference": number,
+        "mismatches": int,
+        "tolerance": (*number, nothing),
+        "budget": number if isinstance(certificate, dict) and _is_lower(certificate) else nothing,
+        "headline": str,
+        "metric_torch": (*number, nothing),
+        "metric_exported": (*number, nothing),
+        "precision": str,
+    }
+    if not isinstance(certificate, dict) or not all(
+        isinstance(certificate.get(name), kind) for name, kind in needed.items()
+    ):
+        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
+    return certificate
+
+
+def _is_lower(certificate: Mapping[str, Any]) -> bool:
+    """Check whether it is of a lower precision, which is held to a budget."""
+    return certificate.get("tolerance") is None
