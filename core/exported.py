@@ -1,4 +1,4 @@
-"""Opens exported files by what is installed for their suffix, without loading torch."""
+"""Open exported files by the predictor installed for their suffix, without loading torch."""
 
 from __future__ import annotations
 

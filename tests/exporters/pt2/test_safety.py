@@ -128,7 +128,7 @@ def test_what_torch_runs_while_loading_is_refused(
     plant: Callable[[Records, Path], None], altered: Any, mark: Path
 ) -> None:
     path = altered(lambda records: plant(records, mark))
-    with pytest.raises(ArtifactError, match=r"cannot be loaded: it is no \.pt2 file") as caught:
+    with pytest.raises(ArtifactError, match=r"cannot be loaded: it is not a \.pt2 file") as caught:
         Pt2Predictor(path)
     assert "\n" not in str(caught.value)
     assert not mark.exists()
