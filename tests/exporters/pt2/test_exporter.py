@@ -224,7 +224,7 @@ class WideHead(nn.Module):
 
 @pytest.fixture
 def padded(exported: Any) -> Callable[..., TransferModel]:
-    """Give a function that builds a model of images at their own size."""
+    """Return a function that builds a model of images at their own size."""
 
     def build(operators: Mapping[Any, Callable[..., Any]] | None) -> TransferModel:
         @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def altered(program_file: Any, tmp_path: Path) -> Callable[[Callable[[Records], None]], Path]:
-    """Give a function that writes the exported file with other records."""
+    """Return a function that writes the exported file with other records."""
 
     def write(change: Callable[[Records], None]) -> Path:
         with zipfile.ZipFile(program_file.path) as archive:
