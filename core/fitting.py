@@ -5,41 +5,29 @@ from __future__ import annotations
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from visiongraft.config import (
-    GIGABYTE,
-    Device,
-    FitConfig,
-    Precision,
-    Replay,
-    ReplayDtype,
-    differences,
-)
+from visiongraft.arguments import new_settings, resumed_settings
+from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Splits
-from visiongraft.errors import CheckpointError, OptionError, ScheduleError
-from visiongraft.lookup import find_schedule, find_task, find_transfer_loss, load_backbone
+from visiongraft.errors import OptionError, ScheduleError
+from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import seed_everything
-from visiongraft.task import Task, create_task
-from visiongraft.task_contract import bound, check_task_class, read_splits
+from visiongraft.task import Task
+from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine, Run
 from visiongraft.training.freezing import trainable_stages
-from visiongraft.training.optimizers import check_optimizer_name
 from visiongraft.training.transfer_losses import Transfer
 
 log = logging.getLogger("visiongraft")
@@ -142,7 +130,11 @@ def fit(
     """
     given = dict(locals())
     folder = None if out is None else Path(out)
-    config, chosen, plan = _resumed(folder, given) if resume else _configured(given)
+    if resume:
+        defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
+        config, chosen, plan = resumed_settings(folder, given, defaults)
+    else:
+        config, chosen, plan = new_settings(given)
     accelerator = make_accelerator(config)
     with ExitStack() as stack:
         if folder is not None:
@@ -180,110 +172,6 @@ def fit(
             raise
         accelerator.wait_for_everyone()
     return model
-
-
-# ---- settings ----
-
-
-def _configured(given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
-    task = _task(given["task"], given["task_options"])
-    schedule = _schedule(given["schedule"], given["learning_rate"])
-    values = {
-        **_converted(given),
-        "task": plugins().name_of("task", type(task)),
-        "task_options": task.options(),
-        "schedule": schedule.to_json(),
-    }
-    check_optimizer_name(values["optimizer"])
-    config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
-    _check_device(config.device)
-    return config, task, schedule
-
-
-def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
-    convert: dict[str, Callable[[Any], Any]] = {
-        "data": lambda data: str(data) if isinstance(data, (str, Path)) else None,
-        "backbone": str,
-        "weights": lambda weights: None if weights is None else str(weights),
-        "size": as_size,
-        "transfer_loss": _transfer_loss,
-        "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
-    }
-    return {n: convert[n](value) if n in convert else value for n, value in given.items()}
-
-
-def _schedule(what: Any, learning_rate: float | None) -> Schedule:
-    schedule = find_schedule(what)
-    return schedule if learning_rate is None else schedule(learning_rate=learning_rate)
-
-
-def _transfer_loss(what: str | None) -> dict[str, Any] | None:
-    return None if what is None else find_transfer_loss(what).to_json()
-
-
-def _check_device(device: str | None) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device='cuda', but torch finds no CUDA device here")
-
-
-def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
-    if isinstance(task, Task):
-        if options:
-            raise OptionError(
-                "task_options require the task's name; this task is already an object"
-            )
-        check_task_class(type(task))
-        return task
-    names = sorted(plugins().tasks())
-    if task is None:
-        raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")
-    if not isinstance(task, str):
-        raise OptionError(
-            f"task={task!r} is neither a name nor a task object; instantiate a task class"
-        )
-    kind: type[Task] = plugins().get("task", task)
-    return create_task(kind, dict(options or {}))
-
-
-def _resumed(folder: Path | None, given: dict[str, Any]) -> tuple[FitConfig, Task, Schedule]:
-    """Return the settings of the run; refuse a call with different ones."""
-    if folder is None:
-        raise CheckpointError("resume=True requires out=FOLDER, the run to continue")
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} contains no run to resume; start one without resume=True")
-    stored = FitConfig.read(folder)
-    parameters = inspect.signature(fit).parameters
-    called = {n: given[n] for n, p in parameters.items() if given[n] is not p.default}
-    task = called.pop("task", None)
-    called = _converted(called)
-    if isinstance(task, Task):
-        called["task"] = plugins().name_of("task", type(task))
-        called["task_options"] = task.options()
-        kind: type[Task] = type(task)
-    else:
-        how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
-        kind = find_task(stored.task, f"run {folder}", how)
-        called |= {} if task is None else {"task": task}
-        if "task_options" in called:  # those that are not given stay as they are
-            options = {**stored.task_options, **called["task_options"]}
-            called["task_options"] = create_task(kind, options).options()
-    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
-    called["schedule"] = plan.to_json()
-    if called.get("data") is None:  # in memory, which cannot be compared
-        called.pop("data", None)
-    other = differences(called, stored)
-    if other:
-        raise CheckpointError(
-            f"cannot resume {folder} with different settings: {'; '.join(other)}; omit them, or "
-            "start a new run"
-        )
-    if stored.data is None and given["data"] is None:
-        raise CheckpointError(
-            f"run {folder} was trained on data in memory: pass the same data again"
-        )
-    _check_device(stored.device)
-    return stored, create_task(kind, stored.task_options), plan
 
 
 # ---- the run's folder ----
@@ -401,7 +289,7 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
         },
         "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
         "receipts": {
-            f"phase {r['phase']}": f"{len(r['frozen'])} frozen tensors unchanged, "
+            f"phase {r['phase'] + 1}": f"{len(r['frozen'])} frozen tensors unchanged, "
             f"{r['modules_in_eval']} modules kept in evaluation mode"
             for r in run.state.receipts
         },

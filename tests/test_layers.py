@@ -24,8 +24,8 @@ SOURCES = {
 # A name stands for a module, or for a package with all that no other entry names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
+    ("errors",),
     (
-        "errors",
         "options",
         "versions",
         "seeds",
@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("arguments",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),

@@ -150,7 +150,8 @@ def _format_options(options: dict[str, Any]) -> str:
 
 
 def _provided(names: dict[str, list[str]]) -> str:
-    return "; ".join(f"{kind} {', '.join(found)}" for kind, found in names.items()) or "-"
+    listed = {kind: [name or "(no prefix)" for name in found] for kind, found in names.items()}
+    return "; ".join(f"{kind} {', '.join(found)}" for kind, found in listed.items()) or "-"
 
 
 def _options(kind: type[Any]) -> list[dict[str, Any]]:

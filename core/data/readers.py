@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any, ClassVar
 
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError, PluginError
-
-log = logging.getLogger("visiongraft")
 
 SPLIT_NAMES = ("train", "validation", "test")
 

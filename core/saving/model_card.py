@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visiongraft.network import Network
+from visiongraft.options import is_integer
 from visiongraft.versions import VISIONGRAFT
 
 
@@ -37,9 +38,19 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
                 **info.provenance,
             },
         ),
-        *(_table(str(k).capitalize(), v) for k, v in facts.items() if isinstance(v, Mapping)),
+        *(
+            _table(str(k).capitalize(), _one_based(v))
+            for k, v in facts.items()
+            if isinstance(v, Mapping)
+        ),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _one_based(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Count an epoch from one, as readers do; facts count it from zero."""
+    epoch = values.get("epoch")
+    return {**values, "epoch": epoch + 1} if is_integer(epoch) else values
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:

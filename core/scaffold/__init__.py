@@ -1,4 +1,4 @@
-"""Writes an installable plugin package whose tests already pass."""
+"""Write an installable plugin package whose tests already pass."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def new_plugin(name: str, folder: Path | None = None) -> list[Path]:
 
     Args:
         name: Name of the task, such as ``"ripeness"``; the package is ``visiongraft-ripeness``.
-        folder: Where to; a folder named like the package, in the present one, if ``None``.
+        folder: Folder to write to; ``None`` for one named like the package in the current folder.
 
     Returns:
-        The files, in the order in which to read them.
+        The files, in the order to read them.
 
     Raises:
-        OptionError: The name is none or taken, or the folder is not empty.
+        OptionError: The name is invalid or taken, or the folder is not empty.
     """
     task = _task_name(name)
     target = Path(f"{PREFIX}{task.replace('_', '-')}") if folder is None else folder
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OptionError(f"{target} is there already; choose another place with --out FOLDER")
+        raise OptionError(f"{target} already exists; choose another folder with --out FOLDER")
     words = {
         "@DISTRIBUTION@": f"{PREFIX}{task.replace('_', '-')}",
         "@NAME@": task,
@@ -54,15 +54,15 @@ def _task_name(name: str) -> str:
     task = name.removeprefix(PREFIX).replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", task) or keyword.iskeyword(task):
         raise OptionError(
-            f"{name!r} is no name for a task; say small letters and digits, such as ripeness"
+            f"{name!r} is not a valid task name; use lowercase letters and digits, such as ripeness"
         )
     if plugins().provides("task", task):
-        raise OptionError(f"there is a task {task!r} already; choose another name")
+        raise OptionError(f"task {task!r} already exists; choose another name")
     return task
 
 
 def _compatible(version: str) -> str:
-    """Ask for this version and later ones that promise to be compatible.
+    """Return a requirement for this version and later compatible ones.
 
     Example:
         >>> _compatible("0.1.3"), _compatible("2.4.0")

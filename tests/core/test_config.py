@@ -1,4 +1,4 @@
-"""A run's settings survive the disk, and a damaged file is refused."""
+"""The settings of a run survive a round trip through the file; a damaged file is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def config(fit_toy, toy_data, tmp_path) -> FitConfig:
     return FitConfig.read(tmp_path / "run")
 
 
-def test_settings_come_back_as_they_were(config, tmp_path):
+def test_settings_are_equal_after_a_round_trip(config, tmp_path):
     config.write(tmp_path / "again")
     assert FitConfig.read(tmp_path / "again") == config
     assert (config.size, config.task, config.data) == ((16, 16), "toy", None)
@@ -53,12 +53,12 @@ def test_differences_name_both_values_and_ignore_other_names(config):
     assert differences({"seeds": 3}, config) == []
 
 
-def test_a_setting_of_none_is_a_setting(config: FitConfig) -> None:
+def test_a_setting_of_none_is_compared(config: FitConfig) -> None:
     assert differences({"clip_norm": None}, config) == ["clip_norm=None (the run has 1.0)"]
     assert differences({"weights": None, "views": None}, config) == []
 
 
-def test_values_are_compared_as_the_file_holds_them(config: FitConfig) -> None:
+def test_values_are_compared_as_the_file_stores_them(config: FitConfig) -> None:
     stored = replace(config, task_options={"names": ["a"]}, schedule={"at": {"2": "all"}})
     same = {"task_options": {"names": ("a",)}, "schedule": {"at": {2: "all"}}, "size": [16, 16]}
     assert differences(same, stored) == []
@@ -66,7 +66,7 @@ def test_values_are_compared_as_the_file_holds_them(config: FitConfig) -> None:
     assert line == "task_options={'names': ('b',)} (the run has {'names': ['a']})"
 
 
-def test_a_setting_that_json_writes_otherwise_is_no_difference(config):
+def test_a_setting_that_json_stores_differently_is_not_a_difference(config):
     schedule = {"name": "milestones", "options": {"at": {1: "all"}, "names": ("a", "b")}}
     stored = replace(config, schedule=json.loads(json.dumps(schedule)))
     assert differences({"schedule": schedule}, stored) == []

@@ -1,4 +1,4 @@
-"""Settings: each wrong one is refused before a run leaves a trace, and resuming keeps them all."""
+"""Settings: each invalid one is refused before a run is written, and resuming keeps them all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1}
 SETTINGS = {field.name for field in fields(FitConfig)}
 
 
-# ---- wrong settings ----
+# ---- invalid settings ----
 
 WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("data", None, OptionError, "data is missing: pass a path, a dataset"),
@@ -93,14 +93,14 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
 ]
 
 
-def test_every_setting_has_a_wrong_value_that_is_tried_here() -> None:
+def test_an_invalid_value_of_every_setting_is_tested() -> None:
     assert SETTINGS - {name for name, *_ in WRONG} == set()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "error", "words"), WRONG, ids=[f"{n}={v!r}"[:40] for n, v, *_ in WRONG]
 )
-def test_a_wrong_setting_is_refused_in_one_line_and_leaves_no_run_behind(
+def test_an_invalid_setting_is_refused_in_one_line_and_leaves_no_run(
     fit_toy: Any,
     toy_data: Any,
     tmp_path: Path,
@@ -116,16 +116,14 @@ def test_a_wrong_setting_is_refused_in_one_line_and_leaves_no_run_behind(
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_folder_that_saw_a_refused_setting_can_be_used(
-    fit_toy: Any, toy_data: Any, tmp_path: Path
-) -> None:
+def test_a_folder_of_a_refused_run_can_be_used(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     for wrong in ({"optimizer": "adam"}, {"callbacks": ["progres"]}, {"weights": "nowhere.pth"}):
         with pytest.raises(VisiongraftError):
             fit_toy(toy_data(20), out=tmp_path / "run", **{**QUICK, **wrong})
     fit_toy(toy_data(20), out=tmp_path / "run", **QUICK)
 
 
-def test_no_cuda_device_is_said_before_anything_happens(
+def test_a_missing_cuda_device_is_refused_before_anything_is_written(
     fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -145,17 +143,17 @@ def test_a_schedule_without_phases_is_refused(fit_toy: Any, toy_data: Any, tmp_p
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_task_class_is_told_from_a_task(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
+def test_a_task_class_is_not_a_task_object(fit_toy: Any, toy_data: Any, Toy: Any) -> None:
     with pytest.raises(OptionError, match="instantiate a task class"):
         fit_toy(toy_data(20), task=Toy)
 
 
-def test_a_misspelled_task_option_is_refused_with_the_near_one(fit_toy: Any, toy_data: Any) -> None:
+def test_a_misspelled_task_option_is_refused_with_a_suggestion(fit_toy: Any, toy_data: Any) -> None:
     with pytest.raises(OptionError, match="no option 'clases'; did you mean 'classes'"):
         fit_toy(toy_data(20), task="toy", task_options={"clases": 3})
 
 
-# ---- settings that are right ----
+# ---- valid settings ----
 
 
 def test_settings_reach_config_network_and_facts(
@@ -181,7 +179,7 @@ def test_settings_reach_config_network_and_facts(
     assert model.facts["training"]["phases"] == [{"trainable": "head", "epochs": 1}]
     assert model.facts["data"]["training images"] == 17
     assert model.facts["metrics"]["epoch"] == 0
-    assert model.facts["receipts"].keys() == {"phase 0"}
+    assert model.facts["receipts"].keys() == {"phase 1"}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +232,7 @@ class Meddler:
         run.network.backbone.blocks["stem"][0].weight.data.add_(1)
 
 
-def test_what_the_reader_and_the_check_warn_of_is_in_the_log(
+def test_warnings_of_the_reader_and_the_check_are_in_the_log(
     fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
 ) -> None:
     class Warning(Toy):
@@ -287,7 +285,7 @@ HEARING = Hearing()
     ],
     ids=["unknown hook", "unknown argument", "not marked", "twice", "number"],
 )
-def test_a_callback_that_would_hear_nothing_is_refused(
+def test_a_callback_that_would_never_be_called_is_refused(
     fit_toy: Any, toy_data: Any, callbacks: list[Any], words: str
 ) -> None:
     with pytest.raises(OptionError, match=words) as caught:
@@ -295,7 +293,7 @@ def test_a_callback_that_would_hear_nothing_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_installed_callbacks_hear_nothing_unasked(
+def test_installed_callbacks_are_not_called_unless_requested(
     fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit_toy(toy_data(20), out=tmp_path / "run", callbacks=(), **QUICK)
@@ -317,14 +315,16 @@ def run(fit_toy: Any, toy_data: Any, tmp_path_factory: pytest.TempPathFactory) -
 RUN = {"schedule": "milestones(at={1: 'stage2'})", "epochs": 2, "task_options": {"augment": False}}
 
 
-def test_a_folder_that_holds_a_run_is_not_touched(fit_toy: Any, toy_data: Any, run: Path) -> None:
+def test_a_folder_with_a_run_is_not_changed(fit_toy: Any, toy_data: Any, run: Path) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with pytest.raises(OptionError, match="already contains a run; pass resume=True"):
         fit_toy(toy_data(20), out=run, **QUICK)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
-def test_a_folder_that_cannot_be_made_is_named(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="run cannot be created"):
         fit_toy(toy_data(20), out=tmp_path / "file" / "run", **QUICK)
@@ -362,12 +362,12 @@ OTHER: dict[str, Any] = {
 }
 
 
-def test_another_value_of_every_setting_is_tried_here() -> None:
+def test_another_value_of_every_setting_is_tested() -> None:
     assert set(OTHER) == SETTINGS
 
 
 def resume(run: Path, data: Any, **settings: Any) -> Any:
-    """Resume by saying nothing that is not given; ``fit_toy`` has settings of its own."""
+    """Resume with these settings only; ``fit_toy`` has settings of its own."""
     return visiongraft.fit(data, out=run, resume=True, callbacks=(), **settings)
 
 
@@ -392,14 +392,14 @@ def test_resuming_with_a_misspelled_task_option_is_refused(toy_data: Any, run: P
         resume(run, toy_data(20), task_options={"mapps": True})
 
 
-def test_resuming_with_the_same_settings_said_again_goes_on(toy_data: Any, run: Path) -> None:
+def test_resuming_with_the_same_settings_repeated_continues(toy_data: Any, run: Path) -> None:
     stored = asdict(FitConfig.read(run))
     resume(run, **{**stored, "data": toy_data(20)})
-    # As a person says them: options by half, epochs of milestones as numbers, replay as a word.
+    # As a user writes them: some of the options, epochs of milestones as integers.
     resume(run, toy_data(20), task="toy", **RUN)
 
 
-def test_resuming_with_nothing_said_takes_all_from_the_run(toy_data: Any, run: Path) -> None:
+def test_resuming_without_settings_takes_all_from_the_run(toy_data: Any, run: Path) -> None:
     before = (run / "config.json").read_bytes()
     model = resume(run, toy_data(20))
     assert not model.task.augment
@@ -414,7 +414,7 @@ class Named:
     table: tuple[tuple[int, ...], ...] = ((1, 2), (3,))
 
 
-def test_resuming_with_a_task_object_whose_options_are_tuples_goes_on(
+def test_resuming_with_a_task_object_whose_options_are_tuples_continues(
     fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
 ) -> None:
     @dataclass(frozen=True)
@@ -439,7 +439,7 @@ def test_resuming_with_a_task_object_whose_options_are_tuples_goes_on(
         )
 
 
-def test_a_run_on_data_in_memory_asks_for_them_again(run: Path) -> None:
+def test_a_run_on_data_in_memory_requires_it_again(run: Path) -> None:
     with pytest.raises(CheckpointError, match="data in memory: pass the same data again"):
         resume(run, None)
 
@@ -463,7 +463,7 @@ def test_a_run_on_a_path_finds_its_data_again(
         fit_toy("other.npz", task=task, out=tmp_path / "run", resume=True, **QUICK)
 
 
-def test_a_run_on_cuda_is_not_resumed_on_a_processor_unsaid(
+def test_a_run_on_cuda_is_not_silently_resumed_on_a_cpu(
     fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit_toy(toy_data(20), out=tmp_path / "run", **QUICK)
@@ -489,7 +489,7 @@ def test_resuming_with_data_of_more_classes_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_schedule_of_ones_own_is_said_again_to_resume(
+def test_a_custom_schedule_must_be_passed_again_to_resume(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     @schedule

@@ -62,13 +62,13 @@ def test_the_package_is_clean_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "is no name for a task"),
-        ("Age", "is no name for a task"),
-        ("2d", "is no name for a task"),
-        ("../x", "is no name for a task"),
-        ("visiongraft-", "is no name for a task"),
-        ("class", "is no name for a task"),
-        ("toy", "there is a task 'toy' already"),
+        ("", "is not a valid task name"),
+        ("Age", "is not a valid task name"),
+        ("2d", "is not a valid task name"),
+        ("../x", "is not a valid task name"),
+        ("visiongraft-", "is not a valid task name"),
+        ("class", "is not a valid task name"),
+        ("toy", "task 'toy' already exists"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, words: str) -> None:
@@ -92,7 +92,7 @@ def test_a_name_is_refused_or_gives_a_module_and_a_distribution(name: str) -> No
 
 def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(OptionError, match="is there already; choose another place with --out"):
+    with pytest.raises(OptionError, match="already exists; choose another folder with --out"):
         new_plugin("ripeness", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -15,11 +15,11 @@ from visiongraft.cli.output import Answer
 def triton(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Exported file, such as m.onnx.")],
     repository: Annotated[
-        Path, typer.Argument(metavar="REPO", help="Model repository; made if needed.")
+        Path, typer.Argument(metavar="REPO", help="Model repository; created if it does not exist.")
     ],
     as_json: Json = False,
 ) -> Answer:
-    """Put an exported FILE into a model repository of Triton Inference Server."""
+    """Add an exported FILE to a model repository of Triton Inference Server."""
     from visiongraft.exporters.onnx.triton.repository import write_repository
 
     found = write_repository(file, repository)

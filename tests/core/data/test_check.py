@@ -1,4 +1,4 @@
-"""Before training every image is looked at; what is odd is counted and named."""
+"""Every image is checked before training; problems are counted and named."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_limit_of_unreadable_images_is_exact(bad, total, stops):
         assert len(check_samples(train, validation).train) == total - 50 - bad
 
 
-def test_unreadable_images_of_both_parts_are_counted_and_named(write_images):
+def test_unreadable_images_of_both_splits_are_counted_and_named(write_images):
     paths = write_images(200)
     paths[3].write_text("I am text")
     paths[199].unlink()
@@ -133,7 +133,7 @@ def test_a_copy_that_was_saved_again_is_not_found(write_images, encode):
     assert check_samples(files(paths[:1]), files(paths[1:])).report.leaked == ()
 
 
-def test_unreadable_images_are_no_duplicates_of_each_other(write_images):
+def test_unreadable_images_are_not_duplicates_of_each_other(write_images):
     paths = write_images(400)
     for path in (*paths[:2], paths[-1]):
         path.write_bytes(b"")
@@ -241,7 +241,7 @@ def test_the_report_becomes_json(write_images):
     }
 
 
-def test_a_part_without_any_readable_image_stops(write_images, monkeypatch):
+def test_a_split_without_readable_images_is_an_error(write_images, monkeypatch):
     paths = write_images(3)
     paths[2].write_bytes(b"")
     monkeypatch.setattr(check, "UNREADABLE_LIMIT", 0.5)
@@ -251,12 +251,12 @@ def test_a_part_without_any_readable_image_stops(write_images, monkeypatch):
         check_samples(files(paths[2:]), files(paths[:2]))
 
 
-def test_a_set_without_any_image_stops():
+def test_a_dataset_without_images_is_an_error():
     with pytest.raises(DataError, match="the training split has no readable images"):
         check_samples(files([]), files([]))
 
 
-def test_progress_is_told_for_every_image(write_images):
+def test_progress_is_reported_for_every_image(write_images):
     paths = write_images(3)
     callbacks = []
     check_samples(files(paths[:2]), files(paths[2:]), progress=lambda *p: callbacks.append(p))
@@ -287,7 +287,7 @@ def cache(monkeypatch, tmp_path):
     return Cache(monkeypatch, tmp_path / "run" / "data-check.json")
 
 
-def test_a_second_look_decodes_only_what_has_changed(cache, write_images):
+def test_a_second_check_decodes_only_changed_images(cache, write_images):
     paths = write_images(4)
     first = cache.check(paths)
     assert cache.decoded == 4
@@ -305,14 +305,14 @@ def test_for_other_channels_images_are_decoded_again(cache, write_images):
     assert cache.decoded == 4
 
 
-def test_images_that_are_no_longer_in_the_set_are_forgotten(cache, write_images):
+def test_images_that_left_the_dataset_leave_the_cache(cache, write_images):
     paths = write_images(6)
     cache.check(paths)
     cache.check(paths[:4])
     assert len(json.loads(cache.path.read_text())["findings"]) == 4
 
 
-def test_an_image_that_comes_back_is_looked_at(cache, write_images):
+def test_an_image_that_reappears_is_checked(cache, write_images):
     paths = write_images(4)
     content = paths[0].read_bytes()
     paths[0].unlink()
@@ -322,7 +322,7 @@ def test_an_image_that_comes_back_is_looked_at(cache, write_images):
     assert cache.check(paths).unreadable == ()
 
 
-def test_an_image_that_was_repaired_is_looked_at(cache, write_images):
+def test_a_repaired_image_is_checked_again(cache, write_images):
     paths = write_images(4)
     content = paths[0].read_bytes()
     paths[0].write_bytes(b"")
@@ -333,7 +333,7 @@ def test_an_image_that_was_repaired_is_looked_at(cache, write_images):
     assert cache.check(paths).unreadable == ()
 
 
-def test_images_without_files_are_not_remembered(tmp_path):
+def test_images_without_files_are_not_cached(tmp_path):
     path = tmp_path / "data-check.json"
     for level in (1, 2):
         train = DatasetSamples.of([(np.full((2, 2), i + level, np.uint8), 0) for i in range(2)])
@@ -369,7 +369,7 @@ def test_a_damaged_cache_costs_time_only(cache, write_images, content):
 @pytest.mark.parametrize(
     "finding", [None, 3, "abcd", [], ["a"], ["a", 1, 2, "", 3], [None, 1, 2, ""], [{}, 1, 2, ""]]
 )
-def test_a_damaged_finding_is_looked_at_again(cache, write_images, finding):
+def test_an_image_with_a_damaged_cache_entry_is_checked_again(cache, write_images, finding):
     paths = write_images(4)
     first = cache.check(paths)
     known = json.loads(cache.path.read_text())

@@ -1,4 +1,4 @@
-"""Odd images are decoded right, or refused in one line that names the file."""
+"""Unusual images are decoded correctly, or refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_color_profile_is_not_applied(photo, encode):
     assert np.array_equal(decode_bytes(encode(photo, icc_profile=profile), "p"), photo)
 
 
-def test_a_palette_is_looked_up(photo, encode):
+def test_a_palette_is_converted_to_colors(photo, encode):
     quantized = Image.fromarray(photo).quantize(16)
     assert np.array_equal(decode_bytes(encode(quantized), "p"), np.array(quantized.convert("RGB")))
 
@@ -232,7 +232,7 @@ def test_of_several_images_in_a_file_the_first_counts(encode, format):
     assert (decode_bytes(content, "p") == 10).all()
 
 
-def test_the_content_says_what_a_file_is_not_its_suffix(photo, encode, tmp_path):
+def test_the_type_of_a_file_is_detected_from_its_content(photo, encode, tmp_path):
     path = tmp_path / "really-a-png.jpg"
     path.write_bytes(encode(photo))
     assert np.array_equal(decode_file(path), photo)
@@ -351,7 +351,7 @@ def test_warnings_of_others_are_still_shown(photo, encode):
         warnings.warn("of mine", stacklevel=1)
 
 
-def test_warnings_of_others_are_not_shown_twice(photo, encode):
+def test_warnings_of_other_modules_are_not_repeated(photo, encode):
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("default")
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Folders of images become parts, files and label names; what is passed over is named."""
+"""Folders of images become splits, files and class names; skipped files are reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def found(root: Path) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def test_a_folder_per_label_is_all_training_in_order_of_the_paths(touch):
+def test_one_folder_per_class_is_all_training_sorted_by_path(touch):
     root = touch("rose/b.jpg", "rose/a.PNG", "daisy/c.jpeg")
     assert found(root) == {
         "train": [("daisy/c.jpeg", "daisy"), ("rose/a.PNG", "rose"), ("rose/b.jpg", "rose")]
@@ -62,7 +62,7 @@ def test_parts_are_found_by_their_usual_names(touch, train, validation, test):
     assert read_folder(root).names == ("a", "b") and read_folder(root).warnings == ()
 
 
-def test_parts_may_lie_in_the_only_folder_but_a_single_label_is_a_label(touch, tmp_path):
+def test_splits_may_be_in_the_only_folder_but_a_single_class_is_a_class(touch, tmp_path):
     root = touch("train/a/1.jpg", "val/b/2.jpg", ".DS_Store")
     assert root.parent == tmp_path
     assert found(tmp_path) == {
@@ -73,37 +73,37 @@ def test_parts_may_lie_in_the_only_folder_but_a_single_label_is_a_label(touch, t
     assert read_folder(tmp_path).names == ("set",)
 
 
-def test_a_part_may_be_all_there_is(touch):
+def test_a_single_split_may_be_the_whole_dataset(touch):
     assert found(touch("val/a/1.jpg", "val/b/2.jpg")) == {
         "validation": [("val/a/1.jpg", "a"), ("val/b/2.jpg", "b")]
     }
 
 
-def test_a_single_part_beside_folders_without_images_is_still_a_part(touch):
+def test_a_single_split_beside_folders_without_images_is_still_a_split(touch):
     read = read_folder(touch("train/a/1.jpg", "notes/b.txt"))
     assert list(read.splits) == ["train"] and read.names == ("a",)
     assert "skipped: notes" in read.warnings[0]
 
 
-def test_a_part_without_label_folders_is_passed_over(touch):
+def test_a_split_without_class_folders_is_skipped(touch):
     read = read_folder(touch("train/a/1.jpg", "val/2.jpg", "test/a/3.jpg"))
     assert list(read.splits) == ["train", "test"]
     assert "skipped: val" in read.warnings[0]
 
 
-def test_folders_below_a_label_belong_to_it(touch):
+def test_folders_below_a_class_folder_belong_to_the_class(touch):
     assert found(touch("cat/2020/may/1.jpg", "dog/1.jpg"))["train"][0] == (
         "cat/2020/may/1.jpg",
         "cat",
     )
 
 
-def test_a_label_may_be_called_like_a_part(touch):
+def test_a_class_may_be_named_like_a_split(touch):
     root = touch("train/1.jpg", "plane/1.jpg")
     assert read_folder(root).names == ("plane", "train")
 
 
-def test_a_set_with_a_part_beside_labels_is_not_divided(touch):
+def test_a_dataset_with_a_split_beside_classes_is_not_split(touch):
     root = touch("train/steam/1.jpg", "plane/1.jpg", "ship/1.jpg")
     assert read_folder(root).names == ("plane", "ship", "train")
 
@@ -114,13 +114,13 @@ def test_each_known_suffix_is_read_in_any_case(touch, suffix):
     assert [path.name for path in list_images(root)] == [f"1{suffix}", f"2{suffix.upper()}"]
 
 
-def test_hidden_files_and_folders_are_passed_over(touch):
+def test_hidden_files_and_folders_are_skipped(touch):
     root = touch("a/1.jpg", "a/._1.jpg", ".cache/2.jpg", "b/1.jpg", "b/.thumbs/3.jpg")
     assert len(read_folder(root).splits["train"]) == 2
     assert read_folder(root).warnings == ()
 
 
-def test_a_label_without_images_keeps_its_name_and_is_reported(touch):
+def test_a_class_without_images_keeps_its_name_and_is_reported(touch):
     root = touch("a/1.jpg", "b/2.jpg")
     (root / "empty").mkdir()
     read = read_folder(root)
@@ -128,7 +128,7 @@ def test_a_label_without_images_keeps_its_name_and_is_reported(touch):
     assert read.warnings == (f"class 'empty' has no images in {root}",)
 
 
-def test_files_that_are_passed_over_are_counted_and_named(touch):
+def test_skipped_files_are_counted_and_named(touch):
     root = touch("a/1.jpg", "a/x.txt", "b/2.jpg", "b/y.mp4", "loose.jpg")
     no_images, no_label = read_folder(root).warnings
     assert no_images.startswith("2 files") and "x.txt, y.mp4" in no_images
@@ -137,7 +137,7 @@ def test_files_that_are_passed_over_are_counted_and_named(touch):
     )
 
 
-def test_folders_beside_the_parts_are_named(touch):
+def test_folders_beside_the_splits_are_reported(touch):
     root = touch("train/a/1.jpg", "val/a/2.jpg", "extra/a/3.jpg")
     (warning,) = read_folder(root).warnings
     assert "divided into splits (train, val); skipped: extra" in warning
@@ -204,14 +204,14 @@ def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
         ([], "contains no images; pass a folder like set/CLASS/image.jpg"),
     ],
 )
-def test_a_folder_with_nothing_to_learn_from_says_what_it_takes(touch, names, words):
+def test_a_folder_without_labeled_images_is_refused_with_advice(touch, names, words):
     root = touch(*names)
     root.mkdir(exist_ok=True)
     with pytest.raises(DataError, match=words):
         read_folder(root)
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_folder(tmp_path / "gone")
     (tmp_path / "file").touch()
@@ -242,7 +242,7 @@ FILES = st.tuples(
 
 @settings(deadline=None)
 @given(st.sets(FILES, min_size=1))
-def test_every_file_is_a_labeled_image_or_counted_as_none(tmp_path_factory, files):
+def test_every_file_is_a_labeled_image_or_counted_as_skipped(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("set")
     for label, below, name, suffix in files:
         (root / label / below).mkdir(parents=True, exist_ok=True)
@@ -260,7 +260,7 @@ def test_every_file_is_a_labeled_image_or_counted_as_none(tmp_path_factory, file
     assert [int(line.split()[0]) for line in counted] == ([others] if others else [])
 
 
-def test_what_systems_leave_behind_is_no_label(tmp_path):
+def test_folders_that_systems_leave_behind_are_not_classes(tmp_path):
     for name in ("cat/a.jpg", "dog/b.jpg", "__MACOSX/cat/a.jpg", "cat/@eaDir/a.jpg", "Thumbs.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

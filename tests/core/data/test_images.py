@@ -1,4 +1,4 @@
-"""Images in memory and datasets of them are taken in every usual form."""
+"""Images in memory and datasets of them are accepted in every common form."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_arrays_and_tensors_are_converted_as_pillow_images_are(pixels, channels)
     assert np.array_equal(image_array(tensor, "p", channels), expected)
 
 
-def test_a_pillow_image_is_turned_as_its_exif_data_say(photo):
+def test_a_pillow_image_is_rotated_by_its_exif_orientation(photo):
     image = Image.fromarray(photo)
     image.getexif()[0x0112] = 8
     assert np.array_equal(image_array(image, "p"), np.rot90(photo))
@@ -103,7 +103,7 @@ def test_numbers_of_channels_without_a_conversion_must_fit(photo):
         (3, "an image must be a path, PIL image, array or tensor, not int"),
     ],
 )
-def test_what_is_no_image_is_refused(image, words):
+def test_objects_that_are_not_images_are_refused(image, words):
     with pytest.raises(DataError, match=words) as caught:
         image_array(image, "p")
     assert "\n" not in str(caught.value)
@@ -122,7 +122,7 @@ def test_an_image_that_fails_when_decoded_is_named(encode, photo):
     assert "\n" not in str(caught.value)
 
 
-def test_one_image_several_and_a_folder_are_told_apart(photo, write_images, tmp_path):
+def test_one_image_several_images_and_a_folder_are_distinguished(photo, write_images, tmp_path):
     paths = write_images(3)
     assert len(ImageSamples.of(photo)) == len(ImageSamples.of(photo[:, :, 0])) == 1
     assert len(ImageSamples.of(Image.fromarray(photo))) == 1
@@ -221,7 +221,7 @@ def test_the_targets_of_a_subset_of_a_subset_are_read_without_decoding(photo):
         {"samples": [("path", 3), ("path", 2), ("path", 1)]},
     ],
 )
-def test_a_list_that_the_items_contradict_is_not_believed(photo, listed):
+def test_listed_targets_that_differ_from_the_items_are_ignored(photo, listed):
     dataset = Counting(photo, [1, 2, 3], **listed)
     assert list(DatasetSamples.of(dataset).targets) == [1, 2, 3]
 
@@ -254,7 +254,7 @@ def test_items_are_named_by_their_position_and_decoded_on_demand(photo):
     assert subset.name(0) == "item 1" and np.array_equal(subset.load(0), photo[::-1])
 
 
-def test_an_item_whose_image_is_none_is_named_when_it_is_loaded(photo):
+def test_an_item_without_a_valid_image_is_named_when_it_is_loaded(photo):
     samples = DatasetSamples.of([(photo, 0), (np.zeros((2, 2)) - 1, 1)])
     with pytest.raises(DataError, match=r"^item 1: pixels must be uint8"):
         samples.load(1)
@@ -292,7 +292,7 @@ class Broken:
         (Broken(), "item 0: the dataset raised RuntimeError: disk gone"),
     ],
 )
-def test_what_is_no_dataset_is_refused_in_one_line(dataset, words):
+def test_objects_that_are_not_map_style_datasets_are_refused_in_one_line(dataset, words):
     with pytest.raises(DataError) as caught:
         DatasetSamples.of(dataset)
     assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Tables and lists beside images, where no folder says the labels."""
+"""Tables and lists next to images that are not in class folders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LABELS = {"images/a.jpg": "cat", "images/b c.JPG": "dog"}
 
 
 @pytest.mark.parametrize("prefix", ["", "images/"])
-def test_a_folder_of_images_has_its_labels_in_a_table_beside_it(lay: Lay, prefix: str) -> None:
+def test_a_folder_of_images_is_read_with_the_table_beside_it(lay: Lay, prefix: str) -> None:
     table = f"filename,label\r\n{prefix}a.jpg,cat\r\n{prefix}b c.JPG,dog\r\n"
     root = lay({**IMAGES, "labels.csv": table, ".DS_Store": "", "__MACOSX/x.jpg": ""})
     assert seen(root, read_indexed(root)) == {"train": LABELS}
@@ -54,7 +54,7 @@ def test_a_table_may_lie_among_its_images(lay: Lay) -> None:
     assert seen(root, read_indexed(root)) == {"train": {"a.jpg": "cat", "b.jpg": "dog"}}
 
 
-def test_each_part_may_have_a_table_and_a_folder(lay: Lay) -> None:
+def test_each_split_may_have_a_table_and_a_folder(lay: Lay) -> None:
     rows = "image,label\na.jpg,{}\n"
     images = {f"{part}/a.jpg": "" for part in ("train", "valid", "test")}
     tables = {"train.csv": rows.format("cat"), "valid.csv": rows.format("dog")}
@@ -69,7 +69,7 @@ def test_each_part_may_have_a_table_and_a_folder(lay: Lay) -> None:
 
 
 @pytest.mark.parametrize("space", [" ", "\t"])
-def test_lists_name_the_place_of_a_label_in_classes_txt(lay: Lay, space: str) -> None:
+def test_a_list_may_give_the_index_of_a_class_in_classes_txt(lay: Lay, space: str) -> None:
     lists = {
         "train.txt": f"\ufeffimages/a.jpg{space}1\r\n",
         "val.txt": f"b c.JPG{space}0\n",
@@ -85,18 +85,18 @@ def test_lists_name_the_place_of_a_label_in_classes_txt(lay: Lay, space: str) ->
     assert seen(root, read_list(root / "train.txt")) == {"train": {"images/a.jpg": "cat"}}
 
 
-def test_without_classes_txt_labels_are_what_the_list_says(lay: Lay) -> None:
+def test_without_classes_txt_labels_are_taken_from_the_list(lay: Lay) -> None:
     root = lay({**IMAGES, "all.txt": "images/a.jpg cat\nimages/b c.JPG 7\n"})
     read = read_list(root / "all.txt")
     assert [*seen(root, read)["train"].values()] == ["cat", "7"] and read.names == ("7", "cat")
 
 
-def test_folders_that_say_labels_are_read_as_such(lay: Lay) -> None:
+def test_class_folders_take_precedence_over_tables(lay: Lay) -> None:
     table = {"labels.csv": "path,label\ncat/a.jpg,dog\n", "train.txt": "cat/a.jpg dog"}
     assert read_indexed(lay({"cat/a.jpg": "", "dog/b.jpg": "", **table})) is None
 
 
-def test_parts_that_hold_labels_are_read_as_such(lay: Lay) -> None:
+def test_splits_with_class_folders_take_precedence_over_tables(lay: Lay) -> None:
     files = {"train/cat/a.jpg": "", "val/cat/b.jpg": "", "train.txt": "train/cat/a.jpg 0"}
     assert read_indexed(lay(files)) is None
 
@@ -122,7 +122,7 @@ def test_without_tables_nothing_is_found(lay: Lay) -> None:
     ],
     ids=str,
 )
-def test_what_could_mean_two_things_or_nothing_is_refused(
+def test_ambiguous_or_malformed_tables_and_lists_are_refused(
     lay: Lay, files: dict[str, str], words: str
 ) -> None:
     with pytest.raises(DataError, match=words) as caught:

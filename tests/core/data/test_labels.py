@@ -1,4 +1,4 @@
-"""Names and ids are one mapping, whatever the order of the data."""
+"""The mapping of names and ids does not depend on the order of the samples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_order_and_number_of_appearances_do_not_matter(names, random):
 
 
 @given(names, st.text())
-def test_a_name_that_was_never_given_has_no_id(names, other):
+def test_an_unknown_name_has_no_id(names, other):
     labels = LabelMap.from_names(name for name in names if name != other)
     with pytest.raises(DataError) as caught:
         labels.id_of(other)
@@ -57,6 +57,6 @@ def test_an_unknown_name_is_refused_with_near_ones():
     ("names", "words"),
     [(("a", "b", "a"), r"\['a'\] appear more than once"), (("a", ""), "an empty class name")],
 )
-def test_a_map_that_is_no_mapping_is_refused(names, words):
+def test_names_that_are_not_unique_are_refused(names, words):
     with pytest.raises(DataError, match=words):
         LabelMap(names)

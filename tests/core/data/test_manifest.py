@@ -1,4 +1,4 @@
-"""Tables of images are read as people write them, or refused with the row."""
+"""Tables of images are read in many variants, or refused with the row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def found(path: Path) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     }
 
 
-def test_rows_become_parts_in_the_tables_order(write):
+def test_rows_become_splits_in_the_order_of_the_table(write):
     path = write("path,label,split", "2.jpg,b,val", "1.jpg,a,train", "0.jpg,b,", "3.jpg,a,test")
     assert found(path) == {
         "train": [("1.jpg", ("a",)), ("0.jpg", ("b",))],
@@ -90,7 +90,7 @@ def test_tables_are_read_as_programs_write_them(write, lines, options):
 
 @pytest.mark.parametrize("name", ["filename", "File_Name", "image", "filepath", "img"])
 @pytest.mark.parametrize("label", ["class", "Category", "class_name", "target"])
-def test_columns_may_be_called_otherwise(write, name, label):
+def test_columns_may_have_other_names(write, name, label):
     assert found(write(f"{name},{label}", "0.jpg,a")) == {"train": [("0.jpg", ("a",))]}
 
 
@@ -99,7 +99,7 @@ def test_the_columns_own_names_come_first(write):
     assert found(write(*lines)) == {"train": [("0.jpg", ("a",))]}
 
 
-def test_a_column_of_parts_by_another_name_is_told(write):
+def test_a_split_column_of_another_name_is_reported(write):
     read = read_manifest(write("path,label,subset", "0.jpg,a,val"))
     assert list(read.splits) == ["train"]
     assert read.warnings[0].endswith(
@@ -142,13 +142,13 @@ def test_parts_are_called_as_folders_are(write, part, words):
     assert {p: len(files) for p, files in read_manifest(path).splits.items()} == {part: len(words)}
 
 
-def test_an_image_in_two_parts_is_left_to_the_check_of_duplicates(write):
+def test_an_image_in_two_splits_is_left_to_the_duplicate_check(write):
     path = write("path,label,split", "0.jpg,a,train", "0.jpg,b,val")
     assert found(path) == {"train": [("0.jpg", ("a",))], "validation": [("0.jpg", ("b",))]}
     assert read_manifest(path).warnings == ()
 
 
-def test_of_label_and_labels_the_first_counts(write):
+def test_the_column_label_takes_precedence_over_labels(write):
     assert found(write("path,labels,label", "0.jpg,b|c,a"))["train"] == [("0.jpg", ("a",))]
 
 
@@ -159,7 +159,7 @@ def test_several_labels_are_separated_and_may_be_none(write):
     assert "1 images without labels" in warning and "2.jpg" in warning
 
 
-def test_a_column_label_holds_one_name_whatever_is_in_it(write):
+def test_the_column_label_is_one_name_even_with_separators(write):
     assert found(write("path,label", "0.jpg,a|b"))["train"] == [("0.jpg", ("a|b",))]
 
 
@@ -300,14 +300,14 @@ def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
         (["path,label", f"0.jpg,{'a' * 200_000}"], "is not valid CSV: field larger than"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_row(write, lines, words):
+def test_a_malformed_table_is_refused_and_names_the_row(write, lines, words):
     path = write(*lines)
     with pytest.raises(DataError, match=words) as caught:
         read_manifest(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_tables_are_refused(tmp_path):
+def test_files_that_are_not_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_manifest(tmp_path / "gone.csv")
     with pytest.raises(DataError, match="is not a file"):

@@ -1,4 +1,4 @@
-"""A reader that a plugin adds is found by what it claims or by its name, and breaks no other."""
+"""A plugin's reader is found by its claim or its name, and does not break other readers."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_two_readers_that_claim_the_same_are_an_error_that_says_how_to_choose(li
         assert targets_of(read_data(f"lines:{lines}", "labels")) == ["cat", "dog"]
 
 
-def test_two_plugins_with_one_reader_name_are_told(lines: Path) -> None:
+def test_two_plugins_with_the_same_reader_name_are_an_error(lines: Path) -> None:
     with (
         using(manager_with(Lines(), Lines())),
         pytest.raises(PluginError, match="reader 'lines' is provided by plugin plugin0 and"),
@@ -137,7 +137,7 @@ def test_two_plugins_with_one_reader_name_are_told(lines: Path) -> None:
         read_data(f"lines:{lines}", "labels")
 
 
-def test_a_reader_that_cannot_look_stops_no_other(
+def test_a_reader_that_raises_in_claims_does_not_stop_the_others(
     lines: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with using(manager_with(Broken(), Lines())):
@@ -163,7 +163,7 @@ def test_a_reader_that_breaks_its_contract_is_named(found: Any, words: str) -> N
         read_data("x", "labels")
 
 
-def test_a_reader_must_say_what_its_targets_are() -> None:
+def test_a_reader_must_declare_its_kind_of_targets() -> None:
     class Silent(Lines):
         name = "silent"
         targets = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Samples are named, subset and decoded one by one."""
+"""Samples have names, can be subset, and are decoded one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_files_give_their_path_target_pixels_and_bytes(write_images):
     assert samples.content(1) == paths[1].read_bytes()
 
 
-def test_a_file_that_is_gone_has_no_content(write_images):
+def test_a_missing_file_has_no_content(write_images):
     paths = write_images(1)
     paths[0].unlink()
     samples = FileSamples(paths, [0])
@@ -38,7 +38,7 @@ def test_as_many_targets_as_files_are_needed(write_images):
 
 
 @given(st.lists(st.integers(0, 9)), st.data())
-def test_a_subset_of_a_subset_is_what_both_choices_say(first, data):
+def test_a_subset_of_a_subset_applies_both_selections(first, data):
     base = ImageSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
     second = data.draw(st.lists(st.integers(0, len(first) - 1)) if first else st.just([]))
     chosen = base.subset(first).subset(second)

@@ -1,4 +1,4 @@
-"""Held-out parts are stratified, seeded, and leave every label on both sides."""
+"""Validation splits are stratified and seeded, and keep every label on both sides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_sample_is_on_exactly_one_side_in_order(keys, fraction, seed):
 
 
 @given(keys, fractions, seeds)
-def test_every_key_meets_its_share_within_one_sample(keys, fraction, seed):
+def test_the_fraction_of_every_key_is_met_within_one_sample(keys, fraction, seed):
     _, validation = stratified_split(keys, fraction, seed)
     taken = Counter(keys[i] for i in validation)
     for key, count in Counter(keys).items():
@@ -44,7 +44,7 @@ def test_the_split_is_the_same_in_every_version():
     assert stratified_split(["a"] * 10 + ["b"] * 5, 0.3, seed=7)[1] == [1, 3, 5, 11, 13]
 
 
-def test_a_plain_split_has_its_share_of_all():
+def test_a_plain_split_holds_out_its_fraction():
     kept, validation = stratified_split([0] * 1000, 0.25)
     assert (len(kept), len(validation)) == (750, 250)
     assert 250 * 0.4 < sum(i < 500 for i in validation) < 250 * 0.6  # from all over
@@ -68,6 +68,6 @@ def test_other_keys_do_not_change_which_samples_of_a_key_are_taken(keys, seed):
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2, float("nan")])
-def test_a_share_outside_of_0_to_1_is_refused(fraction):
+def test_a_fraction_outside_of_0_to_1_is_refused(fraction):
     with pytest.raises(OptionError, match="is not a fraction in"):
         stratified_split(["a", "a"], fraction)

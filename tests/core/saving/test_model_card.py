@@ -50,6 +50,11 @@ def test_a_card_tells_task_backbone_and_every_table_of_facts(toy_network: Networ
     assert f"visiongraft {visiongraft.__version__}" in card
 
 
+def test_the_best_epoch_is_counted_from_one(toy_network: Network) -> None:
+    card = model_card(toy_network, {"metrics": {"epoch": 0, "accuracy": 0.5}})
+    assert tables(card)["Metrics"] == [["epoch", "1"], ["accuracy", "0.5"]]
+
+
 def test_the_number_of_parameters_is_that_of_the_network(toy_network: Network) -> None:
     count = sum(p.numel() for p in toy_network.parameters())
     assert f"{count:,} parameters" in model_card(toy_network, {})

@@ -1,4 +1,4 @@
-"""Splits that share no identity, and every form of data."""
+"""Splits without common identities, from every dataset format."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_training_identities_are_classes_and_others_are_not(write_people: WriteF
     assert {splits.validation.target(i).label for i in range(len(splits.validation))} == {-1}
 
 
-def test_a_given_split_that_shares_identities_is_an_error_that_names_them(
+def test_an_existing_split_that_shares_identities_is_refused_and_names_them(
     write_people: WriteFolder,
 ) -> None:
     counts = {f"train/{n}": 2 for n in "abcdefgh"} | {f"val/{n}": 2 for n in "cdefghx"}
@@ -65,7 +65,7 @@ def test_a_given_split_that_shares_identities_is_an_error_that_names_them(
         FaceEmbedding().read(root)
 
 
-def test_a_given_split_without_common_identities_is_kept(write_people: WriteFolder) -> None:
+def test_an_existing_split_without_common_identities_is_kept(write_people: WriteFolder) -> None:
     root = write_people(
         {"train/a": 2, "train/b": 2, "val/c": 2, "val/d": 2, "test/a": 2, "test/e": 1}
     )
@@ -94,19 +94,21 @@ def test_people_with_one_image_stay_in_training(write_people: WriteFolder) -> No
         ({"train/a": 3, "train/b": 3, "val/c": 1, "val/d": 1}, "2 images of 2 identities"),
     ],
 )
-def test_too_few_identities_are_refused_in_words(
+def test_too_few_identities_are_refused_with_an_explanation(
     write_people: WriteFolder, counts: dict[str, int], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
         read_splits(write_people(counts))
 
 
-def test_a_share_outside_of_nought_and_one_is_refused(write_people: WriteFolder) -> None:
+def test_a_fraction_outside_of_zero_and_one_is_refused(write_people: WriteFolder) -> None:
     with pytest.raises(OptionError, match=r"validation=1\.5"):
         read_splits(write_people(EIGHT), validation=1.5)
 
 
-def test_a_set_with_nothing_to_compare_is_not_evaluated(write_people: WriteFolder) -> None:
+def test_a_dataset_without_pairs_of_one_identity_is_not_evaluated(
+    write_people: WriteFolder,
+) -> None:
     with pytest.raises(DataError, match="the dataset has 2 images of 2 identities"):
         read_evaluation(write_people({"a": 1, "b": 1}))
 
@@ -116,7 +118,7 @@ def test_facts_name_nobody(write_people: WriteFolder) -> None:
     assert "secret" not in repr(splits.facts)
 
 
-def test_single_images_are_remarked_on(write_people: WriteFolder) -> None:
+def test_identities_with_single_images_are_reported(write_people: WriteFolder) -> None:
     counts = {"train/a": 1, "train/b": 3, "val/c": 1, "val/d": 2}
     lines = " ".join(read_splits(write_people(counts)).warnings)
     assert "only one training image: a" in lines
@@ -133,7 +135,7 @@ def test_a_target_is_who_it_shows_and_not_its_class() -> None:
     assert repr(one) == "Face(identity='ada')"  # identical images of one person do not conflict
 
 
-def test_numbers_go_through_all_parts(write_people: WriteFolder) -> None:
+def test_indices_run_over_all_splits(write_people: WriteFolder) -> None:
     splits = read_splits(write_people({"train/a": 2, "train/b": 2, "val/c": 2, "val/d": 1}))
     numbers = [
         part.target(i).index for part in (splits.train, splits.validation) for i in range(len(part))
@@ -194,7 +196,7 @@ def test_a_pair_of_sets_is_training_and_validation(write_people: WriteFolder) ->
 
 
 @pytest.mark.parametrize("data", ["nowhere", 7, None, []])
-def test_what_is_no_data_is_refused(data: object) -> None:
+def test_objects_that_are_not_datasets_are_refused(data: object) -> None:
     with pytest.raises(DataError):
         read_splits(data)
 
@@ -251,7 +253,7 @@ def test_images_without_landmarks_among_others_are_an_error(write_people: WriteF
         (f"path,{COLUMNS}\na/1.png,{POINTS.replace('8', 'eight')}\n", "row 2"),
     ],
 )
-def test_a_damaged_table_of_landmarks_is_told(
+def test_a_malformed_landmark_table_is_refused(
     write_people: WriteFolder, table: str, words: str
 ) -> None:
     root = write_people(EIGHT)
@@ -260,7 +262,7 @@ def test_a_damaged_table_of_landmarks_is_told(
         read_splits(root)
 
 
-def test_landmarks_that_fit_nothing_name_their_image(write_people: WriteFolder) -> None:
+def test_degenerate_landmarks_name_their_image(write_people: WriteFolder) -> None:
     root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
     rows = [f"path,{COLUMNS}"]
     rows += [f"{n}/{i}.png,{','.join(['5'] * 10)}" for n in "abcd" for i in (1, 2)]

@@ -53,7 +53,7 @@ def by_hand(name: str, embeddings: Tensor, labels: Tensor, weights: Tensor) -> T
 
 
 @pytest.mark.parametrize("name", ["softmax", "arcface", "cosface"])
-def test_a_loss_is_what_its_paper_says(name: str, batch: Any) -> None:
+def test_a_loss_matches_its_paper(name: str, batch: Any) -> None:
     torch.manual_seed(1)
     loss = build(name)
     (value,) = loss(*batch).values()
@@ -71,7 +71,7 @@ def test_another_margin_or_scale_gives_another_loss(batch: Any) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_part_is_called_as_its_loss_and_has_a_gradient(name: str, batch: Any) -> None:
+def test_a_loss_term_is_named_after_its_loss_and_has_a_gradient(name: str, batch: Any) -> None:
     embeddings = batch[0].clone().requires_grad_()
     loss = build(name)
     (parts,) = [loss(embeddings, batch[1])]
@@ -152,7 +152,7 @@ def test_triplets_are_semi_hard_ones() -> None:
     assert not {(0, 1, 2), (0, 1, 4)} & found  # too hard, and too easy
 
 
-def test_supervised_contrast_is_what_its_paper_says(batch: Any) -> None:
+def test_the_supervised_contrastive_loss_matches_its_paper(batch: Any) -> None:
     embeddings, targets = batch
     labels = targets["labels"]
     logits = F.normalize(embeddings) @ F.normalize(embeddings).T * LOSSES["contrastive"].scale
@@ -166,7 +166,7 @@ def test_supervised_contrast_is_what_its_paper_says(batch: Any) -> None:
 
 @pytest.mark.parametrize("name", ["triplet", "contrastive"])
 @pytest.mark.parametrize("labels", [[0], [0, 1, 2], [0, 0]])
-def test_without_pairs_the_loss_is_nought_with_a_gradient(name: str, labels: list[int]) -> None:
+def test_the_loss_without_pairs_is_zero_and_has_a_gradient(name: str, labels: list[int]) -> None:
     embeddings = torch.randn(len(labels), DIMENSION, requires_grad=True)
     value = build(name)(embeddings, {"labels": torch.tensor(labels)})[name]
     value.backward()

@@ -1,4 +1,4 @@
-"""Options, head, transforms, predictions and what the task says of itself."""
+"""Options, head, transforms, predictions and metadata of the task."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ from visiongraft.task import create_task
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),
     ],
 )
-def test_wrong_options_are_refused_in_words(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_with_an_explanation(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(OptionError, match=words):
         create_task(FaceEmbedding, options)
 
@@ -151,7 +153,7 @@ def test_augmentation_gives_the_size_and_leaves_the_target(strength: str, channe
         assert not torch.equal(transform(image, target)[0], changed)
 
 
-def test_faces_are_mirrored_unless_told_otherwise() -> None:
+def test_faces_are_flipped_unless_the_option_is_off() -> None:
     image = torch.zeros(3, 32, 32, dtype=torch.uint8)
     image[:, :, :16] = 255
     sides: dict[bool, set[bool]] = {True: set(), False: set()}

@@ -1,4 +1,4 @@
-"""Real trainings on drawn heads, from files to the exported model."""
+"""Real training runs on drawn heads, from files to the exported model."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def exported(model: TransferModel, tmp_path_factory: pytest.TempPathFactory) -> 
 # ---- learning ----
 
 
-def test_people_never_seen_are_told_apart_better_than_before(
+def test_fine_tuning_improves_the_verification_of_unseen_people(
     run: Path, model: TransferModel, data: Path
 ) -> None:
     trained = model.facts["metrics"]["verification_accuracy"]

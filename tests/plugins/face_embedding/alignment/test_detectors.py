@@ -1,4 +1,4 @@
-"""Detectors by name or passed in, folders of faces, and the cascade of MTCNN."""
+"""Detectors by name or as callables, alignment of folders, and the MTCNN cascade."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_the_largest_face_is_aligned() -> None:
     assert (align_face(image, at((180, 60, 112))) == align(image, landmarks)).all()
 
 
-def test_no_face_is_told() -> None:
+def test_an_image_without_a_face_is_refused() -> None:
     with pytest.raises(DataError, match="no face was found"):
         align_face(np.zeros((9, 9, 3), np.uint8), at())
 
 
-def test_a_detector_with_other_results_is_told() -> None:
+def test_a_detector_with_wrong_shapes_is_refused() -> None:
     with pytest.raises(DataError, match=r"boxes \(1, 5\) and landmarks \(1, 5, 2\)"):
         largest_face(np.zeros((9, 9, 3)), lambda image: (np.zeros((1, 5)), np.zeros((1, 5, 2))))
 
@@ -110,7 +110,7 @@ def test_a_detector_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         find_detector("mien")
 
 
-def test_a_detector_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_that_cannot_be_imported_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Point):
         @staticmethod
         def load() -> Any:
@@ -202,7 +202,7 @@ def test_the_cascade_finds_what_is_bright(planted: Mtcnn) -> None:
     assert not len(planted(np.zeros((120, 160, 3), np.uint8))[0])
 
 
-def test_landmarks_are_shares_of_their_window(planted: Mtcnn) -> None:
+def test_landmarks_are_relative_to_their_window(planted: Mtcnn) -> None:
     image = np.zeros((120, 160, 3), np.uint8)
     image[30:80, 70:120] = 255
     boxes, landmarks = planted(image)

@@ -50,7 +50,7 @@ def test_a_mirror_image_is_never_taken() -> None:
         (np.zeros((4, 2)), "five points"),
     ],
 )
-def test_points_that_say_nothing_are_refused(points: np.ndarray, words: str) -> None:
+def test_degenerate_points_are_refused(points: np.ndarray, words: str) -> None:
     with pytest.raises(DataError, match=words):
         align(np.zeros((50, 50, 3), np.uint8), points)
 

@@ -85,7 +85,7 @@ def test_map_at_r_of_one_query_is_an_average_precision_cut_at_r() -> None:
     assert relevant == [pytest.approx(by_hand)]
 
 
-def test_images_without_another_one_are_not_looked_up(cloud: Cloud) -> None:
+def test_images_without_another_of_their_identity_are_not_queries(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 3)
     alone = retrieve(vectors, list("abcdef"))
     assert alone == {

@@ -1,4 +1,4 @@
-"""All results of a set together: what they are over, and that order does not matter."""
+"""The combined results of a dataset, which do not depend on the order of the images."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_results_are_json(faces: tuple[np.ndarray, list[Face]]) -> None:
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
-def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> None:
+def test_undefined_results_are_none_and_the_headline_is_a_number(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 1)
     results = measure(vectors, [Face("a", 0), Face("b", 1)], [[0, 1]])
     assert results["verification_accuracy"] == 0.0
@@ -86,19 +86,19 @@ def test_unknown_results_are_none_and_the_headline_a_number(cloud: Cloud) -> Non
     json.dumps(results, allow_nan=False)
 
 
-def test_no_images_are_told() -> None:
+def test_no_images_are_an_error() -> None:
     with pytest.raises(DataError, match="no images to evaluate"):
         FaceMetrics().compute()
 
 
-def test_pairs_of_which_one_image_is_gone_are_left_out() -> None:
+def test_pairs_with_a_missing_image_are_left_out() -> None:
     found = listed_pairs([((0, 0), (1, 1)), ((0, 0),), ((2, 1),)], ["a", "a", "b"])
     assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
     assert found.same.tolist() == [True]
     assert found.listed
 
 
-def test_given_pairs_of_one_kind_are_not_measured() -> None:
+def test_listed_pairs_of_one_kind_are_not_measured() -> None:
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
     targets = [Face("a", 0, ((0, 0),)), Face("a", 1, ((0, 0),)), Face("b", 2), Face("b", 3)]
     results = measure(vectors, targets, [[0, 1, 2, 3]])
@@ -106,7 +106,7 @@ def test_given_pairs_of_one_kind_are_not_measured() -> None:
     assert results["verification_accuracy"] == 1.0
 
 
-def test_given_pairs_make_the_curve_too(cloud: Cloud) -> None:
+def test_listed_pairs_determine_the_roc_curve_too(cloud: Cloud) -> None:
     vectors, _ = cloud(2, 2)
     pairs = (((0, 0), (2, 0)), ((0, 0),), ((1, 0), (2, 0)), ((1, 0),))
     targets = [Face("ab"[i // 2], i, pairs[i]) for i in range(4)]

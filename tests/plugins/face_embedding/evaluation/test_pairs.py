@@ -1,4 +1,4 @@
-"""Drawing of pairs: balanced, seeded, in folds that share no identity where possible."""
+"""Sampled pairs: balanced, seeded, in folds that share no identity where possible."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["a"], ["a", "b", "c"], ["a", "a", "a"]])
-def test_where_there_is_nothing_to_compare_there_are_no_pairs(names: list[str]) -> None:
+def test_there_are_no_pairs_without_two_images_of_one_identity(names: list[str]) -> None:
     assert len(draw_pairs(names)) == 0
     assert not draw_pairs(names).has_both_kinds()
 

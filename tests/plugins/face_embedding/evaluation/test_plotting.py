@@ -32,6 +32,8 @@ def test_without_probes_only_the_roc_is_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("results", [{}, {"none": {"roc": {"far": [], "tar": []}}}, {"other": {}}])
-def test_nothing_to_draw_is_told(results: dict[str, dict[str, object]], tmp_path: Path) -> None:
+def test_results_without_a_curve_are_refused(
+    results: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
     with pytest.raises(OptionError, match="no ROC curve to plot"):
         plot_results(results, tmp_path / "roc.png")

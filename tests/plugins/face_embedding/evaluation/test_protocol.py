@@ -1,4 +1,4 @@
-"""Verification against what scikit-learn and a search by brute force compute."""
+"""Verification against scikit-learn and a brute-force search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CelebA's official files."""
+"""Reading CelebA's official files."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
         ),
     ],
 )
-def test_missing_and_damaged_files_are_told(
+def test_missing_and_malformed_files_are_refused(
     celeba: Write, change: Callable[[Path], object], words: str
 ) -> None:
     root = celeba()
@@ -105,7 +105,7 @@ def test_missing_and_damaged_files_are_told(
         read_splits(root)
 
 
-def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
+def test_attributes_are_labels_for_multi_label_tasks(celeba: Write) -> None:
     root = celeba()
     found = read_data(f"celeba_attributes:{root}", "labels")
     assert found is not None
@@ -127,7 +127,7 @@ def test_attributes_are_labels_for_other_tasks(celeba: Write) -> None:
         ("1\nA B\n000001.jpg 1\n", "line 3: 1 values after"),
     ],
 )
-def test_a_damaged_table_of_attributes_is_told(celeba: Write, table: str, words: str) -> None:
+def test_a_malformed_attribute_table_is_refused(celeba: Write, table: str, words: str) -> None:
     root = celeba()
     (root / "list_attr_celeba.txt").write_text(table)
     with pytest.raises(DataError, match=words):

@@ -1,4 +1,4 @@
-"""LFW's text files: pairs in folds, lists of people, and folders that hold them."""
+"""LFW's text files: pairs in folds, lists of people, and folders of people."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_list_of_one_set_has_one_fold(tmp_path: Path) -> None:
         ("1\t1\nada\t1\nada\t1\tbob\t1\n", "line 2"),
     ],
 )
-def test_a_damaged_list_of_pairs_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_a_malformed_list_of_pairs_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         read_pairs(tmp_path / "pairs.txt")
@@ -68,7 +68,7 @@ def test_people_are_read_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")])
-def test_people_without_images_are_told(tmp_path: Path, text: str, words: str) -> None:
+def test_listed_people_without_images_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "people.txt").write_text(text)
     with pytest.raises(DataError, match=words):
         read_people(tmp_path / "people.txt", {"ada"})
@@ -82,7 +82,7 @@ def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
     assert by_name["dor_0002"].pairs == ()
 
 
-def test_a_pair_of_a_missing_image_is_told(lfw: Path) -> None:
+def test_a_pair_with_a_missing_image_is_refused(lfw: Path) -> None:
     (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t3\n")
     with pytest.raises(
         DataError, match=r"lists image 9 of 'ada', but there is no image ada/ada_0009"
@@ -111,7 +111,7 @@ def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
         read_splits(lfw)
 
 
-def test_people_txt_says_who_belongs_to_the_set(lfw: Path) -> None:
+def test_people_txt_selects_the_people_of_the_dataset(lfw: Path) -> None:
     (lfw / "people.txt").write_text("1\n3\nada\t3\nbob\t3\ncem\t3\n")
     assert set(read_evaluation(lfw).counts()) == {"ada", "bob", "cem"}
 
@@ -122,13 +122,13 @@ def test_people_may_lie_in_the_folder_itself(write_people: WriteFolder) -> None:
     assert len(read_evaluation(root)) == 6
 
 
-def test_lists_without_images_are_told(tmp_path: Path) -> None:
+def test_lists_without_images_are_reported(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text(PAIRS)
     with pytest.raises(DataError, match="lists of people, but no NAME/image"):
         read_evaluation(tmp_path)
 
 
-def test_given_pairs_are_what_is_measured(lfw: Path) -> None:
+def test_listed_pairs_are_measured(lfw: Path) -> None:
     """Vectors by hand, so that each fold's accuracy is known."""
     task, samples = FaceEmbedding(dimension=2), read_evaluation(lfw)
     angles = {"ada_0001": 0.0, "ada_0002": 0.1, "bob_0003": 1.0, "bob_0001": 1.2, "bob_0002": 1.4}

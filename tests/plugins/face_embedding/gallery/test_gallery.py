@@ -1,4 +1,4 @@
-"""Verification of two images and a gallery of known people, with any model that embeds."""
+"""Verification of two images, and identification with a gallery, by any embedding model."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_without_a_threshold_nothing_is_decided() -> None:
     assert Gallery(Angles(threshold=None), threshold=0.5).threshold == 0.5
 
 
-def test_it_takes_one_image_at_a_time() -> None:
+def test_identify_takes_one_image_at_a_time() -> None:
     with pytest.raises(DataError, match="pass one image, not 2"):
         verify(Angles(), [0.0, 1.0], 0.0)
 
@@ -117,7 +117,7 @@ def test_more_images_of_a_person_may_come_later(gallery: Gallery) -> None:
     assert gallery.names == ("ada", "bob", "cem")
 
 
-def test_a_person_is_forgotten(gallery: Gallery) -> None:
+def test_a_person_is_removed(gallery: Gallery) -> None:
     gallery.remove("cem")
     assert gallery.identify(2.1).name == "unknown"
     assert (len(gallery), gallery.names) == (3, ("ada", "bob"))
@@ -130,7 +130,7 @@ def test_a_person_is_forgotten(gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "unknown", 7])
-def test_names_that_mean_nothing_are_refused(gallery: Gallery, name: Any) -> None:
+def test_invalid_names_are_refused(gallery: Gallery, name: Any) -> None:
     with pytest.raises(OptionError, match="is not a valid name"):
         gallery.add(name, 0.0)
 
@@ -140,7 +140,7 @@ def test_a_person_without_images_is_refused(gallery: Gallery) -> None:
         gallery.add("eve", [])
 
 
-def test_embeddings_at_hand_are_taken(gallery: Gallery) -> None:
+def test_precomputed_embeddings_can_be_added(gallery: Gallery) -> None:
     gallery.add_embeddings(["eve"], np.array([[0.0, -1.0]]))
     assert gallery.identify(-np.pi / 2).name == "eve"
     with pytest.raises(OptionError, match=r"2 names do not match embeddings \(1, 2\)"):

@@ -1,4 +1,4 @@
-"""The nearest of many vectors: faiss and the matrix product agree."""
+"""Nearest-neighbor search: faiss and the matrix product agree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_work_is_done_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("engine", ["matrix", "faiss"])
-def test_there_are_no_more_than_there_are(engine: str) -> None:
+def test_no_more_neighbors_than_vectors_are_returned(engine: str) -> None:
     similarities, positions = Index(unit(3), engine).nearest(unit(2, seed=1), 10)
     assert similarities.shape == positions.shape == (2, 3)
     empty, _ = Index(unit(3), engine).nearest(unit(2)[:0], 2)

@@ -1,0 +1,145 @@
+"""From the arguments of ``fit`` to the settings of a run, new or resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visiongraft.config import FitConfig, differences
+from visiongraft.errors import CheckpointError, OptionError
+from visiongraft.lookup import find_schedule, find_task, find_transfer_loss
+from visiongraft.preprocess import as_size
+from visiongraft.registry.manager import plugins
+from visiongraft.schedules import Schedule
+from visiongraft.task import Task, create_task
+from visiongraft.task_contract import check_task_class
+from visiongraft.training.optimizers import check_optimizer_name
+
+
+def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
+    """Make the settings of a new run.
+
+    Args:
+        given: The arguments of ``fit`` by name.
+
+    Returns:
+        The settings, the task and the schedule.
+
+    Raises:
+        VisiongraftError: A setting is invalid.
+    """
+    task = _task(given["task"], given["task_options"])
+    schedule = _schedule(given["schedule"], given["learning_rate"])
+    values = {
+        **_converted(given),
+        "task": plugins().name_of("task", type(task)),
+        "task_options": task.options(),
+        "schedule": schedule.to_json(),
+    }
+    check_optimizer_name(values["optimizer"])
+    config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
+    _check_device(config.device)
+    return config, task, schedule
+
+
+def resumed_settings(
+    folder: Path | None, given: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[FitConfig, Task, Schedule]:
+    """Read the settings of a run, and refuse to resume it with different ones.
+
+    Args:
+        folder: The run folder.
+        given: The arguments of ``fit`` by name.
+        defaults: The default of each argument; arguments at their defaults are not compared.
+
+    Returns:
+        The settings, the task and the schedule.
+
+    Raises:
+        VisiongraftError: There is no run, or an argument differs from its settings.
+    """
+    if folder is None:
+        raise CheckpointError("resume=True requires out=FOLDER, the run to continue")
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} contains no run to resume; start one without resume=True")
+    stored = FitConfig.read(folder)
+    called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
+    task = called.pop("task", None)
+    called = _converted(called)
+    if isinstance(task, Task):
+        called["task"] = plugins().name_of("task", type(task))
+        called["task_options"] = task.options()
+        kind: type[Task] = type(task)
+    else:
+        how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
+        kind = find_task(stored.task, f"run {folder}", how)
+        called |= {} if task is None else {"task": task}
+        if "task_options" in called:  # those that are not given stay as they are
+            options = {**stored.task_options, **called["task_options"]}
+            called["task_options"] = create_task(kind, options).options()
+    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
+    called["schedule"] = plan.to_json()
+    if called.get("data") is None:  # in memory, which cannot be compared
+        called.pop("data", None)
+    other = differences(called, stored)
+    if other:
+        raise CheckpointError(
+            f"cannot resume {folder} with different settings: {'; '.join(other)}; omit them, or "
+            "start a new run"
+        )
+    if stored.data is None and given["data"] is None:
+        raise CheckpointError(
+            f"run {folder} was trained on data in memory: pass the same data again"
+        )
+    _check_device(stored.device)
+    return stored, create_task(kind, stored.task_options), plan
+
+
+def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
+    convert: dict[str, Callable[[Any], Any]] = {
+        "data": lambda data: str(data) if isinstance(data, (str, Path)) else None,
+        "backbone": str,
+        "weights": lambda weights: None if weights is None else str(weights),
+        "size": as_size,
+        "transfer_loss": _transfer_loss,
+        "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
+    }
+    return {n: convert[n](value) if n in convert else value for n, value in given.items()}
+
+
+def _schedule(what: Any, learning_rate: float | None) -> Schedule:
+    schedule = find_schedule(what)
+    return schedule if learning_rate is None else schedule(learning_rate=learning_rate)
+
+
+def _transfer_loss(what: str | None) -> dict[str, Any] | None:
+    return None if what is None else find_transfer_loss(what).to_json()
+
+
+def _check_device(device: str | None) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise OptionError("device='cuda', but torch finds no CUDA device here")
+
+
+def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
+    if isinstance(task, Task):
+        if options:
+            raise OptionError(
+                "task_options require the task's name; this task is already an object"
+            )
+        check_task_class(type(task))
+        return task
+    names = sorted(plugins().tasks())
+    if task is None:
+        raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")
+    if not isinstance(task, str):
+        raise OptionError(
+            f"task={task!r} is neither a name nor a task object; instantiate a task class"
+        )
+    kind: type[Task] = plugins().get("task", task)
+    return create_task(kind, dict(options or {}))
