@@ -1,4 +1,4 @@
-"""Open exported files by the predictor installed for their suffix, without loading torch."""
+"""Opens exported files by what is installed for their suffix, without loading torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "visiongraft.predictors"
 
 
 class ExportedModel(Protocol):
-    """The result of calling an entry point of the group with a path and a provider.
+    """What an entry point of the group gives when called with a path and a provider.
 
     Attributes:
         metadata: What the file says about itself; at least ``task``, ``task_options`` and
@@ -34,7 +34,7 @@ class ExportedModel(Protocol):
 
 
 def openers() -> dict[str, EntryPoint]:
-    """Return the entry points that open exported files, by suffix."""
+    """Return the installed openers of exported files, by suffix."""
     return {f".{point.name}": point for point in entry_points(group=GROUP)}
 
 
@@ -49,7 +49,7 @@ def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
         The model, ready to predict.
 
     Raises:
-        ArtifactError: The file is missing or not an exported model.
+        ArtifactError: The file is missing or no exported model.
         RuntimeProviderError: The provider cannot be used here.
     """
     if not path.is_file():

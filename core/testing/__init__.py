@@ -1,6 +1,6 @@
-"""The conformance kit: tries plugins on what visiongraft asks of them, through the real engine.
+"""The conformance kit: checks that plugins follow their contracts, with the real engine.
 
-From pytest, all at once or one test for each check::
+In pytest, as one test or as one test per check::
 
     from visiongraft.testing import TASK_CHECKS, check_task
 

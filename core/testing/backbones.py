@@ -1,4 +1,4 @@
-"""Checks of a source of backbones, on the small one that it names as an example."""
+"""Checks of a backbone source, with the small backbone that it names as its example."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import find_schedule, find_source
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.export import the_exported_file_agrees
+from visiongraft.testing.tasks.freezing import expect_frozen
+from visiongraft.testing.tasks.learning import a_few_images_are_overfit
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
-from visiongraft.testing.tasks.training import (
-    a_few_images_are_overfit,
-    a_killed_run_resumes_exactly,
-    expect_frozen,
-    replay_changes_nothing,
-)
-from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
 
 
 class BackboneTrial:
-    """One source of backbones under trial, by one of its names.
+    """A backbone source under trial, by one of its names.
 
     Args:
-        what: A source, or the name of a backbone that an installed source has.
+        what: A source, or the name of a backbone of an installed source.
     """
 
     def __init__(self, what: str | BackboneSource) -> None:
@@ -46,7 +45,7 @@ class BackboneTrial:
             self.source, self.short = find_source(what)
             self.name = what
             return
-        with trying("to ask for the name of an example", see="backbone.BackboneSource.example"):
+        with trying("to get the name of the example", see="backbone.BackboneSource.example"):
             self.source, self.short = what, what.example()
         self.name = f"{what.prefix}/{self.short}" if what.prefix else self.short
         if plugins().backbone_sources().get(what.prefix) is not what:
@@ -55,7 +54,7 @@ class BackboneTrial:
 
     @classmethod
     def of(cls, subject: Any) -> BackboneTrial:
-        """Give the trial itself, or a new one."""
+        """Return the trial itself, or a new one."""
         return subject if isinstance(subject, BackboneTrial) else cls(subject)
 
     def build(self, in_channels: int = 3, size: Size | None = None, seed: int = 0) -> Backbone:
@@ -67,7 +66,7 @@ class BackboneTrial:
 
     @cached_property
     def size(self) -> Size:
-        """The size to try it at: small, if it takes that."""
+        """The input size to check it with: small, if it supports that."""
         try:
             self.build(size=(SIZE, SIZE))
         except VisiongraftError:
@@ -76,7 +75,7 @@ class BackboneTrial:
 
     @cached_property
     def large(self) -> Size:
-        """A size at which maps of neighboring strides differ by more than rounding."""
+        """A size at which feature maps of neighboring strides differ by more than rounding."""
         height, width = self.size
         if max(height, width) > 2 * SIZE:
             return self.size
@@ -87,12 +86,12 @@ class BackboneTrial:
 
     @cached_property
     def specimen(self) -> TaskTrial:
-        """A small sound task on this backbone."""
+        """A small correct task on this backbone."""
         return TaskTrial(Specimen(), backbone=self.name, normalized=self.name, size=max(self.size))
 
     @contextmanager
     def found(self) -> Iterator[None]:
-        """Let the engine find the source, also if no installed plugin provides it."""
+        """Let the engine find the source even if no installed plugin provides it."""
         with using(self.manager):
             yield
 
@@ -111,18 +110,20 @@ check = checks_of(BackboneTrial.of)
 
 @check("backbone.BackboneSource.names")
 def names_are_listed(trial: BackboneTrial) -> None:
-    """The source lists plain names, each once, and its example is one of them."""
+    """The source lists each name once, and its example is one of them."""
     prefix, names = trial.source.prefix, list(trial.source.names())
     words = "to list the source's names"
     expect("/" not in prefix and ":" not in prefix, "to read its prefix", repr(prefix), "a word")
-    expect(bool(names) and all(isinstance(n, str) and n for n in names), words, names[:3], "texts")
+    expect(
+        bool(names) and all(isinstance(n, str) and n for n in names), words, names[:3], "strings"
+    )
     expect(len(set(names)) == len(names), words, "a name twice", "each name once")
     expect(trial.short in names, words, f"no {trial.short!r}", "the example among them")
 
 
 @check("backbone.BackboneInfo")
-def facts_fit_the_network(trial: BackboneTrial) -> None:
-    """Stages, channels, strides and embedding are those that the network really has."""
+def info_matches_the_network(trial: BackboneTrial) -> None:
+    """Stages, channels, strides and embedding size in ``info`` match the network."""
     size = trial.large
     backbone = trial.build(size=size).eval()
     info, tensors = backbone.info, dict(backbone.state_dict())
@@ -133,7 +134,7 @@ def facts_fit_the_network(trial: BackboneTrial) -> None:
         info.preprocess.size == size,
         f"to build it at {size}",
         info.preprocess.size,
-        "preprocess.size as asked for",
+        "preprocess.size as requested",
     )
     features = _features(backbone, _images(size, 2))
     maps = [tuple(m.shape) for m in features.maps]
@@ -146,7 +147,7 @@ def facts_fit_the_network(trial: BackboneTrial) -> None:
         m[:2] == e[:2] and abs(m[2] - e[2]) <= 1 and abs(m[3] - e[3]) <= 1
         for m, e in zip(maps, expected, strict=True)
     )
-    expect(near, "to compute feature maps of two images", maps, f"as info says: {expected}")
+    expect(near, "to compute feature maps of two images", maps, f"as in info: {expected}")
     expect(
         list(info.strides) == sorted(info.strides),
         "to read the strides",
@@ -163,13 +164,13 @@ def facts_fit_the_network(trial: BackboneTrial) -> None:
 
 @check("backbone.BackboneSource.build")
 def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
-    """The same seed builds the same network, another seed another one."""
+    """Equal seeds build equal networks, other seeds other networks."""
     one, again, other = (trial.build(size=trial.size, seed=s).state_dict() for s in (0, 0, 1))
     expect(
         same(dict(one), dict(again)),
         "to build it twice with one seed",
         "other tensors",
-        "equal ones: random weights from torch's generator only",
+        "equal tensors: random weights must come from torch's generator",
     )
     expect(
         not same(dict(one), dict(other)),
@@ -181,7 +182,7 @@ def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
 
 @check("backbone.Backbone.forward")
 def evaluation_changes_nothing(trial: BackboneTrial) -> None:
-    """In evaluation mode an image gives the same each time and in any batch; no tensor changes."""
+    """In evaluation mode, features are repeatable and independent of the batch, and no tensor changes."""
     backbone, images = trial.build(size=trial.size).eval(), _images(trial.size, 3)
     before = {n: t.clone() for n, t in backbone.state_dict().items()}
     kept = images.clone()
@@ -191,9 +192,9 @@ def evaluation_changes_nothing(trial: BackboneTrial) -> None:
         not changed,
         "to run it in evaluation mode",
         f"other values in {changed[:2]}",
-        "all tensors as they were: a frozen batch norm must not count",
+        "unchanged tensors: batch norm statistics must not be updated",
     )
-    expect(torch.equal(images, kept), "to run it", "other images afterwards", "them unchanged")
+    expect(torch.equal(images, kept), "to run it", "other images afterwards", "unchanged images")
     expect(_near(first, second, 0.0), "to run it twice", "other features", "the same")
     alone = _features(backbone, images[:1])
     part = Features(tuple(m[:1] for m in first.maps), first.pooled[:1])
@@ -201,20 +202,20 @@ def evaluation_changes_nothing(trial: BackboneTrial) -> None:
         _near(part, alone, TOLERANCE),
         "to run an image alone",
         "other features",
-        "those it has among others",
+        "the same as in a batch",
     )
-    with trying("to run a batch without images", "features of length 0"):
+    with trying("to run an empty batch", "features of length 0"):
         expect(
             len(_features(backbone, images[:0]).pooled) == 0,
-            "to run a batch without images",
+            "to run an empty batch",
             "features",
             "features of length 0",
         )
 
 
 @check("backbone.BackboneSource.build")
-def sizes_and_channels_are_taken_or_refused(trial: BackboneTrial) -> None:
-    """Other sizes and numbers of channels are built, or refused by a BackboneError."""
+def sizes_and_channels_are_supported_or_refused(trial: BackboneTrial) -> None:
+    """Other sizes and numbers of channels are supported, or raise a BackboneError."""
     height, width = trial.size
     for size, channels in (
         ((height, width), 1),
@@ -233,7 +234,7 @@ def sizes_and_channels_are_taken_or_refused(trial: BackboneTrial) -> None:
             == (channels, channels, size),
             words,
             f"{info.in_channels} channels, mean {info.preprocess.mean}, {info.preprocess.size}",
-            "info as asked for",
+            "info as requested",
         )
         with trying(words + " and run it", "features, or a BackboneError when it is built"):
             _features(backbone, torch.zeros(1, channels, *size))
@@ -241,13 +242,13 @@ def sizes_and_channels_are_taken_or_refused(trial: BackboneTrial) -> None:
 
 @check("backbone.Backbone.forward")
 def gradients_reach_every_stage(trial: BackboneTrial) -> None:
-    """In training the gradient of the features reaches each stage that has parameters."""
+    """In training, gradients reach every stage that has parameters."""
     backbone = trial.build(size=trial.size).train()
     features, words = backbone(_images(trial.size, 2)), "to compute the gradient of the features"
     generator = torch.Generator().manual_seed(1)
-    with trying(words, "a gradient: without it nothing can be fine-tuned"):
+    with trying(words, "a gradient, without which the backbone cannot be fine-tuned"):
         parts = [t.float() for t in (*features.maps, features.pooled)]
-        # Random weights, since a normalization at the end makes sums that never change.
+        # Random weights, because the sum of normalized features is constant.
         sum(
             (part * torch.randn(part.shape, generator=generator)).sum() for part in parts
         ).backward()
@@ -262,7 +263,7 @@ def gradients_reach_every_stage(trial: BackboneTrial) -> None:
 
 @check("training.freezing.Receipt")
 def frozen_stages_stay_frozen(trial: BackboneTrial) -> None:
-    """A run leaves alone what it freezes: the whole backbone, and all but the last stage."""
+    """Frozen stages stay bit-identical in a run: the whole backbone, and all but the last stage."""
     with trial.found():
         for schedule in ("linear_probe", "last_n(n=1)", "full"):
             if schedule.partition("(")[0] not in plugins().schedules():
@@ -275,16 +276,16 @@ def _on_specimen(reused: Check[TaskTrial], see: str) -> Check[BackboneTrial]:
         with trial.found():
             reused.run(trial.specimen)
 
-    run.__name__, run.__doc__ = reused.name, f"With a small sound task: {reused.says}"
+    run.__name__, run.__doc__ = reused.name, f"With a small correct task: {reused.says}"
     return check(see)(run)
 
 
 BACKBONE_CHECKS: tuple[Check[Any], ...] = (
     names_are_listed,
-    facts_fit_the_network,
+    info_matches_the_network,
     equal_seeds_build_equal_networks,
     evaluation_changes_nothing,
-    sizes_and_channels_are_taken_or_refused,
+    sizes_and_channels_are_supported_or_refused,
     gradients_reach_every_stage,
     frozen_stages_stay_frozen,
     _on_specimen(a_few_images_are_overfit, "backbone.Backbone.forward"),
@@ -296,10 +297,10 @@ BACKBONE_CHECKS: tuple[Check[Any], ...] = (
 
 
 def check_backbone(what: str | BackboneSource) -> None:
-    """Try a source of backbones on everything that visiongraft asks of one.
+    """Check everything that visiongraft requires of a backbone source.
 
     Args:
-        what: The source, tried on what its ``example`` names, or the full name of a backbone.
+        what: The source, checked with its ``example``, or the full name of a backbone.
 
     Raises:
         CheckError: A check failed.

@@ -1,4 +1,4 @@
-"""Checks of an exporter: that it proves what it writes, and leaves nothing it could not prove."""
+"""Checks that an exporter proves its files, and leaves none that it could not prove."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from visiongraft.verification.pytorch import TorchReference
 
 @dataclass(frozen=True)
 class Unsteady(Specimen):
-    """A specimen whose results are drawn at random: no file can agree with it."""
+    """A specimen with random results: no file can agree with it."""
 
     name: ClassVar[str] = "unsteady"
 
@@ -48,7 +48,7 @@ class Unsteady(Specimen):
 
 @dataclass(frozen=True)
 class Drifting(Specimen):
-    """A specimen whose results grow with each call: easily traced, and a file holds one of them."""
+    """A specimen whose results change with each call: it can be traced, but a file has one result."""
 
     name: ClassVar[str] = "drifting"
     calls: ClassVar[Iterator[int]] = itertools.count()
@@ -58,7 +58,7 @@ class Drifting(Specimen):
 
 
 class ExporterTrial:
-    """One exporter under trial.
+    """An exporter under trial.
 
     Args:
         what: An exporter's class, or the name of an installed one.
@@ -72,11 +72,11 @@ class ExporterTrial:
 
     @classmethod
     def of(cls, subject: Any) -> ExporterTrial:
-        """Give the trial itself, or a new one."""
+        """Return the trial itself, or a new one."""
         return subject if isinstance(subject, ExporterTrial) else cls(subject)
 
     def exported(self) -> tuple[Path, Certificate]:
-        """Export a small trained model, once."""
+        """Export a small trained model once."""
         return self.specimen.once("by exporter", self._export)  # type: ignore[no-any-return]
 
     def _export(self) -> tuple[Path, Certificate]:
@@ -91,7 +91,7 @@ check = checks_of(ExporterTrial.of)
 
 @check("exporter.Exporter")
 def declares_itself(trial: ExporterTrial) -> None:
-    """The exporter says its name and its file suffix, and is made without arguments."""
+    """The exporter declares its name and file suffix, and can be created without arguments."""
     name, suffix = getattr(trial.kind, "name", None), getattr(trial.kind, "suffix", None)
     expect(isinstance(name, str) and bool(name), "to read the name", repr(name), "a word")
     expect(
@@ -104,9 +104,9 @@ def declares_itself(trial: ExporterTrial) -> None:
         trial.kind()
 
 
-@check("exporter.Certificate")
-def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
-    """A file is written together with a certificate of comparisons that it passed."""
+@check("certificate.Certificate")
+def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
+    """The certificate of an exported file lists the comparisons that it passed."""
     path, certificate = trial.exported()
     words = "to export a small trained model with its validation images"
     expect(path.is_file(), words, "no file", f"{path.name}")
@@ -149,7 +149,7 @@ def the_certificate_tells_what_was_tried(trial: ExporterTrial) -> None:
 
 @check("exporter.Exporter.export")
 def a_file_that_disagrees_is_refused(trial: ExporterTrial) -> None:
-    """A model that no file can agree with is refused, and an older file stays as it was."""
+    """A model that no file can agree with is refused, and an existing file stays unchanged."""
     for task, what in (
         (Unsteady(), "are drawn at random"),
         (Drifting(), "are others at each call"),
@@ -179,7 +179,7 @@ def _expect_refusal(trial: ExporterTrial, task: Specimen, words: str) -> None:
 
 @check("exporter.Exporter.export")
 def unknown_options_are_refused(trial: ExporterTrial) -> None:
-    """An option that the exporter does not know is refused in words."""
+    """An unknown option raises an OptionError."""
     folder = trial.specimen.folder("options")
     model = trial.specimen.trained().model
     words = "to export with an option 'no_such_option'"
@@ -197,7 +197,7 @@ def unknown_options_are_refused(trial: ExporterTrial) -> None:
 
 @check("exported.ExportedModel")
 def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
-    """The file is opened by what is installed for its suffix, and gives what PyTorch gives."""
+    """The file can be opened by the predictor of its suffix, with the results of PyTorch."""
     path, _ = trial.exported()
     if path.suffix.lower() not in openers():
         raise NotTried(f"nothing is installed that opens {path.suffix} files")
@@ -218,7 +218,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
 
 EXPORTER_CHECKS: tuple[Check[Any], ...] = (
     declares_itself,
-    the_certificate_tells_what_was_tried,
+    the_certificate_lists_the_comparisons,
     a_file_that_disagrees_is_refused,
     unknown_options_are_refused,
     the_file_runs_without_pytorch,
@@ -226,7 +226,7 @@ EXPORTER_CHECKS: tuple[Check[Any], ...] = (
 
 
 def check_exporter(what: str | type[Exporter]) -> None:
-    """Try an exporter on everything that visiongraft asks of one.
+    """Check everything that visiongraft requires of an exporter.
 
     Args:
         what: The exporter's class, or the name of an installed one.

@@ -1,4 +1,4 @@
-"""Finds pickles in files, also within tensors and texts."""
+"""Find pickles in files, also inside tensors and strings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pickle_in(path: Path) -> str:
         path: The file.
 
     Returns:
-        Where in the file it is, in words, or nothing if there is none.
+        Where in the file it is, for messages; empty if there is none.
     """
     content = path.read_bytes()
     if is_pickle(content):
@@ -46,12 +46,12 @@ def pickle_in(path: Path) -> str:
 
 
 def is_pickle(content: bytes) -> bool:
-    """Say whether bytes are a pickle, of a protocol that has a mark of its own, or an archive."""
+    """Check whether bytes are a pickle of protocol 2 or later, or a zip archive."""
     if content.startswith(ZIP):
         return True
     if len(content) < 4 or content[0] != 0x80:
         return False
-    with suppress(Exception):  # it raises whatever it trips over
+    with suppress(Exception):  # it may raise anything
         return all(True for _ in pickletools.genops(content))
     return False
 

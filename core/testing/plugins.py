@@ -1,4 +1,4 @@
-"""All checks of all that a plugin provides."""
+"""All checks of everything that a plugin provides."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
-from visiongraft.testing.tasks.training import (
-    a_killed_run_resumes_exactly,
-    equal_runs_are_equal,
-    expect_same_runs,
-)
+from visiongraft.testing.tasks.reproducing import equal_runs_are_equal, expect_same_runs
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import TaskTrial
 
 Checks = tuple[Check[Any], ...]
@@ -36,7 +33,7 @@ check_callback = checks_of(str)
 
 @check_record("hookspecs")
 def it_loads(record: PluginRecord) -> None:
-    """The plugin is imported, fits this version, and all of its hooks work."""
+    """The plugin can be imported, is compatible with this version, and all of its hooks work."""
     expect(
         not record.failures,
         f"to load {record.owner} and call its hooks",
@@ -47,18 +44,18 @@ def it_loads(record: PluginRecord) -> None:
 
 @check_record("registry.manager.PluginManager.get")
 def its_names_are_its_own(record: PluginRecord) -> None:
-    """No other plugin provides anything under the same name."""
+    """No other plugin provides an item of the same kind and name."""
     expect(
         not record.clashes,
         f"to look up what {record.owner} provides",
         "; ".join(record.clashes),
-        "names that no other plugin has",
+        "names that no other plugin uses",
     )
 
 
 @check_callback("hookspecs.RunHooks")
 def a_callback_changes_nothing(name: str) -> None:
-    """A run that the callback hears ends as one that nobody hears."""
+    """A run with the callback ends exactly as a run without it."""
     alone, heard = TaskTrial(Specimen()), TaskTrial(Specimen(), callbacks=[name])
     words = f"to train with and without callback {name!r}"
     expect_same_runs(alone.short("alone"), heard.short("heard"), words, "the same run")
@@ -80,13 +77,13 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
 
 
 def check_plugin(name: str) -> Iterator[Result]:
-    """Try all that a plugin provides.
+    """Check everything that a plugin provides.
 
     Args:
         name: The plugin's name, or that of the distribution that ships it.
 
     Yields:
-        The result of each check, as it comes.
+        The result of each check, as soon as it is known.
 
     Raises:
         PluginError: There is no such plugin, or it is disabled.
@@ -108,7 +105,7 @@ def _records(name: str) -> list[PluginRecord]:
         raise PluginError(f"no plugin {name!r}{near_matches(name, known)}")
     for record in found:
         if record.blocked:
-            raise PluginError(f"{record.owner} is disabled; enable it to have it checked")
+            raise PluginError(f"{record.owner} is disabled; enable it to check it")
     return found
 
 
@@ -122,8 +119,8 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     make, checks = _KINDS[kind]
     try:
         trial = make(name, item)
-    except (Exception, SystemExit) as error:  # a stranger's class may raise anything
-        message = f"it cannot be tried: {one_line(repr(error), LONGEST)}"
+    except (Exception, SystemExit) as error:  # third-party classes may raise anything
+        message = f"it cannot be checked: {one_line(repr(error), LONGEST)}"
         yield Result(subject, "-", "failed", message, 0.0)
         return
     yield from run_all(subject, trial, checks)

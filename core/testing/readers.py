@@ -1,4 +1,4 @@
-"""Checks of a data reader, on the example data that it makes."""
+"""Checks of a data reader, with its example dataset."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from visiongraft.data.readers import SPLIT_NAMES, DataReader, DataSplits, checke
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
 from visiongraft.testing.tasks.data import expect_image, expect_same_samples
-from visiongraft.testing.tasks.trial import IMAGES, same
+from visiongraft.testing.tasks.trial import IMAGES
 
-NOISE = bytes(range(128, 256)) * 4  # no text, no archive, no table
+NOISE = bytes(range(128, 256)) * 4  # not text, an archive or a table
 
 
 class ReaderTrial:
-    """One data reader under trial.
+    """A data reader under trial.
 
     Args:
         what: A reader, or the name of an installed one.
@@ -40,33 +41,33 @@ class ReaderTrial:
 
     @classmethod
     def of(cls, subject: Any) -> ReaderTrial:
-        """Give the trial itself, or a new one."""
+        """Return the trial itself, or a new one."""
         return subject if isinstance(subject, ReaderTrial) else cls(subject)
 
     def folder(self, name: str) -> Path:
-        """Give a new folder."""
+        """Create a new folder."""
         path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}-{name}"
         path.mkdir()
         return path
 
     @cached_property
     def example(self) -> Any:
-        """The example data."""
-        with trying("to make example data", see="data.readers.DataReader.example_data"):
+        """The example dataset."""
+        with trying("to create an example dataset", see="data.readers.DataReader.example_data"):
             return self.reader.example_data(self.folder("data"), IMAGES, 0)
 
     @cached_property
     def found(self) -> DataSplits:
-        """What the reader finds in them."""
-        return self.read(self.example, "to read the example data")
+        """The splits of the example dataset."""
+        return self.read(self.example, "to read the example dataset")
 
     def read(self, data: Any, words: str) -> DataSplits:
-        """Read as the tasks do."""
+        """Read data as tasks do."""
         with trying(words, "DataSplits", "data.readers.DataReader.read"):
             return checked_splits(self.reader, self.reader.read(data), data)
 
     def samples(self) -> Iterator[tuple[str, Samples]]:
-        """Give the parts that have samples."""
+        """Yield the splits that have samples."""
         return ((part, samples) for part, samples in self.found.splits.items() if len(samples))
 
 
@@ -75,28 +76,28 @@ check = checks_of(ReaderTrial.of)
 
 @check("data.readers.DataReader")
 def declares_itself(trial: ReaderTrial) -> None:
-    """The reader says its name and what its targets are, each a plain word."""
+    """The reader declares its name and the kind of its targets as identifiers."""
     for attribute in ("name", "targets"):
         value = getattr(trial.reader, attribute, None)
         plain = isinstance(value, str) and value.replace("-", "_").isidentifier()
-        expect(plain, f"to read its {attribute}", repr(value), "a plain word")
+        expect(plain, f"to read its {attribute}", repr(value), "an identifier")
 
 
 @check("data.readers.DataReader.claims")
-def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
-    """It claims its example data and nothing strange, and neither raises nor decodes an image."""
+def only_its_own_data_is_claimed(trial: ReaderTrial) -> None:
+    """``claims`` accepts the example dataset and nothing else, without errors and without decoding images."""
     folder = trial.folder("strange")
     (folder / "empty").mkdir()
     (folder / "noise.bin").write_bytes(NOISE)
     (folder / "notes.txt").write_text("neither data nor images\n", encoding="utf-8")
     strange = {
         "a path that does not exist": folder / "nowhere",
-        "such a path as text": str(folder / "nowhere"),
+        "such a path as a string": str(folder / "nowhere"),
         "an empty folder": folder / "empty",
         "a file of noise": folder / "noise.bin",
         "a text file": str(folder / "notes.txt"),
-        "an empty text": "",
-        "a text that is no path": "no\0path: " + 5000 * "x",
+        "an empty string": "",
+        "a string that is not a path": "no\0path: " + 5000 * "x",
         "a number": 7,
         "None": None,
         "an empty list": [],
@@ -104,34 +105,34 @@ def only_its_own_data_are_claimed(trial: ReaderTrial) -> None:
         "bytes": NOISE,
         "an array": np.zeros((2, 2)),
         "a pair": (folder / "nowhere", folder / "empty"),
-        "an object of another kind": object(),
+        "any other object": object(),
     }
-    words = "to ask whether it reads its example data"
+    words = "to ask whether it claims its example dataset"
     with trying(words, "yes"), _no_decoding(words):
         claimed = trial.reader.claims(trial.example)
     expect(claimed is True, words, repr(claimed), "True")
     for what, data in strange.items():
-        words = f"to ask whether it reads {what}"
+        words = f"to ask whether it claims {what}"
         with trying(words, "no"):
             claimed = trial.reader.claims(data)
         expect(claimed is False, words, repr(claimed), "False")
 
 
 @check("data.readers.DataSplits")
-def parts_are_found(trial: ReaderTrial) -> None:
-    """Reading decodes no image, and gives known parts, names and warnings."""
-    words = "to read the example data"
+def splits_are_found(trial: ReaderTrial) -> None:
+    """Reading decodes no image, and returns valid splits, class names and warnings."""
+    words = "to read the example dataset"
     with _no_decoding(words):
         found = trial.read(trial.example, words)
     expect(
         len(found.splits.get("train", ())) > 0,
         words,
-        f"parts {', '.join(found.splits) or 'none'}",
-        f"samples to train on, in 'train'; further parts are {', '.join(SPLIT_NAMES[1:])}",
+        f"splits {', '.join(found.splits) or 'none'}",
+        f"training samples in 'train'; other splits are {', '.join(SPLIT_NAMES[1:])}",
     )
     for what, texts in (("names", found.names), ("warnings", found.warnings)):
         plain = isinstance(texts, tuple) and all(isinstance(t, str) and t for t in texts)
-        expect(plain, words, f"{what} {texts!r}", f"a tuple of texts as {what}")
+        expect(plain, words, f"{what} {texts!r}", f"a tuple of strings as {what}")
     expect(len(set(found.names)) == len(found.names), words, found.names, "each name once")
     lines = [text for text in found.warnings if "\n" in text]
     expect(not lines, words, f"a warning {lines[:1]!r}", "one line each")
@@ -139,11 +140,11 @@ def parts_are_found(trial: ReaderTrial) -> None:
 
 @check("data.samples.Samples.load")
 def images_load(trial: ReaderTrial) -> None:
-    """Every sample has a name and loads, as its content says, if it gives one."""
+    """Every sample has a name and can be loaded, with the same result from its encoded content."""
     for part, samples in trial.samples():
         expect_image(samples, part, 3)
         for i in range(len(samples)):
-            words = f"to load number {i} of the {part} part"
+            words = f"to load image {i} of the {part} split"
             with trying(words):
                 name, image, content = samples.name(i), samples.load(i), samples.content(i)
             expect(isinstance(name, str) and bool(name), words, repr(name), "a name")
@@ -155,65 +156,63 @@ def images_load(trial: ReaderTrial) -> None:
                 same(decoded, image),
                 f"{words} from its content",
                 "another image",
-                "what load gives",
+                "the result of load",
                 "data.samples.Samples.content",
             )
 
 
 @check("data.readers.DataSplits")
 def targets_have_names(trial: ReaderTrial) -> None:
-    """Targets that are labels are names, or class ids in the order of the names."""
+    """Labels are class names, or class ids in the order of the class names."""
     if trial.reader.targets != "labels":
-        raise NotTried(f"what {trial.reader.targets!r} hold is for its task to say")
+        raise NotTried(f"targets of kind {trial.reader.targets!r} are checked by their task")
     names = trial.found.names
     for part, samples in trial.samples():
         for i in range(len(samples)):
             target = samples.target(i)
-            words = f"to read the target of {Path(samples.name(i)).name} in the {part} part"
+            words = f"to read the target of {Path(samples.name(i)).name} in the {part} split"
             for label in target if isinstance(target, (tuple, list, set)) else (target,):
                 plain = isinstance(label, (str, int)) and not isinstance(label, bool)
-                expect(plain, words, f"{target!r}", "a label name or a class id, or several")
+                expect(plain, words, f"{target!r}", "one or several class names or ids")
                 if names:
                     known = label in names if isinstance(label, str) else 0 <= label < len(names)
-                    expect(
-                        known, words, f"{label!r}", f"one of {', '.join(names)}, or its position"
-                    )
+                    expect(known, words, f"{label!r}", f"one of {', '.join(names)}, or a class id")
 
 
 @check("data.readers.DataReader.read")
 def reading_twice_gives_the_same(trial: ReaderTrial) -> None:
-    """The same data give the same parts, in the same order, each time."""
+    """Reading the same data again returns the same splits in the same order."""
     again, see = trial.read(trial.example, "to read the data again"), "data.readers.DataReader.read"
     expect(
         (again.splits.keys(), again.names) == (trial.found.splits.keys(), trial.found.names),
-        "to read the example data twice",
-        f"parts {', '.join(again.splits)} and names {again.names} the second time",
-        f"parts {', '.join(trial.found.splits)} and names {trial.found.names}",
+        "to read the example dataset twice",
+        f"splits {', '.join(again.splits)} and names {again.names} the second time",
+        f"splits {', '.join(trial.found.splits)} and names {trial.found.names}",
     )
     for part, samples in trial.found.splits.items():
         expect_same_samples(samples, again.splits[part], part, see)
 
 
 @check("data.samples.Samples")
-def samples_travel_to_workers(trial: ReaderTrial) -> None:
-    """Samples can be sent to worker processes, and load the same there."""
+def samples_can_be_sent_to_workers(trial: ReaderTrial) -> None:
+    """Samples can be pickled for worker processes, and load the same images there."""
     for part, samples in trial.samples():
-        words = f"to pickle the samples of the {part} part for a worker process"
-        with trying(words, "something that pickles: no open file, no function"):
+        words = f"to pickle the samples of the {part} split for a worker process"
+        with trying(words, "samples that can be pickled: no open file, no function"):
             sent: Samples = pickle.loads(pickle.dumps(samples))
             image = sent.load(0)
         expect(same(image, samples.load(0)), words, "another image", "the same")
 
 
 @check("data.readers.DataReader.read")
-def damaged_data_are_refused_in_words(trial: ReaderTrial) -> None:
-    """Data that are missing or damaged raise a DataError of one line, when read or loaded."""
+def damaged_data_raises_a_clear_error(trial: ReaderTrial) -> None:
+    """Missing and damaged data raise a DataError with a one-line message, when read or loaded."""
     data = trial.example
     if not isinstance(data, (str, Path)):
-        raise NotTried("the example data are no files that could be damaged")
+        raise NotTried("the example dataset has no files that could be damaged")
     path = Path(data)
     folder = trial.folder("damaged")
-    _expect_refusal(trial, data, folder / path.name, "data that do not exist", strict=True)
+    _expect_refusal(trial, data, folder / path.name, "data that does not exist", strict=True)
     if path.is_dir():
         (folder / "empty").mkdir()
         _expect_refusal(trial, data, folder / "empty", "an empty folder", strict=True)
@@ -246,8 +245,8 @@ def _spoilt(content: bytes) -> bytes:
 def _expect_refusal(
     trial: ReaderTrial, example: Any, path: Path, what: str, strict: bool = False
 ) -> None:
-    """Read and load; a DataError of one line may end it, and has to if this is ``strict``."""
-    words, expected = f"to read {what}, and its images", "a DataError that says what is wrong"
+    """Read and load; a DataError with a one-line message is allowed, and required if ``strict``."""
+    words, expected = f"to read {what}, and its images", "a DataError that explains the problem"
     try:
         with trying(words, expected):
             given = str(path) if isinstance(example, str) else path
@@ -271,7 +270,7 @@ def _expect_words(fault: Fault, words: str) -> None:
     if not isinstance(cause, DataError):
         raise fault
     text = str(cause)
-    expect(bool(text.strip()) and "\n" not in text, words, repr(text), "a message of one line")
+    expect(bool(text.strip()) and "\n" not in text, words, repr(text), "a one-line message")
 
 
 @contextmanager
@@ -281,7 +280,7 @@ def _no_decoding(words: str) -> Iterator[None]:
     load = ImageFile.ImageFile.load
 
     def watched(image: ImageFile.ImageFile) -> Any:
-        if image.tile:  # else it is decoded already
+        if image.tile:  # otherwise it is already decoded
             decoded.append(image.format or "?")
         return load(image)
 
@@ -295,18 +294,18 @@ def _no_decoding(words: str) -> Iterator[None]:
 
 READER_CHECKS: tuple[Check[Any], ...] = (
     declares_itself,
-    only_its_own_data_are_claimed,
-    parts_are_found,
+    only_its_own_data_is_claimed,
+    splits_are_found,
     images_load,
     targets_have_names,
     reading_twice_gives_the_same,
-    samples_travel_to_workers,
-    damaged_data_are_refused_in_words,
+    samples_can_be_sent_to_workers,
+    damaged_data_raises_a_clear_error,
 )
 
 
 def check_reader(what: str | DataReader) -> None:
-    """Try a data reader on everything that visiongraft asks of one.
+    """Check everything that visiongraft requires of a data reader.
 
     Args:
         what: The reader, or the name of an installed one.

@@ -1,4 +1,4 @@
-"""What a check is, how it fails, and how several of them are run."""
+"""Checks, their failures, and how several of them are run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LONGEST = 400  # characters of each part of a message
 
 
 class Fault(Exception):
-    """What a check found; ``Check`` turns it into a ``CheckError``.
+    """A violation found by a check; ``Check`` converts it to a ``CheckError``.
 
     Args:
         tried: What was done.
-        got: What came out.
-        expected: What should have.
-        see: The part of visiongraft that says so, such as ``"task.Task.decode"``; the check's
-            own if ``None``.
+        got: The result.
+        expected: The expected result.
+        see: The object whose documentation states the rule, such as ``"task.Task.decode"``; the
+            check's own if ``None``.
     """
 
     def __init__(self, tried: str, got: str, expected: str, see: str | None = None) -> None:
@@ -37,14 +37,14 @@ class Fault(Exception):
 
 
 class CheckError(VisiongraftError):
-    """A plugin does not keep its contract.
+    """A plugin violates its contract.
 
     Attributes:
         check: Name of the check.
         tried: What was done.
-        got: What came out.
-        expected: What should have.
-        see: What ``pydoc`` shows the contract of.
+        got: The result.
+        expected: The expected result.
+        see: The object whose documentation states the contract, for ``pydoc``.
     """
 
     exit_code = 1
@@ -60,19 +60,19 @@ class CheckError(VisiongraftError):
 
 
 class NotTried(unittest.SkipTest):
-    """A check cannot be made of this subject; pytest reports it as skipped, with the reason."""
+    """A check does not apply to this subject; pytest reports it as skipped, with the reason."""
 
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """One thing that is tried on a plugin.
+    """One check of a plugin.
 
     Attributes:
         name: Its name, a short sentence.
         says: What holds if it passes.
-        see: The part of visiongraft whose documentation it follows.
-        run: Tries it.
-        prepare: Makes what ``run`` takes of what the user gives.
+        see: The object whose documentation states the contract.
+        run: Performs the check.
+        prepare: Converts the user's argument to that of ``run``.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Check(Generic[Subject]):
         return self.name
 
     def __call__(self, subject: Any) -> None:
-        """Try it.
+        """Run the check.
 
         Args:
             subject: What to check, or a trial of it, which several checks share.
 
         Raises:
-            CheckError: It does not hold.
-            NotTried: It cannot be tried.
+            CheckError: The check failed.
+            NotTried: The check does not apply.
         """
         try:
             says = self.says[:1].lower() + self.says[1:].rstrip(".")
@@ -105,7 +105,7 @@ class Check(Generic[Subject]):
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of one check.
+    """The result of one check.
 
     Attributes:
         subject: What was checked, such as ``"task regression"``.
@@ -125,14 +125,14 @@ class Result:
 def checks_of(
     prepare: Callable[[Any], Subject],
 ) -> Callable[[str], Callable[[Callable[[Subject], None]], Check[Subject]]]:
-    """Make a decorator for the checks of one kind of plugin.
+    """Create a decorator for the checks of one kind of plugin.
 
     Args:
-        prepare: Makes what the checks take of what the user gives.
+        prepare: Converts the user's argument to that of the checks.
 
     Returns:
-        ``check(see)``, which makes a ``Check`` of a function; the first line of its documentation
-        says what holds.
+        ``check(see)``, which converts a function to a ``Check``; the first line of its docstring
+        describes it.
     """
 
     def check(see: str) -> Callable[[Callable[[Subject], None]], Check[Subject]]:
@@ -147,11 +147,11 @@ def checks_of(
 
 @contextmanager
 def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Iterator[None]:
-    """Turn whatever a block raises into a fault that says what was being tried.
+    """Convert any exception of a block to a fault that states what was tried.
 
     Args:
         what: What the block does.
-        expected: What should come out instead of an error.
+        expected: The expected result, instead of an error.
         see: See ``Fault``.
     """
     try:
@@ -160,7 +160,7 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
         raise
     except VisiongraftError as error:
         raise Fault(what, str(error), expected, see) from error
-    except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
+    except (Exception, SystemExit) as error:  # third-party plugins may raise anything
         place = place_of(error)
         where = f" at {place}" if place else ""
         got = f"{type(error).__name__}{where}: {error}"
@@ -168,13 +168,13 @@ def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Itera
 
 
 def expect(holds: bool, tried: str, got: object, expected: str, see: str | None = None) -> None:
-    """Raise a fault unless something holds.
+    """Raise a fault unless a condition holds.
 
     Args:
-        holds: Whether it does.
+        holds: The condition.
         tried: What was done.
-        got: What came out.
-        expected: What should have.
+        got: The result.
+        expected: The expected result.
         see: See ``Fault``.
     """
     if not holds:
@@ -182,11 +182,11 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
 
 
 def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
-    """Make several checks, and stop at the first that fails.
+    """Run several checks, and stop at the first that fails.
 
     Args:
         trial: What is checked.
-        checks: The checks; those that cannot be tried are passed over.
+        checks: The checks; those that do not apply are skipped.
 
     Raises:
         CheckError: One failed.
@@ -197,15 +197,15 @@ def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
 
 
 def run_all(subject: str, item: Any, checks: Iterable[Check[Any]]) -> Iterator[Result]:
-    """Make several checks, whatever comes out of each.
+    """Run several checks, regardless of their results.
 
     Args:
-        subject: What is checked, in words.
+        subject: What is checked, for messages.
         item: What is checked, or a trial of it.
         checks: The checks.
 
     Yields:
-        One result each, as it comes.
+        The result of each check, as soon as it is known.
     """
     for check in checks:
         start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Checks of a schedule: its phases, and runs that follow it."""
+"""Checks of a schedule: its phases, and runs with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from visiongraft.lookup import find_schedule
 from visiongraft.schedules import Phase, Schedule
 from visiongraft.testing.report import Check, checks_of, expect, require, trying
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.tasks.training import a_killed_run_resumes_exactly, expect_frozen
+from visiongraft.testing.tasks.freezing import expect_frozen
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
 from visiongraft.training.freezing import trainable_stages
 
@@ -22,7 +23,7 @@ EPOCHS = (1, 2, 3, 5, 12)
 
 
 class ScheduleTrial:
-    """One schedule under trial.
+    """A schedule under trial.
 
     Args:
         what: A schedule, or the name of an installed one.
@@ -33,16 +34,16 @@ class ScheduleTrial:
 
     @classmethod
     def of(cls, subject: Any) -> ScheduleTrial:
-        """Give the trial itself, or a new one."""
+        """Return the trial itself, or a new one."""
         return subject if isinstance(subject, ScheduleTrial) else cls(subject)
 
     @cached_property
     def specimen(self) -> TaskTrial:
-        """A small sound task whose short runs follow the schedule."""
+        """A small correct task whose short runs use the schedule."""
         return TaskTrial(Specimen(), backbone=NORMALIZED, schedule=self.schedule)
 
     def plan(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase] | None:
-        """Give the phases, or ``None`` if the options that were set do not fit, as it may say."""
+        """Return the phases, or ``None`` if the schedule rejects its options for these stages and epochs."""
         try:
             if self.schedule.options:
                 next(self.schedule.phases(stages, epochs), None)
@@ -51,7 +52,7 @@ class ScheduleTrial:
         return self.phases(stages, epochs, better)
 
     def phases(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase]:
-        """Run through the schedule as the engine does, with results that get better or worse."""
+        """Run the schedule as the engine does, with results that improve or get worse."""
         found: list[Phase] = []
         history: list[dict[str, Any]] = []
         plan = self.schedule.phases(stages, epochs)
@@ -63,7 +64,7 @@ class ScheduleTrial:
                 )
                 found.append(phase)
                 if len(found) > epochs:
-                    return found  # enough to be refused
+                    return found  # too many already
                 history += [
                     _record(phase, len(found) - 1, len(history) + i, better)
                     for i in range(phase.epochs)
@@ -78,7 +79,7 @@ check = checks_of(ScheduleTrial.of)
 
 @check("schedules.Schedule")
 def options_survive_json(trial: ScheduleTrial) -> None:
-    """The schedule's name and options can be written as JSON, and plan the same when read again."""
+    """The schedule's name and options survive JSON, and yield the same phases afterwards."""
     with trying("to write the schedule as JSON"):
         written = json.loads(json.dumps(trial.schedule.to_json(), allow_nan=False))
     expect(
@@ -96,12 +97,12 @@ def options_survive_json(trial: ScheduleTrial) -> None:
         )
         with trying(words, "phases"):
             one, other = trial.plan(STAGES, epochs), again.plan(STAGES, epochs)
-        expect(one == other, words, other, f"the phases that {trial.schedule.options} give: {one}")
+        expect(one == other, words, other, f"the phases of {trial.schedule.options}: {one}")
 
 
 @check("schedules.Phase")
 def phases_fill_the_epochs(trial: ScheduleTrial) -> None:
-    """On backbones of any number of stages the phases train known stages for at most the epochs."""
+    """For any number of stages, the phases train existing stages and do not exceed the epochs."""
     planned = 0
     for count, epochs, better in product(range(1, len(STAGES) + 1), EPOCHS, (True, False)):
         results = "better" if better else "worse"
@@ -112,17 +113,19 @@ def phases_fill_the_epochs(trial: ScheduleTrial) -> None:
             continue
         planned += 1
         total = sum(phase.epochs for phase in phases)
-        expect(1 <= total <= epochs, words, f"{total} epochs in all", f"1 to {epochs}")
+        expect(1 <= total <= epochs, words, f"{total} epochs in total", f"1 to {epochs}")
         for phase in phases:
             with trying(f"{words}, and train {phase.trainable!r}", "a stage, 'head' or 'all'"):
                 trainable_stages(STAGES[:count], phase.trainable)
     words = f"to plan {', '.join(map(str, EPOCHS))} epochs on 1 to {len(STAGES)} stages"
-    expect(planned > 0, words, f"only refusals with {trial.schedule.options}", "a plan for some")
+    expect(
+        planned > 0, words, f"only errors with {trial.schedule.options}", "phases for some of them"
+    )
 
 
 @check("schedules.Schedule.phases")
 def plans_repeat(trial: ScheduleTrial) -> None:
-    """Equal histories give equal phases, so that a resumed run goes on as planned."""
+    """Equal histories yield equal phases, as resumed runs require."""
     for better in (True, False):
         one, other = (trial.plan(STAGES, 6, better) for _ in range(2))
         expect(one == other, "to plan twice with equal results", other, f"the same phases: {one}")
@@ -130,14 +133,14 @@ def plans_repeat(trial: ScheduleTrial) -> None:
 
 @check("training.freezing.Receipt")
 def frozen_stays_frozen(trial: ScheduleTrial) -> None:
-    """A run by the schedule leaves alone what it freezes."""
-    # With a folder, where the run writes down what the schedule asked for.
+    """Frozen tensors stay bit-identical in a run with the schedule."""
+    # With a folder, so that the run writes its phases as JSON.
     expect_frozen(trial.specimen, trial.schedule, out=trial.specimen.folder("frozen") / "run")
 
 
 @check("schedules.Schedule.phases")
 def a_killed_run_resumes(trial: ScheduleTrial) -> None:
-    """A run by the schedule that is killed and resumed ends as one that never stopped."""
+    """A run with the schedule that is killed and resumed ends as if it was never interrupted."""
     a_killed_run_resumes_exactly.run(trial.specimen)
 
 
@@ -151,7 +154,7 @@ SCHEDULE_CHECKS: tuple[Check[Any], ...] = (
 
 
 def check_schedule(what: str | Schedule) -> None:
-    """Try a schedule on everything that visiongraft asks of one.
+    """Check everything that visiongraft requires of a schedule.
 
     Args:
         what: The schedule, or the name of an installed one, with or without options.

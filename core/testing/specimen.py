@@ -23,7 +23,7 @@ Dataset = list[tuple[np.ndarray[Any, Any], float]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What the specimen predicts.
+    """The prediction of the specimen.
 
     Attributes:
         brightness: In 0..1.
@@ -49,7 +49,7 @@ class _Loss(nn.Module):
 
 
 class _Flip:
-    """Half of the images mirrored, left to right."""
+    """Flips half of the images horizontally."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.change = v2.Compose([v2.Resize(size, antialias=True), v2.RandomHorizontalFlip()])

@@ -6,21 +6,29 @@ from typing import Any
 
 from visiongraft.task import Task
 from visiongraft.testing.report import Check, require
+from visiongraft.testing.tasks.caching import CACHING_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
 from visiongraft.testing.tasks.export import EXPORT_CHECKS
 from visiongraft.testing.tasks.forward import DECODE_CHECKS
+from visiongraft.testing.tasks.freezing import FREEZING_CHECKS
+from visiongraft.testing.tasks.learning import LEARNING_CHECKS
 from visiongraft.testing.tasks.loss import LOSS_CHECKS
 from visiongraft.testing.tasks.metrics import METRIC_CHECKS
 from visiongraft.testing.tasks.processes import PROCESS_CHECKS
+from visiongraft.testing.tasks.reproducing import REPRODUCING_CHECKS
+from visiongraft.testing.tasks.resuming import RESUMING_CHECKS
 from visiongraft.testing.tasks.saving import SAVING_CHECKS
-from visiongraft.testing.tasks.training import TRAINING_CHECKS
 from visiongraft.testing.tasks.trial import TaskTrial
 
 FORWARD_CHECKS: tuple[Check[Any], ...] = (*DECODE_CHECKS, *LOSS_CHECKS, *METRIC_CHECKS)
 TASK_CHECKS: tuple[Check[Any], ...] = (
     *DATA_CHECKS,
     *FORWARD_CHECKS,
-    *TRAINING_CHECKS,
+    *LEARNING_CHECKS,
+    *FREEZING_CHECKS,
+    *REPRODUCING_CHECKS,
+    *RESUMING_CHECKS,
+    *CACHING_CHECKS,
     *SAVING_CHECKS,
     *PROCESS_CHECKS,
     *EXPORT_CHECKS,
@@ -28,12 +36,12 @@ TASK_CHECKS: tuple[Check[Any], ...] = (
 
 
 def check_task(task: Task | type[Task]) -> None:
-    """Try a task on everything that visiongraft asks of one, from reading data to export.
+    """Check everything that visiongraft requires of a task, from reading data to export.
 
     Args:
         task: The task, or its class if it needs no options.
 
     Raises:
-        CheckError: A check failed; it says what was tried, what came out and what should have.
+        CheckError: A check failed; the message says what was tried, the result and what was expected.
     """
     require(TaskTrial.of(task), TASK_CHECKS)

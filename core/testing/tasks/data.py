@@ -1,4 +1,4 @@
-"""Checks of what a task says of itself, reads and hands on; nothing is trained."""
+"""Checks of a task's class, its data, augmentation and batches; nothing is trained."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import contract_faults
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
-from visiongraft.testing.tasks.trial import SIZE, TaskTrial, same
+from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
 check = checks_of(TaskTrial.of)
 
@@ -37,35 +38,35 @@ def declares_itself(trial: TaskTrial) -> None:
         isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
         "to read the task's name",
         repr(kind.name),
-        "a plain word",
+        "an identifier",
     )
     for name, function in trial.task.model_methods().items():
         expect(
             callable(function) and name.isidentifier() and not hasattr(TransferModel, name),
             "to read the task's model methods",
             f"{name!r}: {function!r}",
-            "functions under names that no model has already",
+            "functions whose names are not attributes of TransferModel",
             "task.Task.model_methods",
         )
 
 
 @check("task.Task.examples")
 def examples_are_read(trial: TaskTrial) -> None:
-    """The example data are read, twice alike, into training and other, held-out images."""
+    """The example dataset is read twice with the same result, and no validation image is trained on."""
     splits, again = trial.example.splits, trial.task.read(trial.example.data)
     for part in ("train", "validation"):
         samples: Samples = getattr(splits, part)
-        expect(len(samples) > 0, f"to read the {part} part", "no image", "at least one")
+        expect(len(samples) > 0, f"to read the {part} split", "no image", "at least one")
         expect_same_samples(samples, getattr(again, part), part, "task.Task.read")
         expect_image(samples, part, trial.channels)
     expect_validation(splits.train, splits.validation, trial.channels)
-    with trying("to write the facts of the data as JSON", see="data.samples.Splits"):
+    with trying("to write the dataset's facts as JSON", see="data.samples.Splits"):
         json.dumps(splits.facts, allow_nan=False)
 
 
 @check("task.Task.options")
 def options_survive_json(trial: TaskTrial) -> None:
-    """A bound task written as JSON and read again is the same task."""
+    """The options of a bound task survive being written as JSON and read again."""
     bound = trial.example.task
     expect(
         type(bound) is type(trial.task),
@@ -102,19 +103,19 @@ def targets_keep_their_meaning(trial: TaskTrial) -> None:
         trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
         shared = [(name, target) for name, target in trained if name in read]
         if not shared:
-            raise NotTried("read and read_evaluation share no image of the example data")
+            raise NotTried("read and read_evaluation share no image of the example dataset")
         for name, target in shared:
             expect(
                 any(same(target, other) for other in read[name]),
-                f"to read the example data with read_evaluation of the {when}",
+                f"to read the example dataset with read_evaluation of the {when}",
                 f"target {read[name][0]!r} for {Path(name).name}",
                 f"{target!r}, as when it was read to train on",
             )
 
 
 @check("task.Task.read")
-def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
-    """Data that are missing or of no known form raise a DataError of one line."""
+def bad_data_raises_a_clear_error(trial: TaskTrial) -> None:
+    """Missing data, and data of an unknown format, raise a DataError with a one-line message."""
     folder = trial.folder("bad")
     (folder / "empty").mkdir()
     (folder / "noise.bin").write_bytes(bytes(range(256)))
@@ -123,7 +124,7 @@ def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
         "a path that does not exist": folder / "nowhere",
         "an empty folder": folder / "empty",
         "a file of noise": folder / "noise.bin",
-        "a table with other columns": folder / "noise.csv",
+        "a table with unknown columns": folder / "noise.csv",
         "a number": 7,
         "None": None,
         "an empty list": [],
@@ -134,7 +135,7 @@ def bad_data_are_refused_in_words(trial: TaskTrial) -> None:
 
 
 def _expect_refusal(method: Any, data: Any, what: str) -> None:
-    expected = "a DataError that says what is wrong"
+    expected = "a DataError that explains the problem"
     try:
         with trying(what, expected):
             method(data)
@@ -143,31 +144,31 @@ def _expect_refusal(method: Any, data: Any, what: str) -> None:
         if not isinstance(cause, DataError):
             raise
         text = str(cause)
-        expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a message of one line")
+        expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a one-line message")
         return
     raise Fault(what, "no error", expected)
 
 
 @check("task.Task.train_transform")
-def data_travel_to_workers(trial: TaskTrial) -> None:
-    """Samples, augmentation and collate can be sent to worker processes."""
+def data_can_be_sent_to_workers(trial: TaskTrial) -> None:
+    """Samples, augmentation and collate function can be pickled for worker processes."""
     task = trial.example.task
     parts = {
         "the training samples": (trial.example.splits.train, "data.samples.Samples"),
         "the validation samples": (trial.example.splits.validation, "data.samples.Samples"),
-        "what train_transform gives": (task.train_transform(trial.preprocess()), None),
+        "the result of train_transform": (task.train_transform(trial.preprocess()), None),
         "collate": (task.collate, "task.Task.collate"),
         "a target": (trial.example.splits.train.target(0), "task.Task.read"),
     }
     for what, (value, see) in parts.items():
-        expected = "something that pickles, such as an object of a class at the top of a module"
+        expected = "an object that can be pickled, such as an instance of a module-level class"
         with trying(f"to pickle {what} for a worker process", expected, see):
             pickle.loads(pickle.dumps(value))
 
 
 @check("task.Task.train_transform")
 def augmentation_is_seeded(trial: TaskTrial) -> None:
-    """Augmentation gives the size that was asked for, and the same again for the same seed."""
+    """Augmented images have the required size, and are identical for equal seeds."""
     task, size = trial.example.task, (SIZE, SIZE + 16)
     transform = task.train_transform(trial.preprocess(size))
     if transform is None:
@@ -181,19 +182,19 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
                 raise Fault(
                     f"to augment an image to {size[0]}x{size[1]} pixels",
                     one.reason,
-                    "an image of that size and its target",
+                    "an image of that size, and its target",
                 )
         expect(
             same(item, again),
-            "to augment one image twice with one seed",
-            "two different results",
-            "equal ones: randomness from torch, numpy or random only",
+            "to augment an image twice with the same seed",
+            "different results",
+            "equal results: all randomness must come from torch, numpy or random",
         )
 
 
 @check("task.Task.train_transform")
 def augmentation_keeps_the_range(trial: TaskTrial) -> None:
-    """Augmented images have values in 0..255, like those that are only read."""
+    """Augmented images have values in 0..255, as images without augmentation have."""
     transform = trial.example.task.train_transform(trial.preprocess())
     if transform is None:
         raise NotTried("the task does not augment")
@@ -210,45 +211,48 @@ def augmentation_keeps_the_range(trial: TaskTrial) -> None:
         bool(-64 <= found.min() and found.max() <= 319 and found.mean() >= 0.1 * given.mean()),
         f"to augment {len(samples)} images",
         f"values from {found.min():.4g} to {found.max():.4g} of mean {found.mean():.4g}",
-        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalizes afterwards",
+        f"values in 0..255 of a mean near {given.mean():.4g}: visiongraft normalizes the images afterwards",
     )
 
 
 @check("task.Task.collate")
-def targets_of_any_number_collate(trial: TaskTrial) -> None:
-    """Targets of one image and of several make a batch, alike each time."""
+def any_number_of_targets_can_be_collated(trial: TaskTrial) -> None:
+    """Targets of one image and of several can be collated, with the same result each time."""
     task, samples = trial.example.task, trial.example.splits.train
     targets = [samples.target(i) for i in range(len(samples))]
     for count in (len(targets), 1):
         with trying(f"to collate {count} targets"):
             one, other = task.collate(targets[:count]), task.collate(targets[:count])
         expect(
-            same(one, other), f"to collate {count} targets twice", "different results", "equal ones"
+            same(one, other),
+            f"to collate {count} targets twice",
+            "different results",
+            "equal results",
         )
         hidden = [leaf for leaf in pytree.tree_leaves(one) if _holds_tensors(leaf)]
         expect(
             not hidden,
-            f"to look for the tensors in a batch of {count} targets",
-            f"some in a {type(hidden[0]).__name__ if hidden else ''}, where nothing finds them",
-            "tensors, or tuples, lists and dicts of them: others stay behind when the images are "
-            "moved to a graphics card",
+            f"to find the tensors in a batch of {count} targets",
+            f"tensors inside a {type(hidden[0]).__name__ if hidden else ''}",
+            "tensors, or tuples, lists and dicts of them: other containers are not moved to the "
+            "device of the images",
         )
 
 
 def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> None:
-    """Raise a fault unless one part of the data, read twice, holds the same in the same order."""
+    """Raise a fault unless a split that was read twice has the same samples in the same order."""
     first, second = named_targets(one), named_targets(other)
     expect(
         [name for name, _ in first] == [name for name, _ in second],
-        f"to read the {part} part twice",
+        f"to read the {part} split twice",
         "other images, or another order, the second time",
-        "the same images in the same order, which a resumed run goes on with",
+        "the same images in the same order, as a resumed run requires",
         see,
     )
     for (name, target), (_, again) in zip(first, second, strict=True):
         expect(
             same(target, again),
-            f"to read the {part} part twice",
+            f"to read the {part} split twice",
             f"target {again!r} for {Path(name).name}",
             f"{target!r}, as the first time",
             see,
@@ -256,9 +260,9 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
 
 
 def expect_image(samples: Samples, part: str, channels: int) -> None:
-    """Raise a fault unless the first image of a part can be loaded; gray too, where it is RGB."""
+    """Raise a fault unless the first image of a split can be loaded, as grayscale too if it is RGB."""
     for wanted in (channels, 1) if channels == 3 else (channels,):
-        words = f"to load an image of the {part} part with {wanted} channels"
+        words = f"to load an image of the {part} split with {wanted} channels"
         with trying(words, see="data.samples.Samples.load"):
             image = samples.load(0, wanted)
         expect(
@@ -274,23 +278,23 @@ def expect_image(samples: Samples, part: str, channels: int) -> None:
 
 
 def expect_validation(train: Samples, validation: Samples, channels: int) -> None:
-    """Raise a fault if a training image is among those that are held out."""
+    """Raise a fault if a training image is among the validation images."""
     places = {train.name(i): i for i in range(len(train))}
     for i in range(len(validation)):
         place = places.get(validation.name(i))
         if place is None or not same(train.target(place), validation.target(i)):
-            continue  # names may be positions, which two parts may share
+            continue  # names may be indices, which two splits may share
         expect(
             not same(train.load(place, channels), validation.load(i, channels)),
-            "to read the example data",
-            f"{Path(validation.name(i)).name} in both the training and the validation part",
-            "images for validation that nothing is trained on",
+            "to read the example dataset",
+            f"{Path(validation.name(i)).name} in both the training and the validation split",
+            "validation images that are not trained on",
             "task.Task.read",
         )
 
 
 def named_targets(samples: Samples) -> list[tuple[str, Any]]:
-    """Give name and target of each sample."""
+    """Return name and target of each sample."""
     return [(samples.name(i), samples.target(i)) for i in range(len(samples))]
 
 
@@ -310,9 +314,9 @@ DATA_CHECKS = (
     examples_are_read,
     options_survive_json,
     targets_keep_their_meaning,
-    bad_data_are_refused_in_words,
-    data_travel_to_workers,
+    bad_data_raises_a_clear_error,
+    data_can_be_sent_to_workers,
     augmentation_is_seeded,
     augmentation_keeps_the_range,
-    targets_of_any_number_collate,
+    any_number_of_targets_can_be_collated,
 )

@@ -25,7 +25,7 @@ OTHER_SEED = 1  # of images that neither training nor the exporter's own proof h
 
 @check("task.Task.decode")
 def the_exported_file_agrees(trial: TaskTrial) -> None:
-    """The exported file is proved by its exporter, and agrees on new images in other batches."""
+    """The exporter proves its file, which agrees with PyTorch on new images and batch sizes too."""
     exported = trial.exported()
     graph = trial.trained().model.inference_graph()
     expect(
@@ -47,19 +47,19 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
             outcome.reference,
             outcome.candidate,
             words,
-            "the results of PyTorch, in any batch",
+            "the results of PyTorch, for any batch size",
         )
 
 
 @check("task.Task.metadata")
-def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
-    """Metadata, and the names and numbers in predictions, are the same after training and export."""
+def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
+    """Metadata and predicted classes are the same after training, loading and export."""
     trained, exported = trial.trained(), trial.exported()
     assert trained.folder is not None
     with trying("to load the run's model", see="model.load"):
         loaded = load(trained.folder, task=type(trial.task))
     results = trained.model.facts["metrics"]
-    with trying("to tell the bound task the results", see="task.Task.after_training"):
+    with trying("to pass the results to the bound task", see="task.Task.after_training"):
         bound = _as_json(trial.example.task.after_training(results).metadata())
     stages = {
         "the trained model": trained.model.task.metadata(),
@@ -71,7 +71,7 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             _as_json(metadata) == bound,
             f"to read the metadata of {stage}",
             _as_json(metadata),
-            f"the metadata of the task that knows its data and results: {bound}",
+            f"the metadata of the bound task after training: {bound}",
         )
     images = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
@@ -84,13 +84,13 @@ def names_are_the_same_at_every_stage(trial: TaskTrial) -> None:
             all(value == values[0] for value in values),
             words,
             values,
-            "the same decisions and names",
+            "equal predictions",
             "task.Task.predictions",
         )
 
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:
-    """Cut new images to common sizes, one stack for each batch size."""
+    """Crop new images to a common size per batch, one batch for each batch size."""
     samples = trial.read(12, OTHER_SEED).splits.train
     position = 0
     for count in BATCHES:
@@ -105,7 +105,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _without_floats(value: Any) -> Any:
-    """Keep what does not depend on rounding."""
+    """Drop the values that depend on rounding."""
     if isinstance(value, dict):
         return {key: _without_floats(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -113,4 +113,4 @@ def _without_floats(value: Any) -> Any:
     return None if isinstance(value, float) else value
 
 
-EXPORT_CHECKS = (the_exported_file_agrees, names_are_the_same_at_every_stage)
+EXPORT_CHECKS = (the_exported_file_agrees, class_names_survive_saving_and_export)

@@ -26,7 +26,7 @@ ODD_SIZES = ((17, 41), (40, 23), (33, 33), (1, 9))
 
 @check("task.Task.build_head")
 def features_stay_untouched(trial: TaskTrial) -> None:
-    """The head changes none of the features in place, which replay and other heads share."""
+    """The head does not modify the features in place; cached features are used again."""
     network, batch = trial.together(TOGETHER)
     with torch.no_grad():
         shapes = network.backbone(batch.images)
@@ -45,13 +45,13 @@ def features_stay_untouched(trial: TaskTrial) -> None:
         not changed,
         "to run the head on features",
         f"other values in {', '.join(changed)} afterwards",
-        "the features as they were: no relu_(), mul_() or inplace=True on them",
+        "unchanged features: no relu_(), mul_() or inplace=True on them",
     )
 
 
 @check("task.Task.decode")
 def decode_is_repeatable(trial: TaskTrial) -> None:
-    """Head and decode give equal results when asked twice."""
+    """Head and decode return equal results for equal images."""
     network, batch = trial.together(TOGETHER)
     with seeded(1), trying("to decode a batch of images"):
         first = trial.decode(network, batch)
@@ -64,7 +64,7 @@ def decode_is_repeatable(trial: TaskTrial) -> None:
 
 @check("task.Task.decode")
 def batch_size_does_not_matter(trial: TaskTrial) -> None:
-    """An image gives the same alone as among others."""
+    """The result for an image does not depend on the other images of its batch."""
     network, batch = trial.together(TOGETHER)
     together = trial.decode(network, batch)
     for name, values in together.items():
@@ -76,23 +76,23 @@ def batch_size_does_not_matter(trial: TaskTrial) -> None:
         )
     for parts in (list(_single(TOGETHER)), [range(2), range(2, TOGETHER)]):
         words = f"to decode {TOGETHER} images in batches of {[len(p) for p in parts]}"
-        with trying(words, "what all together give"):
+        with trying(words, "the results of one batch"):
             each = [trial.decode(network, trial.batch(network, list(p))) for p in parts]
         joined = _joined(each, words)
-        expect_agreement(network.task, together, joined, words, "what all together give")
+        expect_agreement(network.task, together, joined, words, "the results of one batch")
 
 
 @check("task.Task.decode")
 def no_image_gives_no_result(trial: TaskTrial) -> None:
-    """A batch without images is decoded to results of length 0."""
+    """An empty batch is decoded to results of length 0."""
     network, batch = trial.together(2)
     empty = Batch(batch.images[:0], None, batch.sizes[:0], batch.indices[:0])
-    words = "to decode a batch without images, as the last part of a shared set may be"
+    words = "to decode an empty batch, as a process may get at the end of a shared dataset"
     some = trial.decode(network, batch)
     with trying(words, "results of length 0"):
         none = trial.decode(network, empty)
         predictions = network.task.predictions(none)
-    # Images that are not there have no size, so maps of theirs may have any.
+    # Images of an empty batch have no size, so their maps may have any.
     axes = slice(0) if network.task.full_resolution_outputs else slice(1, None)
     expect(
         {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in none.items()}
@@ -100,7 +100,7 @@ def no_image_gives_no_result(trial: TaskTrial) -> None:
         and all(len(v) == 0 for v in none.values()),
         words,
         {n: (str(v.dtype), v.shape) for n, v in none.items()},
-        f"length 0, else as { ({n: (str(v.dtype), v.shape) for n, v in some.items()}) }",
+        f"length 0, otherwise as { ({n: (str(v.dtype), v.shape) for n, v in some.items()}) }",
     )
     expect(
         list(predictions) == [],
@@ -113,7 +113,7 @@ def no_image_gives_no_result(trial: TaskTrial) -> None:
 
 @check("task.Task.build_head")
 def any_image_size_works(trial: TaskTrial) -> None:
-    """Odd and non-square images are predicted, by networks of square and other input."""
+    """Images of odd and non-square sizes are predicted, with square and non-square network inputs."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (*s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
     for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
@@ -122,7 +122,7 @@ def any_image_size_works(trial: TaskTrial) -> None:
             network = trial.network(size)
         except Fault as fault:
             if size[0] != size[1] and isinstance(fault.__cause__, BackboneError):
-                continue  # the backbone takes no such input, whatever the task
+                continue  # the backbone does not support this input size
             raise
         with trying(words, "one prediction each"):
             found = TransferModel(network).predict(images)
@@ -131,10 +131,10 @@ def any_image_size_works(trial: TaskTrial) -> None:
 
 @check("task.Task.predictions")
 def predictions_are_plain(trial: TaskTrial) -> None:
-    """Each image gives one dataclass whose fields are JSON values."""
+    """The prediction for each image is a dataclass whose fields are JSON values."""
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
-    _expect_plain(network.task, decoded, "what an untrained network gives")
+    _expect_plain(network.task, decoded, "the output of an untrained network")
     ideal = trial.ideal(batch.targets)
     if (
         ideal is not None and ideal.keys() == decoded.keys()
@@ -146,13 +146,13 @@ def predictions_are_plain(trial: TaskTrial) -> None:
 def expect_agreement(
     task: Task, reference: Arrays, candidate: Arrays, tried: str, expected: str
 ) -> None:
-    """Raise a fault unless two sets of decoded results agree, by the task's own comparison."""
+    """Raise a fault unless two sets of decoded results agree by the task's comparison."""
     with trying(f"{tried}, and compare", see="task_support.ExportSupport"):
         found = task.export_support().compare(reference, candidate)
     expect(
         found.difference <= TOLERANCE and not found.mismatches,
         tried,
-        f"a relative difference of {found.difference:.1e} and {found.mismatches} changed decisions",
+        f"a relative difference of {found.difference:.1e} and {found.mismatches} changed predictions",
         expected,
     )
 
@@ -169,12 +169,12 @@ def _expect_plain(task: Task, decoded: Arrays, what: str) -> None:
             f"a {type(one).__name__}",
             "dataclass objects",
         )
-        with trying("to write a prediction as JSON", "plain numbers, texts and lists"):
+        with trying("to write a prediction as JSON", "plain numbers, strings and lists"):
             json.dumps(asdict(one))
 
 
 def _joined(parts: Sequence[Arrays], tried: str) -> Arrays:
-    with trying(tried, "results that can be joined along the batch"):
+    with trying(tried, "results that can be concatenated along the batch"):
         return {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
 
 

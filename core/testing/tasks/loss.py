@@ -25,11 +25,11 @@ MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself 
 
 @check("task.Task.build_loss")
 def loss_parts_are_means(trial: TaskTrial) -> None:
-    """Loss parts are named finite scalars, each a mean over the batch's samples, or over pairs."""
+    """Loss parts are named finite scalars, each a mean over the samples of the batch, or over pairs."""
     network, batch = trial.together(TOGETHER)
     whole = losses_of(network, batch)
     if losses_of(network, batch, seed=1) != whole:
-        raise NotTried("the loss is random, in evaluation mode too")
+        raise NotTried("the loss is random even in evaluation mode")
     if network.task.loss_over_pairs:
         _expect_means_over_pairs(trial, network)
         return
@@ -49,14 +49,14 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
             abs(value - mean) <= 1e-3 * max(abs(value), abs(mean), 1e-3),
             words,
             f"{name}={value:.6g}, and a mean of {mean:.6g}",
-            "equal ones: a mean over samples, not a sum, so that batches can be accumulated and "
-            "shared",
+            "equal values: a mean over samples, not a sum, so that gradients can be accumulated and "
+            "averaged over processes",
         )
 
 
 @check("task.Task.build_loss")
-def every_single_target_has_a_loss(trial: TaskTrial) -> None:
-    """Each image alone, also one with an empty target, gives a finite loss and is measured."""
+def every_single_image_has_a_loss(trial: TaskTrial) -> None:
+    """Loss and metrics are finite for every single image, also with an empty target."""
     network, samples = trial.network(), trial.example.splits.train
     for index in range(len(samples)):
         target = samples.target(index)
@@ -70,7 +70,7 @@ def every_single_target_has_a_loss(trial: TaskTrial) -> None:
 
 @check("task.Task.build_loss")
 def learned_tensors_are_registered(trial: TaskTrial) -> None:
-    """Whatever gets a gradient is a parameter of backbone, head or loss, and the other way round."""
+    """The tensors that receive gradients are the parameters of backbone, head and loss, and no others."""
     network, batch = trial.together(TOGETHER)
     apply_phase(network, Phase(1, "all"))
     network.train()
@@ -81,10 +81,10 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     strays = [tuple(leaf.shape) for leaf in _leaves(total) if id(leaf) not in known]
     expect(
         not strays,
-        "to find what the loss's gradient flows to",
+        "to find the tensors that receive gradients",
         f"a tensor of shape {strays[:1]} that is no parameter of head or loss",
         "parameters that are registered, as attributes, in ModuleList or ParameterList; others are "
-        "neither trained, saved nor resumed",
+        "not trained, saved or resumed",
     )
     with trying("to compute the gradient of the loss"):
         total.backward()
@@ -98,7 +98,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
         not idle,
         "to compute the gradient of the loss",
         f"none for {', '.join(idle[:3])}",
-        "every parameter of head and loss in use",
+        "a gradient for every parameter of head and loss",
         "task.Task.build_head",
     )
 
@@ -132,7 +132,7 @@ def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]
 
 
 def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
-    """Hold a loss over pairs to what is true of all of them: order and number do not count."""
+    """Check that a loss over pairs depends neither on the order nor on the number of samples."""
     several = list(range(0, len(trial.example.splits.train), 2))[: 2 * TOGETHER]
     batches = [several, several[::-1], several[::2], several[1::2], several * REPEATED]
     whole, turned, one, other, repeated = (
@@ -159,13 +159,13 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
         differs,
         f"to compute the loss of {count} images, and of one half and the other",
         "a mean over samples",
-        "a loss that compares samples with each other, as loss_over_pairs says; else leave it out",
+        "a loss that compares samples with each other, because loss_over_pairs is set",
         "task.Task",
     )
 
 
 def _leaves(result: Tensor) -> list[Tensor]:
-    """Find the tensors that a result's gradient flows to."""
+    """Find the leaf tensors that a result is differentiable with respect to."""
     found, seen, nodes = [], set(), [result.grad_fn]
     while nodes:
         node: Any = nodes.pop()
@@ -180,6 +180,6 @@ def _leaves(result: Tensor) -> list[Tensor]:
 
 LOSS_CHECKS = (
     loss_parts_are_means,
-    every_single_target_has_a_loss,
+    every_single_image_has_a_loss,
     learned_tensors_are_registered,
 )

@@ -1,4 +1,4 @@
-"""Checks of how a task measures results and compares them; nothing is trained, or little."""
+"""Checks of a task's metrics and of its comparison of results; little or nothing is trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Metrics.compute")
 def metrics_do_not_depend_on_batches(trial: TaskTrial) -> None:
-    """Metrics are the same however the images came in batches, and are JSON values."""
+    """Metrics do not depend on how images are batched, and are JSON values."""
     network, batch = trial.together()
     count = len(batch.sizes)
     everything, single = [range(count)], [range(i, i + 1) for i in range(count)]
@@ -35,17 +35,17 @@ def metrics_do_not_depend_on_batches(trial: TaskTrial) -> None:
         (single, f"{count} images one by one"),
     ):
         difference = _difference(whole, _measured(trial, network, parts))
-        expect(not difference, f"to measure {words}", difference, "the same as all together")
-    # Two processes take turns with the images. Tables may be in their order, numbers may not.
+        expect(not difference, f"to measure {words}", difference, "the same as in one batch")
+    # Two processes take alternate images. The order of tables may differ, numbers may not.
     turned = scalars(_measured(trial, network, [range(0, count, 2), range(1, count, 2)]))
     difference = _difference(scalars(whole), turned)
     words = f"to measure {count} images in another order, as two processes do"
-    expect(not difference, words, difference, "the same as in their own order")
+    expect(not difference, words, difference, "the same as in the original order")
 
 
 @check("task.Task")
 def headline_stays_in_bounds(trial: TaskTrial) -> None:
-    """The headline lies within its bounds, for random, constant and ideal predictions."""
+    """The headline is within its bounds for random, constant and ideal predictions."""
     network, batch = trial.together()
     low, high = bounds_of(network.task)
     for what, decoded in _all_kinds(trial, network, batch):
@@ -54,13 +54,13 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
             low - 1e-6 <= value <= high + 1e-6,
             f"to measure {what}",
             f"{network.task.headline} {value:.6g}",
-            f"a value from {low:g} to {high:g}; other bounds are set by 'bounds'",
+            f"a value from {low:g} to {high:g}; set bounds if others apply",
         )
 
 
 @check("task_support.TaskExamples")
 def ideal_predictions_score_best(trial: TaskTrial) -> None:
-    """Predictions that are all right score the best headline there can be."""
+    """Ideal predictions have the best possible headline."""
     network, batch = trial.together()
     ideal = trial.ideal(batch.targets)
     if ideal is None:
@@ -85,7 +85,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
 
 @check("task_support.ExportSupport")
 def compare_sees_differences(trial: TaskTrial) -> None:
-    """Results compared with themselves agree; those changed in one image or one name do not."""
+    """Results agree with themselves, and disagree after one image or one output is changed."""
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     expect_agreement(network.task, decoded, decoded, "to compare results with themselves", "none")
@@ -99,14 +99,14 @@ def compare_sees_differences(trial: TaskTrial) -> None:
 
 
 def bounds_of(task: Task) -> tuple[float, float]:
-    """Give the least and the greatest headline of a task."""
+    """Return the lowest and highest possible headline of a task."""
     if task.bounds is not None:
         return task.bounds
     return (0.0, 1.0) if task.better == "higher" else (0.0, float("inf"))
 
 
 def best_of(task: Task) -> float:
-    """Give the best headline that a task can have."""
+    """Return the best possible headline of a task."""
     return bounds_of(task)[1 if task.better == "higher" else 0]
 
 
@@ -116,14 +116,14 @@ def _measured(trial: TaskTrial, network: Network, parts: Sequence[Sequence[int]]
         one = trial.batch(network, list(part))
         metrics.update(trial.decode(network, one), one.targets)
     results = metrics.compute()
-    with trying("to write the metrics as JSON", "numbers, texts, lists and dicts"):
+    with trying("to write the metrics as JSON", "numbers, strings, lists and dicts"):
         json.dumps(results)
     headline(network.task, results)
     return results
 
 
 def _difference(one: Any, other: Any, where: str = "") -> str:
-    """Say where two results differ by more than rounding; nothing if they do not."""
+    """Describe where two results differ by more than rounding; empty if they do not."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         pairs = [(f"{where} {key}".strip(), one[key], other[key]) for key in one]
     elif isinstance(one, (list, tuple)) and isinstance(other, type(one)) and len(one) == len(other):
@@ -144,7 +144,7 @@ def _expect_seen(
     what: str,
     value: float | None = None,
 ) -> None:
-    """Raise a fault unless a change is seen in some results: empty ones need not show it."""
+    """Raise a fault unless a change is detected in some results; empty results need not show it."""
     task, tried = trial.example.task, f"to compare results {what}"
     for reference in _references(trial, batch):
         changed = {name: np.array(values) for name, values in reference.items()}
@@ -157,24 +157,24 @@ def _expect_seen(
     raise Fault(
         tried,
         "agreement",
-        "a difference or flips; else the exported file would be proved against nothing",
+        "a difference or mismatches; otherwise the proof of an exported file would be void",
     )
 
 
 def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
-    """Give results of an untrained network, ideal ones, and those of a trained network."""
+    """Yield the results of an untrained network, ideal ones, and those of a trained network."""
     network = trial.network()
     decoded = trial.decode(network, batch)
     yield decoded
     ideal = trial.ideal(batch.targets)
     if ideal is not None and ideal.keys() == decoded.keys():
         yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
-    with suppress(Fault):  # other checks tell of it
+    with suppress(Fault):  # other checks report it
         yield trial.decode(trial.overfit(), batch)
 
 
 def _other(values: NDArray[Any], value: float | None) -> NDArray[Any]:
-    """Change every value: real ones by much, whole ones to others that occur, if there are any."""
+    """Change every value: floats by a large amount, integers to other values of the array, if any."""
     if value is not None:
         return np.full_like(values, value)
     if values.dtype.kind == "f":
@@ -192,8 +192,8 @@ def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[s
     with torch.no_grad():
         for module in network.head.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                module.weight.mul_(-50)  # certain, and otherwise than before
-    kinds.append(("a network that is sure without reason", trial.decode(network, batch)))
+                module.weight.mul_(-50)  # confident, and different from before
+    kinds.append(("an overconfident untrained network", trial.decode(network, batch)))
     ideal = trial.ideal(batch.targets)
     return kinds if ideal is None else [*kinds, ("ideal predictions", ideal)]
 

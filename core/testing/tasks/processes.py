@@ -1,4 +1,4 @@
-"""Checks of a task in other processes: two that train it together, one that only predicts."""
+"""Checks of a task in other processes: two that train it together, one that predicts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
+from visiongraft.testing.equality import same
 from visiongraft.testing.report import Fault, checks_of, expect, trying
 from visiongraft.testing.tasks.saving import as_texts, some_images
-from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial, same
+from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial
 from visiongraft.testing.tasks.two_processes import Together, save_images, start_together
 from visiongraft.training.freezing import apply_phase
 
@@ -23,9 +24,9 @@ check = checks_of(TaskTrial.of)
 
 @check("task.Task.build_loss")
 def two_processes_train_alike(trial: TaskTrial) -> None:
-    """Two processes train together, and as one process does where nothing is random.
+    """Training with two processes works, and equals training with one if nothing is random.
 
-    A loss over pairs is excepted from the second part: each process has its own pairs.
+    A loss over pairs is exempt from the second part because each process forms its own pairs.
     """
     words, together = "to train in two processes", _together(trial)
     one, other = together.options
@@ -33,7 +34,7 @@ def two_processes_train_alike(trial: TaskTrial) -> None:
         one == other,
         f"{words}, each of which reads the data",
         f"options {one} and {other} of the bound task",
-        "the same in both: names in a fixed order, not in that of a set",
+        "equal options: class names need a fixed order, not that of a set",
         "task.Task.bind",
     )
     one, other = together.metrics
@@ -48,18 +49,18 @@ def two_processes_train_alike(trial: TaskTrial) -> None:
     for record, loss in zip(alone, together.losses, strict=True):
         expect(
             math.isclose(record["train"]["loss"], loss, rel_tol=2e-3, abs_tol=1e-4),
-            "to train in one process and in two, on batches of the same size altogether",
+            "to train in one process and in two, with the same total batch size",
             f"losses {record['train']['loss']:.6g} and {loss:.6g}",
-            "equal ones: loss parts are means over samples",
+            "equal losses: loss parts must be means over samples",
         )
 
 
 @check("model.TransferModel.save")
 def another_process_predicts_the_same(trial: TaskTrial) -> None:
-    """A saved model predicts the same in a process that has not trained it."""
+    """A saved model makes the same predictions in a process that did not train it."""
     found = _together(trial).predictions
     words = "to load a saved model in another process and predict"
-    expected = "what the process that trained it predicts: what the model needs is in its options, "
+    expected = "the predictions of the process that trained it: all state must be in options, "
     expected += "parameters and buffers, not in the module or the class"
     if isinstance(found, str):
         raise Fault(words, found, expected, "task.Task.bind")
@@ -69,7 +70,7 @@ def another_process_predicts_the_same(trial: TaskTrial) -> None:
 
 
 def _together(trial: TaskTrial) -> Together:
-    """Train in two processes, once; one of them predicts with a saved model first."""
+    """Train once in two processes, one of which first predicts with a saved model."""
 
     def start() -> Together:
         folder = trial.folder("processes")
@@ -90,12 +91,12 @@ def _together(trial: TaskTrial) -> Together:
 
 
 def _evenly(images: int) -> int:
-    """Choose a batch size whose last batch is cut alike for one process and for two."""
+    """Choose a batch size with which one process and two use the same batches, also the last."""
     return next((n for n in (BATCH, 6, 10, 12, 14) if images % n not in (2, 3)), BATCH)
 
 
 def _trains_at_random(trial: TaskTrial) -> bool:
-    """Say whether dropout, batch norm or the like makes training differ in each process."""
+    """Check whether dropout, batch norm or the like make training differ between processes."""
     network, batch = trial.together(TOGETHER)
     parts: tuple[nn.Module, ...] = (network.head, network.loss)
     if any(isinstance(m, _BatchNorm) for part in parts for m in part.modules()):
@@ -110,7 +111,7 @@ def _trains_at_random(trial: TaskTrial) -> bool:
 
 
 def _near(one: Any, other: Any) -> bool:
-    """Compare JSON values; another process may compute with another number of threads."""
+    """Compare JSON values up to rounding: processes may use different numbers of threads."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_near(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

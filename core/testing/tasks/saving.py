@@ -1,4 +1,4 @@
-"""Checks of a task's saved model: it predicts the same, and holds plain data only."""
+"""Checks of a task's saved model: it predicts the same, and consists of plain data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_SUFFIXES = {".json", ".jsonl", ".safetensors", ".md", ".log", ".png"}
 
 @check("model.TransferModel.save")
 def a_saved_model_predicts_the_same(trial: TaskTrial) -> None:
-    """A model that is saved and loaded predicts exactly what it did before."""
+    """A model predicts exactly the same after saving and loading."""
     model = trial.trained().model
     folder = trial.folder("saved") / "model"
     with trying("to save the model"):
@@ -45,7 +45,7 @@ def a_saved_model_predicts_the_same(trial: TaskTrial) -> None:
 
 @check("model.TransferModel.save")
 def nothing_is_pickled(trial: TaskTrial) -> None:
-    """Run folder and saved model hold plain data only."""
+    """Run folder and saved model contain plain data only, no code."""
     folder = trial.trained().folder
     assert folder is not None
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -63,7 +63,7 @@ def some_images(trial: TaskTrial) -> list[Any]:
 
 
 def as_texts(predictions: list[Any]) -> list[str]:
-    """Write predictions as JSON, to compare them."""
+    """Convert predictions to JSON, to compare them."""
     return [json.dumps(asdict(one)) for one in predictions]
 
 

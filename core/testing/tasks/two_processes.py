@@ -31,13 +31,13 @@ IMAGES_FILE = "images.npz"
 
 @dataclass(frozen=True)
 class Together:
-    """What came out of a run of several processes.
+    """The results of a run with several processes.
 
     Attributes:
-        settings: Those of an equal run in one process.
+        settings: The settings of an equivalent run with one process.
         losses: The mean loss of each epoch.
-        options: The bound task's options, as each process made them.
-        metrics: The best epoch's metrics, as each process saw them.
+        options: The bound task's options in each process.
+        metrics: The best epoch's metrics in each process.
         weights: A digest of each process's parameters at the end.
         predictions: One JSON text for each saved image, as the first process predicted them with
             the saved model before it trained; or the error.
@@ -52,21 +52,21 @@ class Together:
 
 
 def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: str) -> Together:
-    """Train a task in two processes, each of which makes the example data by itself.
+    """Train a task in two processes, each of which creates the example dataset itself.
 
-    The two hash texts differently, so that the order of a set is another one in each.
+    They use different hash seeds, so that sets are ordered differently in each.
 
     Args:
         task: The task; its class is imported again, by name or from its file.
-        settings: Those of ``fit`` in one process, JSON values; ``batch_size`` is of both together.
-        folder: Where to write; holds a saved ``model`` and what ``save_images`` saved.
-        tried: What this is, for faults.
+        settings: Settings of ``fit`` as JSON values; ``batch_size`` is the total of both.
+        folder: Where to write; contains a saved ``model`` and the images of ``save_images``.
+        tried: What is tried, for messages.
 
     Returns:
         What came out.
 
     Raises:
-        Fault: A process failed, or none ended in time.
+        Fault: A process failed or timed out.
     """
     kind = type(task)
     request = {
@@ -79,7 +79,7 @@ def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: st
     }
     if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
         found = f"{kind.__qualname__} in {kind.__module__}"
-        raise Fault(tried, found, "a class at the top of a module, which can be imported")
+        raise Fault(tried, found, "a module-level class, which can be imported")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,7 +92,7 @@ def start_together(task: Task, settings: dict[str, Any], folder: Path, tried: st
             process.wait()
     for rank, code in enumerate(codes):
         if code:
-            said = (folder / f"{rank}.err").read_text("utf-8", "replace").strip() or "no word"
+            said = (folder / f"{rank}.err").read_text("utf-8", "replace").strip() or "no output"
             raise Fault(tried, f"exit code {code}: {said.splitlines()[-1]}", "no error")
     answers = [json.loads((folder / f"{r}.json").read_text("utf-8")) for r in range(PROCESSES)]
     lines = (folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
@@ -132,7 +132,7 @@ def _start(request: str, rank: int, port: int, folder: Path) -> subprocess.Popen
 
 
 def _wait_for(started: list[subprocess.Popen[bytes]], tried: str) -> list[int | None]:
-    """Wait until all have ended, or one has failed: the others would wait for it."""
+    """Wait until all have ended or one has failed, for which the others would wait."""
     end = time.monotonic() + SECONDS
     while True:
         codes = [process.poll() for process in started]
@@ -203,7 +203,7 @@ def _predict(kind: type[Task], folder: Path) -> list[str] | str:
     try:
         found = load(folder / "model", task=kind).predict(images)
         return [json.dumps(asdict(one)) for one in found]
-    except Exception as error:  # a stranger's task may raise anything
+    except Exception as error:  # third-party tasks may raise anything
         return f"{type(error).__name__}: {error}"
 
 

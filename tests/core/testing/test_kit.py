@@ -37,13 +37,13 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.data import DATA_CHECKS
-from visiongraft.testing.tasks.export import names_are_the_same_at_every_stage
+from visiongraft.testing.tasks.export import class_names_survive_saving_and_export
 from visiongraft.testing.tasks.processes import (
     another_process_predicts_the_same,
     two_processes_train_alike,
 )
-from visiongraft.testing.tasks.training import replay_changes_nothing
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 TASKS = {
@@ -141,7 +141,9 @@ def test_options_may_not_fit_every_backbone_and_length(options: str) -> None:
 
 
 def test_options_that_never_fit_are_failed() -> None:
-    with pytest.raises(CheckError, match=r"only refusals with {'n': 99}; expected a plan for some"):
+    with pytest.raises(
+        CheckError, match=r"only errors with {'n': 99}; expected phases for some of them"
+    ):
         check_schedule("last_n(n=99)")
 
 
@@ -160,7 +162,7 @@ def test_all_at_once_names_the_first_failure() -> None:
         name = "two words"
 
     with pytest.raises(
-        CheckError, match=r"declares_itself.*got 'two words'; expected a plain word"
+        CheckError, match=r"declares_itself.*got 'two words'; expected an identifier"
     ):
         check_task(Nameless())
     with pytest.raises(CheckError, match="declares_itself"):
@@ -230,7 +232,7 @@ def test_the_command_prints_a_table_and_json(
     assert lines[-3:] == [
         "not tried: reader reads: targets_have_names: what 'dots' hold is for its task to say",
         (
-            "not tried: reader reads: damaged_data_are_refused_in_words: the example data are no "
+            "not tried: reader reads: damaged_data_raises_a_clear_error: the example dataset has no "
             "files that could be damaged"
         ),
         "8 passed, 0 failed, 2 not tried",
@@ -310,4 +312,4 @@ class Learning(Specimen):
 
 @pytest.mark.slow
 def test_metadata_may_tell_what_training_has_shown() -> None:
-    names_are_the_same_at_every_stage.run(TaskTrial(Learning()))
+    class_names_survive_saving_and_export.run(TaskTrial(Learning()))

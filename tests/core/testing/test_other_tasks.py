@@ -421,7 +421,7 @@ TRAINED = {  # what takes longer and depends on the kind of targets
     "half_precision_trains",
     "a_saved_model_predicts_the_same",
 }
-EXPORTED = {"the_exported_file_agrees", "names_are_the_same_at_every_stage"}
+EXPORTED = {"the_exported_file_agrees", "class_names_survive_saving_and_export"}
 
 
 def checks_of(kind: type[Task]) -> list[Check[Any]]:

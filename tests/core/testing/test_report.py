@@ -135,7 +135,7 @@ def test_every_check_says_what_holds_and_where_it_is_written(check: Check[Any]) 
 def test_every_place_that_a_failure_points_to_exists() -> None:
     folder = Path(visiongraft.testing.__file__).parent
     named = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         named |= set(re.findall(r'"([a-z_.]+\.[A-Z]\w+(?:\.\w+)*|task\.\w+)"', path.read_text()))
     assert "task.Task.decode" in named
     assert "data.samples.Samples.load" in named
@@ -163,4 +163,4 @@ def test_data_that_cannot_be_read_are_one_failure_and_no_more() -> None:
     assert "Speechless.read() (test_report.py:" in failed[0].message
     assert "returned tuple, not visiongraft.Splits(train, validation)" in failed[0].message
     others = [result for result in results if result.outcome == "not tried"]
-    assert len(others) > 20 and all("there are no example data" in r.message for r in others[:5])
+    assert len(others) > 20 and all("there is no example dataset" in r.message for r in others[:5])

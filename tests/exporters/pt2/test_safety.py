@@ -244,7 +244,9 @@ def test_another_programs_file_and_other_files_are_one_line(tmp_path: Path) -> N
     for content in (None, b"", b"PK\x05\x06" + bytes(18), b"text"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"no \.pt2 file that visiongraft wrote") as caught:
+        with pytest.raises(
+            ArtifactError, match=r"not a \.pt2 file that visiongraft wrote"
+        ) as caught:
             Pt2Predictor(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ArtifactError, match="is a folder"):

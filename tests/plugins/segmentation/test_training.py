@@ -147,7 +147,7 @@ def test_a_frozen_pretrained_backbone_learns_with_feature_caching(
 # ---- class names ----
 
 
-def test_the_class_names_are_the_same_at_every_stage(
+def test_the_class_names_survive_saving_and_export(
     model: TransferModel, exported: Path, shapes: Path, images: list[Path]
 ) -> None:
     assert model.run_folder is not None

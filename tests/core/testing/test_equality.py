@@ -1,4 +1,4 @@
-"""What the trials of the kit rest on: values that are the same, and batches cut alike."""
+"""Equality of values of any type, as the kit compares them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from visiongraft.data.loader import shuffled_batches
-from visiongraft.testing.tasks.processes import _evenly
-from visiongraft.testing.tasks.trial import same
+from visiongraft.testing.equality import same
 
 NAN = float("nan")
 
@@ -44,7 +40,7 @@ class Plain:
         lambda: [Plain(Boxes(np.ones(3)))],
     ],
 )
-def test_equal_values_are_the_same_though_made_twice(make: Any) -> None:
+def test_equal_values_created_twice_are_the_same(make: Any) -> None:
     assert same(make(), make())
 
 
@@ -65,13 +61,5 @@ def test_equal_values_are_the_same_though_made_twice(make: Any) -> None:
         ({"a": 1}, {"a": 1, "b": 2}),
     ],
 )
-def test_other_values_are_not(one: Any, other: Any) -> None:
+def test_different_values_are_not_the_same(one: Any, other: Any) -> None:
     assert not same(one, other)
-
-
-@given(images=st.integers(8, 400))
-def test_the_batches_of_two_processes_are_those_of_one(images: int) -> None:
-    size = _evenly(images)
-    assert size % 2 == 0
-    one, two = (shuffled_batches(images, size, 0, 0, processes) for processes in (1, 2))
-    assert one == two

@@ -1,0 +1,98 @@
+"""Checks that a task learns, also in bfloat16."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from visiongraft.data.samples import Samples
+from visiongraft.testing.report import checks_of, expect, trying
+from visiongraft.testing.tasks.metrics import best_of, bounds_of
+from visiongraft.testing.tasks.trial import TaskTrial, headline
+
+check = checks_of(TaskTrial.of)
+
+
+@check("task.Task.build_loss")
+def a_few_images_are_overfit(trial: TaskTrial) -> None:
+    """The task overfits a few images: the loss falls, and the headline gets close to its best."""
+    trained = trial.trained()
+    task, samples = trained.model.task, trained.run.training
+    steps = len(trained.losses)
+    tenth = max(steps // 10, 1)
+    first, last = (
+        sum(part["loss"] for part in some) / tenth
+        for some in (trained.losses[:tenth], trained.losses[-tenth:])
+    )
+    words = f"to train on {len(samples)} images for {steps} steps"
+    expect(
+        last < first, words, f"a loss that went from {first:.4g} to {last:.4g}", "a decreasing loss"
+    )
+    before = trial.measure(trial.network(), samples)
+    after = trial.measure(trial.overfit(), samples)
+    expect(
+        _is_near_best(task, before, after),
+        words,
+        f"{task.headline} {after:.4g} on those images, {before:.4g} without training",
+        f"a value near {best_of(task):g}: check that the loss optimizes what the headline measures, "
+        "and that the example dataset can be learned",
+        "task.Task.decode",
+    )
+    mixed_up = _mixed_up(trial, samples)
+    if mixed_up is not None:
+        least = 0.01 * max(abs(after), abs(mixed_up))  # more than rounding
+        expect(
+            (after - mixed_up if task.better == "higher" else mixed_up - after) > least,
+            f"{words}, and measure each image by the target of another image",
+            f"{task.headline} {mixed_up:.4g}, no worse than the {after:.4g} of the right targets",
+            "a worse value: results must depend on the image",
+            "task.Task.build_head",
+        )
+
+
+@check("task.Task.training_step")
+def half_precision_trains(trial: TaskTrial) -> None:
+    """Training in bfloat16 has finite losses, and results are float32."""
+    trained = trial.fit("to train in bfloat16", schedule="full", epochs=1, precision="bf16")
+    network = trained.model.network.eval()
+    batch = trial.batch(network, range(2))
+    words = "to decode the outputs of a network in bfloat16"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), trying(words):
+        decoded = network.decode(batch.images, batch.sizes)
+    for name, value in decoded.items():
+        expect(
+            value.dtype not in (torch.bfloat16, torch.float16),
+            words,
+            f"{name!r} in {value.dtype}",
+            "float32: decode begins with outputs.float()",
+            "task.Task.decode",
+        )
+
+
+def _is_near_best(task: Any, before: float, after: float) -> bool:
+    """Check whether training brought the headline halfway to its best, or to within a tenth of it."""
+    best = best_of(task)
+    low, high = bounds_of(task)
+    sign = 1.0 if task.better == "higher" else -1.0
+    if math.isinf(best):
+        return sign * after > sign * before
+    near = abs(best - after) <= 0.1 * (high - low) if math.isfinite(high - low) else False
+    return near or abs(best - after) <= 0.5 * abs(best - before)
+
+
+def _mixed_up(trial: TaskTrial, samples: Samples) -> float | None:
+    """Measure images by the targets of other images; ``None`` if targets fit no other image."""
+    network, order = trial.overfit(), torch.randperm(len(samples)).tolist()
+    batch = next(iter(trial.batches(network, samples, [range(len(samples))])))
+    metrics = network.task.build_metrics()
+    try:
+        targets = network.task.collate([samples.target(i) for i in order])
+        metrics.update(trial.decode(network, batch), targets)
+        return headline(network.task, metrics.compute())
+    except Exception:  # tasks may fail on targets of other images in any way
+        return None
+
+
+LEARNING_CHECKS = (a_few_images_are_overfit, half_precision_trains)
