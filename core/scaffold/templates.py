@@ -192,7 +192,7 @@ def read_table(data):
         paths = [table.parent / row["path"] for row in rows]
         values = [float(row["value"]) for row in rows]
     except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
-        raise DataError(f"{data} is not a table with the columns path and value: {error!r}") from error
+        raise DataError(f"{data} has no columns path and value: {error!r}") from error
     if not rows or not all(map(math.isfinite, values)):
         raise DataError(f"{data} has no rows, or a value that is not a finite number")
     return FileSamples(paths, values)
