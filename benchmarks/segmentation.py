@@ -1,12 +1,12 @@
-"""What a pretrained backbone is worth for segmentation: three backbones, equal epochs.
+"""Measure what pretraining gains in segmentation: three backbones, equal numbers of epochs.
 
     python benchmarks/segmentation.py --data FOLDER [--weights FILE] [--epochs N] [--size HxW]
 
-FOLDER holds images/ and masks/, such as CamVid's; FILE holds ImageNet weights of torchvision's
-mobilenet_v2, which is left out without it. The pretrained backbones train the head first, replayed
-from frozen features, then everything; the random one trains everything from the start, its batch
-norms too, which suits it best. Printed are the mean IoU on the test part, the best one on the
-validation part, and the time. Nothing is measured without FOLDER.
+FOLDER contains images/ and masks/, such as CamVid's; FILE contains ImageNet weights of torchvision's
+mobilenet_v2, which is skipped without it. With a pretrained backbone the head is trained first, on
+cached features, then everything; with random weights everything is trained from the start, including
+batch norms, which suits it best. It prints the mean IoU on the test split, the best mean IoU on the
+validation split, and the time. Nothing is measured without FOLDER.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RANDOM = "full(learning_rate=1e-3, layer_decay=1.0, batch_norm='train')"
 
 
 def measure(name: str, data: str, settings: dict[str, Any]) -> str:
-    """Train once and give one row."""
+    """Train once and return one row of the table."""
     began = time.perf_counter()
     model = visiongraft.fit(
         data,
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--size", default="192x256")
     given = parser.parse_args()
     if given.data is None:
-        print("segmentation: give --data FOLDER to measure something", file=sys.stderr)
+        print("segmentation: pass --data FOLDER to measure something", file=sys.stderr)
         return
     common = {"epochs": given.epochs, "size": parse_size(given.size)}
     probe = max(1, given.epochs // 2)

@@ -114,7 +114,7 @@ class BackboneSource(ABC):
         """List the names after the slash, without building anything."""
 
     def example(self) -> str:
-        """Give the name of a small one, for ``visiongraft.testing`` to try the source on."""
+        """Return the name of a small backbone, for ``visiongraft.testing`` to try the source on."""
         return self.names()[0]
 
     @abstractmethod
@@ -130,7 +130,7 @@ class BackboneSource(ABC):
 
         Args:
             name: One of ``names()``.
-            pretrained: Load the weights this source publishes; if they cannot be had, raise
+            pretrained: Load the weights this source publishes; if they cannot be loaded, raise
                 ``WeightsError`` with what to do instead.
             in_channels: Number of image channels.
             size: Height and width of the network input, or the architecture's own.
@@ -140,7 +140,7 @@ class BackboneSource(ABC):
 
         Raises:
             BackboneError: The architecture refuses this size or number of channels.
-            WeightsError: Its published weights cannot be had here.
+            WeightsError: Its published weights could not be downloaded or read.
         """
 
 
@@ -161,9 +161,9 @@ def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:
 
 
 def names_in(source: BackboneSource) -> Sequence[str]:
-    """List a source's names; those of a broken source are logged as missing, and no others."""
+    """List a source's names; a broken source is logged and has none."""
     try:
         return source.names()
-    except Exception as error:  # a stranger's source may raise anything
+    except Exception as error:  # a third-party source may raise any error
         log.warning("backbones of %r cannot be listed: %r", source.prefix, error)
         return ()

@@ -40,7 +40,7 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
         >>> a = {"p": np.array([0.5, 1.0]), "label": np.array([1])}
         >>> b = {"p": np.array([0.5, 0.9]), "label": np.array([0])}
         >>> compare_arrays(a, b)
-        Disagreement(difference=0.1, flips=1)
+        Disagreement(difference=0.1, mismatches=1)
     """
     difference, mismatches = 0.0, 0
     if reference.keys() != candidate.keys():

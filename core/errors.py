@@ -33,7 +33,7 @@ class DataError(VisiongraftError):
 
 
 class BackboneError(VisiongraftError):
-    """A backbone is unknown or cannot do what was asked of it."""
+    """A backbone is unknown or does not support what was requested."""
 
 
 class WeightsError(VisiongraftError):
@@ -77,13 +77,13 @@ class ExportError(VisiongraftError):
 
 
 class RuntimeProviderError(VisiongraftError):
-    """The execution provider that was asked for is not the one really in use."""
+    """The requested execution provider is not the one that is used."""
 
     exit_code = 1
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Say what a misspelled name may have meant, as the end of an error message.
+    """Return suggestions for a misspelled name, as the end of an error message.
 
     Args:
         name: What the user wrote.

@@ -27,14 +27,14 @@ class ExportedModel(Protocol):
     metadata: dict[str, Any]
 
     def predict(self, images: Any, batch_size: int = 16, save: Path | None = None) -> list[Any]:
-        """Give one prediction per image; ``save`` is a folder for images with them drawn on."""
+        """Return one prediction per image; ``save`` is a folder for images with them drawn on."""
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
-        """Give the task's decoded results for uint8 (N, H, W, C)."""
+        """Return the task's decoded results for uint8 (N, H, W, C)."""
 
 
 def openers() -> dict[str, EntryPoint]:
-    """Give what is installed to open exported files, by their suffixes."""
+    """Return the installed openers of exported files, by suffix."""
     return {f".{point.name}": point for point in entry_points(group=GROUP)}
 
 
@@ -56,6 +56,6 @@ def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     points = openers()
     if path.suffix.lower() not in points:
-        raise ArtifactError(f"{path} is no exported model ({', '.join(sorted(points))})")
+        raise ArtifactError(f"{path} is not an exported model ({', '.join(sorted(points))})")
     opened: ExportedModel = points[path.suffix.lower()].load()(path, provider)
     return opened

@@ -7,7 +7,7 @@ Python file named on the command line by ``--plugin``. It marks functions with
 Registration hooks are pure: they take nothing and return what the plugin provides. Run hooks are
 implemented by callbacks, which a user chooses per run; installing a plugin changes nobody's run.
 
-A plugin may say which version of these hooks and contracts it was written for::
+A plugin may state which version of these hooks and contracts it was written for::
 
     visiongraft_api = "2.0"
 
@@ -237,7 +237,7 @@ class RunHooks:
     def checkpoint_saved(self, run: Run, path: Path) -> None:
         """A checkpoint lies complete on the disk; a run that stops now goes on from it.
 
-        Nothing is saved, and this is not told, in a run without a folder.
+        A run without a folder saves no checkpoints, so this hook is not called.
 
         Args:
             run: The run.
@@ -319,7 +319,7 @@ class RunHooks:
     def exported(self, model: TransferModel, path: Path, certificate: Certificate) -> None:
         """A model is exported, proved and in its place.
 
-        Told to the callbacks that ``model.export`` was given, else to those of the run that the
+        Called on the callbacks passed to ``model.export``, otherwise on those of the run that the
         model came out of, if it has not been loaded from a folder since.
 
         Args:

@@ -63,7 +63,7 @@ def load_backbone(
     Raises:
         BackboneError: The name is unknown, or the architecture refuses the size.
         OptionError: The size is neither a number of pixels nor a height and a width.
-        WeightsError: The weights cannot be had, read or fitted.
+        WeightsError: The weights could not be downloaded, read or fitted.
 
     Examples:
         >>> backbone = load_backbone("simple_cnn", weights=None, size=32)
@@ -152,7 +152,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
     else:
         name, options = what["name"], what["options"]
     found: Schedule = plugins().get("schedule", name)
-    # By the name it was asked for, such as "distribution:name", it is found again on resume.
+    # Under the name that the user wrote, such as "distribution:name", it is found again on resume.
     return replace(found, name=name)(**options)
 
 

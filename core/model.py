@@ -37,13 +37,13 @@ from visiongraft.training.evaluation import decode_batches, measure
 class TransferModel:
     """A network with what is known about it.
 
-    ``visiongraft.fit`` and ``visiongraft.load`` make these. A task may add verbs of its own, see
+    ``visiongraft.fit`` and ``visiongraft.load`` make these. A task may add methods of its own, see
     ``Task.model_methods``.
 
     Attributes:
         network: Backbone and head, in evaluation mode.
         facts: Training, data and metrics, as JSON values.
-        validation: Held-out samples of the training data, if at hand.
+        validation: Validation samples of the run, if available.
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
     """
@@ -60,7 +60,7 @@ class TransferModel:
         return self.network.task
 
     def __getattr__(self, name: str) -> Any:
-        """Give one of the task's verbs; see ``Task.model_methods``."""
+        """Return one of the task's model methods; see ``Task.model_methods``."""
         network = self.__dict__.get("network")  # not there yet while a copy is being made
         model_methods = {} if network is None else network.task.model_methods()
         if name in model_methods:
@@ -126,7 +126,7 @@ class TransferModel:
             The task's metrics, and ``images`` and ``unreadable`` counts.
 
         Raises:
-            DataError: The data are missing, do not fit the label map, or too many are unreadable.
+            DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
         samples, unreadable = drop_unreadable(
             read_evaluation(self.task, data), self.backbone_info.in_channels
@@ -149,9 +149,9 @@ class TransferModel:
         Args:
             path: Where to.
             format: An exporter's name; found by the file's suffix if ``None``.
-            data: Labeled images to prove it on; the held-out part of the training data if
+            data: Labeled images to prove it on; the validation split of the training data if
                 ``None`` and at hand. Without any, the certificate says so.
-            callbacks: Names or objects, whose ``exported`` hook is told; those of the run if
+            callbacks: Names or objects, whose ``exported`` hook is called; those of the run if
                 ``None``.
             options: The exporter's own.
 
@@ -171,7 +171,7 @@ class TransferModel:
                 known = ", ".join(sorted(e.suffix for e in exporters.values()))
                 raise OptionError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
             if len(fitting) > 1:
-                raise OptionError(f"{path}: say which exporter, format={' or '.join(fitting)}")
+                raise OptionError(f"{path}: choose an exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
         certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
@@ -189,7 +189,7 @@ class TransferModel:
         save_model(Path(folder), self.network, self.facts, name)
 
     def inference_graph(self) -> InferenceGraph:
-        """Give the graph from raw images to predictions, on the CPU and in evaluation mode."""
+        """Return the graph from raw images to predictions, on the CPU and in evaluation mode."""
         self.network.to("cpu").eval()
         return InferenceGraph(self.network).eval()
 
@@ -197,13 +197,13 @@ class TransferModel:
         """Find the images that an exported file is proved on.
 
         Args:
-            data: Labeled images; the held-out part of the training data if ``None`` and at hand.
+            data: Labeled images; the validation split of the training data if ``None`` and at hand.
 
         Returns:
             The readable ones, or ``None`` if there are none at hand.
 
         Raises:
-            DataError: The data are missing, do not fit the label map, or too many are unreadable.
+            DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
         if data is not None:
             samples = read_evaluation(self.task, data)
@@ -226,7 +226,7 @@ class TransferModel:
         collate: Callable[[list[Any]], Any],
         tile: int | tuple[int, int] | None,
     ) -> Iterator[tuple[dict[str, NDArray[Any]], Any, list[int]]]:
-        """Give decoded arrays, collated targets and positions of some samples at a time."""
+        """Yield decoded arrays, collated targets and positions, a batch at a time."""
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         window = as_size(tile, "tile")
@@ -272,7 +272,7 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
     given = Path(folder)
     path = model_folder(given)
     if not given.is_dir():
-        raise ArtifactError(f"{given} is no folder; it takes a run folder or a saved model's")
+        raise ArtifactError(f"{given} is not a folder; pass a run folder or a saved model's")
     if path == given and (given / "metrics.jsonl").is_file():
         raise ArtifactError(
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"

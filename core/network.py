@@ -30,7 +30,7 @@ class Network(nn.Module):
         task: Builds head and loss.
 
     Attributes:
-        transfer: What ties the backbone to its source in training, if anything does.
+        transfer: The regularizer towards the pretrained weights, if there is one.
     """
 
     transfer: Transfer | None
@@ -56,7 +56,7 @@ class Network(nn.Module):
         )
 
     def inference_state(self) -> dict[str, Tensor]:
-        """Give the tensors that a saved model holds: all but those of the losses."""
+        """Return the tensors that a saved model contains: all but those of the losses."""
         return {n: t for n, t in self.state_dict().items() if n.startswith(SAVED)}
 
     def decode(self, images: Tensor, sizes: Tensor) -> Decoded:
@@ -82,7 +82,7 @@ class Network(nn.Module):
         return bool(self.task.full_resolution_outputs) or self.preprocess.config.resize == "pad"
 
     def preprocess_on_cpu(self) -> Preprocess:
-        """Give the same preprocessing for loading, wherever the network itself is."""
+        """Return a copy of the preprocessing on the CPU, for loading."""
         return Preprocess(self.preprocess.config)
 
     def train(self, mode: bool = True) -> Network:
@@ -134,7 +134,7 @@ class InferenceGraph(nn.Module):
 
 
 def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:
-    """Bring the head outputs that are named in ``Task.full_resolution_outputs`` back to the images.
+    """Resize the head outputs in ``Task.full_resolution_outputs`` to the size of the images.
 
     Args:
         outputs: What the head returned.

@@ -31,7 +31,7 @@ class PreprocessConfig:
             large as they are and fills them up, at the right and at the bottom, with the mean
             color to sides that are multiples of 32 pixels: for networks that take any size.
             ``size`` is then that of training images alone, and a multiple of 32 as well.
-        crop_fraction: Share of that central region's sides that is kept, in (0, 1];
+        crop_fraction: Fraction of that central region's sides that is kept, in (0, 1];
             only ``"crop"`` uses it.
     """
 
@@ -154,7 +154,7 @@ class Preprocess(nn.Module):
         return (images.to(torch.float32) - self.mean) / self.std
 
     def restore(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """Bring maps over the network's input back to the images, the inverse of the resize.
+        """Resize maps over the network's input to the images: the inverse of ``resize``.
 
         Args:
             maps: float (N, C, h, w), of any resolution.

@@ -114,7 +114,7 @@ class Schedule:
         return self.generate(tuple(stages), epochs, **self.options)
 
     def to_json(self) -> dict[str, Any]:
-        """Give name and options, from which ``find_schedule`` makes the schedule again."""
+        """Return name and options, from which ``find_schedule`` makes the schedule again."""
         return {"name": self.name, "options": dict(self.options)}
 
 
@@ -229,7 +229,7 @@ def milestones(
     unknown = [s for s in plan.values() if s not in ("head", "all", *stages)]
     if unknown:
         raise ScheduleError(
-            f"milestones name {unknown[0]!r}, which is no stage of this backbone"
+            f"milestones name {unknown[0]!r}, which is not a stage of this backbone"
             f"{near_matches(unknown[0], ['head', 'all', *stages])}"
         )
     starts = sorted({0, *plan})
@@ -269,7 +269,7 @@ def register_schedules() -> list[Schedule]:
 
 
 def _one_by_one(phases: Sequence[Phase]) -> Phases:
-    """Give phases that are all made, so that a wrong option is refused before the first one."""
+    """Yield phases that exist already, so that a wrong option is refused before the first one."""
     for phase in phases:
         _ = yield phase  # a list, unlike a generator, cannot be sent the history
 

@@ -95,7 +95,7 @@ def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore_random_state(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Put random states back.
+    """Restore random states.
 
     Args:
         tensors: From ``random_state``.

@@ -16,7 +16,7 @@ from visiongraft.errors import OptionError
 from visiongraft.network import Network, restored
 from visiongraft.training.evaluation import to_arrays
 
-OVERLAP = 0.25  # least share of a window's sides that its neighbor sees too
+OVERLAP = 0.25  # smallest fraction of a window's sides that its neighbor sees too
 
 
 def decode_tiled(
@@ -40,7 +40,7 @@ def decode_tiled(
         Decoded arrays of one image at a time, as a batch of one, in order.
 
     Raises:
-        OptionError: The task gives no maps that could be blended.
+        OptionError: The task has no full-resolution outputs to blend.
     """
     if not network.task.full_resolution_outputs:
         raise OptionError(
@@ -106,6 +106,6 @@ def _blended(
 
 
 def _ramp(length: int, device: torch.device) -> Tensor:
-    """Give weights that fall evenly from the middle to the edges and are nowhere 0."""
+    """Return weights that fall linearly from the middle to the edges and are nowhere 0."""
     ramp = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
     return torch.tensor(ramp / ramp.max(), dtype=torch.float32, device=device)

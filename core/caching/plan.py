@@ -1,4 +1,4 @@
-"""What of a frozen prefix is to be replayed: found by trial runs, without knowing the task.
+"""Which outputs of the frozen stages to cache: found by trial runs, without knowing the task.
 
 Autograd says which module calls depend on nothing trainable. Which of their values the rest of the
 network reads is found out by putting NaN in their place.
@@ -216,7 +216,7 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
 
 
 def _mixed(values: Tensor, fewer: Tensor) -> bool:
-    """Say whether values of images change when the first image is left out of the batch."""
+    """Check whether values of images change when the first image is left out of the batch."""
     values, fewer = values[1:].double(), fewer.double()
     # Wide, since kernels for another batch size round otherwise, on GPUs by a thousandth.
     return bool((values - fewer).abs().max() > 0.01 * values.abs().max())

@@ -1,9 +1,9 @@
-"""Replay: what a frozen prefix computes is computed once, stored, and played back.
+"""Feature caching: the outputs of the frozen stages are computed once, stored, and reused.
 
 While stages are frozen and the images that enter them repeat, the outputs of the frozen modules
 repeat too. They are recorded in one pass and returned by those very modules afterwards, so that
 only the trainable rest of the network does any work. Nothing here knows a task; what is stored,
-``replay_plan`` finds out.
+``caching.plan`` finds out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Store:
 
     Attributes:
         arrays: One array (rows, *shape) per stored value, in plan order.
-        targets: Target of each row, as the loader gave it.
+        targets: Target of each row, as the loader returned it.
         sizes: Original height and width of each row.
     """
 
@@ -118,7 +118,7 @@ class Replay:
 
     @contextmanager
     def _recorder(self, images: Tensor) -> Iterator[Callable[[Tensor], list[Tensor]]]:
-        """Give the fastest function from images to stored values that is right on these images."""
+        """Return the fastest function from images to stored values that is correct on these images."""
         backbone, units = self.network.backbone, self.plan.units
         device = next(backbone.parameters()).device
         with ExitStack() as stack, torch.no_grad():

@@ -50,7 +50,7 @@ class Unit:
 
 
 def stored_values(units: Sequence[Unit]) -> Iterator[Value]:
-    """Give the values that are stored, in the order in which they are."""
+    """Return the values that are stored, in storage order."""
     for unit in units:
         for value in unit.values:
             if value.needed and value.constant is None:
@@ -65,7 +65,7 @@ class _PrefixDone(Exception):
 def recording(
     model: nn.Module, units: Sequence[Unit], everything: bool = False
 ) -> Iterator[Callable[[Tensor], list[Tensor]]]:
-    """Give a function from images to the values that are to be recorded, in plan order.
+    """Yield a function from images to the values to record, in plan order.
 
     It runs the backbone, or a copy of it, in evaluation mode and stops as soon as all values are
     there.
@@ -152,7 +152,7 @@ def set_outputs(
     device: torch.device,
     every: bool = False,
 ) -> None:
-    """Put each unit's output together from stored, constant and meaningless (NaN) tensors."""
+    """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
     for unit in units:
         leaves = []
         for value in unit.values:

@@ -40,7 +40,7 @@ DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
 
 
 class PluginManager:
-    """Holds plugins and what they provide.
+    """A set of plugins and what they provide.
 
     A plugin that cannot be imported, was written for another API, has an unknown or ill-formed
     hook, or raises while it registers is kept with its problem and never stops another one. A name
@@ -85,7 +85,7 @@ class PluginManager:
             record.api = api_of(plugin)
             self._check_hooks(plugin)
             self._pluggy.register(plugin, name=f"{record.distribution}:{name}")
-        except Exception as error:  # a stranger's object may raise anything
+        except Exception as error:  # a third-party object may raise any error
             record.failures.append(as_failure(error))
             return record
         for kind, items in self._provided_by(plugin, record):
@@ -102,7 +102,7 @@ class PluginManager:
             Its record.
 
         Raises:
-            PluginError: The file cannot be used; the user has asked for this very plugin.
+            PluginError: The file cannot be used; the user named this plugin.
         """
         record = self.register(import_file(Path(path)), Path(path).stem)
         if record.failures:
@@ -110,35 +110,35 @@ class PluginManager:
         return record
 
     def tasks(self) -> dict[str, type[Task]]:
-        """Give all tasks by name, those whose name is not ambiguous."""
+        """Return all tasks by name; ambiguous names are left out."""
         return self._unambiguous("task")
 
     def backbone_sources(self) -> dict[str, BackboneSource]:
-        """Give all backbone sources by prefix."""
+        """Return all backbone sources by prefix."""
         return self._unambiguous("backbone")
 
     def schedules(self) -> dict[str, Schedule]:
-        """Give all schedules by name."""
+        """Return all schedules by name."""
         return self._unambiguous("schedule")
 
     def exporters(self) -> dict[str, type[Exporter]]:
-        """Give all exporters by name."""
+        """Return all exporters by name."""
         return self._unambiguous("exporter")
 
     def readers(self) -> dict[str, DataReader]:
-        """Give all data readers by name."""
+        """Return all data readers by name."""
         return self._unambiguous("reader")
 
     def losses(self) -> dict[str, type[TransferLoss]]:
-        """Give all transfer losses by name."""
+        """Return all transfer losses by name."""
         return self._unambiguous("loss")
 
     def callbacks(self) -> dict[str, type[Any]]:
-        """Give all callbacks by name."""
+        """Return all callbacks by name."""
         return self._unambiguous("callback")
 
     def provides(self, kind: str, name: str) -> bool:
-        """Say whether ``get`` knows a name, be it ambiguous or not."""
+        """Check whether any plugin provides a name, ambiguous or not."""
         return bool(self._owners(kind, name))
 
     def get(self, kind: str, name: str) -> Any:
@@ -162,7 +162,7 @@ class PluginManager:
         raise PluginError(self.missing(kind, name, self._items[kind]))
 
     def name_of(self, kind: str, item: Any) -> str:
-        """Give the name that finds an item again, also where another plugin provides that name.
+        """Return the name that selects an item, even if another plugin provides the same name.
 
         Args:
             kind: What it is.
@@ -180,7 +180,7 @@ class PluginManager:
         return name
 
     def missing(self, kind: str, name: str, known: Iterable[str]) -> str:
-        """Say why something cannot be had: two plugins provide it, or none, or a broken one would.
+        """Explain why a name cannot be found: two plugins provide it, or none, or a broken one would.
 
         Args:
             kind: What was looked for.
@@ -245,7 +245,7 @@ class PluginManager:
     def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
         try:
             plugin = point.load()
-        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+        except (Exception, SystemExit) as error:  # a third-party import may raise any error
             self._record(point.name, distribution).failures.append(as_failure(error))
         else:
             self.register(plugin, point.name, distribution)
@@ -289,14 +289,14 @@ class PluginManager:
     def _provided_by(
         self, plugin: object, record: PluginRecord
     ) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-        """Call each hook of one plugin; a hook that fails gives nothing and is recorded."""
+        """Call each hook of one plugin; a hook that fails provides nothing and is recorded."""
         for kind, rules in KINDS.items():
             for implementation in getattr(self._pluggy.hook, rules.hook).get_hookimpls():
                 if implementation.plugin is not plugin:
                     continue
                 try:
                     yield kind, rules.named(implementation.function)
-                except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
+                except (Exception, SystemExit) as error:  # a third-party hook may raise any error
                     record.failures.append(as_failure(error, f"{rules.hook}() raised "))
 
     def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
@@ -317,7 +317,7 @@ _in_use: list[PluginManager] = []
 
 
 def plugins() -> PluginManager:
-    """Give the manager in use: the process-wide one, unless ``using`` has put another first."""
+    """Return the manager in use: the process-wide one, unless ``using`` has replaced it."""
     return _in_use[-1] if _in_use else _installed()
 
 

@@ -166,7 +166,7 @@ def owned_by(owners: Iterable[Owned], name: str) -> list[Owned]:
 
 
 def selectors(owners: Iterable[Owned], name: str) -> list[str]:
-    """Give the words that choose each of those who provide one name.
+    """Return the names that select each provider of one name.
 
     Args:
         owners: The plugins and what each provides.

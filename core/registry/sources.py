@@ -62,7 +62,7 @@ def import_file(path: Path) -> ModuleType:
         return importlib.import_module(name)
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+    except (Exception, SystemExit) as error:  # a third-party import may raise any error
         place = place_of(error)
         where = f" (at {place})" if place else ""
         raise PluginError(

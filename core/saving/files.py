@@ -40,7 +40,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> VisiongraftError:
-    """Say that a file cannot be written, and what to do."""
+    """Return the error for a file that cannot be written."""
     return VisiongraftError(
         f"{path} cannot be written: {error.strerror or error}; free some space or choose "
         "another folder"
@@ -69,7 +69,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ArtifactError(f"{path} is no valid JSON ({error}); it may be damaged") from error
+        raise ArtifactError(f"{path} is not valid JSON ({error}); it may be damaged") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

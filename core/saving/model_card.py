@@ -13,7 +13,7 @@ from visiongraft.versions import VISIONGRAFT
 
 
 def model_card(network: Network, facts: Mapping[str, Any]) -> str:
-    """Write what a stranger must know about a model.
+    """Write the model card.
 
     Args:
         network: The model.

@@ -48,13 +48,13 @@ class SavedConfig:
 
 
 def is_saved_model(folder: str | Path) -> bool:
-    """Say whether a path is a saved model, or a run folder that holds one."""
+    """Check whether a path is a saved model, or a run folder that holds one."""
     path = model_folder(Path(folder))
     return (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
 
 
 def model_folder(folder: Path) -> Path:
-    """Give a run folder's saved model, or the folder itself."""
+    """Return a run folder's saved model, or the folder itself."""
     inner = folder / "model"
     return inner if (inner / WEIGHTS).is_file() else folder
 
@@ -100,7 +100,7 @@ def read_config(folder: Path) -> SavedConfig:
     """
     path = folder / CONFIG
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} is no folder; a saved model is one, see model.save")
+        raise ArtifactError(f"{folder} is not a folder; a saved model is one, see model.save")
     values = read_json(path)
     if not isinstance(values, dict) or "format" not in values:
         raise ArtifactError(f"{path} is not the config of a saved model")

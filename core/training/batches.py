@@ -1,4 +1,4 @@
-"""Where a phase's batches come from: images, or what replay has stored."""
+"""The batches of a phase: from images, or from cached features."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ FILL_BATCH_CPU = 8
 
 
 class PhaseBatches(Protocol):
-    """Gives the batches of one phase."""
+    """The batches of one phase."""
 
     @property
     def mixes(self) -> bool:
         """Whether samples of a batch may be mixed with each other."""
 
     def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
-        """Give training batches: the samples of each, in the planned order."""
+        """Yield training batches: the samples of each, in the planned order."""
 
     def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Give validation batches, likewise."""
+        """Yield validation batches, likewise."""
 
 
 @dataclass
@@ -75,12 +75,12 @@ class ImageLoaders:
         return self.network.task.train_transform(self.network.preprocess.config)
 
     def loader(self, part: str, augment: bool = False, whole: bool = True) -> BatchLoader:
-        """Give the loader of ``"train"`` or ``"validation"``; made on first use.
+        """Return the loader of ``"train"`` or ``"validation"``; made on first use.
 
         Args:
             part: Which samples.
             augment: Whether to augment.
-            whole: Collate targets; else batches hold a list of them.
+            whole: Collate targets; otherwise batches contain a list of them.
         """
         key = (part, augment, whole)
         if key not in self._loaders:
@@ -101,7 +101,7 @@ class ImageLoaders:
         return self._loaders[key]
 
     def view(self, epoch: int, augment: bool) -> int:
-        """Say which view of the images an epoch sees: each its own, or one of a fixed number."""
+        """Return the view of the images that an epoch uses: its own, or one of a fixed number."""
         if not augment:
             return 0
         return epoch % self.config.views if self.config.views else epoch
@@ -133,7 +133,7 @@ class ImageBatches:
 
 @dataclass
 class CachedBatches:
-    """Plays back what the frozen prefix computed for each image."""
+    """Loads the cached features of the frozen stages."""
 
     images: ImageLoaders
     augment: bool
@@ -142,12 +142,12 @@ class CachedBatches:
     mixes: bool = False
 
     def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
-        """Play training images back."""
+        """Load the features of training images."""
         offset = self.images.view(epoch, self.augment) * len(self.images.training)
         return self._play("train", plan, offset)
 
     def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Play validation images back."""
+        """Load the features of validation images."""
         if self.images.network.one_size:
             sizes = self.stores["validation"].sizes
             plan = [part for batch in plan for part in _by_size(batch, sizes)]
@@ -182,7 +182,7 @@ def choose_batches(
     processes: int = 1,
     decided: bool | None = None,
 ) -> tuple[PhaseBatches, bool]:
-    """Decide whether a phase is replayed, and make its feed.
+    """Decide whether a phase uses cached features, and create its batches.
 
     The decision depends on the settings and the data alone, never on timing, so that equal runs
     stay equal.
@@ -193,10 +193,10 @@ def choose_batches(
         stack: Ends the replay with the phase.
         folder: Where to store.
         processes: Number of processes of the run.
-        decided: What was decided before the run was interrupted.
+        decided: The decision before the run was interrupted.
 
     Returns:
-        The feed, and whether it replays.
+        The batches, and whether they come from cached features.
 
     Raises:
         ReplayError: Replay was demanded and is impossible.
@@ -209,14 +209,14 @@ def choose_batches(
         if not (reason or demanded):
             reason = _does_not_pay(plan)
     if reason and demanded and not _everything_trains(images, phase):
-        raise ReplayError(f"replay was asked for but is impossible: {reason}")
+        raise ReplayError(f"replay was requested but is impossible: {reason}")
     if reason or decided is False:
         log.info("no replay: %s", reason or "as before the interruption")
         return ImageBatches(images, augment), False
     replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
-    feed = CachedBatches(images, augment, replay, _fill(images, replay, plan, augment))
+    phase_batches = CachedBatches(images, augment, replay, _fill(images, replay, plan, augment))
     stack.enter_context(replay.playing())
-    return feed, True
+    return phase_batches, True
 
 
 def _plan(
@@ -237,7 +237,7 @@ def _plan(
     if transfer is not None and transfer.reads_features:
         return ReplayPlan(), f"transfer loss {transfer.name!r} needs the images"
     if phase.epochs < 2 and config.replay == "auto":
-        return ReplayPlan(), "a single epoch does not pay"
+        return ReplayPlan(), "not worthwhile for a single epoch"
     count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]
     batch = next(images.loader("train", augment).batches([keys])).to(images.device)

@@ -53,22 +53,23 @@ class ConsoleProgress:
         )
         if run.state.epoch or run.state.step:
             self.console.print(
-                f"goes on with epoch {run.state.epoch + 1}, step {run.state.step + 1}"
+                f"resuming at epoch {run.state.epoch + 1}, step {run.state.step + 1}"
             )
         self.bars.start()
 
     @hookimpl
     def phase_started(self, run: Run, phase: Phase, index: int) -> None:
-        """Say what trains."""
+        """Print what trains."""
         parameters = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+        epochs = "epoch" if phase.epochs == 1 else "epochs"
         self.console.print(
-            f"phase {index + 1}: {phase.trainable}, {phase.epochs} epochs, "
+            f"phase {index + 1}: {phase.trainable}, {phase.epochs} {epochs}, "
             f"{parameters:,} trainable parameters"
         )
 
     @hookimpl
     def step_ended(self, run: Run, step: int, steps: int, losses: dict[str, float]) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self.bars.disable:
             return
         loss = f"{losses['loss']:.4f}"
@@ -175,10 +176,10 @@ class TensorBoard:
 
     @hookimpl
     def epoch_ended(self, record: dict[str, Any]) -> None:
-        """Write one point a value."""
+        """Write one point per value."""
         for part in ("train", "validation"):
             for name, value in record[part].items():
-                self.writer.add_scalar(f"{part}/{name}", value, record["epoch"])
+                self.writer.add_scalar(f"{part}/{name}", value, record["epoch"] + 1)
 
     @hookimpl
     def run_finished(self) -> None:

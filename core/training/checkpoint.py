@@ -1,4 +1,4 @@
-"""Where a run stands, and the checkpoint that brings it back there."""
+"""The state of a run, and the checkpoint that restores it."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class RunState:
 
 @dataclass
 class Checkpoint:
-    """All that a run needs to go on as if it had never stopped.
+    """All that a run needs to resume as if it had never stopped.
 
     Attributes:
-        state: Where the run stands.
+        state: The state of the run.
         tensors: By group (``network``, ``optimizer``, ``ema``, ``random``) and name.
         values: What else belongs to the groups, as JSON values.
     """
@@ -125,5 +125,5 @@ def read_best(path: Path) -> dict[str, Tensor]:
 
 
 def group(checkpoint: Checkpoint, name: str) -> Mapping[str, Tensor]:
-    """Give one group of a checkpoint's tensors, empty if it holds none."""
+    """Return one group of a checkpoint's tensors; empty if it has none."""
     return checkpoint.tensors.get(name, {})

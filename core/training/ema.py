@@ -16,7 +16,7 @@ class EMA:
 
     Args:
         network: What to average; the copies start at its values.
-        decay: Share of the old average that an update keeps, in (0, 1).
+        decay: Weight of the old average in an update, in (0, 1).
 
     Attributes:
         tensors: The averages, by names of the network's state.
@@ -36,7 +36,7 @@ class EMA:
         self.tensors = {n: t.detach().clone() for n, t in _floating(network).items()}
 
     def update(self, network: nn.Module, frozen: Collection[str]) -> None:
-        """Move the averages towards the network's present values.
+        """Update the averages with the network's current values.
 
         Args:
             network: The network.
@@ -51,7 +51,7 @@ class EMA:
         )
 
     def adopt(self, network: nn.Module, names: Collection[str]) -> None:
-        """Take over tensors as they are; what is frozen has no average of its own.
+        """Copy tensors without averaging; frozen tensors have no average of their own.
 
         The rest goes on training on these values, not on their average, which lags behind.
 
@@ -65,7 +65,7 @@ class EMA:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Give the network the averaged values for the length of a block."""
+        """Load the averaged values into the network for the length of a block."""
         present = _floating(network)
         kept = {n: t.clone() for n, t in present.items()}
         with torch.no_grad():

@@ -104,7 +104,7 @@ class Engine:
 
     def __init__(self, run: Run, callbacks: pluggy.PluginManager, accelerator: Accelerator) -> None:
         self.run = run
-        self.tell = callbacks.hook
+        self.hooks = callbacks.hook
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,7 +141,7 @@ class Engine:
             self._restore_network(checkpoint)
         self._write_history()
         if self.main:
-            self.tell.run_started(run=run)
+            self.hooks.run_started(run=run)
             for line in run.warnings:  # now that callbacks show what is logged
                 log.warning("%s", line)
         phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
@@ -179,9 +179,9 @@ class Engine:
         )
         state.snapshot = snapshot.digests
         if self.main:
-            self.tell.phase_started(run=run, phase=phase, index=index)
+            self.hooks.phase_started(run=run, phase=phase, index=index)
         with ExitStack() as stack:
-            feed, state.replayed = choose_batches(
+            phase_batches, state.replayed = choose_batches(
                 self.images,
                 phase,
                 stack,
@@ -193,8 +193,8 @@ class Engine:
             if checkpoint is not None:
                 self._restore_training(checkpoint)
             while state.phase_epoch < phase.epochs and not self._exhausted():
-                self._train_epoch(model, optimizer, feed, phase)
-                self._finish_epoch(feed, phase)
+                self._train_epoch(model, optimizer, phase_batches, phase)
+                self._finish_epoch(phase_batches, phase)
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
         ema = self.ema.tensors if self.ema else None
@@ -207,7 +207,7 @@ class Engine:
         if self.main:
             if run.folder:
                 write_json(run.folder / "receipts.json", state.receipts)
-            self.tell.phase_ended(run=run, receipt=receipt)
+            self.hooks.phase_ended(run=run, receipt=receipt)
 
     def _prepare(
         self, network: Network, optimizer: torch.optim.Optimizer
@@ -223,35 +223,39 @@ class Engine:
     # ---- epochs ----
 
     def _train_epoch(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, feed: PhaseBatches, phase: Phase
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        phase_batches: PhaseBatches,
+        phase: Phase,
     ) -> None:
         run, state, config = self.run, self.run.state, self.run.config
         rank = self.accelerator.process_index
-        plan = self._deal()
+        plan = self._sample_batches()
         steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
-        # A process without a share runs along with any sample, which counts for nothing.
+        # A process without samples runs one of the others with weight 0.
         mine = [
             batch[rank] or next(part for part in batch if part)[:1]
             for step in steps[state.step :]
             for batch in step
         ]
-        batches = feed.train(mine, state.epoch)
+        batches = phase_batches.train(mine, state.epoch)
         frozen = set(frozen_tensors(run.network)) if self.ema else set()
         model.train()
         for step in range(state.step, len(steps)):
             done = state.phase_epoch * len(steps) + step
             set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
-            losses = self._step(model, optimizer, steps[step], batches, feed.mixes)
+            losses = self._step(model, optimizer, steps[step], batches, phase_batches.mixes)
             if self.ema:
                 self.ema.update(run.network, frozen)
             state.step = step + 1
             if self.main:
-                self.tell.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
+                self.hooks.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
 
-    def _deal(self) -> BatchIndices:
-        """Deal the epoch's batches, by the task or at random."""
+    def _sample_batches(self) -> BatchIndices:
+        """Sample the epoch's batches, by the task's own sampler or at random."""
         run, config, epoch = self.run, self.run.config, self.run.state.epoch
         task, processes, count = (
             run.network.task,
@@ -275,7 +279,7 @@ class Engine:
         batches: Iterator[Batch],
         mixes: bool,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one step's batches, each weighted by its share of samples."""
+        """Accumulate the gradients of one step's batches, each weighted by its fraction of the samples."""
         run, state = self.run, self.run.state
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         total = sum(len(part) for batch in step for part in batch)
@@ -290,7 +294,7 @@ class Engine:
                 with self.accelerator.autocast():
                     losses: dict[str, Tensor] = model(batch)
                 loss = torch.stack([part.float() for part in losses.values()]).sum()
-                # Processes average their gradients, so each counts by its share times their number.
+                # Processes average their gradients, so each counts by its fraction times their number.
                 self.accelerator.backward(loss * (count * processes / total))
             for name, part in [("loss", loss), *losses.items()]:
                 sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
@@ -313,11 +317,11 @@ class Engine:
     def _synchronized(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self.accelerator.no_sync(model)
 
-    def _finish_epoch(self, feed: PhaseBatches, phase: Phase) -> None:
+    def _finish_epoch(self, phase_batches: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
-            results = self._validate(feed)
+            results = self._validate(phase_batches)
             better = self._note_best(results)
         record = {
             "epoch": state.epoch,
@@ -338,15 +342,17 @@ class Engine:
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
             self._write_checkpoint()
         if self.main:
-            self.tell.epoch_ended(run=run, record=record)
+            self.hooks.epoch_ended(run=run, record=record)
 
-    def _validate(self, feed: PhaseBatches) -> dict[str, Any]:
+    def _validate(self, phase_batches: PhaseBatches) -> dict[str, Any]:
         """Evaluate on all processes together; each gets all results, in the same order."""
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(run.validation), run.config.batch_size * processes)
         mine = [part for b in plan if (part := shard(b, rank, processes))]
-        decoded = ((d, b.targets) for d, b in decode_batches(run.network, feed.validation(mine)))
+        decoded = (
+            (d, b.targets) for d, b in decode_batches(run.network, phase_batches.validation(mine))
+        )
         everyones = decoded if processes == 1 else gather_object(list(decoded))
         return measure(run.network.task, everyones)
 
@@ -408,7 +414,7 @@ class Engine:
         for old in folder.glob("best-*.safetensors"):
             if best is None or old.name != best["file"]:
                 old.unlink()
-        self.tell.checkpoint_saved(run=run, path=folder / "last.safetensors")
+        self.hooks.checkpoint_saved(run=run, path=folder / "last.safetensors")
 
     def _checkpoint(self, ranks: list[tuple[dict[str, Tensor], dict[str, Any]]]) -> Checkpoint:
         assert self.optimizer is not None
@@ -454,7 +460,7 @@ class Engine:
             self.best = read_best(saved)
 
     def _restore_training(self, checkpoint: Checkpoint) -> None:
-        """Put optimizer and random states back, as the last thing before the first step."""
+        """Restore optimizer and random states, as the last thing before the first step."""
         assert self.optimizer is not None
         restore_optimizer(
             self.optimizer, group(checkpoint, "optimizer"), checkpoint.values["optimizer"]

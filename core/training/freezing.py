@@ -18,7 +18,7 @@ from visiongraft.schedules import Phase
 
 
 def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
-    """Say which stages a phase trains.
+    """Return the stages that a phase trains.
 
     Args:
         stages: The backbone's stages, from the input to the output.
@@ -40,7 +40,7 @@ def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
         return tuple(stages)
     if trainable not in stages:
         hint = near_matches(trainable, ["head", "all", *stages])
-        raise ScheduleError(f"trainable={trainable!r} is no stage of this backbone{hint}")
+        raise ScheduleError(f"trainable={trainable!r} is not a stage of this backbone{hint}")
     return tuple(stages[list(stages).index(trainable) :])
 
 
@@ -114,7 +114,7 @@ def parameter_groups(network: Network, phase: Phase, weight_decay: float) -> lis
 
 @dataclass(frozen=True)
 class Receipt:
-    """Proof that a phase left alone what it froze.
+    """Proof that a phase did not change the tensors that it froze.
 
     Attributes:
         phase: Position of the phase in the schedule.
@@ -133,13 +133,13 @@ class Receipt:
     ema_checked: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class FrozenSnapshot:
-    """What a phase must leave alone, taken at its start and checked at its end.
+    """The tensors that a phase must not change, recorded at its start and checked at its end.
 
     Attributes:
         digests: SHA-256 of each frozen tensor by name.
@@ -307,7 +307,7 @@ def check_moments(
 
 
 def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Go through an optimizer's parameters by the names that ``parameter_groups`` gave them."""
+    """Iterate over an optimizer's parameters with their names."""
     for group in optimizer.param_groups:
         yield from zip(group["names"], group["params"], strict=True)
 

@@ -64,7 +64,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float = 0.05) -> float:
     Args:
         step: Step of the phase, from 0.
         steps: Steps in the phase.
-        warmup: Share of the steps that warms up.
+        warmup: Fraction of the steps that warms up.
 
     Returns:
         A factor in (0, 1].
@@ -107,7 +107,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
 ) -> None:
-    """Put an optimizer's state back.
+    """Restore an optimizer's state.
 
     Args:
         optimizer: One with the same parameters as the one that was read.

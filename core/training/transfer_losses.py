@@ -1,4 +1,4 @@
-"""Transfer losses: what ties a network to the backbone that it started from.
+"""Transfer losses: regularizers towards the pretrained weights.
 
 A transfer loss is added to the task's own loss in every training step. It sees the network, a
 read-only copy of the backbone as it was before training, and what both make of the same images.
@@ -142,7 +142,7 @@ class L2SP(TransferLoss):
         self.alpha, self.beta = alpha, beta
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
-        """Give the two parts, ``backbone`` and ``head``."""
+        """Return the two parts, ``backbone`` and ``head``."""
         origin = dict(step.source.named_parameters())
         moved = [p - origin[n] for n, p in step.backbone.named_parameters() if p.requires_grad]
         return {
@@ -172,7 +172,7 @@ class TransferChoice:
     options: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Give name and options, from which ``find_transfer_loss`` makes the choice again."""
+        """Return name and options, from which ``find_transfer_loss`` makes the choice again."""
         return {"name": self.name, "options": dict(self.options)}
 
 
@@ -198,7 +198,7 @@ class Transfer(nn.Module):
             self.loss = choice.kind(backbone, self.source, **choice.options)
         except VisiongraftError:
             raise
-        except Exception as error:  # a stranger's loss may raise anything
+        except Exception as error:  # a third-party loss may raise any error
             raise PluginError(
                 f"transfer loss {choice.name!r} cannot be made: {type_and_message(error)}"
             ) from error

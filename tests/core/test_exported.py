@@ -33,7 +33,7 @@ def test_a_file_is_opened_by_its_suffix(tmp_path: Path, name: str) -> None:
 
 def test_another_suffix_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     (tmp_path / "m.zip").touch()
-    with pytest.raises(ArtifactError, match=r"m\.zip is no exported model \(\.toy\)"):
+    with pytest.raises(ArtifactError, match=r"m\.zip is not an exported model \(\.toy\)"):
         open_exported(tmp_path / "m.zip")
 
 

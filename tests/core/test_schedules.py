@@ -164,7 +164,7 @@ def test_milestones_unfreeze_at_the_stated_epochs():
 
 def test_milestones_refuse_an_unknown_stage_before_the_first_phase():
     phases = milestones(at={2: "stage1", 4: "stage9"}).phases(stages_of(3), 7)
-    with pytest.raises(ScheduleError, match=r"'stage9', which is no stage .* did you mean"):
+    with pytest.raises(ScheduleError, match=r"'stage9', which is not a stage .* did you mean"):
         next(phases)
 
 

@@ -164,7 +164,7 @@ def test_nothing_is_replayed_when_the_first_stage_trains(toy_network):
     [
         ({"replay": False}, "switched off"),
         ({"augmented": True}, "augmented at random; views=K"),
-        ({"epochs": 1}, "a single epoch does not pay"),
+        ({"epochs": 1}, "not worthwhile for a single epoch"),
         ({"replay_budget": 100}, "over the budget of 100 B"),
     ],
 )

@@ -379,7 +379,7 @@ def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
     Path("notes.txt").write_text("no model")
     code, _, err = run("predict", "notes.txt", images)
     assert code == 2
-    assert err.startswith("error: notes.txt is no exported model")
+    assert err.startswith("error: notes.txt is not an exported model")
 
 
 def test_a_provider_is_for_exported_files(run: Run, trained: Path, images: Path) -> None:

@@ -69,7 +69,7 @@ def test_json_keeps_letters_readable_and_damage_is_named(tmp_path):
     assert "Öl" in (tmp_path / "a.json").read_text(encoding="utf-8")
     assert read_json(tmp_path / "a.json") == {"label": "Öl"}
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(ArtifactError, match="no valid JSON"):
+    with pytest.raises(ArtifactError, match="not valid JSON"):
         read_json(tmp_path / "a.json")
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_json(tmp_path / "b.json")

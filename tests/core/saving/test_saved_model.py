@@ -177,7 +177,7 @@ def spoil_json(folder: Path, **changes: object) -> None:
     [
         (lambda f: (f / "config.json").unlink(), "config.json"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors does not exist"),
-        (lambda f: (f / "config.json").write_text("{"), "no valid JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), "not the config of a saved model"),
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
         (
@@ -201,7 +201,7 @@ def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
 
 
 def test_a_missing_folder_and_an_unfinished_run_are_told_apart(tmp_path, fit_toy, toy_data):
-    with pytest.raises(ArtifactError, match="is no folder"):
+    with pytest.raises(ArtifactError, match="is not a folder"):
         visiongraft.load(tmp_path / "nothing")
     fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
     assert visiongraft.load(tmp_path / "run").run_folder == tmp_path / "run"
@@ -232,5 +232,5 @@ def test_the_backbone_of_a_saved_model_takes_weights_of_a_file(saved: Path, tmp_
 
 
 def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="is no folder"):
+    with pytest.raises(ArtifactError, match="is not a folder"):
         read_config(tmp_path / "nowhere")

@@ -143,7 +143,7 @@ def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str
         ({"phase": Phase(2, "stem")}, "every stage trains"),
         ({"augment": True}, "augmented at random; views=K would repeat"),
         ({"processes": 2}, "2 processes share the data"),
-        ({"phase": Phase(1, "head")}, "a single epoch does not pay"),
+        ({"phase": Phase(1, "head")}, "not worthwhile for a single epoch"),
         ({"replay_budget": BUDGET - 1}, "672 B is over the budget of 671 B"),
         ({"augment": True, "views": 3, "replay_budget": BUDGET}, "1.63 kB is over the budget"),
         ({"augment": True, "views": 10**8}, "48 GB is over the budget of 8 GB"),
@@ -171,7 +171,7 @@ def test_a_phase_is_not_replayed(choose: Choose, settings: dict[str, Any], said:
 def test_replay_that_is_demanded_where_it_cannot_be_is_refused(
     choose: Choose, settings: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ReplayError, match=f"asked for but is impossible: .*{words}"):
+    with pytest.raises(ReplayError, match=f"requested but is impossible: .*{words}"):
         choose(replay="on", **settings)
 
 

@@ -27,7 +27,7 @@ def test_progress_is_plain_lines_on_standard_error_when_there_is_no_terminal(
     assert "\x1b" not in err
     for words in (
         "toys/toy for toy: 24 training, 6 validation images",
-        "phase 1: head, 1 epochs",
+        "phase 1: head, 1 epoch,",
         "epoch 1/2: loss",
         "share_right",
         "frozen tensors unchanged",
@@ -93,7 +93,7 @@ def test_progress_shows_what_was_dropped_and_where_a_resumed_run_goes_on(
     shown = capsys.readouterr().err
     assert "warning: class 2 is rare" in shown and "goes on" not in shown
     visiongraft.fit(data, out=tmp_path / "run", resume=True, task=settings["task"])
-    assert "goes on with epoch 1, step 2" in capsys.readouterr().err
+    assert "resuming at epoch 1, step 2" in capsys.readouterr().err
 
 
 def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
@@ -137,7 +137,7 @@ def test_tensorboard_gets_every_value(fit_toy, toy_data, tmp_path):
     fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, callbacks=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert {"train/loss", "validation/share_right"} <= set(events.Tags()["scalars"])
-    assert [e.step for e in events.Scalars("train/loss")] == [0, 1]
+    assert [e.step for e in events.Scalars("train/loss")] == [1, 2]
 
 
 def test_a_missing_tensorboard_is_one_line_with_the_remedy(monkeypatch):

@@ -32,7 +32,7 @@ PROGRESS = RunState(
 TENSORS = {
     "network": {"head.weight": torch.tensor([[1.0, -0.0, float("nan"), 1e-45]])},
     "optimizer": {"head.weight/exp_avg": torch.randn(3, 1), "head.weight/step": torch.tensor(7.0)},
-    "average": {"head.weight": torch.randn(2).bfloat16()},
+    "ema": {"head.weight": torch.randn(2).bfloat16()},
     "random0": {"torch": torch.get_rng_state()},
 }
 CHECKPOINT = Checkpoint(PROGRESS, TENSORS, {"scaler": None, "random": [{"numpy": [1, 2]}]})

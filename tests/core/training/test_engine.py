@@ -133,7 +133,7 @@ def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone:
     first, second = launch(tmp_path / "two", 8, processes=2)
     assert first.startswith("2 ")  # they did join
     assert first == second  # and hold the same weights
-    for name in ("network", "average"):
+    for name in ("network", "ema"):
         points = [last_checkpoint(folder).tensors[name] for folder in (alone, tmp_path / "two")]
         assert largest_difference(*points) < 1e-6
     frozen = last_checkpoint(alone).state.receipts[0]["frozen"]
@@ -238,8 +238,8 @@ def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp
     point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
     if point.state.best["epoch"] == 3:
         saved = model.network.state_dict()["head.linear.weight"]
-        assert torch.equal(saved, point.tensors["average"]["head.linear.weight"])
-    assert largest_difference(point.tensors["average"], point.tensors["network"]) > 0
+        assert torch.equal(saved, point.tensors["ema"]["head.linear.weight"])
+    assert largest_difference(point.tensors["ema"], point.tensors["network"]) > 0
 
 
 def test_a_run_folder_holds_what_the_documentation_says(fit_toy, toy_data, tmp_path):

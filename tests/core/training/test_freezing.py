@@ -408,7 +408,7 @@ def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_avera
 ) -> None:
     fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")
     point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
-    network, average = point.tensors["network"], point.tensors["average"]
+    network, average = point.tensors["network"], point.tensors["ema"]
     for name, tensor in average.items():
         assert torch.equal(tensor, network[name]) is name.startswith("backbone."), name
     assert [receipt["ema_checked"] for receipt in point.state.receipts] == [True]
