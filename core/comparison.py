@@ -1,4 +1,4 @@
-"""How far two sets of results are apart; numpy only, so that exported files are compared anywhere."""
+"""Measure how far two sets of results are apart; numpy only, so that this works anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Disagreement:
     Attributes:
         difference: Largest absolute difference of real-valued outputs, relative to the largest
             absolute reference value of the same output.
-        mismatches: How many decisions (classes, counts, masks ...) differ.
+        mismatches: How many predictions (classes, counts, masks ...) differ.
     """
 
     difference: float

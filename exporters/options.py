@@ -1,4 +1,4 @@
-"""What the options of all exporters have in common."""
+"""Parsing of the options of all exporters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]) -> Options:
-    """Read what a user gave.
+    """Parse a user's options.
 
     Args:
         kind: A dataclass of options, one of them ``size``.
@@ -39,7 +39,7 @@ def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]
 
 
 def batches_up_to(max_batch: int) -> tuple[int, ...]:
-    """Give the sizes of the batches to try, above one image.
+    """Return the batch sizes to try, above one image.
 
     Args:
         max_batch: The largest one.
@@ -48,12 +48,12 @@ def batches_up_to(max_batch: int) -> tuple[int, ...]:
         The sizes, in order; the smallest usual one is always among them.
 
     Raises:
-        OptionError: It is no whole number of 1 or more.
+        OptionError: It is not an integer of at least 1.
 
     Examples:
         >>> batches_up_to(8)
         (3, 8)
     """
     if type(max_batch) is not int or max_batch < 1:
-        raise OptionError(f"max_batch={max_batch!r} is no whole number of 1 or more")
+        raise OptionError(f"max_batch={max_batch!r} is not an integer of at least 1")
     return tuple(sorted({BATCHES[0], max_batch} - {1}))

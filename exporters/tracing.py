@@ -1,4 +1,4 @@
-"""What exporters that trace a graph share: the example, quiet, and the cause of a failure."""
+"""What exporters that trace a graph share: example images, silence, the cause of a failure."""
 
 from __future__ import annotations
 

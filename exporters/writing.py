@@ -1,4 +1,4 @@
-"""How exporters write: aside, for images of any size if that can be proved, then into place."""
+"""Write an exported file aside, prove it, if possible for images of any size, and move it into place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("visiongraft")
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give an empty temporary file in the target's folder; it never outlives the block.
+    """Create an empty temporary file in the target's folder; it never outlives the block.
 
     Args:
         path: The target. What the block leaves there stays; see ``move_into_place``.
@@ -81,10 +81,10 @@ def at_any_size_if_possible(
     Args:
         attempt: Makes and proves the file for a height and width of its images, or for any.
         config: The network's preprocessing.
-        size: What the user asked for.
+        size: The size that the user chose.
 
     Returns:
-        What the attempt gave, and a warning if the size had to be fixed unasked.
+        The result of the attempt, and a warning if the size was fixed automatically.
 
     Raises:
         ExportError: No file agrees with PyTorch.

@@ -16,7 +16,7 @@ PREFIX = "visiongraft-"
 
 
 def new_plugin(name: str, folder: Path | None = None) -> list[Path]:
-    """Write a package with a task, its tests and a README.
+    """Create a package with a task, its tests and a README.
 
     Args:
         name: Name of the task, such as ``"ripeness"``; the package is ``visiongraft-ripeness``.

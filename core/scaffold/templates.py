@@ -1,4 +1,4 @@
-"""The files of a new plugin package; ``@WORD@`` is replaced by what ``new_plugin`` makes of it."""
+"""The files of a new plugin package; ``new_plugin`` replaces each ``@WORD@``."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ It reads a CSV table with the columns `path` and `value`; relative paths start a
 
 ```console
 $ pip install -e ".[dev]"
-$ pytest                                           # all that visiongraft asks of a task
+$ pytest                                           # all checks of a task
 $ visiongraft check-plugin @NAME@                  # the same from the command line
 $ visiongraft fit photos.csv --task @NAME@ --out run
 $ visiongraft export run @NAME@.onnx
 $ visiongraft predict @NAME@.onnx photo.jpg
 ```
 
-`src/@MODULE@/task.py` is the task, `data.py` finds the images, `prediction.py` says what a user
-gets. Change them, and run the tests again.
+`src/@MODULE@/task.py` is the task, `data.py` finds the images, `prediction.py` defines the
+prediction for users. Change them, and run the tests again.
 """
 
 PLUGIN = '''\
@@ -56,12 +56,12 @@ PLUGIN = '''\
 
 from visiongraft import hookimpl
 
-visiongraft_api = "@API@"  # what this plugin was written for
+visiongraft_api = "@API@"  # the version of the plugin interface
 
 
 @hookimpl
 def register_tasks():
-    """Provide the task; PyTorch is imported only now, since exported files need none of it."""
+    """Provide the task; PyTorch is imported only here, because exported files do not need it."""
     from @MODULE@.task import @CLASS@
 
     return [@CLASS@]
@@ -87,7 +87,7 @@ class @CLASS@(Task):
     """Predict one number for each image; its own fields are the options of ``--set``."""
 
     name = "@NAME@"
-    headline = "mean_error"  # picks the best epoch
+    headline = "mean_error"  # selects the best epoch
     better = "lower"
 
     center: float = 0.0  # of the training values, set by bind
@@ -126,7 +126,7 @@ class @CLASS@(Task):
 '''
 
 MODEL = '''\
-"""What is learned, by which loss, and how it is measured."""
+"""Head, loss and metric."""
 
 import numpy as np
 from torch import nn
@@ -134,7 +134,7 @@ from torch.nn import functional as F
 
 
 class Head(nn.Module):
-    """Features of N images to N numbers."""
+    """Map the features of N images to N numbers."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -146,7 +146,7 @@ class Head(nn.Module):
 
 
 class Loss(nn.Module):
-    """Squared error, in units in which the training values have mean 0 and spread 1."""
+    """Squared error of standardized values."""
 
     def __init__(self, center: float, scale: float):
         super().__init__()
@@ -157,7 +157,7 @@ class Loss(nn.Module):
 
 
 class Error:
-    """Mean absolute error over a whole set."""
+    """Mean absolute error over a dataset."""
 
     def __init__(self):
         self.errors = []
@@ -170,7 +170,7 @@ class Error:
 '''
 
 DATA = '''\
-"""Tables of images and values, and drawn images to try the task on."""
+"""Tables of images and values, and an example dataset."""
 
 import csv
 import math
@@ -192,9 +192,9 @@ def read_table(data):
         paths = [table.parent / row["path"] for row in rows]
         values = [float(row["value"]) for row in rows]
     except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
-        raise DataError(f"{data} is no table with columns path and value: {error!r}") from error
+        raise DataError(f"{data} has no columns path and value: {error!r}") from error
     if not rows or not all(map(math.isfinite, values)):
-        raise DataError(f"{data} has no rows, or a value that is no finite number")
+        raise DataError(f"{data} has no rows, or a value that is not a finite number")
     return FileSamples(paths, values)
 
 
@@ -205,7 +205,7 @@ def split(samples, validation, seed):
 
 
 def draw_examples(folder, count, seed):
-    """Write gray images; the value is how bright they are, from 0 to 100."""
+    """Create gray images whose value is their brightness, from 0 to 100."""
     random = np.random.default_rng(seed)
     lines = ["path,value"]
     for number in range(count):
@@ -220,7 +220,7 @@ def draw_examples(folder, count, seed):
 '''
 
 PREDICTION = '''\
-"""What a user gets for each image; no PyTorch here, since exported files do without."""
+"""Predictions; must not import PyTorch, which exported files do not need."""
 
 from dataclasses import dataclass
 
@@ -233,12 +233,12 @@ class Number:
 
 
 def predictions(arrays, metadata):
-    """Make typed predictions of what ``decode`` gave, as arrays."""
+    """Convert the results of ``decode``, as arrays, to typed predictions."""
     return [Number(float(value)) for value in arrays["value"]]
 '''
 
 TESTS = '''\
-"""The task does all that visiongraft asks of a task; ``pytest -k decode`` runs some of it."""
+"""Run all checks of a task; ``pytest -k decode`` runs some of them."""
 
 import pytest
 from visiongraft import fit

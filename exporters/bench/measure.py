@@ -77,7 +77,7 @@ class Report:
     )
 
     def rows(self) -> list[list[str]]:
-        """Give the cells of a table."""
+        """Return the cells of a table."""
         return [
             [
                 *(row.name, row.provider, row.precision),
@@ -90,7 +90,7 @@ class Report:
         ]
 
     def lines(self) -> list[str]:
-        """Say on what it was measured."""
+        """Return lines on the machine, the libraries and the images."""
         machine, images = self.machine, self.images
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         runs = min(row.runs for row in self.measured)
@@ -103,7 +103,7 @@ class Report:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Give all fields as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
@@ -226,7 +226,7 @@ def _file_subject(
 def _torch_subjects(
     model: Path | None, threads: int, images: BenchImages
 ) -> Iterator[list[_Subject]]:
-    """Give what PyTorch makes of a saved model, while its number of threads is set."""
+    """Yield a saved model in PyTorch, eager and compiled, while its number of threads is set."""
     if model is None:
         yield []
         return

@@ -78,7 +78,7 @@ class ProviderDiagnosis:
 
 
 def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[ProviderDiagnosis]]:
-    """Look at everything between onnxruntime and a GPU, and try each provider.
+    """Examine everything between onnxruntime and a GPU, and try each provider.
 
     Args:
         providers: What to try, as users write it.
@@ -114,7 +114,7 @@ def _runtime() -> Link:
 
 
 def _libraries() -> dict[str, str]:
-    """Give what the providers need of NVIDIA's, by their own headers, and which of them needs it."""
+    """Return the NVIDIA libraries that the providers need, by their own headers, and for which one."""
     if not sys.platform.startswith("linux"):
         return {}
     major = int(onnxruntime.cuda_version.split(".")[0])
@@ -178,7 +178,7 @@ def driver_link(
 
     Args:
         absent: Why it cannot be loaded; empty if it can.
-        failure: What its initialization gave, 0 if it went well.
+        failure: Result of its initialization, 0 for success.
         newest: The newest CUDA that it knows, such as 13000 for 13.0.
         devices: Names of the GPUs.
         built_for: The CUDA version of onnxruntime, such as ``"13.0"``.

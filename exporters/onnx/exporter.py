@@ -104,7 +104,7 @@ class _Draft:
     options: ExportOptions
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content, and check it as it lies on the disk."""
+        """Write another content, and check it as it is on the disk."""
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))
@@ -114,7 +114,7 @@ class _Draft:
         try:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
-            raise ExportError(f"the exported file is no valid ONNX: {one_line(error)}") from error
+            raise ExportError(f"the exported file is not valid ONNX: {one_line(error)}") from error
         config = None if self.graph.takes_prepared else self.graph.preprocess.config
         fixed = self.options.size is not None or config is None
         check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
@@ -150,7 +150,7 @@ def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
 
 
 def _merged(*found: Findings) -> tuple[str, ...]:
-    """Give the warnings of several proofs, each once."""
+    """Return the warnings of several proofs, each once."""
     return tuple(dict.fromkeys(warning for findings in found for warning in findings.warnings))
 
 

@@ -39,7 +39,7 @@ def trace(
         each of the task's decoded results, in their order, and holds no stack traces and no paths.
 
     Raises:
-        ExportError: PyTorch cannot trace it, or made something else than was asked for.
+        ExportError: PyTorch cannot trace it, or made something else than requested.
     """
     inputs = graph.inputs(example_images(graph.preprocess.config, size))
     if outputs is None:
@@ -77,13 +77,13 @@ def check_model(
     size_is_fixed: bool,
     opset: int = OPSET,
 ) -> None:
-    """Assert what a traced model must be, whatever the exporter was asked for.
+    """Check what a traced model must be, whatever the exporter was asked to make.
 
     Args:
         model: The model.
         config: The preprocessing that it must hold, if any.
         size_is_fixed: Whether height and width may be constants.
-        opset: The version of the operator set that was asked for.
+        opset: The requested version of the operator set.
 
     Raises:
         ExportError: Something differs.
@@ -142,7 +142,7 @@ def _strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """Give the graph and those inside its nodes."""
+    """Yield the graph and those inside its nodes."""
     graphs = [model.graph]
     while graphs:
         graph = graphs.pop()

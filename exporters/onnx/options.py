@@ -1,4 +1,4 @@
-"""What users may choose about an exported file."""
+"""The options of the ONNX exporter."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class ExportOptions:
             if value not in known:
                 raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
         if not _is_number(self.budget) or not 0 <= self.budget < float("inf"):
-            raise OptionError(f"budget={self.budget!r} is no number of 0 or more")
-        batches_up_to(self.max_batch)  # refuses what is no size
+            raise OptionError(f"budget={self.budget!r} is not a number of at least 0")
+        batches_up_to(self.max_batch)  # refuses anything but a batch size
         if self.triton is not None and not (self.triton and isinstance(self.triton, (str, Path))):
-            raise OptionError(f"triton={self.triton!r} is no folder; write it as ./NAME")
+            raise OptionError(f"triton={self.triton!r} is not a folder; write it as ./NAME")
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Less than float32: half precision by the network's own dtype, 8 bits by quantization.
 
-A lower precision starts from a float32 file that has passed its whole proof. It is then held to a
-budget: by how much the task's metric may get worse on real images.
+A lower precision starts from a float32 file that has passed its whole proof. It must then keep
+within a budget: how much worse the task's metric may get on real images.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Draft(Protocol):
 
 
 def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
-    """Stop before any work where a lower precision could not be held to its budget.
+    """Refuse, before any work, a lower precision whose budget could not be checked.
 
     Args:
         options: What the user chose.
@@ -187,7 +187,7 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
 
 
 def _steps(layers: int) -> Iterator[int]:
-    """Give how many layers to leave in float: none, then ever more, up to half of them."""
+    """Yield how many layers to leave in float: none, then ever more, up to half of them."""
     count, more = 0, 1
     while count < layers // 2:
         yield count
@@ -201,7 +201,7 @@ class _Cost:
 
     Attributes:
         lost: By how much the headline is worse, not below 0.
-        mismatches: Changed decisions.
+        mismatches: Changed predictions.
         difference: Mean over images of the relative difference.
     """
 
@@ -230,7 +230,7 @@ def _try_schemes(quantizer: Quantizer, trial: _Trial) -> dict[Scheme, _Cost]:
 def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list[str]:
     """Order the layers by what each alone costs, the dearest first.
 
-    Changed decisions come before differences: where those are of matched boxes, a layer that leaves
+    Changed predictions come before differences: where those are of matched boxes, a layer that leaves
     none to match has no difference.
     """
     costs = {

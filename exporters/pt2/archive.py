@@ -125,7 +125,7 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
         raise
     except Exception as error:  # torch raises anything for a damaged file
         raise ArtifactError(
-            f"{path} cannot be loaded: it is no .pt2 file that visiongraft wrote, or it is damaged "
+            f"{path} cannot be loaded: it is not a .pt2 file that visiongraft wrote, or it is damaged "
             f"({one_line(error)})"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What users may choose about a .pt2 file."""
+"""The options of the .pt2 exporter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pt2Options:
     max_batch: int = BATCHES[-1]
 
     def __post_init__(self) -> None:
-        batches_up_to(self.max_batch)  # refuses what is no size
+        batches_up_to(self.max_batch)  # refuses anything but a batch size
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def outputs_of(program: ExportedProgram) -> list[dict[str, Any]]:
     """Describe the results of a program: name, dtype, shape.
 
     Args:
-        program: What ``trace`` gave.
+        program: The result of ``trace``.
 
     Returns:
         One entry each, in order; sizes that vary as texts.

@@ -119,7 +119,7 @@ def _check_text(text: str, key: str) -> None:
 
 
 def _is_operator(target: str) -> bool:
-    """Say whether it is a tensor operator of a known library."""
+    """Check whether it is a tensor operator of a known library."""
     import torch
 
     parts = target.split(".")
@@ -132,7 +132,7 @@ def _is_operator(target: str) -> bool:
 
 
 def _is_formula(text: str) -> bool:
-    """Say whether it is a formula of sizes, which is given to ``eval``."""
+    """Check whether it is a formula of sizes, which is passed to ``eval``."""
     position = 0
     while position < len(text):
         token = _TOKEN.match(text, position)
@@ -148,7 +148,7 @@ def _is_formula(text: str) -> bool:
 
 
 def _is_tree(spec: Any) -> bool:
-    """Say whether it is a form of arguments or results made of plain containers."""
+    """Check whether it is a form of arguments or results made of plain containers."""
     if isinstance(spec, list):  # with its version
         return len(spec) == 2 and isinstance(spec[0], int) and _is_tree(spec[1])
     kinds = (None, "builtins.tuple", "builtins.list", "builtins.dict")

@@ -16,9 +16,9 @@ _LIBRARIES = ("libnvinfer.so.10", "nvinfer_10.dll")
 
 
 def cache_options(model: Path, root: Path | None = None) -> dict[str, str]:
-    """Give the options that make TensorRT keep and reuse its engines and timings.
+    """Return the options that make TensorRT keep and reuse its engines and timings.
 
-    An engine is code that runs in this process, so nobody else may be able to write where it lies.
+    An engine is code that runs in this process, so nobody else may be able to write to its folder.
 
     Args:
         model: The ONNX file.
@@ -91,7 +91,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def tensorrt_version() -> str | None:
-    """Give the version of the installed TensorRT, such as ``"10.9.0"``; ``None`` without one."""
+    """Return the version of the installed TensorRT, such as ``"10.9.0"``; ``None`` without one."""
     for name in _LIBRARIES:
         try:
             number = int(ctypes.CDLL(name).getInferLibVersion())

@@ -47,7 +47,7 @@ class BoundRuns:
 
     Args:
         session: The session.
-        device: ``"cuda"`` or ``"cpu"``, where inputs and outputs lie.
+        device: ``"cuda"`` or ``"cpu"``, where inputs and outputs are.
         device_id: Which of them.
         capture: Fix the outputs' addresses too and number the shapes, as CUDA graphs need it. What
             a graph computes must then have the same shape for all inputs of one shape.
@@ -84,7 +84,7 @@ class BoundRuns:
             All outputs, in the order of the graph.
 
         Raises:
-            OptionError: CUDA graphs of too many input shapes were asked for.
+            OptionError: CUDA graphs of too many input shapes were requested.
         """
         key = tuple(array.shape for array in feed.values())
         bound = self._bound.get(key)

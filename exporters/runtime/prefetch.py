@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 def decoded_ahead(
     items: Iterable[Item], decode: Callable[[Item], Result], ahead: int
 ) -> Generator[Result]:
-    """Give results in order while a thread works on those that follow.
+    """Yield results in order while a thread works on those that follow.
 
     Decoding and inference both release Python's lock. Items are taken in the caller's thread, and
     only as they are needed.

@@ -1,4 +1,4 @@
-"""Open an ONNX file on the execution provider that was asked for, or say why that is impossible.
+"""Open an ONNX file on the requested execution provider, or explain why that is impossible.
 
 onnxruntime itself falls back to the CPU when a GPU provider cannot start, and says so on standard
 error only. Here a provider counts as in use only if it runs the nodes that take the time.
@@ -95,7 +95,7 @@ def open_session(
 
 
 def resolve(providers: str | Sequence[Provider] | None) -> Resolved:
-    """Give full names with the user's options, and refuse what this onnxruntime has not.
+    """Return full names with the user's options, and refuse providers that this onnxruntime lacks.
 
     Args:
         providers: As in ``open_session``.
@@ -249,13 +249,13 @@ def _reason(output: str) -> str:
 
 
 def remedy(library: str) -> str:
-    """Say what brings a missing library.
+    """Return how to install a missing library.
 
     Args:
         library: Its file name.
 
     Returns:
-        An advice.
+        The advice, in words.
 
     Examples:
         >>> remedy("libcurand.so.10")

@@ -24,6 +24,7 @@ from visiongraft.plugins.detection.data import (
 )
 from visiongraft.plugins.detection.example import write_coco
 from visiongraft.plugins.detection.models.heads import HEADS
+from visiongraft.plugins.detection.models.losses import ImageMeanLoss
 from visiongraft.plugins.detection.models.maps import reject_crops
 from visiongraft.plugins.detection.models.selection import EMPTY, Limits
 from visiongraft.plugins.detection.objects import Objects
@@ -149,7 +150,7 @@ class Detection(Task):
         return HEADS[self.head].build(backbone, len(self._known_classes()), self.width)
 
     def build_loss(self) -> nn.Module:
-        return HEADS[self.head].loss()
+        return ImageMeanLoss(HEADS[self.head].loss)
 
     def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss terms of one batch; two-stage heads are passed the targets."""

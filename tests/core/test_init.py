@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,21 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] <function fit")
+
+
+def test_help_lists_the_public_names_and_no_internal_module() -> None:
+    modules = {name for name in dir(visiongraft) if inspect.ismodule(getattr(visiongraft, name))}
+    assert modules == {"data", "errors", "schedules"}
+    assert {"fit", "load", "TransferModel", "Task"} <= set(dir(visiongraft))
+    assert sorted(visiongraft.__all__) == sorted(
+        {"__version__", *visiongraft._HOMES, *visiongraft._MODULES}
+    )
+
+
+def test_what_the_api_page_documents_of_the_core_is_an_attribute() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "python-api.md"
+    names = re.findall(
+        r"^::: visiongraft\.(?!plugins|exporters)\S*?\.(\w+)$", page.read_text(), re.MULTILINE
+    )
+    assert len(names) > 10
+    assert [name for name in names if not hasattr(visiongraft, name)] == []

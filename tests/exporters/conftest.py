@@ -40,7 +40,7 @@ class NormalizedHead(nn.Module):
 
 
 class Agreement:
-    """Share of images whose class is the target."""
+    """Fraction of images whose class is the target."""
 
     def __init__(self) -> None:
         self.right: list[bool] = []
@@ -131,7 +131,7 @@ def build_model(task: Task | None = None, backbone: Backbone | None = None) -> T
 
 
 def photographs() -> list[Image]:
-    """Give photographs of several sizes, landscape, portrait and square."""
+    """Return photographs of several sizes, landscape, portrait and square."""
     rocket, cat = skimage.data.rocket()[::2, ::2], skimage.data.chelsea()[::2, ::2]
     cup, woman = skimage.data.coffee()[::3, ::3], skimage.data.astronaut()[::3, ::3]
     images = [rocket, cat, np.rot90(cup), woman, cat[::-1], cup]
@@ -151,7 +151,7 @@ class Exported:
     certificate: Certificate
 
     def load(self) -> onnx.ModelProto:
-        """Give a fresh copy of the file's content, to plant faults in."""
+        """Return a fresh copy of the file's content, to plant faults in."""
         return onnx.load(self.path)
 
 
@@ -165,17 +165,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture
 def make_model() -> Callable[..., TransferModel]:
-    """Give the function that builds the model, for tests that change it."""
+    """Return the function that builds the model, for tests that change it."""
     return build_model
 
 
 @pytest.fixture
 def make_samples() -> Callable[[Sequence[Image]], Photos]:
-    """Give the function that makes samples of images."""
+    """Return the function that makes samples of images."""
     return Photos
 
 
 @pytest.fixture(scope="session")
 def images() -> list[Image]:
-    """Give the photographs."""
+    """Return the photographs."""
     return photographs()

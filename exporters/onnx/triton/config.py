@@ -53,7 +53,7 @@ instance_group [
 
 @dataclass(frozen=True)
 class TritonConfig:
-    """What lies beside a model's versions.
+    """The files beside a model's versions.
 
     Attributes:
         text: The content of ``config.pbtxt``.
@@ -112,7 +112,7 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
 
 
 def _proved_batch(path: Path, texts: Mapping[str, str], metadata: Mapping[str, Any]) -> int:
-    """Give the largest batch that the certificate proves, if it is the one of these bytes."""
+    """Return the largest batch that the certificate proves, if it is that of these bytes."""
     try:
         certificate = metadata[CERTIFICATE]
         largest, hashed = (
@@ -148,7 +148,7 @@ def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:
 
 
 def _have_batch_axis(tensors: Sequence[_Tensor]) -> bool:
-    """Say whether the first axis of all is one and the same free one."""
+    """Check whether the first axis of all is one and the same free one."""
     first = {tensor.axes[0] for tensor in tensors}
     return len(first) == 1 and all(isinstance(axis, str) and axis for axis in first)
 

@@ -42,7 +42,7 @@ class ModelVersion:
 
 
 def model_folder(file: str | Path, repository: str | Path) -> Path:
-    """Say where a file's model belongs.
+    """Return the folder of a file's model.
 
     Args:
         file: The exported file; its name becomes the model's.
@@ -52,7 +52,7 @@ def model_folder(file: str | Path, repository: str | Path) -> Path:
         The model's folder.
 
     Raises:
-        OptionError: The repository is no folder, or the file's name cannot be a model's.
+        OptionError: The repository is not a folder, or the file's name cannot be a model's.
     """
     file, repository = Path(file), Path(repository)
     if repository.exists() and not repository.is_dir():
@@ -79,7 +79,7 @@ def write_repository(file: str | Path, repository: str | Path) -> ModelVersion:
     Raises:
         ArtifactError: The file cannot be served, see ``describe_for_triton``; or the folder holds
             a model with other inputs, outputs or labels, or what visiongraft did not write.
-        OptionError: The repository is no folder, or the file's name cannot be a model's.
+        OptionError: The repository is not a folder, or the file's name cannot be a model's.
         VisiongraftError: The repository cannot be written.
     """
     file, folder = Path(file), model_folder(file, repository)
@@ -99,7 +99,7 @@ def write_repository(file: str | Path, repository: str | Path) -> ModelVersion:
 
 
 def _versions(folder: Path) -> list[int]:
-    """Give the versions of a model; Triton ignores folders of other names."""
+    """Return the versions of a model; Triton ignores folders of other names."""
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def _versions(folder: Path) -> list[int]:
 
 
 def _refuse_another(folder: Path, versions: list[int], config: TritonConfig) -> None:
-    """Stop where another model lies: its clients rely on what it takes and gives."""
+    """Refuse to replace another model: its clients rely on its inputs and outputs."""
     remedy = f"give the file another name, or remove {folder}"
     if not versions:
         path = folder / CONFIG

@@ -20,7 +20,7 @@ from torchvision.ops import roi_align
 from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
 from visiongraft.plugins.detection.models.box_coding import BoxCoder
-from visiongraft.plugins.detection.models.losses import mean_over_images
+from visiongraft.plugins.detection.models.losses import Terms
 from visiongraft.plugins.detection.models.matching import (
     IGNORED,
     Sampler,
@@ -91,7 +91,7 @@ class FasterRcnnLayers(nn.Module):
             ``box_regression`` (N, P, 4 * (classes + 1)), ``proposals`` (N, P, 4),
             ``proposal_scores`` (N, P), 0 where there is none, and the result of
             ``Anchors.outputs``. With targets, the regions of all images are concatenated
-            (R, ...), a sample of proposals and objects, along with what ``FasterRcnnLoss`` needs.
+            (R, ...), a sample of proposals and objects, along with what ``faster_rcnn_loss`` needs.
         """
         maps = self.pyramid(features)
         logits, deltas = self.rpn(maps)
@@ -179,30 +179,24 @@ class FasterRcnnLayers(nn.Module):
         }
 
 
-class FasterRcnnLoss(nn.Module):
-    """Cross-entropy and smooth L1 for anchors and for regions.
+def faster_rcnn_loss(
+    outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]
+) -> Terms:
+    """Compute the loss terms of one image.
 
-    The terms are torchvision's, averaged by image; see ``mean_over_images``.
+    Args:
+        outputs: The result of ``FasterRcnnLayers`` with targets.
+        image: Position of the image.
+        objects: Not used: the outputs contain the samples.
+
+    Returns:
+        ``objectness`` and ``classifier``: cross-entropy; ``rpn_box_reg`` and ``box_reg``: smooth
+        L1; for a sample of anchors, and of regions.
     """
-
-    def forward(
-        self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Compute the loss.
-
-        Args:
-            outputs: The result of ``FasterRcnnLayers`` with these targets.
-            targets: The result of ``Objects.tensors``, one for each image.
-
-        Returns:
-            ``objectness``, ``rpn_box_reg``, ``classifier`` and ``box_reg``, means over images.
-        """
-        return mean_over_images(
-            {**_anchor_loss(outputs, i), **_region_loss(outputs, i)} for i in range(len(targets))
-        )
+    return {**_anchor_loss(outputs, image), **_region_loss(outputs, image)}
 
 
-def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> Terms:
     positive, sampled = outputs["anchor_positive"][image], outputs["anchor_sampled"][image]
     codes, truth = outputs["rpn_regression"][image], outputs["anchor_codes"][image]
     boxes = F.smooth_l1_loss(codes[positive], truth[positive], beta=BETA, reduction="sum")
@@ -211,7 +205,7 @@ def _anchor_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]
     return {"objectness": classes, "rpn_box_reg": boxes / sampled.sum()}
 
 
-def _region_loss(outputs: Mapping[str, Tensor], image: int) -> dict[str, Tensor]:
+def _region_loss(outputs: Mapping[str, Tensor], image: int) -> Terms:
     mine = outputs["image"] == image
     class_ids = outputs["region_labels"][mine]
     codes = outputs["box_regression"][mine].float().unflatten(1, (-1, 4))

@@ -6,7 +6,7 @@ torchvision's, which calls a cell's square an anchor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
 from visiongraft.plugins.detection.models.box_coding import decode_distances
 from visiongraft.plugins.detection.models.dense import STRIDE, decode_dense
-from visiongraft.plugins.detection.models.losses import focal_loss, mean_over_images
+from visiongraft.plugins.detection.models.losses import Terms, focal_loss
 from visiongraft.plugins.detection.models.matching import match_centers
 from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits
-from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
 
 INITIAL_DISTANCE = 2.0  # strides; predicted distance of each side before training
@@ -74,33 +73,18 @@ class FcosLayers(nn.Module):
         }
 
 
-class FcosLoss(nn.Module):
-    """Focal loss on the classes, GIoU on the boxes and cross-entropy on the centerness.
+def fcos_loss(outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]) -> Terms:
+    """Compute the loss terms of one image.
 
-    The terms are torchvision's, averaged by image; see ``mean_over_images``.
+    Args:
+        outputs: The result of ``FcosLayers``.
+        image: Position of the image.
+        objects: Its objects, ``boxes`` in network pixels and ``labels``.
+
+    Returns:
+        ``classification``: focal loss; ``bbox_regression``: GIoU; ``bbox_ctrness``:
+        cross-entropy on the centerness.
     """
-
-    def forward(
-        self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Compute the loss.
-
-        Args:
-            outputs: The result of ``FcosLayers``.
-            targets: The result of ``Objects.tensors``, one for each image.
-
-        Returns:
-            ``classification``, ``bbox_regression`` and ``bbox_ctrness``, means over the images.
-        """
-        return mean_over_images(
-            _image_loss(outputs, i, scaled_boxes(target, outputs["size"]))
-            for i, target in enumerate(targets)
-        )
-
-
-def _image_loss(
-    outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
     levels = level_anchors(outputs)
     matches = match_centers(objects["boxes"], levels)
     matched = matches >= 0

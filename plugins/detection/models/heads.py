@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.plugins.detection.models.faster_rcnn import (
     FasterRcnnLayers,
-    FasterRcnnLoss,
     decode_faster_rcnn,
+    faster_rcnn_loss,
 )
-from visiongraft.plugins.detection.models.fcos import FcosLayers, FcosLoss, decode_fcos
+from visiongraft.plugins.detection.models.fcos import FcosLayers, decode_fcos, fcos_loss
 from visiongraft.plugins.detection.models.retinanet import (
     RetinaNetLayers,
-    RetinaNetLoss,
     decode_retinanet,
+    retinanet_loss,
 )
 from visiongraft.plugins.detection.models.selection import Limits
-from visiongraft.plugins.detection.models.ssd import SsdHead, SsdLoss, decode_ssd
+from visiongraft.plugins.detection.models.ssd import SsdHead, decode_ssd, ssd_loss
 from visiongraft.task import Decoded
 
 
@@ -31,7 +31,7 @@ class Detector:
 
     Attributes:
         build: Builds the head from backbone, number of classes, and width of the pyramid.
-        loss: Builds the loss.
+        loss: Computes the loss terms of one image; see ``ImageMeanLoss``.
         decode: Turns outputs into detections.
         iou: Intersection over union above which the weaker of two detections is suppressed;
             torchvision's default.
@@ -41,7 +41,7 @@ class Detector:
     """
 
     build: Callable[[Backbone, int, int], nn.Module]
-    loss: Callable[[], nn.Module]
+    loss: Callable[[Mapping[str, Tensor], int, Mapping[str, Tensor]], dict[str, Tensor]]
     decode: Callable[[Mapping[str, Tensor], Tensor, Limits], Decoded]
     iou: float
     samples: bool = False
@@ -53,11 +53,11 @@ def _ssd(backbone: Backbone, classes: int, width: int, *, lite: bool) -> nn.Modu
 
 
 HEADS: dict[str, Detector] = {
-    "ssdlite": Detector(partial(_ssd, lite=True), SsdLoss, decode_ssd, 0.55),
-    "ssd": Detector(partial(_ssd, lite=False), SsdLoss, decode_ssd, 0.45),
-    "retinanet": Detector(RetinaNetLayers, RetinaNetLoss, decode_retinanet, 0.5),
-    "fcos": Detector(FcosLayers, FcosLoss, decode_fcos, 0.6),
+    "ssdlite": Detector(partial(_ssd, lite=True), ssd_loss, decode_ssd, 0.55),
+    "ssd": Detector(partial(_ssd, lite=False), ssd_loss, decode_ssd, 0.45),
+    "retinanet": Detector(RetinaNetLayers, retinanet_loss, decode_retinanet, 0.5),
+    "fcos": Detector(FcosLayers, fcos_loss, decode_fcos, 0.6),
     "faster_rcnn": Detector(
-        FasterRcnnLayers, FasterRcnnLoss, decode_faster_rcnn, 0.5, samples=True, noise=10.0
+        FasterRcnnLayers, faster_rcnn_loss, decode_faster_rcnn, 0.5, samples=True, noise=10.0
     ),
 }

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from visiongraft.plugins.detection.models.matching import IGNORED
+from visiongraft.plugins.detection.objects import scaled_boxes
+
+Terms = dict[str, Tensor]
 
 
-def mean_over_images(losses: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Average the loss terms of each image over the images.
+class ImageMeanLoss(nn.Module):
+    """Compute the loss of each image, and average over the images.
 
     torchvision divides the sums over a batch by the number of its matched anchors. Here each
     image's sums are divided by its own number first: only then do gradient accumulation and several
     processes compute what one large batch does. For a single image the two are the same.
 
     Args:
-        losses: The terms of each image.
-
-    Returns:
-        The terms of the batch.
+        image_loss: Computes the terms of one image from the outputs of the head, the position of
+            the image, and its objects, see ``scaled_boxes``.
     """
-    terms: dict[str, list[Tensor]] = {}
-    for image in losses:
-        for name, value in image.items():
-            terms.setdefault(name, []).append(value)
-    return {name: torch.stack(values).mean() for name, values in terms.items()}
+
+    def __init__(
+        self, image_loss: Callable[[Mapping[str, Tensor], int, Mapping[str, Tensor]], Terms]
+    ) -> None:
+        super().__init__()
+        self.image_loss = image_loss
+
+    def forward(
+        self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]
+    ) -> Terms:
+        """Compute the loss.
+
+        Args:
+            outputs: The outputs of the head; of a two-stage head, with these targets.
+            targets: The result of ``Objects.tensors``, one for each image.
+
+        Returns:
+            The terms, means over the images.
+        """
+        terms: dict[str, list[Tensor]] = {}
+        for i, target in enumerate(targets):
+            objects = scaled_boxes(target, outputs["size"])
+            for name, value in self.image_loss(outputs, i, objects).items():
+                terms.setdefault(name, []).append(value)
+        return {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
 def focal_loss(logits: Tensor, class_ids: Tensor, matches: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Lin et al., 2017, "Focal loss for dense object detection". The layers and anchor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -18,11 +18,10 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
 from visiongraft.plugins.detection.models.box_coding import BoxCoder
 from visiongraft.plugins.detection.models.dense import STRIDE, decode_dense
-from visiongraft.plugins.detection.models.losses import focal_loss, mean_over_images
+from visiongraft.plugins.detection.models.losses import Terms, focal_loss
 from visiongraft.plugins.detection.models.matching import match_boxes
 from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits
-from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
 
 CODER = BoxCoder()
@@ -73,32 +72,23 @@ class RetinaNetLayers(nn.Module):
         }
 
 
-class RetinaNetLoss(nn.Module):
-    """Focal loss on the classes and GIoU on the boxes, as in torchvision's second version."""
+def retinanet_loss(
+    outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]
+) -> Terms:
+    """Compute the loss terms of one image.
 
-    def forward(
-        self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Compute the loss.
+    Args:
+        outputs: The result of ``RetinaNetLayers``.
+        image: Position of the image.
+        objects: Its objects, ``boxes`` in network pixels and ``labels``.
 
-        Args:
-            outputs: The result of ``RetinaNetLayers``.
-            targets: The result of ``Objects.tensors``, one for each image.
-
-        Returns:
-            ``classification`` and ``bbox_regression``, means over the images.
-        """
-        anchors = torch.cat(level_anchors(outputs))
-        logits, codes = outputs["cls_logits"].float(), outputs["bbox_regression"].float()
-        return mean_over_images(
-            _image_loss(logits[i], codes[i], anchors, scaled_boxes(target, outputs["size"]))
-            for i, target in enumerate(targets)
-        )
-
-
-def _image_loss(
-    logits: Tensor, codes: Tensor, anchors: Tensor, objects: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+    Returns:
+        ``classification``: focal loss; ``bbox_regression``: GIoU, as in torchvision's second
+        version.
+    """
+    anchors = torch.cat(level_anchors(outputs))
+    logits = outputs["cls_logits"][image].float()
+    codes = outputs["bbox_regression"][image].float()
     matches = match_boxes(objects["boxes"], anchors, LOW, HIGH, keep_best=True)
     matched = matches >= 0
     count = matched.sum().clamp(min=1)

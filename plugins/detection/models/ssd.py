@@ -25,11 +25,10 @@ from visiongraft.plugins.detection.models.anchors import (
     level_anchors,
 )
 from visiongraft.plugins.detection.models.box_coding import BoxCoder
-from visiongraft.plugins.detection.models.losses import mean_over_images
+from visiongraft.plugins.detection.models.losses import Terms
 from visiongraft.plugins.detection.models.maps import Level, Maps
 from visiongraft.plugins.detection.models.matching import match_default_boxes
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, select
-from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
 
 CODER = BoxCoder(center=10.0, side=5.0)
@@ -122,35 +121,20 @@ class SsdHead(nn.Module):
         return torch.cat([by_anchor(layer(x), head.num_columns) for layer, x in layers], dim=1)
 
 
-class SsdLoss(nn.Module):
-    """Cross-entropy with hard negatives, and smooth L1 on the boxes.
+def ssd_loss(outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]) -> Terms:
+    """Compute the loss terms of one image.
 
-    The terms are torchvision's, averaged by image; see ``mean_over_images``.
+    Args:
+        outputs: The result of ``SsdHead``.
+        image: Position of the image.
+        objects: Its objects, ``boxes`` in network pixels and ``labels``.
+
+    Returns:
+        ``classification``: cross-entropy with hard negatives; ``bbox_regression``: smooth L1.
     """
-
-    def forward(
-        self, outputs: Mapping[str, Tensor], targets: Sequence[Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Compute the loss.
-
-        Args:
-            outputs: The result of ``SsdHead``.
-            targets: The result of ``Objects.tensors``, one for each image.
-
-        Returns:
-            ``classification`` and ``bbox_regression``, means over the images.
-        """
-        anchors = torch.cat(level_anchors(outputs))
-        logits, codes = outputs["cls_logits"].float(), outputs["bbox_regression"].float()
-        return mean_over_images(
-            _image_loss(logits[i], codes[i], anchors, scaled_boxes(target, outputs["size"]))
-            for i, target in enumerate(targets)
-        )
-
-
-def _image_loss(
-    logits: Tensor, codes: Tensor, anchors: Tensor, objects: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+    anchors = torch.cat(level_anchors(outputs))
+    logits = outputs["cls_logits"][image].float()
+    codes = outputs["bbox_regression"][image].float()
     matches = match_default_boxes(objects["boxes"], anchors, MATCHED)
     matched = matches >= 0
     index = matches[matched]

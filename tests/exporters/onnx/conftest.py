@@ -16,13 +16,13 @@ from visiongraft.exporters.runtime.onnx_content import certificate_field, conten
 
 @pytest.fixture
 def handmade() -> Callable[..., Path]:
-    """Give the function that writes a file without a network."""
+    """Return the function that writes a file without a network."""
     return write_handmade
 
 
 @pytest.fixture
 def shades(exported: Any, tmp_path: Path) -> Path:
-    """Give a copy of the exported file with nothing beside it."""
+    """Return a copy of the exported file with nothing beside it."""
     return Path(shutil.copy(exported.path, tmp_path / "shades.onnx"))
 
 

@@ -52,7 +52,7 @@ class Subject:
     certificate: Certificate
 
     def planted(self, fault: Callable[[Model], None], folder: Path) -> Path:
-        """Give a copy of the file with a fault, and with a certificate for its own bytes."""
+        """Return a copy of the file with a fault, and with a certificate for its own bytes."""
         model = onnx.load(self.path)
         properties = {p.key: p.value for p in model.metadata_props if p.key != "certificate"}
         fault(model)

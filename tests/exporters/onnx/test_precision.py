@@ -352,11 +352,11 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
         ({"precision": "fp8"}, "precision='fp8' is unknown; there are: bf16, fp16"),
         ({"precision": 16}, "precision=16 is unknown"),
         ({"input": "floats"}, "input='floats' is unknown; did you mean 'float'"),
-        ({"budget": -0.1}, "budget=-0.1 is no number of 0 or more"),
-        ({"budget": float("nan")}, "budget=nan is no number"),
-        ({"budget": True}, "budget=True is no number"),
-        ({"max_batch": 0}, "max_batch=0 is no whole number of 1 or more"),
-        ({"max_batch": 2.0}, "max_batch=2.0 is no whole number"),
+        ({"budget": -0.1}, "budget=-0.1 is not a number of at least 0"),
+        ({"budget": float("nan")}, "budget=nan is not a number"),
+        ({"budget": True}, "budget=True is not a number"),
+        ({"max_batch": 0}, "max_batch=0 is not an integer of at least 1"),
+        ({"max_batch": 2.0}, "max_batch=2.0 is not an integer"),
     ],
 )
 def test_wrong_options_are_one_line(

@@ -193,7 +193,7 @@ def test_the_worst_real_image_is_named_with_the_figures(exported: Any, tmp_path:
     assert "changed predictions in 6 images" in message
 
 
-def test_a_flip_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
+def test_a_mismatch_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
     candidate = exported.load()
     after(candidate, "classes", "Max", np.array(1))
     with pytest.raises(ExportError, match=r"[1-9]\d* changed predictions"):

@@ -44,7 +44,7 @@ def mark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def altered(program_file: Any, tmp_path: Path) -> Callable[[Callable[[Records], None]], Path]:
-    """Give a function that writes the exported file with other records."""
+    """Return a function that writes the exported file with other records."""
 
     def write(change: Callable[[Records], None]) -> Path:
         with zipfile.ZipFile(program_file.path) as archive:
@@ -128,7 +128,7 @@ def test_what_torch_runs_while_loading_is_refused(
     plant: Callable[[Records, Path], None], altered: Any, mark: Path
 ) -> None:
     path = altered(lambda records: plant(records, mark))
-    with pytest.raises(ArtifactError, match=r"cannot be loaded: it is no \.pt2 file") as caught:
+    with pytest.raises(ArtifactError, match=r"cannot be loaded: it is not a \.pt2 file") as caught:
         Pt2Predictor(path)
     assert "\n" not in str(caught.value)
     assert not mark.exists()
@@ -244,7 +244,9 @@ def test_another_programs_file_and_other_files_are_one_line(tmp_path: Path) -> N
     for content in (None, b"", b"PK\x05\x06" + bytes(18), b"text"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"no \.pt2 file that visiongraft wrote") as caught:
+        with pytest.raises(
+            ArtifactError, match=r"not a \.pt2 file that visiongraft wrote"
+        ) as caught:
             Pt2Predictor(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ArtifactError, match="is a folder"):

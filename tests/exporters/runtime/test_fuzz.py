@@ -26,7 +26,7 @@ def content(exported: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def structure(exported: Any, content: bytes) -> list[int]:
-    """Give the positions outside of the weights, where damage does most."""
+    """Return the positions outside of the weights, where damage does most."""
     weights: set[int] = set()
     for tensor in exported.load().graph.initializer:
         if len(tensor.raw_data) > 64:

@@ -51,7 +51,7 @@ class MapHead(nn.Module):
 
 
 class PixelAgreement:
-    """Share of pixels whose class is the target's; maps of another size cannot be compared."""
+    """Fraction of pixels whose class is the target's; maps of another size cannot be compared."""
 
     def __init__(self) -> None:
         self.right: list[float] = []

@@ -1,4 +1,4 @@
-"""An image that PyTorch itself leaves undecided is told from one that the file gets wrong."""
+"""Near-ties in PyTorch itself are distinguished from predictions that the file gets wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decoder(graph: InferenceGraph) -> Callable[[torch.Tensor], Any]:
 
 
 def margins(graph: InferenceGraph, image: Any) -> list[float]:
-    """Give by how much the first class is ahead of the second, at the image and near it."""
+    """Return by how much the first class is ahead of the second, at the image and near it."""
     decode, images = decoder(graph), torch.tensor(image[None])
     outcomes = [decode(images), *decode_nearby(graph, decode, images)]
     fractions = [np.log(outcome["probabilities"][0].astype(np.float64)) for outcome in outcomes]
@@ -64,12 +64,12 @@ def file_that_is_off(graph: InferenceGraph, by: float, folder: Path) -> Path:
 
 
 def reach(graph: InferenceGraph, image: Any) -> float:
-    """Say how far next to nothing moves the decision."""
+    """Return how far a very slight change moves the margin."""
     found = margins(graph, image)
     return max(abs(margin - found[0]) for margin in found)
 
 
-def test_a_decision_that_pytorch_does_not_stand_by_is_undecided_and_counted(
+def test_a_prediction_that_is_unstable_in_pytorch_is_a_near_tie_and_counted(
     make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
 ) -> None:
     graph = tuned(make_model, image, 0.0)
@@ -82,7 +82,7 @@ def test_a_decision_that_pytorch_does_not_stand_by_is_undecided_and_counted(
     assert single.difference <= TOLERANCE
 
 
-def test_a_decision_that_pytorch_stands_by_is_a_flip_however_close_it_is(
+def test_a_prediction_that_is_stable_in_pytorch_is_a_mismatch_however_close_it_is(
     make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
 ) -> None:
     graph = tuned(make_model, image, 0.0)
@@ -93,7 +93,7 @@ def test_a_decision_that_pytorch_stands_by_is_a_flip_however_close_it_is(
         verify(path, graph, make_samples(images))
 
 
-def test_more_undecided_images_than_a_few_are_refused(
+def test_more_than_a_few_near_ties_are_refused(
     make_model: Any, make_samples: Any, image: Any, tmp_path: Path
 ) -> None:
     graph = tuned(make_model, image, 0.0)

@@ -22,14 +22,14 @@ from visiongraft.exporters.verification.recheck import recheck
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Give all files under a folder."""
+    """Return all files under a folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
 def later(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a file of the same interface and other weights."""
+    """Return a file of the same interface and other weights."""
     model = onnx.load(exported.path)
     properties = {p.key: p.value for p in model.metadata_props if p.key != "certificate"}
     for tensor in model.graph.initializer:
