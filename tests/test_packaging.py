@@ -16,7 +16,7 @@ SOURCES["exporters"] = "visiongraft.exporters"
 
 
 def module_name(path: Path) -> str:
-    """Give the import name of a file or folder of the checkout."""
+    """Return the import name of a file or folder of the checkout."""
     top, *rest = path.relative_to(ROOT).with_suffix("").parts
     return ".".join([SOURCES[top], *rest])
 

@@ -30,7 +30,7 @@ visiongraft_api = "2.0"
 
 @dataclass(frozen=True)
 class Animals(Classification):
-    """Say which animal it is."""
+    """Classify animals."""
 
     name = "animals"
 

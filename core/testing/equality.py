@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two values are equal, also if ``==`` cannot tell; NaN equals NaN here."""
+    """Check whether two values are equal, arrays and tensors included; NaN equals NaN here."""
     leaves, shape = pytree.tree_flatten(one)
     others, other_shape = pytree.tree_flatten(other)
     return shape == other_shape and all(map(_same_leaf, leaves, others))
@@ -33,7 +33,7 @@ def _same_leaf(one: Any, other: Any) -> bool:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Give an object's attributes, without the fields that a dataclass does not compare."""
+    """Return an object's attributes, without the fields that a dataclass does not compare."""
     apart = {f.name for f in fields(value) if not f.compare} if is_dataclass(value) else set()
     return {name: each for name, each in vars(value).items() if name not in apart}
 

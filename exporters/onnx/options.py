@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.exporters.options import batches_up_to
 from visiongraft.exporters.verification.trial_images import BATCHES
+from visiongraft.options import is_number
 from visiongraft.preprocess import MULTIPLE, PreprocessConfig
 
 INPUTS = ("uint8", "float")
@@ -41,7 +41,7 @@ class ExportOptions:
             value = getattr(self, name)
             if value not in known:
                 raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
-        if not _is_number(self.budget) or not 0 <= self.budget < float("inf"):
+        if not is_number(self.budget) or self.budget < 0:
             raise OptionError(f"budget={self.budget!r} is not a number of at least 0")
         batches_up_to(self.max_batch)  # refuses anything but a batch size
         if self.triton is not None and not (self.triton and isinstance(self.triton, (str, Path))):
@@ -62,7 +62,7 @@ class ExportOptions:
             The options to export with.
 
         Raises:
-            OptionError: ``size`` cannot be had with ``input="float"``.
+            OptionError: ``size`` is not possible with ``input="float"``.
         """
         if self.input == "uint8":
             return self
@@ -77,7 +77,3 @@ class ExportOptions:
         if any(side % MULTIPLE for side in size):
             raise OptionError(f"size={size} with input='float' takes multiples of {MULTIPLE}")
         return ExportOptions(**{**vars(self), "size": size})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -26,7 +26,7 @@ from visiongraft.training.freezing import apply_phase
 
 
 def seasoned(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give norms statistics, scales and shifts as after training, in double precision."""
+    """Set norms' statistics, scales and shifts as after training, in double precision."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -34,7 +34,7 @@ def tables(card: str) -> dict[str, Rows]:
 
 
 def facts_of(card: str) -> dict[str, str]:
-    """Give the rows under the heading Facts."""
+    """Return the rows under the heading Facts."""
     return {name: value for name, value in tables(card)["Facts"]}
 
 

@@ -56,7 +56,7 @@ Choose = Callable[..., Choice]
 
 
 def drawn() -> str:
-    """Give all random states in a form that can be compared."""
+    """Return all random states in a form that can be compared."""
     tensors, values = random_state()
     return repr(({name: tensor.tolist() for name, tensor in tensors.items()}, values))
 
