@@ -45,7 +45,7 @@ def test_predictions_do_not_depend_on_the_batch(model, toy_data):
     ("images", "words"),
     [
         ("nowhere.jpg", "does not exist"),
-        (7, "paths, images, arrays or tensors, not int"),
+        (7, "paths, PIL images, arrays or tensors, not int"),
         ([object()], "not object"),
         (np.zeros((4, 4, 3), dtype=np.int64), "not int64"),
         (np.full((4, 4, 3), 7.0), "float in 0..1"),

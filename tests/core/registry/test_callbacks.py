@@ -128,7 +128,7 @@ def test_a_suffix_of_two_exporters_must_be_settled_by_name(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     model = fit_toy(toy_data(30), epochs=1)
-    with pytest.raises(OptionError, match="say which exporter, format=second-note or third-note"):
+    with pytest.raises(OptionError, match="choose an exporter, format=second-note or third-note"):
         model.export(tmp_path / "model.twice")
     model.export(tmp_path / "model.twice", format="third-note")
 
