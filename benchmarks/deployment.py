@@ -156,7 +156,7 @@ def certificates(model: Model, data: Path, folder: Path) -> dict[str, dict[str, 
 
 
 def same(task: str, predicted: dict[str, Any], plain: Any, folder: Path) -> float:
-    """Give how far the command's prediction is from the plain one, relative to the largest value."""
+    """Return how far the command's prediction is from the plain one, relative to the largest value."""
     if task == "segmentation":
         (mask,) = folder.glob(f"*-{Path(predicted['image']).stem}.mask.png")
         return float(np.mean(np.asarray(Image.open(mask)) != plain["labels"][0]))
