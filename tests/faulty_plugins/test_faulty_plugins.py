@@ -177,9 +177,11 @@ OTHERS = [
     case("backbone_keeps_a_tensor_to_itself", "a_saved_model_predicts_the_same", "load it"),
     case("backbone_differs_in_file", "the_exported_file_agrees", "disagrees with PyTorch"),
     case("schedule_options_change_in_json", "options_survive_json", "as a run's config has them"),
-    case("schedule_names_a_stage", "phases_fill_the_epochs", "'stage4' is no stage"),
+    case("schedule_names_a_stage", "phases_fill_the_epochs", "'stage4' is not a stage"),
     case("schedule_runs_over", "phases_fill_the_epochs", "2 epochs in total"),
-    case("schedule_stumbles_over_bad_results", "phases_fill_the_epochs", "'embedding' is no stage"),
+    case(
+        "schedule_stumbles_over_bad_results", "phases_fill_the_epochs", "'embedding' is not a stage"
+    ),
     case("schedule_draws_lots", "plans_repeat", "the same phases"),
     case("schedule_rates_in_numpy", "frozen_stays_frozen", "float32 is not JSON serializable"),
     case("schedule_changes_the_history", "a_killed_run_resumes", "never interrupted"),
