@@ -58,7 +58,7 @@ class Bare(nn.Module):
 
 
 def build(backbone: str) -> TransferModel:
-    """Return a classifier with random weights."""
+    """Return a classifier whose weights do not matter."""
     torch.manual_seed(0)
     weights = "pretrained" if backbone.startswith("bundled/") else None
     task = Classification(class_names=("a", "b", "c"))

@@ -119,7 +119,7 @@ def page(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Page]:
-    """Run a page in a folder of its own; unload what it imports and registers afterwards."""
+    """Run a page in its own folder, and forget what it imports and registers."""
     (tmp_path / "flowers").symlink_to(flowers)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

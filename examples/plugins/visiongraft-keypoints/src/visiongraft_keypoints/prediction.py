@@ -23,7 +23,7 @@ class Located:
 
 
 def predictions(arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Located]:
-    """Add names to decoded ``points`` (N, K, 2), ``found`` (N, K) and ``scores`` (N, K)."""
+    """Name decoded ``points`` (N, K, 2), ``found`` (N, K) and ``scores`` (N, K)."""
     names, batch = metadata["names"], []
     for rows in zip(*(arrays[n].tolist() for n in ("points", "found", "scores")), strict=True):
         points, found, scores = (dict(zip(names, row, strict=True)) for row in rows)
