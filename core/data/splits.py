@@ -11,7 +11,7 @@ from visiongraft.seeds import mix_seed
 def stratified_split(
     keys: Sequence[Hashable], fraction: float, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Hold out a fraction of the samples of every key.
+    """Split off a fraction of the samples of every key.
 
     Args:
         keys: The key that each sample is stratified by, such as its label; all equal for a plain

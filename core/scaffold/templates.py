@@ -200,8 +200,8 @@ def read_table(data):
 
 def split(samples, validation, seed):
     """Hold out a fraction of the images for validation."""
-    train, held_out = stratified_split([0] * len(samples), validation, seed)
-    return Splits(samples.subset(train), samples.subset(held_out))
+    train, rest = stratified_split([0] * len(samples), validation, seed)
+    return Splits(samples.subset(train), samples.subset(rest))
 
 
 def draw_examples(folder, count, seed):

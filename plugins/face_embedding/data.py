@@ -155,9 +155,9 @@ def _split_off_validation(
             "validation, or a validation split"
         )
     most = min(len(several), len(counts) - 2)
-    held_out = min(max(round(fraction * len(counts)), 2), most)
+    number = min(max(round(fraction * len(counts)), 2), most)
     # Ordered by a hash: the stream of a library's generator may change with its version.
-    chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:held_out])
+    chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:number])
     train = [i for i, face in enumerate(samples.faces) if face.identity not in chosen]
     validation = [i for i, face in enumerate(samples.faces) if face.identity in chosen]
     return samples.subset(train), samples.subset(validation)

@@ -228,9 +228,9 @@ def test_the_command_prints_a_table_and_json(
     small.register(Readers(), "my_readers")
     assert main(["check-plugin", "my-readers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["provided", "check", "outcome", "seconds"]
+    assert lines[0].split() == ["subject", "check", "outcome", "seconds"]
     assert lines[-3:] == [
-        "not tried: reader reads: targets_have_names: what 'dots' hold is for its task to say",
+        "not tried: reader reads: targets_have_names: targets of kind 'dots' are checked by their task",
         (
             "not tried: reader reads: damaged_data_raises_a_clear_error: the example dataset has no "
             "files that could be damaged"
@@ -291,7 +291,7 @@ class Twice(Specimen):
 
 @pytest.mark.slow
 def test_replay_is_not_tried_where_a_second_look_makes_it_impossible() -> None:
-    with pytest.raises(NotTried, match=r"Twice\.inference_step: replay was asked for but is impos"):
+    with pytest.raises(NotTried, match=r"Twice\.inference_step: replay was requested but is impos"):
         replay_changes_nothing.run(TaskTrial(Twice()))
     replay_changes_nothing.run(TaskTrial(Specimen()))
 

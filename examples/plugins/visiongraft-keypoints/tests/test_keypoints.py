@@ -158,7 +158,7 @@ def test_other_points_than_the_trained_ones_are_refused(kites: Path) -> None:
         Keypoints(names=("nose",)).read_evaluation(kites)
 
 
-def test_without_a_validation_part_some_images_are_held_out(tmp_path: Path) -> None:
+def test_without_a_validation_part_some_images_are_split_off(tmp_path: Path) -> None:
     splits = Keypoints().read(draw_kites(tmp_path, 20, 0), validation=0.25)
     assert (len(splits.train), len(splits.validation)) == (15, 5)
 
