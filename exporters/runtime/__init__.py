@@ -12,6 +12,19 @@ Example::
     predictor.providers                            # ("CPUExecutionProvider",)
 """
 
-from visiongraft.exporters.runtime.predictor import Predictor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visiongraft.exporters.runtime.predictor import Predictor
 
 __all__ = ["Predictor"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Predictor":  # on first use: predictors of other formats need no onnxruntime
+        from visiongraft.exporters.runtime.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
