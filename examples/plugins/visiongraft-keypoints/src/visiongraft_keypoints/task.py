@@ -25,8 +25,8 @@ class Keypoints(Task):
     """Find named points of the one object that an image shows, and say which are not there.
 
     Attributes:
-        names: Names of the points; taken from the data.
-        radius: Share of an image's longer side within which a point counts as right.
+        names: Names of the points; taken from the dataset.
+        radius: Fraction of an image's longer side within which a point counts as right.
         augment: Whether training images are turned, moved, scaled and recolored.
     """
 
@@ -42,11 +42,10 @@ class Keypoints(Task):
         parts = read_parts(data)
         if "train" not in parts:
             raise errors.DataError(f"{data} holds no train.json")
-        train = parts["train"]
         if "validation" in parts:
-            return Splits(train, parts["validation"])
-        kept, out = stratified_split([0] * len(train), validation, seed)
-        return Splits(train.subset(kept), train.subset(out))
+            return Splits(parts["train"], parts["validation"])
+        halves = stratified_split([0] * len(parts["train"]), validation, seed)
+        return Splits(*map(parts["train"].subset, halves))
 
     def read_evaluation(self, data: Any) -> Samples:
         parts = read_parts(data)
@@ -76,7 +75,7 @@ class Keypoints(Task):
         return PointLoss()
 
     def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> dict[str, Tensor]:
-        points = outputs["points"] * sizes.flip(1)[:, None]  # from shares to pixels
+        points = outputs["points"] * sizes.flip(1)[:, None]  # from fractions to pixels
         there = outputs["seen"].float()
         return {"points": points, "found": (there > 0).long(), "scores": there.abs().sigmoid()}
 
