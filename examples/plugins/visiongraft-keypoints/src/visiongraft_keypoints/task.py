@@ -40,12 +40,11 @@ class Keypoints(Task):
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         parts = read_parts(data)
-        if "train" not in parts:
+        if (train := parts.get("train")) is None:
             raise errors.DataError(f"{data} holds no train.json")
         if "validation" in parts:
-            return Splits(parts["train"], parts["validation"])
-        halves = stratified_split([0] * len(parts["train"]), validation, seed)
-        return Splits(*map(parts["train"].subset, halves))
+            return Splits(train, parts["validation"])
+        return Splits(*map(train.subset, stratified_split([0] * len(train), validation, seed)))
 
     def read_evaluation(self, data: Any) -> Samples:
         parts = read_parts(data)
