@@ -126,7 +126,7 @@ def test_an_interrupted_run_tells_the_whole_command_and_goes_on_by_it(
     run: Run, place: Path
 ) -> None:
     code, _, err = run(*fit_words(place, "stopped", "--callback", "stopper"))
-    hint = err.strip().rpartition("go on with: ")[2].split()
+    hint = err.strip().rpartition("continue with: ")[2].split()
     assert code == 130
     assert hint[-2:] == ["--plugin", str(place / "animals_file.py")]
     code, _, err = run(*hint[1:])
@@ -141,7 +141,7 @@ def test_in_python_the_class_itself_loads_and_resumes(place: Path, trained: Path
     animals.register_file(place / "animals_file.py")
     kind = animals.get("task", "animals")
     model = visiongraft.load(trained, task=kind)
-    assert model.task.labels == ("cat", "cup")
+    assert model.task.class_names == ("cat", "cup")
     model.save(place / "saved")
     again = visiongraft.load(place / "saved", task=kind)
     image = place / "photos" / "cat" / "0.png"
