@@ -147,10 +147,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
             f"schedule={what!r} is neither a name nor a schedule; visiongraft.schedule makes one of "
             "a generator function"
         )
-    if isinstance(what, str):
-        name, options = read_call(what, "schedule")
-    else:
-        name, options = what["name"], what["options"]
+    name, options = _name_and_options(what, "schedule")
     found: Schedule = plugins().get("schedule", name)
     # Under the name that the user wrote, such as "distribution:name", it is found again on resume.
     return replace(found, name=name)(**options)
@@ -173,10 +170,7 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
         >>> find_transfer_loss("l2_sp(alpha=0.01)").options
         {'alpha': 0.01}
     """
-    if isinstance(what, str):
-        name, options = read_call(what, "transfer loss")
-    else:
-        name, options = what["name"], what["options"]
+    name, options = _name_and_options(what, "transfer loss")
     kind: type[TransferLoss] = plugins().get("loss", name)
     known = list(inspect.signature(kind).parameters)[2:]
     for option in options:
@@ -294,3 +288,8 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
         if claims:
             found.append(reader)
     return found
+
+
+def _name_and_options(what: str | Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
+    """Read a name with options, as a user writes it or as ``to_json`` returned it."""
+    return read_call(what, kind) if isinstance(what, str) else (what["name"], what["options"])

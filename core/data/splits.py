@@ -1,11 +1,37 @@
-"""Validation splits of datasets that have none: seeded, and stratified by a key."""
+"""Which split of a dataset serves what, and validation splits of datasets that have none."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from visiongraft.errors import OptionError
 from visiongraft.seeds import mix_seed
+
+
+def validation_split(splits: Collection[str]) -> str:
+    """Return the name of the split to validate on, in the second dataset of a pair.
+
+    Args:
+        splits: Names of the splits that the dataset has.
+
+    Examples:
+        >>> validation_split({"train", "test"})
+        'test'
+    """
+    return next(name for name in ("validation", "test", "train") if name in splits)
+
+
+def evaluation_split(splits: Collection[str]) -> str:
+    """Return the name of the split to evaluate a trained model on.
+
+    Args:
+        splits: Names of the splits that the dataset has.
+
+    Examples:
+        >>> evaluation_split({"train", "validation"})
+        'validation'
+    """
+    return next(name for name in ("test", "validation", "train") if name in splits)
 
 
 def stratified_split(

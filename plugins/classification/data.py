@@ -9,7 +9,7 @@ from typing import Any
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import stratified_split
+from visiongraft.data.splits import evaluation_split, stratified_split
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.classification.reading import LabeledSplit, read_dataset
 
@@ -125,7 +125,7 @@ def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) 
         DataError: There are no images, or a label is not one of the class names.
     """
     splits = read_dataset(data, class_names).splits
-    split = next(splits[s] for s in ("test", "validation", "train") if s in splits)
+    split = splits[evaluation_split(splits)]
     return _with_ids(split, class_names, multi_label)
 
 

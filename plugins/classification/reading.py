@@ -13,6 +13,7 @@ from visiongraft.data.images import DatasetSamples
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.samples import FileSamples, Samples
+from visiongraft.data.splits import validation_split
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
 
@@ -88,9 +89,7 @@ def _read_pair(training: Any, validation: Any, class_names: Sequence[str]) -> La
     if "train" not in first.splits:
         raise DataError("the training dataset of the pair has no training images")
     second = read_dataset(validation, class_names or _class_names(training) or ())
-    validation_set = next(
-        second.splits[s] for s in ("validation", "test", "train") if s in second.splits
-    )
+    validation_set = second.splits[validation_split(second.splits)]
     new = [n for n in second.class_names if n not in set(first.class_names)]
     return LabeledDataset(
         {"train": first.splits["train"], "validation": validation_set},

@@ -9,7 +9,7 @@ from typing import Any
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import stratified_split
+from visiongraft.data.splits import evaluation_split, stratified_split
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
@@ -130,7 +130,7 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
             f"the dataset has only training images; its {' and '.join(source.absent)} images do "
             "not exist"
         )
-    split = next(source.splits[p] for p in ("test", "validation", "train") if p in source.splits)
+    split = source.splits[evaluation_split(source.splits)]
     return _labeled(split, class_names, source.tally)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from visiongraft.data.samples import Splits
+from visiongraft.data.splits import evaluation_split
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import (
@@ -78,7 +79,7 @@ def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
         DataError: There are no two images of one identity, or no two identities.
     """
     samples = _samples(find_dataset(data, align))
-    found = next(samples[split] for split in ("test", "validation", "train") if split in samples)
+    found = samples[evaluation_split(samples)]
     _check_comparable(found, "the dataset")
     return found
 

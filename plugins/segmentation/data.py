@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
-from visiongraft.data.splits import stratified_split
+from visiongraft.data.splits import evaluation_split, stratified_split, validation_split
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
 from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
 from visiongraft.plugins.segmentation.formats.reading import MaskDataset, read_dataset
@@ -121,7 +121,7 @@ def read_splits(
     check_class_count(class_names, kind)
     splits = {s: _with_ids(first, s, class_names, kind, ignore) for s in first.splits}
     if second is not None:
-        split = next(s for s in ("validation", "test", "train") if s in second.splits)
+        split = validation_split(second.splits)
         splits["validation"] = _with_ids(second, split, class_names, kind, ignore)
     train = splits["train"]
     if "validation" in splits:
@@ -169,7 +169,7 @@ def read_evaluation(
     """
     first, second = _read_pair(data)
     dataset = second or first
-    split = next(s for s in ("test", "validation", "train") if s in dataset.splits)
+    split = evaluation_split(dataset.splits)
     return _with_ids(dataset, split, class_names, kind, ignore)
 
 

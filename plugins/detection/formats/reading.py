@@ -10,6 +10,7 @@ from typing import Any
 
 from visiongraft.data.images import DatasetSamples, image_array
 from visiongraft.data.samples import Samples
+from visiongraft.data.splits import validation_split
 from visiongraft.errors import DataError, one_line
 from visiongraft.lookup import read_data
 from visiongraft.plugins.detection.formats.dataset import (
@@ -63,9 +64,7 @@ def _read_pair(training: Any, validation: Any) -> BoxDataset:
     first, second = read_boxes(training), read_boxes(validation)
     if "train" not in first.splits:
         raise DataError("the first dataset of the pair has no training images")
-    validation_set = next(
-        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
-    )
+    validation_set = second.splits[validation_split(second.splits)]
     tally = first.tally
     for what, locations in second.tally.locations.items():
         tally.counts[what] += second.tally.counts[what]

@@ -15,6 +15,7 @@ from visiongraft.data.listing import list_images
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
+from visiongraft.data.splits import validation_split
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
@@ -94,9 +95,7 @@ def _join(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Join the training split of one dataset and the held-out split of another."""
     if "train" not in first.splits:
         raise DataError("the training dataset of the pair has no training images")
-    validation = next(
-        second.splits[p] for p in ("validation", "test", "train") if p in second.splits
-    )
+    validation = second.splits[validation_split(second.splits)]
     return IdentityDataset(
         {"train": first.splits["train"], "validation": validation},
         second.pairs,
