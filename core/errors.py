@@ -1,4 +1,4 @@
-"""Every error a user can meet, each one line long: the thing, the place and the remedy."""
+"""Every error a user can meet, each one line long: the thing, the location and the remedy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WeightsError(VisiongraftError):
 
 
 class ScheduleError(VisiongraftError):
-    """A schedule asks for a phase that the backbone cannot run."""
+    """A schedule yields a phase that the backbone cannot run."""
 
 
 class PluginError(VisiongraftError):

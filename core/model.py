@@ -100,7 +100,7 @@ class TransferModel:
 
         Raises:
             DataError: An image cannot be read.
-            OptionError: The task predicts no maps, and ``tile`` is given.
+            OptionError: The task predicts no maps, and ``tile`` is set.
         """
         samples = ImageSamples.of(images)
         found: dict[int, Any] = {}
@@ -150,7 +150,7 @@ class TransferModel:
             path: Where to.
             format: An exporter's name; found by the file's suffix if ``None``.
             data: Labeled images to prove it on; the validation split of the training data if
-                ``None`` and at hand. Without any, the certificate says so.
+                ``None`` and at hand. Without any, the certificate notes that.
             callbacks: Names or objects, whose ``exported`` hook is called; those of the run if
                 ``None``.
             options: The exporter's own.

@@ -98,7 +98,7 @@ class Replay:
             ]
         except OSError as error:
             raise ReplayError(
-                f"cannot store replay in {self.folder}: {error}; say replay=False"
+                f"the cache cannot be written to {self.folder}: {error}; pass replay=False"
             ) from error
         store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64))
         row = 0

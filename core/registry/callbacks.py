@@ -12,7 +12,7 @@ from visiongraft.registry.manager import plugins
 
 
 def listen(callbacks: Sequence[str | object]) -> pluggy.PluginManager:
-    """Make a manager of chosen callbacks, so that no installed plugin hears anything unasked.
+    """Make a manager of chosen callbacks, so that no installed plugin is called unasked.
 
     Args:
         callbacks: Names of callbacks, or objects that implement some of ``RunHooks``.

@@ -195,9 +195,9 @@ class PluginManager:
             if len(owners) > 1:
                 names = " and ".join(record.owner for record, _ in owners)
                 words = " or ".join(repr(word) for word in selectors(owners, key))
-                say = f"say {words}, or " if words else ""
+                choose = f"use {words}, or " if words else ""
                 return (
-                    f"{kind} {key!r} is provided by {names}; {say}disable one with --no-plugin "
+                    f"{kind} {key!r} is provided by {names}; {choose}disable one with --no-plugin "
                     f"NAME or {DISABLE_VARIABLE}=NAME"
                 )
         text = f"no {kind} {name!r}{near_matches(name, known)}"

@@ -77,10 +77,10 @@ def api_of(plugin: object) -> str:
         plugin: The module or object.
 
     Returns:
-        The version as the plugin says it, or ``"-"``.
+        The version that the plugin declares, or ``"-"``.
 
     Raises:
-        PluginError: It was written for another API, or says something else than a version.
+        PluginError: It was written for another API, or declares something other than a version.
     """
     declared = getattr(plugin, API_ATTRIBUTE, None)
     if declared is None:

@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

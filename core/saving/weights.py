@@ -173,7 +173,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"weights {path} is a folder; name a weights file in it")
         if not path.exists():
             raise WeightsError(
-                f"weights file {path} does not exist; name a file, or say 'pretrained' or None"
+                f"weights file {path} does not exist; pass an existing file, 'pretrained' or None"
             )
         if path.stat().st_size == 0:
             raise WeightsError(f"weights file {path} is empty; fetch it again")
@@ -250,7 +250,7 @@ def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:
 
 
 def _expected(backbone: Backbone) -> list[str]:
-    # A counter of seen batches says nothing about the images; older files lack it.
+    # A counter of batches does not affect results; older files lack it.
     return [n for n in backbone.state_dict() if not n.endswith("num_batches_tracked")]
 
 

@@ -117,7 +117,7 @@ def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
         "real" in tried,
         words,
         f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}",
-        "some on the real images that it was given",
+        "some on the real images that were passed",
     )
     expect(
         0 <= tolerance < 1,

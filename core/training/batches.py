@@ -55,8 +55,8 @@ class ImageLoaders:
     """The samples of a run, and the loaders that stay alive through all phases.
 
     Attributes:
-        network: Gives task and preprocessing.
-        config: Gives seed, views, workers.
+        network: The network, with task and preprocessing.
+        config: Settings; ``seed``, ``views`` and ``workers`` are used.
         device: Where the network runs.
         training: Training samples.
         validation: Validation samples.

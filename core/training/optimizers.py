@@ -92,7 +92,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
         optimizer: One that ``build_optimizer`` made.
 
     Returns:
-        Tensors by ``"<parameter>/<slot>"``, and the slots that are no tensors, likewise.
+        Tensors by ``"<parameter>/<slot>"``, and the slots that are not tensors, likewise.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}

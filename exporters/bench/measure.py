@@ -58,7 +58,7 @@ class Report:
     """What was measured, and on what.
 
     Attributes:
-        machine: As ``describe_machine`` gives it, and ``threads``.
+        machine: As ``describe_machine`` returns it, and ``threads``.
         versions: Of the libraries.
         images: ``source``, ``height`` and ``width`` before any resize.
         measured: All rows.
@@ -109,7 +109,7 @@ class Report:
 
 @dataclass
 class _Subject:
-    """Something to measure: ``prepare`` gives the call for a batch size."""
+    """Something to measure: ``prepare`` returns the call for a batch size."""
 
     name: str
     provider: str

@@ -20,7 +20,7 @@ def interleaved(
     Args:
         calls: What to time, by name.
         seconds: Time for each of them, after the warm-up.
-        clock: Gives seconds; ``time.process_time`` counts the time of the CPU instead, which is
+        clock: Returns seconds; ``time.process_time`` counts the time of the CPU instead, which is
             steadier on a busy machine if one thread works.
 
     Returns:

@@ -49,7 +49,7 @@ class Link:
     Attributes:
         name: What it is.
         state: ``"found"``, ``"missing"`` or ``"unusable"``.
-        detail: Version, place or cause.
+        detail: Version, path or cause.
         remedy: What to do; empty if it is found.
         needed_for: The provider that needs it: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``; TensorRT
             needs all.
@@ -84,7 +84,7 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[P
         providers: What to try, as users write it.
 
     Returns:
-        The parts, and a verdict on each provider.
+        The parts, and a diagnosis of each provider.
 
     Raises:
         OptionError: There is no such provider.
@@ -229,4 +229,4 @@ def _run(session: onnxruntime.InferenceSession) -> str:
         (got,) = session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
     except Exception as error:  # onnxruntime's exceptions share no base
         return one_line(error)
-    return "" if float(got.sum()) == 36.0 else f"a convolution gives {got.sum()}, not 36"
+    return "" if float(got.sum()) == 36.0 else f"a convolution returned {got.sum()}, not 36"

@@ -21,7 +21,7 @@ class ExportOptions:
 
     Attributes:
         size: Fixed height and width of the images in pixels; ``None`` for any size.
-        input: ``"uint8"`` takes raw images; ``"float"`` what ``Preprocess`` gives, for people
+        input: ``"uint8"`` takes raw images; ``"float"`` what ``Preprocess`` returns, for people
             with a preprocessing of their own.
         precision: What backbone and head compute in. Preprocessing and decoding are always float32.
         budget: By how much a lower precision may worsen the task's headline, in its own unit.
@@ -53,7 +53,7 @@ class ExportOptions:
         return batches_up_to(self.max_batch)
 
     def for_network(self, config: PreprocessConfig) -> ExportOptions:
-        """Fix the input's size where the bare network of images at their own size asks for it.
+        """Fix the input's size where the bare network of images at their own size needs it.
 
         Args:
             config: The network's preprocessing.

@@ -82,7 +82,7 @@ def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
         return
     if samples is None or not len(samples):
         raise OptionError(
-            f"precision={precision!r} is held to a budget on labeled images; give some, data="
+            f"precision={precision!r} is held to a budget on labeled images; pass some, data="
         )
     if precision == "bf16" and not _runs_bfloat16():
         raise ExportError(

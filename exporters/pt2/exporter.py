@@ -1,4 +1,4 @@
-"""The exporter: trace, write aside, prove, then move into place."""
+"""The exporter: trace, write aside, verify, then rename."""
 
 from __future__ import annotations
 

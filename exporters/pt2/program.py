@@ -27,7 +27,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
         size: Fixed height and width of the images in pixels; any size if ``None``.
 
     Returns:
-        A program that takes ``images``, uint8 (N, H, W, C), and gives the task's decoded results by
+        A program that takes ``images``, uint8 (N, H, W, C), and returns the task's decoded results by
         name. It holds no example, no stack traces, and no conditions that tracing found: those are
         Python code, and stricter than the program, which is proved at many sizes anyway.
 
@@ -98,7 +98,7 @@ def _refuse_own_operators(program: ExportedProgram) -> None:
     own = sorted(name for name in used if name.partition("::")[0] not in LIBRARIES)
     if own:
         raise ExportError(
-            f"{name_some(own)} would be needed wherever the file is loaded; let the task give its "
+            f"{name_some(own)} would be needed wherever the file is loaded; let the task provide its "
             f"form in PyTorch's own operators, in ExportSupport.operators[{EXPORTER!r}]"
         )
 

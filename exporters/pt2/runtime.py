@@ -44,7 +44,7 @@ class Pt2Predictor(FilePredictor):
 
     Attributes:
         path: The .pt2 file.
-        metadata: All that the file says about itself, as JSON values.
+        metadata: The file's metadata, as JSON values.
         input: What the program takes.
 
     Raises:

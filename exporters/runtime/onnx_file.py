@@ -198,13 +198,13 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 def _view(value: int | memoryview) -> memoryview:
     if isinstance(value, memoryview):
         return value
-    raise ValueError("a number in place of a message")
+    raise ValueError("a number instead of a message")
 
 
 def _integer(value: int | memoryview) -> int:
     if isinstance(value, int):
         return value
-    raise ValueError("text in place of a number")
+    raise ValueError("text instead of a number")
 
 
 def _text(value: int | memoryview) -> str:

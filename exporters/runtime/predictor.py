@@ -51,7 +51,7 @@ class Predictor(FilePredictor):
 
     Attributes:
         path: The ONNX file.
-        metadata: All that the file says about itself, as JSON values: ``task``, ``task_options``,
+        metadata: The file's metadata as JSON values: ``task``, ``task_options``,
             ``task_metadata``, ``preprocess``, ``input``, ``outputs``, ``versions``, ``opset``,
             ``backbone``, ``training``, ``certificate``.
         input: What the graph takes.
@@ -148,10 +148,10 @@ class Predictor(FilePredictor):
 
 
 def _sizes(images: NDArray[Any], sizes: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Check original sizes, or give those of preprocessed images (N, C, H, W)."""
+    """Check original sizes, or return those of preprocessed images (N, C, H, W)."""
     if sizes is None:
         return np.tile(np.array(images.shape[2:], np.int64), (len(images), 1))
-    wanted = (len(images), 2)
-    if isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.shape == wanted:
+    shape = (len(images), 2)
+    if isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.shape == shape:
         return np.ascontiguousarray(sizes)
-    raise DataError(f"sizes are int64 {wanted}, not {described(sizes)}")
+    raise DataError(f"sizes must be int64 {shape}, not {described(sizes)}")

@@ -33,7 +33,7 @@ MAX_IN_BATCHES = 64
 
 _NO_IMAGES = "no real image was tried; export with data to compare on what the model will see"
 _BROUGHT_BACK = (
-    "for the metric, maps of both sides were brought to the images' own size by the nearest pixel"
+    "for the metric, maps of both sides were resized to the original image size by nearest neighbor"
 )
 
 

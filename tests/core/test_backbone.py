@@ -90,7 +90,7 @@ def test_a_backbone_is_found_by_full_name_or_by_a_short_name_that_is_unique(
 
 
 def test_a_short_name_that_two_sources_have_is_refused_with_both_full_names() -> None:
-    with pytest.raises(BackboneError, match="say blue/shared or red/shared"):
+    with pytest.raises(BackboneError, match="use blue/shared or red/shared"):
         find_source("shared")
 
 
@@ -125,7 +125,9 @@ def test_a_weights_file_is_loaded_over_random_weights(tmp_path: Path) -> None:
     torch.save({n: t + 1 for n, t in Toy("", 3, (8, 8)).state_dict().items()}, tmp_path / "w.pth")
     backbone = load_backbone("plain", tmp_path / "w.pth")
     assert backbone.info.provenance["weights"] == "w.pth"
-    with pytest.raises(WeightsError, match="does not exist; name a file, or say 'pretrained'"):
+    with pytest.raises(
+        WeightsError, match="does not exist; pass an existing file, 'pretrained' or None"
+    ):
         load_backbone("plain", "pretrain")
 
 

@@ -169,5 +169,5 @@ def test_a_map_comes_back_to_the_place_in_the_image_that_it_was_computed_for() -
 
 
 def test_maps_of_cropped_images_cannot_come_back() -> None:
-    with pytest.raises(OptionError, match="cannot be brought back to cropped images"):
+    with pytest.raises(OptionError, match="cannot be mapped back to cropped images"):
         Preprocess(PreprocessConfig((8, 8))).restore(torch.zeros(1, 1, 8, 8), 20, 20)

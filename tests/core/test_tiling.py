@@ -79,7 +79,7 @@ def test_images_come_one_by_one_in_their_order(identity: Any) -> None:
 
 def test_a_task_without_maps_is_refused(toy_network: Any) -> None:
     samples = ImageSamples.of(np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(OptionError, match="task 'toy' gives no maps to blend"):
+    with pytest.raises(OptionError, match="task 'toy' has no maps to blend"):
         list(decode_tiled(toy_network, samples, (16, 16), batch_size=2))
 
 

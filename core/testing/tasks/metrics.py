@@ -70,7 +70,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
         {n: np.asarray(v).shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()},
         "to make ideal results",
         {n: np.asarray(v).shape for n, v in ideal.items()},
-        f"names and shapes as decode gives: { ({n: v.shape for n, v in real.items()}) }",
+        f"names and shapes as decode returns: { ({n: v.shape for n, v in real.items()}) }",
     )
     value = _score(network.task, ideal, batch.targets, "ideal predictions")
     best = best_of(network.task)

@@ -431,7 +431,7 @@ def test_a_full_disk_is_said_with_the_remedy(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    with pytest.raises(ReplayError, match="No space left on device; say replay=False") as caught:
+    with pytest.raises(ReplayError, match="No space left on device; pass replay=False") as caught:
         fit_toy(toy_data(20), schedule="linear_probe", epochs=2, out=tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "run").glob("replay-*"))

@@ -74,7 +74,7 @@ def test_the_name_alone_is_refused_with_both_choices(
 ) -> None:
     plain = {"task": "toy", "backbone": "toys/toy", "schedule": "full"}[setting]
     settings = {**CHOSEN, setting: plain, "weights": None, "device": "cpu", "callbacks": ()}
-    with pytest.raises(VisiongraftError, match=r"say '\w+:\w+' or '\w+:") as caught:
+    with pytest.raises(VisiongraftError, match=r"use '\w+:\w+' or '\w+:") as caught:
         fit(toy_data(30), out=tmp_path / "run", **settings)
     assert "\n" not in str(caught.value)
 
@@ -84,7 +84,7 @@ def test_a_saved_model_whose_task_has_become_ambiguous_says_so(
 ) -> None:
     fit_toy(toy_data(30), out=tmp_path, epochs=1)
     request.getfixturevalue("clashing")
-    with pytest.raises(PluginError, match="say 'first:toy' or 'second:toy', or disable one"):
+    with pytest.raises(PluginError, match="use 'first:toy' or 'second:toy', or disable one"):
         load(tmp_path)
 
 

@@ -157,9 +157,9 @@ def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
         (GOOD.replace("register_schedules()", "register_schedules(config)"), "takes no arguments"),
         (GOOD.replace("return [installed_one]", "return 1 / 0"), "ZeroDivisionError"),
         (GOOD.replace("return [installed_one]", "pass"), "register_schedules() returned None"),
-        (GOOD.replace("[installed_one]", "['x']"), "gave 'x', which has no name"),
-        (GOOD.replace("register_schedules", "register_tasks"), "which is no subclass of Task"),
-        (GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"), "no instance of Sch"),
+        (GOOD.replace("[installed_one]", "['x']"), "returned 'x', which has no name"),
+        (GOOD.replace("register_schedules", "register_tasks"), "which is not a subclass of Task"),
+        (GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"), "not an instance of Sch"),
     ],
 )
 def test_a_broken_distribution_is_reported_and_takes_no_other_down(
@@ -247,7 +247,7 @@ def test_a_name_clash_is_told_on_both_sides_and_raised_only_when_asked_for() -> 
     assert first.problems == ["schedule 'slow_start' is also provided by plugin second"]
     assert second.problems == ["schedule 'slow_start' is also provided by plugin first"]
     assert manager.schedules() == {"fast_end": fast_end}
-    with pytest.raises(PluginError, match="first and plugin second; say 'first:slow_start' or"):
+    with pytest.raises(PluginError, match="first and plugin second; use 'first:slow_start' or"):
         manager.get("schedule", "slow_start")
 
 
@@ -282,7 +282,7 @@ def test_a_clash_of_prefixes_is_told_to_who_asks_for_a_full_backbone_name() -> N
     manager.register(plugin_with("register_backbones", [Mine()]), "b")
     assert manager.backbone_sources() == {}
     message = manager.missing("backbone", "mine/net", [])
-    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; say 'a:mine'")
+    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; use 'a:mine'")
 
 
 @pytest.mark.parametrize("blocked", ["grafted_extras", "Grafted.Extras", " x , grafted-extras"])
@@ -382,7 +382,7 @@ def test_a_distribution_in_front_of_the_name_selects_one_of_two(installer: Insta
         "grafted-extras:lp_ft",
     ]
     assert manager.name_of("schedule", manager.get("schedule", "full")) == "full"
-    with pytest.raises(PluginError, match="say 'grafted-extras:lp_ft' or 'visiongraft:lp_ft', or"):
+    with pytest.raises(PluginError, match="use 'grafted-extras:lp_ft' or 'visiongraft:lp_ft', or"):
         manager.get("schedule", "lp_ft")
     with pytest.raises(PluginError, match="no schedule 'nobody:lp_ft'"):
         manager.get("schedule", "nobody:lp_ft")

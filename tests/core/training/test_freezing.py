@@ -279,7 +279,7 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
         def epoch_ended(self, run, record):
             fault(run.network, None)
 
-    with pytest.raises(ReceiptError, match="phase 0"):
+    with pytest.raises(ReceiptError, match="phase 1"):
         fit_toy(
             toy_data(30),
             schedule="linear_probe",
@@ -355,15 +355,15 @@ SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
 @pytest.mark.parametrize(
     ("plant", "schedule", "words"),
     [
-        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
-        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
-        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 1"),
-        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
-        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 0"),
+        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 2"),
+        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 2"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 2"),
+        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 2"),
+        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 1"),
         (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
-        (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
-        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
-        (average_on, SHRINKING, "the averaged copy of .* changed in phase 1"),
+        (freeze_weights_only, GROWING, "running_mean.* changed in phase 1"),
+        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 1"),
+        (average_on, SHRINKING, "the averaged copy of .* changed in phase 2"),
     ],
     ids=lambda v: v.__name__ if callable(v) else "",
 )

@@ -47,7 +47,7 @@ def test_the_cpu_works_and_a_wrong_result_would_be_noticed(
     monkeypatch.setattr(chain, "TINY_MODEL", faulty.SerializeToString())
     _, (diagnosis,) = examine(["cpu"])
     assert not diagnosis.works
-    assert diagnosis.cause == "a convolution gives 72.0, not 36"
+    assert diagnosis.cause == "a convolution returned 72.0, not 36"
 
 
 def test_every_library_that_is_missing_comes_with_a_remedy() -> None:

@@ -262,9 +262,9 @@ def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_images(
         return
     assert decoded["area"].tolist() == [20, 42, 72]
     assert predictor.run(images)["area"].tolist() == [32 * 32] * 3
-    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not int64 \(2, 2\)"):
+    with pytest.raises(DataError, match=r"sizes must be int64 \(3, 2\), not int64 \(2, 2\)"):
         predictor.run(images, sizes[:2])
-    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not float64"):
+    with pytest.raises(DataError, match=r"sizes must be int64 \(3, 2\), not float64"):
         predictor.run(images, sizes / 2)
 
 

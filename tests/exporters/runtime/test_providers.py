@@ -99,7 +99,7 @@ def test_the_reason_is_found_in_what_onnxruntime_prints(output: str, reason: str
 def test_on_the_cpu_all_nodes_are_counted_there(exported: Any) -> None:
     _, placement = open_session(exported.path, "cpu")
     (part,) = placement.values()
-    assert (part.fraction, part.matrix_share) == (1.0, 1.0)
+    assert (part.fraction, part.matrix_fraction) == (1.0, 1.0)
     kinds = [node.op_type for node in exported.load().graph.node]
     assert part.matrix_nodes == sum(kind in ("Conv", "Gemm", "MatMul") for kind in kinds) > 2
     assert part.nodes > part.matrix_nodes
@@ -122,7 +122,7 @@ def test_shares_are_of_all_nodes_and_of_the_heavy_ones() -> None:
         "gpu": Placed(5, 5 / 7, 2, 2 / 3),
         "cpu": Placed(2, 2 / 7, 1, 1 / 3),
     }
-    assert placed(record(cpu="Relu QLinearMatMul"))["cpu"].matrix_share == 1.0
+    assert placed(record(cpu="Relu QLinearMatMul"))["cpu"].matrix_fraction == 1.0
     assert placed(record(cpu="Relu")) == {"cpu": Placed(1, 1.0, 0, 0.0)}
 
 

@@ -120,7 +120,7 @@ def test_a_model_that_clients_would_have_to_change_for_is_refused(
     new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"class_names": labels})
     write_repository(old, tmp_path / "models")
     before = tree(tmp_path / "models")
-    with pytest.raises(ArtifactError, match=f"{said}.*; give the file another name, or remove"):
+    with pytest.raises(ArtifactError, match=f"{said}.*; rename the file, or remove"):
         write_repository(new, tmp_path / "models")
     assert tree(tmp_path / "models") == before
 
@@ -130,7 +130,7 @@ def test_what_others_put_there_is_left_alone(what: str, shades: Path, tmp_path: 
     other = tmp_path / "models" / "shades" / what
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another's")
-    with pytest.raises(ArtifactError, match=r"shades.*; give the file another name, or remove"):
+    with pytest.raises(ArtifactError, match=r"shades.*; rename the file, or remove"):
         write_repository(shades, tmp_path / "models")
     assert tree(tmp_path / "models") == {f"shades/{what}": b"another's"}
 
