@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
 
 DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
+_RENAMED = {"register_listeners": "; it is now register_callbacks"}  # since plugin interface 2.0
 
 
 class PluginManager:
@@ -273,7 +274,8 @@ class PluginManager:
                     "class from register_callbacks"
                 )
             if hook not in known:
-                raise PluginError(f"unknown hook {hook!r}{near_matches(hook, known)}")
+                hint = _RENAMED.get(hook) or near_matches(hook, known)
+                raise PluginError(f"unknown hook {hook!r}{hint}")
             required = [
                 p.name
                 for p in inspect.signature(getattr(plugin, name)).parameters.values()

@@ -62,14 +62,14 @@ class PluginKind:
                 if not isinstance(getattr(item, attribute, None), str):
                     raise PluginError(f"{self.hook}() returned {item!r}, which has no {attribute}")
             if self.check is not None:
-                _attribute(self.check)(item)
+                imported(self.check)(item)
             named.append((name, item))
         return named
 
     def _check_base(self, item: Any) -> None:
         if self.base is None:
             return
-        base = _attribute(self.base)
+        base = imported(self.base)
         fits = isinstance(item, type) and issubclass(item, base)
         if not (fits if self.is_class else isinstance(item, base)):
             noun = "a subclass" if self.is_class else "an instance"
@@ -78,7 +78,8 @@ class PluginKind:
             )
 
 
-def _attribute(path: str) -> Any:
+def imported(path: str) -> Any:
+    """Import what is written as ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
-from visiongraft.registry.records import as_failure, normalized
+from visiongraft.registry.records import KINDS, as_failure, imported, normalized
 
 
 def distributions() -> list[metadata.Distribution]:
@@ -93,6 +93,23 @@ def api_of(plugin: object) -> str:
     if (major, minor) > API_VERSION:
         remedy = "install a newer visiongraft or an older version of the plugin"
     else:
-        remedy = "install a newer version of the plugin or an older visiongraft"
+        remedy = "install a newer version of the plugin or an older visiongraft" + _advice(plugin)
     host = ".".join(map(str, API_VERSION))
     raise PluginError(f"written for plugin API {declared}; this visiongraft has {host}; {remedy}")
+
+
+def _advice(plugin: object) -> str:
+    """Return what the author of an old plugin has to change first, as far as its classes show."""
+    if not isinstance(plugin, ModuleType):
+        return ""
+    package = plugin.__name__.partition(".")[0]
+    classes = [item for item in vars(plugin).values() if isinstance(item, type)]
+    own = [item for item in classes if item.__module__.partition(".")[0] == package]
+    for kind in KINDS.values():
+        for item in own if kind.check and kind.base else []:
+            try:
+                if issubclass(item, imported(kind.base)):
+                    imported(kind.check)(item)
+            except PluginError as error:
+                return f"; or update it: {error}"
+    return ""

@@ -159,7 +159,10 @@ def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
         (GOOD.replace("return [installed_one]", "pass"), "register_schedules() returned None"),
         (GOOD.replace("[installed_one]", "['x']"), "returned 'x', which has no name"),
         (GOOD.replace("register_schedules", "register_tasks"), "which is not a subclass of Task"),
-        (GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"), "not an instance of Sch"),
+        (
+            GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"),
+            "not an instance of Sch",
+        ),
     ],
 )
 def test_a_broken_distribution_is_reported_and_takes_no_other_down(
@@ -357,6 +360,12 @@ def test_a_plugin_for_another_api_version_is_refused_in_words(
     assert_builtins_survive(manager)
     with pytest.raises(PluginError, match=f"written for plugin API {declared}"):
         manager.get("schedule", "installed_one")
+
+
+def test_the_old_hook_for_callbacks_is_refused_with_its_new_name(installer: Installer) -> None:
+    installer.install("other-extras", GOOD.replace("register_schedules", "register_listeners"))
+    (problem,) = record_of(PluginManager(), "other_extras").problems
+    assert problem == "unknown hook 'register_listeners'; it is now register_callbacks"
 
 
 @pytest.mark.parametrize("declared", ["1", 1.0, "one", "1.0.0", ""])

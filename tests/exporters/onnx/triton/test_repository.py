@@ -165,7 +165,7 @@ def test_the_files_name_becomes_a_name_that_triton_takes(name: str, model: str) 
 
 
 def test_a_place_or_a_name_that_cannot_be_is_refused(shades: Path, exported: Any) -> None:
-    with pytest.raises(OptionError, match="Triton names a model by letters and digits"):
+    with pytest.raises(OptionError, match="Triton names models by letters and digits; rename"):
         write_repository(shades.rename(shades.with_name("花.onnx")), "models")
     with pytest.raises(OptionError, match="is a file; a Triton repository is a folder"):
         OnnxExporter().export(None, shades.with_name("x.onnx"), None, triton=exported.path)  # type: ignore[arg-type]
