@@ -1,4 +1,4 @@
-"""The rooms of the source tree import only from the rooms below them, and in no circle.
+"""The layers of the source tree import only from lower layers, without cycles.
 
 Imports inside functions count like all others. An import for types alone (``if TYPE_CHECKING:``) may
 point up, but only to a contract.
@@ -143,7 +143,7 @@ def graph(types: bool) -> dict[str, set[str]]:
 
 
 def entry_of(module: str, layers: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
-    """Return the layer of a module and the entry that stands for it: the longest that fits."""
+    """Return the layer of a module and its entry: the longest one that matches."""
     entries = [
         (len(entry), level, entry)
         for level, layer in enumerate(layers)

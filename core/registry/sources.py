@@ -106,7 +106,9 @@ def _advice(plugin: object) -> str:
     classes = [item for item in vars(plugin).values() if isinstance(item, type)]
     own = [item for item in classes if item.__module__.partition(".")[0] == package]
     for kind in KINDS.values():
-        for item in own if kind.check and kind.base else []:
+        if kind.base is None or kind.check is None:
+            continue
+        for item in own:
             try:
                 if issubclass(item, imported(kind.base)):
                     imported(kind.check)(item)

@@ -51,7 +51,7 @@ def draw(report: Report, path: Path) -> None:
         above = [row.p99 - row.p50 for row in rows]
         right.bar(positions, middle, width, color=color)
         right.errorbar(positions, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
-    left.set_ylabel("images a second")
+    left.set_ylabel("images per second")
     right.set_ylabel("ms a run: median, up to p99")
     right.set_yscale("log")  # large batches would hide the small ones
     for axes in (left, right):

@@ -77,7 +77,7 @@ def check_model(
     size_is_fixed: bool,
     opset: int = OPSET,
 ) -> None:
-    """Check what a traced model must be, whatever the exporter was asked to make.
+    """Check what every traced model must fulfill, whatever its options.
 
     Args:
         model: The model.

@@ -39,7 +39,7 @@ class Predictor(FilePredictor):
         providers: Where to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or a list of onnxruntime's
             names, the preferred first, each alone or as ``(name, options)``. ``None`` is the CPU,
             which the certificate was made on; no other is ever chosen unasked, and one that was
-            asked for is used or an error.
+            requested is used, or an error is raised.
         threads: Threads of the CPU that one run uses; all cores if ``None``.
         max_bytes: Largest file that is loaded.
         io_binding: Keep the buffers on the GPU from run to run and fill them through pinned memory;
@@ -61,7 +61,7 @@ class Predictor(FilePredictor):
     Raises:
         ArtifactError: The file is missing, unsafe, damaged or not visiongraft's.
         OptionError: There is no such execution provider, or an option does not fit it.
-        RuntimeProviderError: The execution provider that was asked for cannot be used here; the
+        RuntimeProviderError: The execution provider that was requested cannot be used here; the
             message says why.
     """
 

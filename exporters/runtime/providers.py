@@ -226,7 +226,7 @@ def _resolved(item: Provider) -> tuple[str, dict[str, Any]]:
 
 def _refusal(provider: str, output: str) -> RuntimeProviderError:
     return RuntimeProviderError(
-        f"{provider} was asked for but cannot be used: {_reason(output)}; or use providers='cpu'"
+        f"{provider} was requested but cannot be used: {_reason(output)}; or use providers='cpu'"
     )
 
 

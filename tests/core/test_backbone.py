@@ -60,7 +60,7 @@ class ToySource(BackboneSource):
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> list[BackboneSource]:
-    """Make these sources the only ones there are."""
+    """Make these the only sources."""
     sources: list[BackboneSource] = [
         ToySource("red", "small", "shared"),
         ToySource("blue", "large", "shared"),

@@ -1,4 +1,4 @@
-"""The contract of exporters: found by suffix or name, told everything, and their certificate."""
+"""The contract of exporters: found by suffix or name, called with everything, and their certificate."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_exporter_that_exports_nothing_cannot_be_made() -> None:
 
 
 class Text(Exporter):
-    """Writes down what it was told."""
+    """Records what it was called with."""
 
     name, suffix = "text", ".text"
     callbacks: tuple[Any, ...] = ()

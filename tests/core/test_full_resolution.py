@@ -1,4 +1,4 @@
-"""Maps come back at the size of each image, in training's validation, evaluation and prediction."""
+"""Maps have the size of each image, in validation during training, evaluation and prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks: told in order in a real run, with as many arguments as a callback wants, or loudly not."""
+"""Hooks: called in order in a real run, with the arguments that a callback takes, or refused."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from visiongraft.training.freezing import Receipt
 RUN_HOOKS = {
     name: tuple(inspect.signature(hook).parameters)[1:]
     for name, hook in vars(RunHooks).items()
-    if not name.startswith("_") and name != "exported"  # told after the run: see test_listening
+    if not name.startswith("_") and name != "exported"  # called after the run: see test_listening
 }
 SETTINGS: dict[str, Any] = {"schedule": "lp_ft", "epochs": 2}
 
 
-def callback(name: str, arguments: tuple[str, ...], tell: Any) -> object:
-    """Make a callback of one hook that takes just these arguments."""
-    namespace: dict[str, Any] = {"tell": tell}
+def callback(name: str, arguments: tuple[str, ...], record: Any) -> object:
+    """Make a callback of one hook that takes exactly these arguments."""
+    namespace: dict[str, Any] = {"record": record}
     call = ", ".join(f"{a}={a}" for a in arguments)
-    code = f"def {name}(self, {', '.join(arguments)}):\n    tell({call})"
+    code = f"def {name}(self, {', '.join(arguments)}):\n    record({call})"
     exec(code, namespace)  # noqa: S102 - pluggy reads the arguments off compiled code
     return type("Callback", (), {name: hookimpl(namespace[name])})()
 
@@ -39,7 +39,7 @@ def subsets(items: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 class Recorder:
-    """Hears everything."""
+    """Records every hook that is called."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, Any]]] = []
@@ -120,7 +120,7 @@ def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
 def test_a_callback_may_take_any_of_a_hooks_arguments(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
-    """Every subset of every hook's arguments listens to one and the same run."""
+    """Every subset of every hook's arguments is called in the same run."""
     heard: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     callbacks = []
     for name, arguments in RUN_HOOKS.items():
@@ -133,8 +133,8 @@ def test_a_callback_may_take_any_of_a_hooks_arguments(
     fit_toy(toy_data(30), callbacks=callbacks, out=tmp_path / "run", **SETTINGS)
     with pytest.raises(TrainingError):
         fit_toy(toy_data(30), callbacks=[*callbacks, Failing("run_finished")], **SETTINGS)
-    wanted = {(n, chosen) for n, arguments in RUN_HOOKS.items() for chosen in subsets(arguments)}
-    assert heard == {(name, chosen): set(chosen) for name, chosen in wanted}
+    expected = {(n, chosen) for n, arguments in RUN_HOOKS.items() for chosen in subsets(arguments)}
+    assert heard == {(name, chosen): set(chosen) for name, chosen in expected}
 
 
 def test_several_callbacks_hear_one_run(fit_toy: Any, toy_data: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_
         fit_toy(toy_data(30), callbacks=[Failing("step_ended", 3)], **settings)
     recorder = Recorder()
     fit_toy(toy_data(30), callbacks=recorder.callbacks, resume=True, **settings)
-    # The checkpoint is that of the first phase's end: the third step was told before it was kept.
+    # The checkpoint is that of the first phase's end: the third step was reported before the checkpoint.
     names = [name for name in recorder.names if name != "checkpoint_saved"]
     assert names == ["run_started", "phase_started", "phase_ended", *PHASE, "run_finished"]
     assert len(recorder.heard[0][1]["run"].history) == 2  # in the end; it went on from one
@@ -168,7 +168,7 @@ def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_
 
 
 class Failing:
-    """Raises the first or a later time that one hook is told."""
+    """Raises the first or a later time that one hook is called."""
 
     def __init__(self, hook: str, time: int = 1, error: BaseException | None = None) -> None:
         self.left = time

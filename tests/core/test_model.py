@@ -1,4 +1,4 @@
-"""A trained model takes images of every usual kind, and says what is wrong with others."""
+"""A trained model takes images of every usual kind, and explains what is wrong with others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules divide the epochs, name real stages, and hear the history."""
+"""Schedules divide the epochs, name real stages, and receive the history."""
 
 import contextlib
 from typing import Any
@@ -125,7 +125,7 @@ def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
     ],
 )
 def test_a_wrong_option_is_refused_before_the_first_phase(what: str, words: str) -> None:
-    """Later it would be found after hours of training."""
+    """Otherwise the error would only appear after hours of training."""
     with pytest.raises(ScheduleError, match=words):
         next(find_schedule(what).phases(stages_of(3), 4))
 

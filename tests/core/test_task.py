@@ -1,4 +1,4 @@
-"""The task contract: options survive their files, and comparing outputs misses nothing."""
+"""The task contract: options survive saving, and comparing outputs misses nothing."""
 
 from __future__ import annotations
 
@@ -187,13 +187,13 @@ def test_a_task_that_lacks_what_it_must_supply_cannot_be_made(method: str) -> No
 def test_metrics_do_not_depend_on_how_samples_are_dealt_into_batches(
     Toy: Any, labels: list[tuple[int, int]], cut: int
 ) -> None:
-    """What any ``Metrics`` must hold, on the toy task's; a metric of batch means would not."""
+    """What must hold for any ``Metrics``, on the toy task's; it would not for a mean over batches."""
 
     def measured(parts: list[list[tuple[int, int]]]) -> dict[str, Any]:
         metrics: Metrics = Toy().build_metrics()
         for part in parts:
-            found, wanted = np.array(part).reshape(-1, 2).T
-            metrics.update({"label": found}, torch.from_numpy(wanted))
+            found, true = np.array(part).reshape(-1, 2).T
+            metrics.update({"label": found}, torch.from_numpy(true))
         results = metrics.compute()
         assert metrics.compute() == results  # asking changes nothing
         assert Toy.headline in results

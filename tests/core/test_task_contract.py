@@ -1,4 +1,4 @@
-"""A task that cannot do what its author meant is refused at once, with place and remedy."""
+"""A task that cannot do what its author meant is refused at once, with location and remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task may do beyond the usual: deal batches, look twice, take results over, add verbs."""
+"""Optional methods of tasks: batch sampler, two passes, values from results, model methods."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from visiongraft.training.checkpoint import Checkpoint
 QUICK = {"schedule": "full", "epochs": 2, "batch_size": 6}
 
 
-class Dealt:
-    """Notes which samples each step trained on."""
+class Recorded:
+    """Records which samples each step trained on."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.steps = 0
@@ -84,7 +84,11 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
     fit_toy(toy_data(40), task=task, out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         fit_toy(
-            toy_data(40), task=task, out=tmp_path / "run", callbacks=[Dealt(stop_at=4)], **settings
+            toy_data(40),
+            task=task,
+            out=tmp_path / "run",
+            callbacks=[Recorded(stop_at=4)],
+            **settings,
         )
     fit_toy(toy_data(40), task=task, out=tmp_path / "run", resume=True, **settings)
     ends = [
@@ -95,7 +99,7 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
 
 
 @pytest.mark.parametrize(
-    ("deal", "words"),
+    ("batches", "words"),
     [
         ([], "no batch"),
         ([[[0]], [[]]], "a batch without samples"),
@@ -104,9 +108,9 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
         ([[[-1]]], "position -1 of 9 samples"),
     ],
 )
-def test_a_faulty_deal_is_told_as_the_tasks_own(deal: Any, words: str) -> None:
+def test_faulty_batches_are_reported_as_the_tasks_own(batches: Any, words: str) -> None:
     with pytest.raises(PluginError, match=f"task 'toy' returned {words}; see Task.batch_sampler"):
-        checked_batches(deal, 9, 1, "toy")
+        checked_batches(batches, 9, 1, "toy")
     assert checked_batches([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
 
 
@@ -154,7 +158,7 @@ def test_replay_is_refused_where_recorded_features_are_not_what_the_task_looks_a
 def Learning(Toy: Any) -> Any:
     @dataclass(frozen=True)
     class Learning(Toy):
-        """Remembers the share that was right in the best epoch, and has two verbs."""
+        """Stores the accuracy of the best epoch, and defines two model methods."""
 
         fraction: float | None = None
         name = "learning"

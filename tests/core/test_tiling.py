@@ -34,7 +34,7 @@ def test_an_image_that_fits_is_one_window(tile: int) -> None:
 
 @pytest.fixture
 def identity(toy_network: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A network whose map is the image itself, so that blending must give it back."""
+    """A network whose map is the image itself, so that blending must reproduce it."""
 
     class Whole(nn.Module):
         def forward(self, features: Tensor) -> dict[str, Tensor]:

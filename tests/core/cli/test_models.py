@@ -45,7 +45,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
 
     @dataclass(frozen=True)
     class Colors(Toy):  # type: ignore[misc]
-        """Tells which color dominates."""
+        """Predicts which color dominates."""
 
         name = "colors"
 
@@ -79,7 +79,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
 
 
 class Echo(Exporter):
-    """Writes that it was asked."""
+    """Records that it was called."""
 
     name = "echo"
     suffix = ".echo"
@@ -416,12 +416,12 @@ def test_export_passes_on_precision_and_settings_and_prints_what_was_proved(
     )
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("position", [0, 1, 2])
 def test_export_takes_options_of_the_exporter_at_any_position(
-    place: int, run: Run, trained: Path
+    position: int, run: Run, trained: Path
 ) -> None:
     words: list[object] = [trained, "x.echo"]
-    words[place:place] = ["--shelf", "top", "--most-rows=3"]
+    words[position:position] = ["--shelf", "top", "--most-rows=3"]
     assert run("export", *words, "--set", "precise=true")[0] == 0
     options = json.loads(Path("x.echo").read_text().removeprefix("echo "))
     assert options == {"shelf": "top", "most_rows": 3, "precise": True}
@@ -477,7 +477,7 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Predictor:
-        """Stands for any runtime; the built-in one is tested with its exporter."""
+        """Replaces any runtime; the built-in one is tested with its exporter."""
 
         metadata = {  # noqa: RUF012
             "task": "colors",
@@ -514,7 +514,7 @@ def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.M
 
 
 class Points(dict[str, Any]):
-    """Stands for installed demos."""
+    """Replaces installed demos."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         points = [SimpleNamespace(name=n, load=lambda f=f: f) for n, f in self.items()]

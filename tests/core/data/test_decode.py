@@ -308,7 +308,7 @@ def test_what_goes_wrong_while_an_image_is_open_is_one_line_too(photo, encode):
 @pytest.mark.parametrize("read", [decode_file, read_file])
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("gone.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
+    [("missing.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
     ids=["missing", "folder", "zero byte"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name, words):

@@ -118,7 +118,7 @@ def test_without_tables_nothing_is_found(lay: Lay) -> None:
         ),
         ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, with different labels"),
         ({"train.txt": ""}, "lists no images"),
-        ({"train.txt": "gone.jpg 1"}, "none of its 1 images exists"),
+        ({"train.txt": "missing.jpg 1"}, "none of its 1 images exists"),
     ],
     ids=str,
 )

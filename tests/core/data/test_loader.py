@@ -118,7 +118,7 @@ def wrong_size(image: Any, target: Any) -> Any:
 
 class Vanishing(DatasetSamples):
     def load(self, index: int, channels: int = 3) -> Any:
-        raise DataError(f"{self.name(index)}: cannot be read: gone")
+        raise DataError(f"{self.name(index)}: cannot be read: missing")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -129,7 +129,7 @@ class Vanishing(DatasetSamples):
         (dataset_of(wrong_size), r"item 2: the augmentation returned the shape \(3, 4, 4\)"),
         (
             SampleDataset(Vanishing([1, 2, 3]), Preprocess(PreprocessConfig((8, 8)))),
-            "item 2: cannot be read: gone",
+            "item 2: cannot be read: missing",
         ),
     ],
 )

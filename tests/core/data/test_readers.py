@@ -45,7 +45,7 @@ class Boxes(Lines):
 
 
 class Gives(Lines):
-    """Claims everything and gives what it is told to."""
+    """Claims everything and returns what it was constructed with."""
 
     name = "gives"
 

@@ -1,4 +1,4 @@
-"""Validation splits are stratified and seeded, and keep every label on both sides."""
+"""Validation splits are stratified and seeded, and keep every class on both sides."""
 
 from __future__ import annotations
 

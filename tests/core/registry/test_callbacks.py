@@ -1,4 +1,4 @@
-"""Who listens to a run and to an export, and what they hear of files."""
+"""Which callbacks follow a run and an export, and which files they are notified of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visiongraft.training.checkpoint import Checkpoint
 
 
 class Note(Exporter):
-    """Writes the name of the task; enough to be told of."""
+    """Writes the name of the task; the smallest exporter that callbacks can follow."""
 
     name = "note"
     suffix = ".note"
@@ -44,7 +44,7 @@ class ThirdNote(SecondNote):
 
 
 class Bell:
-    """Hears exports, by its name."""
+    """Follows exports; selected by its name."""
 
     name = "bell"
     heard: ClassVar[list[str]] = []
@@ -71,7 +71,7 @@ def plugin_is_registered() -> None:
 
 
 class Ear:
-    """Hears of files."""
+    """Records the files that it is notified of."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []

@@ -1,4 +1,4 @@
-"""Of two plugins that provide one name, the one that was chosen is found again from disk."""
+"""Of two plugins that provide the same name, the chosen one is found again from disk."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def fast_end(stages: tuple[str, ...], epochs: int):  # type: ignore[no-untyped-d
 
 
 def plugin_with(hook: str = "register_schedules", items: object = (slow_start,)) -> object:
-    """Make a plugin object with one hook that gives these items."""
+    """Make a plugin object with one hook that returns these items."""
     return SimpleNamespace(**{hook: hookimpl(lambda: items, specname=hook)})
 
 
@@ -142,7 +142,7 @@ def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
     assert manager.register(Plugin(), "mine").problems == []
 
 
-# ---- what is broken, each told by name, distribution and cause ----
+# ---- broken plugins, each reported with name, distribution and cause ----
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
     class Plugin:
         @hookimpl
         def register_callbacks(self) -> list[object]:
-            raise KeyError("gone")
+            raise KeyError("missing")
 
         @hookimpl
         def register_schedules(self) -> list[object]:
@@ -227,7 +227,7 @@ def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
 
     manager = PluginManager(discover=False)
     record = manager.register(Plugin(), "mine")
-    assert record.problems == ["register_callbacks() raised KeyError: 'gone'"]
+    assert record.problems == ["register_callbacks() raised KeyError: 'missing'"]
     assert manager.schedules() == {"slow_start": slow_start}
 
 
@@ -347,7 +347,7 @@ def test_a_plugin_that_names_no_version_is_taken_to_fit() -> None:
 def test_a_plugin_for_another_api_version_is_refused_in_words(
     installer: Installer, declared: str, remedy: str
 ) -> None:
-    # Its hooks are of that other version too: the version is what must be told.
+    # Its hooks are of that other version too: the error must name the version.
     code = f'visiongraft_api = "{declared}"\n' + GOOD.replace("register_sch", "register_new_sch")
     installer.install("other-extras", code)
     manager = PluginManager()

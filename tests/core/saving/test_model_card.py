@@ -1,4 +1,4 @@
-"""The model card tells a stranger what the model is, whatever is in the values."""
+"""The model card describes the model to anyone, whatever the values contain."""
 
 from __future__ import annotations
 

@@ -115,19 +115,19 @@ def test_loading_and_resuming_unpickle_nothing_and_run_nothing(
 
 
 @pytest.mark.parametrize(
-    "place", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
+    "name", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
 )
 def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
-    saved: Path, tmp_path: Path, place: str
+    saved: Path, tmp_path: Path, name: str
 ) -> None:
     payload = Payload(tmp_path / "mark")
-    torch.save(payload, saved / place)
+    torch.save(payload, saved / name)
     for content in (None, pickle.dumps(payload)):
         if content is not None:
-            (saved / place).write_bytes(content)
+            (saved / name).write_bytes(content)
         with pytest.raises(VisiongraftError) as caught:
-            if place.startswith("backbone"):
-                load_backbone("toys/toy", saved / place)
+            if name.startswith("backbone"):
+                load_backbone("toys/toy", saved / name)
             else:
                 visiongraft.load(saved)
         assert "\n" not in str(caught.value)
@@ -136,11 +136,11 @@ def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
     assert (tmp_path / "mark").exists()  # the payload does work
 
 
-@pytest.mark.parametrize("place", ["last.safetensors", "best-0.safetensors"])
+@pytest.mark.parametrize("name", ["last.safetensors", "best-0.safetensors"])
 def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_run(
-    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, place: str
+    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, name: str
 ) -> None:
-    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / place)
+    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / name)
     with pytest.raises(CheckpointError, match="is damaged"):
         fit_toy(toy_data(20), out=stopped, schedule="lp_ft", epochs=2, resume=True)
     assert not (tmp_path / "mark").exists()

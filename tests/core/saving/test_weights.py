@@ -20,7 +20,7 @@ from visiongraft.saving.weights import compare, file_sha256, load_weights, read_
 
 
 class Tiny(Backbone):
-    """Its published names lack the ``body.`` that its own names begin with."""
+    """Its published names lack the prefix ``body.`` of its own names."""
 
     def __init__(self, in_channels: int = 3, embedding: int = 5) -> None:
         body = nn.Sequential(

@@ -1,4 +1,4 @@
-"""The kit on what is sound: its own specimen, the built-in task, backbones, schedules, exporter."""
+"""The kit on sound plugins: its own specimen, the built-in task, backbones, schedules, exporter."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_a_callback_that_meddles_is_failed() -> None:
 
 
 class Twice(Specimen):
-    """Looks at each image and at its mirror image."""
+    """Computes outputs of each image and of its mirror image."""
 
     def inference_step(self, network: Any, images: torch.Tensor) -> torch.Tensor:
         looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
@@ -298,7 +298,7 @@ def test_replay_is_not_tried_where_a_second_look_makes_it_impossible() -> None:
 
 @dataclass(frozen=True)
 class Learning(Specimen):
-    """Remembers its error, which is part of its metadata."""
+    """Stores its error, which is part of its metadata."""
 
     error: float | None = None
     name: ClassVar[str] = "learning"

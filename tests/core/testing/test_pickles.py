@@ -1,4 +1,4 @@
-"""Pickles are found in every kind of file that a run writes, and plain data are none."""
+"""Pickles are found in every kind of file that a run writes, and plain data is not taken for one."""
 
 from __future__ import annotations
 

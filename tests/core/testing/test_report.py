@@ -1,4 +1,4 @@
-"""How a check fails: one line with what was tried, what came out, what was expected, where to read."""
+"""How a check fails: one line with what was tried, the result, what was expected, and where to read more."""
 
 from __future__ import annotations
 

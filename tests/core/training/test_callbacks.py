@@ -1,4 +1,4 @@
-"""The built-in callbacks: readable without a terminal, and files where they promise them."""
+"""The built-in callbacks: readable without a terminal, and files where they are documented."""
 
 from __future__ import annotations
 

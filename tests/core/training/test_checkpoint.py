@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, and a damaged one is refused in one line."""
+"""Checkpoints are restored bit for bit, and a damaged one is refused in one line."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObjec
 
 
 def test_a_saved_model_is_no_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
-    """It has a format of the same number, and nothing else in common."""
+    """It has the same format number, and nothing else in common."""
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Checkpoint.read(tmp_path / "run" / "model" / "model.safetensors")

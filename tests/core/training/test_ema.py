@@ -1,4 +1,4 @@
-"""The moving average: warms up, leaves frozen tensors alone, and is applied for a while only."""
+"""The moving average: warms up, leaves frozen tensors alone, and is applied only temporarily."""
 
 from __future__ import annotations
 

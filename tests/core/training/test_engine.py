@@ -1,4 +1,4 @@
-"""The loop: equal runs are equal, processes and accumulation add up, and failures speak."""
+"""The training loop: equal runs are equal, processes and accumulation add up, failures are explained."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ PROCESSES = Path(__file__).with_name("run_processes.py")
 
 
 def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> list[str]:
-    """Train in this many processes and give what each says: how many joined, and its weights."""
+    """Train in this many processes; return what each reports: how many joined, and its weights."""
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     words = [*(several if processes > 1 else []), PROCESSES, folder, batch_size, *fault]
     done = subprocess.run(
@@ -123,8 +123,8 @@ def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> li
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "alone"
-    (said,) = launch(folder, 16)
-    assert said.startswith("1 ")
+    (line,) = launch(folder, 16)
+    assert line.startswith("1 ")
     return folder
 
 
@@ -183,7 +183,7 @@ def test_a_phase_in_which_nothing_trains_is_refused_in_words(
     fit_toy: Any, toy_data: Any, Toy: Any
 ) -> None:
     class Bare(Toy):
-        """Neither its head nor its loss has a parameter."""
+        """A task whose head and loss have no parameters."""
 
         def build_head(self, backbone: Any) -> torch.nn.Module:
             return FirstThree()

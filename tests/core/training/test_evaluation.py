@@ -123,7 +123,7 @@ def test_only_plain_numbers_are_scalars() -> None:
 
 
 def scripted(Toy: Any, values: Sequence[Any], better: str = "higher") -> Any:
-    """Make a task whose headline takes these values, one an epoch."""
+    """Make a task whose headline takes these values, one per epoch."""
     left = iter(values)
 
     class Scripted:

@@ -42,7 +42,7 @@ def batch_of(count: int = 6) -> Batch:
 
 
 def train_a_little(network, phase, steps=3, optimizer="adamw"):
-    """Train honestly and give seal and optimizer, ready to be checked."""
+    """Train without a fault; return snapshot and optimizer, ready to be checked."""
     apply_phase(network, phase)
     made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
     snapshot = FrozenSnapshot.take(network)
@@ -301,7 +301,7 @@ def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One optimizer for the whole run: what is frozen again stays in it, and decays."""
+    """One optimizer for the whole run: tensors that are frozen again stay in it, and decay."""
     monkeypatch.setattr(
         engine,
         "build_optimizer",
@@ -328,7 +328,7 @@ def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's unfreeze: new Parameter objects, of which the optimizer knows nothing."""
+    """timm's unfreeze: new Parameter objects that the optimizer does not have."""
 
     def apply(network: Network, phase: Phase) -> None:
         apply_phase(network, phase)
@@ -339,12 +339,12 @@ def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual one: ``train()`` puts frozen batch norms into training mode."""
+    """The usual fault: ``train()`` puts frozen batch norms into training mode."""
     monkeypatch.setattr(Network, "train", nn.Module.train)
 
 
 def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Averages of what is frozen again stay behind, and are what is saved."""
+    """The EMA of tensors that are frozen again lags behind, and is what is saved."""
     monkeypatch.setattr(EMA, "adopt", lambda *_: None)
 
 
@@ -389,7 +389,7 @@ def test_a_fault_of_other_tools_ends_a_real_run(
 def test_parameters_replaced_after_the_phase_began_are_caught(
     fit_toy: Any, toy_data: Any, hook: str
 ) -> None:
-    """The optimizer would train tensors that nobody uses."""
+    """The optimizer would train unused tensors."""
 
     class Replace:
         @hookimpl(specname=hook)

@@ -35,7 +35,7 @@ FULL = {"schedule": "full(learning_rate=0.02)", "weight_decay": 0.0, "epochs": 3
 
 
 class Embeddings(TransferLoss):
-    """Keeps embeddings near the source's, through a projection of its own."""
+    """Keeps embeddings close to the source's, with a learned projection."""
 
     name = "embeddings"
     reads_features = True

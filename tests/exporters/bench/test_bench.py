@@ -1,4 +1,4 @@
-"""Measuring files side by side, and the command that does it."""
+"""Benchmarks of files side by side, and the command for them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_cannot_run_here_is_an_error(exported: Any) -> None:
     if diagnosis.works:
         assert measure([exported.path], providers=("cuda",), seconds=0.0).measured
         return
-    with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was asked for"):
+    with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was requested"):
         measure([exported.path], providers=("cpu", "cuda"), seconds=0.0)
 
 
@@ -173,9 +173,9 @@ def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "absent"):
+    for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="is not a folder of images"):
-            BenchImages.of(place, 1)
+            BenchImages.of(folder, 1)
 
 
 # ---- the command ----

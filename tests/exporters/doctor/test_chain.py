@@ -1,4 +1,4 @@
-"""The chain from onnxruntime to a GPU, and the command that shows it."""
+"""The libraries from onnxruntime to a GPU, and the command that shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exporting as a user does: what is written, what is left after a failure, what the file says."""
+"""Exporting as a user does: what is written, what is left after a failure, and the metadata."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_exporting_twice_gives_the_same_bytes(exported: Any, tmp_path: Path) -> 
 
 @pytest.fixture
 def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
-    """A model that gives other results while it is traced."""
+    """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
     class Deceiver(type(exported.model.task)):  # type: ignore[misc]

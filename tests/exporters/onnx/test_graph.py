@@ -1,4 +1,4 @@
-"""What a traced model must be, and what it must not hold."""
+"""What a traced model must be, and what it must not contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps at the images' own size, padded images and a task's own operators, in exported files."""
+"""Maps at the original image size, padded images and a task's own operators, in exported files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from visiongraft.task import Arrays, Decoded, ExportSupport, Task
 
 @torch.library.custom_op("visiongraft_tests::mirrored", mutates_args=())
 def mirrored(maps: Tensor) -> Tensor:
-    """Turn maps left to right, with numpy, which no exporter can trace."""
+    """Flip maps horizontally with numpy, which no exporter can trace."""
     return torch.from_numpy(maps.numpy()[..., ::-1].copy())
 
 
@@ -45,7 +45,7 @@ class MapHead(nn.Module):
 
 
 class Specialised(MapHead):
-    """Decides by the size of a map, which tracing makes a constant of."""
+    """Decides by the size of a feature map, which tracing turns into a constant."""
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         factor = 2.0 if features.maps[1].shape[-1] > 11 else 1.0
@@ -54,7 +54,7 @@ class Specialised(MapHead):
 
 class NoMetric:
     def update(self, decoded: Arrays, targets: Any) -> None:
-        """Take nothing in."""
+        """Take no arguments."""
 
     def compute(self) -> dict[str, Any]:
         return {"none": 0.0}

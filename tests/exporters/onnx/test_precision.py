@@ -1,4 +1,4 @@
-"""Half precision and 8 bits: held to a budget that a planted loss exceeds, float32's proof intact."""
+"""Half precision and 8 bits: held to a budget that a planted loss exceeds; float32 is proved first."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_the_scheme_is_the_one_that_measured_best(draft: Draft, exported: Any) -
 
 
 def spoil(model: onnx.ModelProto, names: list[str]) -> None:
-    """Make layers unfit for 8 bits: one huge constant spreads their output's range, then goes."""
+    """Make layers unfit for 8 bits: a huge constant widens their output's range and is then removed."""
     for node in list(model.graph.node):
         if node.name not in names:
             continue
@@ -222,7 +222,7 @@ def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
 def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with boxes: where none match, no matched ones differ, and all predictions have changed."""
+    """As with boxes: where none match, there are no differing matches, and all predictions changed."""
     plain = exported.model.task.export_support().compare
 
     def compare(reference: Any, candidate: Any) -> Disagreement:
@@ -318,7 +318,7 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
         def build_metrics(self) -> Any:
             class Constant:
                 def update(self, decoded: Any, targets: Any) -> None:
-                    """Take nothing in."""
+                    """Take no arguments."""
 
                 def compute(self) -> dict[str, Any]:
                     return {"agreement": 0.5}

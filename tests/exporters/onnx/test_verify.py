@@ -1,4 +1,4 @@
-"""The verifier must catch every fault that is planted here, and pass what is right."""
+"""The verifier must catch every fault that is planted here, and accept correct files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def change(model: Model, name: str, function: Callable[[Any], Any]) -> None:
 
 
 def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: Any) -> None:
-    """Put a node between the input and everything that reads it."""
+    """Insert a node between the input and everything that reads it."""
     for node in model.graph.node:
         node.input[:] = ["altered" if name == "images" else name for name in node.input]
     names = [f"planted{i}" for i in range(len(values))]
@@ -47,7 +47,7 @@ def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: An
 
 
 def after(model: Model, output: str, op: str, value: np.ndarray) -> None:
-    """Put a node between what computes an output and the output."""
+    """Insert a node between what computes an output and the output."""
     for node in model.graph.node:
         node.output[:] = ["unaltered" if name == output else name for name in node.output]
         node.input[:] = ["unaltered" if name == output else name for name in node.input]
@@ -158,7 +158,7 @@ def test_a_model_left_in_training_mode_is_caught(exported: Any, tmp_path: Path) 
 
 
 class TwoFacedPreprocess(Preprocess):
-    """Branches on the image's size in Python, which tracing decides once and for all."""
+    """Branch on the image size in Python, which tracing decides once and for all."""
 
     def resize(self, images: Tensor) -> Tensor:
         resized = super().resize(images)

@@ -1,4 +1,4 @@
-"""Exporting .pt2 files as a user does: what is written, what is left, what the file says."""
+"""Exporting .pt2 files as a user does: what is written, what is left behind, and the metadata."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_exporting_twice_gives_the_same_bytes(program_file: Any, tmp_path: Path)
 
 @pytest.fixture
 def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
-    """A model that gives other results while it is traced."""
+    """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
     class Deceiver(type(exported.model.task)):  # type: ignore[misc]
@@ -200,7 +200,7 @@ def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path)
 
 @torch.library.custom_op("visiongraft_pt2_tests::mirrored", mutates_args=())
 def mirrored(maps: Tensor) -> Tensor:
-    """Turn maps left to right, with numpy, which no exporter can trace."""
+    """Flip maps horizontally with numpy, which no exporter can trace."""
     return torch.from_numpy(maps.numpy()[..., ::-1].copy())
 
 
@@ -210,7 +210,7 @@ def _(maps: Tensor) -> Tensor:
 
 
 class WideHead(nn.Module):
-    """Decides by the size of a map, which tracing makes a constant of."""
+    """Decides by the size of a feature map, which tracing turns into a constant."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -27,8 +27,8 @@ def test_bound_runs_give_what_plain_runs_give(
     batches = [image[None] for image in images[:3]] * 2
     batches += [np.stack([images[0], images[0][::-1]]), images[1][None, :, ::-1]]
     for batch in batches:
-        wanted = session.run(None, {"images": np.ascontiguousarray(batch)})
-        for got, expected in zip(bound.run({"images": batch}), wanted, strict=True):
+        results = session.run(None, {"images": np.ascontiguousarray(batch)})
+        for got, expected in zip(bound.run({"images": batch}), results, strict=True):
             np.testing.assert_array_equal(got, expected)
     assert not bound.pinned
 

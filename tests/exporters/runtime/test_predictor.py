@@ -1,4 +1,4 @@
-"""Predicting from the file alone, without PyTorch."""
+"""Prediction from the file alone, without PyTorch."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def test_a_gray_array_is_repeated_over_the_channels(
 ) -> None:
     gray = images[0][..., 0]
     (got,) = predictor.predict(gray)
-    (wanted,) = predictor.predict(np.stack([gray] * 3, axis=2))
-    np.testing.assert_array_equal(got["probabilities"], wanted["probabilities"])
+    (in_color,) = predictor.predict(np.stack([gray] * 3, axis=2))
+    np.testing.assert_array_equal(got["probabilities"], in_color["probabilities"])
 
 
 def test_a_folder_is_predicted_in_the_order_of_its_paths(
@@ -214,8 +214,8 @@ def test_predict_names_the_image_that_is_wrong(
 ) -> None:
     with pytest.raises(DataError, match=r"image 1: .*uint8 in 0\.\.255.* not float32 from 7 to 7"):
         predictor.predict([images[0], np.full((4, 4, 3), 7, np.float32)])
-    with pytest.raises(DataError, match=r"gone\.jpg"):
-        predictor.predict(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"missing\.jpg"):
+        predictor.predict(tmp_path / "missing.jpg")
     truncated = tmp_path / "half.jpg"
     Image.fromarray(images[0]).save(truncated)
     truncated.write_bytes(truncated.read_bytes()[:2000])
@@ -369,8 +369,8 @@ def test_an_installed_plugin_makes_typed_predictions(
 ) -> None:
     install(TYPED)
     predictor = Predictor(exported.path)
-    wanted = [predictor.class_names[i] for i in expected(exported, images)]
-    assert predictor.predict(images) == wanted
+    names = [predictor.class_names[i] for i in expected(exported, images)]
+    assert predictor.predict(images) == names
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_asking_for_cuda_gives_cuda_or_an_error_with_the_reason(
     try:
         providers = Predictor(exported.path, providers="cuda").providers
     except RuntimeProviderError as error:
-        assert str(error).startswith("CUDAExecutionProvider was asked for but cannot be used: ")
+        assert str(error).startswith("CUDAExecutionProvider was requested but cannot be used: ")
         assert "no reason" not in str(error)
         assert "\n" not in str(error)
     else:

@@ -59,7 +59,7 @@ def test_a_gpu_is_used_or_an_error_even_with_others_to_fall_back_on(
     try:
         session, placement = open_session(exported.path, providers)
     except RuntimeProviderError as error:
-        assert "was asked for but cannot be used" in str(error)
+        assert "was requested but cannot be used" in str(error)
     else:
         assert f"{first}ExecutionProvider" in placement
         assert f"{first}ExecutionProvider" in session.get_providers()
@@ -166,8 +166,8 @@ def test_tensorrt_keeps_its_engines_and_leaves_the_rest_to_cuda(
         assert [name for name, _ in resolve("tensorrt")] == [TENSORRT, CUDA]
         assert [name for name, _ in resolve(["tensorrt", "cpu"])] == [TENSORRT, CPU_ONLY]
     monkeypatch.setattr(engine_cache, "tensorrt_version", lambda: "10.9.0")
-    wanted = [(TENSORRT, {"trt_fp16_enable": "1"}), (CUDA, {})]
-    (_, options), (_, cuda) = with_defaults(wanted, exported.path, cache=tmp_path)
+    expected = [(TENSORRT, {"trt_fp16_enable": "1"}), (CUDA, {})]
+    (_, options), (_, cuda) = with_defaults(expected, exported.path, cache=tmp_path)
     (folder,) = tmp_path.iterdir()
     assert options == {
         "trt_engine_cache_enable": "1",

@@ -1,4 +1,4 @@
-"""Files that take or give another size than the images have are measured at the images' own."""
+"""Files with inputs or outputs of another size are measured at the original image size."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PixelAgreement:
 
 @pytest.fixture(scope="module")
 def mapped(exported: Any) -> tuple[TransferModel, Any]:
-    """A model whose results are maps, and images whose targets are what it says itself."""
+    """A model whose results are maps, and images whose targets are its own predictions."""
 
     @dataclass(frozen=True)
     class Maps(type(exported.model.task)):  # type: ignore[misc]
@@ -118,7 +118,7 @@ def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
 
 
 def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
-    """Check a file with a task and images that no plugin and no folder gives."""
+    """Check a file with a task and images that come from no plugin and no folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "visiongraft.exporters.verification.recheck._task_of", lambda file: (model.task, "")
@@ -164,7 +164,7 @@ def test_a_task_of_places_brings_them_back_itself(
 ) -> None:
     @dataclass(frozen=True)
     class Areas(type(exported.model.task)):  # type: ignore[misc]
-        """The area of an image is a result in pixels; right is that of the image as it was."""
+        """The area of an image is a result in pixels; the correct one is that of the original image."""
 
         def build_metrics(self) -> Any:
             metrics = super().build_metrics()

@@ -1,4 +1,4 @@
-"""Checking a file again: what holds, what is wrong with it, and what could not be tried."""
+"""Checking a file again: what passes, what fails, and what could not be checked."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_file_is_checked_where_there_is_no_torch(file: Path, folder: Path) -> 
 
 @pytest.fixture
 def known(exported: Any) -> Iterator[None]:
-    """Install the task as a plugin; its data are the photographs."""
+    """Install the task as a plugin; its dataset is the photographs."""
 
     class Shown(type(exported.model.task)):  # type: ignore[misc]
         def read_evaluation(self, data: Any) -> Any:

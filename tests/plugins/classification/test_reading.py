@@ -25,7 +25,7 @@ IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
 class Images:
-    """A map-style dataset, with ``classes`` if given."""
+    """A map-style dataset, optionally with ``classes``."""
 
     def __init__(self, targets: Any, classes: Any = None) -> None:
         self.targets = targets

@@ -227,7 +227,7 @@ def test_evaluation_compares_with_all_classes(batch: Any) -> None:
 
 
 def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() -> None:
-    """With 100,000 identities and 64 images, no result is near 64 x 100,000 numbers."""
+    """With 100,000 identities and 64 images, no tensor has anywhere near 64 x 100,000 values."""
     identities, images, sampled, dimension = 100_000, 64, 1000, 8
     loss = build("arcface", identities=identities, dimension=dimension, sampled=sampled)
     embeddings = torch.randn(images, dimension, requires_grad=True)
@@ -246,7 +246,7 @@ def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() ->
 
 
 class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
-    """Notes how many numbers every tensor holds that an operator makes."""
+    """Records the number of values of every tensor that an operator creates."""
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()

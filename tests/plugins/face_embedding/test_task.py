@@ -176,7 +176,7 @@ def test_predictions_are_embeddings() -> None:
         predictions(arrays, FaceEmbedding().metadata())
 
 
-# ---- threshold and verbs ----
+# ---- threshold and model methods ----
 
 
 def test_the_threshold_is_what_the_validation_pairs_decide() -> None:

@@ -47,7 +47,7 @@ LOSS_WEIGHTS = "loss.classes.W"
 
 
 def heads(folder: Path, identities: int = 28, each: int = IMAGES_PER_IDENTITY) -> Path:
-    """Draw heads of so many people."""
+    """Draw heads of this many people."""
     random = np.random.default_rng(3)
     for person in range(identities):
         (folder / f"p{person:02d}").mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
 
 
 class Watch:
-    """Keeps what the optimizer trains, and stops where asked."""
+    """Records what the optimizer trains, and stops at the requested step."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.trained: set[str] = set()
@@ -306,8 +306,8 @@ def test_the_command_line_does_it_all(
     assert call("evaluate", file, data)["verification_accuracy"] == pytest.approx(
         results["verification_accuracy"]
     )
-    for place in (run, file):
-        (one,) = call("predict", place, data / "p00" / "0.png")["predictions"]
+    for model_or_file in (run, file):
+        (one,) = call("predict", model_or_file, data / "p00" / "0.png")["predictions"]
         assert one["dimension"] == len(one["embedding"]) == 16
 
 
@@ -333,7 +333,7 @@ def trials() -> dict[str, TaskTrial]:
 
 
 def case(name: str, check: Check[Any]) -> Any:
-    """Mark what trains a second loss, but in two processes, where losses over pairs differ."""
+    """Mark what trains a second loss, except in two processes, where losses over pairs differ."""
     together = check.name == "two_processes_train_alike"
     ordinary = check in QUICK or together == (name == "triplet")
     return pytest.param(

@@ -248,8 +248,8 @@ def test_prediction_writes_masks_and_overlays(
     assert answer == json.loads((tmp_path / "predictions.json").read_text())
     assert [one["image"] for one in answer] == list(map(str, images))
     assert sum(answer[0]["fractions"].values()) == pytest.approx(1)
-    wanted = model.predict(images)
-    for i, (image, prediction) in enumerate(zip(images, wanted, strict=True)):
+    expected = model.predict(images)
+    for i, (image, prediction) in enumerate(zip(images, expected, strict=True)):
         with Image.open(tmp_path / f"{i:05d}-{image.stem}.mask.png") as mask:
             assert (np.asarray(mask) == prediction.mask).mean() > 0.999
         overlay = tmp_path / f"{i:05d}-{image.stem}.jpg"
