@@ -97,7 +97,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
         >>> near_matches("lpft", ["lp_ft", "full"])
         "; did you mean 'lp_ft'?"
         >>> near_matches("x", ["lp_ft", "full"])
-        '; there are: full, lp_ft'
+        '; available: full, lp_ft'
     """
     names = sorted(set(known))
     folded = {n.lower(): n for n in names}
@@ -107,7 +107,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     near += [n for n in names if n.rsplit("/", 1)[-1] == name and n not in near]
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near[:3]) + "?"
-    return f"; there are: {', '.join(names)}" if 0 < len(names) <= 20 else ""
+    return f"; available: {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:

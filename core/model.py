@@ -169,7 +169,7 @@ class TransferModel:
             fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
             if not fitting:
                 known = ", ".join(sorted(e.suffix for e in exporters.values()))
-                raise OptionError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
+                raise OptionError(f"{path}: no exporter for {path.suffix!r}; available: {known}")
             if len(fitting) > 1:
                 raise OptionError(f"{path}: choose an exporter, format={' or '.join(fitting)}")
             format = fitting[0]

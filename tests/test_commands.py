@@ -66,7 +66,7 @@ def test_backbones_of_all_sources_are_listed(run: Run) -> None:
     assert "did you mean" in err
 
 
-def test_the_certificate_lies_beside_the_file(exported: Path) -> None:
+def test_the_certificate_is_written_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
     assert certificate["mismatches"] == 0
     assert certificate["difference"] <= certificate["tolerance"]

@@ -254,7 +254,7 @@ def test_a_circle_is_found() -> None:
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_imports_in_functions_and_for_types_are_told_apart() -> None:
+def test_imports_in_functions_and_for_types_are_distinguished() -> None:
     source = (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from visiongraft.task import Task\n"

@@ -45,7 +45,7 @@ def test_the_version_is_the_installed_ones() -> None:
     assert metadata.version("visiongraft") == visiongraft.__version__
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_contains_this_version() -> None:
     assert f"\n## {visiongraft.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 

@@ -117,7 +117,7 @@ def test_evaluating_and_predicting_take_the_file(run: Run, workspace: Path, trai
     "command",
     ["evaluate {run} {photos}", "export {run} x.onnx", "fit {photos} --out {run} --resume"],
 )
-def test_without_the_file_each_command_says_how_to_give_it(
+def test_without_the_file_each_command_explains_how_to_pass_it(
     run: Run, workspace: Path, trained: Path, command: str
 ) -> None:
     words = command.format(run=trained, photos=workspace / "photos").split()
@@ -129,7 +129,7 @@ def test_without_the_file_each_command_says_how_to_give_it(
     assert err.count("\n") == 1
 
 
-def test_an_interrupted_run_tells_the_whole_command_and_goes_on_by_it(
+def test_an_interrupted_run_prints_the_whole_command_that_continues_it(
     run: Run, workspace: Path
 ) -> None:
     code, _, err = run(*fit_words(workspace, "stopped", "--callback", "stopper"))

@@ -47,7 +47,7 @@ def import_file(path: Path) -> ModuleType:
         raise PluginError(f"plugin file {path} does not exist")
     if path.suffix != ".py" or not name.isidentifier():
         raise PluginError(
-            f"plugin file {path} cannot be imported by its name; call it like my_task.py"
+            f"plugin file {path} cannot be imported by its name; rename it, such as my_task.py"
         )
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
@@ -86,7 +86,7 @@ def api_of(plugin: object) -> str:
     if declared is None:
         return "-"
     if not isinstance(declared, str) or not re.fullmatch(r"\d+\.\d+", declared):
-        raise PluginError(f"{API_ATTRIBUTE} = {declared!r} reads not like '1.0'")
+        raise PluginError(f"{API_ATTRIBUTE} = {declared!r} is not a version such as '2.0'")
     major, minor = (int(number) for number in declared.split("."))
     if major == API_VERSION[0] and minor <= API_VERSION[1]:
         return declared

@@ -109,8 +109,8 @@ def fit_weights(
     loaded = sum(name in expected for name in fit.matching)
     if not loaded:
         raise WeightsError(
-            f"{origin} holds nothing that fits {backbone.info.name} ({fit.in_words()}); "
-            "it is of another architecture"
+            f"{origin} contains no tensors that fit {backbone.info.name} ({fit.in_words()}); "
+            "it is for another architecture"
         )
     if not (fit.complete or partial):
         raise WeightsError(
@@ -176,7 +176,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"weights file {path} does not exist; pass an existing file, 'pretrained' or None"
             )
         if path.stat().st_size == 0:
-            raise WeightsError(f"weights file {path} is empty; fetch it again")
+            raise WeightsError(f"weights file {path} is empty; download it again")
         content = _read_file(path)
     except OSError as error:
         raise WeightsError(
@@ -218,7 +218,7 @@ def _read_file(path: Path) -> Any:
                 "it could run code, so it was not read: save it again as safetensors"
             ) from error
         raise WeightsError(
-            f"weights file {path} is damaged or no weights file ({type(error).__name__}); "
+            f"weights file {path} is damaged or not a weights file ({type(error).__name__}); "
             "expected safetensors, or a PyTorch file that holds plain tensors"
         ) from error
 

@@ -200,7 +200,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     """The file can be opened by the predictor of its suffix, with the results of PyTorch."""
     path, _ = trial.exported()
     if path.suffix.lower() not in openers():
-        raise NotTried(f"nothing is installed that opens {path.suffix} files")
+        raise NotTried(f"no installed plugin opens {path.suffix} files")
     with trying("to open the exported file"):
         opened = open_exported(path)
     model = trial.specimen.trained().model

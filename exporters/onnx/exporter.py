@@ -109,7 +109,7 @@ class _Draft:
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))
         if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialized
-            raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
+            raise ExportError(f"the model does not fit into one file of at most {MAX_BYTES} bytes")
         append(self.file, exported.SerializeToString())
         try:
             onnx.checker.check_model(str(self.file), full_check=True)

@@ -96,7 +96,9 @@ def check_model(
     dims = model.graph.input[0].type.tensor_type.shape.dim
     fixed = [name for axis, name in _AXES.items() if not dims[axis].dim_param]
     if fixed and (not size_is_fixed or "batch" in fixed):
-        raise ExportError(f"the exporter fixed the input's {', '.join(fixed)}; none may be")
+        raise ExportError(
+            f"the exporter fixed the input's {', '.join(fixed)}, which must stay dynamic"
+        )
     if config is not None:
         _check_resize(model, config)
 

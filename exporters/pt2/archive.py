@@ -119,7 +119,7 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
             reader = PT2ArchiveReader(stream)
             sizes = map(reader.archive_file.get_record_size, reader.get_file_names())
             if max(path.stat().st_size, sum(sizes)) > max_bytes:
-                raise ValueError(f"it is too large; max_bytes={max_bytes} are accepted")
+                raise ValueError(f"it is larger than max_bytes={max_bytes}")
             yield reader, stream
     except ArtifactError:
         raise

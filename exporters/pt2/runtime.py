@@ -65,7 +65,7 @@ class Pt2Predictor(FilePredictor):
             import torch
         except ImportError as error:
             raise RuntimeProviderError(
-                f"{self.path} needs PyTorch ({error}); an .onnx file does without"
+                f"{self.path} needs PyTorch ({error}); an .onnx file does not"
             ) from error
         from visiongraft.exporters.pt2.archive import MAX_BYTES, load_program
 

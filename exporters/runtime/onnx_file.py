@@ -80,7 +80,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     if size > MAX_BYTES:
         raise ArtifactError(f"{path} has {size} bytes; one ONNX file can hold {MAX_BYTES}")
     if size > max_bytes:
-        raise ArtifactError(f"{path} has {size} bytes; max_bytes={max_bytes} are accepted")
+        raise ArtifactError(f"{path} has {size} bytes, more than max_bytes={max_bytes}")
     try:
         with open(path, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

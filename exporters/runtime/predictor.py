@@ -90,7 +90,7 @@ class Predictor(FilePredictor):
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != self.input.names:
             raise ArtifactError(
-                f"{self.path} takes {', '.join(inputs)} but says that it takes "
+                f"{self.path} takes {', '.join(inputs)}, but its metadata declares "
                 f"{', '.join(self.input.names)}; it is damaged"
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -128,7 +128,7 @@ class Predictor(FilePredictor):
         if self.input.sizes is not None:
             feed[self.input.sizes] = _sizes(images, sizes)
         elif sizes is not None and self.input.kind == "uint8":
-            raise DataError(f"{self.path} knows sizes by its images; leave them out")
+            raise DataError(f"{self.path} derives sizes from its images; omit them")
         try:
             if self._bound is not None:
                 values = self._bound.run(feed)

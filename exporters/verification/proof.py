@@ -179,7 +179,7 @@ def _check_budget(
     if lost > budget + 1e-9:
         raise BudgetError(
             f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {images} "
-            f"images, worse by {lost:.4f}; budget={budget} is accepted"
+            f"images, worse by {lost:.4f}; the budget is {budget}"
         )
 
 

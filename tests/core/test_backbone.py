@@ -116,7 +116,7 @@ def test_size_and_channels_reach_the_architecture() -> None:
     assert backbone(torch.zeros(1, 4, 12, 12)).pooled.shape == (1, 3)
 
 
-def test_pretrained_is_asked_of_the_source_and_none_is_not() -> None:
+def test_pretrained_is_passed_to_the_source_and_none_is_not() -> None:
     assert load_backbone("plain").last.weight.eq(1).all()  # type: ignore[union-attr, operator]
     assert not load_backbone("plain", None).last.weight.eq(1).all()  # type: ignore[union-attr, operator]
 
@@ -131,7 +131,7 @@ def test_a_weights_file_is_loaded_over_random_weights(tmp_path: Path) -> None:
         load_backbone("plain", "pretrain")
 
 
-def test_a_partial_file_is_accepted_only_when_asked_for(tmp_path: Path) -> None:
+def test_a_partial_file_is_accepted_only_on_request(tmp_path: Path) -> None:
     torch.save({"last.weight": torch.ones(3, 2)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="partial=True"):
         load_backbone("plain", tmp_path / "w.pth")

@@ -59,13 +59,13 @@ EPOCH = ["step_ended", "step_ended", "epoch_ended"]
 PHASE = ["phase_started", *EPOCH, "phase_ended"]
 
 
-def test_each_hook_is_told_in_order(fit_toy: Any, toy_data: Any) -> None:
+def test_each_hook_is_called_in_order(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
     fit_toy(toy_data(30), callbacks=recorder.callbacks, **SETTINGS)
     assert recorder.names == ["run_started", *PHASE, *PHASE, "run_finished"]
 
 
-def test_the_hooks_are_listed_in_the_order_in_which_they_are_told(
+def test_the_hooks_are_listed_in_the_order_of_their_calls(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     recorder = Recorder()
@@ -76,7 +76,7 @@ def test_the_hooks_are_listed_in_the_order_in_which_they_are_told(
     assert list(RUN_HOOKS)[-2:] == ["run_finished", "run_failed"]
 
 
-def test_what_is_told_is_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+def test_callbacks_receive_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     recorder = Recorder()
     model = fit_toy(toy_data(30), callbacks=recorder.callbacks, out=tmp_path / "run", **SETTINGS)
     callbacks: dict[str, list[dict[str, Any]]] = {}
@@ -98,7 +98,7 @@ def test_what_is_told_is_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Pa
     assert [a["receipt"].to_json() for a in callbacks["phase_ended"]] == run.state.receipts
 
 
-def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
+def test_phase_started_is_called_after_freezing_and_run_finished_after_saving(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
@@ -137,7 +137,7 @@ def test_a_callback_may_take_any_of_a_hooks_arguments(
     assert heard == {(name, chosen): set(chosen) for name, chosen in expected}
 
 
-def test_several_callbacks_hear_one_run(fit_toy: Any, toy_data: Any) -> None:
+def test_several_callbacks_follow_one_run(fit_toy: Any, toy_data: Any) -> None:
     one, other = Recorder(), Recorder()
     fit_toy(toy_data(30), callbacks=[*one.callbacks, *other.callbacks], **SETTINGS)
     assert one.names == other.names and one.names
@@ -152,7 +152,7 @@ def test_a_callback_changes_nothing_by_listening(
         assert (tmp_path / "heard" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
 
 
-def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_logs_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "checkpoint_every": 1, "out": tmp_path / "run"}
     with pytest.raises(TrainingError):
         fit_toy(toy_data(30), callbacks=[Failing("step_ended", 3)], **settings)
@@ -209,7 +209,7 @@ def test_a_callback_that_raises_ends_the_run_with_its_error(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), RuntimeError("bug")])
-def test_interruptions_and_bugs_are_told_too(
+def test_interruptions_and_bugs_are_reported_too(
     fit_toy: Any, toy_data: Any, error: BaseException
 ) -> None:
     failing = Failing("step_ended", 2, error)
@@ -219,7 +219,7 @@ def test_interruptions_and_bugs_are_told_too(
     assert failing.callbacks == [error]
 
 
-def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
+def test_a_model_that_cannot_be_saved_is_reported_as_a_failure(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     class Blocking:
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
     assert recorder.names[-1] == "run_failed" and "run_finished" not in recorder.names
 
 
-def test_input_that_is_refused_is_told_to_nobody(fit_toy: Any, toy_data: Any) -> None:
+def test_refused_input_is_not_reported_to_callbacks(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
     with pytest.raises(Exception, match="stage9"):
         fit_toy(toy_data(30), callbacks=recorder.callbacks, schedule="milestones(at={1: 'stage9'})")

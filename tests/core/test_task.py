@@ -101,7 +101,7 @@ def test_a_task_comes_back_from_its_options_in_a_file(task: Bare) -> None:
     assert create_task(Bare, json.loads(json.dumps(task.options()))) == task
 
 
-def test_options_not_given_keep_their_defaults() -> None:
+def test_omitted_options_keep_their_defaults() -> None:
     assert create_task(Bare, {"labels": ["a", "b"]}) == Bare(labels=("a", "b"))
     assert create_task(Bare, {}) == Bare()
 
@@ -304,7 +304,7 @@ def test_masks_and_booleans_are_decisions() -> None:
     assert compare_arrays(one, other) == Disagreement(0.0, 3)
 
 
-def test_a_task_compares_its_outputs_that_way_unless_it_says_otherwise() -> None:
+def test_a_task_compares_its_outputs_that_way_by_default() -> None:
     pair = {"x": np.ones(2)}, {"x": np.ones(2) * 1.5}
     assert Bare().export_support().compare(*pair) == compare_arrays(*pair) == Disagreement(0.5, 0)
     assert asdict(Bare().export_support().compare(*pair)) == {"difference": 0.5, "mismatches": 0}

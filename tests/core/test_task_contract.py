@@ -67,7 +67,7 @@ def test_what_would_be_overlooked_is_refused(
     assert "task class Changed (" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_method_is_named_with_the_place_and_what_may_have_been_meant() -> None:
+def test_a_missing_method_is_named_with_the_location_and_a_similar_name() -> None:
     @dataclass(frozen=True)
     class Half(Task):
         name = "half"

@@ -53,7 +53,7 @@ def identity(toy_network: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("shape", [(100, 70), (31, 200), (20, 20), (32, 33)])
-def test_blending_windows_of_an_image_gives_the_image(
+def test_blending_windows_of_an_image_reproduces_the_image(
     identity: Any, shape: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)

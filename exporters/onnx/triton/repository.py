@@ -115,13 +115,13 @@ def _refuse_another(folder: Path, versions: list[int], config: TritonConfig) -> 
     if not versions:
         path = folder / CONFIG
         if path.exists() and path.read_bytes() != config.text.encode():
-            raise ArtifactError(f"{path} is there without a model, and does not fit; {remedy}")
+            raise ArtifactError(f"{path} exists without a model, and does not match; {remedy}")
         return
     latest = folder / str(max(versions)) / MODEL
     try:
         there = describe_for_triton(latest, folder.name)
     except ArtifactError as error:
-        raise ArtifactError(f"{folder} holds another model ({error}); {remedy}") from error
+        raise ArtifactError(f"{folder} contains another model ({error}); {remedy}") from error
     if there != config:
         raise ArtifactError(
             f"{latest} has other inputs, outputs or labels ({_difference(there, config)}); {remedy}"

@@ -313,7 +313,7 @@ def with_stem(network: Network, kind: Any) -> Network:
         (Named, 4 * 8 * 8 * 4),
     ],
 )
-def test_an_odd_stem_is_replayed_exactly(
+def test_an_unusual_stem_is_replayed_exactly(
     toy_network: Network, tmp_path: Path, kind: Any, stored: int
 ) -> None:
     network = with_stem(toy_network, kind)
@@ -323,7 +323,7 @@ def test_an_odd_stem_is_replayed_exactly(
     assert_replays(network, plan, batch, tmp_path)
 
 
-def test_whole_numbers_are_stored_as_such(toy_network: Network, tmp_path: Path) -> None:
+def test_integers_are_stored_as_such(toy_network: Network, tmp_path: Path) -> None:
     """Here the module that reads the indices is trained, so that the indices must be stored."""
     network = with_stem(toy_network, WithIndices)
     last: Any = network.backbone.blocks["stem"][-1]
@@ -365,7 +365,7 @@ def test_a_frozen_stage_that_mixes_the_images_of_a_batch_is_never_replayed(
     assert plan.reason == "what is frozen mixes the images of a batch"
 
 
-def test_a_frozen_stage_that_gives_something_else_at_each_call_is_never_replayed(
+def test_a_frozen_stage_that_is_not_deterministic_is_never_replayed(
     toy_network: Network,
 ) -> None:
     plan = plan_replay(with_stem(toy_network, Restless), random_batch(toy_network))
@@ -382,7 +382,7 @@ class Joins(nn.Sequential):
 
 
 @pytest.mark.parametrize("last", [GivesWindows, WithName])
-def test_a_stage_that_gives_no_row_of_tensors_an_image_is_replayed_by_its_parts(
+def test_a_stage_without_one_row_of_tensors_per_image_is_replayed_by_its_parts(
     toy_network: Network, tmp_path: Path, last: type[nn.Module]
 ) -> None:
     toys: Any = toy_network.backbone
@@ -417,14 +417,14 @@ class Picky(nn.Module):
         return scores
 
 
-def test_a_head_that_refuses_what_is_not_a_number_is_replayed_too(toy_network: Network) -> None:
+def test_a_head_that_refuses_nan_is_replayed_too(toy_network: Network) -> None:
     toy_network.head = Picky(toy_network.head)
     apply_phase(toy_network, Phase(2, "head"))
     plan = plan_replay(toy_network, random_batch(toy_network))
     assert (plan.reason, plan.bytes_per_image) == ("", 12 * 4)
 
 
-def test_a_full_disk_is_said_with_the_remedy(
+def test_a_full_disk_is_reported_with_the_remedy(
     fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:

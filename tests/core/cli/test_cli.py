@@ -496,7 +496,7 @@ def test_json_values_are_always_strict_json(value: Any) -> None:
     assert json.loads(text) == to_json(value)
 
 
-def test_text_in_tables_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_in_tables_is_not_interpreted_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     Answer({}, [table(["a"], [["[bold]x[/bold] [/]"]]), "[red]y"]).print(sys.stdout, False)
     assert capsys.readouterr().out == "a\n[bold]x[/bold] [/]\n[red]y\n"
 

@@ -240,7 +240,7 @@ def test_an_interrupted_fit_prints_the_command_to_continue_and_resumes(
     assert len(Path("a run/metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_an_interrupt_before_the_first_checkpoint_says_so(
+def test_an_interrupt_before_the_first_checkpoint_is_reported_as_such(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
@@ -368,14 +368,14 @@ def test_predict_skips_unreadable_files_of_a_folder_and_names_them(
     assert (code, out) == (2, "") and "mixed contains no readable images: mixed/00.png" in err
 
 
-def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
+def test_predict_on_an_empty_folder_is_refused(run: Run, trained: Path) -> None:
     Path("empty").mkdir()
     code, out, err = run("predict", trained, "empty")
     assert (code, out) == (2, "")
     assert err.startswith("error: empty contains no images")
 
 
-def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(run: Run, images: Path) -> None:
     Path("notes.txt").write_text("no model")
     code, _, err = run("predict", "notes.txt", images)
     assert code == 2
@@ -533,6 +533,6 @@ def test_demo_runs_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert run("demo", "secnod")[2] == "error: no demo 'secnod'; did you mean 'second'?\n"
 
 
-def test_without_any_demo_the_command_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_demo_the_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Points().install(monkeypatch)
     assert run("demo") == (2, "", "error: no plugin with a demo is installed\n")

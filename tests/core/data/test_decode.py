@@ -361,7 +361,7 @@ def test_warnings_of_other_modules_are_not_repeated(photo, encode):
 
 
 @given(content=st.binary(max_size=200))
-def test_any_bytes_give_an_image_or_one_line(content):
+def test_any_bytes_are_decoded_or_refused_in_one_line(content):
     try:
         assert decode_bytes(content, "p").dtype == np.uint8
     except DataError as error:
@@ -371,7 +371,7 @@ def test_any_bytes_give_an_image_or_one_line(content):
 @given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
 @settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_image_gives_pixels_or_one_line(photo, encode, format, mismatches):
+def test_a_damaged_image_is_decoded_or_refused_in_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))
     for position, change in mismatches:
         content[position % len(content)] ^= change

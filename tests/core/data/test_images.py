@@ -19,7 +19,7 @@ from visiongraft.data.images import DatasetSamples, ImageSamples, image_array
 from visiongraft.errors import DataError
 
 
-def test_every_kind_of_image_gives_the_same_array(photo, encode, tmp_path):
+def test_every_kind_of_image_becomes_the_same_array(photo, encode, tmp_path):
     path = tmp_path / "p.png"
     path.write_bytes(encode(photo))
     tensor = torch.from_numpy(photo).permute(2, 0, 1)

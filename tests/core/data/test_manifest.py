@@ -108,7 +108,7 @@ def test_a_split_column_of_another_name_is_reported(write):
 
 
 @pytest.mark.parametrize("folder", ["images", "IMG", "table"])
-def test_images_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
+def test_images_may_be_in_a_folder_beside_the_table(write, tmp_path, folder):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "x.jpg").touch()
     path = write("filename,label", "x.jpg,a", "missing.jpg,b", name="table.csv")
@@ -230,7 +230,7 @@ def test_a_parquet_table_that_cannot_be_meant_is_refused(write, tmp_path, table,
     assert str(caught.value).startswith(str(path))
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_is_refused_with_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "t.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r'pip install "visiongraft\[parquet\]"$'):

@@ -59,7 +59,7 @@ def test_what_was_chosen_trains_resumes_and_loads(
     assert load_backbone(tmp_path / "saved").info.name == "first:toys/toy"
 
 
-def test_a_task_given_as_an_object_is_told_from_its_namesake(
+def test_a_task_passed_as_an_object_is_distinguished_from_its_namesake(
     clashing: tuple[Any, Any], toy_data: Any, tmp_path: Path, fit_toy: Any
 ) -> None:
     words = {"backbone": "second:toys/toy", "schedule": "visiongraft:full"}
@@ -79,7 +79,7 @@ def test_the_name_alone_is_refused_with_both_choices(
     assert "\n" not in str(caught.value)
 
 
-def test_a_saved_model_whose_task_has_become_ambiguous_says_so(
+def test_a_saved_model_whose_task_has_become_ambiguous_is_refused(
     fit_toy: Any, toy_data: Any, tmp_path: Path, request: pytest.FixtureRequest, Toy: Any
 ) -> None:
     fit_toy(toy_data(30), out=tmp_path, epochs=1)

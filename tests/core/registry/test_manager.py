@@ -209,7 +209,7 @@ def test_an_object_that_cannot_even_be_looked_at_is_reported() -> None:
     assert manager.register(Plugin(), "mine").problems == ["OSError: no such thing"]
 
 
-def test_a_misspelled_hook_is_told_the_right_one() -> None:
+def test_a_misspelled_hook_is_refused_with_the_right_name() -> None:
     manager = PluginManager(discover=False)
     record = manager.register(plugin_with("register_task"), "mine")
     assert record.problems == ["unknown hook 'register_task'; did you mean 'register_tasks'?"]
@@ -243,7 +243,7 @@ def test_the_same_object_twice_is_refused() -> None:
 # ---- clashes ----
 
 
-def test_a_name_clash_is_told_on_both_sides_and_raised_only_when_asked_for() -> None:
+def test_a_name_clash_is_recorded_on_both_sides_and_raised_only_on_lookup() -> None:
     manager = PluginManager(discover=False)
     first = manager.register(plugin_with(items=[slow_start, fast_end]), "first")
     second = manager.register(plugin_with(items=[slow_start]), "second")
@@ -261,13 +261,13 @@ def test_a_clash_is_not_blamed_for_an_unrelated_missing_name() -> None:
     assert "failed" not in manager.missing("task", "pose", [])
 
 
-def test_a_plugin_that_gives_one_name_twice_clashes_with_itself() -> None:
+def test_a_plugin_that_provides_one_name_twice_clashes_with_itself() -> None:
     manager = PluginManager(discover=False)
     record = manager.register(plugin_with(items=[slow_start, slow_start]), "mine")
     assert record.problems == ["schedule 'slow_start' is also provided by plugin mine"]
 
 
-def test_a_clash_of_prefixes_is_told_to_who_asks_for_a_full_backbone_name() -> None:
+def test_a_clash_of_prefixes_is_reported_when_a_full_backbone_name_is_used() -> None:
     from visiongraft.backbone import BackboneSource
 
     class Mine(BackboneSource):
@@ -310,7 +310,7 @@ def test_disabling_one_side_settles_a_clash(
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=2), max_size=8))
-def test_a_name_is_usable_exactly_if_one_plugin_gives_it(names: list[str]) -> None:
+def test_a_name_is_usable_exactly_if_one_plugin_provides_it(names: list[str]) -> None:
     manager = PluginManager(discover=False)
     for position, name in enumerate(names):
         item = type("Callback", (), {"name": name})
@@ -344,7 +344,7 @@ def test_a_plugin_that_names_no_version_is_taken_to_fit() -> None:
         ("1.0", "install a newer version of the plugin or an older visiongraft"),
     ],
 )
-def test_a_plugin_for_another_api_version_is_refused_in_words(
+def test_a_plugin_for_another_api_version_is_refused_with_a_remedy(
     installer: Installer, declared: str, remedy: str
 ) -> None:
     # Its hooks are of that other version too: the error must name the version.
@@ -369,11 +369,11 @@ def test_the_old_hook_for_callbacks_is_refused_with_its_new_name(installer: Inst
 
 
 @pytest.mark.parametrize("declared", ["1", 1.0, "one", "1.0.0", ""])
-def test_what_is_no_version_is_refused(declared: object) -> None:
+def test_what_is_not_a_version_is_refused(declared: object) -> None:
     plugin = plugin_with()
     plugin.visiongraft_api = declared  # type: ignore[attr-defined]
     (problem,) = PluginManager(discover=False).register(plugin, "mine").problems
-    assert problem == f"visiongraft_api = {declared!r} reads not like '1.0'"
+    assert problem == f"visiongraft_api = {declared!r} is not a version such as '2.0'"
 
 
 # ---- choosing, blocking, single files ----
@@ -424,7 +424,7 @@ def test_a_blocked_plugin_is_not_imported_but_listed(installer: Installer) -> No
         manager.get("schedule", "installed_one")
 
 
-def test_blocking_what_is_not_there_is_told_with_near_names() -> None:
+def test_blocking_an_unknown_plugin_is_refused_with_similar_names() -> None:
     with pytest.raises(PluginError, match="no plugin 'schedule' to disable; did you mean 'sched"):
         PluginManager(blocked=["schedule"])
 
@@ -470,8 +470,8 @@ def test_one_file_is_a_plugin(write_plugin: Callable[..., Path]) -> None:
         ("my_plugin_file.py", "raise SystemExit(3)", "SystemExit: 3"),
         ("my_plugin_file.py", "x = 1", "it has no hook"),
         ("my_plugin_file.py", "visiongraft_api = '9.0'", "written for plugin API 9.0"),
-        ("my-plugin-file.py", GOOD, "call it like my_task.py"),
-        ("my_plugin_file.txt", GOOD, "call it like my_task.py"),
+        ("my-plugin-file.py", GOOD, "rename it, such as my_task.py"),
+        ("my_plugin_file.txt", GOOD, "rename it, such as my_task.py"),
         ("json.py", GOOD, "has the name of another module"),
         ("colorsys.py", GOOD, "has the name of another module"),
     ],
@@ -505,13 +505,11 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_item_that_lookups_would_stumble_over_is_refused(
-    hook: str, item: object, cause: str
-) -> None:
+def test_an_item_that_would_break_lookups_is_refused(hook: str, item: object, cause: str) -> None:
     record = PluginManager(discover=False).register(plugin_with(hook, [item]), "mine")
     assert cause in record.problems[0]
 
 
-def test_a_run_hook_outside_a_callback_is_told_where_it_belongs() -> None:
+def test_a_run_hook_outside_a_callback_is_refused_with_where_it_belongs() -> None:
     record = PluginManager(discover=False).register(plugin_with("epoch_ended"), "mine")
     assert "hook 'epoch_ended' is for callbacks" in record.problems[0]

@@ -180,7 +180,7 @@ def test_a_reader_is_checked_all_at_once() -> None:
         check_reader(Silent())
 
 
-def test_what_is_not_there_cannot_be_checked() -> None:
+def test_missing_parts_cannot_be_checked() -> None:
     with pytest.raises(PluginError, match="did you mean 'schedules'"):
         list(check_plugin("schedule"))
     with pytest.raises(BackboneError, match="no backbone 'timm/no_such_thing'"):
@@ -243,7 +243,7 @@ def test_the_command_prints_a_table_and_json(
     assert answer["checks"][0]["check"] == "it_loads"
 
 
-def test_the_command_fails_with_1_and_says_why(
+def test_the_command_exits_with_1_and_the_reason(
     small: PluginManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.register(object(), "nothing_in_it")
@@ -311,5 +311,5 @@ class Learning(Specimen):
 
 
 @pytest.mark.slow
-def test_metadata_may_tell_what_training_has_shown() -> None:
+def test_metadata_may_contain_results_of_training() -> None:
     class_names_survive_saving_and_export.run(TaskTrial(Learning()))

@@ -233,7 +233,7 @@ def test_what_was_decided_holds_after_an_interruption(choose: Choose) -> None:
         choose(augment=True, decided=True)
 
 
-def test_the_store_is_gone_with_the_phase(choose: Choose, tmp_path: Path) -> None:
+def test_the_store_is_deleted_after_the_phase(choose: Choose, tmp_path: Path) -> None:
     with ExitStack() as phase:
         network = choose(stack=phase).images.network
         assert list((tmp_path / "scratch").rglob("*.npy"))
@@ -250,7 +250,7 @@ PLAN = [[7, 2, 9], [0, 5]]
 @pytest.mark.parametrize("views", [None, 3], ids=["plain", "views"])
 @pytest.mark.parametrize("maps", [False, True], ids=["pooled", "maps"])
 @pytest.mark.parametrize("epoch", [0, 1, 5])
-def test_both_feeds_give_the_same_samples_and_the_network_the_same_results(
+def test_both_kinds_of_batches_have_the_same_samples_and_the_network_the_same_results(
     choose: Choose, views: int | None, maps: bool, epoch: int
 ) -> None:
     settings: dict[str, Any] = {"augment": views is not None, "views": views, "maps": maps}
@@ -302,7 +302,7 @@ def test_validation_images_are_never_augmented(choose: Choose) -> None:
         assert torch.equal(one.images, other.images)
 
 
-def test_a_spoilt_store_is_noticed_by_the_comparison(choose: Choose) -> None:
+def test_a_corrupted_store_is_detected_by_the_comparison(choose: Choose) -> None:
     played, computed = choose(), choose(replay="off")
     assert isinstance(played.feed, CachedBatches)
     played.feed.stores["train"].arrays[0][7] += 1.0
@@ -347,6 +347,6 @@ def test_targets_of_any_structure_are_played_back(
     assert [target.tolist() for target in batch.targets] == [[0, 1, 2, 3], [], [0, 1]]
 
 
-def test_sizes_are_said_in_units_people_read(choose: Choose) -> None:
+def test_sizes_are_printed_in_readable_units(choose: Choose) -> None:
     found = re.findall(r"[\d.]+ k?B", choose(Phase(2, "stage1")).reason)
     assert found == ["14.3 kB", "1.02 kB"]  # 14 images of 1024 bytes

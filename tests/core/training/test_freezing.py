@@ -139,7 +139,7 @@ def test_freezing_again_drops_the_optimizer_state_of_what_is_frozen(toy_network)
     assert all(p.grad is None for p in toy_network.backbone.parameters())
 
 
-def test_parameters_of_equal_value_are_told_apart(toy_network):
+def test_parameters_of_equal_value_are_distinguished(toy_network):
     with torch.no_grad():
         for parameter in toy_network.parameters():
             parameter.fill_(0.5)
@@ -403,7 +403,7 @@ def test_parameters_replaced_after_the_phase_began_are_caught(
         fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[Replace()])
 
 
-def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
+def test_freezing_again_keeps_the_trained_weights_not_their_ema(
     tmp_path: Path, fit_toy: Any, toy_data: Any
 ) -> None:
     fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")

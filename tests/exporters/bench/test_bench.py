@@ -52,7 +52,7 @@ def test_each_file_is_measured_at_each_batch_size(report: Report) -> None:
         assert other.speed == pytest.approx(first.p50 / other.p50)
 
 
-def test_the_report_says_on_what(report: Report, images: list[Any]) -> None:
+def test_the_report_contains_machine_versions_and_images(report: Report, images: list[Any]) -> None:
     assert report.machine["threads"] == 1
     assert report.machine["cpu"]
     assert {"visiongraft", "numpy"} <= report.versions.keys()
@@ -80,7 +80,7 @@ def test_a_slower_file_is_slower(exported: Any, monkeypatch: pytest.MonkeyPatch)
     assert found.measured[1].speed < 0.7
 
 
-def test_files_of_one_name_are_told_apart(exported: Any, tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_distinguished(exported: Any, tmp_path: Path) -> None:
     second = tmp_path / exported.path.name
     shutil.copy(exported.path, second)
     found = measure([exported.path, second], batches=(1,), seconds=0.0)
@@ -98,7 +98,7 @@ def test_what_cannot_run_here_is_an_error(exported: Any) -> None:
         measure([exported.path], providers=("cpu", "cuda"), seconds=0.0)
 
 
-def test_what_fails_is_left_out_and_said(
+def test_what_fails_is_left_out_and_reported(
     exported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(self: Any, images: Any) -> Any:

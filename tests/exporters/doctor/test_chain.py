@@ -79,7 +79,7 @@ def test_two_onnxruntimes_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.remedy.startswith("they share one import name; uninstall both, then install")
 
 
-def test_an_onnxruntime_without_cuda_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_without_cuda_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         chain.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
     )

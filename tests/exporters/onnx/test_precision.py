@@ -267,7 +267,7 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
     assert "\n" not in message
 
 
-def test_an_8_bit_file_is_exported_and_told_in_full(
+def test_an_8_bit_file_is_exported_and_described_in_full(
     exported: Any, crops: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "int8.onnx"
@@ -349,7 +349,7 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp8"}, "precision='fp8' is unknown; there are: bf16, fp16"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown; available: bf16, fp16"),
         ({"precision": 16}, "precision=16 is unknown"),
         ({"input": "floats"}, "input='floats' is unknown; did you mean 'float'"),
         ({"budget": -0.1}, "budget=-0.1 is not a number of at least 0"),

@@ -200,13 +200,13 @@ def test_a_mismatch_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
         verify(saved(candidate, tmp_path), exported.model.inference_graph(), exported.photos)
 
 
-def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
-    class Undecided(type(exported.model.task)):  # type: ignore[misc]
+def test_a_comparison_without_a_number_is_a_mismatch(exported: Any) -> None:
+    class NotANumber(type(exported.model.task)):  # type: ignore[misc]
         def export_support(self) -> ExportSupport:
             return ExportSupport(compare=lambda *both: Disagreement(float("nan"), 0))
 
     graph = exported.model.inference_graph()
-    graph.task = Undecided()
+    graph.task = NotANumber()
     with pytest.raises(ExportError, match="or are not finite; 0 changed predictions"):
         verify(exported.path, graph, exported.photos)
 
@@ -224,7 +224,7 @@ def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) 
     assert {check.images for check in checks.values() if check.inputs == "real"} == {6}
 
 
-def test_the_metric_is_what_the_task_says_on_either_side(exported: Any) -> None:
+def test_the_metric_is_that_of_the_task_on_either_side(exported: Any) -> None:
     graph, right = exported.model.inference_graph(), []
     for i in range(len(exported.photos)):
         decoded = graph(torch.tensor(exported.photos.load(i)[None]))
@@ -261,7 +261,7 @@ def test_without_real_images_the_certificate_warns(exported: Any) -> None:
     assert "no real image was tried" in findings.warnings[0]
 
 
-def test_many_images_are_thinned_out_evenly_and_it_is_said(
+def test_many_images_are_thinned_out_evenly_with_a_warning(
     exported: Any,
     make_samples: Callable[..., Any],
     images: list[Any],

@@ -78,7 +78,7 @@ def test_plain_torch_loads_the_file(program_file: Any) -> None:
     assert json.loads(extra["certificate.json"])["mismatches"] == 0
 
 
-def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
+def test_the_metadata_contains_what_deployment_needs(program_file: Any) -> None:
     metadata = Pt2Predictor(program_file.path).metadata
     task = program_file.model.task
     assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
@@ -99,7 +99,7 @@ def test_no_path_of_this_machine_and_no_code_is_in_the_file(program_file: Any) -
     assert b"head.linear.weight" in content  # the search would see a name
 
 
-def test_exporting_twice_gives_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
+def test_exporting_twice_writes_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
     path = tmp_path / "shades.pt2"
     Pt2Exporter().export(program_file.model, path, program_file.photos)
     assert path.read_bytes() == program_file.path.read_bytes()
@@ -152,7 +152,7 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_that_asks_for_the_length_of_a_batch_is_exported(
+def test_a_task_that_uses_the_length_of_a_batch_is_exported(
     make_model: Callable[..., Any], exported: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def test_records_beside_the_archive_are_never_read(altered: Any, mark: Path) -> 
 
 
 def test_a_file_above_the_size_limit_is_refused(program_file: Any) -> None:
-    with pytest.raises(ArtifactError, match="max_bytes=1000 are accepted"):
+    with pytest.raises(ArtifactError, match="larger than max_bytes=1000"):
         Pt2Predictor(program_file.path, max_bytes=1000)
 
 

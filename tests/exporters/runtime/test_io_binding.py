@@ -20,7 +20,7 @@ def session(exported: Any) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize("capture", [False, True])
-def test_bound_runs_give_what_plain_runs_give(
+def test_bound_runs_equal_plain_runs(
     session: onnxruntime.InferenceSession, images: list[Any], capture: bool
 ) -> None:
     bound = BoundRuns(session, "cpu", capture=capture)
@@ -69,7 +69,7 @@ def test_shapes_are_bounded(
     recorded.run({"images": images[0]})
     recorded.run({"images": images[1]})
     recorded.run({"images": images[0]})
-    with pytest.raises(OptionError, match="has recorded 2 input shapes and takes no other"):
+    with pytest.raises(OptionError, match="has recorded 2 input shapes and supports no more"):
         recorded.run({"images": images[2]})
 
 

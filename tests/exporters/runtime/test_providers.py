@@ -26,7 +26,7 @@ from visiongraft.exporters.runtime.providers import (
 CPU_ONLY = "CPUExecutionProvider"
 
 
-def test_nothing_asked_for_is_the_cpu(exported: Any) -> None:
+def test_the_default_provider_is_the_cpu(exported: Any) -> None:
     session, placement = open_session(exported.path)
     assert set(placement) == {"CPUExecutionProvider"}
     assert session.get_providers() == ["CPUExecutionProvider"]

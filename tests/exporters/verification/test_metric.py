@@ -141,7 +141,7 @@ def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
 
 
 @pytest.mark.parametrize("options", [FIXED, BARE])
-def test_classes_that_changed_places_cost_more_than_a_budget(
+def test_swapped_classes_cost_more_than_a_budget(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
     model, samples = mapped
@@ -159,7 +159,7 @@ def test_classes_that_changed_places_cost_more_than_a_budget(
         verify(path, graph, samples, options.get("size"), budget=0.2)
 
 
-def test_a_task_of_places_brings_them_back_itself(
+def test_a_task_with_positions_rescales_them_itself(
     exported: Any, make_model: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_results_that_belong_to_no_single_image_are_left_as_they_are(exported: A
     assert (settled, count) == ({"count": 3}, 0)
 
 
-def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
+def test_nearby_images_differ_slightly_and_are_the_same_each_time(
     exported: Any, image: Any
 ) -> None:
     graph = exported.model.inference_graph()

@@ -130,7 +130,7 @@ def test_binary_cross_entropy_follows_its_definition(
     st.booleans(),
     st.data(),
 )
-def test_accumulated_parts_of_a_batch_give_the_loss_and_gradients_of_the_batch(
+def test_accumulated_parts_of_a_batch_have_the_loss_and_gradients_of_the_batch(
     seed: int,
     count: int,
     smoothing: float,
@@ -172,7 +172,7 @@ def test_a_mean_over_the_weights_would_not_be_a_mean_over_the_images() -> None:
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, BinaryCrossEntropy])
-def test_half_precision_logits_give_a_float32_loss(kind: type[Any]) -> None:
+def test_half_precision_logits_have_a_float32_loss(kind: type[Any]) -> None:
     logits, ids, multi_hot = batch(0, 6)
     targets = ids if kind is CrossEntropy else multi_hot
     (half,) = kind()(logits.half(), targets).values()

@@ -191,7 +191,7 @@ def test_bind_sets_multi_label() -> None:
     assert task.headline == "mean_average_precision"
 
 
-def test_bind_keeps_the_order_of_given_class_names() -> None:
+def test_bind_keeps_the_order_of_the_users_class_names() -> None:
     task = bound(Classification(class_names=("dog", "cat")), ["dog", "cat"] * 4)
     assert task.class_names == ("dog", "cat")
 

@@ -141,7 +141,7 @@ def test_test_crops_of_photographs_are_classified(single: TransferModel, photos:
     assert results["mean_average_precision"] > 0.9
 
 
-def test_wrong_labels_are_learned_as_given(tmp_path: Path) -> None:
+def test_wrong_labels_are_learned_as_they_are(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
     for part in ("train", "val"):

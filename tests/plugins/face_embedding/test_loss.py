@@ -62,7 +62,7 @@ def test_a_loss_matches_its_paper(name: str, batch: Any) -> None:
     assert value.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_another_margin_or_scale_gives_another_loss(batch: Any) -> None:
+def test_another_margin_or_scale_changes_the_loss(batch: Any) -> None:
     values = set()
     for options in ({}, {"margin": 0.3}, {"scale": 16.0}):
         torch.manual_seed(1)
@@ -84,7 +84,7 @@ def test_a_loss_term_is_named_after_its_loss_and_has_a_gradient(name: str, batch
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_long_vectors_in_half_precision_give_the_loss_of_float32(name: str, batch: Any) -> None:
+def test_long_vectors_in_half_precision_have_the_loss_of_float32(name: str, batch: Any) -> None:
     embeddings, targets = batch
     torch.manual_seed(1)
     loss = build(name)

@@ -146,7 +146,7 @@ def test_the_class_vectors_are_in_the_checkpoint(run: Path, data: Path) -> None:
     assert identities == 22
 
 
-def test_a_resumed_run_goes_on_with_its_class_vectors(data: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_its_class_vectors(data: Path, tmp_path: Path) -> None:
     settings = {**FAST, "epochs": 3, "checkpoint_every": 1}
     settings.pop("callbacks")
     visiongraft.fit(data, out=tmp_path / "whole", callbacks=(), **settings)
@@ -200,7 +200,7 @@ def test_no_name_of_a_person_is_in_what_is_shipped(run: Path, exported: Any) -> 
 # ---- export ----
 
 
-def test_the_exported_file_gives_unit_vectors_near_pytorchs(
+def test_the_exported_file_returns_unit_vectors_close_to_pytorchs(
     exported: Any, model: TransferModel, data: Path
 ) -> None:
     images = sorted(data.rglob("*.png"))[::3]

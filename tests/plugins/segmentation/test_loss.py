@@ -173,7 +173,7 @@ def test_logits_are_resized_to_the_masks() -> None:
     assert value(loss, small, targets) == pytest.approx(value(loss, again, targets))
 
 
-def test_half_precision_logits_give_a_loss_in_float32() -> None:
+def test_half_precision_logits_have_a_loss_in_float32() -> None:
     logits, targets = batch("multi_class")
     (part,) = made("dice", "multi_class")({"logits": logits.bfloat16()}, targets).values()
     assert part.dtype == torch.float32

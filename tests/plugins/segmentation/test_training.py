@@ -256,7 +256,7 @@ def test_prediction_writes_masks_and_overlays(
         assert overlay.is_file()
 
 
-def test_tiles_of_a_large_image_give_the_masks_of_the_whole(
+def test_tiles_of_a_large_image_reproduce_the_masks_of_the_whole(
     padded: TransferModel, images: list[Path]
 ) -> None:
     big = np.tile(decode_file(images[0]), (3, 4, 1))

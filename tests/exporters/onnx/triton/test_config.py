@@ -249,7 +249,7 @@ def _foreign(path: Path) -> None:
     ],
     ids=["missing", "text", "cut", "altered", "rewritten", "stripped", "strange", "foreign"],
 )
-def test_what_is_no_sound_file_of_visiongraft_is_refused_in_one_line(
+def test_what_is_not_a_sound_file_of_visiongraft_is_refused_in_one_line(
     damage: Callable[[Path], Any], words: str, shades: Path
 ) -> None:
     damage(shades)

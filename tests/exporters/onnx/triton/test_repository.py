@@ -164,7 +164,7 @@ def test_the_files_name_becomes_a_name_that_triton_takes(name: str, model: str) 
     assert repository.model_folder(name, "models") == Path("models", model)
 
 
-def test_a_place_or_a_name_that_cannot_be_is_refused(shades: Path, exported: Any) -> None:
+def test_an_invalid_folder_or_name_is_refused(shades: Path, exported: Any) -> None:
     with pytest.raises(OptionError, match="Triton names models by letters and digits; rename"):
         write_repository(shades.rename(shades.with_name("花.onnx")), "models")
     with pytest.raises(OptionError, match="is a file; a Triton repository is a folder"):
