@@ -53,7 +53,7 @@ class TrainingError(VisiongraftError):
 
 
 class CheckpointError(VisiongraftError):
-    """A run cannot be continued from what its folder holds."""
+    """A run cannot be continued from the contents of its folder."""
 
 
 class ArtifactError(VisiongraftError):
@@ -61,7 +61,7 @@ class ArtifactError(VisiongraftError):
 
 
 class ReplayError(VisiongraftError):
-    """Replay was demanded where it is impossible or would break its budget."""
+    """Replay was requested where it is impossible or would exceed its budget."""
 
 
 class ReceiptError(VisiongraftError):

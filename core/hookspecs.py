@@ -12,8 +12,8 @@ A plugin may state which version of these hooks and contracts it was written for
     visiongraft_api = "2.0"
 
 The first number changes when a plugin must be rewritten, the second when something is added. A
-plugin for another first number, or for a later second one, is refused in words; one that says
-nothing is taken to fit.
+plugin for another first number, or for a later second one, is refused with an explanation; one
+that declares nothing is taken to fit.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class RegistrationHooks:
 
     @hookspec
     def register_readers(self) -> Iterable[DataReader]:  # type: ignore[empty-body]
-        """Provide data readers, which find samples in a form of data that no task knows itself.
+        """Provide data readers, which find samples in a dataset format that no task knows itself.
 
         Returns:
             Instances of ``DataReader``. Every task that reads the kind of targets that a
@@ -200,7 +200,7 @@ class RunHooks:
 
     @hookspec
     def phase_started(self, run: Run, phase: Phase, index: int) -> None:
-        """A phase begins; its stages are frozen and unfrozen already.
+        """A phase begins; its stages have been frozen and unfrozen.
 
         Args:
             run: The run.
@@ -270,7 +270,7 @@ class RunHooks:
 
     @hookspec
     def phase_ended(self, run: Run, receipt: Receipt) -> None:
-        """A phase is over and what it froze is proved unchanged.
+        """A phase ended, and the tensors that it froze were proved unchanged.
 
         Args:
             run: The run.

@@ -19,7 +19,7 @@ MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest strid
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How a backbone wants its images.
+    """How a backbone expects its images.
 
     Attributes:
         size: Height and width of the network input, in pixels.

@@ -25,7 +25,7 @@ def decode_tiled(
     """Decode images that may be larger than the network should see at once.
 
     Each image is cut into windows that overlap by at least a quarter. The head outputs named in
-    ``Task.full_resolution_outputs`` are computed for every window, brought back to its size and averaged
+    ``Task.full_resolution_outputs`` are computed for every window, resized to it and averaged
     with weights that fall towards its edges, so that no seam shows; ``decode`` then gets these
     outputs alone, of the whole image. All of them are held in memory: 4 bytes for each pixel and
     channel.

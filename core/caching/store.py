@@ -46,7 +46,7 @@ class Store:
 
 @dataclass
 class Replay:
-    """Records and plays back for one phase; use it as a context manager.
+    """Records and replays values during one phase; use it as a context manager.
 
     Inside the context the frozen modules return recorded values. ``load`` sets which rows.
 

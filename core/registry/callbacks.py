@@ -18,7 +18,7 @@ def listen(callbacks: Sequence[str | object]) -> pluggy.PluginManager:
         callbacks: Names of callbacks, or objects that implement some of ``RunHooks``.
 
     Returns:
-        The manager; ``manager.hook.run_started(run=run)`` tells them all.
+        The manager; ``manager.hook.run_started(run=run)`` calls all of them.
 
     Raises:
         OptionError: One implements no run hook, or one with arguments that the hook does not have.

@@ -259,7 +259,7 @@ class PluginManager:
         return record
 
     def _check_hooks(self, plugin: object) -> None:
-        """Refuse unknown hooks and arguments: pluggy ignores the one and is terse on the other."""
+        """Refuse unknown hooks and arguments: pluggy ignores the former and is terse about the latter."""
         known = {kind.hook for kind in KINDS.values()}
         found = False
         for name in dir(plugin):

@@ -99,7 +99,7 @@ def api_of(plugin: object) -> str:
 
 
 def _advice(plugin: object) -> str:
-    """Return what the author of an old plugin has to change first, as far as its classes show."""
+    """Return what the author of an old plugin has to change first, as far as its classes reveal."""
     if not isinstance(plugin, ModuleType):
         return ""
     package = plugin.__name__.partition(".")[0]

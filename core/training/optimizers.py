@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimizer that there is not.
+    """Refuse an unknown optimizer.
 
     Args:
         name: What the user wrote.

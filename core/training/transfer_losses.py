@@ -53,7 +53,7 @@ class TransferStep:
         return self._seen()[1]
 
     def source_features(self) -> Features:
-        """Compute what the source backbone makes of the same images, without gradients."""
+        """Compute the features of the source backbone for the same images, without gradients."""
         with torch.no_grad():
             features: Features = self.source(self._seen()[0])
         return features
@@ -258,7 +258,7 @@ class Transfer(nn.Module):
         return sha256(content.encode()).hexdigest()
 
     def check(self, before: str, where: str) -> None:
-        """Prove that the source backbone is what it was.
+        """Prove that the source backbone is unchanged.
 
         Args:
             before: What ``digest`` returned before.

@@ -171,7 +171,7 @@ def measure(
 
 
 def _shown(file: Path, files: Sequence[Path]) -> str:
-    """Name a file; by its path where two have one name."""
+    """Return a file's name, or its path if two files have the same name."""
     return str(file) if sum(other.name == file.name for other in files) > 1 else file.name
 
 

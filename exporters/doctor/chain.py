@@ -1,4 +1,4 @@
-"""The chain of libraries from onnxruntime to a GPU: what is there, what is missing, what to do."""
+"""The libraries from onnxruntime to a GPU: which are found or missing, and what to do."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _version(name: str, library: ctypes.CDLL) -> str:
 
 
 def _asked_driver() -> tuple[str, int, int, list[str]]:
-    """Ask the driver: why it cannot be loaded, its error, newest CUDA, and its devices."""
+    """Query the driver: why it cannot be loaded, its error, newest CUDA, and its devices."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
@@ -174,7 +174,7 @@ def _asked_driver() -> tuple[str, int, int, list[str]]:
 def driver_link(
     absent: str, failure: int, newest: int, devices: Sequence[str], built_for: str
 ) -> Link:
-    """Judge the driver by what it answers.
+    """Assess the driver by its answers.
 
     Args:
         absent: Why it cannot be loaded; empty if it can.

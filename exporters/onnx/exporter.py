@@ -95,7 +95,7 @@ class OnnxExporter(Exporter):
 
 @dataclass
 class _Draft:
-    """A file in the making: what it is made of, and how it is written and proved."""
+    """A file being written: its parts, and how it is written and verified."""
 
     file: Path
     model: TransferModel
@@ -104,7 +104,7 @@ class _Draft:
     options: ExportOptions
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content, and check it as it is on the disk."""
+        """Write other content, and check it as it is on the disk."""
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))

@@ -122,7 +122,7 @@ def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
 
 
 def _drop_unread_inputs(model: onnx.ModelProto) -> None:
-    """Leave out inputs that nothing reads, such as sizes that a task's decoding does without."""
+    """Remove unused inputs, such as sizes that a task's decoding does not need."""
     read = {name for graph in _graphs(model) for node in graph.node for name in node.input}
     for entry in [entry for entry in model.graph.input if entry.name not in read]:
         model.graph.input.remove(entry)

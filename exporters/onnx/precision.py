@@ -47,7 +47,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Draft(Protocol):
-    """A file in the making.
+    """A file being written.
 
     Attributes:
         graph: What it is made of, in float32.
@@ -60,7 +60,7 @@ class Draft(Protocol):
     samples: Samples | None
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content."""
+        """Write other content."""
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""
@@ -187,7 +187,7 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
 
 
 def _steps(layers: int) -> Iterator[int]:
-    """Yield how many layers to leave in float: none, then ever more, up to half of them."""
+    """Yield how many layers to leave in float: none, then more and more, up to half of them."""
     count, more = 0, 1
     while count < layers // 2:
         yield count
@@ -228,7 +228,7 @@ def _try_schemes(quantizer: Quantizer, trial: _Trial) -> dict[Scheme, _Cost]:
 
 
 def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list[str]:
-    """Order the layers by what each alone costs, the dearest first.
+    """Sort the layers by the cost of quantizing each alone, the most expensive first.
 
     Changed predictions come before differences: where those are of matched boxes, a layer that leaves
     none to match has no difference.

@@ -193,7 +193,7 @@ def _chunks(feeds: Iterable[Feeds], size: int) -> Iterator[list[Feeds]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's remarks on its progress, and on old habits, off the user's terminal."""
+    """Keep the library's progress messages and deprecation warnings off the user's terminal."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -107,7 +107,7 @@ def load_program(path: Path, max_bytes: int = MAX_BYTES) -> tuple[ExportedProgra
 
 @contextmanager
 def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2ArchiveReader, Any]]:
-    """Open an archive; whatever goes wrong in the block is the file's fault."""
+    """Open an archive; errors in the block are attributed to the file."""
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:

@@ -92,7 +92,7 @@ class Pt2Exporter(Exporter):
 
 
 def _opened(file: Path) -> Pt2Predictor:
-    """Open the file as everybody will."""
+    """Open the file as users do."""
     try:
         return Pt2Predictor(file)
     except ArtifactError as error:

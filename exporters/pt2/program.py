@@ -81,14 +81,14 @@ def outputs_of(program: ExportedProgram) -> list[dict[str, Any]]:
 
 
 def _sizes_of_one() -> AbstractContextManager[None]:
-    """Let tracing take sizes of 0 and 1 for sizes like all others."""
+    """Let tracing treat sizes of 0 and 1 like all other sizes."""
     config: Any = fx_config  # its types do not know that it can be patched
     patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
     return patched
 
 
 def _refuse_own_operators(program: ExportedProgram) -> None:
-    """Stop where the file could be loaded only next to the plugin's code."""
+    """Raise an error if the file could be loaded only next to the plugin's code."""
     used = {
         node.target.name()
         for module in _graph_modules(program)

@@ -118,7 +118,7 @@ def resolve(providers: str | Sequence[Provider] | None) -> Resolved:
 def with_defaults(
     chosen: Resolved, path: Path, cuda_graph: bool = False, cache: Path | None = None
 ) -> Resolved:
-    """Lay a user's options over the defaults of each provider.
+    """Merge a user's options into the defaults of each provider.
 
     Args:
         chosen: Names and the user's options.
@@ -167,7 +167,7 @@ def placed(parts: Iterable[Any]) -> dict[str, Placed]:
 
 
 def _refuse_idle(name: str, placement: Mapping[str, Placed], path: Path) -> None:
-    """Stop if the preferred provider was left without the work."""
+    """Raise an error if the preferred provider runs none of the work."""
     matrix_nodes = sum(part.matrix_nodes for part in placement.values())
     if name not in placement:
         raise _refusal(name, f"it supports no operator of {path}")
