@@ -95,10 +95,10 @@ class Report:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         runs = min(row.runs for row in self.measured)
         return [
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
+            f"{machine['cpu']}, {machine['cores']} cores, threads per run: {machine['threads']}",
             f"{versions}, Python {machine['python']}",
             f"images: {images['source']}, {images['height']}x{images['width']} pixels",
-            f"at least {runs} runs each, in turns; decoding files is not in it",
+            f"at least {runs} runs each, in turn; decoding of files is not included",
             *(f"left out: {line}" for line in self.left_out),
         ]
 

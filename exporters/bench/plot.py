@@ -52,13 +52,13 @@ def draw(report: Report, path: Path) -> None:
         right.bar(positions, middle, width, color=color)
         right.errorbar(positions, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
     left.set_ylabel("images per second")
-    right.set_ylabel("ms a run: median, up to p99")
+    right.set_ylabel("ms per run: median, up to p99")
     right.set_yscale("log")  # large batches would hide the small ones
     for axes in (left, right):
         axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     left.legend(fontsize="small")
     machine = report.machine
-    figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads", fontsize="medium")
+    figure.suptitle(f"{machine['cpu']}, threads per run: {machine['threads']}", fontsize="medium")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.print_figure(path, dpi=120)

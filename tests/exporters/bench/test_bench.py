@@ -60,7 +60,7 @@ def test_the_report_contains_machine_versions_and_images(report: Report, images:
     assert report.images["source"] == "3 of photos"
     text = "\n".join(report.lines())
     assert f"{report.images['height']}x{report.images['width']} pixels" in text
-    assert "1 threads" in text
+    assert "threads per run: 1" in text
     assert [len(row) for row in report.rows()] == [len(report.COLUMNS)] * 4
     json.dumps(report.to_json())
 
