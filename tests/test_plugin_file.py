@@ -142,7 +142,7 @@ def test_an_interrupted_run_prints_the_whole_command_that_continues_it(
 
 
 def test_in_python_the_class_itself_loads_and_resumes(workspace: Path, trained: Path) -> None:
-    with pytest.raises(PluginError, match=r"say load\(folder, task=MyTask\), on the command line"):
+    with pytest.raises(PluginError, match=r"use load\(folder, task=MyTask\), on the command line"):
         visiongraft.load(trained)
     animals = PluginManager(discover=False)
     animals.register_file(workspace / "animals_file.py")

@@ -24,11 +24,11 @@ RUN_HOOKS = {
 SETTINGS: dict[str, Any] = {"schedule": "lp_ft", "epochs": 2}
 
 
-def callback(name: str, arguments: tuple[str, ...], record: Any) -> object:
+def callback(name: str, arguments: tuple[str, ...], note: Any) -> object:
     """Make a callback of one hook that takes exactly these arguments."""
-    namespace: dict[str, Any] = {"record": record}
+    namespace: dict[str, Any] = {"note": note}
     call = ", ".join(f"{a}={a}" for a in arguments)
-    code = f"def {name}(self, {', '.join(arguments)}):\n    record({call})"
+    code = f"def {name}(self, {', '.join(arguments)}):\n    note({call})"
     exec(code, namespace)  # noqa: S102 - pluggy reads the arguments off compiled code
     return type("Callback", (), {name: hookimpl(namespace[name])})()
 

@@ -277,7 +277,7 @@ class Broken:
         return 2
 
     def __getitem__(self, index):
-        raise RuntimeError("disk\ngone")
+        raise RuntimeError("disk\nmissing")
 
 
 @pytest.mark.parametrize(
