@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from visiongraft.data.images import DatasetSamples
+from visiongraft.data.images import DatasetSamples, check_dataset, load_item
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, type_and_message
+from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
 from visiongraft.plugins.segmentation.formats.masks import Color
@@ -78,46 +77,20 @@ def _from_folder(path: Path) -> MaskDataset:
 
 
 def _from_dataset(dataset: Any) -> MaskDataset:
-    kind = type(dataset).__name__
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise DataError(
-            f"data must be a folder or a dataset with __len__ and __getitem__, not {kind}"
-        )
-    if len(dataset) == 0:
-        raise DataError(f"the dataset ({kind}) is empty")
-    masks = _Masks(dataset)
-    per_class = _is_mask_per_class(masks[0])
+    check_dataset(dataset)
+    samples = _MaskedDataset(dataset)
+    per_class = _is_mask_per_class(samples.target(0))
     names = getattr(dataset, "classes", ())
     named = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
-    splits: dict[str, Samples] = {"train": DatasetSamples(dataset, masks)}
-    return MaskDataset(splits, tuple(names) if named else (), mask_per_class=per_class)
+    return MaskDataset({"train": samples}, tuple(names) if named else (), mask_per_class=per_class)
 
 
 @dataclass(frozen=True)
-class _Masks(Sequence[Any]):
-    """The masks of a dataset, loaded lazily: together they may not fit into memory."""
+class _MaskedDataset(DatasetSamples):
+    """A dataset whose masks are loaded lazily: together they may not fit into memory."""
 
-    dataset: Any
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Any]: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        try:
-            item = self.dataset[index]
-        except Exception as error:  # a third-party dataset may raise anything
-            cause = type_and_message(error)
-            raise DataError(f"item {index}: the dataset raised {cause}") from error
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            kind = type(item).__name__
-            raise DataError(f"item {index}: a dataset must return (image, mask), not {kind}")
-        return item[1]
+    def target(self, index: int) -> Any:
+        return load_item(self.dataset, index, "(image, mask)")[1]
 
 
 def _is_mask_per_class(mask: Any) -> bool:
