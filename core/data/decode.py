@@ -161,23 +161,29 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file, stripped and without empty ones.
+def read_text(path: Path) -> str:
+    """Read a text file.
 
     Args:
         path: Path of the file, UTF-8 with or without a byte order mark.
 
     Returns:
-        The lines.
+        Its text.
 
     Raises:
         DataError: The file cannot be read, or is not UTF-8 text.
     """
     try:
-        text = read_file(path).decode("utf-8-sig")
+        return read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        raise DataError(
+            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def printable(path: Path | str) -> str:

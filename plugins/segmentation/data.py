@@ -18,8 +18,9 @@ from visiongraft.data.splits import (
     validation_split,
 )
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
-from visiongraft.plugins.segmentation.formats.reading import MaskDataset, read_dataset
+from visiongraft.plugins.segmentation.formats.reading import read_dataset
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,

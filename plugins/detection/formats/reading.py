@@ -14,7 +14,7 @@ from visiongraft.data.images import (
     image_array,
     load_item,
 )
-from visiongraft.data.samples import Samples
+from visiongraft.data.samples import Image, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
@@ -26,7 +26,7 @@ FORM = "{'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
 TARGET = f"expected a target of {FORM}"
 ITEM = f"(image, {FORM})"
 
-Item = tuple[Any, tuple[int, ...]]  # a target, and height and width of its image
+Item = tuple[Any, tuple[int, int]]  # a target, and height and width of its image
 
 
 def read_boxes(data: Any) -> BoxDataset:
@@ -75,13 +75,17 @@ def _read_dataset(dataset: Any) -> BoxDataset:
     items = []
     for i in range(len(dataset)):
         image, target = load_item(dataset, i, ITEM)
-        items.append((target, image_array(image, f"item {i}").shape[:2]))
+        items.append((target, _size(image_array(image, f"item {i}"))))
     samples = DatasetSamples(dataset, [()] * len(dataset))
     return _convert({"train": (samples, items)}, class_names_of(dataset))
 
 
 def _items(samples: Samples) -> list[Item]:
-    return [(samples.target(i), samples.load(i).shape[:2]) for i in range(len(samples))]
+    return [(samples.target(i), _size(samples.load(i))) for i in range(len(samples))]
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
 
 
 def _convert(
@@ -143,7 +147,7 @@ def _name(label: Any, names: Sequence[str] | None, where: str) -> str:
         raise DataError(f"{where}: {label!r} is neither a class name nor a class id")
     if names is None:
         return str(int(label))
-    if not 0 <= label < len(names):
+    if not 0 <= int(label) < len(names):
         raise DataError(f"{where}: class id {label} has no name among {len(names)} class names")
     return names[int(label)]
 

@@ -7,33 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.images import DatasetSamples, check_dataset, load_item
-from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
-from visiongraft.plugins.segmentation.formats.masks import Color
-
-
-@dataclass(frozen=True)
-class MaskDataset:
-    """A dataset of images with masks.
-
-    Attributes:
-        splits: ``"train"``, ``"validation"`` and ``"test"``, those that have images; their targets
-            are masks for ``MaskReader``.
-        names: Class names in the order of the mask values; empty if unknown.
-        colors: One color per class for color masks.
-        mask_per_class: Whether each class has its own mask, in the order of ``names``.
-        files: Whether masks are files, which take time to read.
-        warnings: One line for each part of the data that was ignored.
-    """
-
-    splits: dict[str, Samples]
-    names: tuple[str, ...] = ()
-    colors: tuple[Color, ...] = ()
-    mask_per_class: bool = False
-    files: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 def read_dataset(data: Any) -> MaskDataset:
@@ -52,7 +29,7 @@ def read_dataset(data: Any) -> MaskDataset:
         DataError: There are no images, or the format is unknown.
     """
     try:
-        return _from_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
+        return read_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
     except DataError:
         found = read_data(data, "masks")  # last: installing a reader never changes what is read
         if found is None:
@@ -62,18 +39,6 @@ def read_dataset(data: Any) -> MaskDataset:
         return MaskDataset(
             splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
         )
-
-
-def _from_folder(path: Path) -> MaskDataset:
-    found = read_folder(path)
-    splits: dict[str, Samples] = {}
-    for split, pairs in found.splits.items():
-        if pairs:
-            images, masks = zip(*pairs, strict=True)
-            splits[split] = FileSamples(images, masks)
-    return MaskDataset(
-        splits, found.names, found.colors, found.mask_per_class, True, found.warnings
-    )
 
 
 def _from_dataset(dataset: Any) -> MaskDataset:

@@ -96,7 +96,7 @@ def test_the_installed_plugin_provides_the_task() -> None:
         ({"score_threshold": float("nan")}, "score_threshold=nan"),
         ({"iou_threshold": 0}, r"iou_threshold=0 is not in \(0, 1\]"),
         ({"iou_threshold": "0.5"}, "iou_threshold='0.5' is not"),
-        ({"flip": 1}, "flip=1 is neither true nor false"),
+        ({"flip": 1}, "flip=1 is not true or false"),
         ({"treshold": 1}, "has no option 'treshold'"),
     ],
     ids=str,
