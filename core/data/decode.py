@@ -161,6 +161,31 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
 
 
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Args:
+        path: Path of the file, UTF-8 with or without a byte order mark.
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8 text.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
 def printable(path: Path | str) -> str:
     r"""Format a path so that it fits on one line and is valid UTF-8.
 
