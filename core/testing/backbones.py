@@ -27,12 +27,13 @@ from visiongraft.testing.tasks.learning import a_few_images_are_overfit
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
+from visiongraft.testing.trials import Trial
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
 
 
-class BackboneTrial:
+class BackboneTrial(Trial):
     """A backbone source under trial, by one of its names.
 
     Args:
@@ -40,6 +41,7 @@ class BackboneTrial:
     """
 
     def __init__(self, what: str | BackboneSource) -> None:
+        super().__init__(what)
         self.manager = plugins()
         if isinstance(what, str):
             self.source, self.short = find_source(what)
@@ -51,11 +53,6 @@ class BackboneTrial:
         if plugins().backbone_sources().get(what.prefix) is not what:
             self.manager = PluginManager()
             self.manager.register(_Provider(what), "under-trial")
-
-    @classmethod
-    def of(cls, subject: Any) -> BackboneTrial:
-        """Return the trial itself, or a new one."""
-        return subject if isinstance(subject, BackboneTrial) else cls(subject)
 
     def build(self, in_channels: int = 3, size: Size | None = None, seed: int = 0) -> Backbone:
         """Build the backbone with random weights."""

@@ -181,6 +181,30 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
         raise Fault(tried, str(got), expected, see)
 
 
+@contextmanager
+def refusing(
+    kind: type[VisiongraftError], tried: str, expected: str, required: bool = True
+) -> Iterator[None]:
+    """Raise a fault unless a block raises an error of the right class with a one-line message.
+
+    Args:
+        kind: The class.
+        tried: What the block does.
+        expected: The error, in words.
+        required: Whether the block must raise it; otherwise it may also succeed.
+    """
+    try:
+        with trying(tried, expected):
+            yield
+    except Fault as fault:
+        if not isinstance(fault.__cause__, kind):
+            raise
+        text = str(fault.__cause__)
+        expect(bool(text.strip()) and "\n" not in text, tried, repr(text), "a one-line message")
+        return
+    expect(not required, tried, NO_ERROR, expected)
+
+
 def require(trial: Any, checks: Iterable[Check[Any]]) -> None:
     """Run several checks, and stop at the first that fails.
 

@@ -20,7 +20,7 @@ from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import contract_faults
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
+from visiongraft.testing.report import Fault, NotTried, checks_of, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
 check = checks_of(TaskTrial.of)
@@ -131,22 +131,9 @@ def bad_data_raises_a_clear_error(trial: TaskTrial) -> None:
     }
     for method in (trial.task.read, trial.example.task.read_evaluation):
         for what, data in bad.items():
-            _expect_refusal(method, data, f"{method.__name__} of {what}")
-
-
-def _expect_refusal(method: Any, data: Any, what: str) -> None:
-    expected = "a DataError that explains the problem"
-    try:
-        with trying(what, expected):
-            method(data)
-    except Fault as fault:
-        cause = fault.__cause__
-        if not isinstance(cause, DataError):
-            raise
-        text = str(cause)
-        expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a one-line message")
-        return
-    raise Fault(what, "no error", expected)
+            words = f"{method.__name__} of {what}"
+            with refusing(DataError, words, "a DataError that explains the problem"):
+                method(data)
 
 
 @check("task.Task.train_transform")

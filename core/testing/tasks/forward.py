@@ -135,12 +135,9 @@ def predictions_are_plain(trial: TaskTrial) -> None:
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     _expect_plain(network.task, decoded, "the output of an untrained network")
-    ideal = trial.ideal(batch.targets)
-    if (
-        ideal is not None and ideal.keys() == decoded.keys()
-    ):  # an untrained network may find nothing, and show nothing
-        like = {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
-        _expect_plain(network.task, like, "ideal results")
+    ideal = trial.ideal_like(decoded, batch.targets)
+    if ideal is not None:  # an untrained network may find nothing, and show nothing
+        _expect_plain(network.task, ideal, "ideal results")
 
 
 def expect_agreement(

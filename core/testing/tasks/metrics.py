@@ -66,11 +66,12 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
     if ideal is None:
         raise NotTried("the task's examples have no ideal results")
     real = trial.decode(network, batch)
+    shapes, expected = ({n: v.shape for n, v in arrays.items()} for arrays in (ideal, real))
     expect(
-        {n: np.asarray(v).shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()},
+        shapes == expected,
         "to make ideal results",
-        {n: np.asarray(v).shape for n, v in ideal.items()},
-        f"names and shapes as decode gives: { ({n: v.shape for n, v in real.items()}) }",
+        shapes,
+        f"names and shapes as decode gives: {expected}",
     )
     value = _score(network.task, ideal, batch.targets, "ideal predictions")
     best = best_of(network.task)
@@ -166,9 +167,9 @@ def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
     network = trial.network()
     decoded = trial.decode(network, batch)
     yield decoded
-    ideal = trial.ideal(batch.targets)
-    if ideal is not None and ideal.keys() == decoded.keys():
-        yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
+    ideal = trial.ideal_like(decoded, batch.targets)
+    if ideal is not None:
+        yield ideal
     with suppress(Fault):  # other checks report it
         yield trial.decode(trial.overfit(), batch)
 
