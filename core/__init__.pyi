@@ -35,8 +35,8 @@ from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
-from visiongraft.training.engine import Run as Run
 from visiongraft.training.freezing import Receipt as Receipt
+from visiongraft.training.run import Run as Run
 from visiongraft.training.transfer_losses import TransferLoss as TransferLoss
 from visiongraft.training.transfer_losses import TransferStep as TransferStep
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from visiongraft.caching.folding import folded_copy
 from visiongraft.caching.plan import DTYPES, ReplayPlan
-from visiongraft.caching.units import Value, recording, replaced, set_outputs, stored_values
+from visiongraft.caching.units import Value, assembled, recording, replaced, stored_values
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
@@ -150,7 +150,7 @@ class Replay:
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
         ]
-        set_outputs(self._current, self.plan.units, iter(stored), len(index), device)
+        self._current.update(assembled(self.plan.units, stored, len(index), device))
         config = self.network.preprocess.config
         shape = (len(index), len(config.mean), *config.size)
         return torch.zeros((1, 1, 1, 1), device=device).expand(shape)

@@ -107,8 +107,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
             f"{name}: is damaged or not an image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders may raise any error on corrupt content
-        cause = one_line(error)
-        raise DataError(f"{name}: cannot be decoded: {cause}") from error
+        raise DataError(f"{name}: cannot be decoded: {one_line(error)}") from error
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -159,6 +158,35 @@ def read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the non-empty lines of a text file, stripped of whitespace.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8.
+    """
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def printable(path: Path | str) -> str:

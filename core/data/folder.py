@@ -65,14 +65,9 @@ def read_folder(root: Path) -> LabeledSplits:
     Raises:
         DataError: The folder does not exist, or no class folder contains an image.
     """
-    if not root.exists():
-        raise DataError(
-            f"{printable(root)} does not exist; pass a folder with one folder per class"
-        )
     if not root.is_dir():
-        raise DataError(
-            f"{printable(root)} is not a folder; pass a folder with one folder per class"
-        )
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {found}; pass a folder with one folder per class")
     inner = only_folder(root)
     if inner is not None and _split_folders(inner, []) != {"train": inner}:
         return read_folder(inner)

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from visiongraft.data.decode import decode_file, printable, to_array
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, one_line
+from visiongraft.errors import DataError, one_line, type_and_message
 
 
 def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
@@ -197,10 +197,7 @@ def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
     try:
         item = dataset[index]
     except Exception as error:  # a third-party dataset may raise any error
-        cause = one_line(error)
-        raise DataError(
-            f"item {index}: the dataset raised {type(error).__name__}: {cause}"
-        ) from error
+        raise DataError(f"item {index}: the dataset raised {type_and_message(error)}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(f"item {index}: a dataset must return (image, target), not {_kind(item)}")
     return item[0], item[1]
@@ -243,8 +240,7 @@ def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[
     try:
         return to_array(image, channels)
     except Exception as error:  # Pillow may decode only now, and raise any error
-        cause = one_line(error)
-        raise DataError(f"{name}: {cause}") from error
+        raise DataError(f"{name}: {one_line(error)}") from error
 
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:

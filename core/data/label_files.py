@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_file
+from visiongraft.data.decode import printable, read_lines
 from visiongraft.data.folder import LabeledFiles, LabeledSplits, has_class_folders
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.listing import SPLIT_WORDS, files_in
@@ -32,9 +32,9 @@ def read_list(path: Path) -> LabeledSplits:
     """
     shown = printable(path)
     classes = path.parent / CLASSES
-    names = LabelMap(tuple(_lines(classes))).names if classes.is_file() else ()
+    names = LabelMap(tuple(read_lines(classes))).names if classes.is_file() else ()
     listed: dict[str, str] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
         entry = f"{shown}, entry {number}"
         if not name.strip():
@@ -118,11 +118,3 @@ def _label(text: str, names: Sequence[str], entry: str) -> str:
     if label.isdecimal() and int(label) < len(names):
         return names[int(label)]
     raise DataError(f"{entry}: label {label!r} is none of the {len(names)} in {CLASSES}")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

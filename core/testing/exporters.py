@@ -22,8 +22,8 @@ from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded
 from visiongraft.testing.report import (
     Check,
+    Checks,
     NotTried,
-    checks_of,
     expect,
     refusing,
     require,
@@ -83,7 +83,7 @@ class ExporterTrial(Trial):
             return path, self.kind().export(model, path, model.validation)
 
 
-check = checks_of(ExporterTrial.of)
+check = Checks(ExporterTrial.of)
 
 
 @check("exporter.Exporter")
@@ -202,13 +202,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     expect_agreement(model.task, *results, words, "the results of PyTorch")
 
 
-EXPORTER_CHECKS: tuple[Check[Any], ...] = (
-    declares_itself,
-    the_certificate_lists_the_comparisons,
-    a_file_that_disagrees_is_refused,
-    unknown_options_are_refused,
-    the_file_runs_without_pytorch,
-)
+EXPORTER_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_exporter(what: str | type[Exporter]) -> None:

@@ -20,7 +20,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Check, NotTried, checks_of, expect, refusing, require, trying
+from visiongraft.testing.report import Check, Checks, NotTried, expect, refusing, require, trying
 from visiongraft.testing.tasks.data import expect_image, expect_same_samples
 from visiongraft.testing.tasks.trial import IMAGES
 from visiongraft.testing.trials import Trial
@@ -60,7 +60,7 @@ class ReaderTrial(Trial):
         return ((part, samples) for part, samples in self.found.splits.items() if len(samples))
 
 
-check = checks_of(ReaderTrial.of)
+check = Checks(ReaderTrial.of)
 
 
 @check("data.readers.DataReader")
@@ -266,16 +266,7 @@ def _no_decoding(words: str) -> Iterator[None]:
     expect(not decoded, words, f"{len(decoded)} images decoded", "none")
 
 
-READER_CHECKS: tuple[Check[Any], ...] = (
-    declares_itself,
-    only_its_own_data_is_claimed,
-    splits_are_found,
-    images_load,
-    targets_have_names,
-    reading_twice_gives_the_same,
-    samples_can_be_sent_to_workers,
-    damaged_data_raises_a_clear_error,
-)
+READER_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_reader(what: str | DataReader) -> None:

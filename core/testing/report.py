@@ -122,27 +122,28 @@ class Result:
     seconds: float
 
 
-def checks_of(
-    prepare: Callable[[Any], Subject],
-) -> Callable[[str], Callable[[Callable[[Subject], None]], Check[Subject]]]:
-    """Create a decorator for the checks of one kind of plugin.
+class Checks(list[Check[Subject]]):
+    """The checks of one subject, in the order of their definition.
+
+    Calling it with the object whose documentation states a contract, ``@checks(see)``, makes a
+    decorator that converts a function to a ``Check`` and adds it; the first line of the function's
+    docstring describes it.
 
     Args:
         prepare: Converts the user's argument to that of the checks.
-
-    Returns:
-        ``check(see)``, which converts a function to a ``Check``; the first line of its docstring
-        describes it.
     """
 
-    def check(see: str) -> Callable[[Callable[[Subject], None]], Check[Subject]]:
+    def __init__(self, prepare: Callable[[Any], Subject]) -> None:
+        super().__init__()
+        self.prepare = prepare
+
+    def __call__(self, see: str) -> Callable[[Callable[[Subject], None]], Check[Subject]]:
         def decorate(run: Callable[[Subject], None]) -> Check[Subject]:
             says = (run.__doc__ or run.__name__).strip().partition("\n")[0]
-            return Check(run.__name__, says, see, run, prepare)
+            self.append(Check(run.__name__, says, see, run, self.prepare))
+            return self[-1]
 
         return decorate
-
-    return check
 
 
 @contextmanager

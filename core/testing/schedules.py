@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.lookup import find_schedule
 from visiongraft.schedules import Phase, Schedule
-from visiongraft.testing.report import Check, checks_of, expect, require, trying
+from visiongraft.testing.report import Check, Checks, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.freezing import expect_frozen
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
@@ -71,7 +71,7 @@ class ScheduleTrial(Trial):
             return found
 
 
-check = checks_of(ScheduleTrial.of)
+check = Checks(ScheduleTrial.of)
 
 
 @check("schedules.Schedule")
@@ -141,13 +141,7 @@ def a_killed_run_resumes(trial: ScheduleTrial) -> None:
     a_killed_run_resumes_exactly.run(trial.specimen)
 
 
-SCHEDULE_CHECKS: tuple[Check[Any], ...] = (
-    options_survive_json,
-    phases_fill_the_epochs,
-    plans_repeat,
-    frozen_stays_frozen,
-    a_killed_run_resumes,
-)
+SCHEDULE_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_schedule(what: str | Schedule) -> None:

@@ -13,8 +13,8 @@ from visiongraft.saving.files import write_bytes
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase
-    from visiongraft.training.engine import Run
     from visiongraft.training.freezing import Receipt
+    from visiongraft.training.run import Run
 
 log = logging.getLogger("visiongraft")
 

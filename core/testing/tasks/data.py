@@ -20,10 +20,10 @@ from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import contract_faults
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect, refusing, trying
+from visiongraft.testing.report import Checks, Fault, NotTried, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Task")
@@ -296,14 +296,4 @@ def _reloaded(task: Task) -> Task:
     return create_task(type(task), json.loads(json.dumps(task.options())))
 
 
-DATA_CHECKS = (
-    declares_itself,
-    examples_are_read,
-    options_survive_json,
-    targets_keep_their_meaning,
-    bad_data_raises_a_clear_error,
-    data_can_be_sent_to_workers,
-    augmentation_is_seeded,
-    augmentation_keeps_the_range,
-    any_number_of_targets_can_be_collated,
-)
+DATA_CHECKS = tuple(check)

@@ -15,10 +15,10 @@ from visiongraft.errors import BackboneError
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
-from visiongraft.testing.report import Fault, checks_of, expect, trying
+from visiongraft.testing.report import Checks, Fault, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 TOLERANCE = 1e-4
 ODD_SIZES = ((17, 41), (40, 23), (33, 33), (1, 9))
@@ -183,11 +183,4 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"{height}x{width}" for height, width in sizes)
 
 
-DECODE_CHECKS = (
-    features_stay_untouched,
-    decode_is_repeatable,
-    batch_size_does_not_matter,
-    no_image_gives_no_result,
-    any_image_size_works,
-    predictions_are_plain,
-)
+DECODE_CHECKS = tuple(check)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.decode import IMAGE_SUFFIXES, printable, read_lines
 from visiongraft.data.listing import SPLIT_WORDS
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.segmentation.formats.class_files import read_lines
 
 
 @dataclass

@@ -256,13 +256,6 @@ def test_a_dataset_without_images_is_an_error():
         check_samples(files([]), files([]))
 
 
-def test_progress_is_reported_for_every_image(write_images):
-    paths = write_images(3)
-    callbacks = []
-    check_samples(files(paths[:2]), files(paths[2:]), progress=lambda *p: callbacks.append(p))
-    assert callbacks == [(1, 3), (2, 3), (3, 3)]
-
-
 class Cache:
     """Counts how many images are really decoded."""
 
