@@ -71,7 +71,7 @@ class Network(nn.Module):
         """
         size = self.preprocess.config.size
         if self.task.full_resolution_outputs and len(sizes):
-            size = sizes[0].tolist()
+            size = tuple(sizes[0].tolist())
             assert bool((sizes == sizes[0]).all()), "images of several sizes"
         return self.task.decode(restored(self, images, *size), sizes)
 
