@@ -8,7 +8,6 @@ only the trainable rest of the network does any work. Nothing here knows a task;
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -62,16 +61,17 @@ class Replay:
     folder: Path
     dtype: str = "float32"
     _current: dict[tuple[str, int], Any] = field(default_factory=dict)
-    _scratch: Path | None = None
+    _scratch: tempfile.TemporaryDirectory[str] = field(init=False)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._scratch = Path(tempfile.mkdtemp(prefix="replay-", dir=self.folder))
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="replay-", dir=self.folder, ignore_cleanup_errors=True
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.cleanup()
 
     def record(self, name: str, rows: int, batches: Iterator[Batch]) -> Store:
         """Run the frozen prefix over a sample set once, in order.
@@ -87,12 +87,14 @@ class Replay:
         Raises:
             ReplayError: The disk is full.
         """
-        assert self._scratch is not None
         stored = list(stored_values(self.plan.units))
         try:
             arrays = [
                 np.lib.format.open_memmap(
-                    self._scratch / f"{name}-{i}.npy", "w+", self._stored_dtype(v), (rows, *v.shape)
+                    Path(self._scratch.name, f"{name}-{i}.npy"),
+                    "w+",
+                    self._stored_dtype(v),
+                    (rows, *v.shape),
                 )
                 for i, v in enumerate(stored)
             ]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object to standard output and nothing else.")
 ]
+Callbacks = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 
 

@@ -199,10 +199,10 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     Raises:
         DataError: More than 1% of the images are unreadable, or no image is left.
     """
-    findings = list(_findings(samples, channels, _Cache(None)))
-    problems = tuple(f.problem for f in findings if f.problem)
-    _refuse_too_many(problems, len(samples))
-    readable = _readable(samples, findings)
+    problems = find_unreadable(samples, channels)
+    _refuse_too_many(tuple(problems.values()), len(samples))
+    kept = [i for i in range(len(samples)) if i not in problems]
+    readable = samples.subset(kept) if problems else samples
     if len(readable) == 0:
         raise DataError("there are no images to evaluate")
     return readable, len(problems)

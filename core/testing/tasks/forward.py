@@ -74,7 +74,7 @@ def batch_size_does_not_matter(trial: TaskTrial) -> None:
             f"{name!r} of shape {values.shape}",
             "the batch as first dimension",
         )
-    for parts in (list(_single(TOGETHER)), [range(2), range(2, TOGETHER)]):
+    for parts in ([[i] for i in range(TOGETHER)], [range(2), range(2, TOGETHER)]):
         words = f"to decode {TOGETHER} images in batches of {[len(p) for p in parts]}"
         with trying(words, "the results of one batch"):
             each = [trial.decode(network, trial.batch(network, list(p))) for p in parts]
@@ -173,10 +173,6 @@ def _expect_plain(task: Task, decoded: Arrays, what: str) -> None:
 def _joined(parts: Sequence[Arrays], tried: str) -> Arrays:
     with trying(tried, "results that can be concatenated along the batch"):
         return {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
-
-
-def _single(count: int) -> list[range]:
-    return [range(i, i + 1) for i in range(count)]
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
