@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from typing import ClassVar
 
 import numpy as np
@@ -228,7 +229,7 @@ def test_the_report_becomes_json(write_images):
     paths = write_images(4)
     paths[3].write_bytes(paths[0].read_bytes())
     report = check_samples(files(paths[:3]), files(paths[3:])).report
-    read = json.loads(json.dumps({"all": report.to_json(), "counts": report.counts()}))
+    read = json.loads(json.dumps({"all": asdict(report), "counts": report.counts()}))
     assert read["all"]["leaked"] == [[str(paths[0]), str(paths[3])]]
     assert read["counts"] == {
         "training images": 3,
