@@ -10,19 +10,19 @@ EXTRAS := demo,faiss,parquet,tensorboard,docs,dev
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
-MARKED := not exhaustive
+PYTEST := pytest --numprocesses auto --dist worksteal
 
-.PHONY: help install test test-all lint types tests coverage demo docs bench clean FORCE
+.PHONY: help install test test-all lint types coverage demo docs bench clean FORCE
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: .venv/installed  ## Make .venv and install the project into it
 
-test: lint types tests coverage  ## Run linter, type checker, tests and the docs' code blocks
+test: lint types  ## Run linter, type checker, tests and the docs' code blocks
+	OMP_NUM_THREADS=1 $(PYTHON) -m $(PYTEST) -m "not exhaustive"
 
-test-all: MARKED := exhaustive or not exhaustive
-test-all: test  ## Run the exhaustive tests as well, which takes three times as long
+test-all: lint types coverage  ## Run the exhaustive tests as well, and measure what tests cover
 
 lint: .venv/installed  ## Check style and format
 	$(PYTHON) -m ruff check .
@@ -31,11 +31,9 @@ lint: .venv/installed  ## Check style and format
 types: .venv/installed  ## Check types
 	$(PYTHON) -m mypy
 
-tests: .venv/installed
+coverage: .venv/installed
 	$(PYTHON) -m coverage erase
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m pytest --numprocesses auto --dist worksteal -m "$(MARKED)"
-
-coverage: tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m $(PYTEST) -m "exhaustive or not exhaustive"
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --skip-covered --fail-under=90
 	for part in core plugins exporters; do \

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,8 +135,14 @@ def page(
         sys.modules.pop(Path(title).stem, None)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem, indirect=True)
+def slow(path: Path) -> Any:
+    """Mark the pages that run a whole kit; one of them is tried every time."""
+    whole = path.stem in ("checks", "write-a-backbone", "write-a-schedule", "write-an-exporter")
+    mark = pytest.mark.exhaustive if whole else pytest.mark.slow
+    return pytest.param(path, id=path.stem, marks=mark)
+
+
+@pytest.mark.parametrize("page", [slow(path) for path in PAGES], indirect=True)
 def test_the_page_works_from_top_to_bottom(page: Page) -> None:
     page.run()
 

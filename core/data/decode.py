@@ -161,16 +161,16 @@ def read_file(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark.
+    """Read a text file.
 
     Args:
-        path: Path of the file.
+        path: Path of the file, UTF-8 with or without a byte order mark.
 
     Returns:
-        The content of the file.
+        Its text.
 
     Raises:
-        DataError: The file cannot be read, or is not UTF-8.
+        DataError: The file cannot be read, or is not UTF-8 text.
     """
     try:
         return read_file(path).decode("utf-8-sig")
@@ -181,11 +181,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the non-empty lines of a text file, stripped of whitespace.
-
-    Raises:
-        DataError: The file cannot be read, or is not UTF-8.
-    """
+    """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 

@@ -9,11 +9,16 @@ from typing import Any
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, stratified_split
+from visiongraft.data.splits import evaluation_split, split_by_class
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
-from visiongraft.plugins.detection.objects import AnnotationTally, Objects, to_objects
+from visiongraft.plugins.detection.objects import (
+    AnnotationTally,
+    Objects,
+    is_background,
+    to_objects,
+)
 
 SHOWN = 5  # class names in one warning
 
@@ -86,7 +91,8 @@ def read_splits(
     names = LabelMap(class_names or source.names).names
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
-    splits = {p: _labeled(split, names, source.tally) for p, split in source.splits.items()}
+    tally = AnnotationTally()
+    splits = {p: _labeled(split, names, tally) for p, split in source.splits.items()}
     check_trainable(splits["train"])
     if "validation" in splits:
         train, validation_set = splits["train"], splits["validation"]
@@ -101,11 +107,11 @@ def read_splits(
         "validation boxes by class": dict(zip(names, validation_set.counts(), strict=True)),
         **_extremes("training", train),
         **_extremes("validation", validation_set),
-        **source.tally.counts,
+        **tally.counts,
     }
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
-    remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, validation_set))
+    remarks = (*source.warnings, *tally.lines(), *_remarks(train, validation_set))
     return Splits(train, validation_set, facts, remarks)
 
 
@@ -131,7 +137,7 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
             "not exist"
         )
     split = source.splits[evaluation_split(source.splits)]
-    return _labeled(split, class_names, source.tally)
+    return _labeled(split, class_names, AnnotationTally())
 
 
 def check_trainable(train: DetectionSamples) -> None:
@@ -154,7 +160,8 @@ def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) ->
         location = split.samples.name(position)
         try:
             for name in set(annotation.names).difference(class_ids):
-                LabelMap(names).id_of(name)
+                if not is_background(name):
+                    LabelMap(names).id_of(name)
         except DataError as error:
             raise DataError(f"{location}: {error}") from None
         targets.append(to_objects(annotation, class_ids, location, tally))
@@ -164,25 +171,8 @@ def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) ->
 def _split_off_validation(
     samples: DetectionSamples, fraction: float, seed: int
 ) -> tuple[DetectionSamples, DetectionSamples]:
-    """Split stratified by class; an image belongs to the rarest of its classes."""
-    counts = samples.counts()
-    keys = [
-        min(t.single().labels, key=lambda i: (counts[i], i), default=-1) for t in samples.targets
-    ]
-    kept, validation = stratified_split(keys, fraction, seed)
-    trained = {i for index in kept for i in samples.targets[index].single().labels}
-    returned = set()
-    for index in validation:
-        own = set(samples.targets[index].single().labels)
-        if not own <= trained:  # no other training image has these classes
-            trained |= own
-            returned.add(index)
-    kept, validation = sorted([*kept, *returned]), [i for i in validation if i not in returned]
-    if not validation:
-        raise DataError(
-            "no class has two images, so none can be held out for validation; add images, or pass "
-            "a validation split"
-        )
+    labels = [target.single().labels for target in samples.targets]
+    kept, validation = split_by_class(labels, samples.counts(), fraction, seed)
     return samples.subset(kept), samples.subset(validation)
 
 
@@ -200,15 +190,9 @@ def _remarks(train: DetectionSamples, validation: DetectionSamples) -> list[str]
     absent = [n for n in train.class_names if not trained[n] and not validated[n]]
     unlearned = [n for n in train.class_names if not trained[n] and validated[n]]
     unchecked = [n for n in train.class_names if trained[n] and not validated[n]]
-    lines = []
-    if absent:
-        lines.append(f"classes without any box: {name_some(absent, SHOWN)}")
-    if unlearned:
-        lines.append(
-            f"classes only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
-        )
-    if unchecked:
-        lines.append(
-            f"classes without validation boxes, not measured: {name_some(unchecked, SHOWN)}"
-        )
-    return lines
+    remarks = {
+        "classes without any box": absent,
+        "classes only in validation, which cannot be learned": unlearned,
+        "classes without validation boxes, not measured": unchecked,
+    }
+    return [f"{what}: {name_some(names, SHOWN)}" for what, names in remarks.items() if names]

@@ -13,8 +13,14 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import (
+    check_choice,
+    check_class_names,
+    check_flag,
+    is_integer,
+    is_number,
+)
 from visiongraft.plugins.detection.compare import compare_detections, rescale_boxes
 from visiongraft.plugins.detection.data import (
     DetectionSamples,
@@ -80,15 +86,10 @@ class Detection(Task):
     def __post_init__(self) -> None:
         if isinstance(self.class_names, list):  # as from JSON
             object.__setattr__(self, "class_names", tuple(self.class_names))
-        names = self.class_names
-        if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
-            raise OptionError(f"class_names={names!r} is not a list of names")
-        if len(set(names)) != len(names):
-            raise OptionError(f"class_names={names!r} contains a name twice")
-        for name, known in (("head", tuple(HEADS)), ("augment", AUGMENTATIONS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
+        check_class_names(self.class_names)
+        check_choice("head", self.head, tuple(HEADS))
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_flag("flip", self.flip)
         if not is_integer(self.width, least=32) or self.width % 32:
             raise OptionError(f"width={self.width!r} is not a multiple of 32")
         if not is_integer(self.detections, least=1):
@@ -98,8 +99,6 @@ class Detection(Task):
         iou = self.iou_threshold
         if iou is not None and (not is_number(iou) or not 0 < iou <= 1):
             raise OptionError(f"iou_threshold={iou!r} is not in (0, 1]")
-        if not isinstance(self.flip, bool):
-            raise OptionError(f"flip={self.flip!r} is neither true nor false")
 
     @property
     def limits(self) -> Limits:

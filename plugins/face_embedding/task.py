@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import check_choice, check_flag, is_integer, is_number
 from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
@@ -93,17 +93,11 @@ class FaceEmbedding(Task):
         return self.loss in OVER_PAIRS
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("neck", ("batch_norm", "none")),
-            ("loss", LOSS_NAMES),
-            ("augment", AUGMENTATIONS),
-        ):
-            if getattr(self, name) not in known:
-                hint = near_matches(str(getattr(self, name)), known)
-                raise OptionError(f"{name}={getattr(self, name)!r} is unknown{hint}")
+        check_choice("neck", self.neck, ("batch_norm", "none"))
+        check_choice("loss", self.loss, LOSS_NAMES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
         for name in ("flip", "mirror", "align", "aligned"):
-            if not isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name}={getattr(self, name)!r} is neither true nor false")
+            check_flag(name, getattr(self, name))
         self._check_numbers()
 
     def _check_numbers(self) -> None:

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, stratified_split, validation_split
+from visiongraft.data.splits import (
+    as_pair,
+    evaluation_split,
+    stratified_split,
+    validation_split,
+)
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
-from visiongraft.plugins.segmentation.formats.reading import MaskDataset, read_dataset
+from visiongraft.plugins.segmentation.formats.reading import read_dataset
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,
@@ -193,13 +199,8 @@ def check_class_count(class_names: tuple[str, ...], kind: str) -> None:
 
 
 def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
-    if not isinstance(data, tuple):
-        return read_dataset(data), None
-    if len(data) != 2:
-        raise DataError(
-            f"data is one dataset or a pair (training, validation), not {len(data)} items"
-        )
-    return read_dataset(data[0]), read_dataset(data[1])
+    first, second = as_pair(data) or (data, None)
+    return read_dataset(first), None if second is None else read_dataset(second)
 
 
 def _with_ids(

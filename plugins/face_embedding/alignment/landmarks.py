@@ -7,14 +7,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import printable, read_file
-from visiongraft.data.samples import Image, Samples, SampleSubset
+from visiongraft.data.decode import printable, read_text
+from visiongraft.data.samples import Image, WrappedSamples
 from visiongraft.errors import DataError
 
 SIDE = 112
@@ -103,7 +102,7 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
 
 
 @dataclass(frozen=True)
-class AlignedSamples(Samples):
+class AlignedSamples(WrappedSamples):
     """Images that are aligned when they are loaded.
 
     Attributes:
@@ -111,17 +110,11 @@ class AlignedSamples(Samples):
         landmarks: Ten numbers per image, see ``align``.
     """
 
-    base: Samples
     landmarks: tuple[Landmarks, ...]
 
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
-    def target(self, index: int) -> Any:
-        return self.base.target(index)
+    def content(self, index: int) -> bytes | None:
+        """Return ``None``: no file contains the aligned image."""
+        return None
 
     def load(self, index: int, channels: int = 3) -> Image:
         try:
@@ -134,7 +127,7 @@ class AlignedSamples(Samples):
     def subset(self, indices: Sequence[int]) -> AlignedSamples:
         """Return some of the samples, in the given order."""
         points = tuple(self.landmarks[i] for i in indices)
-        return AlignedSamples(SampleSubset(self.base, tuple(indices)), points)
+        return AlignedSamples(self.base.subset(indices), points)
 
 
 def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
@@ -155,11 +148,11 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
         return {}
     shown = printable(path)
     try:
-        reader = csv.DictReader(io.StringIO(read_file(path).decode("utf-8-sig"), newline=""))
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
         columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise DataError(f"{shown} is not valid CSV: {error}") from error
     missing = [name for name in ("path", *COLUMNS) if name not in columns]
     if not required and all(name in missing for name in COLUMNS):

@@ -15,7 +15,7 @@ from visiongraft.data.listing import list_images
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.data.splits import validation_split
+from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_data
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
@@ -74,12 +74,9 @@ def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
     Raises:
         DataError: There are no images, or the format is unknown.
     """
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            raise DataError(
-                f"data must be one dataset or a pair (training, validation), not {len(data)}"
-            )
-        return _join(find_dataset(data[0], align), find_dataset(data[1], align))
+    pair = as_pair(data)
+    if pair is not None:
+        return _join(*(find_dataset(each, align) for each in pair))
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data), align)
@@ -93,11 +90,8 @@ def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
 
 def _join(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Join the training split of one dataset and the held-out split of another."""
-    if "train" not in first.splits:
-        raise DataError("the training dataset of the pair has no training images")
-    validation = second.splits[validation_split(second.splits)]
     return IdentityDataset(
-        {"train": first.splits["train"], "validation": validation},
+        join_pair(first.splits, second.splits),
         second.pairs,
         first.aligned,
         (*first.warnings, *second.warnings),

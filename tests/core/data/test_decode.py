@@ -23,6 +23,7 @@ from visiongraft.data.decode import (
     open_image,
     printable,
     read_file,
+    read_lines,
     to_array,
 )
 from visiongraft.errors import DataError
@@ -403,3 +404,14 @@ def test_a_bad_image_with_a_line_break_in_its_name_is_one_line(tmp_path):
 
 def test_a_path_that_is_printable_stays_as_it_is():
     assert printable(Path("a b/ä.jpg")) == "a b/ä.jpg"
+
+
+def test_lines_of_a_text_file_are_stripped_and_not_empty(tmp_path):
+    (tmp_path / "names.txt").write_bytes("\ufeff cat \r\n\n  \ndög\n".encode())
+    assert read_lines(tmp_path / "names.txt") == ["cat", "dög"]
+
+
+def test_a_file_that_is_not_utf_8_text_is_named(tmp_path):
+    (tmp_path / "names.txt").write_bytes("dög".encode("latin-1"))
+    with pytest.raises(DataError, match=r"names\.txt is not UTF-8 text .*; save it as UTF-8"):
+        read_lines(tmp_path / "names.txt")

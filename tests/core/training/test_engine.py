@@ -146,7 +146,7 @@ def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone:
         assert one["train"]["loss"] == pytest.approx(two["train"]["loss"], abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_that_hook_gradients_only_once_would_be_noticed(
     tmp_path: Path, alone: Path
 ) -> None:

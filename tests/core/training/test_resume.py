@@ -132,7 +132,9 @@ def test_kill_and_resume_is_bit_exact(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(2, 10))]
+)
 def test_kills_at_random_moments_change_nothing(
     tmp_path: Path, run: Callable[..., int], whole: dict[str, Path], seed: int
 ) -> None:

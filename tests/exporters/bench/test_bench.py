@@ -66,7 +66,9 @@ def test_the_report_says_on_what(report: Report, images: list[Any]) -> None:
     json.dumps(asdict(report))
 
 
-def test_a_slower_file_is_slower(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slower_file_is_slower(
+    exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def slowed(self: Any, images: Any) -> Any:
         if self.path.name == "slow.onnx":
             run(self, images)
@@ -74,7 +76,7 @@ def test_a_slower_file_is_slower(exported: Any, monkeypatch: pytest.MonkeyPatch)
         return run(self, images)
 
     run = measuring.Predictor.run
-    slow = exported.path.with_name("slow.onnx")
+    slow = tmp_path / "slow.onnx"
     shutil.copy(exported.path, slow)
     monkeypatch.setattr(measuring.Predictor, "run", slowed)
     found = measure([exported.path, slow], batches=(2,), threads=1, seconds=0.3)

@@ -141,6 +141,7 @@ def test_test_crops_of_photographs_are_classified(single: TransferModel, photos:
     assert results["mean_average_precision"] > 0.9
 
 
+@pytest.mark.exhaustive
 def test_wrong_labels_are_learned_as_given(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
@@ -160,6 +161,7 @@ def test_a_class_of_weight_0_is_never_learned(photos: Path) -> None:
     assert min(rows["woman"]["recall"], rows["cat"]["recall"]) > 0.6
 
 
+@pytest.mark.exhaustive
 def test_all_options_together_still_learn(photos: Path) -> None:
     options = {
         "hidden": 32,

@@ -26,7 +26,7 @@ QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 # The further cost of these checks is mostly the same for every head.
 TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
-ORDINARY = {("a_few_images_are_overfit", "fcos"), ("the_exported_file_agrees", "faster_rcnn")}
+ORDINARY = {("the_exported_file_agrees", "ssd"), ("a_few_images_are_overfit", "fcos")}
 TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
 
 
@@ -96,7 +96,7 @@ def test_the_installed_plugin_provides_the_task() -> None:
         ({"score_threshold": float("nan")}, "score_threshold=nan"),
         ({"iou_threshold": 0}, r"iou_threshold=0 is not in \(0, 1\]"),
         ({"iou_threshold": "0.5"}, "iou_threshold='0.5' is not"),
-        ({"flip": 1}, "flip=1 is neither true nor false"),
+        ({"flip": 1}, "flip=1 is not true or false"),
         ({"treshold": 1}, "has no option 'treshold'"),
     ],
     ids=str,

@@ -42,7 +42,7 @@ from visiongraft.task import create_task
         ({"images_per_identity": 0, "loss": "triplet"}, "without pairs of one identity"),
         ({"images_per_identity": -2}, "images_per_identity=-2"),
         ({"threshold": 1.5}, "threshold=1.5 is not a cosine"),
-        ({"flip": "yes"}, "flip='yes' is neither true nor false"),
+        ({"flip": "yes"}, "flip='yes' is not true or false"),
         ({"mirror": 1}, "mirror=1"),
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),
     ],

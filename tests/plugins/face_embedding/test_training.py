@@ -27,6 +27,7 @@ from visiongraft.plugins.face_embedding.task import FaceEmbedding
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.processes import PROCESS_CHECKS
 from visiongraft.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -333,9 +334,8 @@ def trials() -> dict[str, TaskTrial]:
 
 
 def case(name: str, check: Check[Any]) -> Any:
-    """Mark what trains a second loss, but in two processes, where losses over pairs differ."""
-    together = check.name == "two_processes_train_alike"
-    ordinary = check in QUICK or together == (name == "triplet")
+    """Mark what trains a second loss, and what starts processes, as classification tries it."""
+    ordinary = check in QUICK or (name == "default" and check not in PROCESS_CHECKS)
     return pytest.param(
         name, check, id=f"{check.name}-{name}", marks=() if ordinary else pytest.mark.exhaustive
     )

@@ -374,7 +374,7 @@ def test_a_dataset_that_cannot_be_trained_on_raises(
     ("data", "message"),
     [
         ("nowhere", "nowhere does not exist; pass a folder with images/ and masks/"),
-        (7, "data must be a folder or a dataset"),
+        (7, "data must be a path or a dataset with __len__ and __getitem__, not int"),
         ([], "is empty"),
         ([(IMAGE,)], "item 0: a dataset must return"),
         (("a", "b", "c"), "one dataset or a pair"),

@@ -102,7 +102,10 @@ def test_shifted_masks_reduce_the_score(shapes: Path, tmp_path: Path) -> None:
     "options",
     [
         {"kind": "binary", "loss": "dice+focal"},
-        {"kind": "multi_label", "loss": "lovasz+cross_entropy", "class_weights": "balanced"},
+        pytest.param(
+            {"kind": "multi_label", "loss": "lovasz+cross_entropy", "class_weights": "balanced"},
+            marks=pytest.mark.exhaustive,
+        ),
     ],
     ids=lambda options: options["kind"],
 )
@@ -215,7 +218,10 @@ def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> Non
     assert not [w for w in predictor.metadata["certificate"]["warnings"] if "fixed" in w]
 
 
-@pytest.mark.parametrize(("resize", "fixed"), [("stretch", False), ("pad", True)])
+@pytest.mark.parametrize(
+    ("resize", "fixed"),
+    [("stretch", False), pytest.param("pad", True, marks=pytest.mark.exhaustive)],
+)
 def test_decoders_with_global_pooling_are_exported(
     resize: str, fixed: bool, shapes: Path, tmp_path: Path
 ) -> None:

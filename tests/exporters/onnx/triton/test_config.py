@@ -98,7 +98,7 @@ def test_there_is_a_case_for_each_built_in_task() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["uint8", "float"])
+@pytest.mark.parametrize("kind", ["uint8", pytest.param("float", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("task", list(TASKS))
 def test_the_configuration_fits_the_file_of_each_task(task: str, kind: str, tmp_path: Path) -> None:
     path, repository = tmp_path / f"{task}.onnx", tmp_path / "models"
