@@ -20,7 +20,8 @@ from visiongraft.options import (
     check_class_names,
     check_class_weights,
     check_flag,
-    is_integer,
+    check_fraction,
+    check_integer,
     is_number,
 )
 from visiongraft.plugins.classification.data import (
@@ -107,12 +108,9 @@ class Classification(Task):
         if not isinstance(self.multi_label, bool | None):
             raise OptionError(f"multi_label={self.multi_label!r} is not true, false or none")
         check_flag("flip", self.flip)
-        if not is_integer(self.hidden, least=0):
-            raise OptionError(f"hidden={self.hidden!r} is not a non-negative integer")
-        for name in ("dropout", "label_smoothing"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < 1:
-                raise OptionError(f"{name}={value!r} is not in [0, 1)")
+        check_integer("hidden", self.hidden, least=0)
+        check_fraction("dropout", self.dropout)
+        check_fraction("label_smoothing", self.label_smoothing)
         self._check_augmentation()
         if self.class_weights not in (None, "balanced"):
             check_class_weights("class_weights", self.class_weights, len(self.class_names))

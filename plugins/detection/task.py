@@ -18,6 +18,8 @@ from visiongraft.options import (
     check_choice,
     check_class_names,
     check_flag,
+    check_fraction,
+    check_integer,
     is_integer,
     is_number,
 )
@@ -92,10 +94,8 @@ class Detection(Task):
         check_flag("flip", self.flip)
         if not is_integer(self.width, least=32) or self.width % 32:
             raise OptionError(f"width={self.width!r} is not a multiple of 32")
-        if not is_integer(self.detections, least=1):
-            raise OptionError(f"detections={self.detections!r} is not an integer of 1 or more")
-        if not is_number(self.score_threshold) or not 0 <= self.score_threshold < 1:
-            raise OptionError(f"score_threshold={self.score_threshold!r} is not in [0, 1)")
+        check_integer("detections", self.detections, least=1)
+        check_fraction("score_threshold", self.score_threshold)
         iou = self.iou_threshold
         if iou is not None and (not is_number(iou) or not 0 < iou <= 1):
             raise OptionError(f"iou_threshold={iou!r} is not in (0, 1]")
