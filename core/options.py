@@ -99,6 +99,17 @@ def check_class_names(names: object) -> None:
         raise OptionError(f"class_names={names!r} contains a name twice")
 
 
+def bound_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the option ``class_names`` of a task that is bound to a dataset.
+
+    Raises:
+        OptionError: It is empty.
+    """
+    if not names:
+        raise OptionError("the task has no class names yet; read() and bind() set them")
+    return names
+
+
 def check_class_weights(option: str, weights: object, classes: int) -> None:
     """Check a tuple of weights, one per class.
 

@@ -16,6 +16,7 @@ from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
+    bound_class_names,
     check_choice,
     check_class_names,
     check_class_weights,
@@ -137,7 +138,7 @@ class Classification(Task):
         )
 
     def read_evaluation(self, data: Any) -> Samples:
-        return read_evaluation(data, self._bound_class_names(), bool(self.multi_label))
+        return read_evaluation(data, bound_class_names(self.class_names), bool(self.multi_label))
 
     def bind(self, train: Samples) -> Classification:
         """Set the class names, the kind and the loss weights from the training data.
@@ -168,7 +169,7 @@ class Classification(Task):
         return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        count = len(self._bound_class_names())
+        count = len(bound_class_names(self.class_names))
         return mix_batch(images, targets, classes=count, mixup=self.mixup, cutmix=self.cutmix)
 
     def collate(self, targets: list[Any]) -> Tensor:
@@ -182,7 +183,7 @@ class Classification(Task):
         """
         if not self.multi_label:
             return torch.tensor(targets, dtype=torch.int64)
-        multi_hot = torch.zeros(len(targets), len(self._bound_class_names()))
+        multi_hot = torch.zeros(len(targets), len(bound_class_names(self.class_names)))
         for row, target in zip(multi_hot, targets, strict=True):
             row[list(ids_of(target))] = 1
         return multi_hot
@@ -191,7 +192,10 @@ class Classification(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         return ClassificationHead(
-            backbone.info.embedding_dim, len(self._bound_class_names()), self.hidden, self.dropout
+            backbone.info.embedding_dim,
+            len(bound_class_names(self.class_names)),
+            self.hidden,
+            self.dropout,
         )
 
     def build_loss(self) -> nn.Module:
@@ -227,7 +231,7 @@ class Classification(Task):
         from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics
-        return metrics(self._bound_class_names())
+        return metrics(bound_class_names(self.class_names))
 
     def predictions(self, decoded: Arrays) -> list[Classified | MultiClassified]:
         return predictions(decoded, self.metadata())
@@ -244,13 +248,12 @@ class Classification(Task):
 
     def _ideal(self, targets: Tensor) -> Arrays:
         labels = targets.to(torch.int64)
-        present = labels if self.multi_label else one_hot(labels, len(self._bound_class_names()))
+        present = (
+            labels
+            if self.multi_label
+            else one_hot(labels, len(bound_class_names(self.class_names)))
+        )
         return {"probabilities": present.to(torch.float32).numpy(), "labels": labels.numpy()}
-
-    def _bound_class_names(self) -> tuple[str, ...]:
-        if not self.class_names:
-            raise OptionError("the task has no class names yet; read() and bind() set them")
-        return self.class_names
 
 
 def _loss_weights(
