@@ -73,6 +73,26 @@ def check_flag(option: str, value: object) -> None:
         raise OptionError(f"{option}={value!r} is not true or false")
 
 
+def check_integer(option: str, value: object, least: int) -> None:
+    """Check that an option is an integer of at least ``least``.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not is_integer(value, least):
+        raise OptionError(f"{option}={value!r} is not an integer of at least {least}")
+
+
+def check_fraction(option: str, value: object) -> None:
+    """Check that an option is a number in [0, 1).
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not is_number(value) or not 0 <= value < 1:
+        raise OptionError(f"{option}={value!r} is not in [0, 1)")
+
+
 def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
     """Check that an option is one of several words.
 
@@ -93,6 +113,17 @@ def check_class_names(names: object) -> None:
         raise OptionError(f"class_names={names!r} is not a list of names")
     if len(set(names)) != len(names):
         raise OptionError(f"class_names={names!r} contains a name twice")
+
+
+def bound_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the option ``class_names`` of a task that is bound to a dataset.
+
+    Raises:
+        OptionError: It is empty.
+    """
+    if not names:
+        raise OptionError("the task has no class names yet; read() and bind() set them")
+    return names
 
 
 def check_class_weights(option: str, weights: object, classes: int) -> None:

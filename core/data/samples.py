@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,6 +173,27 @@ class WrappedSamples(Samples):
     def problem(self, index: int, height: int, width: int) -> str:
         """Return the problem in the wrapped samples."""
         return self.base.problem(self.position(index), height, width)
+
+
+@dataclass(frozen=True)
+class TargetSamples(WrappedSamples):
+    """Samples with targets of their own; subclasses may add attributes of the whole dataset.
+
+    Attributes:
+        base: The images.
+        targets: One target per image.
+    """
+
+    targets: tuple[Any, ...]
+
+    def target(self, index: int) -> Any:
+        """Return the target."""
+        return self.targets[index]
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return some of the samples, in the given order, with the same further attributes."""
+        targets = tuple(self.targets[i] for i in indices)
+        return replace(self, base=self.base.subset(indices), targets=targets)
 
 
 @dataclass(frozen=True)
