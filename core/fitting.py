@@ -26,8 +26,9 @@ from visiongraft.task import Task
 from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
-from visiongraft.training.engine import Engine, Run
+from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import Transfer
 
 log = logging.getLogger("visiongraft")

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task
-    from visiongraft.training.engine import Run
     from visiongraft.training.freezing import Receipt
+    from visiongraft.training.run import Run
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"

@@ -16,8 +16,9 @@ from typing import Any
 
 from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
-from visiongraft.errors import BackboneError, DataError, OptionError, PluginError, near_matches
+from visiongraft.errors import BackboneError, DataError, OptionError, PluginError
 from visiongraft.network import Network
+from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
@@ -173,11 +174,7 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
     name, options = _name_and_options(what, "transfer loss")
     kind: type[TransferLoss] = plugins().get("loss", name)
     known = list(inspect.signature(kind).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise OptionError(
-                f"transfer loss {name!r} has no option {option!r}{near_matches(option, known)}"
-            )
+    refuse_unknown(f"transfer loss {name!r}", options, known)
     return TransferChoice(name, kind, options)
 
 

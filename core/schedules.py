@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
-from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.errors import ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
+from visiongraft.options import refuse_unknown
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -92,11 +93,7 @@ class Schedule:
             OptionError: An option is unknown.
         """
         known = list(inspect.signature(self.generate).parameters)[2:]
-        for name in options:
-            if name not in known:
-                raise OptionError(
-                    f"schedule {self.name!r} has no option {name!r}{near_matches(name, known)}"
-                )
+        refuse_unknown(f"schedule {self.name!r}", options, known)
         return replace(self, options={**self.options, **options})
 
     def phases(self, stages: Sequence[str], epochs: int) -> Phases:

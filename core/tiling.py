@@ -92,8 +92,7 @@ def _blended(
     for start in range(0, len(corners), batch_size):
         some = corners[start : start + batch_size]
         images = torch.stack([image[y : y + h, x : x + w] for y, x in some])
-        outputs = network.task.inference_step(network, network.preprocess(images))
-        outputs = restored(outputs, network.task, network.preprocess, h, w)
+        outputs = restored(network, network.preprocess(images), h, w)
         for name in network.task.full_resolution_outputs:
             if name not in sums:
                 shape = (1, outputs[name].shape[1], height, width)

@@ -80,8 +80,8 @@ CONTRACTS = (
     "network",  # Network, which tasks are given
     "schedules",  # Schedule, Phase
     "task",  # Task
-    "training.engine",  # Run, which callbacks are given
-    "training.freezing",  # Receipt, likewise
+    "training.freezing",  # Receipt, which callbacks are given
+    "training.run",  # Run, likewise
     "training.transfer_losses",  # TransferLoss
 )
 

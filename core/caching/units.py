@@ -5,7 +5,7 @@ The replay of frozen stages is made of these; see ``replay``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -144,24 +144,25 @@ def replaced(
             modules[name].__dict__.pop("forward", None)
 
 
-def set_outputs(
-    current: dict[tuple[str, int], Any],
+def assembled(
     units: Sequence[Unit],
-    stored: Iterator[Tensor],
+    stored: Iterable[Tensor],
     images: int,
     device: torch.device,
     every: bool = False,
-) -> None:
+) -> dict[tuple[str, int], Any]:
     """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
+    outputs, tensors = {}, iter(stored)
     for unit in units:
         leaves = []
         for value in unit.values:
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-                leaves.append(next(stored))
+                leaves.append(next(tensors))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
                 leaves.append(empty.to(device).expand(images, *value.shape))
-        current[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+        outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+    return outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import ArtifactError, VisiongraftError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image as PillowImage
     from torch import Tensor
+
+FIGURE_DPI = 120
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -37,6 +42,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
+
+
+def write_png(path: Path, image: PillowImage.Image) -> None:
+    """Write an image as PNG, atomically."""
+    content = io.BytesIO()
+    image.save(content, "png")
+    write_bytes(path, content.getvalue())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a plot as PNG, atomically."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=FIGURE_DPI)
+    write_bytes(path, content.getvalue())
 
 
 def unwritable(path: Path, error: OSError) -> VisiongraftError:

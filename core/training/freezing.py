@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import ReceiptError, ScheduleError, near_matches
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
+from visiongraft.training.optimizers import named_parameters
 
 
 def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
@@ -300,16 +301,11 @@ def check_moments(
     Raises:
         ReceiptError: A parameter's state was lost.
     """
-    known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
-    for name, parameter in _named(after):
+    kept = named_parameters(before) if before else {}
+    known = {n: before.state[p] for n, p in kept.items() if before and p in before.state}
+    for name, parameter in named_parameters(after).items():
         if name in known and after.state.get(parameter) is not known[name]:
             raise ReceiptError(f"the optimizer lost the moments of {name!r} {where}")
-
-
-def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Iterate over an optimizer's parameters with their names."""
-    for group in optimizer.param_groups:
-        yield from zip(group["names"], group["params"], strict=True)
 
 
 def digest(tensor: Tensor) -> str:

@@ -186,6 +186,9 @@ class Transfer(nn.Module):
         choice: The loss and its options.
         backbone: The backbone before training; a copy of it is taken.
 
+    Attributes:
+        origin: SHA-256 of the copy.
+
     Raises:
         PluginError: The loss cannot be made, or registers the source backbone.
     """
@@ -194,6 +197,7 @@ class Transfer(nn.Module):
         super().__init__()
         self._hidden = (deepcopy(backbone).requires_grad_(False).eval(),)
         self.name = choice.kind.name
+        self.origin = self._digest()
         try:
             self.loss = choice.kind(backbone, self.source, **choice.options)
         except VisiongraftError:
@@ -252,26 +256,24 @@ class Transfer(nn.Module):
             parts = compute()
         return {**parts, **{f"{self.name}.{n}": part for n, part in self.loss(step).items()}}
 
-    def digest(self) -> str:
-        """Hash the source backbone, to detect whether it changed."""
-        content = "".join(digest(tensor) for tensor in self.source.state_dict().values())
-        return sha256(content.encode()).hexdigest()
-
-    def check(self, before: str, where: str) -> None:
+    def check(self, where: str) -> None:
         """Prove that the source backbone is unchanged.
 
         Args:
-            before: What ``digest`` returned before.
             where: The phase in words, for the message.
 
         Raises:
             ReceiptError: It has changed.
         """
-        if self.digest() != before:
+        if self._digest() != self.origin:
             raise ReceiptError(
                 f"the source backbone of transfer loss {self.name!r} changed {where}; it is "
                 "read-only"
             )
+
+    def _digest(self) -> str:
+        content = "".join(digest(tensor) for tensor in self.source.state_dict().values())
+        return sha256(content.encode()).hexdigest()
 
 
 @hookimpl

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visiongraft.errors import OptionError, type_and_message
 from visiongraft.exporters.bench.images import BenchImages
@@ -101,10 +101,6 @@ class Report:
             f"at least {runs} runs each, in turn; decoding of files is not included",
             *(f"left out: {line}" for line in self.left_out),
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as JSON values."""
-        return asdict(self)
 
 
 @dataclass
@@ -238,30 +234,15 @@ def _torch_subjects(
     compiled: Any = torch.compile(graph, dynamic=False)
     channels = len(graph.preprocess.config.mean)
 
-    def eager(batch: int) -> Callable[[], object]:
-        return _called(graph, images.raw(batch, channels))
+    def subject(name: str, run: Callable[..., object]) -> _Subject:
+        def prepare(batch: int) -> Callable[[], object]:
+            return partial(torch.inference_mode()(run), torch.tensor(images.raw(batch, channels)))
 
-    def fast(batch: int) -> Callable[[], object]:
-        return _called(compiled, images.raw(batch, channels))
+        return _Subject(name, "cpu", "fp32", None, prepare)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield [
-            _Subject("PyTorch eager", "cpu", "fp32", None, eager),
-            _Subject("torch.compile", "cpu", "fp32", None, fast),
-        ]
+        yield [subject("PyTorch eager", graph), subject("torch.compile", compiled)]
     finally:
         torch.set_num_threads(before)
-
-
-def _called(graph: Any, images: NDArray[np.uint8]) -> Callable[[], object]:
-    import torch
-
-    tensor = torch.tensor(images)
-
-    def call() -> object:
-        with torch.inference_mode():
-            return graph(tensor)
-
-    return call

@@ -7,7 +7,7 @@ within a budget: how much worse the task's metric may get on real images.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import onnxruntime
-import torch
-from numpy.typing import NDArray
 
+from visiongraft.comparison import Arrays
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError, name_some
 from visiongraft.exporters.onnx.graph import OPSET, trace
 from visiongraft.exporters.onnx.half_precision import DTYPES, lowered
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
+from visiongraft.exporters.onnx.session import inputs_of, open_model, session_run
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.proof import BudgetError, Findings
@@ -42,8 +42,6 @@ SCHEMES = (
     Scheme(per_channel=False, reduce_range=True, calibration="minmax"),
 )
 _HELD_BYTES = 256 * 2**20  # of float32 results that are kept to compare with
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class Draft(Protocol):
@@ -135,10 +133,8 @@ def _runs_bfloat16() -> bool:
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
     with captured_output():
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(), providers=["CPUExecutionProvider"]
-            )
-        except Exception:  # onnxruntime's exceptions share no base
+            open_model(model)
+        except ExportError:
             return False
     return True
 
@@ -262,16 +258,16 @@ class _Trial:
         self.calibrated = 0
         for image in self.real.load(self.real.indices(CALIBRATION)):
             self.calibrated += 1
-            yield self._inputs(image.pixels)
+            yield inputs_of(self.graph, image.pixels[None], self.inputs)
 
     def cost(self, model: onnx.ModelProto, images: int | None = None) -> _Cost:
         """Measure a version."""
-        session = _session(model)
+        run = session_run(model, self.graph)
         meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
         differences, mismatches = [], 0
         for index, reference in list(self._reference.items())[:images]:
             image = next(self.real.load([index]))
-            decoded = _run(session, self._inputs(image.pixels))
+            decoded = run(image.pixels[None])
             meter.add(image, decoded)
             found = self.task.export_support().compare(reference, decoded)
             differences.append(found.difference)
@@ -285,29 +281,13 @@ class _Trial:
     @cached_property
     def _reference(self) -> dict[int, Arrays]:
         """Results of the float32 file, by position of the image."""
-        session, held, results = _session(self.exact), 0, {}
+        run, held, results = session_run(self.exact, self.graph), 0, {}
         meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
         for image in self.real.load(self.real.indices(SELECTION)):
-            decoded = results[image.index] = _run(session, self._inputs(image.pixels))
+            decoded = results[image.index] = run(image.pixels[None])
             meter.add(image, decoded)
             held += sum(value.nbytes for value in decoded.values())
             if held > _HELD_BYTES and len(results) > SENSITIVITY:
                 break
         self._metric = meter.value()
         return results
-
-    def _inputs(self, image: NDArray[np.uint8]) -> Arrays:
-        with torch.inference_mode():
-            inputs = self.graph.inputs(torch.tensor(image[None]))
-        return {name: x.numpy() for name, x in inputs.items() if name in self.inputs}
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-
-
-def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-    names: Sequence[str] = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))

@@ -51,9 +51,6 @@ class BoundRuns:
         device_id: Which of them.
         capture: Fix the outputs' addresses too and number the shapes, as CUDA graphs need it. What
             a graph computes must then have the same shape for all inputs of one shape.
-
-    Attributes:
-        pinned: Whether inputs go to the device through pinned memory.
     """
 
     def __init__(
@@ -69,10 +66,6 @@ class BoundRuns:
         self._outputs = [output.name for output in session.get_outputs()]
         self._pinned = _pinned_memory(device)
         self._bound: dict[tuple[tuple[int, ...], ...], _Bound] = {}
-
-    @property
-    def pinned(self) -> bool:
-        return self._pinned is not None
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run once.

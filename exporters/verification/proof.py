@@ -125,11 +125,9 @@ def verify(
     tolerance = TOLERANCE if budget is None else None
     pair = Pair(TorchReference(graph), run, task.export_support().compare, tolerance)
     trials = Trials(pair, config.size, len(config.mean), size)
-    real = (
-        RealImages(samples, len(config.mean), size)
-        if samples is not None and len(samples)
-        else None
-    )
+    real = None
+    if samples is not None and len(samples):
+        real = RealImages(samples, len(config.mean), size)
     comparisons: list[Comparison] = []
     if real is not None:
         comparisons += [trials.in_batches(real, batch, MAX_IN_BATCHES) for batch in batches]

@@ -176,8 +176,7 @@ def _content(file: CertifiedFile) -> FileCheck:
     try:
         other = json.loads(beside.read_text()) if beside.is_file() else file.certificate
     except (OSError, ValueError) as error:
-        cause = one_line(error)
-        return FileCheck("content", False, f"{beside.name} cannot be read: {cause}")
+        return FileCheck("content", False, f"{beside.name} cannot be read: {one_line(error)}")
     if other != file.certificate:
         return FileCheck("content", False, f"{beside.name} is the certificate of another file")
     return FileCheck("content", True, "every byte is as certified")
@@ -266,8 +265,7 @@ def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileChec
     except DataError:
         raise
     except Exception as error:  # a metric may raise anything on results of another form
-        cause = one_line(error)
-        return FileCheck("metric", False, f"the task cannot measure it: {cause}"), None
+        return FileCheck("metric", False, f"the task cannot measure it: {one_line(error)}"), None
     if value is None:
         return FileCheck("metric", None, f"{task.headline} is undefined on these images"), None
     return _judged(file, task, count, value, digest.hexdigest()), value

@@ -13,8 +13,8 @@ from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import RegistrationHooks, RunHooks, hookimpl
 from visiongraft.registry.manager import KINDS
 from visiongraft.schedules import Phase
-from visiongraft.training.engine import Run
 from visiongraft.training.freezing import Receipt
+from visiongraft.training.run import Run
 
 RUN_HOOKS = {
     name: tuple(inspect.signature(hook).parameters)[1:]

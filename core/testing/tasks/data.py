@@ -20,10 +20,10 @@ from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import contract_faults
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
+from visiongraft.testing.report import Checks, Fault, NotTried, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Task")
@@ -131,22 +131,9 @@ def bad_data_raises_a_clear_error(trial: TaskTrial) -> None:
     }
     for method in (trial.task.read, trial.example.task.read_evaluation):
         for what, data in bad.items():
-            _expect_refusal(method, data, f"{method.__name__} of {what}")
-
-
-def _expect_refusal(method: Any, data: Any, what: str) -> None:
-    expected = "a DataError that explains the problem"
-    try:
-        with trying(what, expected):
-            method(data)
-    except Fault as fault:
-        cause = fault.__cause__
-        if not isinstance(cause, DataError):
-            raise
-        text = str(cause)
-        expect(bool(text.strip()) and "\n" not in text, what, repr(text), "a one-line message")
-        return
-    raise Fault(what, "no error", expected)
+            words = f"{method.__name__} of {what}"
+            with refusing(DataError, words, "a DataError that explains the problem"):
+                method(data)
 
 
 @check("task.Task.train_transform")
@@ -309,14 +296,4 @@ def _reloaded(task: Task) -> Task:
     return create_task(type(task), json.loads(json.dumps(task.options())))
 
 
-DATA_CHECKS = (
-    declares_itself,
-    examples_are_read,
-    options_survive_json,
-    targets_keep_their_meaning,
-    bad_data_raises_a_clear_error,
-    data_can_be_sent_to_workers,
-    augmentation_is_seeded,
-    augmentation_keeps_the_range,
-    any_number_of_targets_can_be_collated,
-)
+DATA_CHECKS = tuple(check)

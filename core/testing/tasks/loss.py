@@ -13,11 +13,11 @@ from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
-from visiongraft.testing.report import NotTried, checks_of, expect, trying
+from visiongraft.testing.report import Checks, NotTried, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
 from visiongraft.training.freezing import apply_phase
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 REPEATED = 4  # times the same images, of which a sum grows as often at least
 MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself are new ones
@@ -178,8 +178,4 @@ def _leaves(result: Tensor) -> list[Tensor]:
     return found
 
 
-LOSS_CHECKS = (
-    loss_parts_are_means,
-    every_single_image_has_a_loss,
-    learned_tensors_are_registered,
-)
+LOSS_CHECKS = tuple(check)

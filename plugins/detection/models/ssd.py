@@ -43,18 +43,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, values: Tensor) -> Tensor:
         if self.training and values.numel() == values.shape[1]:
-            return F.batch_norm(
-                values,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                False,
-                0.0,
-                self.eps,
-            )
-        result: Tensor = super().forward(values)
-        return result
+            statistics = (self.running_mean, self.running_var)
+            return F.batch_norm(values, *statistics, self.weight, self.bias, eps=self.eps)
+        return super().forward(values)
 
 
 class SsdHead(nn.Module):

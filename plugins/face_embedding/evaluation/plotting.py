@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_figure
 
 MIN_FALSE_ACCEPT_RATE = 1e-4  # the left end of the plot
 
@@ -56,6 +55,4 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    write_bytes(Path(path), content.getvalue())
+    write_figure(Path(path), figure)

@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.data.decode import printable
 from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
-from visiongraft.data.listing import list_images
+from visiongraft.data.listing import list_images, subfolders
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
@@ -127,14 +127,14 @@ def _from_files(found: LabeledSplits) -> IdentityDataset:
     for split, files in found.splits.items():
         if not len(files):
             continue
-        several = next((i for i, labels in enumerate(files.labels) if len(labels) != 1), None)
+        several = next((i for i, labels in enumerate(files.targets) if len(labels) != 1), None)
         if several is not None:
             raise DataError(
-                f"{printable(files.paths[several])} has {len(files.labels[several])} identities "
-                f"({', '.join(files.labels[several])}); each image must show one"
+                f"{printable(files.paths[several])} has {len(files.targets[several])} identities "
+                f"({', '.join(files.targets[several])}); each image must show one"
             )
         splits[split] = _split(
-            [(p, names[0]) for p, names in zip(files.paths, files.labels, strict=True)]
+            [(p, names[0]) for p, names in zip(files.paths, files.targets, strict=True)]
         )
     return IdentityDataset(splits, warnings=found.warnings)
 
@@ -170,9 +170,9 @@ def _read_lists(root: Path) -> IdentityDataset | None:
 
 def _people(root: Path) -> list[tuple[Path, str]]:
     """Find images and people in the folder itself, or in its only subfolder."""
-    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    if len(folders) == 1 and any(f.is_dir() for f in folders[0].iterdir()):
-        folders = [f for f in sorted(folders[0].iterdir()) if f.is_dir() and f.name[:1] != "."]
+    folders = subfolders(root)
+    if len(folders) == 1:
+        folders = subfolders(folders[0]) or folders
     found = [(path, printable(folder.name)) for folder in folders for path in list_images(folder)]
     if not found:
         raise DataError(f"{printable(root)} contains lists of people, but no NAME/image.jpg")

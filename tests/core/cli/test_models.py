@@ -58,7 +58,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         def read_evaluation(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.splits["train"]
-            targets = [found.names.index(labels[0]) for labels in files.labels]
+            targets = [found.names.index(labels[0]) for labels in files.targets]
             return FileSamples(files.paths, targets)
 
         def predictions(self, decoded: Any) -> list[Any]:

@@ -35,7 +35,7 @@ def found(root: Path) -> dict[str, list[tuple[str, str]]]:
     return {
         part: [
             (str(path.relative_to(root)), label)
-            for path, (label,) in zip(files.paths, files.labels, strict=True)
+            for path, (label,) in zip(files.paths, files.targets, strict=True)
         ]
         for part, files in read_folder(root).splits.items()
     }

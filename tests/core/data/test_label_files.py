@@ -32,7 +32,7 @@ def seen(root: Path, read: LabeledSplits | None) -> dict[str, dict[str, str]]:
     return {
         part: {
             path.relative_to(root).as_posix(): label
-            for path, (label,) in zip(files.paths, files.labels, strict=True)
+            for path, (label,) in zip(files.paths, files.targets, strict=True)
         }
         for part, files in read.splits.items()
     }

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.manifest import read_manifest
-from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
 Write = Callable[..., Path]
@@ -38,7 +37,7 @@ def write(tmp_path: Path) -> Write:
 
 def found(path: Path) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     return {
-        part: [(p.name, labels) for p, labels in zip(files.paths, files.labels, strict=True)]
+        part: [(p.name, labels) for p, labels in zip(files.paths, files.targets, strict=True)]
         for part, files in read_manifest(path).splits.items()
     }
 
@@ -248,7 +247,7 @@ def test_images_that_do_not_exist_count_as_unreadable(write):
     files = read_manifest(write("path,label", "0.jpg,a", "missing.jpg,b")).splits["train"]
     words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*missing.jpg: .*No such file"
     with pytest.raises(DataError, match=words):
-        drop_unreadable(FileSamples(files.paths, files.labels))
+        drop_unreadable(files)
 
 
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
@@ -335,5 +334,5 @@ def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names)
         writer = csv.writer(file)
         writer.writerow(["path", "label"])
         writer.writerows([f"{i}.jpg", name] for i, name in enumerate(names))
-    labels = read_manifest(folder / "t.csv").splits["train"].labels
+    labels = read_manifest(folder / "t.csv").splits["train"].targets
     assert labels == tuple((name,) for name in names)

@@ -25,7 +25,7 @@ from visiongraft.testing import (
     run_all,
 )
 from visiongraft.testing.plugins import CALLBACK_CHECKS, RECORD_CHECKS
-from visiongraft.testing.report import checks_of, expect, require, trying
+from visiongraft.testing.report import Checks, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.trial import TaskTrial
 
@@ -38,7 +38,7 @@ ALL = (
     *RECORD_CHECKS,
     *CALLBACK_CHECKS,
 )
-check = checks_of(lambda given: given)
+check = Checks(lambda given: given)
 
 
 @check("task.Task.decode")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
 from visiongraft.saving.files import read_tensors, write_tensors
-from visiongraft.training.checkpoint import Checkpoint, RunState, group, read_best
+from visiongraft.training.checkpoint import Checkpoint, RunState, read_best
 
 PROGRESS = RunState(
     phase=1,
@@ -98,11 +98,6 @@ def test_any_position_and_any_names_come_back(
     checkpoint = Checkpoint(progress, tensors, {"history": history})
     checkpoint.write(tmp_path / "last.safetensors")
     assert_same(checkpoint, Checkpoint.read(tmp_path / "last.safetensors"))
-
-
-def test_a_group_that_is_not_there_is_empty() -> None:
-    assert group(CHECKPOINT, "random1") == {}
-    assert group(CHECKPOINT, "network") is CHECKPOINT.tensors["network"]
 
 
 def test_a_new_run_stands_at_its_beginning() -> None:

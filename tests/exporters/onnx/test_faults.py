@@ -26,8 +26,9 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
+from visiongraft.exporters.verification.proof import verify
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
@@ -588,7 +589,11 @@ def test_the_proof_catches_it(
     given = request.getfixturevalue(subject)
     samples = given.model.task.read_evaluation(given.data) if real else None
     with pytest.raises(ExportError) as caught:
-        verify(given.planted(fault, tmp_path), given.model.inference_graph(), samples)
+        verify(
+            session_run(given.planted(fault, tmp_path), given.model.inference_graph()),
+            given.model.inference_graph(),
+            samples,
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -617,7 +622,9 @@ def test_the_file_without_a_fault_passes(
 
     path = given.planted(untouched, tmp_path)
     for images in (samples, None):
-        findings = verify(path, given.model.inference_graph(), images)
+        findings = verify(
+            session_run(path, given.model.inference_graph()), given.model.inference_graph(), images
+        )
         assert max(c.difference for c in findings.comparisons) < 2e-5
     for file in (path, given.path):
         report = recheck(file, str(given.data))

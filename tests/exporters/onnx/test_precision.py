@@ -19,9 +19,9 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.predictor import Predictor
-from visiongraft.exporters.verification.proof import BudgetError, Findings
+from visiongraft.exporters.verification.proof import BudgetError, Findings, verify
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
 
@@ -62,7 +62,13 @@ class Draft:
         onnx.save(exported, self.file)
 
     def prove(self, budget: float | None = None) -> Findings:
-        return verify(self.file, self.graph, self.samples, batches=(3,), budget=budget)
+        return verify(
+            session_run(self.file, self.graph),
+            self.graph,
+            self.samples,
+            batches=(3,),
+            budget=budget,
+        )
 
 
 @pytest.fixture
@@ -117,9 +123,9 @@ def test_full_precision_is_never_proved_by_the_rules_of_a_lower_one(
     half: Any, exported: Any, crops: Any
 ) -> None:
     graph = exported.model.inference_graph()
-    assert verify(half[0], graph, crops, budget=0.01).metric_exported == 1.0
+    assert verify(session_run(half[0], graph), graph, crops, budget=0.01).metric_exported == 1.0
     with pytest.raises(ExportError, match="at most 1e-04 is accepted"):
-        verify(half[0], graph, crops)
+        verify(session_run(half[0], graph), graph, crops)
 
 
 @pytest.mark.slow
@@ -307,7 +313,7 @@ def swap(model: onnx.ModelProto) -> None:
 def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path: Path) -> None:
     graph = exported.model.inference_graph()
     with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 images"):
-        verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
+        verify(session_run(planted(exported, tmp_path, swap), graph), graph, crops, budget=0.01)
 
 
 def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
@@ -327,9 +333,11 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
 
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
-    (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
+    (warning,) = verify(
+        session_run(planted(exported, tmp_path, swap), graph), graph, crops, budget=0.01
+    ).warnings
     assert warning.endswith("% of the predictions on real images changed, by the task's comparison")
-    assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
+    assert verify(session_run(exported.path, graph), graph, crops, budget=0.01).warnings == ()
 
 
 def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any) -> None:
@@ -343,7 +351,7 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
     graph = exported.model.inference_graph()
     graph.task = Unmeasured()
     with pytest.raises(BudgetError, match="agreement is undefined on these 60 images"):
-        verify(exported.path, graph, crops, budget=0.01)
+        verify(session_run(exported.path, graph), graph, crops, budget=0.01)
 
 
 @pytest.mark.parametrize(

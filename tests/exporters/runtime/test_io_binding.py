@@ -30,7 +30,7 @@ def test_bound_runs_equal_plain_runs(
         results = session.run(None, {"images": np.ascontiguousarray(batch)})
         for got, expected in zip(bound.run({"images": batch}), results, strict=True):
             np.testing.assert_array_equal(got, expected)
-    assert not bound.pinned
+    assert bound._pinned is None
 
 
 def test_buffers_are_made_once_per_shape(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from visiongraft.data.nearest import at_size
 from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.verification.proof import BudgetError
+from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.verification.proof import BudgetError, verify
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
@@ -156,7 +156,7 @@ def test_swapped_classes_cost_more_than_a_budget(
     graph = model.inference_graph()
     graph = FloatGraph(graph) if options == BARE else graph
     with pytest.raises(BudgetError, match="agreement is"):
-        verify(path, graph, samples, options.get("size"), budget=0.2)
+        verify(session_run(path, graph), graph, samples, options.get("size"), budget=0.2)
 
 
 def test_a_task_with_positions_rescales_them_itself(

@@ -30,7 +30,7 @@ from visiongraft.task import create_task
         ({"loss": "arcfase"}, "loss='arcfase' is unknown; did you mean 'arcface'"),
         ({"neck": "long"}, "neck='long' is unknown"),
         ({"augment": "srong"}, "did you mean 'strong'"),
-        ({"dimension": 1}, "dimension=1 is not an integer of 2 or more"),
+        ({"dimension": 1}, "dimension=1 is not an integer of at least 2"),
         ({"dimension": 2.5}, "dimension=2.5"),
         ({"dropout": 1.0}, r"dropout=1.0 is not in \[0, 1\)"),
         ({"margin": 0.0}, "margin=0.0 is not a number above 0"),

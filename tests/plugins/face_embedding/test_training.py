@@ -53,7 +53,7 @@ def heads(folder: Path, identities: int = 28, each: int = IMAGES_PER_IDENTITY) -
     for person in range(identities):
         (folder / f"p{person:02d}").mkdir(parents=True)
         for i in range(each):
-            (folder / f"p{person:02d}" / f"{i}.png").write_bytes(draw_head(person, random))
+            draw_head(person, random).save(folder / f"p{person:02d}" / f"{i}.png")
     return folder
 
 
