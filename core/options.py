@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeGuard
 
 from visiongraft.errors import OptionError, near_matches
@@ -45,6 +45,22 @@ def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
     if isinstance(value, bool) or not isinstance(value, int):
         return False
     return least is None or value >= least
+
+
+def refuse_unknown(owner: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse options that do not exist.
+
+    Args:
+        owner: What the options belong to, for the message.
+        names: Names of the options that were given.
+        known: Names of all options that exist.
+
+    Raises:
+        OptionError: One of them does not exist; the message suggests similar names.
+    """
+    for name in names:
+        if name not in known:
+            raise OptionError(f"{owner} has no option {name!r}{near_matches(name, known)}")
 
 
 def check_flag(option: str, value: object) -> None:

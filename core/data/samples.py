@@ -150,25 +150,29 @@ class WrappedSamples(Samples):
     def __len__(self) -> int:
         return len(self.base)
 
+    def position(self, index: int) -> int:
+        """Return the position of a sample in the wrapped samples."""
+        return index
+
     def name(self, index: int) -> str:
         """Return the name in the wrapped samples."""
-        return self.base.name(index)
+        return self.base.name(self.position(index))
 
     def target(self, index: int) -> Any:
         """Return the target in the wrapped samples."""
-        return self.base.target(index)
+        return self.base.target(self.position(index))
 
     def load(self, index: int, channels: int = 3) -> Image:
         """Decode the image from the wrapped samples."""
-        return self.base.load(index, channels)
+        return self.base.load(self.position(index), channels)
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file in the wrapped samples."""
-        return self.base.content(index)
+        return self.base.content(self.position(index))
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Return the problem in the wrapped samples."""
-        return self.base.problem(index, height, width)
+        return self.base.problem(self.position(index), height, width)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ class TargetSamples(WrappedSamples):
 
 
 @dataclass(frozen=True)
-class SampleSubset(Samples):
+class SampleSubset(WrappedSamples):
     """A selection of other samples.
 
     Attributes:
@@ -201,31 +205,14 @@ class SampleSubset(Samples):
         indices: Positions of the selected samples, in this order.
     """
 
-    base: Samples
     indices: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def name(self, index: int) -> str:
-        """Return the name in the wrapped samples."""
-        return self.base.name(self.indices[index])
-
-    def target(self, index: int) -> Any:
-        """Return the target in the wrapped samples."""
-        return self.base.target(self.indices[index])
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        """Decode the image from the wrapped samples."""
-        return self.base.load(self.indices[index], channels)
-
-    def content(self, index: int) -> bytes | None:
-        """Return the bytes of the file in the wrapped samples."""
-        return self.base.content(self.indices[index])
-
-    def problem(self, index: int, height: int, width: int) -> str:
-        """Return the problem in the wrapped samples."""
-        return self.base.problem(self.indices[index], height, width)
+    def position(self, index: int) -> int:
+        """Return the position of a selected sample in the wrapped samples."""
+        return self.indices[index]
 
 
 @dataclass(frozen=True)

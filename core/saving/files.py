@@ -79,7 +79,7 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
         return tensors, {k: json.loads(v) for k, v in metadata.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ArtifactError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def numbered(index: int, name: str) -> str:

@@ -12,8 +12,8 @@ from visiongraft.saving.files import write_figure
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase
-    from visiongraft.training.engine import Run
     from visiongraft.training.freezing import Receipt
+    from visiongraft.training.run import Run
 
 log = logging.getLogger("visiongraft")
 

@@ -12,7 +12,7 @@ from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples, class_names_of
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.samples import FileSamples, Samples
+from visiongraft.data.samples import Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
 from visiongraft.lookup import read_or_raise
@@ -105,7 +105,7 @@ def _read_path(path: Path) -> LabeledDataset:
 
 def _from_files(found: LabeledSplits) -> LabeledDataset:
     splits = {
-        split: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
+        split: LabeledSplit(files, files.targets)
         for split, files in found.splits.items()
         if len(files)
     }

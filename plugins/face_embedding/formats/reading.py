@@ -125,14 +125,14 @@ def _from_files(found: LabeledSplits) -> IdentityDataset:
     for split, files in found.splits.items():
         if not len(files):
             continue
-        several = next((i for i, labels in enumerate(files.labels) if len(labels) != 1), None)
+        several = next((i for i, labels in enumerate(files.targets) if len(labels) != 1), None)
         if several is not None:
             raise DataError(
-                f"{printable(files.paths[several])} has {len(files.labels[several])} identities "
-                f"({', '.join(files.labels[several])}); each image must show one"
+                f"{printable(files.paths[several])} has {len(files.targets[several])} identities "
+                f"({', '.join(files.targets[several])}); each image must show one"
             )
         splits[split] = _split(
-            [(p, names[0]) for p, names in zip(files.paths, files.labels, strict=True)]
+            [(p, names[0]) for p, names in zip(files.paths, files.targets, strict=True)]
         )
     return IdentityDataset(splits, warnings=found.warnings)
 
