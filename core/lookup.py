@@ -119,7 +119,7 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
         return owners[0], name
     if owners:
         options = " or ".join(f"{s.prefix}/{name}" for s in owners)
-        raise BackboneError(f"backbone {name!r} exists more than once; say {options}")
+        raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
 
 
@@ -128,7 +128,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
 
     Args:
         what: A schedule, a name, a call such as ``"gradual(layer_decay=0.8)"``, or what
-            ``Schedule.to_json`` gave.
+            ``Schedule.to_json`` returned.
 
     Returns:
         The schedule.
@@ -158,7 +158,7 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
     """Find a transfer loss by name, with or without options.
 
     Args:
-        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` gave.
+        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` returned.
 
     Returns:
         The loss's class with these options.
@@ -184,7 +184,7 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
     Args:
         name: The task's name.
         what: What was made for it, for the message.
-        how: How to give the task itself, for the message.
+        how: How to pass the task itself, for the message.
 
     Returns:
         The task's class.
@@ -198,7 +198,7 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
     missing = plugins().missing("task", name, plugins().tasks())
     raise PluginError(
         f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
-        f"of yours, say {how}"
+        f"of yours, use {how}"
     )
 
 
@@ -249,6 +249,30 @@ def read_data(data: Any, targets: str) -> DataSplits | None:
             f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
         )
     return checked_splits(reader, reader.read(rest), rest)
+
+
+def read_or_raise(data: Any, targets: str, error: DataError) -> DataSplits:
+    """Read a dataset that a task cannot read itself with an installed reader.
+
+    Tasks try their own formats first, so that installing a reader never changes how a dataset is
+    read.
+
+    Args:
+        data: The dataset that the user passed.
+        targets: The kind of targets that the task can use.
+        error: The task's own error.
+
+    Returns:
+        The splits that have samples.
+
+    Raises:
+        DataError: No reader claims the dataset (then ``error``), or it cannot be read.
+    """
+    found = read_data(data, targets)
+    if found is None:
+        raise error
+    splits = {split: samples for split, samples in found.splits.items() if len(samples)}
+    return replace(found, splits=splits)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:

@@ -409,7 +409,7 @@ def _single_precision(tensor: Tensor) -> Tensor:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Convert lists, which JSON makes of tuples, back to tuples."""
+    """Convert lists, which JSON uses for tuples, back to tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(_with_tuples(v) for v in value)
     if isinstance(value, dict):

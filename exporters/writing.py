@@ -1,4 +1,4 @@
-"""Write an exported file aside, prove it, if possible for images of any size, and move it into place."""
+"""Write an exported file aside, verify it, if possible for images of any size, and rename it."""
 
 from __future__ import annotations
 

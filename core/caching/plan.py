@@ -1,7 +1,7 @@
 """Which outputs of the frozen stages to cache: found by trial runs, without knowing the task.
 
-Autograd says which module calls depend on nothing trainable. Which of their values the rest of the
-network reads is found out by putting NaN in their place.
+Autograd determines which module calls depend on nothing trainable. Which of their values the rest of the
+network reads is found by replacing them with NaN.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
         dtype: Type to store, ``"float32"`` or ``"float16"``.
 
     Returns:
-        The plan; its ``reason`` says so if nothing can be replayed.
+        The plan; its ``reason`` tells why nothing can be replayed.
     """
     backbone = network.backbone
     training = network.training
@@ -173,7 +173,7 @@ def _requires_grad(tree: Any) -> bool:
 
 
 def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
-    """Mark the values that the rest of the network reads: NaN in their place reaches a result."""
+    """Mark the values that the rest of the network reads: replaced by NaN, they change a result."""
     with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
         recorded = prefix(batch.images)
     values = [v for u in units for v in u.values if v.constant is None]

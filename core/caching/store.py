@@ -45,7 +45,7 @@ class Store:
 
 @dataclass
 class Replay:
-    """Records and plays back for one phase; use it as a context manager.
+    """Records and replays values during one phase; use it as a context manager.
 
     Inside the context the frozen modules return recorded values. ``load`` sets which rows.
 
@@ -100,7 +100,7 @@ class Replay:
             ]
         except OSError as error:
             raise ReplayError(
-                f"cannot store replay in {self.folder}: {error}; say replay=False"
+                f"the cache cannot be written to {self.folder}: {error}; pass replay=False"
             ) from error
         store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64))
         row = 0

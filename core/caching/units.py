@@ -70,11 +70,11 @@ def recording(
     It runs the backbone, or a copy of it, in evaluation mode and stops as soon as all values are
     there.
     """
-    wanted = {
+    masks = {
         (u.name, u.call): [v.constant is None and (v.needed or everything) for v in u.values]
         for u in units
     }
-    wanted = {key: mask for key, mask in wanted.items() if any(mask)}
+    masks = {key: mask for key, mask in masks.items() if any(mask)}
     found: dict[tuple[str, int], list[Tensor]] = {}
     counts: dict[str, int] = {}
 
@@ -82,11 +82,11 @@ def recording(
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             key = (name, counts.get(name, 0))
             counts[name] = key[1] + 1
-            if key in wanted:
+            if key in masks:
                 leaves = pytree.tree_leaves(output)
                 # Cloned, because a later in-place operation may write to the module's output.
-                found[key] = [x.clone() for x, w in zip(leaves, wanted[key], strict=True) if w]
-                if len(found) == len(wanted):
+                found[key] = [x.clone() for x, w in zip(leaves, masks[key], strict=True) if w]
+                if len(found) == len(masks):
                     raise _PrefixDone
 
         return keep
@@ -99,13 +99,13 @@ def recording(
             model(images.to(device).contiguous(memory_format=torch.channels_last))
         except _PrefixDone:
             pass
-        return [value for key in wanted for value in found[key]]
+        return [value for key in masks for value in found[key]]
 
     modules = dict(model.named_modules())
     was_training = [m for m in model.modules() if m.training]
     model.train(False)
     with ExitStack() as hooks:
-        for name in {key[0] for key in wanted}:
+        for name in {key[0] for key in masks}:
             hooks.callback(modules[name].register_forward_hook(hook(name)).remove)
         try:
             yield run

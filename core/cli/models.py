@@ -233,7 +233,7 @@ def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Return the given files and the readable images of the given folders, sorted by name.
 
     The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
-    while one that is given by name is an error.
+    while one that is named explicitly is an error.
     """
     from visiongraft.data.check import find_unreadable
     from visiongraft.data.listing import list_images

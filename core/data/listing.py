@@ -19,7 +19,7 @@ SPLIT_WORDS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-# Lowercase names of folders that only say that they contain images.
+# Lowercase names of folders that merely contain images; "pictures" is one that users choose.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 # Files and folders that operating systems leave behind in folders and archives.
 LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
     from torch import Tensor
 
-FIGURE_DPI = 120
-
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: temporary file, fsync, rename.
@@ -54,7 +52,7 @@ def write_png(path: Path, image: PillowImage.Image) -> None:
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a plot as PNG, atomically."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=FIGURE_DPI)
+    figure.savefig(content, format="png")
     write_bytes(path, content.getvalue())
 
 
@@ -81,7 +79,7 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +125,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
         return tensors, {k: json.loads(v) for k, v in metadata.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ArtifactError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def numbered(index: int, name: str) -> str:

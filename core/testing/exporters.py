@@ -114,7 +114,7 @@ def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
         "real" in tried,
         words,
         f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}",
-        "some on the real images that it was given",
+        "some on the real images that were passed",
     )
     expect(
         0 <= tolerance < 1,
@@ -186,7 +186,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     """The file can be opened by the predictor of its suffix, with the results of PyTorch."""
     path, _ = trial.exported()
     if path.suffix.lower() not in openers():
-        raise NotTried(f"nothing is installed that opens {path.suffix} files")
+        raise NotTried(f"no installed plugin opens {path.suffix} files")
     with trying("to open the exported file"):
         opened = open_exported(path)
     model = trial.specimen.trained().model

@@ -95,9 +95,9 @@ def check_plugin(name: str) -> Iterator[Result]:
 
 def _records(name: str) -> list[PluginRecord]:
     records = plugins().records
-    wanted = normalized(name)
-    found = [r for r in records if normalized(r.name) == wanted]
-    found = found or [r for r in records if normalized(r.distribution) == wanted]
+    key = normalized(name)
+    found = [r for r in records if normalized(r.name) == key]
+    found = found or [r for r in records if normalized(r.distribution) == key]
     if not found:
         known = {word for r in records for word in (r.name, r.distribution) if word != "-"}
         raise PluginError(f"no plugin {name!r}{near_matches(name, known)}")

@@ -40,8 +40,8 @@ class ImageLoaders:
     """The samples of a run, and the loaders that stay alive through all phases.
 
     Attributes:
-        network: Gives task and preprocessing.
-        config: Gives seed, views, workers.
+        network: The network, with task and preprocessing.
+        config: Settings; ``seed``, ``views`` and ``workers`` are used.
         device: Where the network runs.
         training: Training samples.
         validation: Validation samples.
@@ -244,7 +244,7 @@ def _does_not_pay(plan: ReplayPlan) -> str:
     if plan.bytes_per_image <= plan.input_bytes:
         return ""
     return (
-        f"{_size(plan.bytes_per_image)} an image is more than the image itself "
+        f"{_size(plan.bytes_per_image)} per image is more than the image itself "
         f"({_size(plan.input_bytes)})"
     )
 
@@ -267,7 +267,7 @@ def _fill(
     rows = {"train": _rows(images, augment), "validation": len(images.validation)}
     total = sum(rows.values()) * plan.bytes_per_image
     log.info(
-        "replay: storing %s (%s an image, %s) for %d training and %d validation rows",
+        "replay: storing %s (%s per image, %s) for %d training and %d validation rows",
         _size(total),
         _size(plan.bytes_per_image),
         replay.dtype,

@@ -120,7 +120,7 @@ class Engine:
         if not any(p.requires_grad for p in network.parameters()):
             raise TrainingError("nothing trains in this phase: the head has no parameters")
         groups = parameter_groups(network, phase, run.config.weight_decay)
-        before, where = self.optimizer, f"at the start of phase {index}"
+        before, where = self.optimizer, f"at the start of phase {index + 1}"
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
         check_optimizer(network, self.optimizer, where)
         check_moments(before, self.optimizer, where)
@@ -154,7 +154,7 @@ class Engine:
         ema = self.ema.tensors if self.ema else None
         receipt = snapshot.check(network, self.optimizer, phase=phase, index=index, ema=ema)
         if network.transfer is not None:
-            network.transfer.check(f"in phase {index}")
+            network.transfer.check(f"in phase {index + 1}")
         state.receipts.append(receipt.to_json())
         state.phase, state.phase_epoch, state.stale = index + 1, 0, 0
         state.snapshot, state.replayed = {}, None

@@ -53,7 +53,7 @@ def apply_phase(network: Network, phase: Phase) -> None:
 
     Args:
         network: The network; changed in place.
-        phase: Says what trains.
+        phase: The phase, which defines what is trained.
 
     Raises:
         ScheduleError: The phase names a stage that the backbone does not have.
@@ -82,7 +82,7 @@ def parameter_groups(network: Network, phase: Phase, weight_decay: float) -> lis
 
     Args:
         network: A network that ``apply_phase`` has prepared.
-        phase: Gives learning rate and layer decay.
+        phase: The phase, with learning rate and layer decay.
         weight_decay: Weight decay of everything else.
 
     Returns:
@@ -177,7 +177,7 @@ class FrozenSnapshot:
         Raises:
             ReceiptError: Something frozen changed; the message names the first such tensor.
         """
-        where = f"in phase {index} (trainable={phase.trainable!r})"
+        where = f"in phase {index + 1} (trainable={phase.trainable!r})"
         check_modes(network, where)
         self._check_tensors(frozen_tensors(network), "", where)
         averaged = {n: t for n, t in (ema or {}).items() if n in self.digests}
@@ -234,7 +234,7 @@ def check_modes(network: Network, where: str) -> None:
 
     Args:
         network: A network that ``apply_phase`` has prepared.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Raises:
         ReceiptError: One is not.
@@ -263,7 +263,7 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     Args:
         network: A network that ``apply_phase`` has prepared.
         optimizer: The optimizer.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Returns:
         How many parameters it holds.
@@ -277,7 +277,7 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     held = set(listed) | {id(p) for p in optimizer.state}
     missing = [names[i] for i in trainable - set(listed)]
     surplus = [
-        names.get(i, "a tensor that is no parameter of the network") for i in held - trainable
+        names.get(i, "a tensor that is not a parameter of the network") for i in held - trainable
     ]
     if missing:
         raise ReceiptError(f"trainable parameter {missing[0]!r} is not in the optimizer {where}")
@@ -291,15 +291,15 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
 def check_moments(
     before: torch.optim.Optimizer | None, after: torch.optim.Optimizer, where: str
 ) -> None:
-    """Prove that parameters which go on training keep what the optimizer knew of them.
+    """Check that parameters which continue training keep their optimizer state.
 
     Args:
         before: The optimizer of the phase before, if there was one.
         after: The optimizer of this phase.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Raises:
-        ReceiptError: A parameter's state is gone.
+        ReceiptError: A parameter's state was lost.
     """
     kept = named_parameters(before) if before else {}
     known = {n: before.state[p] for n, p in kept.items() if before and p in before.state}
@@ -329,7 +329,7 @@ def digest(tensor: Tensor) -> str:
 
 
 def _frozen_modules(backbone: Backbone, chosen: set[str]) -> list[nn.Module]:
-    """List the modules that lie entirely in frozen stages.
+    """List the modules that are entirely in frozen stages.
 
     A module without tensors of its own (activation, dropout, pooling) goes with the tensors that
     are defined before it, since definitions follow the data.

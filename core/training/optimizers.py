@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimizer that there is not.
+    """Refuse an unknown optimizer.
 
     Args:
         name: What the user wrote.
@@ -100,7 +100,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
         optimizer: One that ``build_optimizer`` made.
 
     Returns:
-        Tensors by ``"<parameter>/<slot>"``, and the slots that are no tensors, likewise.
+        Tensors by ``"<parameter>/<slot>"``, and the slots that are not tensors, likewise.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}

@@ -58,7 +58,7 @@ class Report:
     """What was measured, and on what.
 
     Attributes:
-        machine: As ``describe_machine`` gives it, and ``threads``.
+        machine: As ``describe_machine`` returns it, and ``threads``.
         versions: Of the libraries.
         images: ``source``, ``height`` and ``width`` before any resize.
         measured: All rows.
@@ -95,17 +95,17 @@ class Report:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         runs = min(row.runs for row in self.measured)
         return [
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
+            f"{machine['cpu']}, {machine['cores']} cores, threads per run: {machine['threads']}",
             f"{versions}, Python {machine['python']}",
             f"images: {images['source']}, {images['height']}x{images['width']} pixels",
-            f"at least {runs} runs each, in turns; decoding files is not in it",
+            f"at least {runs} runs each, in turn; decoding of files is not included",
             *(f"left out: {line}" for line in self.left_out),
         ]
 
 
 @dataclass
 class _Subject:
-    """Something to measure: ``prepare`` gives the call for a batch size."""
+    """Something to measure: ``prepare`` returns the call for a batch size."""
 
     name: str
     provider: str
@@ -167,7 +167,7 @@ def measure(
 
 
 def _shown(file: Path, files: Sequence[Path]) -> str:
-    """Name a file; by its path where two have one name."""
+    """Return a file's name, or its path if two files have the same name."""
     return str(file) if sum(other.name == file.name for other in files) > 1 else file.name
 
 

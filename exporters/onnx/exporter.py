@@ -1,4 +1,4 @@
-"""The exporter: trace, write aside, prove, then move into place."""
+"""The exporter: trace, write aside, verify, then rename."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class OnnxExporter(Exporter):
 
 @dataclass
 class _Draft:
-    """A file in the making: what it is made of, and how it is written and proved.
+    """A file being written: its parts, and how it is written and verified.
 
     Attributes:
         exact: The float32 content, once it has been proved.
@@ -111,12 +111,12 @@ class _Draft:
     exact: onnx.ModelProto = field(init=False)
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content, and check it as it is on the disk."""
+        """Write other content, and check it as it is on the disk."""
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))
         if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialized
-            raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
+            raise ExportError(f"the model does not fit into one file of at most {MAX_BYTES} bytes")
         append(self.file, exported.SerializeToString())
         try:
             onnx.checker.check_model(str(self.file), full_check=True)

@@ -19,8 +19,8 @@ class ExportOptions(ExporterOptions):
     """The exporter's options, besides those of every exporter.
 
     Attributes:
-        input: ``"uint8"`` takes raw images; ``"float"`` what ``Preprocess`` gives, for people
-            with a preprocessing of their own.
+        input: ``"uint8"`` takes raw images; ``"float"`` what ``Preprocess`` returns, for
+            users with their own preprocessing.
         precision: What backbone and head compute in. Preprocessing and decoding are always float32.
         budget: By how much a lower precision may worsen the task's headline, in its own unit.
         triton: A model repository of Triton Inference Server that the file is put into as well.
@@ -41,7 +41,7 @@ class ExportOptions(ExporterOptions):
             raise OptionError(f"triton={self.triton!r} is not a folder; write it as ./NAME")
 
     def for_network(self, config: PreprocessConfig) -> ExportOptions:
-        """Fix the input's size where the bare network of images at their own size asks for it.
+        """Fix the input's size where the bare network of images at their own size needs it.
 
         Args:
             config: The network's preprocessing.

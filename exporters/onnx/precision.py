@@ -45,7 +45,7 @@ _HELD_BYTES = 256 * 2**20  # of float32 results that are kept to compare with
 
 
 class Draft(Protocol):
-    """A file in the making.
+    """A file being written.
 
     Attributes:
         graph: What it is made of, in float32.
@@ -58,7 +58,7 @@ class Draft(Protocol):
     samples: Samples | None
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content."""
+        """Write other content."""
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""
@@ -80,7 +80,7 @@ def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
         return
     if samples is None or not len(samples):
         raise OptionError(
-            f"precision={precision!r} is held to a budget on labeled images; give some, data="
+            f"precision={precision!r} is held to a budget on labeled images; pass some, data="
         )
     if precision == "bf16" and not _runs_bfloat16():
         raise ExportError(
@@ -183,7 +183,7 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
 
 
 def _steps(layers: int) -> Iterator[int]:
-    """Yield how many layers to leave in float: none, then ever more, up to half of them."""
+    """Yield how many layers to leave in float: none, then more and more, up to half of them."""
     count, more = 0, 1
     while count < layers // 2:
         yield count
@@ -224,7 +224,7 @@ def _try_schemes(quantizer: Quantizer, trial: _Trial) -> dict[Scheme, _Cost]:
 
 
 def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list[str]:
-    """Order the layers by what each alone costs, the dearest first.
+    """Sort the layers by the cost of quantizing each alone, the most expensive first.
 
     Changed predictions come before differences: where those are of matched boxes, a layer that leaves
     none to match has no difference.

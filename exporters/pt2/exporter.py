@@ -1,4 +1,4 @@
-"""The exporter: trace, write aside, prove, then move into place."""
+"""The exporter: trace, write aside, verify, then rename."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Pt2Exporter(Exporter):
 
 
 def _opened(file: Path) -> Pt2Predictor:
-    """Open the file as everybody will."""
+    """Open the file as users do."""
     try:
         return Pt2Predictor(file)
     except ArtifactError as error:

@@ -92,7 +92,7 @@ class BoundRuns:
         if len(self._bound) == MAX_SHAPES:
             if self._capture:
                 raise OptionError(
-                    f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and takes no other; "
+                    f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and supports no more; "
                     "resize images to one size, or leave it out"
                 )
             del self._bound[next(iter(self._bound))]

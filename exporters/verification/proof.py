@@ -33,7 +33,7 @@ MAX_IN_BATCHES = 64
 
 _NO_IMAGES = "no real image was tried; export with data to compare on what the model will see"
 _BROUGHT_BACK = (
-    "for the metric, maps of both sides were brought to the images' own size by the nearest pixel"
+    "for the metric, maps of both sides were resized to the original image size by nearest neighbor"
 )
 
 
@@ -177,7 +177,7 @@ def _check_budget(
     if lost > budget + 1e-9:
         raise BudgetError(
             f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {images} "
-            f"images, worse by {lost:.4f}; budget={budget} is accepted"
+            f"images, worse by {lost:.4f}; the budget is {budget}"
         )
 
 

@@ -62,7 +62,7 @@ class FileReport:
         checks: Everything that was checked.
         headline: Name of the task's metric.
         certified: The metric in the certificate, if any.
-        metric: The metric on the given data, if it could be computed.
+        metric: The metric on the data, if it could be computed.
     """
 
     checks: tuple[FileCheck, ...]
@@ -103,7 +103,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
     )
     metric = None
     if task is None or samples is None:
-        why = absent if task is None else "no data was given"
+        why = absent if task is None else "no data was passed"
         checks.append(FileCheck("metric", None, f"not computed: {why}"))
     else:
         check, metric = _metric(file, task, samples)
@@ -150,7 +150,7 @@ def _samples(
         return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
         raise DataError(
-            f"{data} is not a folder; without the task's plugin, give a folder of images"
+            f"{data} is not a folder; without the task's plugin, pass a folder of images"
         )
     paths = list_images(Path(data))
     if not paths:

@@ -1,4 +1,4 @@
-"""Map label names to class ids, split off a validation set, and check the class balance."""
+"""Map class names to class ids, split off a validation set, and check the class balance."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _with_ids(
 
 
 def _reorder(samples: Samples, names: Sequence[str], class_names: Sequence[str]) -> Samples:
-    """Bring the masks of each image into the order of the class ids."""
+    """Sort the masks of each image by class id."""
     if tuple(names) == tuple(class_names):
         return samples
     missing = [name for name in class_names if name not in names]

@@ -1,4 +1,4 @@
-"""The public names: all there, imported when they are asked for."""
+"""The public names: complete, and imported on first use."""
 
 from __future__ import annotations
 

@@ -248,31 +248,31 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
 
 def expect_image(samples: Samples, part: str, channels: int) -> None:
     """Raise a fault unless the first image of a split can be loaded, as grayscale too if it is RGB."""
-    for wanted in (channels, 1) if channels == 3 else (channels,):
-        words = f"to load an image of the {part} split with {wanted} channels"
+    for count in (channels, 1) if channels == 3 else (channels,):
+        words = f"to load an image of the {part} split with {count} channels"
         with trying(words, see="data.samples.Samples.load"):
-            image = samples.load(0, wanted)
+            image = samples.load(0, count)
         expect(
             isinstance(image, np.ndarray)
             and image.ndim == 3
-            and image.shape[2] == wanted
+            and image.shape[2] == count
             and image.dtype == np.uint8,
             words,
             f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}",
-            f"a numpy array uint8 (height, width, {wanted})",
+            f"a numpy array uint8 (height, width, {count})",
             "data.samples.Samples.load",
         )
 
 
 def expect_validation(train: Samples, validation: Samples, channels: int) -> None:
     """Raise a fault if a training image is among the validation images."""
-    places = {train.name(i): i for i in range(len(train))}
+    positions = {train.name(i): i for i in range(len(train))}
     for i in range(len(validation)):
-        place = places.get(validation.name(i))
-        if place is None or not same(train.target(place), validation.target(i)):
+        position = positions.get(validation.name(i))
+        if position is None or not same(train.target(position), validation.target(i)):
             continue  # names may be indices, which two splits may share
         expect(
-            not same(train.load(place, channels), validation.load(i, channels)),
+            not same(train.load(position, channels), validation.load(i, channels)),
             "to read the example dataset",
             f"{Path(validation.name(i)).name} in both the training and the validation split",
             "validation images that are not trained on",

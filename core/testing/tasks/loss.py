@@ -82,7 +82,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     expect(
         not strays,
         "to find the tensors that receive gradients",
-        f"a tensor of shape {strays[:1]} that is no parameter of head or loss",
+        f"a tensor of shape {strays[:1]} that is not a parameter of head or loss",
         "parameters that are registered, as attributes, in ModuleList or ParameterList; others are "
         "not trained, saved or resumed",
     )
@@ -106,7 +106,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
 def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]:
     """Compute the loss parts of a batch, without gradients.
 
-    In evaluation mode, so that nothing is random. Some heads give what their loss needs in training
+    In evaluation mode, so that nothing is random. Some heads return what their loss needs in training
     mode only; then in that mode, but for batch norm and dropout.
     """
     words = f"to compute the loss of {len(batch.sizes)} images"

@@ -72,7 +72,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
         shapes == expected,
         "to make ideal results",
         shapes,
-        f"names and shapes as decode gives: {expected}",
+        f"names and shapes as decode returns: {expected}",
     )
     value = _score(network.task, ideal, batch.targets, "ideal predictions")
     best = best_of(network.task)

@@ -204,7 +204,7 @@ class TaskTrial(Trial):
             return Network(self._new_backbone(size), self.example.task).eval()
 
     def preprocess(self, size: tuple[int, int] | None = None) -> PreprocessConfig:
-        """Return how images are prepared for the task's network."""
+        """Return how images are preprocessed for the task's network."""
         return self._new_backbone(size).info.preprocess
 
     def _new_backbone(self, size: tuple[int, int] | None) -> Backbone:

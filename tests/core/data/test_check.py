@@ -427,7 +427,7 @@ def test_a_target_is_looked_at_again_though_the_image_is_known(write_images, tmp
     train, validation = Files(paths[:110], [0] * 110), files(paths[110:])
     cache = tmp_path / "check.json"
     assert len(check_samples(train, validation, cache=cache).train) == 110
-    Files.wrong = "its mask is gone"
+    Files.wrong = "its mask is missing"
     assert len(check_samples(train, validation, cache=cache).train) == 109
     Files.wrong = ""
     assert len(check_samples(train, validation, cache=cache).train) == 110

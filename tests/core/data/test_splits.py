@@ -1,4 +1,4 @@
-"""Validation splits are stratified and seeded, and keep every label on both sides."""
+"""Validation splits are stratified and seeded, and keep every class on both sides."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_fraction_of_every_key_is_met_within_one_sample(keys, fraction, seed
 
 
 @given(keys, fractions, seeds)
-def test_the_same_seed_gives_the_same_split(keys, fraction, seed):
+def test_the_same_seed_draws_the_same_split(keys, fraction, seed):
     assert stratified_split(keys, fraction, seed) == stratified_split(keys, fraction, seed)
 
 
@@ -63,7 +63,7 @@ def test_nothing_and_single_samples_are_kept():
     assert stratified_split(["a", "b", "c"], 0.9) == ([0, 1, 2], [])
 
 
-def test_another_seed_gives_another_split():
+def test_another_seed_changes_the_split():
     splits = {tuple(stratified_split(["a"] * 50, 0.2, seed)[1]) for seed in range(5)}
     assert len(splits) == 5
 

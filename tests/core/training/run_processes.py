@@ -35,7 +35,7 @@ class Linear(nn.Module):
 
 
 class Plain(Toy):
-    """Without the head's batch norm and dropout, which see each process's part by itself."""
+    """Without the head's batch norm and dropout, which only see the images of their own process."""
 
     def build_head(self, backbone):
         for module in backbone.modules():

@@ -1,4 +1,4 @@
-"""The bare network: preprocessed images in, for people with a preprocessing of their own."""
+"""The bare network: preprocessed images in, for users with their own preprocessing."""
 
 from __future__ import annotations
 

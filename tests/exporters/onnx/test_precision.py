@@ -1,4 +1,4 @@
-"""Half precision and 8 bits: held to a budget that a planted loss exceeds, float32's proof intact."""
+"""Half precision and 8 bits: held to a budget that a planted loss exceeds; float32 is proved first."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_the_scheme_is_the_one_that_measured_best(draft: Draft, exported: Any) -
 
 
 def spoil(model: onnx.ModelProto, names: list[str]) -> None:
-    """Make layers unfit for 8 bits: one huge constant spreads their output's range, then goes."""
+    """Make layers unfit for 8 bits: a huge constant widens their output's range and is then removed."""
     for node in list(model.graph.node):
         if node.name not in names:
             continue
@@ -228,7 +228,7 @@ def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
 def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with boxes: where none match, no matched ones differ, and all predictions have changed."""
+    """As with boxes: where none match, there are no differing matches, and all predictions changed."""
     plain = exported.model.task.export_support().compare
 
     def compare(reference: Any, candidate: Any) -> Disagreement:
@@ -273,7 +273,7 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
     assert "\n" not in message
 
 
-def test_an_8_bit_file_is_exported_and_told_in_full(
+def test_an_8_bit_file_is_exported_and_described_in_full(
     exported: Any, crops: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "int8.onnx"
@@ -324,7 +324,7 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
         def build_metrics(self) -> Any:
             class Constant:
                 def update(self, decoded: Any, targets: Any) -> None:
-                    """Take nothing in."""
+                    """Take no arguments."""
 
                 def compute(self) -> dict[str, Any]:
                     return {"agreement": 0.5}
@@ -357,7 +357,7 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp8"}, "precision='fp8' is unknown; there are: bf16, fp16"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown; available: bf16, fp16"),
         ({"precision": 16}, "precision=16 is unknown"),
         ({"input": "floats"}, "input='floats' is unknown; did you mean 'float'"),
         ({"budget": -0.1}, "budget=-0.1 is not a number of at least 0"),

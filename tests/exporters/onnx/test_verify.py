@@ -1,4 +1,4 @@
-"""The verifier must catch every fault that is planted here, and pass what is right."""
+"""The verifier must catch every fault that is planted here, and accept correct files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def change(model: Model, name: str, function: Callable[[Any], Any]) -> None:
 
 
 def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: Any) -> None:
-    """Put a node between the input and everything that reads it."""
+    """Insert a node between the input and everything that reads it."""
     for node in model.graph.node:
         node.input[:] = ["altered" if name == "images" else name for name in node.input]
     names = [f"planted{i}" for i in range(len(values))]
@@ -48,7 +48,7 @@ def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: An
 
 
 def after(model: Model, output: str, op: str, value: np.ndarray) -> None:
-    """Put a node between what computes an output and the output."""
+    """Insert a node between what computes an output and the output."""
     for node in model.graph.node:
         node.output[:] = ["unaltered" if name == output else name for name in node.output]
         node.input[:] = ["unaltered" if name == output else name for name in node.input]
@@ -167,7 +167,7 @@ def test_a_model_left_in_training_mode_is_caught(exported: Any, tmp_path: Path) 
 
 
 class TwoFacedPreprocess(Preprocess):
-    """Branches on the image's size in Python, which tracing decides once and for all."""
+    """Branch on the image size in Python, which tracing decides once and for all."""
 
     def resize(self, images: Tensor) -> Tensor:
         resized = super().resize(images)
@@ -217,13 +217,13 @@ def test_a_mismatch_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
         )
 
 
-def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
-    class Undecided(type(exported.model.task)):  # type: ignore[misc]
+def test_a_comparison_without_a_number_is_a_mismatch(exported: Any) -> None:
+    class NotANumber(type(exported.model.task)):  # type: ignore[misc]
         def export_support(self) -> ExportSupport:
             return ExportSupport(compare=lambda *both: Disagreement(float("nan"), 0))
 
     graph = exported.model.inference_graph()
-    graph.task = Undecided()
+    graph.task = NotANumber()
     with pytest.raises(ExportError, match="or are not finite; 0 changed predictions"):
         verify(session_run(exported.path, graph), graph, exported.photos)
 
@@ -241,7 +241,7 @@ def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) 
     assert {check.images for check in checks.values() if check.inputs == "real"} == {6}
 
 
-def test_the_metric_is_what_the_task_says_on_either_side(exported: Any) -> None:
+def test_the_metric_is_that_of_the_task_on_either_side(exported: Any) -> None:
     graph, right = exported.model.inference_graph(), []
     for i in range(len(exported.photos)):
         decoded = graph(torch.tensor(exported.photos.load(i)[None]))
@@ -286,7 +286,7 @@ def test_without_real_images_the_certificate_warns(exported: Any) -> None:
     assert "no real image was tried" in findings.warnings[0]
 
 
-def test_many_images_are_thinned_out_evenly_and_it_is_said(
+def test_many_images_are_thinned_out_evenly_with_a_warning(
     exported: Any,
     make_samples: Callable[..., Any],
     images: list[Any],

@@ -35,7 +35,7 @@ def decoder(graph: InferenceGraph) -> Callable[[torch.Tensor], Any]:
 
 
 def margins(graph: InferenceGraph, image: Any) -> list[float]:
-    """Return by how much the first class is ahead of the second, at the image and near it."""
+    """Return by how much the first class is ahead of the second, on the image and near it."""
     decode, images = decoder(graph), torch.tensor(image[None])
     outcomes = [decode(images), *decode_nearby(graph, decode, images)]
     fractions = [np.log(outcome["probabilities"][0].astype(np.float64)) for outcome in outcomes]
@@ -43,7 +43,7 @@ def margins(graph: InferenceGraph, image: Any) -> list[float]:
 
 
 def tuned(make_model: Callable[..., Any], image: Any, ahead: float) -> InferenceGraph:
-    """Build a network whose first two classes are about equal on one image, before the third."""
+    """Build a network whose first two classes are about equally likely on one image, above the third."""
     graph = make_model().inference_graph()
     with torch.no_grad():
         graph.head.linear.weight /= 200  # what is near moves the scores less than is accepted
@@ -65,7 +65,7 @@ def file_that_is_off(graph: InferenceGraph, by: float, folder: Path) -> Path:
 
 
 def reach(graph: InferenceGraph, image: Any) -> float:
-    """Return how far a very slight change moves the margin."""
+    """Return by how much a very slight change moves the margin."""
     found = margins(graph, image)
     return max(abs(margin - found[0]) for margin in found)
 
@@ -118,7 +118,7 @@ def test_results_that_belong_to_no_single_image_are_left_as_they_are(exported: A
     assert (settled, count) == ({"count": 3}, 0)
 
 
-def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
+def test_nearby_images_differ_slightly_and_are_the_same_each_time(
     exported: Any, image: Any
 ) -> None:
     graph = exported.model.inference_graph()

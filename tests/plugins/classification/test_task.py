@@ -191,7 +191,7 @@ def test_bind_sets_multi_label() -> None:
     assert task.headline == "mean_average_precision"
 
 
-def test_bind_keeps_the_order_of_given_class_names() -> None:
+def test_bind_keeps_the_order_of_the_users_class_names() -> None:
     task = bound(Classification(class_names=("dog", "cat")), ["dog", "cat"] * 4)
     assert task.class_names == ("dog", "cat")
 
@@ -389,17 +389,17 @@ def test_half_precision_outputs_are_decoded_in_full_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "wanted"),
+    ("task", "expected"),
     [
         (SINGLE, [Classified, Classified]),
         (MULTI, [MultiClassified, MultiClassified]),
     ],
     ids=["single", "multi"],
 )
-def test_predictions_name_the_decoded_classes(task: Classification, wanted: list[type]) -> None:
+def test_predictions_name_the_decoded_classes(task: Classification, expected: list[type]) -> None:
     decoded = task.decode(torch.tensor([[9.0, -9, -9], [-9, 9, 8]]), SIZES)
     found = task.predictions({name: value.numpy() for name, value in decoded.items()})
-    assert [type(p) for p in found] == wanted
+    assert [type(p) for p in found] == expected
     assert [list(p.probabilities) for p in found] == [["ape", "bee", "cat"]] * 2
     if task is SINGLE:
         assert [p.label for p in found] == ["ape", "bee"]

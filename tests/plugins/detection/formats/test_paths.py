@@ -103,7 +103,7 @@ def write_coco(root: Path, images: str, file: str) -> None:
 
 
 def seen(source: BoxDataset) -> dict[str, dict[str, str | None]]:
-    """Convert a dataset to the form of ``SCENES``; check the location of each box."""
+    """Convert a dataset to the form of ``SCENES``, and check the location of each box."""
     found: dict[str, dict[str, str | None]] = {}
     for word, split in SPLITS.items():
         if split not in source.splits:
