@@ -251,6 +251,30 @@ def read_data(data: Any, targets: str) -> DataSplits | None:
     return checked_splits(reader, reader.read(rest), rest)
 
 
+def read_or_raise(data: Any, targets: str, error: DataError) -> DataSplits:
+    """Read a dataset that a task cannot read itself with an installed reader.
+
+    Tasks try their own formats first, so that installing a reader never changes how a dataset is
+    read.
+
+    Args:
+        data: The dataset that the user passed.
+        targets: The kind of targets that the task can use.
+        error: The task's own error.
+
+    Returns:
+        The splits that have samples.
+
+    Raises:
+        DataError: No reader claims the dataset (then ``error``), or it cannot be read.
+    """
+    found = read_data(data, targets)
+    if found is None:
+        raise error
+    splits = {split: samples for split, samples in found.splits.items() if len(samples)}
+    return replace(found, splits=splits)
+
+
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:
     """Split a dataset of the form ``"name:path"`` into the reader and the path.
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
     from torch import Tensor
 
-FIGURE_DPI = 120
-
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: temporary file, fsync, rename.
@@ -54,7 +52,7 @@ def write_png(path: Path, image: PillowImage.Image) -> None:
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a plot as PNG, atomically."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=FIGURE_DPI)
+    figure.savefig(content, format="png")
     write_bytes(path, content.getvalue())
 
 

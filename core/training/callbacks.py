@@ -131,7 +131,7 @@ class Curves:
             return
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
         loss, metric = figure.subplots(1, 2)
         headline = run.network.task.headline
         epochs = [record["epoch"] + 1 for record in run.history]

@@ -15,7 +15,7 @@ from visiongraft.saving.files import write_bytes, write_png
 COLORS = ("blue", "green", "red")
 
 
-def write_folder(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_folder(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write single-label images, in one folder per class.
 
     Args:
@@ -35,7 +35,7 @@ def write_folder(folder: Path, class_names: tuple[str, ...], count: int, seed: i
     return folder
 
 
-def write_table(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_table(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write multi-label images, every fifth without labels, and a table of them.
 
     Args:

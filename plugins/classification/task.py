@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -240,11 +240,8 @@ class Classification(Task):
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
         write = write_table if self.multi_label else write_folder
-        return write(folder, self.class_names, count, seed)
+        return TaskExamples(partial(write, class_names=self.class_names), self._ideal)
 
     def _ideal(self, targets: Tensor) -> Arrays:
         labels = targets.to(torch.int64)

@@ -16,7 +16,7 @@ COLORS = ("blue", "green", "red")
 EMPTY = 6  # every sixth image has no object
 
 
-def write_coco(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_coco(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write images of one or two rectangles each, one color per class; every sixth is empty.
 
     Args:

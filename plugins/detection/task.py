@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -200,10 +199,7 @@ class Detection(Task):
         return {"class_names": list(self.class_names)}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
-        return write_coco(folder, self.class_names, count, seed)
+        return TaskExamples(partial(write_coco, class_names=self.class_names), self._ideal)
 
     def _ideal(self, targets: Sequence[Mapping[str, Tensor]]) -> Arrays:
         images, slots = len(targets), self.detections

@@ -16,7 +16,7 @@ SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
 
 
 def write_example(
-    folder: Path, class_names: tuple[str, ...], kind: str | None, count: int, seed: int
+    folder: Path, count: int, seed: int, class_names: tuple[str, ...], kind: str | None
 ) -> Path:
     """Write images and masks.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -292,10 +292,8 @@ class Segmentation(Task):
         return {"class_names": list(self.class_names), "kind": self.kind}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
-        return write_example(folder, self.class_names, self.kind, count, seed)
+        write = partial(write_example, class_names=self.class_names, kind=self.kind)
+        return TaskExamples(write, self._ideal)
 
     def _ideal(self, targets: Any) -> Arrays:
         masks = np.stack([np.asarray(target) for target in targets])

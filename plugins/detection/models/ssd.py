@@ -73,8 +73,7 @@ class SsdHead(nn.Module):
                 _lite_block(last.channels, width, norm) if lite else _block(last.channels, width)
             )
             self.extra.append(block)
-            height, width_ = ((n + 1) // 2 for n in last.grid)
-            levels.append(Level(width, last.stride * 2, (height, width_)))
+            levels.append(last.halved(width))
         if lite:
             _initialize_lite(self.extra)
         generator = lite_boxes(levels) if lite else default_boxes(levels, bool(self.extra))

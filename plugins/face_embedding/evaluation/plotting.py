@@ -22,7 +22,6 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
     Raises:
         OptionError: There are no results, or one has no ROC curve.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not results or not all(r.get("roc", {}).get("far") for r in results.values()):
@@ -30,7 +29,6 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
             "there is no ROC curve to plot; the results need pairs of one identity and of two"
         )
     figure = Figure(figsize=(9, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     roc, cmc = figure.subplots(1, 2)
     for name, result in results.items():
         error = result["equal_error_rate"]

@@ -17,7 +17,7 @@ from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
     AlignedSamples,
     Landmarks,
@@ -81,10 +81,8 @@ def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data), align)
         return _from_samples({"train": DatasetSamples.of(data)})
-    except DataError:
-        found = read_data(data, "labels")  # tried last: installing a reader changes no dataset
-        if found is None:
-            raise
+    except DataError as error:
+        found = read_or_raise(data, "labels", error)
         return replace(_from_samples(found.splits, found.names), warnings=found.warnings)
 
 
@@ -226,9 +224,8 @@ def _align(dataset: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> Ide
 def _from_samples(splits: Mapping[str, Samples], names: Sequence[str] = ()) -> IdentityDataset:
     found = {}
     for split, samples in splits.items():
-        if len(samples):
-            own = [_identity(samples, i, names) for i in range(len(samples))]
-            found[split] = IdentitySplit(samples, own)
+        own = [_identity(samples, i, names) for i in range(len(samples))]
+        found[split] = IdentitySplit(samples, own)
     return IdentityDataset(found)
 
 
