@@ -18,7 +18,7 @@ from visiongraft.lookup import find_schedule, find_source
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Check, Checks, NotTried, expect, require, trying
+from visiongraft.testing.report import Attempt, Check, Checks, NotTried, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.export import the_exported_file_agrees
@@ -27,7 +27,7 @@ from visiongraft.testing.tasks.learning import a_few_images_are_overfit
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
-from visiongraft.testing.trials import Trial
+from visiongraft.testing.trials import Trial, is_text
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
@@ -109,13 +109,11 @@ check = Checks(BackboneTrial.of)
 def names_are_listed(trial: BackboneTrial) -> None:
     """The source lists each name once, and its example is one of them."""
     prefix, names = trial.source.prefix, list(trial.source.names())
-    words = "to list the source's names"
+    listing = Attempt("to list the source's names")
     expect("/" not in prefix and ":" not in prefix, "to read its prefix", repr(prefix), "a word")
-    expect(
-        bool(names) and all(isinstance(n, str) and n for n in names), words, names[:3], "strings"
-    )
-    expect(len(set(names)) == len(names), words, "a name twice", "each name once")
-    expect(trial.short in names, words, f"no {trial.short!r}", "the example among them")
+    listing.expect(bool(names) and all(map(is_text, names)), names[:3], "strings")
+    listing.expect(len(set(names)) == len(names), "a name twice", "each name once")
+    listing.expect(trial.short in names, f"no {trial.short!r}", "the example among them")
 
 
 @check("backbone.BackboneInfo")
@@ -127,12 +125,8 @@ def info_matches_the_network(trial: BackboneTrial) -> None:
     odd = sorted(info.stage_of.keys() ^ tensors.keys())
     expect(not odd, "to find the stage of each tensor", f"a difference in {odd[:3]}", "one each")
     expect(len(backbone.stages) > 0, "to list the stages", "none", "at least one")
-    expect(
-        info.preprocess.size == size,
-        f"to build it at {size}",
-        info.preprocess.size,
-        "preprocess.size as requested",
-    )
+    made = info.preprocess.size
+    expect(made == size, f"to build it at {size}", made, "preprocess.size as requested")
     features = _features(backbone, _images(size, 2))
     maps = [tuple(m.shape) for m in features.maps]
     height, width = size
@@ -145,36 +139,20 @@ def info_matches_the_network(trial: BackboneTrial) -> None:
         for m, e in zip(maps, expected, strict=True)
     )
     expect(near, "to compute feature maps of two images", maps, f"as in info: {expected}")
-    expect(
-        list(info.strides) == sorted(info.strides),
-        "to read the strides",
-        info.strides,
-        "from fine to coarse",
-    )
-    expect(
-        features.pooled.shape == (2, info.embedding_dim),
-        "to compute the embedding",
-        tuple(features.pooled.shape),
-        f"(2, {info.embedding_dim})",
-    )
+    ordered = list(info.strides) == sorted(info.strides)
+    expect(ordered, "to read the strides", info.strides, "from fine to coarse")
+    embedding = Attempt("to compute the embedding")
+    embedding.expect_equal(tuple(features.pooled.shape), (2, info.embedding_dim))
 
 
 @check("backbone.BackboneSource.build")
 def equal_seeds_build_equal_networks(trial: BackboneTrial) -> None:
     """Equal seeds build equal networks, other seeds other networks."""
     one, again, other = (trial.build(size=trial.size, seed=s).state_dict() for s in (0, 0, 1))
-    expect(
-        same(dict(one), dict(again)),
-        "to build it twice with one seed",
-        "other tensors",
-        "equal tensors: random weights must come from torch's generator",
-    )
-    expect(
-        not same(dict(one), dict(other)),
-        "to build it with another seed",
-        "equal tensors",
-        "other random weights",
-    )
+    expected = "equal tensors: random weights must come from torch's generator"
+    equal, differ = same(dict(one), dict(again)), not same(dict(one), dict(other))
+    expect(equal, "to build it twice with one seed", "other tensors", expected)
+    expect(differ, "to build it with another seed", "equal tensors", "other random weights")
 
 
 @check("backbone.Backbone.forward")
@@ -185,29 +163,17 @@ def evaluation_changes_nothing(trial: BackboneTrial) -> None:
     kept = images.clone()
     first, second = _features(backbone, images), _features(backbone, images)
     changed = [n for n, t in backbone.state_dict().items() if not torch.equal(t, before[n])]
-    expect(
-        not changed,
-        "to run it in evaluation mode",
-        f"other values in {changed[:2]}",
-        "unchanged tensors: batch norm statistics must not be updated",
-    )
+    got = f"other values in {changed[:2]}"
+    expected = "unchanged tensors: batch norm statistics must not be updated"
+    expect(not changed, "to run it in evaluation mode", got, expected)
     expect(torch.equal(images, kept), "to run it", "other images afterwards", "unchanged images")
     expect(_near(first, second, 0.0), "to run it twice", "other features", "the same")
     alone = _features(backbone, images[:1])
     part = Features(tuple(m[:1] for m in first.maps), first.pooled[:1])
-    expect(
-        _near(part, alone, TOLERANCE),
-        "to run an image alone",
-        "other features",
-        "the same as in a batch",
-    )
-    with trying("to run an empty batch", "features of length 0"):
-        expect(
-            len(_features(backbone, images[:0]).pooled) == 0,
-            "to run an empty batch",
-            "features",
-            "features of length 0",
-        )
+    near = _near(part, alone, TOLERANCE)
+    expect(near, "to run an image alone", "other features", "the same as in a batch")
+    with trying("to run an empty batch", "features of length 0") as attempt:
+        attempt.expect(len(_features(backbone, images[:0]).pooled) == 0, "features")
 
 
 @check("backbone.BackboneSource.build")
@@ -225,14 +191,10 @@ def sizes_and_channels_are_supported_or_refused(trial: BackboneTrial) -> None:
             backbone = trial.build(in_channels=channels, size=size).eval()
         except BackboneError:
             continue
-        info = backbone.info
-        expect(
-            (info.in_channels, len(info.preprocess.mean), info.preprocess.size)
-            == (channels, channels, size),
-            words,
-            f"{info.in_channels} channels, mean {info.preprocess.mean}, {info.preprocess.size}",
-            "info as requested",
-        )
+        info, preprocess = backbone.info, backbone.info.preprocess
+        made = (info.in_channels, len(preprocess.mean), preprocess.size)
+        got = f"{info.in_channels} channels, mean {preprocess.mean}, {preprocess.size}"
+        expect(made == (channels, channels, size), words, got, "info as requested")
         with trying(words + " and run it", "features, or a BackboneError when it is built"):
             _features(backbone, torch.zeros(1, channels, *size))
 
@@ -308,13 +270,8 @@ def _images(size: Size, count: int) -> Tensor:
 def _features(backbone: Backbone, images: Tensor) -> Features:
     with torch.no_grad():
         found = backbone(images)
-    expect(
-        isinstance(found, Features),
-        "to run it",
-        type(found).__name__,
-        "Features(maps, pooled)",
-        "backbone.Features",
-    )
+    running = Attempt("to run it", "Features(maps, pooled)", "backbone.Features")
+    running.expect(isinstance(found, Features), type(found).__name__)
     return Features(*found)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.certificate import Certificate
+from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exported import open_exported, openers
 from visiongraft.exporter import Exporter
@@ -21,6 +22,7 @@ from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded
 from visiongraft.testing.report import (
+    Attempt,
     Check,
     Checks,
     NotTried,
@@ -30,11 +32,9 @@ from visiongraft.testing.report import (
     trying,
 )
 from visiongraft.testing.specimen import Specimen
-from visiongraft.testing.tasks.forward import expect_agreement
+from visiongraft.testing.tasks.export import expect_same_results
 from visiongraft.testing.tasks.trial import TaskTrial
-from visiongraft.testing.trials import Trial
-from visiongraft.verification.engine import Pair
-from visiongraft.verification.pytorch import TorchReference
+from visiongraft.testing.trials import Trial, is_text
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,28 @@ class ExporterTrial(Trial):
         )
         self.specimen = TaskTrial(Specimen())
 
+    @property
+    def model(self) -> TransferModel:
+        """A small trained model."""
+        return self.specimen.trained().model
+
+    @property
+    def validation(self) -> Samples:
+        """The images that it was validated with."""
+        return self.specimen.trained().run.validation
+
     def exported(self) -> tuple[Path, Certificate]:
-        """Export a small trained model once."""
-        return self.specimen.once("by exporter", self._export)  # type: ignore[no-any-return]
+        """Export the model once."""
+        return self.specimen.once("by exporter", self._export)
 
     def _export(self) -> tuple[Path, Certificate]:
-        model = self.specimen.trained().model
-        path = self.folder("exported") / f"model{self.kind.suffix}"
+        path = self.path("exported")
         with trying("to export a small trained model"):
-            return path, self.kind().export(model, path, model.validation)
+            return path, self.kind().export(self.model, path, self.validation)
+
+    def path(self, name: str) -> Path:
+        """Return where to export a model to, in a new folder."""
+        return self.folder(name) / f"model{self.kind.suffix}"
 
 
 check = Checks(ExporterTrial.of)
@@ -90,13 +103,9 @@ check = Checks(ExporterTrial.of)
 def declares_itself(trial: ExporterTrial) -> None:
     """The exporter declares its name and file suffix, and can be created without arguments."""
     name, suffix = getattr(trial.kind, "name", None), getattr(trial.kind, "suffix", None)
-    expect(isinstance(name, str) and bool(name), "to read the name", repr(name), "a word")
-    expect(
-        isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower(),
-        "to read the suffix",
-        repr(suffix),
-        "small letters after a dot",
-    )
+    expect(is_text(name), "to read the name", repr(name), "a word")
+    plain = isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower()
+    expect(plain, "to read the suffix", repr(suffix), "small letters after a dot")
     with trying("to make the exporter without arguments"):
         trial.kind()
 
@@ -105,41 +114,32 @@ def declares_itself(trial: ExporterTrial) -> None:
 def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
     """The certificate of an exported file lists the comparisons that it passed."""
     path, certificate = trial.exported()
-    words = "to export a small trained model with its validation images"
-    expect(path.is_file(), words, "no file", f"{path.name}")
-    expect(isinstance(certificate, Certificate), words, type(certificate).__name__, "a Certificate")
+    export = Attempt("to export a small trained model with its validation images")
+    export.expect(path.is_file(), "no file", f"{path.name}")
+    kind = type(certificate).__name__
+    export.expect(isinstance(certificate, Certificate), kind, "a Certificate")
     tolerance = -1.0 if certificate.tolerance is None else certificate.tolerance
     tried = {comparison.inputs for comparison in certificate.comparisons}
-    expect(
-        "real" in tried,
-        words,
-        f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}",
-        "some on the real images that were passed",
-    )
-    expect(
+    got = f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}"
+    export.expect("real" in tried, got, "some on the real images that were passed")
+    export.expect(
         0 <= tolerance < 1,
-        words,
         f"a tolerance of {certificate.tolerance}",
         "one below 1: a relative difference of 1 is as large as the result",
     )
-    expect(
+    export.expect(
         certificate.difference <= tolerance and not certificate.mismatches,
-        words,
         f"a difference of {certificate.difference} and {certificate.mismatches} changed predictions",
         f"at most {tolerance} and none, else an ExportError",
     )
     named = (certificate.file, certificate.format)
-    expect(named == (path.name, trial.kind.name), words, named, f"{path.name}, {trial.kind.name}")
-    model = trial.specimen.trained().model
-    assert model.validation is not None
-    measured = trial.specimen.measure(model.network, model.validation)
+    expected = (path.name, trial.kind.name)
+    export.expect(named == expected, named, ", ".join(expected))
+    measured = trial.specimen.measure(trial.model.network, trial.validation)
     metrics = (certificate.metric_torch, certificate.metric_exported)
-    expect(
-        all(m is not None and isclose(m, measured, rel_tol=0.1, abs_tol=1e-3) for m in metrics),
-        words,
-        f"{certificate.headline} {metrics[0]} in PyTorch and {metrics[1]} in the file",
-        f"the task's headline of both sides, {measured:.4g}",
-    )
+    near = all(m is not None and isclose(m, measured, rel_tol=0.1, abs_tol=1e-3) for m in metrics)
+    got = f"{certificate.headline} {metrics[0]} in PyTorch and {metrics[1]} in the file"
+    export.expect(near, got, f"the task's headline of both sides, {measured:.4g}")
     with trying("to write the certificate as JSON"):
         json.dumps(certificate.to_json())
 
@@ -155,30 +155,25 @@ def a_file_that_disagrees_is_refused(trial: ExporterTrial) -> None:
 
 
 def _expect_refusal(trial: ExporterTrial, task: Specimen, words: str) -> None:
-    trained = trial.specimen.trained().model
     network = trial.specimen.network()
-    network.load_state_dict(trained.network.state_dict())
+    network.load_state_dict(trial.model.network.state_dict())
     network.task = task
-    folder = trial.folder("refused")
-    path = folder / f"model{trial.kind.suffix}"
+    path = trial.path("refused")
     path.write_bytes(b"an older file")
     expected = "an ExportError: what was written is compared with PyTorch"
     with refusing(ExportError, words, expected):
-        trial.kind().export(TransferModel(network), path, trained.validation)
-    left = {p.name: p.read_bytes() for p in folder.iterdir()}
+        trial.kind().export(TransferModel(network), path, trial.validation)
+    left = {p.name: p.read_bytes() for p in path.parent.iterdir()}
     expect(left == {path.name: b"an older file"}, words, sorted(left), "the older file alone")
 
 
 @check("exporter.Exporter.export")
 def unknown_options_are_refused(trial: ExporterTrial) -> None:
     """An unknown option raises an OptionError."""
-    folder = trial.folder("options")
-    model = trial.specimen.trained().model
-    words = "to export with an option 'no_such_option'"
+    path, words = trial.path("options"), "to export with an option 'no_such_option'"
     with refusing(OptionError, words, "an OptionError"):
-        path = folder / f"model{trial.kind.suffix}"
-        trial.kind().export(model, path, model.validation, no_such_option=1)
-    expect(not list(folder.iterdir()), words, "a file", "none")
+        trial.kind().export(trial.model, path, trial.validation, no_such_option=1)
+    expect(not list(path.parent.iterdir()), words, "a file", "none")
 
 
 @check("exported.ExportedModel")
@@ -189,17 +184,8 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
         raise NotTried(f"no installed plugin opens {path.suffix} files")
     with trying("to open the exported file"):
         opened = open_exported(path)
-    model = trial.specimen.trained().model
-    assert model.validation is not None
-    image = model.validation.load(0)[None]
-    pair = Pair(
-        TorchReference(model.inference_graph()), opened.run, model.task.export_support().compare
-    )
-    words = "to run the exported file on an image"
-    with trying(words):
-        outcome = pair.compare(image)
-    results = outcome.reference, outcome.candidate
-    expect_agreement(model.task, *results, words, "the results of PyTorch")
+    words, image = "to run the exported file on an image", trial.validation.load(0)[None]
+    expect_same_results(trial.model, opened, image, words, "the results of PyTorch")
 
 
 EXPORTER_CHECKS: tuple[Check[Any], ...] = tuple(check)

@@ -11,7 +11,7 @@ from visiongraft.registry.records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
-from visiongraft.testing.report import LONGEST, Check, Checks, Result, expect, run_all
+from visiongraft.testing.report import LONGEST, Attempt, Check, Checks, Result, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
@@ -32,31 +32,23 @@ check_callback = Checks(str)
 @check_record("hookspecs")
 def it_loads(record: PluginRecord) -> None:
     """The plugin can be imported, is compatible with this version, and all of its hooks work."""
-    expect(
-        not record.failures,
-        f"to load {record.owner} and call its hooks",
-        "; ".join(record.failures),
-        "no problem",
-    )
+    words, failures = f"to load {record.owner} and call its hooks", record.failures
+    expect(not failures, words, "; ".join(failures), "no problem")
 
 
 @check_record("registry.manager.PluginManager.get")
 def its_names_are_its_own(record: PluginRecord) -> None:
     """No other plugin provides an item of the same kind and name."""
-    expect(
-        not record.clashes,
-        f"to look up what {record.owner} provides",
-        "; ".join(record.clashes),
-        "names that no other plugin uses",
-    )
+    words, clashes = f"to look up what {record.owner} provides", record.clashes
+    expect(not clashes, words, "; ".join(clashes), "names that no other plugin uses")
 
 
 @check_callback("hookspecs.RunHooks")
 def a_callback_changes_nothing(name: str) -> None:
     """A run with the callback ends exactly as a run without it."""
     alone, heard = TaskTrial(Specimen()), TaskTrial(Specimen(), callbacks=[name])
-    words = f"to train with and without callback {name!r}"
-    expect_same_runs(alone.short("alone"), heard.short("heard"), words, "the same run")
+    training = Attempt(f"to train with and without callback {name!r}", "the same run")
+    expect_same_runs(alone.short("alone"), heard.short("heard"), training)
 
 
 RECORD_CHECKS = tuple(check_record)

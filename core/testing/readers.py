@@ -20,12 +20,19 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Check, Checks, NotTried, expect, refusing, require, trying
+from visiongraft.testing.report import (
+    Attempt,
+    Check,
+    Checks,
+    NotTried,
+    expect,
+    refusing,
+    require,
+    trying,
+)
 from visiongraft.testing.tasks.data import expect_image, expect_same_samples
 from visiongraft.testing.tasks.trial import IMAGES
-from visiongraft.testing.trials import Trial
-
-NOISE = bytes(range(128, 256)) * 4  # not text, an archive or a table
+from visiongraft.testing.trials import NOISE, Trial, is_identifier, is_text, strange_data
 
 
 class ReaderTrial(Trial):
@@ -68,28 +75,20 @@ def declares_itself(trial: ReaderTrial) -> None:
     """The reader declares its name and the kind of its targets as identifiers."""
     for attribute in ("name", "targets"):
         value = getattr(trial.reader, attribute, None)
-        plain = isinstance(value, str) and value.replace("-", "_").isidentifier()
-        expect(plain, f"to read its {attribute}", repr(value), "an identifier")
+        expect(is_identifier(value), f"to read its {attribute}", repr(value), "an identifier")
 
 
 @check("data.readers.DataReader.claims")
 def only_its_own_data_is_claimed(trial: ReaderTrial) -> None:
     """``claims`` accepts the example dataset and nothing else, without errors and without decoding images."""
     folder = trial.folder("strange")
-    (folder / "empty").mkdir()
-    (folder / "noise.bin").write_bytes(NOISE)
     (folder / "notes.txt").write_text("neither data nor images\n", encoding="utf-8")
     strange = {
-        "a path that does not exist": folder / "nowhere",
+        **strange_data(folder),
         "such a path as a string": str(folder / "nowhere"),
-        "an empty folder": folder / "empty",
-        "a file of noise": folder / "noise.bin",
         "a text file": str(folder / "notes.txt"),
         "an empty string": "",
         "a string that is not a path": "no\0path: " + 5000 * "x",
-        "a number": 7,
-        "None": None,
-        "an empty list": [],
         "an empty dict": {},
         "bytes": NOISE,
         "an array": np.zeros((2, 2)),
@@ -97,34 +96,30 @@ def only_its_own_data_is_claimed(trial: ReaderTrial) -> None:
         "any other object": object(),
     }
     words = "to ask whether it claims its example dataset"
-    with trying(words, "yes"), _no_decoding(words):
+    with trying(words, "yes") as asking, _no_decoding(words):
         claimed = trial.reader.claims(trial.example)
-    expect(claimed is True, words, repr(claimed), "True")
+    asking.expect(claimed is True, repr(claimed), "True")
     for what, data in strange.items():
-        words = f"to ask whether it claims {what}"
-        with trying(words, "no"):
+        with trying(f"to ask whether it claims {what}", "no") as asking:
             claimed = trial.reader.claims(data)
-        expect(claimed is False, words, repr(claimed), "False")
+        asking.expect(claimed is False, repr(claimed), "False")
 
 
 @check("data.readers.DataSplits")
 def splits_are_found(trial: ReaderTrial) -> None:
     """Reading decodes no image, and returns valid splits, class names and warnings."""
-    words = "to read the example dataset"
-    with _no_decoding(words):
-        found = trial.read(trial.example, words)
-    expect(
-        len(found.splits.get("train", ())) > 0,
-        words,
-        f"splits {', '.join(found.splits) or 'none'}",
-        f"training samples in 'train'; other splits are {', '.join(SPLIT_NAMES[1:])}",
-    )
+    reading = Attempt("to read the example dataset")
+    with _no_decoding(reading.tried):
+        found = trial.read(trial.example, reading.tried)
+    splits = f"splits {', '.join(found.splits) or 'none'}"
+    expected = f"training samples in 'train'; other splits are {', '.join(SPLIT_NAMES[1:])}"
+    reading.expect(len(found.splits.get("train", ())) > 0, splits, expected)
     for what, texts in (("names", found.names), ("warnings", found.warnings)):
-        plain = isinstance(texts, tuple) and all(isinstance(t, str) and t for t in texts)
-        expect(plain, words, f"{what} {texts!r}", f"a tuple of strings as {what}")
-    expect(len(set(found.names)) == len(found.names), words, found.names, "each name once")
+        plain = isinstance(texts, tuple) and all(map(is_text, texts))
+        reading.expect(plain, f"{what} {texts!r}", f"a tuple of strings as {what}")
+    reading.expect(len(set(found.names)) == len(found.names), found.names, "each name once")
     lines = [text for text in found.warnings if "\n" in text]
-    expect(not lines, words, f"a warning {lines[:1]!r}", "one line each")
+    reading.expect(not lines, f"a warning {lines[:1]!r}", "one line each")
 
 
 @check("data.samples.Samples.load")
@@ -133,21 +128,15 @@ def images_load(trial: ReaderTrial) -> None:
     for part, samples in trial.samples():
         expect_image(samples, part, 3)
         for i in range(len(samples)):
-            words = f"to load image {i} of the {part} split"
-            with trying(words):
+            words, see = f"to load image {i} of the {part} split", "data.samples.Samples.content"
+            with trying(words) as loading:
                 name, image, content = samples.name(i), samples.load(i), samples.content(i)
-            expect(isinstance(name, str) and bool(name), words, repr(name), "a name")
+            loading.expect(is_text(name), repr(name), "a name")
             if content is None:
                 continue
-            with trying(f"{words} from its content", see="data.samples.Samples.content"):
+            with trying(f"{words} from its content", see=see) as decoding:
                 decoded = image_array(Image.open(io.BytesIO(content)), name)
-            expect(
-                same(decoded, image),
-                f"{words} from its content",
-                "another image",
-                "the result of load",
-                "data.samples.Samples.content",
-            )
+            decoding.expect(same(decoded, image), "another image", "the result of load")
 
 
 @check("data.readers.DataSplits")
@@ -159,13 +148,14 @@ def targets_have_names(trial: ReaderTrial) -> None:
     for part, samples in trial.samples():
         for i in range(len(samples)):
             target = samples.target(i)
-            words = f"to read the target of {Path(samples.name(i)).name} in the {part} split"
+            name = Path(samples.name(i)).name
+            reading = Attempt(f"to read the target of {name} in the {part} split")
             for label in target if isinstance(target, (tuple, list, set)) else (target,):
                 plain = isinstance(label, (str, int)) and not isinstance(label, bool)
-                expect(plain, words, f"{target!r}", "one or several class names or ids")
+                reading.expect(plain, f"{target!r}", "one or several class names or ids")
                 if names:
                     known = label in names if isinstance(label, str) else 0 <= label < len(names)
-                    expect(known, words, f"{label!r}", f"one of {', '.join(names)}, or a class id")
+                    reading.expect(known, f"{label!r}", f"one of {', '.join(names)}, or a class id")
 
 
 @check("data.readers.DataReader.read")
@@ -187,10 +177,11 @@ def samples_can_be_sent_to_workers(trial: ReaderTrial) -> None:
     """Samples can be pickled for worker processes, and load the same images there."""
     for part, samples in trial.samples():
         words = f"to pickle the samples of the {part} split for a worker process"
-        with trying(words, "samples that can be pickled: no open file, no function"):
+        expected = "samples that can be pickled: no open file, no function"
+        with trying(words, expected) as pickling:
             sent: Samples = pickle.loads(pickle.dumps(samples))
             image = sent.load(0)
-        expect(same(image, samples.load(0)), words, "another image", "the same")
+        pickling.expect(same(image, samples.load(0)), "another image", "the same")
 
 
 @check("data.readers.DataReader.read")

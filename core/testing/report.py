@@ -146,17 +146,50 @@ class Checks(list[Check[Subject]]):
         return decorate
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Something that a check does, with what its messages state in the same way.
+
+    Attributes:
+        tried: What is done.
+        expected: The expected result.
+        see: See ``Fault``.
+    """
+
+    tried: str
+    expected: str = NO_ERROR
+    see: str | None = None
+
+    def expect(self, holds: bool, got: object, expected: str = "", see: str | None = None) -> None:
+        """Raise a fault unless a condition holds.
+
+        Args:
+            holds: The condition.
+            got: The result.
+            expected: The expected result, if not that of the attempt.
+            see: See ``Fault``; that of the attempt if ``None``.
+        """
+        expect(holds, self.tried, got, expected or self.expected, see or self.see)
+
+    def expect_equal(self, got: object, expected: object) -> None:
+        """Raise a fault unless a result equals the expected one."""
+        self.expect(got == expected, got, str(expected))
+
+
 @contextmanager
-def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Iterator[None]:
+def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Iterator[Attempt]:
     """Convert any exception of a block to a fault that states what was tried.
 
     Args:
         what: What the block does.
         expected: The expected result, instead of an error.
         see: See ``Fault``.
+
+    Yields:
+        The attempt, for what is expected of its result.
     """
     try:
-        yield
+        yield Attempt(what, expected, see)
     except (Fault, NotTried, KeyboardInterrupt):
         raise
     except VisiongraftError as error:

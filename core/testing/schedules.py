@@ -16,7 +16,7 @@ from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.freezing import expect_frozen
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
-from visiongraft.testing.trials import Trial
+from visiongraft.testing.trials import Trial, is_text
 from visiongraft.training.freezing import trainable_stages
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
@@ -56,9 +56,8 @@ class ScheduleTrial(Trial):
         try:
             phase = next(plan)
             while True:
-                expect(
-                    isinstance(phase, Phase), "to ask for the next phase", repr(phase), "a Phase"
-                )
+                kept = isinstance(phase, Phase)
+                expect(kept, "to ask for the next phase", repr(phase), "a Phase")
                 found.append(phase)
                 if len(found) > epochs:
                     return found  # too many already
@@ -77,14 +76,9 @@ check = Checks(ScheduleTrial.of)
 @check("schedules.Schedule")
 def options_survive_json(trial: ScheduleTrial) -> None:
     """The schedule's name and options survive JSON, and yield the same phases afterwards."""
-    with trying("to write the schedule as JSON"):
+    with trying("to write the schedule as JSON") as writing:
         written = json.loads(json.dumps(trial.schedule.to_json(), allow_nan=False))
-    expect(
-        isinstance(written["name"], str) and bool(written["name"]),
-        "to write the schedule as JSON",
-        written,
-        "a name",
-    )
+    writing.expect(is_text(written["name"]), written, "a name")
     if not trial.schedule.options:
         return
     again = ScheduleTrial(replace(trial.schedule, options=written["options"]))
@@ -92,9 +86,9 @@ def options_survive_json(trial: ScheduleTrial) -> None:
         words = (
             f"to plan {epochs} epochs with options {written['options']} as a run's config has them"
         )
-        with trying(words, "phases"):
+        with trying(words, "phases") as planning:
             one, other = trial.plan(STAGES, epochs), again.plan(STAGES, epochs)
-        expect(one == other, words, other, f"the phases of {trial.schedule.options}: {one}")
+        planning.expect(one == other, other, f"the phases of {trial.schedule.options}: {one}")
 
 
 @check("schedules.Phase")
@@ -104,20 +98,19 @@ def phases_fill_the_epochs(trial: ScheduleTrial) -> None:
     for count, epochs, better in product(range(1, len(STAGES) + 1), EPOCHS, (True, False)):
         results = "better" if better else "worse"
         words = f"to plan {epochs} epochs on {count} stages with results that get {results}"
-        with trying(words, "phases"):
+        with trying(words, "phases") as planning:
             phases = trial.plan(STAGES[:count], epochs, better)
         if phases is None:
             continue
         planned += 1
         total = sum(phase.epochs for phase in phases)
-        expect(1 <= total <= epochs, words, f"{total} epochs in total", f"1 to {epochs}")
+        planning.expect(1 <= total <= epochs, f"{total} epochs in total", f"1 to {epochs}")
         for phase in phases:
             with trying(f"{words}, and train {phase.trainable!r}", "a stage, 'head' or 'all'"):
                 trainable_stages(STAGES[:count], phase.trainable)
     words = f"to plan {', '.join(map(str, EPOCHS))} epochs on 1 to {len(STAGES)} stages"
-    expect(
-        planned > 0, words, f"only errors with {trial.schedule.options}", "phases for some of them"
-    )
+    got = f"only errors with {trial.schedule.options}"
+    expect(planned > 0, words, got, "phases for some of them")
 
 
 @check("schedules.Schedule.phases")

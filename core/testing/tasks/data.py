@@ -20,8 +20,9 @@ from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import contract_faults
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Checks, Fault, NotTried, expect, refusing, trying
+from visiongraft.testing.report import Attempt, Checks, Fault, NotTried, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
+from visiongraft.testing.trials import is_identifier, strange_data
 
 check = Checks(TaskTrial.of)
 
@@ -34,20 +35,15 @@ def declares_itself(trial: TaskTrial) -> None:
         raise Fault(
             "to inspect the task class", f"one that {fault}", "a class as Task describes it"
         )
-    expect(
-        isinstance(kind.name, str) and kind.name.replace("-", "_").isidentifier(),
-        "to read the task's name",
-        repr(kind.name),
-        "an identifier",
+    expect(is_identifier(kind.name), "to read the task's name", repr(kind.name), "an identifier")
+    reading = Attempt(
+        "to read the task's model methods",
+        "functions whose names are not attributes of TransferModel",
+        "task.Task.model_methods",
     )
     for name, function in trial.task.model_methods().items():
-        expect(
-            callable(function) and name.isidentifier() and not hasattr(TransferModel, name),
-            "to read the task's model methods",
-            f"{name!r}: {function!r}",
-            "functions whose names are not attributes of TransferModel",
-            "task.Task.model_methods",
-        )
+        free = name.isidentifier() and not hasattr(TransferModel, name)
+        reading.expect(callable(function) and free, f"{name!r}: {function!r}")
 
 
 @check("task.Task.examples")
@@ -68,28 +64,18 @@ def examples_are_read(trial: TaskTrial) -> None:
 def options_survive_json(trial: TaskTrial) -> None:
     """The options of a bound task survive being written as JSON and read again."""
     bound = trial.example.task
-    expect(
-        type(bound) is type(trial.task),
-        "to bind the task to its training images",
-        type(bound).__name__,
-        type(trial.task).__name__,
-        "task.Task.bind",
-    )
+    binding = Attempt("to bind the task to its training images", see="task.Task.bind")
+    kind, expected = type(bound), type(trial.task)
+    binding.expect(kind is expected, kind.__name__, expected.__name__)
     with trying("to write the bound task's options as JSON"):
         text = json.dumps(bound.options(), allow_nan=False)
     with trying("to make the task again of its options", see="task.create_task"):
-        again = create_task(type(bound), json.loads(text))
+        again = create_task(kind, json.loads(text))
     expect(again == bound, "to make the task again of its options", again, repr(bound))
     metadata = bound.metadata()
-    with trying("to write the task's metadata as JSON", see="task.Task.metadata"):
+    with trying("to write the task's metadata as JSON", see="task.Task.metadata") as writing:
         written = json.loads(json.dumps(metadata, allow_nan=False))
-    expect(
-        written == metadata,
-        "to write the task's metadata as JSON",
-        written,
-        f"the same after reading: {metadata}",
-        "task.Task.metadata",
-    )
+    writing.expect(written == metadata, written, f"the same after reading: {metadata}")
 
 
 @check("task.Task.read_evaluation")
@@ -104,31 +90,19 @@ def targets_keep_their_meaning(trial: TaskTrial) -> None:
         shared = [(name, target) for name, target in trained if name in read]
         if not shared:
             raise NotTried("read and read_evaluation share no image of the example dataset")
+        reading = Attempt(f"to read the example dataset with read_evaluation of the {when}")
         for name, target in shared:
-            expect(
-                any(same(target, other) for other in read[name]),
-                f"to read the example dataset with read_evaluation of the {when}",
-                f"target {read[name][0]!r} for {Path(name).name}",
-                f"{target!r}, as when it was read to train on",
-            )
+            equal = any(same(target, other) for other in read[name])
+            got = f"target {read[name][0]!r} for {Path(name).name}"
+            reading.expect(equal, got, f"{target!r}, as when it was read to train on")
 
 
 @check("task.Task.read")
 def bad_data_raises_a_clear_error(trial: TaskTrial) -> None:
     """Missing data, and data of an unknown format, raise a DataError with a one-line message."""
     folder = trial.folder("bad")
-    (folder / "empty").mkdir()
-    (folder / "noise.bin").write_bytes(bytes(range(256)))
     (folder / "noise.csv").write_text("neither,this\nnor,that\n", encoding="utf-8")
-    bad = {
-        "a path that does not exist": folder / "nowhere",
-        "an empty folder": folder / "empty",
-        "a file of noise": folder / "noise.bin",
-        "a table with unknown columns": folder / "noise.csv",
-        "a number": 7,
-        "None": None,
-        "an empty list": [],
-    }
+    bad = {**strange_data(folder), "a table with unknown columns": folder / "noise.csv"}
     for method in (trial.task.read, trial.example.task.read_evaluation):
         for what, data in bad.items():
             words = f"{method.__name__} of {what}"
@@ -166,17 +140,11 @@ def augmentation_is_seeded(trial: TaskTrial) -> None:
         item, again = dataset[index, 1], dataset[index, 1]
         for one in (item, again):
             if isinstance(one, Unreadable):
-                raise Fault(
-                    f"to augment an image to {size[0]}x{size[1]} pixels",
-                    one.reason,
-                    "an image of that size, and its target",
-                )
-        expect(
-            same(item, again),
-            "to augment an image twice with the same seed",
-            "different results",
-            "equal results: all randomness must come from torch, numpy or random",
-        )
+                words = f"to augment an image to {size[0]}x{size[1]} pixels"
+                raise Fault(words, one.reason, "an image of that size, and its target")
+        words = "to augment an image twice with the same seed"
+        expected = "equal results: all randomness must come from torch, numpy or random"
+        expect(same(item, again), words, "different results", expected)
 
 
 @check("task.Task.train_transform")
@@ -210,12 +178,8 @@ def any_number_of_targets_can_be_collated(trial: TaskTrial) -> None:
     for count in (len(targets), 1):
         with trying(f"to collate {count} targets"):
             one, other = task.collate(targets[:count]), task.collate(targets[:count])
-        expect(
-            same(one, other),
-            f"to collate {count} targets twice",
-            "different results",
-            "equal results",
-        )
+        words = f"to collate {count} targets twice"
+        expect(same(one, other), words, "different results", "equal results")
         hidden = [leaf for leaf in pytree.tree_leaves(one) if _holds_tensors(leaf)]
         expect(
             not hidden,
@@ -229,55 +193,41 @@ def any_number_of_targets_can_be_collated(trial: TaskTrial) -> None:
 def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> None:
     """Raise a fault unless a split that was read twice has the same samples in the same order."""
     first, second = named_targets(one), named_targets(other)
-    expect(
+    reading = Attempt(f"to read the {part} split twice", see=see)
+    reading.expect(
         [name for name, _ in first] == [name for name, _ in second],
-        f"to read the {part} split twice",
         "other images, or another order, the second time",
         "the same images in the same order, as a resumed run requires",
-        see,
     )
     for (name, target), (_, again) in zip(first, second, strict=True):
-        expect(
-            same(target, again),
-            f"to read the {part} split twice",
-            f"target {again!r} for {Path(name).name}",
-            f"{target!r}, as the first time",
-            see,
-        )
+        got = f"target {again!r} for {Path(name).name}"
+        reading.expect(same(target, again), got, f"{target!r}, as the first time")
 
 
 def expect_image(samples: Samples, part: str, channels: int) -> None:
     """Raise a fault unless the first image of a split can be loaded, as grayscale too if it is RGB."""
     for count in (channels, 1) if channels == 3 else (channels,):
         words = f"to load an image of the {part} split with {count} channels"
-        with trying(words, see="data.samples.Samples.load"):
+        with trying(words, see="data.samples.Samples.load") as loading:
             image = samples.load(0, count)
-        expect(
-            isinstance(image, np.ndarray)
-            and image.ndim == 3
-            and image.shape[2] == count
-            and image.dtype == np.uint8,
-            words,
-            f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}",
-            f"a numpy array uint8 (height, width, {count})",
-            "data.samples.Samples.load",
-        )
+        got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
+        array = isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype == np.uint8
+        expected = f"a numpy array uint8 (height, width, {count})"
+        loading.expect(array and image.shape[2] == count, got, expected)
 
 
 def expect_validation(train: Samples, validation: Samples, channels: int) -> None:
     """Raise a fault if a training image is among the validation images."""
+    expected = "validation images that are not trained on"
+    reading = Attempt("to read the example dataset", expected, "task.Task.read")
     positions = {train.name(i): i for i in range(len(train))}
     for i in range(len(validation)):
         position = positions.get(validation.name(i))
         if position is None or not same(train.target(position), validation.target(i)):
             continue  # names may be indices, which two splits may share
-        expect(
-            not same(train.load(position, channels), validation.load(i, channels)),
-            "to read the example dataset",
-            f"{Path(validation.name(i)).name} in both the training and the validation split",
-            "validation images that are not trained on",
-            "task.Task.read",
-        )
+        differ = not same(train.load(position, channels), validation.load(i, channels))
+        got = f"{Path(validation.name(i)).name} in both the training and the validation split"
+        reading.expect(differ, got)
 
 
 def named_targets(samples: Samples) -> list[tuple[str, Any]]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.model import load
-from visiongraft.testing.report import Checks, expect, trying
+from visiongraft.exported import ExportedModel
+from visiongraft.model import TransferModel, load
+from visiongraft.testing.report import Attempt, Checks, expect, trying
 from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.verification.engine import Pair
@@ -27,35 +28,21 @@ OTHER_SEED = 1  # of images that neither training nor the exporter's own proof h
 def the_exported_file_agrees(trial: TaskTrial) -> None:
     """The exporter proves its file, which agrees with PyTorch on new images and batch sizes too."""
     exported = trial.exported()
-    graph = trial.trained().model.inference_graph()
-    expect(
-        exported.path.is_file() and bool(exported.certificate.comparisons),
-        "to export the trained model",
-        "no file, or a certificate without comparisons",
-        "a file and its certificate",
-        "exporter.Exporter.export",
+    export = Attempt(
+        "to export the trained model", "a file and its certificate", "exporter.Exporter.export"
     )
-    pair = Pair(
-        TorchReference(graph), exported.opened.run, trial.example.task.export_support().compare
-    )
+    proved = exported.path.is_file() and bool(exported.certificate.comparisons)
+    export.expect(proved, "no file, or a certificate without comparisons")
+    model, expected = trial.trained().model, "the results of PyTorch, for any batch size"
     for images in _stacks(trial):
         words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
-        with trying(words):
-            outcome = pair.compare(images)
-        expect_agreement(
-            trial.example.task,
-            outcome.reference,
-            outcome.candidate,
-            words,
-            "the results of PyTorch, for any batch size",
-        )
+        expect_same_results(model, exported.opened, images, words, expected)
 
 
 @check("task.Task.metadata")
 def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
     """Metadata and predicted classes are the same after training, loading and export."""
     trained, exported = trial.trained(), trial.exported()
-    assert trained.folder is not None
     with trying("to load the run's model", see="model.load"):
         loaded = load(trained.folder, task=type(trial.task))
     results = trained.model.facts["metrics"]
@@ -67,26 +54,34 @@ def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
         "the exported file": exported.opened.metadata.get("task_metadata"),
     }
     for stage, metadata in stages.items():
-        expect(
-            _as_json(metadata) == bound,
-            f"to read the metadata of {stage}",
+        found, expected = (
             _as_json(metadata),
             f"the metadata of the bound task after training: {bound}",
         )
+        expect(found == bound, f"to read the metadata of {stage}", found, expected)
     images = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
-        found = [m.predict(images) for m in (trained.model, loaded, exported.opened)]
-    for position, (one, other, third) in enumerate(zip(*found, strict=True)):
+        predicted = [m.predict(images) for m in (trained.model, loaded, exported.opened)]
+    for position, (one, other, third) in enumerate(zip(*predicted, strict=True)):
         words = f"to predict image {position} with the trained, the loaded and the exported model"
         kinds = [one, other, third] if is_dataclass(third) else [one, other]
         values = [_without_floats(asdict(kind)) for kind in kinds]
-        expect(
-            all(value == values[0] for value in values),
-            words,
-            values,
-            "equal predictions",
-            "task.Task.predictions",
-        )
+        equal = all(value == values[0] for value in values)
+        expect(equal, words, values, "equal predictions", "task.Task.predictions")
+
+
+def expect_same_results(
+    model: TransferModel,
+    opened: ExportedModel,
+    images: NDArray[np.uint8],
+    tried: str,
+    expected: str,
+) -> None:
+    """Raise a fault unless an exported file has the model's results for a batch of images."""
+    compare = model.task.export_support().compare
+    with trying(tried):
+        outcome = Pair(TorchReference(model.inference_graph()), opened.run, compare).compare(images)
+    expect_agreement(model.task, outcome.reference, outcome.candidate, tried, expected)
 
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:

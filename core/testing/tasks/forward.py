@@ -15,7 +15,7 @@ from visiongraft.errors import BackboneError
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
-from visiongraft.testing.report import Checks, Fault, expect, trying
+from visiongraft.testing.report import Attempt, Checks, Fault, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
 
 check = Checks(TaskTrial.of)
@@ -41,12 +41,9 @@ def features_stay_untouched(trial: TaskTrial) -> None:
     names = [*(f"maps[{i}]" for i in range(len(features.maps))), "pooled"]
     after = (*features.maps, features.pooled)
     changed = [n for n, a, b in zip(names, after, before, strict=True) if not torch.equal(a, b)]
-    expect(
-        not changed,
-        "to run the head on features",
-        f"other values in {', '.join(changed)} afterwards",
-        "unchanged features: no relu_(), mul_() or inplace=True on them",
-    )
+    got = f"other values in {', '.join(changed)} afterwards"
+    expected = "unchanged features: no relu_(), mul_() or inplace=True on them"
+    expect(not changed, "to run the head on features", got, expected)
 
 
 @check("task.Task.decode")
@@ -57,9 +54,8 @@ def decode_is_repeatable(trial: TaskTrial) -> None:
         first = trial.decode(network, batch)
     with seeded(2), trying("to decode the same images again"):
         second = trial.decode(network, batch)
-    expect_agreement(
-        network.task, first, second, "to decode the same images twice", "equal results"
-    )
+    words = "to decode the same images twice"
+    expect_agreement(network.task, first, second, words, "equal results")
 
 
 @check("task.Task.decode")
@@ -67,13 +63,9 @@ def batch_size_does_not_matter(trial: TaskTrial) -> None:
     """The result for an image does not depend on the other images of its batch."""
     network, batch = trial.together(TOGETHER)
     together = trial.decode(network, batch)
+    decoding = Attempt(f"to decode {TOGETHER} images", "the batch as first dimension")
     for name, values in together.items():
-        expect(
-            len(values.shape) > 0 and len(values) == TOGETHER,
-            f"to decode {TOGETHER} images",
-            f"{name!r} of shape {values.shape}",
-            "the batch as first dimension",
-        )
+        decoding.expect(values.shape[:1] == (TOGETHER,), f"{name!r} of shape {values.shape}")
     for parts in ([[i] for i in range(TOGETHER)], [range(2), range(2, TOGETHER)]):
         words = f"to decode {TOGETHER} images in batches of {[len(p) for p in parts]}"
         with trying(words, "the results of one batch"):
@@ -89,26 +81,19 @@ def no_image_gives_no_result(trial: TaskTrial) -> None:
     empty = Batch(batch.images[:0], None, batch.sizes[:0], batch.indices[:0])
     words = "to decode an empty batch, as a process may get at the end of a shared dataset"
     some = trial.decode(network, batch)
-    with trying(words, "results of length 0"):
+    with trying(words, "results of length 0") as decoding:
         none = trial.decode(network, empty)
         predictions = network.task.predictions(none)
     # Images of an empty batch have no size, so their maps may have any.
     axes = slice(0) if network.task.full_resolution_outputs else slice(1, None)
-    expect(
-        {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in none.items()}
-        == {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in some.items()}
-        and all(len(v) == 0 for v in none.values()),
-        words,
-        {n: (str(v.dtype), v.shape) for n, v in none.items()},
-        f"length 0, otherwise as { ({n: (str(v.dtype), v.shape) for n, v in some.items()}) }",
+    kinds, expected = (
+        {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in arrays.items()} for arrays in (none, some)
     )
-    expect(
-        list(predictions) == [],
-        words,
-        f"predictions {predictions}",
-        "none",
-        "task.Task.predictions",
-    )
+    got, whole = ({n: (str(v.dtype), v.shape) for n, v in a.items()} for a in (none, some))
+    empty_arrays = all(len(v) == 0 for v in none.values())
+    decoding.expect(kinds == expected and empty_arrays, got, f"length 0, otherwise as {whole}")
+    see = "task.Task.predictions"
+    decoding.expect(list(predictions) == [], f"predictions {predictions}", "none", see)
 
 
 @check("task.Task.build_head")
@@ -124,9 +109,9 @@ def any_image_size_works(trial: TaskTrial) -> None:
             if size[0] != size[1] and isinstance(fault.__cause__, BackboneError):
                 continue  # the backbone does not support this input size
             raise
-        with trying(words, "one prediction each"):
+        with trying(words, "one prediction each") as predicting:
             found = TransferModel(network).predict(images)
-        expect(len(found) == len(images), words, f"{len(found)} predictions", "one each")
+        predicting.expect(len(found) == len(images), f"{len(found)} predictions", "one each")
 
 
 @check("task.Task.predictions")
@@ -155,17 +140,12 @@ def expect_agreement(
 
 
 def _expect_plain(task: Task, decoded: Arrays, what: str) -> None:
-    words = f"to make predictions of {what} for {TOGETHER} images"
-    with trying(words):
+    with trying(f"to make predictions of {what} for {TOGETHER} images") as predicting:
         found = list(task.predictions(decoded))
-    expect(len(found) == TOGETHER, words, f"{len(found)} of them", "one per image")
+    predicting.expect(len(found) == TOGETHER, f"{len(found)} of them", "one per image")
     for one in found:
-        expect(
-            is_dataclass(one) and not isinstance(one, type),
-            words,
-            f"a {type(one).__name__}",
-            "dataclass objects",
-        )
+        plain = is_dataclass(one) and not isinstance(one, type)
+        predicting.expect(plain, f"a {type(one).__name__}", "dataclass objects")
         with trying("to write a prediction as JSON", "plain numbers, strings and lists"):
             json.dumps(asdict(one))
 

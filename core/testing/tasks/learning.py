@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from visiongraft.data.samples import Samples
-from visiongraft.testing.report import Checks, expect, trying
+from visiongraft.testing.report import Attempt, Checks, expect, trying
 from visiongraft.testing.tasks.metrics import best_of, bounds_of
-from visiongraft.testing.tasks.trial import TaskTrial, headline
+from visiongraft.testing.tasks.trial import TaskTrial, score
 
 check = Checks(TaskTrial.of)
 
@@ -26,15 +26,13 @@ def a_few_images_are_overfit(trial: TaskTrial) -> None:
         sum(part["loss"] for part in some) / tenth
         for some in (trained.losses[:tenth], trained.losses[-tenth:])
     )
-    words = f"to train on {len(samples)} images for {steps} steps"
-    expect(
-        last < first, words, f"a loss that went from {first:.4g} to {last:.4g}", "a decreasing loss"
-    )
+    training = Attempt(f"to train on {len(samples)} images for {steps} steps")
+    got = f"a loss that went from {first:.4g} to {last:.4g}"
+    training.expect(last < first, got, "a decreasing loss")
     before = trial.measure(trial.network(), samples)
     after = trial.measure(trial.overfit(), samples)
-    expect(
+    training.expect(
         _is_near_best(task, before, after),
-        words,
         f"{task.headline} {after:.4g} on those images, {before:.4g} without training",
         f"a value near {best_of(task):g}: check that the loss optimizes what the headline measures, "
         "and that the example dataset can be learned",
@@ -45,7 +43,7 @@ def a_few_images_are_overfit(trial: TaskTrial) -> None:
         least = 0.01 * max(abs(after), abs(mixed_up))  # more than rounding
         expect(
             (after - mixed_up if task.better == "higher" else mixed_up - after) > least,
-            f"{words}, and measure each image by the target of another image",
+            f"{training.tried}, and measure each image by the target of another image",
             f"{task.headline} {mixed_up:.4g}, no worse than the {after:.4g} of the right targets",
             "a worse value: results must depend on the image",
             "task.Task.build_head",
@@ -58,17 +56,13 @@ def half_precision_trains(trial: TaskTrial) -> None:
     trained = trial.fit("to train in bfloat16", schedule="full", epochs=1, precision="bf16")
     network = trained.model.network.eval()
     batch = trial.batch(network, range(2))
-    words = "to decode the outputs of a network in bfloat16"
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), trying(words):
+    words, see = "to decode the outputs of a network in bfloat16", "task.Task.decode"
+    expected = "float32: decode begins with outputs.float()"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), trying(words) as decoding:
         decoded = network.decode(batch.images, batch.sizes)
     for name, value in decoded.items():
-        expect(
-            value.dtype not in (torch.bfloat16, torch.float16),
-            words,
-            f"{name!r} in {value.dtype}",
-            "float32: decode begins with outputs.float()",
-            "task.Task.decode",
-        )
+        full = value.dtype not in (torch.bfloat16, torch.float16)
+        decoding.expect(full, f"{name!r} in {value.dtype}", expected, see)
 
 
 def _is_near_best(task: Any, before: float, after: float) -> bool:
@@ -86,11 +80,9 @@ def _mixed_up(trial: TaskTrial, samples: Samples) -> float | None:
     """Measure images by the targets of other images; ``None`` if targets fit no other image."""
     network, order = trial.overfit(), torch.randperm(len(samples)).tolist()
     batch = next(iter(trial.batches(network, samples, [range(len(samples))])))
-    metrics = network.task.build_metrics()
     try:
         targets = network.task.collate([samples.target(i) for i in order])
-        metrics.update(trial.decode(network, batch), targets)
-        return headline(network.task, metrics.compute())
+        return score(network.task, trial.decode(network, batch), targets)
     except Exception:  # tasks may fail on targets of other images in any way
         return None
 

@@ -13,8 +13,8 @@ from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
-from visiongraft.testing.report import Checks, NotTried, expect, trying
-from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
+from visiongraft.testing.report import Attempt, Checks, NotTried, expect, trying
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, score
 from visiongraft.training.freezing import apply_phase
 
 check = Checks(TaskTrial.of)
@@ -35,19 +35,14 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
         return
     cuts = (range(2), range(2, TOGETHER))
     parts = [losses_of(network, trial.batch(network, list(cut))) for cut in cuts]
-    words = f"to compute the loss of {TOGETHER} images, and of 2 and 4 of them"
+    computing = Attempt(f"to compute the loss of {TOGETHER} images, and of 2 and 4 of them")
     for part in parts:
-        expect(
-            part.keys() == whole.keys(),
-            words,
-            f"parts {', '.join(part)}, not {', '.join(whole)}",
-            "the same parts for any batch",
-        )
+        got = f"parts {', '.join(part)}, not {', '.join(whole)}"
+        computing.expect(part.keys() == whole.keys(), got, "the same parts for any batch")
     for name, value in whole.items():
         mean = sum(len(c) * p[name] for c, p in zip(cuts, parts, strict=True)) / TOGETHER
-        expect(
+        computing.expect(
             abs(value - mean) <= 1e-3 * max(abs(value), abs(mean), 1e-3),
-            words,
             f"{name}={value:.6g}, and a mean of {mean:.6g}",
             "equal values: a mean over samples, not a sum, so that gradients can be accumulated and "
             "averaged over processes",
@@ -63,9 +58,7 @@ def every_single_image_has_a_loss(trial: TaskTrial) -> None:
         with trying(f"to compute loss and metrics of one image with target {target!r}"):
             batch = next(iter(trial.batches(network, samples, [[index]])))
             losses_of(network, batch)
-            metrics = network.task.build_metrics()
-            metrics.update(trial.decode(network, batch), batch.targets)
-            headline(network.task, metrics.compute())
+            score(network.task, trial.decode(network, batch), batch.targets)
 
 
 @check("task.Task.build_loss")
@@ -86,7 +79,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
         "parameters that are registered, as attributes, in ModuleList or ParameterList; others are "
         "not trained, saved or resumed",
     )
-    with trying("to compute the gradient of the loss"):
+    with trying("to compute the gradient of the loss") as computing:
         total.backward()
     idle = [
         f"{part}.{name}"
@@ -94,13 +87,9 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
         for name, p in getattr(network, part).named_parameters()
         if p.requires_grad and p.grad is None
     ]
-    expect(
-        not idle,
-        "to compute the gradient of the loss",
-        f"none for {', '.join(idle[:3])}",
-        "a gradient for every parameter of head and loss",
-        "task.Task.build_head",
-    )
+    expected = "a gradient for every parameter of head and loss"
+    got = f"none for {', '.join(idle[:3])}"
+    computing.expect(not idle, got, expected, "task.Task.build_head")
 
 
 def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]:
@@ -119,12 +108,8 @@ def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]
                 if isinstance(module, (_BatchNorm, _DropoutNd)):
                     module.eval()
             parts = network.task.training_step(network, batch)
-    expect(
-        isinstance(parts, dict) and bool(parts),
-        words,
-        type(parts).__name__,
-        "parts by name in a dict",
-    )
+    named = isinstance(parts, dict) and bool(parts)
+    expect(named, words, type(parts).__name__, "parts by name in a dict")
     for name, part in parts.items():
         good = isinstance(part, Tensor) and part.ndim == 0 and bool(part.isfinite())
         expect(good, words, f"{name}={part!r}", "finite scalar tensors")
@@ -140,16 +125,15 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
     )
     count, differs = len(several), False
     for name, value in whole.items():
-        near = 1e-3 * max(abs(value), 1e-3)
-        expect(
-            abs(value - turned[name]) <= near,
-            f"to compute loss part {name!r} of {count} images, and of them in another order",
-            f"{value:.6g} and {turned[name]:.6g}",
-            "equal values",
+        near, words = (
+            1e-3 * max(abs(value), 1e-3),
+            f"to compute loss part {name!r} of {count} images",
         )
+        equal, got = abs(value - turned[name]) <= near, f"{value:.6g} and {turned[name]:.6g}"
+        expect(equal, f"{words}, and of them in another order", got, "equal values")
         expect(
             abs(repeated[name]) <= MOST_GROWTH * abs(value) + near,
-            f"to compute loss part {name!r} of {count} images, and of each {REPEATED} times",
+            f"{words}, and of each {REPEATED} times",
             f"{value:.6g} and {repeated[name]:.6g}",
             "a mean over pairs, not a sum, so that it does not grow with the batch",
         )

@@ -18,7 +18,7 @@ from visiongraft.task import Arrays, Task
 from visiongraft.testing.equality import difference
 from visiongraft.testing.report import Checks, Fault, NotTried, expect, trying
 from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
-from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline, score
 from visiongraft.training.evaluation import scalars
 
 check = Checks(TaskTrial.of)
@@ -51,12 +51,9 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
     low, high = bounds_of(network.task)
     for what, decoded in _all_kinds(trial, network, batch):
         value = _score(network.task, decoded, batch.targets, what)
-        expect(
-            low - 1e-6 <= value <= high + 1e-6,
-            f"to measure {what}",
-            f"{network.task.headline} {value:.6g}",
-            f"a value from {low:g} to {high:g}; set bounds if others apply",
-        )
+        got = f"{network.task.headline} {value:.6g}"
+        expected = f"a value from {low:g} to {high:g}; set bounds if others apply"
+        expect(low - 1e-6 <= value <= high + 1e-6, f"to measure {what}", got, expected)
 
 
 @check("task_support.TaskExamples")
@@ -68,21 +65,12 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
         raise NotTried("the task's examples have no ideal results")
     real = trial.decode(network, batch)
     shapes, expected = ({n: v.shape for n, v in arrays.items()} for arrays in (ideal, real))
-    expect(
-        shapes == expected,
-        "to make ideal results",
-        shapes,
-        f"names and shapes as decode returns: {expected}",
-    )
+    required = f"names and shapes as decode returns: {expected}"
+    expect(shapes == expected, "to make ideal results", shapes, required)
     value = _score(network.task, ideal, batch.targets, "ideal predictions")
-    best = best_of(network.task)
-    expect(
-        value == best or abs(value - best) <= 1e-5,
-        "to measure ideal predictions",
-        f"{network.task.headline} {value:.6g}",
-        f"{best:g}",
-        "task.Metrics.compute",
-    )
+    best, got = best_of(network.task), f"{network.task.headline} {value:.6g}"
+    near = value == best or abs(value - best) <= 1e-5
+    expect(near, "to measure ideal predictions", got, f"{best:g}", "task.Metrics.compute")
 
 
 @check("task_support.ExportSupport")
@@ -188,9 +176,7 @@ def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[s
 
 def _score(task: Task, decoded: Arrays, targets: Any, what: str) -> float:
     with trying(f"to measure {what}", see="task.Metrics.compute"):
-        metrics = task.build_metrics()
-        metrics.update(decoded, targets)
-        return headline(task, metrics.compute())
+        return score(task, decoded, targets)
 
 
 METRIC_CHECKS = tuple(check)

@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import difference, same
-from visiongraft.testing.report import Checks, Fault, expect, trying
+from visiongraft.testing.report import Attempt, Checks, Fault, expect, trying
+from visiongraft.testing.tasks.runs import expect_near_losses
 from visiongraft.testing.tasks.saving import as_texts, some_images
 from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial
 from visiongraft.testing.tasks.two_processes import Together, save_images, start_together
@@ -27,29 +28,29 @@ def two_processes_train_alike(trial: TaskTrial) -> None:
 
     A loss over pairs is exempt from the second part because each process forms its own pairs.
     """
-    words, together = "to train in two processes", _together(trial)
+    training, together = Attempt("to train in two processes"), _together(trial)
     one, other = together.options
     expect(
         one == other,
-        f"{words}, each of which reads the data",
+        f"{training.tried}, each of which reads the data",
         f"options {one} and {other} of the bound task",
         "equal options: class names need a fixed order, not that of a set",
         "task.Task.bind",
     )
     one, other = together.metrics
-    expect(same(one, other), words, f"metrics {one} and {other}", "the same metrics in both")
-    expect(
-        len(set(together.weights)) == 1, words, "other weights in each", "the same weights in both"
-    )
-    expect(all(map(math.isfinite, together.losses)), words, f"{together.losses}", "finite losses")
+    training.expect(same(one, other), f"metrics {one} and {other}", "the same metrics in both")
+    equal, finite = len(set(together.weights)) == 1, all(map(math.isfinite, together.losses))
+    training.expect(equal, "other weights in each", "the same weights in both")
+    training.expect(finite, f"{together.losses}", "finite losses")
     if trial.task.loss_over_pairs or _trains_at_random(trial):
         return
     alone = trial.fit("to train in one process", **together.settings).run.history
     for record, loss in zip(alone, together.losses, strict=True):
-        expect(
-            math.isclose(record["train"]["loss"], loss, rel_tol=2e-3, abs_tol=1e-4),
+        expect_near_losses(
+            record["train"]["loss"],
+            loss,
+            2e-3,
             "to train in one process and in two, with the same total batch size",
-            f"losses {record['train']['loss']:.6g} and {loss:.6g}",
             "equal losses: loss parts must be means over samples",
         )
 
@@ -88,7 +89,7 @@ def _together(trial: TaskTrial) -> Together:
         }
         return start_together(trial.task, settings, folder, "to train in two processes")
 
-    return trial.once("processes", start)  # type: ignore[no-any-return]
+    return trial.once("processes", start)
 
 
 def _evenly(images: int) -> int:

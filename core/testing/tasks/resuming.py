@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from visiongraft.testing.report import Checks, Fault
+from visiongraft.testing.report import Attempt, Checks, Fault
 from visiongraft.testing.tasks.reproducing import expect_same_runs
 from visiongraft.testing.tasks.runs import Killed, RunRecorder
 from visiongraft.testing.tasks.trial import TaskTrial
@@ -27,13 +27,9 @@ def a_killed_run_resumes_exactly(trial: TaskTrial) -> None:
         _kill(trial, 2, resume=True, **settings)
         words = f"to kill a run after steps {first} and {first + 1} of {steps} and resume it"
     resumed = trial.fit(words, resume=True, **settings)
-    expect_same_runs(
-        whole,
-        resumed,
-        words,
-        "the results of the run that was never interrupted: all state must be kept in registered "
-        "parameters and buffers",
-    )
+    expected = "the results of the run that was never interrupted: all state must be kept in "
+    expected += "registered parameters and buffers"
+    expect_same_runs(whole, resumed, Attempt(words, expected))
 
 
 def _kill(trial: TaskTrial, step: int, **settings: Any) -> None:

@@ -6,12 +6,17 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
+
+from torch import Tensor
 
 from visiongraft.certificate import Certificate
 from visiongraft.exported import ExportedModel
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
+from visiongraft.testing.report import expect
+from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.run import Run
 
 
@@ -48,13 +53,21 @@ class Trained:
         model: The model.
         run: The run.
         losses: Loss parts of each step.
-        folder: Its folder, or ``None``.
     """
 
     model: TransferModel
     run: Run
     losses: list[dict[str, float]]
-    folder: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, of a run that has one."""
+        assert self.run.folder is not None
+        return self.run.folder
+
+    def last_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Read the tensors of its last checkpoint, by group and name."""
+        return Checkpoint.read(self.folder / "checkpoints" / "last.safetensors").tensors
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,14 @@ class Exported:
     path: Path
     certificate: Certificate
     opened: ExportedModel
+
+
+def expect_near_losses(
+    one: float, other: float, tolerance: float, tried: str, expected: str
+) -> None:
+    """Raise a fault unless the losses of two runs differ by rounding only."""
+    near = isclose(one, other, rel_tol=tolerance, abs_tol=1e-4)
+    expect(near, tried, f"losses {one:.6g} and {other:.6g}", expected)
 
 
 @contextmanager

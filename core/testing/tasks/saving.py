@@ -8,7 +8,7 @@ from typing import Any
 
 from visiongraft.model import load
 from visiongraft.testing.pickles import pickle_in
-from visiongraft.testing.report import Checks, expect, trying
+from visiongraft.testing.report import Attempt, Checks, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
 
 check = Checks(TaskTrial.of)
@@ -25,35 +25,26 @@ def a_saved_model_predicts_the_same(trial: TaskTrial) -> None:
         model.save(folder)
     with trying("to load the saved model", see="model.load"):
         loaded = load(folder, task=type(trial.task))
-    expect(
-        loaded.task == model.task,
-        "to load a saved model",
-        f"the task {loaded.task}",
-        repr(model.task),
-        "task.Task.bind",
+    loading = Attempt("to load a saved model", repr(model.task), "task.Task.bind")
+    loading.expect(loaded.task == model.task, f"the task {loaded.task}")
+    predicting = Attempt(
+        "to save a model, load it and predict an image", see="task.Task.build_head"
     )
     before, after = (as_texts(m.predict(some_images(trial))) for m in (model, loaded))
     for one, other in zip(before, after, strict=True):
-        expect(
-            one == other,
-            "to save a model, load it and predict an image",
-            other,
-            f"the same as before: {one}",
-            "task.Task.build_head",
-        )
+        predicting.expect(one == other, other, f"the same as before: {one}")
 
 
 @check("model.TransferModel.save")
 def nothing_is_pickled(trial: TaskTrial) -> None:
     """Run folder and saved model contain plain data only, no code."""
     folder = trial.trained().folder
-    assert folder is not None
+    expected = f"files of {', '.join(sorted(PLAIN_SUFFIXES))} without code in them"
+    search = Attempt("to look for pickles in a run folder", expected)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name, words = path.relative_to(folder), "to look for pickles in a run folder"
-        expected = f"files of {', '.join(sorted(PLAIN_SUFFIXES))} without code in them"
-        expect(path.suffix in PLAIN_SUFFIXES, words, str(name), expected)
-        found = pickle_in(path)
-        expect(not found, words, f"{name} with {found}", expected)
+        name, found = path.relative_to(folder), pickle_in(path)
+        search.expect(path.suffix in PLAIN_SUFFIXES, name)
+        search.expect(not found, f"{name} with {found}")
 
 
 def some_images(trial: TaskTrial) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from visiongraft.exported import open_exported
 from visiongraft.fitting import fit
 from visiongraft.lookup import load_backbone
 from visiongraft.network import Network
+from visiongraft.options import is_number
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
@@ -27,8 +28,9 @@ from visiongraft.task_contract import bound, read_splits
 from visiongraft.testing.report import Fault, NotTried, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.testing.trials import Trial
-from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
+
+Made = TypeVar("Made")
 
 IMAGES = 24
 TOGETHER = 6  # of them in one batch, to look at closely
@@ -256,59 +258,48 @@ class TaskTrial(Trial):
         with trying(tried), without_log():
             model = fit(data, **{**values, **settings, "callbacks": callbacks})
         assert witness.run is not None
-        return Trained(model, witness.run, witness.losses, settings.get("out"))
+        return Trained(model, witness.run, witness.losses)
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
         """Create an object on first use and keep it; a fault is kept too, and raised each time."""
         if name not in self._made:
             try:
                 self._made[name] = make()
             except (Fault, NotTried) as fault:
                 self._made[name] = fault
-        if isinstance(self._made[name], Exception):
-            raise self._made[name]
-        return self._made[name]
+        made: Made | Fault | NotTried = self._made[name]
+        if isinstance(made, Fault | NotTried):
+            raise made
+        return made
 
     def trained(self) -> Trained:
         """Train for long enough to overfit the images."""
-        return self.once(  # type: ignore[no-any-return]
-            "trained",
-            lambda: self.fit(
-                f"to train everything on {len(self.example.splits.train)} images",
-                schedule=overfit,
-                epochs=EPOCHS,
-                out=self.folder("trained") / "run",
-            ),
-        )
+        return self.once("trained", self._train)
+
+    def _train(self) -> Trained:
+        words = f"to train everything on {len(self.example.splits.train)} images"
+        out = self.folder("trained") / "run"
+        return self.fit(words, schedule=overfit, epochs=EPOCHS, out=out)
 
     def overfit(self) -> Network:
         """Return the network after the last epoch of that run; its model is of the best epoch."""
-        folder = self.trained().folder
-        assert folder is not None
         network = self.network()
-        last = Checkpoint.read(folder / "checkpoints" / "last.safetensors")
-        network.load_state_dict(last.tensors["network"])
+        network.load_state_dict(self.trained().last_tensors()["network"])
         return network
 
     def short(self, name: str) -> Trained:
         """Train for two epochs, once per name."""
-        return self.once(  # type: ignore[no-any-return]
-            f"short {name}",
-            lambda: self.fit("to train for two epochs", **self.short_settings(name)),
-        )
+        words = "to train for two epochs"
+        return self.once(f"short {name}", lambda: self.fit(words, **self.short_settings(name)))
 
     def short_settings(self, name: str) -> dict[str, Any]:
         """Return the settings of a short run in a new folder."""
-        return {
-            "schedule": self.schedule,
-            "epochs": 2,
-            "checkpoint_every": 1,
-            "out": self.folder(name) / "run",
-        }
+        out = self.folder(name) / "run"
+        return {"schedule": self.schedule, "epochs": 2, "checkpoint_every": 1, "out": out}
 
     def exported(self) -> Exported:
         """Export the trained model, prove it, and open it."""
-        return self.once("exported", self._export)  # type: ignore[no-any-return]
+        return self.once("exported", self._export)
 
     def _export(self) -> Exported:
         if self.suffix not in [e.suffix for e in plugins().exporters().values()]:
@@ -321,10 +312,17 @@ class TaskTrial(Trial):
             return Exported(path, certificate, open_exported(path))
 
 
+def score(task: Task, decoded: Arrays, targets: Any) -> float:
+    """Compute the headline of the results for one batch."""
+    metrics = task.build_metrics()
+    metrics.update(decoded, targets)
+    return headline(task, metrics.compute())
+
+
 def headline(task: Task, results: dict[str, Any]) -> float:
     """Return the headline of a task's results."""
     value = results.get(task.headline)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value, finite=False):
         raise Fault(
             f"to read the headline {task.headline!r} of the metrics",
             f"{value!r} among {', '.join(results)}",
