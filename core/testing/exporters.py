@@ -133,8 +133,8 @@ def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
         f"at most {tolerance} and none, else an ExportError",
     )
     named = (certificate.file, certificate.format)
-    expected = (path.name, trial.kind.name)
-    export.expect(named == expected, named, ", ".join(expected))
+    expected = f"{path.name}, {trial.kind.name}"
+    export.expect(named == (path.name, trial.kind.name), named, expected)
     measured = trial.specimen.measure(trial.model.network, trial.validation)
     metrics = (certificate.metric_torch, certificate.metric_exported)
     near = all(m is not None and isclose(m, measured, rel_tol=0.1, abs_tol=1e-3) for m in metrics)

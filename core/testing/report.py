@@ -171,10 +171,6 @@ class Attempt:
         """
         expect(holds, self.tried, got, expected or self.expected, see or self.see)
 
-    def expect_equal(self, got: object, expected: object) -> None:
-        """Raise a fault unless a result equals the expected one."""
-        self.expect(got == expected, got, str(expected))
-
 
 @contextmanager
 def trying(what: str, expected: str = NO_ERROR, see: str | None = None) -> Iterator[Attempt]:

@@ -54,10 +54,8 @@ def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
         "the exported file": exported.opened.metadata.get("task_metadata"),
     }
     for stage, metadata in stages.items():
-        found, expected = (
-            _as_json(metadata),
-            f"the metadata of the bound task after training: {bound}",
-        )
+        expected = f"the metadata of the bound task after training: {bound}"
+        found = _as_json(metadata)
         expect(found == bound, f"to read the metadata of {stage}", found, expected)
     images = [trial.example.splits.train.load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
