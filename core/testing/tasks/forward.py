@@ -90,8 +90,8 @@ def no_image_gives_no_result(trial: TaskTrial) -> None:
         {n: (v.dtype, v.ndim, v.shape[axes]) for n, v in arrays.items()} for arrays in (none, some)
     )
     got, whole = ({n: (str(v.dtype), v.shape) for n, v in a.items()} for a in (none, some))
-    empty_arrays = all(len(v) == 0 for v in none.values())
-    decoding.expect(kinds == expected and empty_arrays, got, f"length 0, otherwise as {whole}")
+    alike = kinds == expected and all(len(v) == 0 for v in none.values())
+    decoding.expect(alike, got, f"length 0, otherwise as {whole}")
     see = "task.Task.predictions"
     decoding.expect(list(predictions) == [], f"predictions {predictions}", "none", see)
 

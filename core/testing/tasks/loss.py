@@ -125,10 +125,8 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
     )
     count, differs = len(several), False
     for name, value in whole.items():
-        near, words = (
-            1e-3 * max(abs(value), 1e-3),
-            f"to compute loss part {name!r} of {count} images",
-        )
+        near = 1e-3 * max(abs(value), 1e-3)
+        words = f"to compute loss part {name!r} of {count} images"
         equal, got = abs(value - turned[name]) <= near, f"{value:.6g} and {turned[name]:.6g}"
         expect(equal, f"{words}, and of them in another order", got, "equal values")
         expect(
