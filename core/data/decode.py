@@ -19,7 +19,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
             f"{name}: is damaged or not an image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders may raise any error on corrupt content
-        cause = one_line(error)
-        raise DataError(f"{name}: cannot be decoded: {cause}") from error
+        raise DataError(f"{name}: cannot be decoded: {one_line(error)}") from error
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -161,6 +160,31 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
 
 
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Args:
+        path: Path of the file, UTF-8 with or without a byte order mark.
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8 text.
+    """
+    try:
+        return read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
 def printable(path: Path | str) -> str:
     r"""Format a path so that it fits on one line and is valid UTF-8.
 
@@ -193,11 +217,9 @@ def _silence_pillow() -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Rotate an image according to its EXIF orientation, if that can be read."""
-    try:
+    with suppress(Exception):  # damaged EXIF data may raise any error, while the pixels are fine
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data may raise any error, while the pixels are fine
-        return image
     return image
 
 

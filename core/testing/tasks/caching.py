@@ -8,11 +8,15 @@ from typing import Any
 from visiongraft.caching.plan import READS_IMAGES
 from visiongraft.errors import ReplayError
 from visiongraft.task import Task
+<<<<<<< HEAD
 from visiongraft.testing.report import Fault, NotTried, checks_of, expect
 from visiongraft.testing.tasks.runs import Trained
+=======
+from visiongraft.testing.report import Checks, Fault, NotTried, expect
+>>>>>>> main
 from visiongraft.testing.tasks.trial import TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Task.build_head")
@@ -61,4 +65,4 @@ def _expect_equal(plain: Trained, other: Trained, words: str) -> None:
         )
 
 
-CACHING_CHECKS = (replay_changes_nothing,)
+CACHING_CHECKS = tuple(check)

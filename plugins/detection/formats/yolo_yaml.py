@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_text
 from visiongraft.data.listing import list_images
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
@@ -63,9 +63,7 @@ def _load(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
+        config = yaml.safe_load(read_text(file))
     except (yaml.YAMLError, ValueError) as error:
         cause = " ".join(str(error).split())
         raise DataError(f"{printable(file)} is not valid YAML: {cause}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_text
 from visiongraft.errors import DataError
 
 PAIR_FILES = ("pairs.txt", "pairsDevTest.txt")
@@ -96,11 +96,7 @@ def read_people(path: Path, known: set[str]) -> list[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{printable(path)} cannot be read as text: {error}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("\t") if "\t" in line else line.split()
         words = [word.strip() for word in words if word.strip()]
         if words:

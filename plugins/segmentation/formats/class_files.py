@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_file
+from visiongraft.data.decode import printable, read_lines
 from visiongraft.data.labels import LabelMap
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.masks import Color
@@ -57,19 +57,6 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
             )
         names = listed
     return names, colors
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read the non-empty lines of a text file, stripped of whitespace.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
