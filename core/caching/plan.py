@@ -21,11 +21,7 @@ from visiongraft.caching.images import ImagesRead
 from visiongraft.caching.units import (
     Unit,
     Value,
-<<<<<<< HEAD
     cached_images,
-=======
-    assembled,
->>>>>>> main
     recording,
     replaced,
     stored_values,
@@ -206,7 +202,6 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
         fewer = prefix(batch.images[1:])
     if any(_mixed(*v) for v in zip(recorded, fewer, strict=True)):
         return "what is frozen mixes the images of a batch"
-<<<<<<< HEAD
     needed = [r for r, v in zip(recorded, values, strict=True) if v.needed]
     cached = replace(batch, images=cached_images(units, needed, batch.images))
     other = replace(batch, images=batch.images.roll(1, 0) * 0.5)
@@ -224,18 +219,6 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
             a, b = value.double(), got[name].double()
             if not torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True):
                 return f"replayed {name!r} of the {what} differs from computed"
-=======
-    kept = [
-        r if v.needed else torch.full_like(r, float("nan"))
-        for r, v in zip(recorded, values, strict=True)
-    ]
-    current = assembled(units, kept, len(batch.images), batch.images.device, every=True)
-    with replaced(network.backbone, units, current), torch.no_grad():
-        got = network.decode(torch.zeros_like(batch.images), batch.sizes)
-    for name, value in expected.items():
-        if not torch.allclose(value.double(), got[name].double(), rtol=1e-3, atol=1e-5):
-            return f"replayed {name!r} differs from computed"
->>>>>>> main
     return ""
 
 
@@ -246,20 +229,8 @@ def _mixed(values: Tensor, fewer: Tensor) -> bool:
     return bool((values - fewer).abs().max() > 0.01 * values.abs().max())
 
 
-<<<<<<< HEAD
 def _finite(network: Network, batch: Batch, units: list[Unit]) -> bool:
     """Check whether losses and predictions of a cached batch contain no NaN."""
-=======
-def _results(network: Network, batch: Batch, units: list[Unit], values: list[Tensor]) -> list[Any]:
-    current = assembled(units, values, len(batch.images), batch.images.device, every=True)
-    with replaced(network.backbone, units, current), _buffers_kept(network), torch.no_grad():
-        losses = network(batch)
-        decoded = network.decode(batch.images, batch.sizes)
-    return [*losses.values(), *decoded.values()]
-
-
-def _finite(compute: Callable[[], list[Tensor]]) -> bool:
->>>>>>> main
     try:
         with replaced(network.backbone, units):
             results = [*_losses(network, batch).values(), *_decoded(network, batch, True).values()]

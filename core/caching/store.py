@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,11 +23,7 @@ from torch import Tensor
 from visiongraft.caching.folding import folded_copy
 from visiongraft.caching.images import CachedImages, blank
 from visiongraft.caching.plan import DTYPES, ReplayPlan
-<<<<<<< HEAD
 from visiongraft.caching.units import Value, cached_images, recording, replaced, stored_values
-=======
-from visiongraft.caching.units import Value, assembled, recording, replaced, stored_values
->>>>>>> main
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
@@ -65,12 +61,7 @@ class Replay:
     plan: ReplayPlan
     folder: Path
     dtype: str = "float32"
-<<<<<<< HEAD
-    _scratch: Path | None = None
-=======
-    _current: dict[tuple[str, int], Any] = field(default_factory=dict)
     _scratch: tempfile.TemporaryDirectory[str] = field(init=False)
->>>>>>> main
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,12 +151,7 @@ class Replay:
         stored = (
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
-<<<<<<< HEAD
         )
-=======
-        ]
-        self._current.update(assembled(self.plan.units, stored, len(index), device))
->>>>>>> main
         config = self.network.preprocess.config
         images = blank((len(index), len(config.mean), *config.size), device)
         return cached_images(self.plan.units, stored, images)

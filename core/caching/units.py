@@ -155,7 +155,6 @@ def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None
             module.forward = own
 
 
-<<<<<<< HEAD
 def _player(name: str, outputs: Outputs) -> Callable[..., Any]:
     """Return a forward method that returns the outputs of a module's calls one after another."""
     turns = count()
@@ -178,24 +177,12 @@ def cached_images(
     """
     values = iter(stored)
     outputs = {}
-=======
-def assembled(
-    units: Sequence[Unit],
-    stored: Iterable[Tensor],
-    images: int,
-    device: torch.device,
-    every: bool = False,
-) -> dict[tuple[str, int], Any]:
-    """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
-    outputs, tensors = {}, iter(stored)
->>>>>>> main
     for unit in units:
         leaves = []
         for value in unit.values:
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-<<<<<<< HEAD
                 leaves.append(next(values))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
@@ -203,12 +190,3 @@ def assembled(
                 leaves.append(empty.to(images.device).expand(len(images), *value.shape))
         outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
     return CachedImages.of(outputs, images.shape, images.device)
-=======
-                leaves.append(next(tensors))
-            else:
-                fill = float("nan") if value.dtype.is_floating_point else 0
-                empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
-                leaves.append(empty.to(device).expand(images, *value.shape))
-        outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
-    return outputs
->>>>>>> main

@@ -8,12 +8,8 @@ from typing import Any
 from visiongraft.caching.plan import READS_IMAGES
 from visiongraft.errors import ReplayError
 from visiongraft.task import Task
-<<<<<<< HEAD
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect
-from visiongraft.testing.tasks.runs import Trained
-=======
 from visiongraft.testing.report import Checks, Fault, NotTried, expect
->>>>>>> main
+from visiongraft.testing.tasks.runs import Trained
 from visiongraft.testing.tasks.trial import TaskTrial
 
 check = Checks(TaskTrial.of)

@@ -81,7 +81,9 @@ READINGS: dict[str, Callable[[Tensor], Any]] = {
 
 @pytest.mark.parametrize("reads", READINGS.values(), ids=READINGS)
 def test_reading_it_in_any_way_is_refused(reads: Callable[[Tensor], Any]) -> None:
-    with pytest.raises(ImagesRead, match=r"reads the images of a batch.*pass replay=False") as error:
+    with pytest.raises(
+        ImagesRead, match=r"reads the images of a batch.*pass replay=False"
+    ) as error:
         reads(stand_in())
     assert "\n" not in str(error.value)
 
