@@ -131,7 +131,7 @@ class Preprocess(nn.Module):
         config = self.config
         if config.resize == "crop":
             top, left, height, width = self.region(images.shape[1], images.shape[2])
-            # Splitting gives views whose sizes a traced graph knows; narrowing at a traced position
+            # Splitting returns views whose sizes a traced graph knows; narrowing at a traced position
             # does not, and fails for one channel.
             images = images.split([top, height, images.shape[1] - top - height], dim=1)[1]
             images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]

@@ -12,10 +12,9 @@ import typer
 from visiongraft.cli.options import Json, describe_type
 from visiongraft.cli.output import Answer, table
 from visiongraft.errors import BackboneError, OptionError
-from visiongraft.hookspecs import API_VERSION
-from visiongraft.registry import manager
 
 if TYPE_CHECKING:
+    from visiongraft.registry.manager import PluginManager
     from visiongraft.task import Task
 
 
@@ -28,7 +27,7 @@ def tasks(as_json: Json = False) -> Answer:
             **_headline(kind),
             "options": _options(kind),
         }
-        for name, kind in manager.plugins().tasks().items()
+        for name, kind in _manager().tasks().items()
     ]
     parts: list[Any] = []
     for task in found:
@@ -51,18 +50,18 @@ def backbones(
     """List backbones, optionally only those whose names match PATTERN."""
     from visiongraft.backbone import backbone_names
 
-    names = backbone_names(manager.plugins().backbone_sources().values())
+    names = backbone_names(_manager().backbone_sources().values())
     matching = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found = [name for name in names if fnmatchcase(name.lower(), matching.lower())]
     if not found:
-        raise BackboneError(manager.plugins().missing("backbone", pattern, names))
+        raise BackboneError(_manager().missing("backbone", pattern, names))
     return Answer({"backbones": found}, found)
 
 
 def schedules(as_json: Json = False) -> Answer:
     """List training schedules and their options."""
     found: list[dict[str, Any]] = []
-    for name, schedule in manager.plugins().schedules().items():
+    for name, schedule in _manager().schedules().items():
         parameters = list(inspect.signature(schedule.generate).parameters.values())[2:]
         options = {p.name: schedule.options.get(p.name, p.default) for p in parameters}
         summary = _summary(schedule.generate)
@@ -74,7 +73,7 @@ def exporters(as_json: Json = False) -> Answer:
     """List exporters and the file suffixes they write."""
     found = [
         {"name": name, "suffix": kind.suffix, "description": _summary(kind)}
-        for name, kind in manager.plugins().exporters().items()
+        for name, kind in _manager().exporters().items()
     ]
     return _listing("exporters", found, "name", "suffix", "description")
 
@@ -83,7 +82,7 @@ def readers(as_json: Json = False) -> Answer:
     """List data readers from plugins and the kind of their targets."""
     found = [
         {"name": name, "targets": reader.targets, "description": _summary(type(reader))}
-        for name, reader in manager.plugins().readers().items()
+        for name, reader in _manager().readers().items()
     ]
     return _listing("readers", found, "name", "targets", "description")
 
@@ -91,7 +90,7 @@ def readers(as_json: Json = False) -> Answer:
 def losses(as_json: Json = False) -> Answer:
     """List transfer losses (regularizers towards the pretrained weights) and their options."""
     found: list[dict[str, Any]] = []
-    for name, kind in manager.plugins().losses().items():
+    for name, kind in _manager().losses().items():
         parameters = list(inspect.signature(kind).parameters.values())[2:]
         options = {
             p.name: None if p.default is p.empty else p.default
@@ -104,7 +103,9 @@ def losses(as_json: Json = False) -> Answer:
 
 def plugins(as_json: Json = False) -> Answer:
     """List plugins, what they provide, and their problems; exit with 1 if there are any."""
-    records = manager.plugins().records
+    from visiongraft.hookspecs import API_VERSION
+
+    records = _manager().records
     found = [
         {
             "name": r.name,
@@ -126,6 +127,12 @@ def plugins(as_json: Json = False) -> Answer:
     shown: list[Any] = [table(columns, rows), *problems]
     api = ".".join(map(str, API_VERSION))
     return Answer({"api": api, "plugins": found}, shown, exit_code=1 if problems else 0)
+
+
+def _manager() -> PluginManager:
+    from visiongraft.registry.manager import plugins  # searched for by these commands only
+
+    return plugins()
 
 
 def _listing(kind: str, found: list[dict[str, Any]], *columns: str) -> Answer:

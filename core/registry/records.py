@@ -176,7 +176,7 @@ def selectors(owners: Iterable[Owned], name: str) -> list[str]:
         name: What they provide.
 
     Returns:
-        One ``owner:name`` each, as far as they can be told apart.
+        One ``owner:name`` each, as far as they can be distinguished.
     """
     records = [record for record, _ in owners]
     distributions = [record.distribution for record in records]

@@ -113,7 +113,7 @@ def test_images_may_be_in_a_folder_beside_the_table(write, tmp_path, folder):
     path = write("filename,label", "x.jpg,a", "missing.jpg,b", name="table.csv")
     read = read_manifest(path)
     assert read.splits["train"].paths[0] == tmp_path / folder / "x.jpg"
-    (tmp_path / "missing.jpg").touch()  # where any of them lie beside the table, the others do too
+    (tmp_path / "missing.jpg").touch()  # if any of them is beside the table, all are searched there
     assert read_manifest(path).splits["train"].paths[0] == tmp_path / "x.jpg"
 
 
