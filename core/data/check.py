@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from visiongraft.data.decode import decode_bytes
+from visiongraft.data.decode import open_image, to_array
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
+LARGE_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -225,11 +227,12 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
     """Check all images in threads (decoders release the GIL); yield the findings in order."""
-    load_lock = Lock()  # a dataset's own code need not be thread-safe
+    # A dataset's own code need not be thread-safe, and large images need much memory each.
+    lock = Lock()
 
     def check(index: int) -> Finding:
         key = store.key(samples, index, channels)
-        finding = store.get(key) or _check_image(samples, index, channels, load_lock)
+        finding = store.get(key) or _check_image(samples, index, channels, lock)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         if not finding.problem:  # the target may have changed although the image has not
@@ -243,13 +246,16 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -> Finding:
+def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Finding:
     content = samples.content(index)
     try:
         if content is not None:
-            image = decode_bytes(content, samples.name(index), channels)
+            with open_image(content, samples.name(index)) as opened:
+                large = opened.width * opened.height > LARGE_PIXELS
+                with lock if large else nullcontext():
+                    image = to_array(opened, channels)
         else:
-            with load_lock:
+            with lock:
                 image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))
