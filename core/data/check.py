@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from visiongraft.data.decode import open_image, to_array
+from visiongraft.data.decode import decode_bytes
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
-LARGE_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -250,10 +248,7 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Fin
     content = samples.content(index)
     try:
         if content is not None:
-            with open_image(content, samples.name(index)) as opened:
-                large = opened.width * opened.height > LARGE_PIXELS
-                with lock if large else nullcontext():
-                    image = to_array(opened, channels)
+            image = decode_bytes(content, samples.name(index), channels, lock)
         else:
             with lock:
                 image = samples.load(index, channels)

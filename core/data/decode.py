@@ -21,7 +21,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ MAX_PIXELS = 178_000_000
 # 32 megapixels, or a mask of 128. Photos are far larger files.
 MAX_INFLATED_BYTES = 128_000_000
 MIN_BYTES_PER_PIXEL = 0.02
+LARGE_PIXELS = 16_000_000
 STRIP_PIXELS = 4_000_000  # converted at a time, which bounds the memory for intermediate images
 MAX_FILE_BYTES = 2**31
 SMALL_FILE_BYTES = 2**24  # of class names, settings, or the annotations of one image
@@ -69,13 +70,17 @@ def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
     return decode_bytes(read_file(path), printable(path), channels)
 
 
-def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uint8]:
+def decode_bytes(
+    content: bytes, name: str, channels: int = 3, lock: AbstractContextManager[Any] | None = None
+) -> NDArray[np.uint8]:
     """Decode an image from memory.
 
     Args:
         content: The bytes of an image file.
         name: Name of the image in messages.
         channels: 1 for grayscale, 3 for RGB, 4 for RGBA.
+        lock: Acquired while an image of more than 16 megapixels is decoded, so that the memory
+            does not grow with the number of threads.
 
     Returns:
         uint8 (H, W, channels).
@@ -84,7 +89,9 @@ def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uin
         DataError: The image cannot be decoded.
     """
     with open_image(content, name) as image:
-        return to_array(image, channels)
+        large = image.width * image.height > LARGE_PIXELS
+        with lock if lock is not None and large else nullcontext():
+            return to_array(image, channels)
 
 
 @contextmanager

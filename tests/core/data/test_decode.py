@@ -331,6 +331,23 @@ def test_a_large_image_is_converted_in_strips_to_the_same_values(monkeypatch, mo
     assert np.array_equal(to_array(image, channels), whole)
 
 
+def test_only_large_images_are_decoded_one_at_a_time(monkeypatch, encode, photo):
+    entered = []
+
+    class Lock:
+        def __enter__(self):
+            entered.append(1)
+
+        def __exit__(self, *error):
+            entered.append(0)
+
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == []
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 10)
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == [1, 0]
+
+
 @pytest.mark.parametrize("read", [decode_file, read_file, read_text, read_lines])
 def test_a_named_pipe_or_device_is_refused_instead_of_waiting_for_it(tmp_path, read):
     os.mkfifo(tmp_path / "pipe.png")
