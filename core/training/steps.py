@@ -114,10 +114,10 @@ class Steps:
     def _cause(self) -> str:
         """Tell what to look for where a loss is not finite."""
         network = self.run.network
-        tensors = {n: t for n, t in network.named_parameters() if not t.isfinite().all()}
-        tensors |= {n: t for n, t in network.named_buffers() if t.isnan().any()}
-        if tensors:
-            return f"tensor {next(iter(tensors))!r} of the network is not finite: look for damaged weights"
+        damaged = [n for n, t in network.named_parameters() if not t.isfinite().all()]
+        damaged += [n for n, t in network.named_buffers() if t.isnan().any()]
+        if damaged:
+            return f"tensor {damaged[0]!r} of the network is not finite: look for damaged weights"
         return "look for targets that are not finite"
 
     def mean_losses(self) -> dict[str, float]:
