@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visiongraft.data.decode import decode_bytes
+from visiongraft.data.digests import digest_of
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
@@ -30,12 +31,28 @@ class Finding:
         height: Height in pixels; 0 if the image is unreadable.
         width: Width in pixels; 0 if the image is unreadable.
         problem: Why the sample cannot be used; empty if it can.
+        target: Hash of the target; empty if it is unknown.
     """
 
     digest: str
     height: int = 0
     width: int = 0
     problem: str = ""
+    target: str = ""
+
+
+class SampleDigests(NamedTuple):
+    """The content of one sample, by which it is recognized in another place.
+
+    Attributes:
+        image: Hash of the image, see ``Finding.digest``.
+        target: Hash of the target.
+        name: Name of the sample.
+    """
+
+    image: str
+    target: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -96,20 +113,26 @@ class CheckedSplits:
         train: Readable training samples.
         validation: Readable validation samples.
         report: What the check found.
+        digests: Digests of the readable samples by split, in their order.
     """
 
     train: Samples
     validation: Samples
     report: DataReport
+    digests: dict[str, list[SampleDigests]]
 
 
 @dataclass
 class _Cache:
-    """Findings by path, file size and modification time, so that resuming need not decode again."""
+    """Findings by path, size and times of a file, so that resuming need not decode again.
+
+    A file that was moved or touched is read again, but not decoded if its content is known.
+    """
 
     path: Path | None
     known: dict[str, Any] = field(default_factory=dict)
     fresh: dict[str, Any] = field(default_factory=dict)
+    by_content: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def load(self) -> None:
         if self.path is not None and self.path.is_file():
@@ -117,26 +140,36 @@ class _Cache:
                 self.known = dict(read_json(self.path)["findings"])
             except (ArtifactError, KeyError, TypeError, ValueError):
                 self.known = {}  # a damaged cache only costs time
+        for key, value in self.known.items():
+            if isinstance(value, list) and value:
+                self.by_content[str(value[0]), key.rpartition("|")[2]] = value
 
     def key(self, samples: Samples, index: int, channels: int) -> str | None:
-        if self.path is None:
-            return None
         try:
             path = os.path.abspath(samples.name(index))
             stat = os.stat(path)
         except OSError:
             return None
-        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{channels}"
+        # The change time too: tools that copy set the modification time to that of the original.
+        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{channels}"
 
     def get(self, key: str | None) -> Finding | None:
-        match self.known.get(key) if key is not None else None:
-            case [str(digest), int(height), int(width), str(problem)]:
-                return Finding(digest, height, width, problem)
-        return None  # unknown, or damaged
+        return _as_finding(self.known.get(key)) if key is not None else None
+
+    def get_content(self, digest: str, channels: int) -> Finding | None:
+        found = _as_finding(self.by_content.get((digest, str(channels))))
+        return found if found is not None and not found.problem else None
 
     def save(self, report: DataReport) -> None:
         if self.path is not None:
             write_json(self.path, {"report": report.to_json(), "findings": self.fresh})
+
+
+def _as_finding(value: Any) -> Finding | None:
+    match value:
+        case [str(digest), int(height), int(width), str(problem)]:
+            return Finding(digest, height, width, problem)
+    return None  # unknown, or damaged
 
 
 def check_samples(
@@ -170,7 +203,7 @@ def check_samples(
     done = 0
     for split, samples in (("training", train), ("validation", validation)):
         found[split] = []
-        for finding in _findings(samples, channels, store):
+        for finding in _findings(samples, channels, store, targets=True):
             found[split].append(finding)
             done += 1
             if progress is not None:
@@ -179,7 +212,13 @@ def check_samples(
     store.save(report)
     _refuse_too_many(report.unreadable, total)
     checked = CheckedSplits(
-        _readable(train, found["training"]), _readable(validation, found["validation"]), report
+        _readable(train, found["training"]),
+        _readable(validation, found["validation"]),
+        report,
+        {
+            "training": _digests(train, found["training"]),
+            "validation": _digests(validation, found["validation"]),
+        },
     )
     for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
@@ -223,18 +262,26 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     return readable, len(problems)
 
 
-def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
-    """Check all images in threads (decoders release the GIL); yield the findings in order."""
+def _findings(
+    samples: Samples, channels: int, store: _Cache, targets: bool = False
+) -> Iterator[Finding]:
+    """Check all images, and hash targets if asked to; yield the findings in order.
+
+    Works in threads, since decoders release the GIL.
+    """
     load_lock = Lock()  # a dataset's own code need not be thread-safe
+    cached = store.path is not None and _are_files(samples)
 
     def check(index: int) -> Finding:
-        key = store.key(samples, index, channels)
-        finding = store.get(key) or _check_image(samples, index, channels, load_lock)
+        key = store.key(samples, index, channels) if cached else None
+        finding = store.get(key) or _check_image(samples, index, channels, load_lock, store)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         if not finding.problem:  # the target may have changed although the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
+        if targets and not finding.problem:
+            finding = replace(finding, target=_target_digest(samples, index))
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -243,8 +290,27 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -> Finding:
+def _are_files(samples: Samples) -> bool:
+    """Check whether images are what their files hold; others, such as crops, have no such content."""
+    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
+    return any(samples.content(index) is not None for index in probes)
+
+
+def _target_digest(samples: Samples, index: int) -> str:
+    try:
+        return digest_of(samples.target(index))
+    except Exception:  # a third-party target may raise any error: loading it reports that
+        return ""
+
+
+def _check_image(
+    samples: Samples, index: int, channels: int, load_lock: Lock, store: _Cache
+) -> Finding:
     content = samples.content(index)
+    digest = "" if content is None else _digest(content)
+    known = store.get_content(digest, channels)
+    if known is not None:
+        return known
     try:
         if content is not None:
             image = decode_bytes(content, samples.name(index), channels)
@@ -254,9 +320,12 @@ def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -
     except DataError as error:
         return Finding("", problem=str(error))
     # Include the shape: otherwise all black images of the same area would be identical.
-    hashed = content if content is not None else str(image.shape).encode() + image.tobytes()
-    digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
+    digest = digest or _digest(str(image.shape).encode() + image.tobytes())
     return Finding(digest, image.shape[0], image.shape[1])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _report(
@@ -268,7 +337,7 @@ def _report(
         if finding.problem:
             continue
         j = first.setdefault(finding.digest, i)
-        if i != j and repr(train.target(i)) != repr(train.target(j)):
+        if i != j and finding.target != in_train[j].target:
             conflicting.append((train.name(j), train.name(i)))
     leaked = [
         (train.name(first[f.digest]), validation.name(i))
@@ -308,6 +377,14 @@ def _readable(samples: Samples, findings: list[Finding]) -> Samples:
     if len(good) == len(samples):
         return samples
     return samples.subset(good)
+
+
+def _digests(samples: Samples, findings: list[Finding]) -> list[SampleDigests]:
+    return [
+        SampleDigests(finding.digest, finding.target, samples.name(i))
+        for i, finding in enumerate(findings)
+        if not finding.problem
+    ]
 
 
 def _some(what: str, names: tuple[str, ...], shown: int = 3) -> str:
