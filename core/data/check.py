@@ -178,6 +178,7 @@ def check_samples(
     *,
     channels: int = 3,
     cache: Path | None = None,
+    save: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
@@ -188,6 +189,7 @@ def check_samples(
         channels: Number of channels to decode to.
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
+        save: Write that file; otherwise it is only read.
         progress: Called with the number of checked images and their total.
 
     Returns:
@@ -209,7 +211,8 @@ def check_samples(
             if progress is not None:
                 progress(done, total)
     report = _report(train, validation, found["training"], found["validation"])
-    store.save(report)
+    if save:
+        store.save(report)
     _refuse_too_many(report.unreadable, total)
     checked = CheckedSplits(
         _readable(train, found["training"]),
@@ -224,6 +227,26 @@ def check_samples(
         if len(samples) == 0:
             raise DataError(f"the {split} split has no readable images; add some")
     return checked
+
+
+def are_reproducible(samples: Samples, channels: int = 3) -> bool:
+    """Check whether images without files are equal if they are loaded twice.
+
+    A dataset in memory may augment its images at random.
+
+    Args:
+        samples: Readable samples.
+        channels: Number of channels to decode to.
+
+    Returns:
+        Whether the first, middle and last image were.
+    """
+    probes = {0, len(samples) // 2, len(samples) - 1}
+    return all(
+        samples.content(i) is not None
+        or np.array_equal(samples.load(i, channels), samples.load(i, channels))
+        for i in probes
+    )
 
 
 def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:

@@ -401,7 +401,7 @@ class Engine:
         if run.folder is None:
             return
         tensors, values = random_state()
-        ranks = gather_object([(tensors, values)])
+        ranks = gather_object([(tensors, {"random": values, "sums": run.state.sums})])
         self.last_checkpoint = time.monotonic()
         if not self.main:
             return
@@ -429,7 +429,8 @@ class Engine:
         scaler = self.accelerator.scaler
         values = {
             "optimizer": optimizer_values,
-            "random": [v for _, v in ranks],
+            "random": [values["random"] for _, values in ranks],
+            "sums": [values["sums"] for _, values in ranks],
             "ema_updates": self.ema.updates if self.ema else 0,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "source": self.source,
@@ -472,6 +473,7 @@ class Engine:
         states = checkpoint.values["random"]
         if rank < len(states):
             restore_random_state(dict(group(checkpoint, f"random{rank}")), states[rank])
+            self.run.state.sums = checkpoint.values["sums"][rank]
 
     def _finish(self) -> None:
         run = self.run

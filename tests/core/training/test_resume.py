@@ -112,8 +112,8 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("augmented", "step 2"),  # its last step, before its evaluation
         ("augmented", "phase 2"),  # just before the first step after an unfreeze
         ("augmented", "step 5"),  # just after it
-        ("augmented", "write 4"),  # the first best weights are written but not in their place
-        ("augmented", "write 5"),  # the checkpoint that names them, likewise
+        ("augmented", "write 5"),  # the first best weights are written but not in their place
+        ("augmented", "write 6"),  # the checkpoint that names them, likewise
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),
