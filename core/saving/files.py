@@ -87,7 +87,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     independent = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
     texts = {k: json.dumps(v) for k, v in metadata.items()}
-    write_bytes(path, save(independent, {**texts, CHECKSUM: _checksum(independent, texts)}))
+    texts[CHECKSUM] = _checksum(independent, texts)
+    write_bytes(path, _with_sorted_header(save(independent, texts)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -116,6 +117,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, {k: json.loads(v) for k, v in texts.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Order the metadata in a safetensors file, so that equal contents are equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
 
 
 def has_checksum(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,6 +81,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]
 
 def last(folder: Path) -> Checkpoint:
     return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -167,6 +173,25 @@ def test_a_resumed_run_that_differs_would_be_noticed(
     assert run(folder, {"resume": True, **SETTINGS["augmented"]}) == 0
     with pytest.raises(AssertionError):
         assert_same_run(folder, whole["augmented"])
+
+
+@pytest.mark.slow
+def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {**AUGMENTED, "processes": 3, "epochs": 2, "batch_size": 4, "count": 51}
+    settings["schedule"] = "full(learning_rate=0.02)"
+    assert run(tmp_path / "whole", settings) == 0
+    assert run(tmp_path / "run", settings, "step 3") == -9
+    assert last(tmp_path / "run").state.step == 2
+    sums = last(tmp_path / "run").values["sums"]
+    assert len({each["loss"] for each in sums}) == 3  # each process has seen other samples
+    shutil.copytree(tmp_path / "run", tmp_path / "faulty")
+    assert run(tmp_path / "run", {"resume": True, **settings}) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert run(tmp_path / "faulty", {"resume": True, **settings}, "shared sums") == 0
+    losses = [records(tmp_path / name)[0]["train"]["loss"] for name in ("whole", "run", "faulty")]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path, fit_toy, toy_data):
