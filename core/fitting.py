@@ -18,6 +18,7 @@ from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.processes import as_lost_process
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
@@ -176,6 +177,9 @@ def fit(
         except BaseException as error:
             if engine.main:
                 hooks.hook.run_failed(run=run, error=error)
+            lost = as_lost_process(error)
+            if lost is not None:
+                raise lost from error
             raise
         accelerator.wait_for_everyone()
     return model

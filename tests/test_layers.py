@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
         "options",
+        "processes",
         "versions",
         "seeds",
         "comparison",
