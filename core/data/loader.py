@@ -142,7 +142,10 @@ class BatchLoader:
             try:
                 batches = next(loaded, None)
             except RuntimeError as error:
-                raise as_lost_process(error) or error from error
+                lost = as_lost_process(error)
+                if lost is None:
+                    raise
+                raise lost from error
             if batches is None:
                 return
             if isinstance(batches, Unreadable):

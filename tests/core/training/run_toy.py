@@ -4,7 +4,8 @@ Reads one run a line from standard input, as JSON [FOLDER, SETTINGS, MOMENT...],
 process and answers with its exit code. Forking saves the imports; no run is ever made in this
 process itself, so each begins with the same empty state.
 
-With the setting "processes" as many of them train together, and the answer is the code of the first.
+With the setting "processes" as many of them train together, and the answer is the code of each: LOST
+for one that names the end of another as what ended it.
 
 A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
 (when the N-th file is written but not yet in its place). The moment "shared sums" is a fault instead:
@@ -23,8 +24,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import Toy, fit_toy, register_toys, toy_data
 
+from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.training.engine import Engine
+
+LOST = 40
 
 
 class Killer:
@@ -81,6 +85,9 @@ def in_child(words: list, environment: dict) -> int:
         try:
             train(*words)
             code = 0
+        except TrainingError as error:
+            code = LOST if "another process of this distributed run has ended" in str(error) else 1
+            traceback.print_exc()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -88,7 +95,7 @@ def in_child(words: list, environment: dict) -> int:
     return child
 
 
-def in_children(folder: str, settings: dict, *moments: str) -> int:
+def in_children(folder: str, settings: dict, *moments: str) -> list[int]:
     processes = settings.pop("processes", 1)
     environment = {}
     if processes > 1:
@@ -101,12 +108,11 @@ def in_children(folder: str, settings: dict, *moments: str) -> int:
     for rank in range(processes):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
         children.append(in_child([folder, settings, *moments], {**environment, **own}))
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    return codes[0]
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 if __name__ == "__main__":
     register_toys()
     gc.freeze()  # or each child would copy all that the libraries hold when it collects garbage
     for line in sys.stdin:
-        print(in_children(*json.loads(line)), flush=True)
+        print(*in_children(*json.loads(line)), flush=True)

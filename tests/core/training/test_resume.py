@@ -21,6 +21,7 @@ from visiongraft.errors import CheckpointError
 from visiongraft.training.checkpoint import Checkpoint
 
 RUN = Path(__file__).with_name("run_toy.py")
+LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
@@ -50,9 +51,9 @@ class Server:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps([str(folder), settings, *moments]) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, self.log.read_text()
-        return int(answer)
+        first, *others = map(int, self.process.stdout.readline().split())
+        assert set(others) <= {LOST if first else 0}, self.log.read_text()
+        return first
 
     def close(self) -> None:
         self.process.communicate(timeout=30)
