@@ -81,7 +81,7 @@ def resumed_settings(
         how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
         kind = find_task(stored.task, f"run {folder}", how)
         called |= {} if task is None else {"task": task}
-        if "task_options" in called:  # those that are not given stay as they are
+        if "task_options" in called:  # the others stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))

@@ -19,7 +19,7 @@ MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest strid
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How a backbone wants its images.
+    """How a backbone expects its images.
 
     Attributes:
         size: Height and width of the network input, in pixels.
@@ -84,7 +84,7 @@ class Preprocess(nn.Module):
     height and width, and the crop is taken before the resize, so that the output size is fixed.
 
     Args:
-        config: What the backbone asks for.
+        config: What the backbone needs.
 
     Examples:
         >>> preprocess = Preprocess(PreprocessConfig(size=(8, 8)))
@@ -129,7 +129,7 @@ class Preprocess(nn.Module):
         config = self.config
         if config.resize == "crop":
             top, left, height, width = self.region(images.shape[1], images.shape[2])
-            # Splitting gives views whose sizes a traced graph knows; narrowing at a traced position
+            # Splitting returns views whose sizes a traced graph knows; narrowing at a traced position
             # does not, and fails for one channel.
             images = images.split([top, height, images.shape[1] - top - height], dim=1)[1]
             images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]
@@ -169,7 +169,9 @@ class Preprocess(nn.Module):
         """
         maps = maps.to(torch.float32)
         if self.config.resize == "crop":
-            raise OptionError("maps cannot be brought back to cropped images; resize='stretch'")
+            raise OptionError(
+                "feature maps cannot be mapped back to cropped images; resize='stretch'"
+            )
         if self.config.resize == "stretch":
             return _interpolate(maps, height, width)
         below, right = -height % MULTIPLE, -width % MULTIPLE
@@ -214,7 +216,7 @@ def as_size(
     """Read a user's size: one number is a square, two are height and width.
 
     Args:
-        size: What the user gave, or ``None``.
+        size: The user's setting, or ``None``.
         name: What the user calls it.
 
     Returns:

@@ -30,7 +30,8 @@ from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits, Transform
-from visiongraft.errors import OptionError, near_matches
+from visiongraft.errors import OptionError
+from visiongraft.options import refuse_unknown
 from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples
 
@@ -390,12 +391,7 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
     Raises:
         OptionError: An option is unknown or missing, or its value is invalid.
     """
-    known = [f.name for f in fields(kind)]
-    for name in options:
-        if name not in known:
-            raise OptionError(
-                f"task {kind.name!r} has no option {name!r}{near_matches(name, known)}"
-            )
+    refuse_unknown(f"task {kind.name!r}", options, [f.name for f in fields(kind)])
     for field in fields(kind):
         required = field.default is MISSING and field.default_factory is MISSING and field.init
         if required and field.name not in options:
@@ -413,7 +409,7 @@ def _single_precision(tensor: Tensor) -> Tensor:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Convert lists, which JSON makes of tuples, back to tuples."""
+    """Convert lists, which JSON uses for tuples, back to tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(_with_tuples(v) for v in value)
     if isinstance(value, dict):

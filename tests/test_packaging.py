@@ -45,7 +45,7 @@ def test_the_version_is_the_installed_ones() -> None:
     assert metadata.version("visiongraft") == visiongraft.__version__
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_contains_this_version() -> None:
     assert f"\n## {visiongraft.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -71,11 +71,11 @@ def test_constraints_are_plain_versions_and_cover_all_dependencies() -> None:
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
     project = PROJECT["project"]
-    wanted = list(project["dependencies"])
+    expected = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
-        wanted += extra
-    names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in wanted}
-    assert names - pinned == {"onnxruntime"}  # takes the place of onnxruntime-gpu on other systems
+        expected += extra
+    names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in expected}
+    assert names - pinned == {"onnxruntime"}  # replaces onnxruntime-gpu on other systems
 
 
 def test_the_makefile_installs_every_extra() -> None:

@@ -1,7 +1,7 @@
 """Which outputs of the frozen stages to cache: found by trial runs, without knowing the task.
 
-Autograd says which module calls depend on nothing trainable. Which of their values the rest of the
-network reads is found out by putting NaN in their place.
+Autograd determines which module calls depend on nothing trainable. Which of their values the rest of the
+network reads is found by replacing them with NaN.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch.utils import _pytree as pytree
 from visiongraft.caching.units import (
     Unit,
     Value,
+    assembled,
     recording,
     replaced,
-    set_outputs,
     stored_values,
 )
 from visiongraft.data.batch import Batch
@@ -59,7 +59,7 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
         dtype: Type to store, ``"float32"`` or ``"float16"``.
 
     Returns:
-        The plan; its ``reason`` says so if nothing can be replayed.
+        The plan; its ``reason`` tells why nothing can be replayed.
     """
     backbone = network.backbone
     training = network.training
@@ -102,34 +102,35 @@ def _frozen_units(backbone: nn.Module, images: Tensor) -> list[Unit]:
 
     Autograd itself is the judge: what depends on a trainable parameter requires a gradient.
     """
-    root = _trace_calls(backbone, images)
-    other = {(c.name, c.call): c for c in _walk(_trace_calls(backbone, images.roll(1, 0) * 0.5))}
-    units: list[Unit] = []
+    calls = _trace_calls(backbone, images)
+    others = _trace_calls(backbone, images.roll(1, 0) * 0.5)
 
-    def visit(call: _Call) -> None:
-        unit = _as_unit(call, other.get((call.name, call.call)), len(images))
+    def largest(call: _Call) -> Iterator[Unit]:
+        unit = _as_unit(call, others.get((call.name, call.call)), len(images))
         if unit is not None:
-            units.append(unit)
+            yield unit
             return
         for inner in call.inner:
-            visit(inner)
+            yield from largest(inner)
 
-    visit(root)
-    return units
+    return list(largest(calls["", 0]))
 
 
-def _trace_calls(backbone: nn.Module, images: Tensor) -> _Call:
+def _trace_calls(backbone: nn.Module, images: Tensor) -> dict[tuple[str, int], _Call]:
+    """Run the backbone once, and return the calls of its modules by name and number."""
     counts: dict[str, int] = {}
     stack: list[_Call] = []
-    top: list[_Call] = []
+    calls: dict[tuple[str, int], _Call] = {}
 
     def before(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             call = _Call(name, counts.get(name, 0), module)
             counts[name] = call.call + 1
             call.frozen = not _requires_grad((args, kwargs))
-            (stack[-1].inner if stack else top).append(call)
+            if stack:
+                stack[-1].inner.append(call)
             stack.append(call)
+            calls[name, call.call] = call
 
         return hook
 
@@ -143,13 +144,7 @@ def _trace_calls(backbone: nn.Module, images: Tensor) -> _Call:
             hooks.callback(module.register_forward_pre_hook(before(name), with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after).remove)
         backbone(images)
-    return top[0]
-
-
-def _walk(call: _Call) -> Iterator[_Call]:
-    yield call
-    for inner in call.inner:
-        yield from _walk(inner)
+    return calls
 
 
 def _as_unit(call: _Call, other: _Call | None, images: int) -> Unit | None:
@@ -178,7 +173,7 @@ def _requires_grad(tree: Any) -> bool:
 
 
 def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
-    """Mark the values that the rest of the network reads: NaN in their place reaches a result."""
+    """Mark the values that the rest of the network reads: replaced by NaN, they change a result."""
     with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
         recorded = prefix(batch.images)
     values = [v for u in units for v in u.values if v.constant is None]
@@ -205,8 +200,7 @@ def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
         r if v.needed else torch.full_like(r, float("nan"))
         for r, v in zip(recorded, values, strict=True)
     ]
-    current: dict[tuple[str, int], Any] = {}
-    set_outputs(current, units, iter(kept), len(batch.images), batch.images.device, every=True)
+    current = assembled(units, kept, len(batch.images), batch.images.device, every=True)
     with replaced(network.backbone, units, current), torch.no_grad():
         got = network.decode(torch.zeros_like(batch.images), batch.sizes)
     for name, value in expected.items():
@@ -223,8 +217,7 @@ def _mixed(values: Tensor, fewer: Tensor) -> bool:
 
 
 def _results(network: Network, batch: Batch, units: list[Unit], values: list[Tensor]) -> list[Any]:
-    current: dict[tuple[str, int], Any] = {}
-    set_outputs(current, units, iter(values), len(batch.images), batch.images.device, every=True)
+    current = assembled(units, values, len(batch.images), batch.images.device, every=True)
     with replaced(network.backbone, units, current), _buffers_kept(network), torch.no_grad():
         losses = network(batch)
         decoded = network.decode(batch.images, batch.sizes)

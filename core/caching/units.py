@@ -5,7 +5,7 @@ The replay of frozen stages is made of these; see ``replay``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,11 +70,11 @@ def recording(
     It runs the backbone, or a copy of it, in evaluation mode and stops as soon as all values are
     there.
     """
-    wanted = {
+    masks = {
         (u.name, u.call): [v.constant is None and (v.needed or everything) for v in u.values]
         for u in units
     }
-    wanted = {key: mask for key, mask in wanted.items() if any(mask)}
+    masks = {key: mask for key, mask in masks.items() if any(mask)}
     found: dict[tuple[str, int], list[Tensor]] = {}
     counts: dict[str, int] = {}
 
@@ -82,11 +82,11 @@ def recording(
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             key = (name, counts.get(name, 0))
             counts[name] = key[1] + 1
-            if key in wanted:
+            if key in masks:
                 leaves = pytree.tree_leaves(output)
                 # Cloned, because a later in-place operation may write to the module's output.
-                found[key] = [x.clone() for x, w in zip(leaves, wanted[key], strict=True) if w]
-                if len(found) == len(wanted):
+                found[key] = [x.clone() for x, w in zip(leaves, masks[key], strict=True) if w]
+                if len(found) == len(masks):
                     raise _PrefixDone
 
         return keep
@@ -99,13 +99,13 @@ def recording(
             model(images.to(device).contiguous(memory_format=torch.channels_last))
         except _PrefixDone:
             pass
-        return [value for key in wanted for value in found[key]]
+        return [value for key in masks for value in found[key]]
 
     modules = dict(model.named_modules())
     was_training = [m for m in model.modules() if m.training]
     model.train(False)
     with ExitStack() as hooks:
-        for name in {key[0] for key in wanted}:
+        for name in {key[0] for key in masks}:
             hooks.callback(modules[name].register_forward_hook(hook(name)).remove)
         try:
             yield run
@@ -144,24 +144,25 @@ def replaced(
             modules[name].__dict__.pop("forward", None)
 
 
-def set_outputs(
-    current: dict[tuple[str, int], Any],
+def assembled(
     units: Sequence[Unit],
-    stored: Iterator[Tensor],
+    stored: Iterable[Tensor],
     images: int,
     device: torch.device,
     every: bool = False,
-) -> None:
+) -> dict[tuple[str, int], Any]:
     """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
+    outputs, tensors = {}, iter(stored)
     for unit in units:
         leaves = []
         for value in unit.values:
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-                leaves.append(next(stored))
+                leaves.append(next(tensors))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
                 leaves.append(empty.to(device).expand(images, *value.shape))
-        current[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+        outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+    return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -100,10 +100,6 @@ class DataReport:
             "width (min, median, max)": list(self.widths),
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole report as JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class CheckedSplits:
@@ -162,7 +158,7 @@ class _Cache:
 
     def save(self, report: DataReport) -> None:
         if self.path is not None:
-            write_json(self.path, {"report": report.to_json(), "findings": self.fresh})
+            write_json(self.path, {"report": asdict(report), "findings": self.fresh})
 
 
 def _as_finding(value: Any) -> Finding | None:
@@ -179,7 +175,6 @@ def check_samples(
     channels: int = 3,
     cache: Path | None = None,
     save: bool = True,
-    progress: Callable[[int, int], None] | None = None,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -190,7 +185,6 @@ def check_samples(
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
         save: Write that file; otherwise it is only read.
-        progress: Called with the number of checked images and their total.
 
     Returns:
         The readable samples and the report.
@@ -200,28 +194,18 @@ def check_samples(
     """
     store = _Cache(cache)
     store.load()
-    total = len(train) + len(validation)
-    found: dict[str, list[Finding]] = {}
-    done = 0
-    for split, samples in (("training", train), ("validation", validation)):
-        found[split] = []
-        for finding in _findings(samples, channels, store, targets=True):
-            found[split].append(finding)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    report = _report(train, validation, found["training"], found["validation"])
+    in_train, in_validation = (
+        list(_findings(s, channels, store, targets=True)) for s in (train, validation)
+    )
+    report = _report(train, validation, in_train, in_validation)
     if save:
         store.save(report)
-    _refuse_too_many(report.unreadable, total)
+    _refuse_too_many(report.unreadable, len(train) + len(validation))
     checked = CheckedSplits(
-        _readable(train, found["training"]),
-        _readable(validation, found["validation"]),
+        _readable(train, in_train),
+        _readable(validation, in_validation),
         report,
-        {
-            "training": _digests(train, found["training"]),
-            "validation": _digests(validation, found["validation"]),
-        },
+        {"training": _digests(train, in_train), "validation": _digests(validation, in_validation)},
     )
     for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
@@ -276,10 +260,10 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     Raises:
         DataError: More than 1% of the images are unreadable, or no image is left.
     """
-    findings = list(_findings(samples, channels, _Cache(None)))
-    problems = tuple(f.problem for f in findings if f.problem)
-    _refuse_too_many(problems, len(samples))
-    readable = _readable(samples, findings)
+    problems = find_unreadable(samples, channels)
+    _refuse_too_many(tuple(problems.values()), len(samples))
+    kept = [i for i in range(len(samples)) if i not in problems]
+    readable = samples.subset(kept) if problems else samples
     if len(readable) == 0:
         raise DataError("there are no images to evaluate")
     return readable, len(problems)
@@ -397,9 +381,7 @@ def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
 
 def _readable(samples: Samples, findings: list[Finding]) -> Samples:
     good = [i for i, finding in enumerate(findings) if not finding.problem]
-    if len(good) == len(samples):
-        return samples
-    return samples.subset(good)
+    return samples if len(good) == len(samples) else samples.subset(good)
 
 
 def _digests(samples: Samples, findings: list[Finding]) -> list[SampleDigests]:

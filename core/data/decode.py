@@ -19,7 +19,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
             f"{name}: is damaged or not an image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders may raise any error on corrupt content
-        cause = one_line(error)
-        raise DataError(f"{name}: cannot be decoded: {cause}") from error
+        raise DataError(f"{name}: cannot be decoded: {one_line(error)}") from error
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -218,11 +217,9 @@ def _silence_pillow() -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Rotate an image according to its EXIF orientation, if that can be read."""
-    try:
+    with suppress(Exception):  # damaged EXIF data may raise any error, while the pixels are fine
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data may raise any error, while the pixels are fine
-        return image
     return image
 
 

@@ -235,8 +235,7 @@ def load_item(dataset: Any, index: int, form: str = "(image, target)") -> tuple[
     try:
         item = dataset[index]
     except Exception as error:  # a third-party dataset may raise any error
-        cause = type_and_message(error)
-        raise DataError(f"item {index}: the dataset raised {cause}") from error
+        raise DataError(f"item {index}: the dataset raised {type_and_message(error)}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(f"item {index}: a dataset must return {form}, not {_kind(item)}")
     return item[0], item[1]
@@ -279,8 +278,7 @@ def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[
     try:
         return to_array(image, channels)
     except Exception as error:  # Pillow may decode only now, and raise any error
-        cause = one_line(error)
-        raise DataError(f"{name}: {cause}") from error
+        raise DataError(f"{name}: {one_line(error)}") from error
 
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from visiongraft.data.decode import printable, read_lines
-from visiongraft.data.folder import LabeledFiles, LabeledSplits, has_class_folders
+from visiongraft.data.folder import LabeledSplits, has_class_folders
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.listing import SPLIT_WORDS, files_in
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 
 CLASSES = "classes.txt"
@@ -45,7 +46,7 @@ def read_list(path: Path) -> LabeledSplits:
     if not listed:
         raise DataError(f"{shown} lists no images")
     base = find_base(path, list(listed))
-    files = LabeledFiles(
+    files = FileSamples(
         tuple(base / name for name in listed), tuple((label,) for label in listed.values())
     )
     warnings = missing_files(shown, base, [str(file) for file in files.paths])
@@ -88,7 +89,7 @@ def read_indexed(root: Path) -> LabeledSplits | None:
 
 
 def _read_splits(root: Path, files: Mapping[str, Sequence[Path]]) -> LabeledSplits:
-    splits: dict[str, LabeledFiles] = {}
+    splits: dict[str, FileSamples] = {}
     names: list[tuple[str, ...]] = []
     warnings: list[str] = []
     for split, (file, *others) in files.items():

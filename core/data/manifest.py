@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_text
-from visiongraft.data.folder import LabeledFiles, LabeledSplits
+from visiongraft.data.folder import LabeledSplits
 from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some, near_matches, one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
@@ -135,8 +136,7 @@ def _parquet_rows(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # pyarrow raises many types
-        cause = one_line(error)
-        raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
+        raise DataError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
     return [
         (i, {str(k).strip().lower(): v for k, v in row.items()}) for i, row in enumerate(rows, 1)
     ]
@@ -229,11 +229,11 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
     return [f"{shown} lists {len(missing)} images that do not exist: {named}"]
 
 
-def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
+def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, FileSamples]:
     found = {}
     for split in SPLIT_WORDS:
         own = [(Path(file), labels) for (each, file), labels in listed.items() if each == split]
         if own:
             paths, labels = zip(*own, strict=True)
-            found[split] = LabeledFiles(paths, labels)
+            found[split] = FileSamples(paths, labels)
     return found

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 from visiongraft.errors import DataError, OptionError
 from visiongraft.seeds import mix_seed
 
+
+class _Divisible(Protocol):
+    def subset(self, indices: Sequence[int]) -> Self: ...
+
+
 Split = TypeVar("Split")
+Divisible = TypeVar("Divisible", bound=_Divisible)
 
 
 def as_pair(data: Any) -> tuple[Any, Any] | None:
@@ -79,6 +85,28 @@ def evaluation_split(splits: Collection[str]) -> str:
         'validation'
     """
     return next(name for name in ("test", "validation", "train") if name in splits)
+
+
+def training_and_validation(
+    splits: Mapping[str, Divisible],
+    split_off: Callable[[Divisible], tuple[list[int], list[int]]],
+    how: str,
+) -> tuple[Divisible, Divisible, str]:
+    """Return the training and validation samples, held out if there is no validation split.
+
+    Args:
+        splits: Samples by split, with a training split.
+        split_off: Returns the positions of the training samples to keep and to hold out.
+        how: Describes what is held out.
+
+    Returns:
+        Training samples, validation samples, and a description of where the latter come from.
+    """
+    train = splits["train"]
+    if "validation" in splits:
+        return train, splits["validation"], "the dataset's validation split"
+    kept, held_out = split_off(train)
+    return train.subset(kept), train.subset(held_out), how
 
 
 def stratified_split(

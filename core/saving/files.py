@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zlib
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import ArtifactError, VisiongraftError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image as PillowImage
     from torch import Tensor
 
 CHECKSUM = "crc32"
@@ -42,6 +45,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise unwritable(path, error) from error
 
 
+def write_png(path: Path, image: PillowImage.Image) -> None:
+    """Write an image as PNG, atomically."""
+    content = io.BytesIO()
+    image.save(content, "png")
+    write_bytes(path, content.getvalue())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a plot as PNG, atomically."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_bytes(path, content.getvalue())
+
+
 def unwritable(path: Path, error: OSError) -> VisiongraftError:
     """Return the error for a file that cannot be written."""
     return VisiongraftError(
@@ -65,7 +82,7 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +133,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ArtifactError(f"{path} is damaged: its content does not match its checksum")
         return tensors, {k: json.loads(v) for k, v in texts.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ArtifactError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def _with_sorted_header(content: bytes) -> bytes:

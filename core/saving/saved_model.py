@@ -108,9 +108,9 @@ def read_config(folder: Path) -> SavedConfig:
     if found != FORMAT:
         raise ArtifactError(describe_other_format(path, found, FORMAT, values.get("visiongraft")))
     for field in fields(SavedConfig):
-        wanted = str if field.type == "str" else dict
-        if not isinstance(values.get(field.name), wanted):
-            raise ArtifactError(f"{path}: {field.name!r} is missing or no {wanted.__name__}")
+        kind = str if field.type == "str" else dict
+        if not isinstance(values.get(field.name), kind):
+            raise ArtifactError(f"{path}: {field.name!r} is missing or not a {kind.__name__}")
     if values.keys() != {f.name for f in fields(SavedConfig)}:
         raise ArtifactError(f"{path} has unknown entries; it may be damaged")
     return SavedConfig(**values)
@@ -144,12 +144,14 @@ def build_network(
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} does not describe a model: {error!r}") from error
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = network.inference_state()
-    odd = sorted(wanted.keys() ^ tensors.keys())
-    odd += [n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape]
-    if odd:
+    expected = network.inference_state()
+    differing = sorted(expected.keys() ^ tensors.keys())
+    differing += [
+        n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape
+    ]
+    if differing:
         raise ArtifactError(
-            f"{folder / WEIGHTS} does not fit {path}: {len(odd)} tensors differ, first {odd[0]!r}"
+            f"{folder / WEIGHTS} does not fit {path}: {len(differing)} tensors differ, first {differing[0]!r}"
         )
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.

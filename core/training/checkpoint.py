@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,8 @@ class Checkpoint:
 
     Attributes:
         state: The state of the run.
-        tensors: By group (``network``, ``optimizer``, ``ema``, ``random``) and name.
+        tensors: By group (``network``, ``optimizer``, ``ema``, ``random0``) and name; a group
+            without tensors may be missing.
         values: What else belongs to the groups, as JSON values.
     """
 
@@ -87,10 +87,7 @@ class Checkpoint:
         Raises:
             CheckpointError: The file is missing, damaged or of another version.
         """
-        try:
-            flat, metadata = read_tensors(path)
-        except ArtifactError as error:
-            raise CheckpointError(f"cannot resume: {error}; {REMEDY}") from error
+        flat, metadata = _read(path)
         found = metadata.get("format")
         if not isinstance(found, int) or metadata.keys() == {"format"}:  # as saved models have
             raise CheckpointError(f"cannot resume: {path} is not a checkpoint")
@@ -145,17 +142,16 @@ def read_best(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
-    try:
-        tensors, _ = read_tensors(path)
-    except ArtifactError as error:
-        raise CheckpointError(f"cannot resume: {error}; {REMEDY}") from error
+    tensors, _ = _read(path)
     _require_checksum(path)
     return tensors
 
 
-def group(checkpoint: Checkpoint, name: str) -> Mapping[str, Tensor]:
-    """Return one group of a checkpoint's tensors; empty if it has none."""
-    return checkpoint.tensors.get(name, {})
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return read_tensors(path)
+    except ArtifactError as error:
+        raise CheckpointError(f"cannot resume: {error}; {REMEDY}") from error
 
 
 def _require_checksum(path: Path) -> None:

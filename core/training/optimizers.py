@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimizer that there is not.
+    """Refuse an unknown optimizer.
 
     Args:
         name: What the user wrote.
@@ -51,10 +51,9 @@ def build_optimizer(
     check_optimizer_name(name)
     optimizer = OPTIMIZERS[name](groups)
     if previous is not None:
-        for group in groups:
-            for parameter in group["params"]:
-                if parameter in previous.state:
-                    optimizer.state[parameter] = previous.state[parameter]
+        for parameter in named_parameters(optimizer).values():
+            if parameter in previous.state:
+                optimizer.state[parameter] = previous.state[parameter]
     return optimizer
 
 
@@ -85,6 +84,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the parameters of an optimizer that ``build_optimizer`` made, by name."""
+    return {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read an optimizer's state, keyed by parameter name.
 
@@ -92,15 +100,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
         optimizer: One that ``build_optimizer`` made.
 
     Returns:
-        Tensors by ``"<parameter>/<slot>"``, and the slots that are no tensors, likewise.
+        Tensors by ``"<parameter>/<slot>"``, and the slots that are not tensors, likewise.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            for slot, value in optimizer.state.get(parameter, {}).items():
-                target = tensors if isinstance(value, Tensor) else values
-                target[f"{name}/{slot}"] = value
+    for name, parameter in named_parameters(optimizer).items():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            target = tensors if isinstance(value, Tensor) else values
+            target[f"{name}/{slot}"] = value
     return tensors, values
 
 
@@ -117,11 +124,7 @@ def restore_optimizer(
     Raises:
         CheckpointError: The state holds a parameter that the optimizer does not.
     """
-    parameters = {
-        name: parameter
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["names"], group["params"], strict=True)
-    }
+    parameters = named_parameters(optimizer)
     for key, value in {**tensors, **values}.items():
         name, _, slot = key.rpartition("/")
         if name not in parameters:

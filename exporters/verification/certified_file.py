@@ -24,7 +24,7 @@ class CertifiedFile:
     Attributes:
         path: The file.
         opened: What runs it.
-        metadata: All that it says about itself, as JSON values.
+        metadata: The file's metadata, as JSON values.
         input: Its input.
         certificate: Its certificate, as JSON values.
         exact: Whether no prediction may change, as for full precision.

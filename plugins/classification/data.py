@@ -1,4 +1,4 @@
-"""Map label names to class ids, split off a validation set, and check the class balance."""
+"""Map class names to class ids, split off a validation set, and check the class balance."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, split_by_class
+from visiongraft.data.samples import Splits, TargetSamples
+from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.classification.reading import LabeledSplit, read_dataset
 
@@ -21,7 +21,7 @@ Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LabeledSamples(WrappedSamples):
+class LabeledSamples(TargetSamples):
     """Images whose targets are class ids, with the names of the classes.
 
     Attributes:
@@ -35,16 +35,6 @@ class LabeledSamples(WrappedSamples):
     targets: tuple[Target, ...]
     class_names: tuple[str, ...]
     multi_label: bool
-
-    def target(self, index: int) -> Target:
-        return self.targets[index]
-
-    def subset(self, indices: Sequence[int]) -> LabeledSamples:
-        """Return some of the samples, in the given order, with the same class names."""
-        targets = tuple(self.targets[i] for i in indices)
-        return LabeledSamples(
-            self.base.subset(indices), targets, self.class_names, self.multi_label
-        )
 
     def counts(self) -> tuple[int, ...]:
         """Count the images of each class."""
@@ -90,12 +80,13 @@ def read_splits(
         multi_label = _is_multi_label(dataset.splits.values())
     splits = {s: _with_ids(split, names, multi_label) for s, split in dataset.splits.items()}
     check_trainable(splits["train"])
-    if "validation" in splits:
-        train, validation_set = splits["train"], splits["validation"]
-        origin = "the dataset's validation split"
-    else:
-        train, validation_set = _split_off_validation(splits["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: split_by_class(
+            [ids_of(target) for target in all_of.targets], all_of.counts(), validation, seed
+        ),
+        f"{validation:.0%} of the training images, stratified by class, seed {seed}",
+    )
     facts = {
         "classes": len(names),
         "multi_label": multi_label,
@@ -171,14 +162,6 @@ def _with_ids(split: LabeledSplit, names: tuple[str, ...], multi_label: bool) ->
             )
         targets.append(tuple(sorted(ids)) if multi_label else ids[0])
     return LabeledSamples(split.samples, tuple(targets), names, multi_label)
-
-
-def _split_off_validation(
-    samples: LabeledSamples, fraction: float, seed: int
-) -> tuple[LabeledSamples, LabeledSamples]:
-    ids = [ids_of(target) for target in samples.targets]
-    kept, validation = split_by_class(ids, samples.counts(), fraction, seed)
-    return samples.subset(kept), samples.subset(validation)
 
 
 def _class_warnings(

@@ -12,10 +12,10 @@ from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples, class_names_of
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.samples import FileSamples, Samples
+from visiongraft.data.samples import Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,8 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data))
         return _from_samples({"train": DatasetSamples.of(data)}, class_names_of(data), class_names)
-    except DataError:
-        found = read_data(data, "labels")  # last: installing a reader never changes what is read
-        if found is None:
-            raise
+    except DataError as error:
+        found = read_or_raise(data, "labels", error)
         dataset = _from_samples(found.splits, found.names or None, class_names)
         return replace(dataset, warnings=found.warnings)
 
@@ -107,7 +105,7 @@ def _read_path(path: Path) -> LabeledDataset:
 
 def _from_files(found: LabeledSplits) -> LabeledDataset:
     splits = {
-        split: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
+        split: LabeledSplit(files, files.targets)
         for split, files in found.splits.items()
         if len(files)
     }
@@ -122,7 +120,7 @@ def _from_samples(
 ) -> LabeledDataset:
     """Convert targets of any form to class names."""
     by_id = _names_by_id(own_names, class_names)
-    where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items() if len(x)}
+    where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items()}
     targets = {s: [splits[s].target(i) for i in range(len(splits[s]))] for s in where}
     listed = {s: list(map(_as_list, targets[s], where[s])) for s in where}
     every_target = [target for split in targets.values() for target in split]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, split_by_class
+from visiongraft.data.samples import Splits, TargetSamples
+from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
@@ -24,7 +23,7 @@ SHOWN = 5  # class names in one warning
 
 
 @dataclass(frozen=True)
-class DetectionSamples(WrappedSamples):
+class DetectionSamples(TargetSamples):
     """Images whose targets are ``Objects``, with the class names that their class ids refer to.
 
     Attributes:
@@ -35,9 +34,6 @@ class DetectionSamples(WrappedSamples):
 
     targets: tuple[Objects, ...]
     class_names: tuple[str, ...]
-
-    def target(self, index: int) -> Objects:
-        return self.targets[index]
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Check that the boxes are annotated on an image of the decoded size.
@@ -57,11 +53,6 @@ class DetectionSamples(WrappedSamples):
             f"{self.name(index)}: its boxes are for an image of {target.size[1]}x{target.size[0]} "
             f"pixels, but it has {width}x{height}"
         )
-
-    def subset(self, indices: Sequence[int]) -> DetectionSamples:
-        """Return some of the samples in the given order, with the same class names."""
-        targets = tuple(self.targets[i] for i in indices)
-        return DetectionSamples(self.base.subset(indices), targets, self.class_names)
 
     def counts(self) -> tuple[int, ...]:
         """Count the objects of each class, without crowd regions."""
@@ -94,12 +85,13 @@ def read_splits(
     tally = AnnotationTally()
     splits = {p: _labeled(split, names, tally) for p, split in source.splits.items()}
     check_trainable(splits["train"])
-    if "validation" in splits:
-        train, validation_set = splits["train"], splits["validation"]
-        origin = "the dataset's own split"
-    else:
-        train, validation_set = _split_off_validation(splits["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: split_by_class(
+            [target.single().labels for target in all_of.targets], all_of.counts(), validation, seed
+        ),
+        f"{validation:.0%} of the training images, stratified by class, seed {seed}",
+    )
     facts: dict[str, Any] = {
         "classes": len(names),
         "validation from": origin,
@@ -166,14 +158,6 @@ def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) ->
             raise DataError(f"{location}: {error}") from None
         targets.append(to_objects(annotation, class_ids, location, tally))
     return DetectionSamples(split.samples, tuple(targets), names)
-
-
-def _split_off_validation(
-    samples: DetectionSamples, fraction: float, seed: int
-) -> tuple[DetectionSamples, DetectionSamples]:
-    labels = [target.single().labels for target in samples.targets]
-    kept, validation = split_by_class(labels, samples.counts(), fraction, seed)
-    return samples.subset(kept), samples.subset(validation)
 
 
 def _extremes(split: str, samples: DetectionSamples) -> dict[str, int]:

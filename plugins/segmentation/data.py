@@ -15,6 +15,7 @@ from visiongraft.data.splits import (
     as_pair,
     evaluation_split,
     stratified_split,
+    training_and_validation,
     validation_split,
 )
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
@@ -129,15 +130,11 @@ def read_splits(
     if second is not None:
         split = validation_split(second.splits)
         splits["validation"] = _with_ids(second, split, class_names, kind, ignore)
-    train = splits["train"]
-    if "validation" in splits:
-        validation_set, origin = splits["validation"], "the dataset's validation split"
-    else:
-        kept, rest = stratified_split([0] * len(train), validation, seed)
-        if not rest:
-            raise DataError("a single image cannot be split; add images or a validation split")
-        train, validation_set = splits["train"].subset(kept), splits["train"].subset(rest)
-        origin = f"{validation:.0%} of the training images, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: _split_off(len(all_of), validation, seed),
+        f"{validation:.0%} of the training images, seed {seed}",
+    )
     facts: dict[str, Any] = {
         "classes": len(class_names),
         "kind": kind,
@@ -203,6 +200,13 @@ def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
     return read_dataset(first), None if second is None else read_dataset(second)
 
 
+def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    kept, held_out = stratified_split([0] * count, fraction, seed)
+    if not held_out:
+        raise DataError("a single image cannot be split; add images or a validation split")
+    return kept, held_out
+
+
 def _with_ids(
     dataset: MaskDataset, split: str, class_names: tuple[str, ...], kind: str, ignore: Ignore
 ) -> MaskedSamples:
@@ -233,7 +237,7 @@ def _with_ids(
 
 
 def _reorder(samples: Samples, names: Sequence[str], class_names: Sequence[str]) -> Samples:
-    """Bring the masks of each image into the order of the class ids."""
+    """Sort the masks of each image by class id."""
     if tuple(names) == tuple(class_names):
         return samples
     missing = [name for name in class_names if name not in names]

@@ -1,4 +1,4 @@
-"""The conformance kit by sabotage: each plugin here has one fault, which the kit must find.
+"""The conformance kit under sabotage: each plugin here has one fault, which the kit must find.
 
 All of them are installed together, so none may break another one or visiongraft itself. Each faulty
 task goes through every check that trains nothing, and through the one that its fault needs: the
@@ -44,7 +44,7 @@ CHEAP = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 
 @dataclass(frozen=True)
 class Case:
-    """A plugin, the check that finds its fault (and others that may trip over it), its words."""
+    """A plugin, the check that finds its fault (and others that may fail too), and part of the message."""
 
     plugin: str
     checks: tuple[str, ...]
@@ -308,11 +308,11 @@ def test_other_faulty_plugins_are_failed_too(installed: PluginManager, case: Cas
         "exporter": (ExporterTrial, EXPORTER_CHECKS),
         "reader": (ReaderTrial, READER_CHECKS),
     }[kind]
-    wanted = PLAIN | set(case.checks)
+    needed = PLAIN | set(case.checks)
     if case.plugin == "exporter_has_no_suffix":
-        wanted = set(case.checks)  # the others would export, to no effect
+        needed = set(case.checks)  # the others would export, to no effect
     trial = make(only_item(installed, case.plugin, kind))
-    tried = [check for check in checks if check.name in wanted]
+    tried = [check for check in checks if check.name in needed]
     assert_found(case, list(run_all(case.plugin, trial, tried)))
 
 

@@ -1,4 +1,4 @@
-"""The loss looks at the images past the backbone, which a replayed run does not have."""
+"""The loss reads the images directly, which a replayed run does not have."""
 
 from sound_task import Color
 

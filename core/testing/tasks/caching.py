@@ -7,10 +7,10 @@ from typing import Any
 
 from visiongraft.errors import ReplayError
 from visiongraft.task import Task
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect
+from visiongraft.testing.report import Checks, Fault, NotTried, expect
 from visiongraft.testing.tasks.trial import TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Task.build_head")
@@ -42,4 +42,4 @@ def replay_changes_nothing(trial: TaskTrial) -> None:
         )
 
 
-CACHING_CHECKS = (replay_changes_nothing,)
+CACHING_CHECKS = tuple(check)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_file
-from visiongraft.data.listing import files_in, folders_named, subfolders
+from visiongraft.data.listing import files_in, folders_named, one_of_each, subfolders
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.options import is_integer
@@ -17,7 +17,6 @@ from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, 
 from visiongraft.plugins.detection.formats.image_files import (
     find_root,
     image_size,
-    one_of_each,
     split_of_name,
 )
 from visiongraft.plugins.detection.objects import Annotation

@@ -17,7 +17,7 @@ from visiongraft.data.images import (
 from visiongraft.data.samples import Image, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.paths import read_path
 from visiongraft.plugins.detection.objects import Annotation, Box
@@ -50,10 +50,8 @@ def read_boxes(data: Any) -> BoxDataset:
         if isinstance(data, (str, Path)):
             return read_path(Path(data))
         return _read_dataset(data)
-    except DataError:
-        found = read_data(data, "boxes")  # last: installing a reader must not change a dataset
-        if found is None:
-            raise
+    except DataError as error:
+        found = read_or_raise(data, "boxes", error)
         splits = {split: (samples, _items(samples)) for split, samples in found.splits.items()}
         return _convert(splits, found.names or None, found.warnings)
 
@@ -95,12 +93,11 @@ def _convert(
 ) -> BoxDataset:
     found = {}
     for split, (samples, items) in splits.items():
-        if items:
-            annotations = [
-                _annotation(target, size, names, samples.name(i))
-                for i, (target, size) in enumerate(items)
-            ]
-            found[split] = BoxSplit(samples, annotations)
+        annotations = [
+            _annotation(target, size, names, samples.name(i))
+            for i, (target, size) in enumerate(items)
+        ]
+        found[split] = BoxSplit(samples, annotations)
     seen = {name for own in found.values() for each in own.annotations for name in each.names}
     return BoxDataset(found, in_order(names or (), _sorted(seen)), warnings)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from visiongraft.data.decode import printable, read_file, read_lines
-from visiongraft.data.listing import files_in, is_image
+from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.image_files import image_size, split_of, split_of_name
-from visiongraft.plugins.detection.formats.voc_folders import ImageIndex, VocFolders
+from visiongraft.plugins.detection.formats.voc_folders import VocFolders
 from visiongraft.plugins.detection.objects import Annotation, Box
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -53,16 +53,17 @@ def _read_folders(
     folders: VocFolders, warnings: list[str]
 ) -> dict[str, list[tuple[Path, Annotation]]]:
     """Read the XML files of one folder; return images and annotations by split."""
-    images = ImageIndex(folders.images)
+    listed = list_images(folders.images) if folders.images.is_dir() else []
+    images = FileIndex(folders.images, listed)
     found: dict[str, list[tuple[Path, Annotation]]] = {}
     unlisted = set(images.files)
     for split, files in _files(folders, images).items():
         for file in files:
             key = _key(file, folders)
             annotation, name = _read_file(file)
-            listed = images.find(key)
-            unlisted.discard(listed or "")
-            path = images.files[listed] if listed else folders.images / (name or f"{key}.jpg")
+            found_key = images.find(key)
+            unlisted.discard(found_key or "")
+            path = images.files[found_key] if found_key else folders.images / (name or f"{key}.jpg")
             if annotation.size is None:
                 annotation = replace(annotation, size=image_size(path))
             found.setdefault(split, []).append((path, annotation))
@@ -78,7 +79,7 @@ def _key(file: Path, folders: VocFolders) -> str:
     return file.relative_to(folders.annotations).with_suffix("").as_posix()
 
 
-def _files(folders: VocFolders, images: ImageIndex) -> dict[str, list[Path]]:
+def _files(folders: VocFolders, images: FileIndex) -> dict[str, list[Path]]:
     """Split XML files by folder, by lists, or by the subfolders of XML files or images."""
     if folders.split is not None:
         return {folders.split: list(folders.files)}

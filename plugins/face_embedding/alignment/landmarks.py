@@ -96,7 +96,8 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if scale < 0.5:  # bilinear interpolation alone would skip pixels of a large face
         factor = int(1 / scale)
-        image = np.asarray(_pillow(image).reduce(factor)).reshape(*_reduced(image, factor))
+        reduced = np.asarray(_pillow(image).reduce(factor))
+        image = reduced.reshape(*reduced.shape[:2], image.shape[2])
         matrix = similarity_transform((points + 0.5) / factor - 0.5, template)
     return _warped(image, matrix, side)
 
@@ -193,8 +194,3 @@ def _warped(image: Image, matrix: NDArray[np.float64], side: int) -> Image:
 
 def _pillow(image: Image) -> PillowImage.Image:
     return PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-
-
-def _reduced(image: Image, factor: int) -> tuple[int, int, int]:
-    height, width, channels = image.shape
-    return -(-height // factor), -(-width // factor), channels

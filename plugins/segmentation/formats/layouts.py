@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import SPLIT_WORDS, list_images, only_folder, subfolders
+from visiongraft.data.listing import (
+    SPLIT_WORDS,
+    FileIndex,
+    list_images,
+    only_folder,
+    subfolders,
+)
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.formats.class_files import read_classes
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
-from visiongraft.plugins.segmentation.formats.file_index import FileIndex, split_images
 from visiongraft.plugins.segmentation.formats.folders import (
     MASK_SUFFIXES,
     FolderPair,
@@ -19,6 +24,7 @@ from visiongraft.plugins.segmentation.formats.folders import (
     separate_masks,
 )
 from visiongraft.plugins.segmentation.formats.masks import Color
+from visiongraft.plugins.segmentation.formats.splits import split_images
 
 # fmt: off
 VOC_CLASSES = (
@@ -103,7 +109,7 @@ def _read_class_names(
 
 def _index_class_folders(pair: FolderPair, names: Sequence[str]) -> list[FileIndex]:
     masks = {folder.name: list_images(folder) for folder in _class_folders(pair)}
-    return [FileIndex(pair.masks / name, masks.get(name, [])) for name in names]
+    return [_index(pair.masks / name, masks.get(name, [])) for name in names]
 
 
 def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
@@ -113,7 +119,17 @@ def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
         images, masks = list_images(pair.images), list_images(pair.masks)
         if not images:
             raise DataError(f"{printable(pair.images)} contains no images")
-    return FileIndex(pair.images, images), FileIndex(pair.masks, masks)
+    return _index(pair.images, images), _index(pair.masks, masks)
+
+
+def _index(folder: Path, files: Sequence[Path]) -> FileIndex:
+    index = FileIndex(folder, files)
+    for path in files:
+        other = index.files[path.relative_to(folder).with_suffix("").as_posix()]
+        if other is not path:
+            one, two = printable(path.name), printable(other.name)
+            raise DataError(f"{printable(path.parent)} contains both {one} and {two}")
+    return index
 
 
 def _match(

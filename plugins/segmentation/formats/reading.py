@@ -8,7 +8,7 @@ from typing import Any
 
 from visiongraft.data.images import DatasetSamples, check_dataset, load_item
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
 
@@ -30,14 +30,11 @@ def read_dataset(data: Any) -> MaskDataset:
     """
     try:
         return read_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
-    except DataError:
-        found = read_data(data, "masks")  # last: installing a reader never changes what is read
-        if found is None:
-            raise
-        splits = {split: samples for split, samples in found.splits.items() if len(samples)}
-        per_class = _is_mask_per_class(next(iter(splits.values())).target(0))
+    except DataError as error:
+        found = read_or_raise(data, "masks", error)
+        per_class = _is_mask_per_class(next(iter(found.splits.values())).target(0))
         return MaskDataset(
-            splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
+            found.splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
         )
 
 

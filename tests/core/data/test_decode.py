@@ -309,7 +309,7 @@ def test_what_goes_wrong_while_an_image_is_open_is_one_line_too(photo, encode):
 @pytest.mark.parametrize("read", [decode_file, read_file])
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("gone.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
+    [("missing.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
     ids=["missing", "folder", "zero byte"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name, words):
@@ -362,7 +362,7 @@ def test_warnings_of_other_modules_are_not_repeated(photo, encode):
 
 
 @given(content=st.binary(max_size=200))
-def test_any_bytes_give_an_image_or_one_line(content):
+def test_any_bytes_are_decoded_or_refused_in_one_line(content):
     try:
         assert decode_bytes(content, "p").dtype == np.uint8
     except DataError as error:
@@ -372,7 +372,7 @@ def test_any_bytes_give_an_image_or_one_line(content):
 @given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
 @settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_image_gives_pixels_or_one_line(photo, encode, format, mismatches):
+def test_a_damaged_image_is_decoded_or_refused_in_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))
     for position, change in mismatches:
         content[position % len(content)] ^= change

@@ -45,7 +45,7 @@ def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(model, saved, toy_da
     assert not loaded.network.training
 
 
-def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
+def test_a_loaded_model_has_the_memory_layout_of_a_trained_one(model, saved):
     # A map of 1x1 cells has both orders at once, so there the weights' order chooses the kernel.
     strides = [
         {n: t.stride() for n, t in m.network.inference_state().items()}
@@ -66,7 +66,7 @@ def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
         assert {n.split(".")[0] for n in file.keys()} == {"backbone", "head"}  # noqa: SIM118
 
 
-def test_the_card_tells_data_schedule_metrics_and_receipts(saved):
+def test_the_card_contains_data_schedule_metrics_and_receipts(saved):
     card = (saved / "README.md").read_text()
     for words in ("toys/toy", "training images | 24", "gradual", "share_right", "frozen tensors"):
         assert words in card
@@ -115,19 +115,19 @@ def test_loading_and_resuming_unpickle_nothing_and_run_nothing(
 
 
 @pytest.mark.parametrize(
-    "place", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
+    "name", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
 )
-def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
-    saved: Path, tmp_path: Path, place: str
+def test_a_pickle_instead_of_a_file_is_refused_and_not_run(
+    saved: Path, tmp_path: Path, name: str
 ) -> None:
     payload = Payload(tmp_path / "mark")
-    torch.save(payload, saved / place)
+    torch.save(payload, saved / name)
     for content in (None, pickle.dumps(payload)):
         if content is not None:
-            (saved / place).write_bytes(content)
+            (saved / name).write_bytes(content)
         with pytest.raises(VisiongraftError) as caught:
-            if place.startswith("backbone"):
-                load_backbone("toys/toy", saved / place)
+            if name.startswith("backbone"):
+                load_backbone("toys/toy", saved / name)
             else:
                 visiongraft.load(saved)
         assert "\n" not in str(caught.value)
@@ -136,11 +136,11 @@ def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
     assert (tmp_path / "mark").exists()  # the payload does work
 
 
-@pytest.mark.parametrize("place", ["last.safetensors", "best-0.safetensors"])
-def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_run(
-    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, place: str
+@pytest.mark.parametrize("name", ["last.safetensors", "best-0.safetensors"])
+def test_a_pickle_instead_of_a_checkpoint_is_refused_and_not_run(
+    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, name: str
 ) -> None:
-    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / place)
+    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / name)
     with pytest.raises(CheckpointError, match="is damaged"):
         fit_toy(toy_data(20), out=stopped, schedule="lp_ft", epochs=2, resume=True)
     assert not (tmp_path / "mark").exists()
@@ -200,7 +200,7 @@ def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_folder_and_an_unfinished_run_are_told_apart(tmp_path, fit_toy, toy_data):
+def test_a_missing_folder_and_an_unfinished_run_are_distinguished(tmp_path, fit_toy, toy_data):
     with pytest.raises(ArtifactError, match="is not a folder"):
         visiongraft.load(tmp_path / "nothing")
     fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)

@@ -8,7 +8,7 @@ With the setting "processes" as many of them train together, and the answer is t
 for one that names the end of another as what ended it.
 
 A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
-(when the N-th file is written but not yet in its place). The moment "shared sums" is a fault instead:
+(when the N-th file is written but not yet renamed). The moment "shared sums" is a fault instead:
 all processes restore the sums of losses of the first one.
 """
 
@@ -26,7 +26,7 @@ from conftest import Toy, fit_toy, register_toys, toy_data
 
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.training.engine import Engine
+from visiongraft.training import engine
 
 LOST = 40
 
@@ -58,13 +58,13 @@ class Killer:
 
 
 def share_sums() -> None:
-    restore = Engine._restore_training
+    restore = engine.restore_steps
 
-    def restore_first(engine, checkpoint):
-        restore(engine, checkpoint)
-        engine.run.state.sums = dict(checkpoint.values["sums"][0])
+    def restore_first(optimizer, accelerator, checkpoint):
+        restore(optimizer, accelerator, checkpoint)
+        checkpoint.state.sums = dict(checkpoint.values["sums"][0])
 
-    Engine._restore_training = restore_first
+    engine.restore_steps = restore_first
 
 
 def train(folder: str, settings: dict, *moments: str) -> None:

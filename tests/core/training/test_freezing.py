@@ -42,7 +42,7 @@ def batch_of(count: int = 6) -> Batch:
 
 
 def train_a_little(network, phase, steps=3, optimizer="adamw"):
-    """Train honestly and give seal and optimizer, ready to be checked."""
+    """Train without a fault; return snapshot and optimizer, ready to be checked."""
     apply_phase(network, phase)
     made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
     snapshot = FrozenSnapshot.take(network)
@@ -139,7 +139,7 @@ def test_freezing_again_drops_the_optimizer_state_of_what_is_frozen(toy_network)
     assert all(p.grad is None for p in toy_network.backbone.parameters())
 
 
-def test_parameters_of_equal_value_are_told_apart(toy_network):
+def test_parameters_of_equal_value_are_distinguished(toy_network):
     with torch.no_grad():
         for parameter in toy_network.parameters():
             parameter.fill_(0.5)
@@ -279,7 +279,7 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
         def epoch_ended(self, run, record):
             fault(run.network, None)
 
-    with pytest.raises(ReceiptError, match="phase 0"):
+    with pytest.raises(ReceiptError, match="phase 1"):
         fit_toy(
             toy_data(30),
             schedule="linear_probe",
@@ -301,7 +301,7 @@ def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One optimizer for the whole run: what is frozen again stays in it, and decays."""
+    """One optimizer for the whole run: tensors that are frozen again stay in it, and decay."""
     monkeypatch.setattr(
         engine,
         "build_optimizer",
@@ -328,7 +328,7 @@ def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's unfreeze: new Parameter objects, of which the optimizer knows nothing."""
+    """timm's unfreeze: new Parameter objects that the optimizer does not have."""
 
     def apply(network: Network, phase: Phase) -> None:
         apply_phase(network, phase)
@@ -339,12 +339,12 @@ def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual one: ``train()`` puts frozen batch norms into training mode."""
+    """The usual fault: ``train()`` puts frozen batch norms into training mode."""
     monkeypatch.setattr(Network, "train", nn.Module.train)
 
 
 def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Averages of what is frozen again stay behind, and are what is saved."""
+    """The EMA of tensors that are frozen again lags behind, and is what is saved."""
     monkeypatch.setattr(EMA, "adopt", lambda *_: None)
 
 
@@ -355,15 +355,15 @@ SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
 @pytest.mark.parametrize(
     ("plant", "schedule", "words"),
     [
-        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
-        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
-        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 1"),
-        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
-        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 0"),
+        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 2"),
+        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 2"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 2"),
+        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 2"),
+        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 1"),
         (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
-        (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
-        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
-        (average_on, SHRINKING, "the averaged copy of .* changed in phase 1"),
+        (freeze_weights_only, GROWING, "running_mean.* changed in phase 1"),
+        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 1"),
+        (average_on, SHRINKING, "the averaged copy of .* changed in phase 2"),
     ],
     ids=lambda v: v.__name__ if callable(v) else "",
 )
@@ -389,7 +389,7 @@ def test_a_fault_of_other_tools_ends_a_real_run(
 def test_parameters_replaced_after_the_phase_began_are_caught(
     fit_toy: Any, toy_data: Any, hook: str
 ) -> None:
-    """The optimizer would train tensors that nobody uses."""
+    """The optimizer would train unused tensors."""
 
     class Replace:
         @hookimpl(specname=hook)
@@ -403,7 +403,7 @@ def test_parameters_replaced_after_the_phase_began_are_caught(
         fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[Replace()])
 
 
-def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
+def test_freezing_again_keeps_the_trained_weights_not_their_ema(
     tmp_path: Path, fit_toy: Any, toy_data: Any
 ) -> None:
     fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")

@@ -45,7 +45,7 @@ def test_state_read_by_name_and_put_back_continues_exactly(name):
     assert torch.equal(one.bias, other.bias)
 
 
-def test_state_that_is_no_tensor_comes_back_too() -> None:
+def test_state_that_is_not_a_tensor_is_restored_too() -> None:
     optimizer = build_optimizer("sgd", groups_of(nn.Linear(3, 2)))
     restore_optimizer(optimizer, {}, {"weight/count": 3, "bias/note": None})
     assert optimizer_tensors(optimizer) == ({}, {"weight/count": 3, "bias/note": None})

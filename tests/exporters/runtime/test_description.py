@@ -76,7 +76,7 @@ def test_a_task_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
         read_description(PATH, texts(**changes))
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_what_is_not_json_is_refused() -> None:
     for text in ("{", "[" * 100_000):
         with pytest.raises(ArtifactError, match="does not describe its input"):
             read_description(PATH, {**texts(), "other": text})

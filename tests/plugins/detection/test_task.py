@@ -90,7 +90,7 @@ def test_the_installed_plugin_provides_the_task() -> None:
         ({"width": 100}, "width=100 is not a multiple of 32"),
         ({"width": 0}, "width=0 is not a multiple of 32"),
         ({"width": 64.0}, "width=64.0 is not a multiple of 32"),
-        ({"detections": 0}, "detections=0 is not an integer of 1 or more"),
+        ({"detections": 0}, "detections=0 is not an integer of at least 1"),
         ({"detections": True}, "detections=True is not an integer"),
         ({"score_threshold": 1}, r"score_threshold=1 is not in \[0, 1\)"),
         ({"score_threshold": float("nan")}, "score_threshold=nan"),

@@ -272,7 +272,7 @@ def test_masks_with_layers_are_multi_label() -> None:
     assert train.counts().tolist() == [0, 9]
 
 
-def test_a_pair_gives_training_and_validation_with_the_same_class_names(
+def test_a_pair_is_training_and_validation_with_the_same_class_names(
     write_set: WriteSet,
 ) -> None:
     first = write_set({"a": A, "b": B}, root="first")

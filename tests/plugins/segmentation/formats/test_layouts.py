@@ -255,7 +255,7 @@ def test_two_folders_of_one_split_raise(
 ) -> None:
     for images, masks in (one, other):
         write(tmp_path, {"": {"a": 1}}, images, masks)
-    with pytest.raises(DataError, match="are both the validation split") as caught:
+    with pytest.raises(DataError, match="are both of the validation split") as caught:
         read_folder(tmp_path)
     assert "\n" not in str(caught.value)
 
