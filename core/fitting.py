@@ -214,7 +214,7 @@ def _resumed(
 
 def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     task, backbone, config = run.network.task, run.network.backbone, run.config
-    classes = [k for k in type(task).__mro__ if issubclass(k, Task)]
+    classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
     transfer = run.network.transfer
     losses = [] if transfer is None else [type(transfer.loss)]

@@ -91,4 +91,5 @@ def _attributes(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(value, "__dict__") and not isinstance(value, type):
         return vars(value)
-    return "" if type(value).__repr__ is object.__repr__ else repr(value)
+    text = repr(value)
+    return "" if text == object.__repr__(value) else text

@@ -165,7 +165,7 @@ def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
         tensor = tensors[name]
         head = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
         value = zlib.crc32(head.encode(), value)
-        value = zlib.crc32(tensor.reshape(-1).view(uint8).numpy(), value)
+        value = zlib.crc32(tensor.reshape(-1).view(uint8).numpy().data, value)
     return f"{value:08x}"
 
 
