@@ -276,12 +276,13 @@ def _findings(
 
     Works in threads, since decoders release the GIL.
     """
-    load_lock = Lock()  # a dataset's own code need not be thread-safe
+    # A dataset's own code need not be thread-safe, and large images need much memory each.
+    lock = Lock()
     cached = store.path is not None and _are_files(samples)
 
     def check(index: int) -> Finding:
         key = store.key(samples, index, channels) if cached else None
-        finding = store.get(key) or _check_image(samples, index, channels, load_lock, store)
+        finding = store.get(key) or _check_image(samples, index, channels, lock, store)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         if not finding.problem:  # the target may have changed although the image has not
@@ -310,9 +311,7 @@ def _target_digest(samples: Samples, index: int) -> str:
         return ""
 
 
-def _check_image(
-    samples: Samples, index: int, channels: int, load_lock: Lock, store: _Cache
-) -> Finding:
+def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store: _Cache) -> Finding:
     content = samples.content(index)
     digest = "" if content is None else _digest(content)
     known = store.get_content(digest, channels)
@@ -320,9 +319,9 @@ def _check_image(
         return known
     try:
         if content is not None:
-            image = decode_bytes(content, samples.name(index), channels)
+            image = decode_bytes(content, samples.name(index), channels, lock)
         else:
-            with load_lock:
+            with lock:
                 image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))

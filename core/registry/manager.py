@@ -323,6 +323,11 @@ def plugins() -> PluginManager:
     return _in_use[-1] if _in_use else _installed()
 
 
+def uses_installed() -> bool:
+    """Check whether the process-wide manager of all installed plugins is in use."""
+    return not _in_use
+
+
 @contextmanager
 def using(manager: PluginManager) -> Iterator[PluginManager]:
     """Let everything look up plugins in another manager for the length of a block.
