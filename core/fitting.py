@@ -30,6 +30,7 @@ from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
+from visiongraft.training.environment import ignored_settings
 from visiongraft.training.freezing import trainable_stages
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
@@ -154,7 +155,7 @@ def fit(
         with accelerator.main_process_first():  # the others read its results from the folder
             splits, checked = _read(source, chosen, config, folder, accelerator.is_main_process)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
-        run.warnings = (*splits.warnings, *checked.report.warnings)
+        run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
         checkpoint, inputs = None, _inputs(run, checked)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
