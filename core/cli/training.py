@@ -46,7 +46,10 @@ def fit(
     **settings: Any,
 ) -> Answer:
     """Fine-tune a pretrained backbone on DATA and write the run to a folder."""
+    from visiongraft.registry.declared import refuse_undeclared_settings
+
     given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
+    refuse_undeclared_settings(given)  # before torch is imported
     if task_options:
         given["task_options"] = _task_options(given.get("task"), task_options)
     if callback:

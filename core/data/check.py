@@ -210,11 +210,12 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
     """Check all images in threads (decoders release the GIL); yield the findings in order."""
-    load_lock = Lock()  # a dataset's own code need not be thread-safe
+    # A dataset's own code need not be thread-safe, and large images need much memory each.
+    lock = Lock()
 
     def check(index: int) -> Finding:
         key = store.key(samples, index, channels)
-        finding = store.get(key) or _check_image(samples, index, channels, load_lock)
+        finding = store.get(key) or _check_image(samples, index, channels, lock)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         if not finding.problem:  # the target may have changed although the image has not
@@ -228,13 +229,13 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -> Finding:
+def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Finding:
     content = samples.content(index)
     try:
         if content is not None:
-            image = decode_bytes(content, samples.name(index), channels)
+            image = decode_bytes(content, samples.name(index), channels, lock)
         else:
-            with load_lock:
+            with lock:
                 image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))

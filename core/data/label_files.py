@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_lines
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.folder import LabeledSplits, has_class_folders
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.listing import SPLIT_WORDS, files_in
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
+from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 
@@ -33,7 +34,9 @@ def read_list(path: Path) -> LabeledSplits:
     """
     shown = printable(path)
     classes = path.parent / CLASSES
-    names = LabelMap(tuple(read_lines(classes))).names if classes.is_file() else ()
+    names = (
+        LabelMap(tuple(read_lines(classes, SMALL_FILE_BYTES))).names if classes.is_file() else ()
+    )
     listed: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), 1):
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
@@ -116,6 +119,7 @@ def _label(text: str, names: Sequence[str], entry: str) -> str:
     label = text.strip()
     if not names or label in names:
         return label
-    if label.isdecimal() and int(label) < len(names):
-        return names[int(label)]
-    raise DataError(f"{entry}: label {label!r} is none of the {len(names)} in {CLASSES}")
+    index = parse_number(label)
+    if index is not None and index < len(names):
+        return names[index]
+    raise DataError(f"{entry}: label {show_value(label)} is none of the {len(names)} in {CLASSES}")

@@ -81,11 +81,13 @@ def read_json(path: Path) -> Any:
     Raises:
         ArtifactError: It is missing or not JSON.
     """
+    if path.exists() and not path.is_file():  # reading from a named pipe would wait
+        raise ArtifactError(f"{path} cannot be read: it is not a file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); it may be damaged") from error
 
 

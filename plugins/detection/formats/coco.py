@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable, read_file
+from visiongraft.data.decode import printable
 from visiongraft.data.listing import files_in, folders_named, one_of_each, subfolders
+from visiongraft.data.parsing import read_json, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.options import is_integer
@@ -106,10 +106,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_file(file))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{printable(file)} is not valid JSON: {error}") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise DataError(f"{printable(file)} is not a COCO file; {SHAPE}")
     for name in ("images", "annotations", "categories"):
@@ -222,7 +219,9 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
     value = row.get(name)
     if not is_integer(value):
-        raise DataError(f"{printable(file)}: {what} has {name}={value!r}, which is not an integer")
+        raise DataError(
+            f"{printable(file)}: {what} has {name}={show_value(value)}, which is not an integer"
+        )
     return value
 
 
@@ -230,7 +229,7 @@ def _numbers(values: Any, file: Path, image: str) -> list[float]:
     good = isinstance(values, list) and len(values) == 4
     if not good or not all(isinstance(v, (int, float)) for v in values):
         raise DataError(
-            f"{printable(file)}: a box in {image} has bbox={values!r}; expected x, y, width and "
+            f"{printable(file)}: a box in {image} has bbox={show_value(values)}; expected x, y, width and "
             "height in pixels"
         )
     return [float(value) for value in values]

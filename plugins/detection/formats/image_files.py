@@ -30,6 +30,8 @@ def image_size(path: Path) -> tuple[int, int] | None:
     Returns:
         Height and width in pixels, or ``None`` if it cannot be read; the core's check reports why.
     """
+    if not path.is_file():  # to open a named pipe would wait
+        return None
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from visiongraft.data.decode import printable, read_file, read_lines
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_lines
 from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
@@ -121,7 +121,7 @@ def _name(line: str, known: Container[str]) -> str:
 def _read_file(file: Path) -> tuple[Annotation, str]:
     """Read one XML file; also return the file name of its image."""
     try:
-        root = ElementTree.fromstring(read_file(file))
+        root = ElementTree.fromstring(read_file(file, SMALL_FILE_BYTES))
     except ElementTree.ParseError as error:
         raise DataError(f"{printable(file)} is not valid XML: {error}") from error
     boxes: list[Box] = []

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable, read_file, read_lines
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.listing import files_in, folders_named
+from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
@@ -79,27 +80,21 @@ def names_by_id(names: Any, file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise DataError(f"{printable(file)}: names={names!r} is not a list of class names")
-    found = {int(i): str(n) for i, n in names.items() if str(i).isdecimal() and str(n)}
+        raise DataError(
+            f"{printable(file)}: names={show_value(names)} is not a list of class names"
+        )
+    found = {
+        number: str(name)
+        for key, name in names.items()
+        if (number := parse_number(str(key))) is not None
+        and str(name)
+        and not isinstance(name, (list, dict))
+    }
     if len(found) != len(names):
-        raise DataError(f"{printable(file)}: expected names by class id (0, 1, ...), not {names}")
+        raise DataError(
+            f"{printable(file)}: expected names by class id (0, 1, ...), not {show_value(names)}"
+        )
     return found
-
-
-def text_lines(file: Path) -> list[str]:
-    """Read the lines of a text file, stripped and without empty ones.
-
-    Args:
-        file: A file of class names, or of paths.
-
-    Returns:
-        The lines.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    text = read_file(file).decode("utf-8-sig", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @dataclass
@@ -148,7 +143,7 @@ def _annotation(
         return Annotation((), (), size)
     boxes: list[Box] = []
     class_names = []
-    for number, line in enumerate(read_lines(labels), start=1):
+    for number, line in enumerate(read_lines(labels, SMALL_FILE_BYTES), start=1):
         where = f"{printable(labels)}:{number}"
         class_id, box = _box(line, size, where)
         if class_id not in names:
