@@ -50,7 +50,8 @@ def read_yaml(path: Path) -> Any:
         path: The file, in UTF-8.
 
     Returns:
-        Its value.
+        Its value, in which everything but lists and mappings is text as it is written: ``no`` and
+        ``007`` are not converted to other values.
 
     Raises:
         DataError: The file cannot be read, is not valid YAML, has a key twice, is nested too deep,
@@ -59,10 +60,11 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     text = read_text(path, SMALL_FILE_BYTES)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    safe, base = (getattr(yaml, f"C{n}", getattr(yaml, n)) for n in ("SafeLoader", "BaseLoader"))
     try:
-        _check_yaml(yaml.parse(text, loader))
-        return yaml.load(text, loader)
+        _check_yaml(yaml.parse(text, safe))
+        yaml.load(text, safe)  # refuses tags that would construct objects
+        return yaml.load(text, base)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{printable(path)} is not valid YAML: {one_line(error)}") from error
 
