@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 TOLERANCE = 0.01  # of the side of the image, or a pixel, that a box may reach beyond it
 USUAL = 0.9  # fraction of boxes that fit their images in a sound split
-SURE = 0.99  # fraction of boxes that must fit in another form
+SURE = 0.95  # fraction of boxes that must fit in another form
 SURE_COUNT = 10  # boxes that suffice to be sure of another layout
 FEW = 3  # boxes that suffice to suspect another layout
 
@@ -54,12 +54,15 @@ def check_plausible(split: BoxSplit, name: str) -> list[str]:
         return warnings
     first = split.samples.name(int(images[~fitting][0]))
     what = f"{count} of {total} boxes of the {name} split"
-    values = _values(boxes, sizes, split.form)
-    for form in _others(split.form):
-        if _fits(_boxes(values, sizes, form), sizes).mean() < SURE:
+    with np.errstate(invalid="ignore", over="ignore"):  # of coordinates that are not finite
+        values = _values(boxes, sizes, split.form)
+        converted = {form: _boxes(values, sizes, form) for form in _others(split.form)}
+    for form, others in converted.items():
+        better = int(_fits(others, sizes).sum())
+        if better < SURE * total:
             continue
         cause = (
-            f"{what} do not fit their images as {_describe(split.form)}, but all boxes do as "
+            f"{what} do not fit their images as {_describe(split.form)}, but {better} do as "
             f"{_describe(form)}; convert them (first: {first})"
         )
         sure = form.unit != split.form.unit or total >= SURE_COUNT

@@ -23,7 +23,7 @@ from visiongraft.plugins.detection.objects import Annotation, Box
 SUFFIX = ".json"
 OUTLINES = ("polygon", "rectangle", "rotation", "oriented_rectangle", "mask")
 IGNORED = "__ignore__"  # LabelMe's own label of what is not to be used
-MAX_SNIFFED = 2**26  # bytes; a larger file of one image would be refused anyway
+MAX_SNIFFED = 2**25  # bytes; larger files are not those of one image, even if they contain it
 
 
 def find_labelme_folders(folder: Path, warnings: list[str]) -> list[VocFolders]:

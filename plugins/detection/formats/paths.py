@@ -68,7 +68,11 @@ def read_path(path: Path) -> BoxDataset:
         read = find(path)
         if read is not None:
             dataset = read()
-            others = {other: seek for other, seek in FORMATS[position + 1 :] if other != name}
+            others = {
+                other: seek
+                for other, seek in FORMATS[position + 1 :]
+                if other != name and (name, other) != ("LabelMe", "COCO")  # both are .json
+            }
             skipped = [other for other, seek in others.items() if _exists(seek, path)]
             if not skipped:
                 return dataset

@@ -65,7 +65,7 @@ def read_config(file: Path) -> BoxDataset:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    config = read_yaml(file)
+    config = read_yaml(file, as_text=True)
     if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
         raise DataError(f"{printable(file)} has no names; expected train, val and names")
     return config
@@ -76,7 +76,8 @@ def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int,
     if "names" not in config:
         if not count:
             raise DataError(
-                f"{printable(file)}: nc={show_value(config['nc'])} is not a number of classes; add names"
+                f"{printable(file)}: nc={show_value(config['nc'])} is not a number of classes; add "
+                "names"
             )
         if count > MAX_UNNAMED:
             raise DataError(
@@ -87,8 +88,9 @@ def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int,
         return {i: str(i) for i in range(count)}
     names = names_by_id(config["names"], file)
     if "nc" in config and count != len(names):
+        written = config["nc"] if count is None else count
         warnings.append(
-            f"{printable(file)} has nc: {show_value(config['nc'])}, but {len(names)} class names"
+            f"{printable(file)} has nc: {show_value(written)}, but {len(names)} class names"
         )
     return names
 
