@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import BoxForm, BoxSplit
+from visiongraft.plugins.detection.formats.dataset import BoxForm, BoxSplit, Layout, Unit
 
 Array = NDArray[np.float64]
 
@@ -23,12 +23,12 @@ SURE = 0.95  # fraction of boxes that must fit in another form
 SURE_COUNT = 10  # boxes that suffice to be sure of another layout
 FEW = 3  # boxes that suffice to suspect another layout
 
-LAYOUTS = {
+LAYOUTS: dict[Layout, str] = {
     "corners": "x1, y1, x2, y2",
     "size": "x, y, width, height",
     "center": "center x, center y, width, height",
 }
-UNITS = {"pixels": "in pixels", "fractions": "in fractions of the image (0..1)"}
+UNITS: dict[Unit, str] = {"pixels": "in pixels", "fractions": "in fractions of the image (0..1)"}
 
 
 def check_plausible(split: BoxSplit, name: str) -> list[str]:
@@ -121,9 +121,8 @@ def _fits(boxes: Array, sizes: Array) -> NDArray[np.bool_]:
     margin = np.maximum(TOLERANCE * sizes, 1)
     low, high = boxes[:, :2], boxes[:, 2:]
     # Comparisons with NaN are false.
-    fits: NDArray[np.bool_] = ((low >= -margin) & (high <= sizes + margin) & (high - low >= 1)).all(
-        axis=1
-    )
+    inside = (low >= -margin) & (high <= sizes + margin) & (high - low >= 1)
+    fits: NDArray[np.bool_] = inside[:, 0] & inside[:, 1]
     return fits
 
 

@@ -100,8 +100,8 @@ def _by_split(folder: Path, warnings: list[str], suffix: str) -> list[VocFolders
 
 
 def _find(folder: Path, split: str | None, warnings: list[str], suffix: str) -> VocFolders | None:
-    named = folders_named(folder, ANNOTATIONS)
-    found = {p: files for p in named if (files := _files_below(p, suffix))}
+    candidates = folders_named(folder, ANNOTATIONS)
+    found = {p: files for p in candidates if (files := _files_below(p, suffix))}
     if found:
         annotations, *others = found
         if others:
@@ -110,15 +110,15 @@ def _find(folder: Path, split: str | None, warnings: list[str], suffix: str) -> 
                 f"{printable(folder)} is read from {annotations.name}; {suffix} files in other folders "
                 f"are skipped: {named}"
             )
-        candidates = [p for p in folders_named(folder, IMAGES) if p != annotations]
-        with_images = [p for p in candidates if list_images(p)]
+        around = [p for p in folders_named(folder, IMAGES) if p != annotations]
+        with_images = [p for p in around if list_images(p)]
         if len(with_images) > 1:
             named = name_some(printable(p.name) for p in with_images[1:])
             warnings.append(
                 f"the images of {printable(annotations)} are read from {with_images[0].name}; other "
                 f"folders are skipped: {named}"
             )
-        images = next(iter([*with_images, *candidates[:1]]), folder)
+        images = next(iter([*with_images, *around[:1]]), folder)
         return VocFolders(annotations, images, tuple(found[annotations]), folder / LISTS, split)
     files = files_in(folder, suffix)
     for images in (folder, *folders_named(folder, IMAGES)) if files else ():
