@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
@@ -79,7 +79,7 @@ json_values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(max_examples=50)
 @given(
     sums=st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
     history=st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3),
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(path: Path, spoil: Any, wor
     assert str(path) in str(caught.value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "last.safetensors"

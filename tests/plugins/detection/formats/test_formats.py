@@ -178,7 +178,7 @@ def id_maps(draw: st.DrawFn) -> tuple[list[str], dict[str, int], dict[str, int]]
 
 
 @given(id_maps(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_names_mean_the_same_whatever_the_ids(
     tmp_path_factory: pytest.TempPathFactory, maps: Any, data: st.DataObject
 ) -> None:
