@@ -253,7 +253,7 @@ def test_images_that_do_not_exist_count_as_unreadable(write):
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
     read = read_manifest(write("path,label", "0.jpg,a", "./0.jpg,a"))
     assert len(read.splits["train"]) == 1
-    assert "lists 1 images twice: ./0.jpg" in read.warnings[0]
+    assert "lists 1 images more than once; each counts once: ./0.jpg" in read.warnings[0]
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
