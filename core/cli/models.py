@@ -129,6 +129,10 @@ def export(
 
     Any other --NAME VALUE sets an option of the exporter, as --set NAME=VALUE does.
     """
+    from visiongraft.registry.declared import refuse_undeclared
+
+    if format is not None:
+        refuse_undeclared("exporter", format)  # before torch is imported
     from visiongraft.model import load
 
     options = parse_pairs(settings or [])

@@ -139,7 +139,7 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
     return table.parent
 
 
-def _column(shown: str, row: dict[str, Any], names: Sequence[str]) -> str:
+def _column(shown: str, row: Mapping[str, Any], names: Sequence[str]) -> str:
     """Find a column by its standard name, otherwise by the only other name in use."""
     own = names[:2] if names is LABEL_COLUMNS else names[:1]
     for name in own:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,7 @@ def refuse_undeclared(kind: str, name: str) -> None:
     Raises:
         PluginError: All distributions with plugins declare their names, and this is none of them.
     """
-    names = _declared()
-    if names is None or ":" in name or not uses_installed() or os.environ.get(DISABLE_VARIABLE):
-        return
-    known = names.get(kind, set())
-    if name not in known:
-        raise PluginError(f"no {kind} {name!r}{near_matches(name, known)}")
+    _refuse(_declared(), kind, name, name)
 
 
 def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
@@ -51,24 +45,37 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
             backbone.
         OptionError: The options in such a name cannot be read.
     """
+    declared = _declared()
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
         if isinstance(value, str):
-            refuse_undeclared(kind, read_call(value, setting.replace("_", " "))[0])
+            name, _ = read_call(value, setting.replace("_", " "))
+            _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
     prefix, slash, short = backbone.rpartition("/")
     if slash and not Path(backbone).exists():
-        try:
-            refuse_undeclared("backbone", prefix)
-        except PluginError:
-            names = [f"{known}/{short}" for known in (_declared() or {})["backbone"]]
-            hint = near_matches(backbone, names)
-            raise PluginError(f"no backbone {backbone!r}{hint}") from None
+        _refuse(declared, "backbone", prefix, backbone, f"/{short}")
 
 
-@lru_cache(maxsize=1)
+def _refuse(
+    declared: Mapping[str, set[str]] | None, kind: str, name: str, written: str, ending: str = ""
+) -> None:
+    """Refuse a name that is not declared; the message has what was written and similar names."""
+    if declared is None or ":" in name:
+        return
+    known = declared.get(kind, set())
+    if name not in known:
+        hint = near_matches(written, [f"{each}{ending}" for each in known])
+        raise PluginError(f"no {kind} {written!r}{hint}")
+
+
 def _declared() -> dict[str, set[str]] | None:
-    """Return the declared names by kind; ``None`` if a distribution with plugins has none."""
+    """Return the declared names by kind.
+
+    ``None`` if a distribution with plugins declares none, or if the user chose plugins.
+    """
+    if not uses_installed() or os.environ.get(DISABLE_VARIABLE):
+        return None
     found: dict[str, set[str]] = {}
     for distribution in distributions():
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchIndices, checked_batches, shard_batches, shuffled_batches
 from visiongraft.errors import TrainingError
 from visiongraft.seeds import seeded
+from visiongraft.training.optimizers import OptimizerWatch
 from visiongraft.training.run import Run
 
 
@@ -29,6 +31,11 @@ class Steps:
 
     run: Run
     accelerator: Accelerator
+
+    @cached_property
+    def watch(self) -> OptimizerWatch:
+        """Watches the optimizers that the task steps itself."""
+        return OptimizerWatch(self.run.network.task.name)
 
     def plan(self) -> list[BatchIndices]:
         """Sample the batches of the present epoch, and group those of one step."""
@@ -82,7 +89,7 @@ class Steps:
                     batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
             last = position == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(model):
-                with accelerator.autocast():
+                with accelerator.autocast(), self.watch.watching():
                     losses: dict[str, Tensor] = model(batch)
                 loss = torch.stack([part.float() for part in losses.values()]).sum()
                 # Processes average their gradients, so each counts by its fraction times their number.
