@@ -86,7 +86,9 @@ def has_class_folders(root: Path) -> bool:
     """
     if _split_folders(root, []) != {"train": root}:
         return True
-    return any(not _is_no_class(f) for f in subfolders(root) if list_images(f) and not _contains_run(f))
+    return any(
+        not _is_no_class(f) for f in subfolders(root) if list_images(f) and not _contains_run(f)
+    )
 
 
 def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
@@ -116,7 +118,9 @@ def _class_folders(split: Path, warnings: list[str]) -> list[Path]:
         (runs if _contains_run(folder) else found).append(folder)
     if runs:
         named = name_some(printable(f.name) for f in runs)
-        warnings.append(f"{printable(split)} contains the folders of runs, which are skipped: {named}")
+        warnings.append(
+            f"{printable(split)} contains the folders of runs, which are skipped: {named}"
+        )
     used = [folder for folder in found if list_images(folder)]
     no_classes = [folder for folder in used if _is_no_class(folder)]
     named = name_some(printable(f.name) for f in no_classes)

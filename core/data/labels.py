@@ -95,9 +95,7 @@ def class_name(text: str) -> str:
     composed = _composed(text)
     if composed.isprintable():
         return composed
-    return "".join(
-        ascii(c)[1:-1] if unicodedata.category(c) in _UNSAFE else c for c in composed
-    )
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _UNSAFE else c for c in composed)
 
 
 def similar_names(names: Iterable[str]) -> list[str]:

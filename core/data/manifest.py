@@ -71,9 +71,7 @@ def read_manifest(path: Path) -> LabeledSplits:
     for number, row in rows:
         where = f"{shown}, row {number}"
         name = _text(row[path_column])
-        labels = (
-            _ones(row, classes, where) if classes else _labels(row[label_column], several)
-        )
+        labels = _ones(row, classes, where) if classes else _labels(row[label_column], several)
         if not name or not (labels or several):
             empty = label_column if name else "path"
             raise DataError(f"{where}: {empty} is empty; fill it in or remove the row")
@@ -206,9 +204,7 @@ def images_listed_twice(shown: str, names: Sequence[str]) -> str:
         shown: Name of the table in messages.
         names: The names of the images, once for each repetition.
     """
-    return (
-        f"{shown} lists {len(names)} images more than once; each counts once: {name_some(names)}"
-    )
+    return f"{shown} lists {len(names)} images more than once; each counts once: {name_some(names)}"
 
 
 def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:

@@ -31,7 +31,11 @@ def spellings(name: str) -> Iterator[str]:
     seen: set[str] = set()
     for slashes in (name, name.replace("\\", "/")):
         for text in (slashes, unquote(slashes)):
-            for form in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
+            for form in (
+                text,
+                unicodedata.normalize("NFC", text),
+                unicodedata.normalize("NFD", text),
+            ):
                 if form not in seen:
                     seen.add(form)
                     yield form

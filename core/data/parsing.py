@@ -107,7 +107,9 @@ def read_xml(path: Path) -> ElementTree.Element:
     try:
         text = content.decode(encoding)
     except (LookupError, UnicodeError) as error:
-        raise DataError(f"{shown} is not {name} text ({one_line(error)}); save it as UTF-8") from error
+        raise DataError(
+            f"{shown} is not {name} text ({one_line(error)}); save it as UTF-8"
+        ) from error
     builder = _LimitedTree(MAX_DEPTH)
     try:
         # A text is parsed as such, whatever encoding its first line names.
