@@ -6,10 +6,12 @@ import difflib
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 COLOR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+MOST_NOTICED = 5  # warnings in an error
 LONGEST_NAME = 300  # in a list of names
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
@@ -109,6 +111,30 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near[:3]) + "?"
     return f"; available: {', '.join(names)}" if 0 < len(names) <= 20 else ""
+
+
+@contextmanager
+def noticed(warnings: Sequence[str]) -> Iterator[None]:
+    """Add to a ``DataError`` raised inside what was noticed before: it may be the cause.
+
+    Args:
+        warnings: One line for each thing that was skipped or assumed.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DataError: The error, with the first lines of the warnings.
+    """
+    try:
+        yield
+    except DataError as error:
+        if not warnings:
+            raise
+        lines = "; ".join(_cut(line) for line in warnings[:MOST_NOTICED])
+        more = len(warnings) - MOST_NOTICED
+        rest = f"; and {more} more warnings" if more > 0 else ""
+        raise DataError(f"{error} (noticed before: {lines}{rest})") from error
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -18,7 +19,6 @@ from visiongraft.data.listing import (
     only_folder,
     subfolders,
 )
-from visiongraft.data.labels import class_name
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 
