@@ -231,17 +231,22 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
         Its text, without the mark.
 
     Raises:
-        DataError: The file cannot be read, or is not text in one of these encodings.
+        DataError: The file cannot be read, is not text in one of these encodings, or contains a
+            null byte.
     """
     content = read_file(path, limit)
     encoding = marked_encoding(content) or "utf-8"
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
             f"{printable(path)} is not {encoding.upper().removesuffix('-SIG')} text "
             f"({one_line(error)}); save it as UTF-8"
         ) from error
+    if "\0" in text:  # neither a name nor a number has one, but UTF-16 without a mark has many
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{printable(path)}, line {line}: contains a null byte; save it as UTF-8")
+    return text
 
 
 def marked_encoding(content: bytes) -> str | None:
