@@ -9,29 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
-from visiongraft.data.decode import (
-    SMALL_FILE_BYTES,
-    marked_encoding,
-    printable,
-    read_file,
-    read_text,
-)
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_text
 from visiongraft.errors import DataError, one_line
 
-_XML_ENCODING = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
-_WINDOWS = {
-    **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
-    **dict.fromkeys(("shift-jis", "sjis", "windows-31j"), "cp932"),
-    **dict.fromkeys(("euc-kr", "ks-c-5601-1987"), "cp949"),
-    "big5": "cp950",
-}
 MAX_DIGITS = 100  # of an integer, so that it always fits into a float
 MAX_DEPTH = 100  # of nested lists and mappings in YAML
 MAX_NODES = 200_000  # values in a YAML file, after all aliases are replaced
@@ -58,13 +43,11 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{printable(path)} is not valid JSON: {one_line(error)}") from error
 
 
-def read_yaml(path: Path, plain: bool = False) -> Any:
+def read_yaml(path: Path) -> Any:
     """Read a YAML file of at most 16 MB.
 
     Args:
-        path: The file, encoded as ``read_text`` supports.
-        plain: Return every number and word as the text that is written, which is a name where a
-            name is expected: YAML would read ``no`` as false and ``007`` as 7.
+        path: The file, in UTF-8.
 
     Returns:
         Its value.
@@ -79,62 +62,9 @@ def read_yaml(path: Path, plain: bool = False) -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check_yaml(yaml.parse(text, loader))
-        return yaml.load(text, yaml.BaseLoader if plain else loader)
+        return yaml.load(text, loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{printable(path)} is not valid YAML: {one_line(error)}") from error
-
-
-def read_xml(path: Path) -> ElementTree.Element:
-    """Read an XML file of at most 16 MB.
-
-    Args:
-        path: The file, in the encoding that its byte order mark or its first line names, otherwise
-            in UTF-8. Chinese, Japanese and Korean encodings are read with the extensions that
-            Windows writes under the same name.
-
-    Returns:
-        The root element.
-
-    Raises:
-        DataError: The file cannot be read, is not valid XML, is nested too deep, or its bytes are
-            not in the encoding that it names.
-    """
-    shown = printable(path)
-    content = read_file(path, SMALL_FILE_BYTES)
-    declared = _XML_ENCODING.match(content)
-    name = declared[1].decode("ascii").lower() if declared else "utf-8"
-    encoding = marked_encoding(content) or _WINDOWS.get(name.replace("_", "-"), name)
-    try:
-        text = content.decode(encoding)
-    except (LookupError, UnicodeError) as error:
-        raise DataError(
-            f"{shown} is not {name} text ({one_line(error)}); save it as UTF-8"
-        ) from error
-    builder = _LimitedTree(MAX_DEPTH)
-    try:
-        # A text is parsed as such, whatever encoding its first line names.
-        return ElementTree.fromstring(text, ElementTree.XMLParser(target=builder))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"{shown} is not valid XML: {one_line(error)}") from error
-
-
-class _LimitedTree(ElementTree.TreeBuilder):
-    """Refuses elements that are nested too deep while they are read."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.limit = limit
-        self.depth = 0
-
-    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
-        self.depth += 1
-        if self.depth > self.limit:
-            raise ValueError(f"it is nested more than {self.limit} levels deep")
-        return super().start(tag, attributes)
-
-    def end(self, tag: str) -> ElementTree.Element:
-        self.depth -= 1
-        return super().end(tag)
 
 
 def read_table(path: Path, lowercase: bool = True) -> tuple[list[str], list[Row]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.data.check import UNREADABLE_LIMIT
 from visiongraft.data.labels import LabelMap, similar_names
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import (
@@ -155,7 +155,8 @@ def _make_splits(
         lambda all_of: _split_off(len(all_of), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
     )
-    _check_varied(train)
+    if first.files:  # other masks are read lazily
+        _check_varied(train)
     facts: dict[str, Any] = {
         "classes": len(class_names),
         "kind": kind,
@@ -175,14 +176,16 @@ def _make_splits(
 
 
 def _check_varied(train: MaskedSamples) -> None:
-    """Refuse masks that are all of one class; unreadable ones are left to the data check."""
+    """Refuse masks that are all of one class; many unreadable ones are left to the data check."""
     found: set[int] = set()
+    unreadable = 0
+    ignored = ignored_id(2 if train.kind == "multi_label" else len(train.class_names))
     for index in range(len(train)):
-        with suppress(DataError):
-            mask = train.target(index)
-            ignored = ignored_id(2 if train.kind == "multi_label" else len(train.class_names))
-            found |= set(np.unique(mask).tolist()) - {ignored}
-        if len(found) > 1:
+        try:
+            found |= set(np.unique(train.target(index)).tolist()) - {ignored}
+        except DataError:
+            unreadable += 1
+        if len(found) > 1 or unreadable > UNREADABLE_LIMIT * len(train):
             return
     if len(found) == 1:
         value = found.pop()

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from visiongraft.data.decode import printable, read_lines
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_lines
 from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
-from visiongraft.data.parsing import read_xml
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
@@ -121,7 +120,10 @@ def _name(line: str, known: Container[str]) -> str:
 
 def _read_file(file: Path) -> tuple[Annotation, str]:
     """Read one XML file; also return the file name of its image."""
-    root = read_xml(file)
+    try:
+        root = ElementTree.fromstring(read_file(file, SMALL_FILE_BYTES))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{printable(file)} is not valid XML: {error}") from error
     boxes: list[Box] = []
     names, crowd = [], []
     for entry in root.iter("object"):

@@ -65,8 +65,6 @@ def _load(file: Path) -> dict[str, Any]:
     config = read_yaml(file)
     if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
         raise DataError(f"{printable(file)} has no names; expected train, val and names")
-    if config.get("names"):
-        config["names"] = read_yaml(file, plain=True)["names"]
     return config
 
 

@@ -12,7 +12,6 @@ from visiongraft.data.parsing import (
     parse_number,
     read_json,
     read_table,
-    read_xml,
     read_yaml,
     show_value,
 )
@@ -158,56 +157,3 @@ def test_a_long_value_is_cut_off_in_messages() -> None:
     shown = show_value(["a\n"] * 1000)
     assert shown.startswith("['a\\n', 'a\\n', ") and shown.endswith("...") and len(shown) == 80
     assert show_value({"a": 1}) == "{'a': 1}"
-
-
-def test_words_and_numbers_of_yaml_stay_as_they_are_written(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.yaml", "names: [no, yes, 007, null, 1e3, ~, 'x']\nnc: 7\n")
-    assert read_yaml(path, plain=True) == {
-        "names": ["no", "yes", "007", "null", "1e3", "~", "x"],
-        "nc": "7",
-    }
-    assert read_yaml(path)["nc"] == 7
-
-
-XML = {
-    "utf-8": ("utf-8", "grün 猫"),
-    "gb2312 with a letter of GBK": ("gb2312", "镕"),
-    "gbk": ("GBK", "猫"),
-    "shift_jis with a letter of Windows": ("Shift_JIS", "①猫"),
-    "euc-kr": ("euc-kr", "고양이"),
-    "utf-16": ("utf-16", "grün 猫"),
-    "utf-8 with a byte order mark": ("utf-8-sig", "grün"),
-    "latin-1": ("iso-8859-1", "grün"),
-    "windows-1252": ("windows-1252", "€"),
-}
-WRITTEN_AS = {"gb2312": "gb18030", "Shift_JIS": "cp932"}
-
-
-@pytest.mark.parametrize("case", XML)
-def test_xml_is_read_in_the_encoding_that_it_names(tmp_path: Path, case: str) -> None:
-    named, text = XML[case]
-    path = tmp_path / "a.xml"
-    content = f'<?xml version="1.0" encoding="{named}"?>\n<a><b>{text}</b></a>'
-    path.write_bytes(content.encode(WRITTEN_AS.get(named, named)))
-    assert read_xml(path).findtext("b") == text
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("<a>grün</a>".encode("latin-1"), "is not utf-8 text .*; save it as UTF-8"),
-        (b'<?xml version="1.0" encoding="klingon"?><a/>', "is not klingon text .*save it as UTF-8"),
-        (b'<?xml version="1.0" encoding="hex"?><a/>', "is not hex text .*; save it as UTF-8"),
-        ('<?xml version="1.0" encoding="gbk"?><a>\xff</a>'.encode("latin-1"), "is not gbk text"),
-        (b"<a>" * 200_000, "is not valid XML: it is nested more than 100 levels deep"),
-        (b"<a><b></a>", "is not valid XML: mismatched tag"),
-        (b"", "is not valid XML: no element found"),
-    ],
-    ids=["latin-1", "unknown", "no text encoding", "other bytes", "nested", "tags", "empty"],
-)
-def test_xml_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
-    path = tmp_path / "a.xml"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=words) as caught:
-        read_xml(path)
-    assert str(caught.value).isprintable() and str(path) in str(caught.value)

@@ -481,9 +481,21 @@ def test_an_error_carries_what_was_noticed_before(write_set: WriteSet) -> None:
 
 
 def test_a_mask_is_named_once_in_an_error(write_set: WriteSet) -> None:
-    root = write_set({"a": np.zeros((2, 2, 3)) + 7, "b": np.ones((2, 2, 3))}, classes=None)
+    gray = {name: np.full((2, 2, 3), 1) for name in "abcd"}
+    gray["a"][0], gray["b"] = 2, np.full((2, 2, 3), 7)
+    root = write_set(gray, classes=None)
     (root / "label_colors.txt").write_text("1 1 1 sky\n2 2 2 road\n")
-    problem = read_splits(root, seed=0).train.problem(0, 2, 2) or read_splits(
-        root, seed=0
-    ).validation.problem(0, 2, 2)
-    assert problem.count("(mask of ") == 1 and "colors that are not classes" in problem
+    checked = read_evaluation(root, ("sky", "road"), "multi_class")
+    assert [bool(checked.problem(i, 2, 2)) for i in range(4)] == [False, True, False, False]
+    problem = checked.problem(1, 2, 2)
+    assert problem.count("b.png (mask of ") == 1 and "colors that are not classes" in problem
+
+
+def test_masks_of_one_class_beside_missing_ones_are_left_to_the_data_check(
+    write_set: WriteSet,
+) -> None:
+    root = write_set({name: [[0, 0]] for name in "abc"})
+    for name in "abc":
+        (root / "masks" / f"{name}.png").unlink()
+    (root / "masks" / "other.png").write_bytes((root / "images" / "a.png").read_bytes())
+    assert "has no mask" in read_splits(root).train.problem(0, 1, 2)
