@@ -113,7 +113,8 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
 
 def _class_folders(split: Path, warnings: list[str]) -> list[Path]:
     """List the folders of classes; refuse folders that are not meant to be classes."""
-    found, runs = [], []
+    found: list[Path] = []
+    runs: list[Path] = []
     for folder in subfolders(split):
         (runs if _contains_run(folder) else found).append(folder)
     if runs:

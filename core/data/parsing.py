@@ -75,8 +75,8 @@ def read_table(path: Path, lowercase: bool = True) -> tuple[list[str], list[Row]
         lowercase: Whether the case of the names of columns has no meaning.
 
     Returns:
-        The names of the columns, by default in lowercase; and of each row that is not empty the number of the
-        line that it ends in, and its fields by column, all stripped of whitespace.
+        The names of the columns, by default in lowercase; and of each row that is not empty the
+        number of the line that it ends in, and its fields by column, all stripped of whitespace.
 
     Raises:
         DataError: The file cannot be read, is not valid CSV, a row has more fields than there are

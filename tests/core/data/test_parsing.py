@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visiongraft.data.parsing import (
-    parse_number,
-    read_json,
-    read_table,
-    read_yaml,
-    show_value,
-)
+from visiongraft.data.parsing import parse_number, read_json, read_table, read_yaml, show_value
 from visiongraft.errors import DataError
 
 
