@@ -203,7 +203,7 @@ def test_ignoring_an_unknown_class_raises(write_set: WriteSet) -> None:
         read_splits(root, ignore="raod")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(["sky", "road", "void", "car", "tree"]), st.permutations([0, 1, 2, 3]))
 def test_classes_keep_their_pixels_in_any_order_of_names(
     names: list[str], order: list[int]
@@ -494,8 +494,8 @@ def test_a_mask_is_named_once_in_an_error(write_set: WriteSet) -> None:
 def test_masks_of_one_class_beside_missing_ones_are_left_to_the_data_check(
     write_set: WriteSet,
 ) -> None:
-    root = write_set({name: [[0, 0]] for name in "abc"})
+    root = write_set({name: [[0, 0]] for name in "abcd"}, "sky\nroad\ncar\n")
     for name in "abc":
         (root / "masks" / f"{name}.png").unlink()
-    (root / "masks" / "other.png").write_bytes((root / "images" / "a.png").read_bytes())
-    assert "has no mask" in read_splits(root).train.problem(0, 1, 2)
+    train = read_splits(root).train
+    assert any("has no mask" in train.problem(i, 1, 2) for i in range(len(train)))
