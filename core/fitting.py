@@ -201,21 +201,6 @@ def _checkpoint(run: Run, folder: Path, processes: int) -> Checkpoint | None:
     return checkpoint
 
 
-<<<<<<< HEAD
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
-=======
 def _resumed(
     run: Run, inputs: RunInputs, checkpoint: Checkpoint | None, folder: Path, allowed: bool
 ) -> RunInputs:
@@ -241,7 +226,6 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     code = source_digests([*classes, run.schedule.generate, *losses])
     return RunInputs(checked.digests, task.options(), weights, code)
->>>>>>> main
 
 
 # ---- building the run ----
