@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import torch
 
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
-from visiongraft.lookup import find_schedule, find_task, find_transfer_loss
+from visiongraft.lookup import find_schedule, find_source, find_task, find_transfer_loss
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
+from visiongraft.training.inputs import RunInputs
 from visiongraft.training.optimizers import check_optimizer_name
 
 
@@ -41,6 +43,8 @@ def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
         "schedule": schedule.to_json(),
     }
     check_optimizer_name(values["optimizer"])
+    if not is_saved_model(given["backbone"]):
+        find_source(str(given["backbone"]))  # before the dataset is read and checked
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
@@ -50,6 +54,8 @@ def resumed_settings(
     folder: Path | None, given: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> tuple[FitConfig, Task, Schedule]:
     """Read the settings of a run, and refuse to resume it with different ones.
+
+    Paths of data and weights may differ from those of the run: their contents are compared later.
 
     Args:
         folder: The run folder.
@@ -83,8 +89,11 @@ def resumed_settings(
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
     called["schedule"] = plan.to_json()
-    if called.get("data") is None:  # in memory, which cannot be compared
+    if called.get("data") is None:  # in memory
         called.pop("data", None)
+    inputs = RunInputs.read(folder)
+    recorded = {"data", *inputs.weights} if inputs is not None else set()
+    moved = {name: called.pop(name) for name in recorded if isinstance(called.get(name), str)}
     other = differences(called, stored)
     if other:
         raise CheckpointError(
@@ -96,7 +105,7 @@ def resumed_settings(
             f"run {folder} was trained on data in memory: pass the same data again"
         )
     _check_device(stored.device)
-    return stored, create_task(kind, stored.task_options), plan
+    return replace(stored, **moved), create_task(kind, stored.task_options), plan
 
 
 def _converted(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import (
     SavedConfig,
     build_network,
+    check_class,
     is_saved_model,
     load_saved_backbone,
     read_config,
@@ -218,6 +219,8 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     """
     config = read_config(folder)
     kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
+    if task is None:
+        check_class(folder, config, kind)
     return build_network(folder, config, kind, find_source), config
 
 

@@ -31,6 +31,8 @@ class Network(nn.Module):
 
     Attributes:
         transfer: The regularizer towards the pretrained weights, if there is one.
+        created_frozen: Names of the parameters that head and loss were created with
+            ``requires_grad=False``; these are never trained.
     """
 
     transfer: Transfer | None
@@ -44,6 +46,11 @@ class Network(nn.Module):
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
         self.transfer = None
+        self.created_frozen = frozenset(
+            f"{part}.{name}"
+            for part in ("head", "loss")
+            for name in frozen_parameters(self.get_submodule(part))
+        )
         self.task = task
         self.held_in_eval: tuple[nn.Module, ...] = ()
 
@@ -90,6 +97,11 @@ class Network(nn.Module):
         for module in self.held_in_eval:
             module.training = False
         return self
+
+
+def frozen_parameters(module: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that require no gradient."""
+    return frozenset(n for n, p in module.named_parameters() if not p.requires_grad)
 
 
 class InferenceGraph(nn.Module):

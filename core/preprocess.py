@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.errors import OptionError
+from visiongraft.options import is_integer, is_number
 
 RESIZE_MODES = ("crop", "stretch", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -49,14 +50,15 @@ class PreprocessConfig:
             raise OptionError(
                 f"interpolation={self.interpolation!r} is not one of {', '.join(INTERPOLATIONS)}"
             )
-        if len(self.size) != 2 or min(self.size) < 1:
+        if len(self.size) != 2 or not all(is_integer(side, 1) for side in self.size):
             raise OptionError(f"size={self.size} is not a height and a width of at least 1 pixel")
-        if len(self.mean) != len(self.std) or not self.mean or not all(s > 0 for s in self.std):
+        numbers = all(is_number(x) for x in (*self.mean, *self.std))
+        if len(self.mean) != len(self.std) or not (self.mean and numbers and min(self.std) > 0):
             raise OptionError(
                 f"mean={self.mean} and std={self.std} are not one number per image channel, "
                 "each std above 0"
             )
-        if not 0 < self.crop_fraction <= 1:
+        if not (is_number(self.crop_fraction) and 0 < self.crop_fraction <= 1):
             raise OptionError(f"crop_fraction={self.crop_fraction} is not in (0, 1]")
         if self.resize == "pad" and any(side % MULTIPLE for side in self.size):
             raise OptionError(f"size={self.size} with resize='pad' takes multiples of {MULTIPLE}")

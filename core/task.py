@@ -222,7 +222,9 @@ class Task(ABC):
             minimized. Each is a mean over the samples of the batch, so that gradient accumulation
             and several processes are equivalent to one large batch; a loss that compares samples
             with each other sets ``loss_over_pairs`` instead. Parameters and buffers of the loss are
-            trained, checkpointed and resumed, and never exported.
+            trained, checkpointed and resumed, and never exported; parameters that require no
+            gradient here, as in the head, stay frozen. A loss that keeps an optimizer of its own is
+            refused.
         """
 
     # ---- results ----

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import visiongraft
+from visiongraft.registry.manager import plugins
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -60,6 +63,49 @@ def test_the_entry_points_are_those_of_the_project_file_and_load() -> None:
         assert {name: p.value for name, p in installed.items()} == points
         for point in installed.values():
             assert point.load() is not None
+
+
+def test_the_declared_names_are_those_that_the_plugins_provide() -> None:
+    declared = set(PROJECT["project"]["entry-points"]["visiongraft.names"])
+    provided = {
+        f"{kind}.{name}"
+        for record in plugins().records
+        if record.distribution == "visiongraft"
+        for kind, names in record.provides.items()
+        for name in names
+        if name  # a backbone source without a prefix
+    }
+    assert declared == provided
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "photos", "--task", "nope"],
+        ["fit", "photos", "--task", "classification", "--schedule", "nope"],
+        ["fit", "photos", "--task", "classification", "--transfer-loss", "nope"],
+        ["fit", "photos", "--task", "classification", "--backbone", "nope/resnet50"],
+        ["export", "model", "model.onnx", "--format", "nope"],
+    ],
+    ids=["task", "schedule", "transfer loss", "backbone", "exporter"],
+)
+def test_a_wrong_name_is_refused_before_torch_is_loaded(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from visiongraft.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'timm', 'torchvision', 'numpy', 'PIL'}; "
+        "print(code, sorted(heavy & set(sys.modules)))"
+    )
+    words = [*words, "--out", str(tmp_path / "run")] if words[0] == "fit" else words
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "2 []"
+    assert "nope" in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_the_package_carries_its_types() -> None:

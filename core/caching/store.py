@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.caching.folding import folded_copy
+from visiongraft.caching.images import CachedImages, blank
 from visiongraft.caching.plan import DTYPES, ReplayPlan
-from visiongraft.caching.units import Value, assembled, recording, replaced, stored_values
+from visiongraft.caching.units import Value, cached_images, recording, replaced, stored_values
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
@@ -47,7 +48,7 @@ class Store:
 class Replay:
     """Records and replays values during one phase; use it as a context manager.
 
-    Inside the context the frozen modules return recorded values. ``load`` sets which rows.
+    While it is ``playing``, the backbone accepts what ``load`` returns for images.
 
     Attributes:
         network: The prepared network.
@@ -60,7 +61,6 @@ class Replay:
     plan: ReplayPlan
     folder: Path
     dtype: str = "float32"
-    _current: dict[tuple[str, int], Any] = field(default_factory=dict)
     _scratch: tempfile.TemporaryDirectory[str] = field(init=False)
 
     def __enter__(self) -> Self:
@@ -132,12 +132,12 @@ class Replay:
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        """Let the frozen modules return what ``load`` has set."""
-        with replaced(self.network.backbone, self.plan.units, self._current):
+        """Let the backbone accept what ``load`` returns, besides images."""
+        with replaced(self.network.backbone, self.plan.units):
             yield
 
-    def load(self, store: Store, rows: Sequence[int], device: torch.device) -> Tensor:
-        """Set what the frozen modules return in the next forward pass.
+    def load(self, store: Store, rows: Sequence[int], device: torch.device) -> CachedImages:
+        """Load the cached features of a batch.
 
         Args:
             store: From ``record``.
@@ -145,17 +145,16 @@ class Replay:
             device: Where to put them.
 
         Returns:
-            A stand-in for the batch's images, of the right shape and without content.
+            A stand-in for the batch's images that carries the features.
         """
         index = np.asarray(rows)
-        stored = [
+        stored = (
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
-        ]
-        self._current.update(assembled(self.plan.units, stored, len(index), device))
+        )
         config = self.network.preprocess.config
-        shape = (len(index), len(config.mean), *config.size)
-        return torch.zeros((1, 1, 1, 1), device=device).expand(shape)
+        images = blank((len(index), len(config.mean), *config.size), device)
+        return cached_images(self.plan.units, stored, images)
 
     def _stored_dtype(self, value: Value) -> Any:
         if value.dtype.is_floating_point:

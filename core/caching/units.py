@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from visiongraft.caching.images import CachedImages, Outputs, blank
 
 
 @dataclass
@@ -115,54 +118,75 @@ def recording(
 
 
 @contextmanager
-def replaced(
-    backbone: nn.Module, units: Sequence[Unit], current: dict[tuple[str, int], Any]
-) -> Iterator[None]:
-    """Make the units' modules return ``current`` instead of computing."""
+def replaced(backbone: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Let a backbone accept ``CachedImages``: the units' modules then return what these carry.
+
+    Other images pass through the backbone as ever.
+    """
     modules = dict(backbone.named_modules())
-    calls: dict[str, int] = {}
-    for unit in units:
-        calls[unit.name] = max(calls.get(unit.name, 0), unit.call + 1)
+    names = list(dict.fromkeys(unit.name for unit in units))
+    compute = backbone.forward
 
-    def player(name: str, total: int) -> Callable[..., Any]:
-        turn = 0
+    def forward(images: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(images, CachedImages):
+            return compute(images, *args, **kwargs)
+        if "" in names:
+            return images.outputs["", 0]
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(_forward_of(modules[name], _player(name, images.outputs)))
+            return compute(blank(images.shape, images.device), *args, **kwargs)
 
-        def forward(*_args: Any, **_kwargs: Any) -> Any:
-            nonlocal turn
-            key = (name, turn % total)
-            turn += 1
-            return current[key]
+    with _forward_of(backbone, forward):
+        yield
 
-        return forward
 
+@contextmanager
+def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward method for the length of a block."""
+    own = vars(module).get("forward")
+    module.forward = forward
     try:
-        for name, total in calls.items():
-            modules[name].forward = player(name, total)
         yield
     finally:
-        for name in calls:
-            modules[name].__dict__.pop("forward", None)
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
-def assembled(
-    units: Sequence[Unit],
-    stored: Iterable[Tensor],
-    images: int,
-    device: torch.device,
-    every: bool = False,
-) -> dict[tuple[str, int], Any]:
-    """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
-    outputs, tensors = {}, iter(stored)
+def _player(name: str, outputs: Outputs) -> Callable[..., Any]:
+    """Return a forward method that returns the outputs of a module's calls one after another."""
+    turns = count()
+    return lambda *_args, **_kwargs: outputs[name, next(turns)]
+
+
+def cached_images(
+    units: Sequence[Unit], stored: Iterable[Tensor], images: Tensor, every: bool = False
+) -> CachedImages:
+    """Create the stand-in for some images.
+
+    Args:
+        units: Calls of frozen modules.
+        stored: The values of these images, each (N, *shape), in the order of ``stored_values``.
+        images: Any tensor of the shape of the images, on the network's device.
+        every: Whether ``stored`` contains the values that are not needed, too.
+
+    Returns:
+        The stand-in. What is neither stored nor constant is NaN in it.
+    """
+    values = iter(stored)
+    outputs = {}
     for unit in units:
         leaves = []
         for value in unit.values:
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-                leaves.append(next(tensors))
+                leaves.append(next(values))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
-                leaves.append(empty.to(device).expand(images, *value.shape))
+                leaves.append(empty.to(images.device).expand(len(images), *value.shape))
         outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
-    return outputs
+    return CachedImages.of(outputs, images.shape, images.device)

@@ -150,7 +150,7 @@ def parse_value(text: str, expected: Any, what: str) -> Any:
 def _literal(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.data.decode import decode_file, printable
+from visiongraft.data.decode import decode_file, printable, read_file
 from visiongraft.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -130,8 +130,8 @@ class FileSamples(Samples):
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file, or ``None`` if it cannot be read."""
         try:
-            return self.paths[index].read_bytes()
-        except OSError:
+            return read_file(self.paths[index])
+        except DataError:
             return None
 
 

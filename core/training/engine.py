@@ -118,7 +118,9 @@ class Engine:
         network = run.network
         apply_phase(network, phase)
         if not any(p.requires_grad for p in network.parameters()):
-            raise TrainingError("nothing trains in this phase: the head has no parameters")
+            raise TrainingError(
+                "nothing trains in this phase: the head has no trainable parameters"
+            )
         groups = parameter_groups(network, phase, run.config.weight_decay)
         before, where = self.optimizer, f"at the start of phase {index + 1}"
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
@@ -267,7 +269,8 @@ class Engine:
         run = self.run
         if run.folder is None:
             return
-        ranks = gather_object([random_state()])
+        tensors, values = random_state()
+        ranks = gather_object([(tensors, {"random": values, "sums": run.state.sums})])
         self.last_checkpoint = time.monotonic()
         if not self.main:
             return

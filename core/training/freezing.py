@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,7 +49,8 @@ def apply_phase(network: Network, phase: Phase) -> None:
     """Freeze and unfreeze a network for a phase, without replacing any parameter or module.
 
     Frozen parameters get no gradient; the modules that hold them stay in evaluation mode through
-    every ``train()``. Head and losses always train.
+    every ``train()``. Head and losses always train, but for what they create with
+    ``requires_grad=False``.
 
     Args:
         network: The network; changed in place.
@@ -60,14 +61,14 @@ def apply_phase(network: Network, phase: Phase) -> None:
     """
     backbone = network.backbone
     chosen = set(trainable_stages(backbone.stages, phase.trainable))
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad_(backbone.info.stage_of[name] in chosen)
-        if not parameter.requires_grad:
+    fixed = _created_frozen(network)
+    for name, parameter in network.named_parameters():
+        part, _, rest = name.partition(".")
+        trains = backbone.info.stage_of[rest] in chosen if part == "backbone" else name not in fixed
+        parameter.requires_grad_(trains)
+        if not trains:
             parameter.grad = None
-    for part in (network.head, network.loss, network.transfer):
-        for parameter in part.parameters() if part is not None else ():
-            parameter.requires_grad_(True)
-    held = _frozen_modules(backbone, chosen)
+    held = [*_frozen_modules(backbone, chosen), *_modules_of(network, fixed)]
     if phase.batch_norm == "frozen":
         held += [m for m in backbone.modules() if isinstance(m, _BatchNorm) and m not in held]
     network.held_in_eval = tuple(held)
@@ -217,12 +218,13 @@ def frozen_tensors(network: Network) -> dict[str, Tensor]:
         Parameters without gradient, and buffers of modules held in evaluation mode, by name.
     """
     held = {id(m) for m in network.held_in_eval}
+    fixed = _created_frozen(network)
     found = {
-        f"backbone.{n}": p.detach()
-        for n, p in network.backbone.named_parameters()
-        if not p.requires_grad
+        n: p.detach()
+        for n, p in network.named_parameters()
+        if n in fixed or (n.startswith("backbone.") and not p.requires_grad)
     }
-    for prefix, module in network.backbone.named_modules(prefix="backbone"):
+    for prefix, module in network.named_modules():
         if id(module) in held:
             for name, buffer in module.named_buffers(recurse=False):
                 found[f"{prefix}.{name}"] = buffer
@@ -356,3 +358,22 @@ def _frozen_modules(backbone: Backbone, chosen: set[str]) -> list[nn.Module]:
         if inside and all(inside):
             frozen.append(module)
     return frozen
+
+
+def _created_frozen(network: Network) -> frozenset[str]:
+    """Return the names of the parameters that head, loss and transfer loss created as frozen."""
+    if network.transfer is None:
+        return network.created_frozen
+    return network.created_frozen | {f"transfer.{n}" for n in network.transfer.created_frozen}
+
+
+def _modules_of(network: Network, fixed: Collection[str]) -> list[nn.Module]:
+    """List the modules that have parameters, all of which are fixed, and everything inside them."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found: dict[nn.Module, None] = {}
+    for part in (network.head, network.loss, network.transfer):
+        for module in part.modules() if part is not None and fixed else ():
+            inside = [names[id(parameter)] for parameter in module.parameters()]
+            if inside and all(name in fixed for name in inside):
+                found |= dict.fromkeys(module.modules())
+    return list(found)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from visiongraft.errors import CheckpointError, OptionError, near_matches
+from visiongraft.errors import CheckpointError, OptionError, PluginError, near_matches
 
 Groups = list[dict[str, Any]]
 
@@ -137,3 +140,43 @@ def restore_optimizer(
                 value.clone() if slot == "step" else value.to(parameters[name].device, copy=True)
             )
         optimizer.state[parameters[name]][slot] = value
+
+
+class OptimizerWatch:
+    """Refuses optimizers that a task keeps for itself, whose state no checkpoint contains.
+
+    An optimizer that lives within one training step, such as that of an inner loop, is accepted, and
+    so is one without state.
+
+    Args:
+        owner: Name of the task, for the message.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._step = 0
+        self._first_step: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the optimizers that are stepped within a block, one training step of the task.
+
+        Raises:
+            PluginError: One of them was stepped in an earlier block, too.
+        """
+        self._step += 1
+        handle = register_optimizer_step_post_hook(self._note)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _note(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        first = self._first_step.setdefault(optimizer, self._step)
+        if first != self._step and any(optimizer.state.values()):
+            raise PluginError(
+                f"task {self._owner!r} keeps an optimizer of its own ({type(optimizer).__name__}), "
+                "whose state no checkpoint contains, so that a resumed run would differ; register "
+                "what it trains as parameters of the head or the loss, which the run's optimizer "
+                "trains"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchIndices, checked_batches, shard_batches, shuffled_batches
 from visiongraft.errors import TrainingError
 from visiongraft.seeds import seeded
+from visiongraft.training.optimizers import OptimizerWatch
 from visiongraft.training.run import Run
 
 
@@ -29,6 +31,11 @@ class Steps:
 
     run: Run
     accelerator: Accelerator
+
+    @cached_property
+    def watch(self) -> OptimizerWatch:
+        """Watches the optimizers that the task steps itself."""
+        return OptimizerWatch(self.run.network.task.name)
 
     def plan(self) -> list[BatchIndices]:
         """Sample the batches of the present epoch, and group those of one step."""
@@ -82,7 +89,7 @@ class Steps:
                     batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
             last = position == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(model):
-                with accelerator.autocast():
+                with accelerator.autocast(), self.watch.watching():
                     losses: dict[str, Tensor] = model(batch)
                 loss = torch.stack([part.float() for part in losses.values()]).sum()
                 # Processes average their gradients, so each counts by its fraction times their number.
@@ -92,8 +99,7 @@ class Steps:
         if not all(abs(s) < float("inf") for s in sums.values()):
             raise TrainingError(
                 f"the loss is not finite ({sums}) in phase {state.phase + 1}, epoch "
-                f"{state.epoch + 1}, step {state.step + 1}; look for targets that are not "
-                "finite, or lower the learning rate"
+                f"{state.epoch + 1}, step {state.step + 1}; {self._cause()}, or lower the learning rate"
             )
         if run.config.clip_norm:
             trainable = [p for p in model.parameters() if p.requires_grad]
@@ -104,6 +110,15 @@ class Steps:
         for name, value in {**sums, "samples": float(mine)}.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         return {name: value / max(mine, 1) for name, value in sums.items()}
+
+    def _cause(self) -> str:
+        """Tell what to look for where a loss is not finite."""
+        network = self.run.network
+        damaged = [n for n, t in network.named_parameters() if not t.isfinite().all()]
+        damaged += [n for n, t in network.named_buffers() if t.isnan().any()]
+        if damaged:
+            return f"tensor {damaged[0]!r} of the network is not finite: look for damaged weights"
+        return "look for targets that are not finite"
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean loss parts of the present epoch so far, over the samples of all processes."""

@@ -26,6 +26,7 @@ from visiongraft.errors import (
     type_and_message,
 )
 from visiongraft.hookspecs import hookimpl
+from visiongraft.network import frozen_parameters
 from visiongraft.options import is_number
 from visiongraft.training.freezing import digest
 
@@ -212,6 +213,7 @@ class Transfer(nn.Module):
                 f"transfer loss {choice.name!r} registers a backbone as its own, which would train "
                 "and save it twice; take it from the step that forward() receives"
             )
+        self.created_frozen = frozen_parameters(self)
 
     @property
     def source(self) -> Backbone:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import printable, read_text
+from visiongraft.data.decode import printable
+from visiongraft.data.parsing import read_table
 from visiongraft.data.samples import Image, WrappedSamples
 from visiongraft.errors import DataError
 
@@ -148,13 +147,7 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
     if path.suffix.lower() != ".csv":
         return {}
     shown = printable(path)
-    try:
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError(f"{shown} is not valid CSV: {error}") from error
+    columns, rows = read_table(path)
     missing = [name for name in ("path", *COLUMNS) if name not in columns]
     if not required and all(name in missing for name in COLUMNS):
         return {}
@@ -163,10 +156,10 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
             f"{shown} lacks the column {missing[0]!r}; required are {', '.join(COLUMNS)}"
         )
     found = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         try:
-            found[path.parent / row["path"].strip()] = tuple(float(row[c]) for c in COLUMNS)
-        except (TypeError, ValueError, AttributeError) as error:
+            found[path.parent / row["path"]] = tuple(float(row[c]) for c in COLUMNS)
+        except ValueError as error:
             raise DataError(
                 f"{shown}, row {number}: landmarks must be ten numbers ({error})"
             ) from None

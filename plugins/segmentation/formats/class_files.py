@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_lines
-from visiongraft.data.labels import LabelMap
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
+from visiongraft.data.labels import LabelMap, class_name
+from visiongraft.data.parsing import parse_number, read_table
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.masks import Color
 
-CLASSES = "classes.txt"
+CLASSES = ("classes.txt", "class_names.txt")  # the second as labelme2voc writes it
+LABEL_MAP = "labelmap.txt"  # as CVAT writes it
 VALUES = "_classes.csv"  # as Roboflow writes it
 COLORS = (
     "label_colors.txt",
@@ -21,6 +21,7 @@ COLORS = (
     "label_colours.csv",
     "colormap.csv",
     "class_dict.csv",
+    LABEL_MAP,
 )
 
 
@@ -28,9 +29,10 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     """Read class names, and their colors for color masks.
 
     Args:
-        root: The dataset's folder. It may contain ``classes.txt``, one name per line in the order
-            of the mask values; ``_classes.csv`` with the columns pixel value and class; or a color
-            map with lines ``R G B name``, or a CSV file with the columns name, r, g, b.
+        root: The dataset's folder. It may contain ``classes.txt`` or ``class_names.txt``, one name
+            per line in the order of the mask values; ``_classes.csv`` with the columns pixel value
+            and class; or a color map with lines ``R G B name``, a CSV file with the columns name,
+            r, g, b, or CVAT's ``labelmap.txt`` with lines ``name:R,G,B:parts:actions``.
 
     Returns:
         Names in the order of the mask values, and one color per name or none. No names if there
@@ -41,8 +43,9 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     """
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
-    if (root / CLASSES).is_file():
-        names = _unique_names(root / CLASSES, read_lines(root / CLASSES))
+    listing = next((root / name for name in CLASSES if (root / name).is_file()), None)
+    if listing is not None:
+        names = _unique_names(listing, _lines(listing))
     elif (root / VALUES).is_file():
         names = _unique_names(root / VALUES, _names_by_value(root / VALUES))
     found = [root / name for name in COLORS if (root / name).is_file()]
@@ -53,25 +56,30 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
         listed, colors = _read_colors(found[0])
         if names and set(names) != set(listed):
             raise DataError(
-                f"{printable(found[0])} and {CLASSES} beside it contain different classes; remove one"
+                f"{printable(found[0])} and {(listing or root / VALUES).name} beside it contain "
+                "different classes; remove one"
             )
         names = listed
     return names, colors
+
+
+def _lines(path: Path) -> list[str]:
+    return read_lines(path, SMALL_FILE_BYTES)
 
 
 def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{printable(path)} contains no class names")
     try:
-        return LabelMap(tuple(names)).names
+        return LabelMap(tuple(map(class_name, names))).names
     except DataError as error:
         raise DataError(f"{printable(path)}: {error}") from None
 
 
 def _names_by_value(path: Path) -> list[str]:
-    rows = csv.reader(io.StringIO("\n".join(read_lines(path)[1:])), skipinitialspace=True)
-    names: dict[str, str] = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
-    if list(names) != [str(i) for i in range(len(names))]:
+    columns, rows = read_table(path)
+    names = {parse_number(row[columns[0]]): row[columns[-1]] for _, row in rows}
+    if len(columns) != 2 or list(names) != list(range(len(rows))):
         raise DataError(
             f"{printable(path)}: expected lines of value and name, with values from 0 without gaps"
         )
@@ -79,16 +87,15 @@ def _names_by_value(path: Path) -> list[str]:
 
 
 def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    lines = read_lines(path)
     if path.suffix.lower() == ".csv":
-        rows = list(csv.reader(io.StringIO("\n".join(lines))))
-        header = [cell.strip().lower() for cell in rows[0]] if rows else []
-        if not {"name", "r", "g", "b"} <= set(header):
+        columns, rows = read_table(path)
+        if not {"name", "r", "g", "b"} <= set(columns):
             raise DataError(f"{printable(path)} must have the columns name, r, g, b")
-        order = [header.index(column) for column in ("r", "g", "b", "name")]
-        entries = [[row[i] if i < len(row) else "" for i in order] for row in rows[1:]]
+        entries = [[row[column] for column in ("r", "g", "b", "name")] for _, row in rows]
+    elif path.name == LABEL_MAP:
+        entries = [_label_map_entry(line) for line in _lines(path) if not line.startswith("#")]
     else:
-        entries = [line.split(maxsplit=3) for line in lines]
+        entries = [line.split(maxsplit=3) for line in _lines(path)]
     names, colors = [], []
     for number, entry in enumerate(entries, 1):
         color = _color(entry[:3])
@@ -102,8 +109,11 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     return _unique_names(path, names), tuple(colors)
 
 
+def _label_map_entry(line: str) -> list[str]:
+    name, _, rest = line.partition(":")
+    return [*rest.partition(":")[0].split(","), name]
+
+
 def _color(cells: list[str]) -> Color | None:
-    values = [int(cell) if cell.strip().isdecimal() else 256 for cell in cells]
-    if len(values) != 3 or max(values) > 255:
-        return None
-    return values[0], values[1], values[2]
+    values = [value for cell in cells if (value := parse_number(cell)) is not None and value < 256]
+    return (values[0], values[1], values[2]) if len(cells) == len(values) == 3 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -18,12 +19,14 @@ from visiongraft.data import decode
 from visiongraft.data.decode import (
     FORMATS,
     MAX_PIXELS,
+    SMALL_FILE_BYTES,
     decode_bytes,
     decode_file,
     open_image,
     printable,
     read_file,
     read_lines,
+    read_text,
     to_array,
 )
 from visiongraft.errors import DataError
@@ -287,8 +290,83 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
 def test_an_image_just_below_the_limit_is_opened_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with open_image(raw_png((13_341, 13_341), 1, 0, b""), "p") as image:
+        content = raw_png((13_341, 13_341), 1, 0, b"") + bytes(13_341**2 // 50)
+        with open_image(content, "p") as image:
             assert image.size == (13_341, 13_341)
+
+
+@pytest.mark.parametrize(
+    ("side", "color", "padding"),
+    [(13_300, 2, 0), (5_657, 2, 0), (5_657, 6, 639_000), (11_314, 0, 0)],
+    ids=["black", "just too large", "just too small a file", "a mask"],
+)
+def test_a_small_file_that_decompresses_to_very_many_pixels_is_refused(side, color, padding):
+    content = raw_png((side, side), 8, color, b"") + bytes(padding)
+    with pytest.raises(
+        DataError,
+        match=rf"^p: is a file of [\d,]+ bytes that decompresses to {side} x {side} pixels; scale",
+    ):
+        decode_bytes(content, "p")
+
+
+@pytest.mark.parametrize(
+    ("side", "color", "padding"),
+    [(5_656, 2, 0), (5_657, 6, 640_100), (11_313, 0, 0)],
+    ids=["just small enough", "just large enough a file", "a mask"],
+)
+def test_a_large_image_is_opened(side, color, padding):
+    with open_image(raw_png((side, side), 8, color, b"") + bytes(padding), "p") as image:
+        assert image.size == (side, side)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "1", "I;16", "LA"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_large_image_is_converted_in_strips_to_the_same_values(monkeypatch, mode, channels):
+    values = np.random.default_rng(0).integers(0, 256, (23, 17, 4), np.uint8)
+    image = Image.fromarray(values, "RGBA")
+    image = image if mode == "RGBA" else image.convert("L" if mode == "I;16" else mode)
+    image = image.convert(mode)
+    whole = to_array(image, channels)
+    monkeypatch.setattr(decode, "STRIP_PIXELS", 40)
+    assert np.array_equal(to_array(image, channels), whole)
+
+
+def test_only_large_images_are_decoded_one_at_a_time(monkeypatch, encode, photo):
+    entered = []
+
+    class Lock:
+        def __enter__(self):
+            entered.append(1)
+
+        def __exit__(self, *error):
+            entered.append(0)
+
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == []
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 10)
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == [1, 0]
+
+
+@pytest.mark.parametrize("read", [decode_file, read_file, read_text, read_lines])
+def test_a_named_pipe_or_device_is_refused_instead_of_waiting_for_it(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read: it is a named pipe, socket"):
+            read(tmp_path / name)
+
+
+def test_a_text_file_far_too_large_for_its_kind_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "classes.txt", "wb") as file:
+        file.truncate(SMALL_FILE_BYTES + 1)  # sparse
+    with pytest.raises(DataError, match=r"it has 16,777,217 bytes, more than 16,777,216$"):
+        read_lines(tmp_path / "classes.txt", SMALL_FILE_BYTES)
+
+
+def test_lines_end_at_line_ends_and_not_at_other_separators_within_a_name(tmp_path):
+    (tmp_path / "a.txt").write_text("a\x0bb\r\nc\u2028d\n\n e\x85f \rg", newline="")
+    assert read_lines(tmp_path / "a.txt") == ["a\x0bb", "c\u2028d", "e\x85f", "g"]
 
 
 def test_text_in_an_image_that_unpacks_to_far_more_is_refused():
@@ -370,7 +448,6 @@ def test_any_bytes_are_decoded_or_refused_in_one_line(content):
 
 
 @given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
-@settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_damaged_image_is_decoded_or_refused_in_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))

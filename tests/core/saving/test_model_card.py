@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -109,7 +109,7 @@ def test_values_are_shown_short_and_on_one_line(
 texts = st.text(st.sampled_from("|\\ab`*_<>&[]#-\n\r\x0b\x85\u2028 "), max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(max_examples=60)
 @given(values=st.dictionaries(texts, texts | st.lists(texts, max_size=3), min_size=1, max_size=3))
 def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, Any]) -> None:
     read = tables(model_card(toy_network, {"facts": values}))
@@ -118,3 +118,11 @@ def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, 
     for row, (name, value) in zip(read["Facts"], values.items(), strict=True):
         assert row[0].count("|") == name.count("|")
         assert row[1].count("|") == str(value).count("|")
+
+
+def test_names_from_data_become_neither_tags_nor_links(toy_network: Network) -> None:
+    name = "<script>alert(1)</script> ![x](http://a.b) \x1b[31m\x9b"
+    card = model_card(toy_network, {"data": {name: 1, "classes": [name], "path": name}})
+    assert "<script" not in card and "](" not in card
+    assert "\x1b" not in card and "\x9b" not in card
+    assert "&lt;script&gt;" in card

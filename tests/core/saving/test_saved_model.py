@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,12 @@ import pytest
 import torch
 
 import visiongraft
+from tests.core.conftest import Toy
 from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import load_backbone
-from visiongraft.saving.files import read_json, write_json, write_tensors
+from visiongraft.saving.classes import is_class
+from visiongraft.saving.files import read_json, read_tensors, write_json, write_tensors
 from visiongraft.saving.saved_model import is_saved_model, read_config
 
 AUDITED = Path(__file__).with_name("run_audited.py")
@@ -58,7 +63,7 @@ def test_a_loaded_model_has_the_memory_layout_of_a_trained_one(model, saved):
 def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
     assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     config = read_json(saved / "config.json")
-    assert (config["format"], config["task"]) == (2, "toy")
+    assert (config["format"], config["task"]) == (3, "toy")
     assert config["backbone"]["name"] == "toys/toy"
     from safetensors import safe_open
 
@@ -182,7 +187,7 @@ def spoil_json(folder: Path, **changes: object) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
         (
             lambda f: spoil_json(f, format=1, visiongraft="0.1.0"),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
         ),
         (lambda f: spoil_json(f, format=99, visiongraft="9.1.0"), r"saved by visiongraft 9\.1\.0"),
         (lambda f: spoil_json(f, task=None), "'task' is missing"),
@@ -231,6 +236,155 @@ def test_the_backbone_of_a_saved_model_takes_weights_of_a_file(saved: Path, tmp_
     assert backbone.info.provenance["weights"] == "file.safetensors"
 
 
+# ---- the class of the task ----
+
+
+@dataclass(frozen=True)
+class Contrary(Toy):
+    """Predicts another class than the task that it extends, under the same name."""
+
+    def predictions(self, decoded: Any) -> list[Any]:
+        return [int(2 - label) for label in decoded["label"]]
+
+
+@pytest.fixture(scope="module")
+def contrary(fit_toy, toy_data, tmp_path_factory) -> Path:
+    model = fit_toy(toy_data(30), task=Contrary(augment=False), epochs=1)
+    folder = tmp_path_factory.mktemp("contrary") / "saved"
+    model.save(folder)
+    return folder
+
+
+def test_a_model_of_a_subclass_is_not_loaded_as_the_task_that_it_extends(contrary: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"class .*:Contrary, but task 'toy' is .*:Toy here"):
+        visiongraft.load(contrary)
+    with pytest.raises(ArtifactError, match=r"pass the class itself, load\(folder, task=MyTask\)"):
+        visiongraft.load(contrary)
+
+
+def test_a_model_of_a_subclass_is_loaded_with_its_class(contrary: Path, toy_data: Any) -> None:
+    images = [image for image, _ in toy_data(9, seed=3)]
+    as_saved = visiongraft.load(contrary, task=Contrary).predict(images)
+    as_toy = visiongraft.load(contrary, task=Toy).predict(images)  # asked for
+    assert [2 - label for label in as_toy] == as_saved
+
+
+def test_a_run_of_a_subclass_is_not_evaluated_as_the_task_that_it_extends(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    fit_toy(toy_data(30), task=Contrary(augment=False), epochs=1, out=tmp_path / "run")
+    with pytest.raises(ArtifactError, match="Contrary"):
+        visiongraft.load(tmp_path / "run")
+
+
+def test_the_class_of_the_backbone_must_be_the_same_too(saved: Path) -> None:
+    spoil_json(saved, classes={"backbone": "other.place:OtherBackbone"})
+    with pytest.raises(ArtifactError, match=r"'toys/toy' is .*:ToyBackbone here; install the plug"):
+        visiongraft.load(saved)
+    with pytest.raises(ArtifactError, match="OtherBackbone"):
+        load_backbone(saved)
+
+
+@pytest.mark.parametrize("module", ["__main__", "toys", "my.package.tasks"])
+def test_a_class_may_move_to_another_module(saved: Path, module: str) -> None:
+    spoil_json(saved, classes={"task": f"{module}:Toy"})
+    assert visiongraft.load(saved).task.name == "toy"
+
+
+def test_a_class_of_the_name_of_a_built_in_one_is_another() -> None:
+    built_in = "visiongraft.plugins.classification.task:Classification"
+    assert not is_class(built_in, "mine:Classification")
+    assert not is_class("mine:Classification", built_in)
+    assert is_class("mine.before:Classification", "mine:Classification")
+
+
+def test_a_model_of_an_earlier_format_which_names_no_class_is_loaded(saved: Path) -> None:
+    config = read_json(saved / "config.json")
+    del config["classes"]
+    write_json(saved / "config.json", {**config, "format": 2})
+    assert visiongraft.load(saved).task.name == "toy"
+
+
 def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a folder"):
         read_config(tmp_path / "nowhere")
+
+
+# ---- wrong types ----
+
+WRONG: list[Any] = [None, True, -1, 10**30, 0.5, float("nan"), "x", [], [1, "x"], {}, {"x": None}]
+
+
+def entries(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every entry of a JSON value."""
+    items = value.items() if isinstance(value, dict) else ()
+    for key, inside in items:
+        yield (*path, key)
+        yield from entries(inside, (*path, key))
+
+
+def with_entry(value: Any, path: tuple[Any, ...], entry: Any) -> Any:
+    changed = json.loads(json.dumps(value))
+    target = changed
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = entry
+    return changed
+
+
+def test_wrong_types_in_a_config_are_read_or_refused_in_one_line(saved: Path) -> None:
+    config = read_json(saved / "config.json")
+    refused = 0
+    for path in entries({k: v for k, v in config.items() if k != "facts"}):
+        for wrong in WRONG:
+            write_json(saved / "config.json", with_entry(config, path, wrong))
+            try:
+                visiongraft.load(saved)
+            except VisiongraftError as error:
+                refused += 1
+                assert "\n" not in str(error), (path, wrong)
+                assert error.exit_code == 2
+    assert refused > 100
+
+
+def test_json_that_is_nested_too_deep_is_refused(saved: Path) -> None:
+    (saved / "config.json").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(ArtifactError, match="is not valid JSON"):
+        visiongraft.load(saved)
+
+
+@pytest.mark.parametrize("name", ["backbone.blocks.stem.0.weight", "head.linear.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(saved: Path, name: str) -> None:
+    tensors, metadata = read_tensors(saved / "model.safetensors")
+    tensors[name].view(-1)[0] = float("nan")
+    write_tensors(saved / "model.safetensors", tensors, metadata)
+    with pytest.raises(ArtifactError, match=f"safetensors is damaged: tensor '{name}' contai"):
+        visiongraft.load(saved)
+
+
+def test_weights_of_another_type_are_refused_by_name(saved: Path) -> None:
+    tensors, metadata = read_tensors(saved / "model.safetensors")
+    tensors["head.linear.weight"] = tensors["head.linear.weight"].to(torch.int8)
+    write_tensors(saved / "model.safetensors", tensors, metadata)
+    with pytest.raises(ArtifactError, match=r"'head\.linear\.weight' has values of type int8"):
+        visiongraft.load(saved)
+
+
+def test_mutants_of_the_weights_file_are_read_or_refused_in_one_line(saved: Path) -> None:
+    """Its header, that is: names, types, shapes and positions of the tensors."""
+    file = saved / "model.safetensors"
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    generator, refused = random.Random(0), 0
+    for _ in range(60):
+        mutant = bytearray(content)
+        for _ in range(generator.randint(1, 3)):
+            mutant[generator.randrange(header)] = generator.randrange(256)
+        file.write_bytes(bytes(mutant))
+        try:
+            visiongraft.load(saved)
+        except VisiongraftError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert error.exit_code == 2
+    assert refused > 40

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.data.batch import Batch
-from visiongraft.errors import ReceiptError, ScheduleError
+from visiongraft.errors import ReceiptError, ScheduleError, TrainingError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
@@ -431,3 +432,110 @@ def test_a_digest_sees_every_bit_the_shape_and_the_type():
     assert len({digest(t) for t in [base, *others]}) == 5
     assert digest(torch.zeros(0)) != digest(torch.zeros(0, 1))
     assert digest(torch.ones((), dtype=torch.bfloat16)) == digest(torch.ones(()).bfloat16())
+
+
+# ---- what head and loss create as frozen ----
+
+
+class Perceptual(nn.Module):
+    """A loss with a frozen network, whose norm would follow the batches in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        layers = (nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+        self.judge = nn.Sequential(*layers).requires_grad_(False)
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        entropy = nn.functional.cross_entropy(outputs * self.scale, targets)
+        return {"entropy": entropy, "judged": self.judge(outputs).square().mean()}
+
+
+class Anchored(Toy):
+    """A task whose loss has a frozen network, and whose head a frozen layer."""
+
+    def build_head(self, backbone: Any) -> nn.Module:
+        head = super().build_head(backbone)
+        head.norm.requires_grad_(False)
+        return head
+
+    def build_loss(self) -> nn.Module:
+        return Perceptual()
+
+
+@pytest.fixture
+def anchored() -> Network:
+    torch.manual_seed(0)
+    return Network(ToyBackbone(), Anchored())
+
+
+@pytest.mark.parametrize("trainable", ["head", "stage1", "all"])
+def test_what_head_and_loss_create_as_frozen_stays_frozen(
+    anchored: Network, trainable: str
+) -> None:
+    before = {n: t.clone() for n, t in anchored.state_dict().items()}
+    phase = Phase(1, trainable, 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    receipt = snapshot.check(anchored, made, phase=phase, index=0)
+    changed = {n for n, t in anchored.state_dict().items() if not torch.equal(t, before[n])}
+    assert {n for n in changed if n.startswith(("head.", "loss."))} == {
+        "head.linear.weight",
+        "head.linear.bias",
+        "loss.scale",
+    }
+    assert not any(module.training for module in anchored.loss.judge.modules())
+    assert not anchored.head.norm.training
+    assert anchored.head.drop.training
+    assert {"loss.judge.0.weight", "loss.judge.1.running_mean", "head.norm.running_var"} <= set(
+        receipt.frozen
+    )
+
+
+def test_it_stays_frozen_in_the_next_phase(anchored: Network) -> None:
+    for trainable in ("head", "all", "stage2"):
+        apply_phase(anchored, Phase(1, trainable))
+        assert not any(p.requires_grad for p in anchored.loss.judge.parameters())
+
+
+@pytest.mark.parametrize("name", ["loss.judge.3.weight", "loss.judge.1.running_mean"])
+def test_changing_it_costs_the_receipt(anchored: Network, name: str) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.state_dict()[name].add_(1e-6)
+    with pytest.raises(ReceiptError, match=f"frozen tensor '{name}' changed"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_thawing_it_in_a_training_step_costs_the_receipt(anchored: Network) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.loss.judge.requires_grad_(True)
+    with pytest.raises(ReceiptError, match=r"'loss\.judge\.0\.weight' is not in the optimizer"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_putting_it_into_training_mode_costs_the_receipt(anchored: Network) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.loss.judge[1].train()
+    with pytest.raises(ReceiptError, match=r"'loss\.judge\.1' was put into training mode"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_a_head_that_registers_the_backbone_thaws_nothing_of_it(toy_network: Network) -> None:
+    toy_network.head.seen = toy_network.backbone.blocks["stem"]
+    apply_phase(toy_network, Phase(1, "stage1"))
+    assert not any(p.requires_grad for p in toy_network.head.seen.parameters())
+
+
+def test_a_run_in_which_nothing_is_left_to_train_is_refused(fit_toy: Any, toy_data: Any) -> None:
+    class Fixed(Toy):
+        def build_head(self, backbone: Any) -> nn.Module:
+            return super().build_head(backbone).requires_grad_(False)
+
+        def build_loss(self) -> nn.Module:
+            return super().build_loss().requires_grad_(False)
+
+    with pytest.raises(TrainingError, match="the head has no trainable parameters"):
+        fit_toy(toy_data(20), task=Fixed(augment=False), schedule="linear_probe", epochs=1)
+    fit_toy(toy_data(20), task=Fixed(augment=False), schedule="full", epochs=1)
