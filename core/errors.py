@@ -111,22 +111,41 @@ def near_matches(name: str, known: Iterable[str]) -> str:
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:
-    """Name the first few of many, for messages.
+    r"""Name the first few of many, for messages.
 
     Args:
         names: All of them.
         shown: How many to name.
 
     Returns:
-        A single line.
+        A single line, with unprintable characters escaped.
 
     Examples:
-        >>> name_some(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
+        >>> name_some(["a", "b", "c", "d", "e"]), name_some(["a\nb"])
+        ('a, b, c and 2 more', 'a\\nb')
     """
     all_names = list(names)
     more = len(all_names) - shown
-    return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(printable, all_names[:shown])) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(text: object) -> str:
+    r"""Format a path or another text so that it fits on one line and is valid UTF-8.
+
+    Args:
+        text: Any path or text.
+
+    Returns:
+        The text, with unprintable characters escaped.
+
+    Examples:
+        >>> printable("a/b.jpg"), printable("a\nb.jpg")
+        ('a/b.jpg', 'a\\nb.jpg')
+    """
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def one_line(message: object, limit: int | None = 300) -> str:

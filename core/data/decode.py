@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from visiongraft.errors import DataError, one_line
+from visiongraft.errors import printable as printable  # noqa: PLC0414 (readers import it here)
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
@@ -236,25 +237,6 @@ def read_lines(path: Path, limit: int = MAX_FILE_BYTES) -> list[str]:
     """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
     lines = _LINE_ENDS.split(read_text(path, limit))
     return [line.strip() for line in lines if line.strip()]
-
-
-def printable(path: Path | str) -> str:
-    r"""Format a path so that it fits on one line and is valid UTF-8.
-
-    Args:
-        path: Any path.
-
-    Returns:
-        The path, with unprintable characters escaped.
-
-    Examples:
-        >>> printable("a/b.jpg"), printable("a\nb.jpg")
-        ('a/b.jpg', 'a\\nb.jpg')
-    """
-    text = str(path)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _silence_pillow() -> None:
