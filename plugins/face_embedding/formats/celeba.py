@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def read_identities(root: Path) -> dict[str, list[tuple[Path, str]]]:
     images = _require(root, IMAGES)
     split_of = _partition(root)
     found: dict[str, list[tuple[Path, str]]] = {}
-    for name, words in _rows(_require(root, IDENTITIES), 1):
+    for name, words in _rows(_require(root, IDENTITIES), 1).items():
         found.setdefault(split_of.get(name, "train"), []).append((images / name, words[0]))
     return found
 
@@ -81,7 +80,7 @@ class CelebaAttributes(DataReader):
         names = _attribute_names(table)
         split_of = _partition(root)
         found: dict[str, tuple[list[Path], list[tuple[str, ...]]]] = {}
-        for name, words in _rows(table, len(names), skip=2):
+        for name, words in _rows(table, len(names), skip=2).items():
             paths, targets = found.setdefault(split_of.get(name, "train"), ([], []))
             paths.append(images / name)
             targets.append(tuple(n for n, w in zip(names, words, strict=True) if w == "1"))
@@ -106,7 +105,7 @@ def read_celeba_landmarks(root: Path) -> dict[Path, tuple[float, ...]]:
     if table is None or images is None:
         return {}
     try:
-        return {images / n: tuple(map(float, w)) for n, w in _rows(table, 10, skip=2)}
+        return {images / n: tuple(map(float, w)) for n, w in _rows(table, 10, skip=2).items()}
     except ValueError as error:
         raise DataError(f"{printable(table)} is malformed: {error}") from error
 
@@ -116,7 +115,7 @@ def _partition(root: Path) -> dict[str, str]:
     if path is None:
         return {}
     split_of = {}
-    for name, (code,) in _rows(path, 1):
+    for name, (code,) in _rows(path, 1).items():
         if code not in SPLIT_OF_CODE:
             raise DataError(f"{printable(path)}: split {code!r} of {name} is none of 0, 1, 2")
         split_of[name] = SPLIT_OF_CODE[code]
@@ -138,7 +137,9 @@ def _attribute_names(table: Path) -> list[str]:
     return names
 
 
-def _rows(path: Path, count: int, skip: int = 0) -> Iterator[tuple[str, list[str]]]:
+def _rows(path: Path, count: int, skip: int = 0) -> dict[str, list[str]]:
+    """Read the values of each image; one listed twice must have the same values."""
+    rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_text(path).splitlines()[skip:], skip + 1):
         name, *words = line.split() or [""]
         if not name:
@@ -148,4 +149,9 @@ def _rows(path: Path, count: int, skip: int = 0) -> Iterator[tuple[str, list[str
                 f"{printable(path)}, line {number}: {len(words)} values after the image name, "
                 f"not {count}"
             )
-        yield name, words
+        if rows.setdefault(name, words) != words:
+            raise DataError(
+                f"{printable(path)}, line {number}: {printable(name)} is listed twice, with different "
+                "values; remove one of the lines"
+            )
+    return rows

@@ -120,4 +120,7 @@ def _pair(path: Path, number: int, words: list[str]) -> tuple[Image, Image]:
             f"{printable(path)}, line {number}: a pair must be NAME 1 2 or NAME 1 OTHER 2, with "
             "the numbers of the images"
         )
-    return (words[0], numbers[0]), (words[2], numbers[1])
+    first, second = (words[0], numbers[0]), (words[2], numbers[1])
+    if first == second:
+        raise DataError(f"{printable(path)}, line {number}: a pair must be of two images, not one")
+    return first, second

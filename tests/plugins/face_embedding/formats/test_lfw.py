@@ -51,6 +51,7 @@ def test_a_list_of_one_set_has_one_fold(tmp_path: Path) -> None:
         ),
         ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair must be NAME 1 2"),
         ("1\t1\nada\t1\nada\t1\tbob\t1\n", "line 2"),
+        ("1\t1\nada\t1\t1\nada\t1\tbob\t1\n", "line 2: a pair must be of two images"),
     ],
 )
 def test_a_malformed_list_of_pairs_is_refused(tmp_path: Path, text: str, words: str) -> None:
