@@ -107,7 +107,7 @@ def test_versions_that_onnxruntime_cannot_read_are_refused(tmp_path: Path) -> No
         refuse_unsafe(write(tmp_path, model_of(graph_of(RELU), opset=27)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
@@ -116,7 +116,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         pass
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
     branch = helper.make_node(
