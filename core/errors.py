@@ -138,7 +138,7 @@ def noticed(warnings: Sequence[str]) -> Iterator[None]:
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:
-    """Name the first few of many, for messages; very long names are cut off.
+    r"""Name the first few of many, for messages; very long names are cut off.
 
     Args:
         names: All of them.
@@ -224,6 +224,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _cut(name: str) -> str:
+    name = escape_unprintable(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
 

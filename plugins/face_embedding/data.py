@@ -46,10 +46,12 @@ def read_splits(
     """
     source = find_dataset(data, align)
     with noticed(source.warnings):
-        return _make_splits(source, validation, seed)
+        return _make_splits(source, validation, seed, false_accept_rate)
 
 
-def _make_splits(source: IdentityDataset, validation: float, seed: int) -> Splits:
+def _make_splits(
+    source: IdentityDataset, validation: float, seed: int, rate: float | None
+) -> Splits:
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
@@ -74,7 +76,7 @@ def _make_splits(source: IdentityDataset, validation: float, seed: int) -> Split
         train.with_labels(),
         validation_set,
         facts,
-        (*source.warnings, *_remarks(train, validation_set, false_accept_rate)),
+        (*source.warnings, *_remarks(train, validation_set, rate)),
     )
 
 
