@@ -32,9 +32,7 @@ def test_no_command_writes_below_the_home_folder(
 
 
 def test_opening_a_file_writes_nothing_below_the_home_folder(exported: Any, tmp_path: Path) -> None:
-    code = (
-        "import sys; from visiongraft.exporters.runtime import Predictor; Predictor(sys.argv[1])"
-    )
+    code = "import sys; from visiongraft.exporters.runtime import Predictor; Predictor(sys.argv[1])"
     assert files_written_by(code, tmp_path, exported.path) == []
 
 
