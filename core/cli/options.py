@@ -30,6 +30,13 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object to standard output and nothing else.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Stop a single run of an exported file that takes longer: it may loop for ever.",
+    ),
+]
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

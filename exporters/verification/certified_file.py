@@ -20,6 +20,7 @@ class CertifiedFile:
 
     Args:
         path: The file.
+        time_limit: Seconds after which a run is stopped; ``None`` for no limit.
 
     Attributes:
         path: The file.
@@ -35,9 +36,9 @@ class CertifiedFile:
             installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, time_limit: float | None = None) -> None:
         self.path = path
-        self.opened: ExportedModel = open_exported(path)
+        self.opened: ExportedModel = open_exported(path, time_limit=time_limit)
         self.metadata = self.opened.metadata
         self.input = described_input(path, self.metadata)
         self.certificate = _certificate(path, self.metadata)

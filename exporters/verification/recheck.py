@@ -76,7 +76,12 @@ class FileReport:
         return all(check.passed is not False for check in self.checks)
 
 
-def recheck(path: Path, data: str | None = None, model: Path | None = None) -> FileReport:
+def recheck(
+    path: Path,
+    data: str | None = None,
+    model: Path | None = None,
+    time_limit: float | None = None,
+) -> FileReport:
     """Check a file again.
 
     Args:
@@ -85,6 +90,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
             plugin is not installed.
         model: Run or model folder that the file was made from, to compare with PyTorch. Its
             validation images serve if ``data`` is ``None``.
+        time_limit: Seconds after which a run of the file is stopped; ``None`` for no limit.
 
     Returns:
         The report.
@@ -93,7 +99,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
         ArtifactError: The file is missing, unsafe, cannot be run, or has no certificate.
         DataError: The data cannot be read.
     """
-    file = CertifiedFile(path)
+    file = CertifiedFile(path, time_limit)
     task, absent = _task_of(file)
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
