@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.comparison import Arrays
+
 Values = NDArray[np.float64]
 
 SHOWN = 16  # results of at most so many values are kept whole
@@ -116,6 +118,35 @@ def describe_change(expected: Values, got: Values) -> str:
     return ""
 
 
+def describe_difference(expected: Arrays, found: Arrays) -> str:
+    """Describe where the results of one image differ most.
+
+    Args:
+        expected: The results to trust, by name.
+        found: The others.
+
+    Returns:
+        A part of a message, for the first result that differs by more than rounding.
+
+    Examples:
+        >>> a = {"scores": np.ones((1, 2)), "boxes": np.array([[1.0, 5.0, 9.0]])}
+        >>> describe_difference(a, {**a, "boxes": a["boxes"] + 1})
+        'boxes: 2 instead of 1 (each value is larger by 1)'
+    """
+    for name, value in expected.items():
+        if name not in found or found[name].shape != value.shape:
+            return f"{name} is missing or has another shape"
+        one, other = (v.astype(np.float64).reshape(-1) for v in (value, found[name]))
+        change = abs(one - other)
+        if not len(one) or (change <= 1e-6 * max(float(abs(one).max()), 1e-12)).all():
+            continue
+        worst = int(np.argmax(np.nan_to_num(change, nan=np.inf)))
+        rule = describe_change(one, other)
+        words = f"{name}: {other[worst]:.5g} instead of {one[worst]:.5g}"
+        return f"{words} ({rule})" if rule else words
+    return "nothing differs by more than rounding"
+
+
 def _is_same(values: Values) -> bool:
     """Check whether all values are about the same and not 0."""
     middle = float(values.mean())
@@ -135,4 +166,5 @@ def _positions(size: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=1)
 def _signs() -> Values:
     """Return random signs (projections, values); the same with every version of numpy."""
-    return np.random.RandomState(0).randint(0, 2, (_PROJECTIONS, _PROJECTED)) * 2.0 - 1.0
+    signs = np.random.RandomState(0).randint(0, 2, (_PROJECTIONS, _PROJECTED))
+    return np.where(signs, 1.0, -1.0)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
 from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
+from visiongraft.exporters.verification.certified_results import parse_certified
 
 
 class CertifiedFile:
@@ -28,6 +30,7 @@ class CertifiedFile:
         metadata: All that it says about itself, as JSON values.
         input: Its input.
         certificate: Its certificate, as JSON values.
+        certified: Results for seeded images in it; empty if there are none.
         exact: Whether no prediction may change, as for full precision.
 
     Raises:
@@ -43,6 +46,7 @@ class CertifiedFile:
         self.input = described_input(path, self.metadata)
         self.certificate = _certificate(path, self.metadata)
         self.exact = not _is_lower(self.certificate)
+        self.certified = _certified(path, self.certificate)
         self._run: Callable[[NDArray[np.uint8]], Arrays] = (
             self.opened.run if self.input.kind == "uint8" else self._prepared_run()
         )
@@ -123,6 +127,14 @@ def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     ):
         raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
     return certificate
+
+
+def _certified(path: Path, certificate: Mapping[str, Any]) -> tuple[CertifiedImage, ...]:
+    """Return the results for seeded images in a certificate."""
+    found = parse_certified(certificate.get("certified", []))
+    if found is None:
+        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
+    return found
 
 
 def _is_lower(certificate: Mapping[str, Any]) -> bool:
