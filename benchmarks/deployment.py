@@ -60,7 +60,7 @@ class Model:
         task: The task.
         data: Folder of the dataset.
         images: Folder of images in it, to time and to predict.
-        words: What else ``fit`` is told.
+        words: Further arguments of ``fit``.
     """
 
     name: str
@@ -128,7 +128,7 @@ COLUMNS = (
 
 
 def call(*words: object) -> tuple[int, dict[str, Any]]:
-    """Run a command, show it, and give its exit code and its JSON."""
+    """Run a command, print it, and return its exit code and its JSON."""
     print("$ visiongraft " + shlex.join(map(str, words)), file=sys.stderr, flush=True)
     done = subprocess.run(
         [COMMAND, *map(str, words), "--json"], stdout=subprocess.PIPE, text=True, check=False
@@ -139,7 +139,7 @@ def call(*words: object) -> tuple[int, dict[str, Any]]:
 
 
 def certificates(model: Model, data: Path, folder: Path) -> dict[str, dict[str, Any]]:
-    """Train and export what is not there yet; give the certificates, or errors, by precision."""
+    """Train and export what does not exist yet; return the certificates, or errors, by precision."""
     run = folder / "run"
     if not (run / "model").is_dir():
         words = shlex.split(model.words)
@@ -185,7 +185,7 @@ def predict_both_ways(model: Model, file: Path, images: Path) -> str:
         with np.load(out / f"{Path(one['image']).name}.npz") as plain:
             worst = max(worst, same(model.task, one, plain, out))
     if not worst <= SAME:
-        raise SystemExit(f"{file}: plain onnxruntime gives something else, by {worst:.1e}")
+        raise SystemExit(f"{file}: plain onnxruntime returns something else, by {worst:.1e}")
     return "same" if worst < 1e-6 else f"within {worst:.0e}"
 
 
@@ -196,9 +196,9 @@ def rows(model: Model, given: argparse.Namespace) -> Iterator[list[str]]:
     found = certificates(model, data, folder)
     made = {name: folder / f"{name}.onnx" for name in found if "error" not in found[name]}
     for file in made.values():
-        code, verdict = call("verify", file, "--data", data)
-        if code or not verdict["passed"]:
-            raise SystemExit(f"{file} is not what was certified: {verdict}")
+        code, outcome = call("verify", file, "--data", data)
+        if code or not outcome["passed"]:
+            raise SystemExit(f"{file} is not as certified: {outcome}")
     images = data / model.images
     timing = ["--threads", given.threads, "--seconds", given.seconds, "--data", images]
     _, bench = call("bench", *made.values(), "--model", folder / "run", *timing)

@@ -21,7 +21,7 @@ import visiongraft
 
 
 class Clock:
-    """Notes when the phase began, when its first step ended, and when it was proved."""
+    """Records when the phase began, when its first step ended, and when it was proved."""
 
     def __init__(self) -> None:
         self.began = self.first_step = self.ended = 0.0
@@ -40,7 +40,7 @@ class Clock:
 
 
 def timed_fit(data: str, epochs: int, **settings: Any) -> Clock:
-    """Train the head on frozen features and give the times."""
+    """Train the head on frozen features, and return the times."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         visiongraft.fit(

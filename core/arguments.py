@@ -11,9 +11,10 @@ import torch
 
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
-from visiongraft.lookup import find_schedule, find_task, find_transfer_loss
+from visiongraft.lookup import find_schedule, find_source, find_task, find_transfer_loss
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
@@ -41,6 +42,8 @@ def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
         "schedule": schedule.to_json(),
     }
     check_optimizer_name(values["optimizer"])
+    if not is_saved_model(given["backbone"]):
+        find_source(str(given["backbone"]))  # before the dataset is read and checked
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
@@ -78,7 +81,7 @@ def resumed_settings(
         how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
         kind = find_task(stored.task, f"run {folder}", how)
         called |= {} if task is None else {"task": task}
-        if "task_options" in called:  # those that are not given stay as they are
+        if "task_options" in called:  # the others stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))

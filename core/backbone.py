@@ -79,7 +79,7 @@ class Backbone(nn.Module, ABC):
         """Compute feature maps and embedding.
 
         Args:
-            images: float (N, in_channels, H, W), normalized as ``info.preprocess`` says.
+            images: float (N, in_channels, H, W), normalized as ``info.preprocess`` defines.
 
         Returns:
             Maps from fine to coarse and the pooled embedding.

@@ -1,4 +1,4 @@
-"""Every error a user can meet, each one line long: the thing, the place and the remedy."""
+"""Every error a user can meet, each one line long: the thing, the location and the remedy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WeightsError(VisiongraftError):
 
 
 class ScheduleError(VisiongraftError):
-    """A schedule asks for a phase that the backbone cannot run."""
+    """A schedule yields a phase that the backbone cannot run."""
 
 
 class PluginError(VisiongraftError):
@@ -53,7 +53,7 @@ class TrainingError(VisiongraftError):
 
 
 class CheckpointError(VisiongraftError):
-    """A run cannot be continued from what its folder holds."""
+    """A run cannot be continued from the contents of its folder."""
 
 
 class ArtifactError(VisiongraftError):
@@ -61,7 +61,7 @@ class ArtifactError(VisiongraftError):
 
 
 class ReplayError(VisiongraftError):
-    """Replay was demanded where it is impossible or would break its budget."""
+    """Replay was requested where it is impossible or would exceed its budget."""
 
 
 class ReceiptError(VisiongraftError):
@@ -97,7 +97,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
         >>> near_matches("lpft", ["lp_ft", "full"])
         "; did you mean 'lp_ft'?"
         >>> near_matches("x", ["lp_ft", "full"])
-        '; there are: full, lp_ft'
+        '; available: full, lp_ft'
     """
     names = sorted(set(known))
     folded = {n.lower(): n for n in names}
@@ -107,7 +107,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     near += [n for n in names if n.rsplit("/", 1)[-1] == name and n not in near]
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near[:3]) + "?"
-    return f"; there are: {', '.join(names)}" if 0 < len(names) <= 20 else ""
+    return f"; available: {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:

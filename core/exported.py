@@ -17,10 +17,10 @@ GROUP = "visiongraft.predictors"
 
 
 class ExportedModel(Protocol):
-    """What an entry point of the group gives when called with a path and a provider.
+    """What an entry point of the group returns when called with a path and a provider.
 
     Attributes:
-        metadata: What the file says about itself; at least ``task``, ``task_options`` and
+        metadata: The file's metadata; at least ``task``, ``task_options`` and
             ``input``, with its ``channels``.
     """
 
@@ -52,7 +52,7 @@ def open_exported(
         The model, ready to predict.
 
     Raises:
-        ArtifactError: The file is missing or no exported model.
+        ArtifactError: The file is missing or not an exported model.
         RuntimeProviderError: The provider cannot be used here.
         OptionError: Runs of such a file cannot be limited.
     """

@@ -26,8 +26,9 @@ from visiongraft.task import Task
 from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
-from visiongraft.training.engine import Engine, Run
+from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import Transfer
 
 log = logging.getLogger("visiongraft")
@@ -74,7 +75,7 @@ def fit(
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
         task: Name of the task, as listed by ``visiongraft tasks``, or a task object.
-        task_options: Options of the task, if it is given by name.
+        task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
@@ -114,7 +115,7 @@ def fit(
             checkpoint only after each epoch.
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
-        seed: Seed of all random numbers; on a CPU two equal runs give identical weights.
+        seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
         resume: Continue the run in ``out`` where it stopped, with all of its settings.
         callbacks: Names of callbacks, or objects that implement run hooks.
 

@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement, all in one place.
+"""All hooks that a plugin may implement.
 
 A plugin is a module (or any object) named by an entry point in the group ``visiongraft``, or one
 Python file named on the command line by ``--plugin``. It marks functions with
@@ -12,8 +12,8 @@ A plugin may state which version of these hooks and contracts it was written for
     visiongraft_api = "2.0"
 
 The first number changes when a plugin must be rewritten, the second when something is added. A
-plugin for another first number, or for a later second one, is refused in words; one that says
-nothing is taken to fit.
+plugin for another first number, or for a later second one, is refused with an explanation; one
+that declares nothing is taken to fit.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task
-    from visiongraft.training.engine import Run
     from visiongraft.training.freezing import Receipt
+    from visiongraft.training.run import Run
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
@@ -70,7 +70,7 @@ class RegistrationHooks:
         Returns:
             Instances of ``BackboneSource``, each found by its ``prefix``:
             ``fit(..., backbone="mine/small")``. What they build takes images float
-            (N, C, H, W) and gives ``Features``: maps (N, C_i, H_i, W_i) and pooled (N, D).
+            (N, C, H, W) and returns ``Features``: maps (N, C_i, H_i, W_i) and pooled (N, D).
 
         Example:
             ::
@@ -120,11 +120,11 @@ class RegistrationHooks:
 
     @hookspec
     def register_readers(self) -> Iterable[DataReader]:  # type: ignore[empty-body]
-        """Provide data readers, which find samples in a form of data that no task knows itself.
+        """Provide data readers, which find samples in a dataset format that no task knows itself.
 
         Returns:
-            Instances of ``DataReader``. Every task that asks for the kind of targets that a
-            reader gives can read its data: ``fit("photos.zip", task="mine")``. A reader
+            Instances of ``DataReader``. Every task that reads the kind of targets that a
+            reader reads can read its data: ``fit("photos.zip", task="mine")``. A reader
             is also found by its ``name``: ``fit("zip:photos.zip", ...)``.
 
         Example:
@@ -176,11 +176,11 @@ class RegistrationHooks:
 
 
 class RunHooks:
-    """What a callback of one run may hear; only the main process tells it.
+    """The hooks of the callbacks of one run; only the main process calls them.
 
     The order is ``run_started``, then for each phase ``phase_started``, ``step_ended`` and
     ``epoch_ended`` and ``phase_ended``, at last ``run_finished`` or ``run_failed``.
-    ``checkpoint_saved`` comes whenever one is, ``exported`` after the run.
+    ``checkpoint_saved`` is called after each checkpoint, ``exported`` after the run.
     """
 
     @hookspec
@@ -200,7 +200,7 @@ class RunHooks:
 
     @hookspec
     def phase_started(self, run: Run, phase: Phase, index: int) -> None:
-        """A phase begins; its stages are frozen and unfrozen already.
+        """A phase begins; its stages have been frozen and unfrozen.
 
         Args:
             run: The run.
@@ -235,7 +235,7 @@ class RunHooks:
 
     @hookspec
     def checkpoint_saved(self, run: Run, path: Path) -> None:
-        """A checkpoint lies complete on the disk; a run that stops now goes on from it.
+        """A checkpoint is completely written; a run that stops now resumes from it.
 
         A run without a folder saves no checkpoints, so this hook is not called.
 
@@ -253,11 +253,11 @@ class RunHooks:
 
     @hookspec
     def epoch_ended(self, run: Run, record: dict[str, Any]) -> None:
-        """An epoch is evaluated.
+        """An epoch was trained and validated.
 
         Args:
             run: The run.
-            record: The line that ``metrics.jsonl`` gets: ``epoch`` and ``phase`` from 0,
+            record: The line added to ``metrics.jsonl``: ``epoch`` and ``phase`` from 0,
                 ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``.
 
         Example:
@@ -270,7 +270,7 @@ class RunHooks:
 
     @hookspec
     def phase_ended(self, run: Run, receipt: Receipt) -> None:
-        """A phase is over and what it froze is proved unchanged.
+        """A phase ended, and the tensors that it froze were proved unchanged.
 
         Args:
             run: The run.
@@ -317,7 +317,7 @@ class RunHooks:
 
     @hookspec
     def exported(self, model: TransferModel, path: Path, certificate: Certificate) -> None:
-        """A model is exported, proved and in its place.
+        """A model was exported and verified, and the file is written.
 
         Called on the callbacks passed to ``model.export``, otherwise on those of the run that the
         model came out of, if it has not been loaded from a folder since.

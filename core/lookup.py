@@ -16,14 +16,16 @@ from typing import Any
 
 from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
-from visiongraft.errors import BackboneError, DataError, OptionError, PluginError, near_matches
+from visiongraft.errors import BackboneError, DataError, OptionError, PluginError
 from visiongraft.network import Network
+from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import (
     SavedConfig,
     build_network,
+    check_class,
     is_saved_model,
     load_saved_backbone,
     read_config,
@@ -118,7 +120,7 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
         return owners[0], name
     if owners:
         options = " or ".join(f"{s.prefix}/{name}" for s in owners)
-        raise BackboneError(f"backbone {name!r} exists more than once; say {options}")
+        raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
 
 
@@ -127,7 +129,7 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
 
     Args:
         what: A schedule, a name, a call such as ``"gradual(layer_decay=0.8)"``, or what
-            ``Schedule.to_json`` gave.
+            ``Schedule.to_json`` returned.
 
     Returns:
         The schedule.
@@ -157,7 +159,7 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
     """Find a transfer loss by name, with or without options.
 
     Args:
-        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` gave.
+        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` returned.
 
     Returns:
         The loss's class with these options.
@@ -173,11 +175,7 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
     name, options = _name_and_options(what, "transfer loss")
     kind: type[TransferLoss] = plugins().get("loss", name)
     known = list(inspect.signature(kind).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise OptionError(
-                f"transfer loss {name!r} has no option {option!r}{near_matches(option, known)}"
-            )
+    refuse_unknown(f"transfer loss {name!r}", options, known)
     return TransferChoice(name, kind, options)
 
 
@@ -187,7 +185,7 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
     Args:
         name: The task's name.
         what: What was made for it, for the message.
-        how: How to give the task itself, for the message.
+        how: How to pass the task itself, for the message.
 
     Returns:
         The task's class.
@@ -201,7 +199,7 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
     missing = plugins().missing("task", name, plugins().tasks())
     raise PluginError(
         f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
-        f"of yours, say {how}"
+        f"of yours, use {how}"
     )
 
 
@@ -221,6 +219,8 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     """
     config = read_config(folder)
     kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
+    if task is None:
+        check_class(folder, config, kind)
     return build_network(folder, config, kind, find_source), config
 
 
@@ -252,6 +252,30 @@ def read_data(data: Any, targets: str) -> DataSplits | None:
             f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
         )
     return checked_splits(reader, reader.read(rest), rest)
+
+
+def read_or_raise(data: Any, targets: str, error: DataError) -> DataSplits:
+    """Read a dataset that a task cannot read itself with an installed reader.
+
+    Tasks try their own formats first, so that installing a reader never changes how a dataset is
+    read.
+
+    Args:
+        data: The dataset that the user passed.
+        targets: The kind of targets that the task can use.
+        error: The task's own error.
+
+    Returns:
+        The splits that have samples.
+
+    Raises:
+        DataError: No reader claims the dataset (then ``error``), or it cannot be read.
+    """
+    found = read_data(data, targets)
+    if found is None:
+        raise error
+    splits = {split: samples for split, samples in found.splits.items() if len(samples)}
+    return replace(found, splits=splits)
 
 
 def named_reader(data: Any) -> tuple[DataReader | None, Any]:

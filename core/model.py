@@ -100,7 +100,7 @@ class TransferModel:
 
         Raises:
             DataError: An image cannot be read.
-            OptionError: The task predicts no maps, and ``tile`` is given.
+            OptionError: The task predicts no maps, and ``tile`` is set.
         """
         samples = ImageSamples.of(images)
         found: dict[int, Any] = {}
@@ -150,7 +150,7 @@ class TransferModel:
             path: Where to.
             format: An exporter's name; found by the file's suffix if ``None``.
             data: Labeled images to prove it on; the validation split of the training data if
-                ``None`` and at hand. Without any, the certificate says so.
+                ``None`` and at hand. Without any, the certificate notes that.
             callbacks: Names or objects, whose ``exported`` hook is called; those of the run if
                 ``None``.
             options: The exporter's own.
@@ -169,7 +169,7 @@ class TransferModel:
             fitting = [name for name, e in exporters.items() if e.suffix == path.suffix]
             if not fitting:
                 known = ", ".join(sorted(e.suffix for e in exporters.values()))
-                raise OptionError(f"{path}: no exporter for {path.suffix!r}; there are: {known}")
+                raise OptionError(f"{path}: no exporter for {path.suffix!r}; available: {known}")
             if len(fitting) > 1:
                 raise OptionError(f"{path}: choose an exporter, format={' or '.join(fitting)}")
             format = fitting[0]

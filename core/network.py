@@ -31,6 +31,8 @@ class Network(nn.Module):
 
     Attributes:
         transfer: The regularizer towards the pretrained weights, if there is one.
+        created_frozen: Names of the parameters that head and loss were created with
+            ``requires_grad=False``; these are never trained.
     """
 
     transfer: Transfer | None
@@ -44,6 +46,11 @@ class Network(nn.Module):
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
         self.transfer = None
+        self.created_frozen = frozenset(
+            f"{part}.{name}"
+            for part in ("head", "loss")
+            for name in frozen_parameters(self.get_submodule(part))
+        )
         self.task = task
         self.held_in_eval: tuple[nn.Module, ...] = ()
 
@@ -69,12 +76,11 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
-        outputs = self.task.inference_step(self, images)
-        if self.task.full_resolution_outputs:
-            height, width = sizes[0].tolist() if len(sizes) else self.preprocess.config.size
-            assert not len(sizes) or bool((sizes == sizes[0]).all()), "images of several sizes"
-            outputs = restored(outputs, self.task, self.preprocess, height, width)
-        return self.task.decode(outputs, sizes)
+        size = self.preprocess.config.size
+        if self.task.full_resolution_outputs and len(sizes):
+            size = tuple(sizes[0].tolist())
+            assert bool((sizes == sizes[0]).all()), "images of several sizes"
+        return self.task.decode(restored(self, images, *size), sizes)
 
     @property
     def one_size(self) -> bool:
@@ -91,6 +97,11 @@ class Network(nn.Module):
         for module in self.held_in_eval:
             module.training = False
         return self
+
+
+def frozen_parameters(module: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that require no gradient."""
+    return frozenset(n for n, p in module.named_parameters() if not p.requires_grad)
 
 
 class InferenceGraph(nn.Module):
@@ -124,8 +135,7 @@ class InferenceGraph(nn.Module):
         sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
         sizes[:, 0] = images.shape[1]
         sizes[:, 1] = images.shape[2]
-        outputs = self.task.inference_step(self, self.preprocess(images))
-        outputs = restored(outputs, self.task, self.preprocess, images.shape[1], images.shape[2])
+        outputs = restored(self, self.preprocess(images), images.shape[1], images.shape[2])
         return self.task.decode(outputs, sizes)
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
@@ -133,21 +143,21 @@ class InferenceGraph(nn.Module):
         return {"images": images}
 
 
-def restored(outputs: Any, task: Task, preprocess: Preprocess, height: int, width: int) -> Any:
-    """Resize the head outputs in ``Task.full_resolution_outputs`` to the size of the images.
+def restored(network: Network | InferenceGraph, images: Tensor, height: int, width: int) -> Any:
+    """Compute outputs, those in ``Task.full_resolution_outputs`` at the size of the images.
 
     Args:
-        outputs: What the head returned.
-        task: Names the outputs.
-        preprocess: Knows how images came to the network's size.
-        height: Height of all images in pixels.
-        width: Width of all images in pixels.
+        network: The network.
+        images: float (N, C, h, w), preprocessed.
+        height: Original height of all images in pixels.
+        width: Original width of all images in pixels.
 
     Returns:
-        The outputs, those named as (N, C, height, width).
+        What ``Task.inference_step`` returned, the named outputs as (N, C, height, width).
     """
+    outputs = network.task.inference_step(network, images)
     maps = {
-        name: preprocess.restore(outputs[name], height, width)
-        for name in task.full_resolution_outputs
+        name: network.preprocess.restore(outputs[name], height, width)
+        for name in network.task.full_resolution_outputs
     }
     return {**outputs, **maps} if maps else outputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeGuard
 
 from visiongraft.errors import OptionError, near_matches
@@ -47,6 +47,22 @@ def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
     return least is None or value >= least
 
 
+def refuse_unknown(owner: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse options that do not exist.
+
+    Args:
+        owner: What the options belong to, for the message.
+        names: Names of the options that were given.
+        known: Names of all options that exist.
+
+    Raises:
+        OptionError: One of them does not exist; the message suggests similar names.
+    """
+    for name in names:
+        if name not in known:
+            raise OptionError(f"{owner} has no option {name!r}{near_matches(name, known)}")
+
+
 def check_flag(option: str, value: object) -> None:
     """Check that an option is a boolean.
 
@@ -55,6 +71,26 @@ def check_flag(option: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise OptionError(f"{option}={value!r} is not true or false")
+
+
+def check_integer(option: str, value: object, least: int) -> None:
+    """Check that an option is an integer of at least ``least``.
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not is_integer(value, least):
+        raise OptionError(f"{option}={value!r} is not an integer of at least {least}")
+
+
+def check_fraction(option: str, value: object) -> None:
+    """Check that an option is a number in [0, 1).
+
+    Raises:
+        OptionError: It is not.
+    """
+    if not is_number(value) or not 0 <= value < 1:
+        raise OptionError(f"{option}={value!r} is not in [0, 1)")
 
 
 def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
@@ -77,6 +113,17 @@ def check_class_names(names: object) -> None:
         raise OptionError(f"class_names={names!r} is not a list of names")
     if len(set(names)) != len(names):
         raise OptionError(f"class_names={names!r} contains a name twice")
+
+
+def bound_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the option ``class_names`` of a task that is bound to a dataset.
+
+    Raises:
+        OptionError: It is empty.
+    """
+    if not names:
+        raise OptionError("the task has no class names yet; read() and bind() set them")
+    return names
 
 
 def check_class_weights(option: str, weights: object, classes: int) -> None:

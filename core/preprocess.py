@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.errors import OptionError
+from visiongraft.options import is_integer, is_number
 
 RESIZE_MODES = ("crop", "stretch", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -19,7 +20,7 @@ MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest strid
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """How a backbone wants its images.
+    """How a backbone expects its images.
 
     Attributes:
         size: Height and width of the network input, in pixels.
@@ -49,14 +50,15 @@ class PreprocessConfig:
             raise OptionError(
                 f"interpolation={self.interpolation!r} is not one of {', '.join(INTERPOLATIONS)}"
             )
-        if len(self.size) != 2 or min(self.size) < 1:
+        if len(self.size) != 2 or not all(is_integer(side, 1) for side in self.size):
             raise OptionError(f"size={self.size} is not a height and a width of at least 1 pixel")
-        if len(self.mean) != len(self.std) or not self.mean or not all(s > 0 for s in self.std):
+        numbers = all(is_number(x) for x in (*self.mean, *self.std))
+        if len(self.mean) != len(self.std) or not (self.mean and numbers and min(self.std) > 0):
             raise OptionError(
                 f"mean={self.mean} and std={self.std} are not one number per image channel, "
                 "each std above 0"
             )
-        if not 0 < self.crop_fraction <= 1:
+        if not (is_number(self.crop_fraction) and 0 < self.crop_fraction <= 1):
             raise OptionError(f"crop_fraction={self.crop_fraction} is not in (0, 1]")
         if self.resize == "pad" and any(side % MULTIPLE for side in self.size):
             raise OptionError(f"size={self.size} with resize='pad' takes multiples of {MULTIPLE}")
@@ -84,7 +86,7 @@ class Preprocess(nn.Module):
     height and width, and the crop is taken before the resize, so that the output size is fixed.
 
     Args:
-        config: What the backbone asks for.
+        config: What the backbone needs.
 
     Examples:
         >>> preprocess = Preprocess(PreprocessConfig(size=(8, 8)))
@@ -129,7 +131,7 @@ class Preprocess(nn.Module):
         config = self.config
         if config.resize == "crop":
             top, left, height, width = self.region(images.shape[1], images.shape[2])
-            # Splitting gives views whose sizes a traced graph knows; narrowing at a traced position
+            # Splitting returns views whose sizes a traced graph knows; narrowing at a traced position
             # does not, and fails for one channel.
             images = images.split([top, height, images.shape[1] - top - height], dim=1)[1]
             images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]
@@ -169,7 +171,9 @@ class Preprocess(nn.Module):
         """
         maps = maps.to(torch.float32)
         if self.config.resize == "crop":
-            raise OptionError("maps cannot be brought back to cropped images; resize='stretch'")
+            raise OptionError(
+                "feature maps cannot be mapped back to cropped images; resize='stretch'"
+            )
         if self.config.resize == "stretch":
             return _interpolate(maps, height, width)
         below, right = -height % MULTIPLE, -width % MULTIPLE
@@ -214,7 +218,7 @@ def as_size(
     """Read a user's size: one number is a square, two are height and width.
 
     Args:
-        size: What the user gave, or ``None``.
+        size: The user's setting, or ``None``.
         name: What the user calls it.
 
     Returns:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
-from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.errors import ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
+from visiongraft.options import refuse_unknown
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -52,7 +53,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ScheduleError(f"a phase of {self.epochs} epochs: it takes an integer from 1")
+            raise ScheduleError(f"epochs={self.epochs!r} of a phase is not a positive integer")
         if not (isinstance(self.learning_rate, Real) and self.learning_rate > 0):
             raise ScheduleError(f"learning_rate={self.learning_rate!r} of a phase is not positive")
         if not (isinstance(self.layer_decay, Real) and 0 < self.layer_decay <= 1):
@@ -92,11 +93,7 @@ class Schedule:
             OptionError: An option is unknown.
         """
         known = list(inspect.signature(self.generate).parameters)[2:]
-        for name in options:
-            if name not in known:
-                raise OptionError(
-                    f"schedule {self.name!r} has no option {name!r}{near_matches(name, known)}"
-                )
+        refuse_unknown(f"schedule {self.name!r}", options, known)
         return replace(self, options={**self.options, **options})
 
     def phases(self, stages: Sequence[str], epochs: int) -> Phases:
@@ -177,7 +174,7 @@ def lp_ft(
     """
     probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
     if not isinstance(probe, int) or probe < 0:
-        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): it takes an integer from 0")
+        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): expected a non-negative integer")
     probe = min(probe, epochs - 1)
     phases = [Phase(probe, "head", probe_learning_rate, augment=False)] if probe else []
     phases.append(Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm))
@@ -225,7 +222,7 @@ def milestones(
     try:
         plan = {int(e): str(s) for e, s in (at or {epochs // 2: "all"}).items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise ScheduleError(f"milestones(at={at!r}): it takes {{epoch: stage}}") from error
+        raise ScheduleError(f"milestones(at={at!r}): expected {{epoch: stage}}") from error
     unknown = [s for s in plan.values() if s not in ("head", "all", *stages)]
     if unknown:
         raise ScheduleError(
@@ -236,7 +233,7 @@ def milestones(
     phases = []
     for start, end in zip(starts, [*starts[1:], epochs], strict=True):
         if not 0 <= start < end <= epochs:
-            raise ScheduleError(f"milestones at {starts} do not lie within {epochs} epochs")
+            raise ScheduleError(f"milestones at {starts} are not within {epochs} epochs")
         trainable = plan.get(start, "head")
         if trainable == "head":
             phases.append(Phase(end - start, "head", probe_learning_rate, augment=False))

@@ -30,7 +30,8 @@ from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits, Transform
-from visiongraft.errors import OptionError, near_matches
+from visiongraft.errors import OptionError
+from visiongraft.options import refuse_unknown
 from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples
 
@@ -221,7 +222,9 @@ class Task(ABC):
             minimized. Each is a mean over the samples of the batch, so that gradient accumulation
             and several processes are equivalent to one large batch; a loss that compares samples
             with each other sets ``loss_over_pairs`` instead. Parameters and buffers of the loss are
-            trained, checkpointed and resumed, and never exported.
+            trained, checkpointed and resumed, and never exported; parameters that require no
+            gradient here, as in the head, stay frozen. A loss that keeps an optimizer of its own is
+            refused.
         """
 
     # ---- results ----
@@ -390,12 +393,7 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
     Raises:
         OptionError: An option is unknown or missing, or its value is invalid.
     """
-    known = [f.name for f in fields(kind)]
-    for name in options:
-        if name not in known:
-            raise OptionError(
-                f"task {kind.name!r} has no option {name!r}{near_matches(name, known)}"
-            )
+    refuse_unknown(f"task {kind.name!r}", options, [f.name for f in fields(kind)])
     for field in fields(kind):
         required = field.default is MISSING and field.default_factory is MISSING and field.init
         if required and field.name not in options:
@@ -413,7 +411,7 @@ def _single_precision(tensor: Tensor) -> Tensor:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Convert lists, which JSON makes of tuples, back to tuples."""
+    """Convert lists, which JSON uses for tuples, back to tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(_with_tuples(v) for v in value)
     if isinstance(value, dict):

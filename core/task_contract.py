@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from difflib import SequenceMatcher
@@ -14,6 +15,20 @@ from visiongraft.errors import PluginError
 from visiongraft.task import AnyTask, Task
 
 MISSPELLED = 0.87  # similarity above which a name is taken for a misspelling of another
+
+# What tasks defined before version 2.0 of the plugin interface: where it is now, and in which words.
+MOVED = {
+    "read_labelled": ("read_evaluation", "read_evaluation()"),
+    "transform_for": ("train_transform", "train_transform(preprocess)"),
+    "deal_batches": ("batch_sampler", "batch_sampler()"),
+    "verbs": ("model_methods", "model_methods()"),
+    "at_picture_size": ("full_resolution_outputs", "full_resolution_outputs"),
+    "compare": ("export_support", "ExportSupport(compare=...), returned by export_support()"),
+    "rescaled": ("export_support", "ExportSupport(rescale=...), returned by export_support()"),
+    "operators": ("export_support", "ExportSupport(operators=...), returned by export_support()"),
+    "example_data": ("examples", "TaskExamples(make_dataset=...), returned by examples()"),
+    "ideal": ("examples", "TaskExamples(ideal=...), returned by examples()"),
+}
 
 
 def check_task_class(kind: type[Task]) -> None:
@@ -36,11 +51,13 @@ def contract_faults(task: Task | type[Task]) -> Iterator[str]:
         task: The task or its class.
 
     Yields:
-        What is wrong: a method is missing or has other parameters, a name is a misspelling of one in
-        the contract, an annotation makes no option or makes one of the name, there is no ``headline``,
-        or ``better`` is not a direction. Properties of a class are not evaluated.
+        What is wrong: a name belongs to the contract of plugin interface 1, a method is missing or
+        has other parameters, a name is a misspelling of one in the contract, an annotation makes no
+        option or makes one of the name, there is no ``headline``, or ``better`` is not a direction.
+        Properties of a class are not evaluated.
     """
     kind = task if isinstance(task, type) else type(task)
+    yield from _moved_faults(kind)
     headline = getattr(task, "headline", None)
     if not isinstance(headline, str | property) or not headline:
         yield "has no headline, the name of the metric that selects the best epoch"
@@ -113,6 +130,22 @@ def returned(task: Task, method: str, value: Any, kind: type, form: str) -> Any:
     )
 
 
+def _moved_faults(kind: type[Task]) -> Iterator[str]:
+    """Find what plugin interface 1 called otherwise; a new name beside an old one is enough."""
+    options = {field.name for field in fields(kind)}
+    for old, (new, words) in MOVED.items():
+        if old not in options and _overrides(kind, old) and not _overrides(kind, new):
+            yield f"defines {old!r} ({_line_of(kind, old)}), which is never used; it is now {words}"
+    if _overrides(kind, "train_transform"):
+        names = list(inspect.signature(kind.train_transform).parameters)
+        if names[1:] == ["size"]:
+            where = _line_of(kind, "train_transform")
+            yield (
+                f"defines train_transform(size) ({where}), which now receives the preprocessing; "
+                "write train_transform(self, preprocess) and use preprocess.size"
+            )
+
+
 def _option_faults(kind: type[Task]) -> Iterator[str]:
     if "name" in {field.name for field in fields(kind)}:
         yield "annotates 'name', which makes an option of it; write name = '...' alone"
@@ -169,6 +202,18 @@ def _parameter_faults(kind: type[Task], name: str) -> Iterator[str]:
         yield f"has a method {name}() that does not take ({words}), as it is called"
     except ValueError:
         return  # the signature is not known
+
+
+def _line_of(kind: type[Task], name: str) -> str:
+    """Return the file name and line where a class or one of its bases defines a name."""
+    owner = next(cls for cls in kind.__mro__ if name in vars(cls))
+    try:
+        lines, first = inspect.getsourcelines(owner)
+    except (OSError, TypeError):
+        return "made at run time"
+    pattern = re.compile(rf"\s+(?:async )?(?:def )?{name}\s*[(:=]")
+    number = next((i for i, line in enumerate(lines) if pattern.match(line)), 0)
+    return f"{Path(inspect.getfile(owner)).name}:{first + number}"
 
 
 def _location(thing: Any) -> str:

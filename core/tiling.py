@@ -25,7 +25,7 @@ def decode_tiled(
     """Decode images that may be larger than the network should see at once.
 
     Each image is cut into windows that overlap by at least a quarter. The head outputs named in
-    ``Task.full_resolution_outputs`` are computed for every window, brought back to its size and averaged
+    ``Task.full_resolution_outputs`` are computed for every window, resized to it and averaged
     with weights that fall towards its edges, so that no seam shows; ``decode`` then gets these
     outputs alone, of the whole image. All of them are held in memory: 4 bytes for each pixel and
     channel.
@@ -44,7 +44,7 @@ def decode_tiled(
     """
     if not network.task.full_resolution_outputs:
         raise OptionError(
-            f"task {network.task.name!r} gives no maps to blend, so tile= cannot be used"
+            f"task {network.task.name!r} has no maps to blend, so tile= cannot be used"
         )
     network.eval()
     device = next(network.parameters()).device
@@ -85,15 +85,14 @@ def _blended(
     """Compute the maps (1, C, H, W) of an image uint8 (H, W, channels)."""
     height, width = image.shape[:2]
     h, w = min(tile[0], height), min(tile[1], width)
-    places = list(product(windows(height, tile[0]), windows(width, tile[1])))
+    corners = list(product(windows(height, tile[0]), windows(width, tile[1])))
     weight = _ramp(h, image.device)[:, None] * _ramp(w, image.device)
     sums: dict[str, Tensor] = {}
     total = torch.zeros(height, width, device=image.device)
-    for start in range(0, len(places), batch_size):
-        some = places[start : start + batch_size]
+    for start in range(0, len(corners), batch_size):
+        some = corners[start : start + batch_size]
         images = torch.stack([image[y : y + h, x : x + w] for y, x in some])
-        outputs = network.task.inference_step(network, network.preprocess(images))
-        outputs = restored(outputs, network.task, network.preprocess, h, w)
+        outputs = restored(network, network.preprocess(images), h, w)
         for name in network.task.full_resolution_outputs:
             if name not in sums:
                 shape = (1, outputs[name].shape[1], height, width)

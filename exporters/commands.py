@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,7 +90,7 @@ def bench(
     )
     if plot is not None:
         draw(report, plot)
-    return Answer(report.to_json(), [*report.lines(), table(report.COLUMNS, report.rows())])
+    return Answer(asdict(report), [*report.lines(), table(report.COLUMNS, report.rows())])
 
 
 def verify(

@@ -39,10 +39,7 @@ class FloatGraph(InferenceGraph):
         Returns:
             The task's decoded outputs.
         """
-        outputs = self.task.inference_step(self, images)
-        height, width = images.shape[2], images.shape[3]
-        outputs = restored(outputs, self.task, self.preprocess, height, width)
-        return self.task.decode(outputs, sizes)
+        return self.task.decode(restored(self, images, images.shape[2], images.shape[3]), sizes)
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""

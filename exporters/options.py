@@ -1,26 +1,51 @@
-"""Parsing of the options of all exporters."""
+"""The options of all exporters, and their parsing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
-from visiongraft.errors import OptionError, near_matches
+from visiongraft.errors import OptionError
 from visiongraft.exporters.verification.trial_images import BATCHES
+from visiongraft.options import is_integer, refuse_unknown
 from visiongraft.preprocess import as_size
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Options = TypeVar("Options", bound="DataclassInstance")
+@dataclass(frozen=True)
+class ExporterOptions:
+    """The options that every exporter has.
+
+    Attributes:
+        size: Fixed height and width of the images in pixels; ``None`` for any size.
+        max_batch: The largest batch to prove.
+
+    Examples:
+        >>> ExporterOptions(max_batch=8).batches
+        (3, 8)
+    """
+
+    size: tuple[int, int] | None = None
+    max_batch: int = BATCHES[-1]
+
+    def __post_init__(self) -> None:
+        if not is_integer(self.max_batch, 1):
+            raise OptionError(f"max_batch={self.max_batch!r} is not an integer of at least 1")
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Sizes of the batches to try, above one image; the smallest usual one is among them."""
+        return tuple(sorted({BATCHES[0], self.max_batch} - {1}))
+
+
+Options = TypeVar("Options", bound=ExporterOptions)
 
 
 def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]) -> Options:
     """Parse a user's options.
 
     Args:
-        kind: A dataclass of options, one of them ``size``.
+        kind: The class of the exporter's options.
         exporter: Name of the exporter, for messages.
         options: Values by name.
 
@@ -30,30 +55,5 @@ def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]
     Raises:
         OptionError: One is unknown, or its value is refused.
     """
-    known = [field.name for field in fields(kind)]
-    for name in options:
-        if name not in known:
-            hint = near_matches(name, known)
-            raise OptionError(f"the {exporter} exporter has no option {name!r}{hint}")
+    refuse_unknown(f"the {exporter} exporter", options, [field.name for field in fields(kind)])
     return kind(**{**options, "size": as_size(options.get("size"))})
-
-
-def batches_up_to(max_batch: int) -> tuple[int, ...]:
-    """Return the batch sizes to try, above one image.
-
-    Args:
-        max_batch: The largest one.
-
-    Returns:
-        The sizes, in order; the smallest usual one is always among them.
-
-    Raises:
-        OptionError: It is not an integer of at least 1.
-
-    Examples:
-        >>> batches_up_to(8)
-        (3, 8)
-    """
-    if type(max_batch) is not int or max_batch < 1:
-        raise OptionError(f"max_batch={max_batch!r} is not an integer of at least 1")
-    return tuple(sorted({BATCHES[0], max_batch} - {1}))

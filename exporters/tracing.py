@@ -30,7 +30,7 @@ def example_images(config: PreprocessConfig, size: tuple[int, int] | None) -> Te
 
 
 def untraceable(error: BaseException, size: tuple[int, int] | None) -> ExportError:
-    """Make one line of the many pages that tracing raises.
+    """Condense the long error messages of tracing to one line.
 
     Args:
         error: What it raised.

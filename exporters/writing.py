@@ -1,4 +1,4 @@
-"""Write an exported file aside, prove it, if possible for images of any size, and move it into place."""
+"""Write an exported file aside, verify it, if possible for images of any size, and rename it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, OptionError
+from visiongraft.exporters.verification.proof import Findings
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.files import unwritable, write_json
 
-Result = TypeVar("Result")
 log = logging.getLogger("visiongraft")
 
 
@@ -70,10 +70,10 @@ def move_into_place(temporary: Path, path: Path, certificate: Certificate) -> No
 
 
 def at_any_size_if_possible(
-    attempt: Callable[[tuple[int, int] | None], Result],
+    attempt: Callable[[tuple[int, int] | None], Findings],
     config: PreprocessConfig,
     size: tuple[int, int] | None,
-) -> tuple[Result, tuple[str, ...]]:
+) -> Findings:
     """Make and prove a file, if need be for images of one size.
 
     Only a network that sees images at their own size (``resize="pad"``) may be bound to one.
@@ -84,21 +84,21 @@ def at_any_size_if_possible(
         size: The size that the user chose.
 
     Returns:
-        The result of the attempt, and a warning if the size was fixed automatically.
+        The results of the proof, with a warning if the size was fixed automatically.
 
     Raises:
         ExportError: No file agrees with PyTorch.
     """
     try:
-        return attempt(size), ()
+        return attempt(size)
     except ExportError as error:
         if size is not None or config.resize != "pad":
             raise
-        result = attempt(config.size)
+        findings = attempt(config.size)
         log.info("no file for images of any size: %s", error)  # it may name an image's file
         height, width = config.size
         warning = (
             f"the input is fixed to {height}x{width} pixels (size= chooses), since no file for "
             "images of any size agrees with PyTorch"
         )
-        return result, (warning,)
+        return replace(findings, warnings=(warning, *findings.warnings))

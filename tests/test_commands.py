@@ -1,4 +1,4 @@
-"""The whole way through the command line, with what is built in: classification and ONNX."""
+"""The whole way on the command line, with built-in plugins: classification and ONNX."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train and export once: cut-outs of a cat and of a cup, told apart by a small network."""
+    """Train and export once: cut-outs of a cat and of a cup, classified by a small network."""
     folder = tmp_path_factory.mktemp("whole-way")
     generator = np.random.default_rng(0)
     for label, photo in {"cat": data.chelsea(), "cup": data.coffee()}.items():
@@ -66,7 +66,7 @@ def test_backbones_of_all_sources_are_listed(run: Run) -> None:
     assert "did you mean" in err
 
 
-def test_the_certificate_lies_beside_the_file(exported: Path) -> None:
+def test_the_certificate_is_written_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
     assert certificate["mismatches"] == 0
     assert certificate["difference"] <= certificate["tolerance"]
@@ -107,8 +107,8 @@ def test_a_file_is_put_into_a_triton_repository_when_exported_and_later(
     assert (models / "photos" / "1" / "model.onnx").read_bytes() == file.read_bytes()
     assert 'name: "photos"' in (models / "photos" / "config.pbtxt").read_text()
     served = models / "photos" / "1" / "model.onnx"
-    said = f"{served} was already the latest version of model photos\n"
-    assert run("triton", file, models) == (0, said, "")
+    message = f"{served} was already the latest version of model photos\n"
+    assert run("triton", file, models) == (0, message, "")
     code, out, _ = run("triton", exported / "model.onnx", models, "--json")
     assert code == 0
     path = str(models / "model" / "1" / "model.onnx")

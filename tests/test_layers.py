@@ -1,4 +1,4 @@
-"""The rooms of the source tree import only from the rooms below them, and in no circle.
+"""The layers of the source tree import only from lower layers, without cycles.
 
 Imports inside functions count like all others. An import for types alone (``if TYPE_CHECKING:``) may
 point up, but only to a contract.
@@ -25,6 +25,7 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors",),
+    ("caching.images", "saving.classes"),
     (
         "options",
         "versions",
@@ -80,8 +81,8 @@ CONTRACTS = (
     "network",  # Network, which tasks are given
     "schedules",  # Schedule, Phase
     "task",  # Task
-    "training.engine",  # Run, which callbacks are given
-    "training.freezing",  # Receipt, likewise
+    "training.freezing",  # Receipt, which callbacks are given
+    "training.run",  # Run, likewise
     "training.transfer_losses",  # TransferLoss
 )
 
@@ -143,7 +144,7 @@ def graph(types: bool) -> dict[str, set[str]]:
 
 
 def entry_of(module: str, layers: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
-    """Return the layer of a module and the entry that stands for it: the longest that fits."""
+    """Return the layer of a module and its entry: the longest one that matches."""
     entries = [
         (len(entry), level, entry)
         for level, layer in enumerate(layers)
@@ -254,7 +255,7 @@ def test_a_circle_is_found() -> None:
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_imports_in_functions_and_for_types_are_told_apart() -> None:
+def test_imports_in_functions_and_for_types_are_distinguished() -> None:
     source = (
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    from visiongraft.task import Task\n"

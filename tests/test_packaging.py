@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import visiongraft
+from visiongraft.registry.manager import plugins
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -45,7 +48,7 @@ def test_the_version_is_the_installed_ones() -> None:
     assert metadata.version("visiongraft") == visiongraft.__version__
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_contains_this_version() -> None:
     assert f"\n## {visiongraft.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -62,6 +65,49 @@ def test_the_entry_points_are_those_of_the_project_file_and_load() -> None:
             assert point.load() is not None
 
 
+def test_the_declared_names_are_those_that_the_plugins_provide() -> None:
+    declared = set(PROJECT["project"]["entry-points"]["visiongraft.names"])
+    provided = {
+        f"{kind}.{name}"
+        for record in plugins().records
+        if record.distribution == "visiongraft"
+        for kind, names in record.provides.items()
+        for name in names
+        if name  # a backbone source without a prefix
+    }
+    assert declared == provided
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "photos", "--task", "nope"],
+        ["fit", "photos", "--task", "classification", "--schedule", "nope"],
+        ["fit", "photos", "--task", "classification", "--transfer-loss", "nope"],
+        ["fit", "photos", "--task", "classification", "--backbone", "nope/resnet50"],
+        ["export", "model", "model.onnx", "--format", "nope"],
+    ],
+    ids=["task", "schedule", "transfer loss", "backbone", "exporter"],
+)
+def test_a_wrong_name_is_refused_before_torch_is_loaded(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from visiongraft.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'timm', 'torchvision', 'numpy', 'PIL'}; "
+        "print(code, sorted(heavy & set(sys.modules)))"
+    )
+    words = [*words, "--out", str(tmp_path / "run")] if words[0] == "fit" else words
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "2 []"
+    assert "nope" in done.stderr and not (tmp_path / "run").exists()
+
+
 def test_the_package_carries_its_types() -> None:
     assert (Path(visiongraft.__file__).parent / "py.typed").is_file()
 
@@ -71,11 +117,11 @@ def test_constraints_are_plain_versions_and_cover_all_dependencies() -> None:
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
     project = PROJECT["project"]
-    wanted = list(project["dependencies"])
+    expected = list(project["dependencies"])
     for extra in project["optional-dependencies"].values():
-        wanted += extra
-    names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in wanted}
-    assert names - pinned == {"onnxruntime"}  # takes the place of onnxruntime-gpu on other systems
+        expected += extra
+    names = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in expected}
+    assert names - pinned == {"onnxruntime"}  # replaces onnxruntime-gpu on other systems
 
 
 def test_the_makefile_installs_every_extra() -> None:

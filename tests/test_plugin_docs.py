@@ -44,7 +44,7 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```', re.MULTILINE |
 
 
 class Page:
-    """Runs one page in the present folder."""
+    """Runs one page in the current folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,13 +76,13 @@ class Page:
         for command in commands[1:]:
             line, _, expected = command.partition("\n")
             printed = command_output(line)
-            wanted = [re.escape(part) for part in expected.strip().split("...")]
-            pattern = r"\s*" + ".*".join(wanted) + r"\s*"
+            parts = [re.escape(part) for part in expected.strip().split("...")]
+            pattern = r"\s*" + ".*".join(parts) + r"\s*"
             assert re.fullmatch(pattern, printed, re.DOTALL), f"{line} printed:\n{printed}"
 
 
 def command_output(line: str) -> str:
-    """Run one command, ours in this process, and give what it prints on standard output."""
+    """Run one command, ours in this process, and return its standard output."""
     words = shlex.split(line)
     if words[0] == "cd":
         os.chdir(words[1])

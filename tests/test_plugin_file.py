@@ -1,4 +1,4 @@
-"""One Python file is a plugin: every command takes it, and says so where it is missing."""
+"""One Python file is a plugin: every command takes it, and an error mentions it where it is missing."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def register_callbacks():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with photographs and a plugin file; what importing it leaves is removed."""
-    folder = tmp_path_factory.mktemp("place")
+    folder = tmp_path_factory.mktemp("workspace")
     (folder / "animals_file.py").write_text(CODE)
     generator = np.random.default_rng(0)
     for label, photo in {"cat": data.chelsea(), "cup": data.coffee()}.items():
@@ -85,24 +85,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-def fit_words(place: Path, out: str, *more: object) -> list[object]:
-    words: list[object] = ["fit", place / "photos", "--task", "animals", "--out", place / out]
-    words += ["--plugin", place / "animals_file.py", "--backbone", "simple_cnn"]
+def fit_words(workspace: Path, out: str, *more: object) -> list[object]:
+    words: list[object] = [
+        "fit",
+        workspace / "photos",
+        "--task",
+        "animals",
+        "--out",
+        workspace / out,
+    ]
+    words += ["--plugin", workspace / "animals_file.py", "--backbone", "simple_cnn"]
     words += ["--weights", "none", "--size", 16, "--device", "cpu", "--epochs", 2]
     return [*words, "--batch-size", 8, "--workers", 1, *more]
 
 
 @pytest.fixture(scope="module")
-def trained(place: Path) -> Path:
-    assert main([str(word) for word in fit_words(place, "run")]) == 0
-    return place / "run"
+def trained(workspace: Path) -> Path:
+    assert main([str(word) for word in fit_words(workspace, "run")]) == 0
+    return workspace / "run"
 
 
-def test_evaluating_and_predicting_take_the_file(run: Run, place: Path, trained: Path) -> None:
-    plugin = ("--plugin", place / "animals_file.py")
-    code, out, _ = run(*plugin, "evaluate", trained, place / "photos", "--json")
+def test_evaluating_and_predicting_take_the_file(run: Run, workspace: Path, trained: Path) -> None:
+    plugin = ("--plugin", workspace / "animals_file.py")
+    code, out, _ = run(*plugin, "evaluate", trained, workspace / "photos", "--json")
     assert (code, json.loads(out)["images"]) == (0, 20)
-    code, out, _ = run("predict", trained, place / "photos" / "cat", *plugin)
+    code, out, _ = run("predict", trained, workspace / "photos" / "cat", *plugin)
     assert (code, len(out.splitlines())) == (0, 10)
 
 
@@ -110,10 +117,10 @@ def test_evaluating_and_predicting_take_the_file(run: Run, place: Path, trained:
     "command",
     ["evaluate {run} {photos}", "export {run} x.onnx", "fit {photos} --out {run} --resume"],
 )
-def test_without_the_file_each_command_says_how_to_give_it(
-    run: Run, place: Path, trained: Path, command: str
+def test_without_the_file_each_command_explains_how_to_pass_it(
+    run: Run, workspace: Path, trained: Path, command: str
 ) -> None:
-    words = command.format(run=trained, photos=place / "photos").split()
+    words = command.format(run=trained, photos=workspace / "photos").split()
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert "no task 'animals'" in err
@@ -122,29 +129,29 @@ def test_without_the_file_each_command_says_how_to_give_it(
     assert err.count("\n") == 1
 
 
-def test_an_interrupted_run_tells_the_whole_command_and_goes_on_by_it(
-    run: Run, place: Path
+def test_an_interrupted_run_prints_the_whole_command_that_continues_it(
+    run: Run, workspace: Path
 ) -> None:
-    code, _, err = run(*fit_words(place, "stopped", "--callback", "stopper"))
+    code, _, err = run(*fit_words(workspace, "stopped", "--callback", "stopper"))
     hint = err.strip().rpartition("continue with: ")[2].split()
     assert code == 130
-    assert hint[-2:] == ["--plugin", str(place / "animals_file.py")]
+    assert hint[-2:] == ["--plugin", str(workspace / "animals_file.py")]
     code, _, err = run(*hint[1:])
     assert code == 0, err
-    assert (place / "stopped" / "model" / "model.safetensors").is_file()
+    assert (workspace / "stopped" / "model" / "model.safetensors").is_file()
 
 
-def test_in_python_the_class_itself_loads_and_resumes(place: Path, trained: Path) -> None:
-    with pytest.raises(PluginError, match=r"say load\(folder, task=MyTask\), on the command line"):
+def test_in_python_the_class_itself_loads_and_resumes(workspace: Path, trained: Path) -> None:
+    with pytest.raises(PluginError, match=r"use load\(folder, task=MyTask\), on the command line"):
         visiongraft.load(trained)
     animals = PluginManager(discover=False)
-    animals.register_file(place / "animals_file.py")
+    animals.register_file(workspace / "animals_file.py")
     kind = animals.get("task", "animals")
     model = visiongraft.load(trained, task=kind)
     assert model.task.class_names == ("cat", "cup")
-    model.save(place / "saved")
-    again = visiongraft.load(place / "saved", task=kind)
-    image = place / "photos" / "cat" / "0.png"
+    model.save(workspace / "saved")
+    again = visiongraft.load(workspace / "saved", task=kind)
+    image = workspace / "photos" / "cat" / "0.png"
     assert again.predict(image) == model.predict(image)
     finished = visiongraft.fit(out=trained, task=kind(), resume=True, callbacks=())
     assert finished.task == model.task
@@ -158,17 +165,17 @@ def test_a_class_of_another_task_is_refused(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_an_exported_file_is_measured_with_the_file_and_predicts_without(
-    run: Run, place: Path, trained: Path
+    run: Run, workspace: Path, trained: Path
 ) -> None:
-    plugin = ("--plugin", place / "animals_file.py")
-    target = place / "animals.onnx"
+    plugin = ("--plugin", workspace / "animals_file.py")
+    target = workspace / "animals.onnx"
     code, _, err = run("export", trained, target, *plugin)
     assert code == 0, err
-    code, out, _ = run("evaluate", target, place / "photos", *plugin, "--json")
+    code, out, _ = run("evaluate", target, workspace / "photos", *plugin, "--json")
     assert (code, json.loads(out)["images"]) == (0, 20)
-    code, out, _ = run("predict", target, place / "photos" / "cat", "--json")
+    code, out, _ = run("predict", target, workspace / "photos" / "cat", "--json")
     assert (code, len(json.loads(out)["predictions"])) == (0, 10)
-    code, _, err = run("evaluate", target, place / "photos")
+    code, _, err = run("evaluate", target, workspace / "photos")
     assert code == 2
     assert "the exported file is for a task that no installed plugin provides" in err
     assert "--plugin FILE.py" in err

@@ -1,1 +1,1 @@
-"""Feature caching: what frozen stages compute is computed once, stored, and played back."""
+"""Feature caching: what frozen stages compute is computed once, stored, and replayed."""

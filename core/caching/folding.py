@@ -56,7 +56,7 @@ def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.Ba
 
     def note_output(module: nn.Module, args: Any, output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        # Keeping the tensor keeps its id unique; its version tells of operations in place.
+        # Keeping the tensor keeps its id unique; its version counts in-place operations.
         produced[id(output)] = (output, output._version, module)
         used[id(module)] += 1
 

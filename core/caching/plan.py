@@ -1,7 +1,7 @@
 """Which outputs of the frozen stages to cache: found by trial runs, without knowing the task.
 
-Autograd says which module calls depend on nothing trainable. Which of their values the rest of the
-network reads is found out by putting NaN in their place.
+Autograd determines which module calls depend on nothing trainable. Which of their values the rest of the
+network reads is found by replacing them with NaN.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from visiongraft.caching.images import ImagesRead
 from visiongraft.caching.units import (
     Unit,
     Value,
+    cached_images,
     recording,
     replaced,
-    set_outputs,
     stored_values,
 )
 from visiongraft.data.batch import Batch
+from visiongraft.errors import one_line
 from visiongraft.network import Network
-from visiongraft.seeds import preserved
+from visiongraft.seeds import preserved, seed_everything
 
 DTYPES = {"float32": np.float32, "float16": np.float16}  # that floats are stored in
 PROBE_BATCH = 3
+READS_IMAGES = "the task reads the images themselves"
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,26 @@ def plan_replay(network: Network, batch: Batch, dtype: str = "float32") -> Repla
         dtype: Type to store, ``"float32"`` or ``"float16"``.
 
     Returns:
-        The plan; its ``reason`` says so if nothing can be replayed.
+        The plan; its ``reason`` tells why nothing can be replayed.
     """
     backbone = network.backbone
     training = network.training
+    # In the layout of training batches: what is drawn at random follows the order in memory.
+    batch = batch.to(batch.images.device)
     if network.one_size:  # images of any sizes are compared at the network's own
         sizes = batch.sizes.new_tensor([network.preprocess.config.size] * len(batch.images))
         batch = replace(batch, sizes=sizes)
     with preserved():
         try:
             network.train()
-            with _buffers_kept(network):
+            with _kept(network):
                 units = _frozen_units(backbone, batch.images)
             if not units:
                 return ReplayPlan(reason="no stage is frozen from the input on")
             _mark_needed(network, batch, units)
             problem = _disagreement(network, batch, units)
+        except ImagesRead as error:
+            problem = f"{READS_IMAGES} ({error.operation})"
         finally:
             network.train(training)
     if problem:
@@ -102,34 +109,35 @@ def _frozen_units(backbone: nn.Module, images: Tensor) -> list[Unit]:
 
     Autograd itself is the judge: what depends on a trainable parameter requires a gradient.
     """
-    root = _trace_calls(backbone, images)
-    other = {(c.name, c.call): c for c in _walk(_trace_calls(backbone, images.roll(1, 0) * 0.5))}
-    units: list[Unit] = []
+    calls = _trace_calls(backbone, images)
+    others = _trace_calls(backbone, images.roll(1, 0) * 0.5)
 
-    def visit(call: _Call) -> None:
-        unit = _as_unit(call, other.get((call.name, call.call)), len(images))
+    def largest(call: _Call) -> Iterator[Unit]:
+        unit = _as_unit(call, others.get((call.name, call.call)), len(images))
         if unit is not None:
-            units.append(unit)
+            yield unit
             return
         for inner in call.inner:
-            visit(inner)
+            yield from largest(inner)
 
-    visit(root)
-    return units
+    return list(largest(calls["", 0]))
 
 
-def _trace_calls(backbone: nn.Module, images: Tensor) -> _Call:
+def _trace_calls(backbone: nn.Module, images: Tensor) -> dict[tuple[str, int], _Call]:
+    """Run the backbone once, and return the calls of its modules by name and number."""
     counts: dict[str, int] = {}
     stack: list[_Call] = []
-    top: list[_Call] = []
+    calls: dict[tuple[str, int], _Call] = {}
 
     def before(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             call = _Call(name, counts.get(name, 0), module)
             counts[name] = call.call + 1
             call.frozen = not _requires_grad((args, kwargs))
-            (stack[-1].inner if stack else top).append(call)
+            if stack:
+                stack[-1].inner.append(call)
             stack.append(call)
+            calls[name, call.call] = call
 
         return hook
 
@@ -143,13 +151,7 @@ def _trace_calls(backbone: nn.Module, images: Tensor) -> _Call:
             hooks.callback(module.register_forward_pre_hook(before(name), with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after).remove)
         backbone(images)
-    return top[0]
-
-
-def _walk(call: _Call) -> Iterator[_Call]:
-    yield call
-    for inner in call.inner:
-        yield from _walk(inner)
+    return calls
 
 
 def _as_unit(call: _Call, other: _Call | None, images: int) -> Unit | None:
@@ -178,7 +180,7 @@ def _requires_grad(tree: Any) -> bool:
 
 
 def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
-    """Mark the values that the rest of the network reads: NaN in their place reaches a result."""
+    """Mark the values that the rest of the network reads: replaced by NaN, they change a result."""
     with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
         recorded = prefix(batch.images)
     values = [v for u in units for v in u.values if v.constant is None]
@@ -186,7 +188,8 @@ def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
         poisoned = list(recorded)
         if value.dtype.is_floating_point:
             poisoned[i] = torch.full_like(recorded[i], float("nan"))
-            value.needed = not _finite(lambda p=poisoned: _results(network, batch, units, p))  # type: ignore[misc]
+            cached = replace(batch, images=cached_images(units, poisoned, batch.images, every=True))
+            value.needed = not _finite(network, cached, units)
         else:
             value.needed = True
 
@@ -194,24 +197,28 @@ def _mark_needed(network: Network, batch: Batch, units: list[Unit]) -> None:
 def _disagreement(network: Network, batch: Batch, units: list[Unit]) -> str:
     """Compare replayed with computed results, everything unneeded being NaN."""
     values = [v for u in units for v in u.values if v.constant is None]
-    network.eval()
     with recording(network.backbone, units, everything=True) as prefix, torch.no_grad():
         recorded = prefix(batch.images)
         fewer = prefix(batch.images[1:])
-        expected = network.decode(batch.images, batch.sizes)
     if any(_mixed(*v) for v in zip(recorded, fewer, strict=True)):
         return "what is frozen mixes the images of a batch"
-    kept = [
-        r if v.needed else torch.full_like(r, float("nan"))
-        for r, v in zip(recorded, values, strict=True)
-    ]
-    current: dict[tuple[str, int], Any] = {}
-    set_outputs(current, units, iter(kept), len(batch.images), batch.images.device, every=True)
-    with replaced(network.backbone, units, current), torch.no_grad():
-        got = network.decode(torch.zeros_like(batch.images), batch.sizes)
-    for name, value in expected.items():
-        if not torch.allclose(value.double(), got[name].double(), rtol=1e-3, atol=1e-5):
-            return f"replayed {name!r} differs from computed"
+    needed = [r for r, v in zip(recorded, values, strict=True) if v.needed]
+    cached = replace(batch, images=cached_images(units, needed, batch.images))
+    other = replace(batch, images=batch.images.roll(1, 0) * 0.5)
+    for what, results in (("prediction", _decoded), ("training step", _losses)):
+        try:
+            expected = results(network, batch)
+            results(network, other)  # what it leaves behind, in a hook say, must not answer below
+            with replaced(network.backbone, units):
+                got = results(network, cached)
+        except ImagesRead:
+            raise
+        except Exception as error:  # a third-party task may raise any error
+            return f"the {what} cannot be tried on {len(batch.images)} images: {one_line(error)}"
+        for name, value in expected.items():
+            a, b = value.double(), got[name].double()
+            if not torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True):
+                return f"replayed {name!r} of the {what} differs from computed"
     return ""
 
 
@@ -222,28 +229,50 @@ def _mixed(values: Tensor, fewer: Tensor) -> bool:
     return bool((values - fewer).abs().max() > 0.01 * values.abs().max())
 
 
-def _results(network: Network, batch: Batch, units: list[Unit], values: list[Tensor]) -> list[Any]:
-    current: dict[tuple[str, int], Any] = {}
-    set_outputs(current, units, iter(values), len(batch.images), batch.images.device, every=True)
-    with replaced(network.backbone, units, current), _buffers_kept(network), torch.no_grad():
-        losses = network(batch)
-        decoded = network.decode(batch.images, batch.sizes)
-    return [*losses.values(), *decoded.values()]
-
-
-def _finite(compute: Callable[[], list[Tensor]]) -> bool:
+def _finite(network: Network, batch: Batch, units: list[Unit]) -> bool:
+    """Check whether losses and predictions of a cached batch contain no NaN."""
     try:
-        return all(bool(torch.isfinite(t).all()) for t in compute() if t.is_floating_point())
+        with replaced(network.backbone, units):
+            results = [*_losses(network, batch).values(), *_decoded(network, batch, True).values()]
+    except ImagesRead:
+        raise
     except Exception:  # a head may refuse NaN in any way it likes: then it reads the value
         return False
+    return all(bool(torch.isfinite(t).all()) for t in results if t.is_floating_point())
+
+
+def _decoded(network: Network, batch: Batch, training: bool = False) -> dict[str, Tensor]:
+    network.train(training)
+    with _kept(network), torch.no_grad():
+        return network.decode(batch.images, batch.sizes)
+
+
+def _losses(network: Network, batch: Batch) -> dict[str, Tensor]:
+    """Run a training step, with the same random numbers each time."""
+    network.train()
+    devices = [batch.images.device] if batch.images.is_cuda else []
+    with _kept(network), torch.random.fork_rng(devices), torch.enable_grad():
+        seed_everything(0)
+        return {name: part.detach() for name, part in network(batch).items()}
 
 
 @contextmanager
-def _buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Undo what trial runs write to buffers, such as running statistics."""
-    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+def _kept(network: Network) -> Iterator[None]:
+    """Undo what trial runs change: buffers such as running statistics, head, loss, gradients."""
+    learned = {
+        f"{part}.{name}": parameter
+        for part in ("head", "loss")
+        for name, parameter in network.get_submodule(part).named_parameters()
+    }
+    tensors = {**dict(network.named_buffers()), **learned}
+    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    gradients = {parameter: parameter.grad for parameter in network.parameters()}
     try:
         yield
     finally:
-        for name, buffer in network.named_buffers():
-            buffer.copy_(kept[name])
+        now = {**dict(network.named_buffers()), **learned}
+        with torch.no_grad():
+            for name, tensor in copies.items():
+                now[name].copy_(tensor)
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient

@@ -8,7 +8,6 @@ only the trainable rest of the network does any work. Nothing here knows a task;
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.caching.folding import folded_copy
+from visiongraft.caching.images import CachedImages, blank
 from visiongraft.caching.plan import DTYPES, ReplayPlan
-from visiongraft.caching.units import Value, recording, replaced, set_outputs, stored_values
+from visiongraft.caching.units import Value, cached_images, recording, replaced, stored_values
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
@@ -46,9 +46,9 @@ class Store:
 
 @dataclass
 class Replay:
-    """Records and plays back for one phase; use it as a context manager.
+    """Records and replays values during one phase; use it as a context manager.
 
-    Inside the context the frozen modules return recorded values. ``load`` sets which rows.
+    While it is ``playing``, the backbone accepts what ``load`` returns for images.
 
     Attributes:
         network: The prepared network.
@@ -61,17 +61,17 @@ class Replay:
     plan: ReplayPlan
     folder: Path
     dtype: str = "float32"
-    _current: dict[tuple[str, int], Any] = field(default_factory=dict)
-    _scratch: Path | None = None
+    _scratch: tempfile.TemporaryDirectory[str] = field(init=False)
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._scratch = Path(tempfile.mkdtemp(prefix="replay-", dir=self.folder))
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="replay-", dir=self.folder, ignore_cleanup_errors=True
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.cleanup()
 
     def record(self, name: str, rows: int, batches: Iterator[Batch]) -> Store:
         """Run the frozen prefix over a sample set once, in order.
@@ -87,18 +87,20 @@ class Replay:
         Raises:
             ReplayError: The disk is full.
         """
-        assert self._scratch is not None
         stored = list(stored_values(self.plan.units))
         try:
             arrays = [
                 np.lib.format.open_memmap(
-                    self._scratch / f"{name}-{i}.npy", "w+", self._stored_dtype(v), (rows, *v.shape)
+                    Path(self._scratch.name, f"{name}-{i}.npy"),
+                    "w+",
+                    self._stored_dtype(v),
+                    (rows, *v.shape),
                 )
                 for i, v in enumerate(stored)
             ]
         except OSError as error:
             raise ReplayError(
-                f"cannot store replay in {self.folder}: {error}; say replay=False"
+                f"the cache cannot be written to {self.folder}: {error}; pass replay=False"
             ) from error
         store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64))
         row = 0
@@ -130,12 +132,12 @@ class Replay:
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        """Let the frozen modules return what ``load`` has set."""
-        with replaced(self.network.backbone, self.plan.units, self._current):
+        """Let the backbone accept what ``load`` returns, besides images."""
+        with replaced(self.network.backbone, self.plan.units):
             yield
 
-    def load(self, store: Store, rows: Sequence[int], device: torch.device) -> Tensor:
-        """Set what the frozen modules return in the next forward pass.
+    def load(self, store: Store, rows: Sequence[int], device: torch.device) -> CachedImages:
+        """Load the cached features of a batch.
 
         Args:
             store: From ``record``.
@@ -143,17 +145,16 @@ class Replay:
             device: Where to put them.
 
         Returns:
-            A stand-in for the batch's images, of the right shape and without content.
+            A stand-in for the batch's images that carries the features.
         """
         index = np.asarray(rows)
-        stored = [
+        stored = (
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
-        ]
-        set_outputs(self._current, self.plan.units, iter(stored), len(index), device)
+        )
         config = self.network.preprocess.config
-        shape = (len(index), len(config.mean), *config.size)
-        return torch.zeros((1, 1, 1, 1), device=device).expand(shape)
+        images = blank((len(index), len(config.mean), *config.size), device)
+        return cached_images(self.plan.units, stored, images)
 
     def _stored_dtype(self, value: Value) -> Any:
         if value.dtype.is_floating_point:

@@ -5,14 +5,17 @@ The replay of frozen stages is made of these; see ``replay``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from visiongraft.caching.images import CachedImages, Outputs, blank
 
 
 @dataclass
@@ -70,11 +73,11 @@ def recording(
     It runs the backbone, or a copy of it, in evaluation mode and stops as soon as all values are
     there.
     """
-    wanted = {
+    masks = {
         (u.name, u.call): [v.constant is None and (v.needed or everything) for v in u.values]
         for u in units
     }
-    wanted = {key: mask for key, mask in wanted.items() if any(mask)}
+    masks = {key: mask for key, mask in masks.items() if any(mask)}
     found: dict[tuple[str, int], list[Tensor]] = {}
     counts: dict[str, int] = {}
 
@@ -82,11 +85,11 @@ def recording(
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             key = (name, counts.get(name, 0))
             counts[name] = key[1] + 1
-            if key in wanted:
+            if key in masks:
                 leaves = pytree.tree_leaves(output)
                 # Cloned, because a later in-place operation may write to the module's output.
-                found[key] = [x.clone() for x, w in zip(leaves, wanted[key], strict=True) if w]
-                if len(found) == len(wanted):
+                found[key] = [x.clone() for x, w in zip(leaves, masks[key], strict=True) if w]
+                if len(found) == len(masks):
                     raise _PrefixDone
 
         return keep
@@ -99,13 +102,13 @@ def recording(
             model(images.to(device).contiguous(memory_format=torch.channels_last))
         except _PrefixDone:
             pass
-        return [value for key in wanted for value in found[key]]
+        return [value for key in masks for value in found[key]]
 
     modules = dict(model.named_modules())
     was_training = [m for m in model.modules() if m.training]
     model.train(False)
     with ExitStack() as hooks:
-        for name in {key[0] for key in wanted}:
+        for name in {key[0] for key in masks}:
             hooks.callback(modules[name].register_forward_hook(hook(name)).remove)
         try:
             yield run
@@ -115,53 +118,75 @@ def recording(
 
 
 @contextmanager
-def replaced(
-    backbone: nn.Module, units: Sequence[Unit], current: dict[tuple[str, int], Any]
-) -> Iterator[None]:
-    """Make the units' modules return ``current`` instead of computing."""
+def replaced(backbone: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Let a backbone accept ``CachedImages``: the units' modules then return what these carry.
+
+    Other images pass through the backbone as ever.
+    """
     modules = dict(backbone.named_modules())
-    calls: dict[str, int] = {}
-    for unit in units:
-        calls[unit.name] = max(calls.get(unit.name, 0), unit.call + 1)
+    names = list(dict.fromkeys(unit.name for unit in units))
+    compute = backbone.forward
 
-    def player(name: str, total: int) -> Callable[..., Any]:
-        turn = 0
+    def forward(images: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(images, CachedImages):
+            return compute(images, *args, **kwargs)
+        if "" in names:
+            return images.outputs["", 0]
+        with ExitStack() as stack:
+            for name in names:
+                stack.enter_context(_forward_of(modules[name], _player(name, images.outputs)))
+            return compute(blank(images.shape, images.device), *args, **kwargs)
 
-        def forward(*_args: Any, **_kwargs: Any) -> Any:
-            nonlocal turn
-            key = (name, turn % total)
-            turn += 1
-            return current[key]
+    with _forward_of(backbone, forward):
+        yield
 
-        return forward
 
+@contextmanager
+def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward method for the length of a block."""
+    own = vars(module).get("forward")
+    module.forward = forward
     try:
-        for name, total in calls.items():
-            modules[name].forward = player(name, total)
         yield
     finally:
-        for name in calls:
-            modules[name].__dict__.pop("forward", None)
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
-def set_outputs(
-    current: dict[tuple[str, int], Any],
-    units: Sequence[Unit],
-    stored: Iterator[Tensor],
-    images: int,
-    device: torch.device,
-    every: bool = False,
-) -> None:
-    """Assemble each unit's output from stored, constant and meaningless (NaN) tensors."""
+def _player(name: str, outputs: Outputs) -> Callable[..., Any]:
+    """Return a forward method that returns the outputs of a module's calls one after another."""
+    turns = count()
+    return lambda *_args, **_kwargs: outputs[name, next(turns)]
+
+
+def cached_images(
+    units: Sequence[Unit], stored: Iterable[Tensor], images: Tensor, every: bool = False
+) -> CachedImages:
+    """Create the stand-in for some images.
+
+    Args:
+        units: Calls of frozen modules.
+        stored: The values of these images, each (N, *shape), in the order of ``stored_values``.
+        images: Any tensor of the shape of the images, on the network's device.
+        every: Whether ``stored`` contains the values that are not needed, too.
+
+    Returns:
+        The stand-in. What is neither stored nor constant is NaN in it.
+    """
+    values = iter(stored)
+    outputs = {}
     for unit in units:
         leaves = []
         for value in unit.values:
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-                leaves.append(next(stored))
+                leaves.append(next(values))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
-                leaves.append(empty.to(device).expand(images, *value.shape))
-        current[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+                leaves.append(empty.to(images.device).expand(len(images), *value.shape))
+        outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
+    return CachedImages.of(outputs, images.shape, images.device)

@@ -18,8 +18,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from visiongraft import __version__
 
         typer.echo(f"visiongraft {__version__}")

@@ -1,4 +1,4 @@
-"""Commands from other rooms and from plugins, found through the entry points of one group.
+"""Commands from exporters and plugins, found through the entry points of one group.
 
 Each is a function like the built-in commands: typer reads its parameters, and it returns an
 ``Answer``. Its module should import little, since ``--help`` loads it.

@@ -11,16 +11,15 @@ import typer
 
 from visiongraft.cli.options import Json, describe_type
 from visiongraft.cli.output import Answer, table
-from visiongraft.errors import OptionError
+from visiongraft.errors import BackboneError, OptionError
 
 if TYPE_CHECKING:
+    from visiongraft.registry.manager import PluginManager
     from visiongraft.task import Task
 
 
 def tasks(as_json: Json = False) -> Answer:
     """List tasks and their options."""
-    from visiongraft.registry.manager import plugins
-
     found: list[dict[str, Any]] = [
         {
             "name": name,
@@ -28,7 +27,7 @@ def tasks(as_json: Json = False) -> Answer:
             **_headline(kind),
             "options": _options(kind),
         }
-        for name, kind in plugins().tasks().items()
+        for name, kind in _manager().tasks().items()
     ]
     parts: list[Any] = []
     for task in found:
@@ -50,61 +49,48 @@ def backbones(
 ) -> Answer:
     """List backbones, optionally only those whose names match PATTERN."""
     from visiongraft.backbone import backbone_names
-    from visiongraft.errors import BackboneError
-    from visiongraft.registry.manager import plugins
 
-    names = backbone_names(plugins().backbone_sources().values())
+    names = backbone_names(_manager().backbone_sources().values())
     matching = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found = [name for name in names if fnmatchcase(name.lower(), matching.lower())]
     if not found:
-        raise BackboneError(plugins().missing("backbone", pattern, names))
+        raise BackboneError(_manager().missing("backbone", pattern, names))
     return Answer({"backbones": found}, found)
 
 
 def schedules(as_json: Json = False) -> Answer:
     """List training schedules and their options."""
-    from visiongraft.registry.manager import plugins
-
     found: list[dict[str, Any]] = []
-    for name, schedule in plugins().schedules().items():
+    for name, schedule in _manager().schedules().items():
         parameters = list(inspect.signature(schedule.generate).parameters.values())[2:]
         options = {p.name: schedule.options.get(p.name, p.default) for p in parameters}
         summary = _summary(schedule.generate)
         found.append({"name": name, "description": summary, "options": options})
-    rows = [[s["name"], _format_options(s["options"]), s["description"]] for s in found]
-    return Answer({"schedules": found}, [table(["name", "options", "description"], rows)])
+    return _listing("schedules", found, "name", "options", "description")
 
 
 def exporters(as_json: Json = False) -> Answer:
     """List exporters and the file suffixes they write."""
-    from visiongraft.registry.manager import plugins
-
     found = [
         {"name": name, "suffix": kind.suffix, "description": _summary(kind)}
-        for name, kind in plugins().exporters().items()
+        for name, kind in _manager().exporters().items()
     ]
-    rows = [[e["name"], e["suffix"], e["description"]] for e in found]
-    return Answer({"exporters": found}, [table(["name", "suffix", "description"], rows)])
+    return _listing("exporters", found, "name", "suffix", "description")
 
 
 def readers(as_json: Json = False) -> Answer:
     """List data readers from plugins and the kind of their targets."""
-    from visiongraft.registry.manager import plugins
-
     found = [
         {"name": name, "targets": reader.targets, "description": _summary(type(reader))}
-        for name, reader in plugins().readers().items()
+        for name, reader in _manager().readers().items()
     ]
-    rows = [[r["name"], r["targets"], r["description"]] for r in found]
-    return Answer({"readers": found}, [table(["name", "targets", "description"], rows)])
+    return _listing("readers", found, "name", "targets", "description")
 
 
 def losses(as_json: Json = False) -> Answer:
     """List transfer losses (regularizers towards the pretrained weights) and their options."""
-    from visiongraft.registry.manager import plugins
-
     found: list[dict[str, Any]] = []
-    for name, kind in plugins().losses().items():
+    for name, kind in _manager().losses().items():
         parameters = list(inspect.signature(kind).parameters.values())[2:]
         options = {
             p.name: None if p.default is p.empty else p.default
@@ -112,16 +98,14 @@ def losses(as_json: Json = False) -> Answer:
             if p.kind is not p.VAR_KEYWORD
         }
         found.append({"name": name, "description": _summary(kind), "options": options})
-    rows = [[one["name"], _format_options(one["options"]), one["description"]] for one in found]
-    return Answer({"losses": found}, [table(["name", "options", "description"], rows)])
+    return _listing("losses", found, "name", "options", "description")
 
 
 def plugins(as_json: Json = False) -> Answer:
     """List plugins, what they provide, and their problems; exit with 1 if there are any."""
     from visiongraft.hookspecs import API_VERSION
-    from visiongraft.registry.manager import plugins as manager
 
-    records = manager().records
+    records = _manager().records
     found = [
         {
             "name": r.name,
@@ -145,8 +129,15 @@ def plugins(as_json: Json = False) -> Answer:
     return Answer({"api": api, "plugins": found}, shown, exit_code=1 if problems else 0)
 
 
-def _format_options(options: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={_format(value)}" for name, value in options.items())
+def _manager() -> PluginManager:
+    from visiongraft.registry.manager import plugins  # searched for by these commands only
+
+    return plugins()
+
+
+def _listing(kind: str, found: list[dict[str, Any]], *columns: str) -> Answer:
+    rows = [[_format(item[column]) for column in columns] for item in found]
+    return Answer({kind: found}, [table(columns, rows)])
 
 
 def _provided(names: dict[str, list[str]]) -> str:
@@ -190,4 +181,6 @@ def _format(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_format(each)}" for name, each in value.items())
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

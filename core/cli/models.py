@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Json, TimeLimit
+from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.exported import ExportedModel, open_exported
@@ -86,8 +86,7 @@ def predict(
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
-        options: dict[str, Any] = {} if out is None else {"save": out}
-        found = predictor.predict(paths, batch_size=batch_size, **options)
+        found = predictor.predict(paths, batch_size=batch_size, save=out)
     named = [{"image": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
@@ -119,9 +118,7 @@ def export(
             "--set", metavar="NAME=VALUE", help="Set an option of the exporter; repeatable."
         ),
     ] = None,
-    callback: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
-    ] = None,
+    callback: Callbacks = None,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -134,7 +131,10 @@ def export(
 
     Any other --NAME VALUE sets an option of the exporter, as --set NAME=VALUE does.
     """
-    from visiongraft.cli.options import parse_pairs
+    from visiongraft.registry.declared import refuse_undeclared
+
+    if format is not None:
+        refuse_undeclared("exporter", format)  # before torch is imported
     from visiongraft.model import load
 
     options = parse_pairs(settings or [])
@@ -242,7 +242,7 @@ def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Return the given files and the readable images of the given folders, sorted by name.
 
     The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
-    while one that is given by name is an error.
+    while one that is named explicitly is an error.
     """
     from visiongraft.data.check import find_unreadable
     from visiongraft.data.listing import list_images

@@ -20,14 +20,17 @@ from typing import (
 
 import typer
 
-from visiongraft.errors import OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import OptionError
+from visiongraft.options import is_integer, is_number, refuse_unknown
 
 if TYPE_CHECKING:
     from visiongraft.task import Task
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object to standard output and nothing else.")
+]
+Callbacks = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 TimeLimit = Annotated[
@@ -99,11 +102,7 @@ def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, A
     known = {field.name: hints[field.name] for field in fields(kind)}
     values = {}
     for name, text in _pairs(settings):
-        if name not in known:
-            raise OptionError(
-                f"--set {name}={text}: task {kind.name!r} has no option {name!r}"
-                f"{near_matches(name, known)}"
-            )
+        refuse_unknown(f"--set {name}={text}: task {kind.name!r}", [name], known)
         values[name] = parse_value(text, known[name], f"--set {name}={text}")
     return values
 
@@ -158,7 +157,7 @@ def parse_value(text: str, expected: Any, what: str) -> Any:
 def _literal(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 

@@ -42,7 +42,7 @@ def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], C
 
 
 def given_settings(ctx: typer.Context, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the user gave, without those at their defaults."""
+    """Return the settings that the user passed, without those at their defaults."""
     return {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
 
 

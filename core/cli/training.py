@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Json, parse_task_options
+from visiongraft.cli.options import Callbacks, Json, parse_task_options
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
@@ -38,9 +38,7 @@ def fit(
             show_default="the schedule's own",
         ),
     ] = None,
-    callback: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
-    ] = None,
+    callback: Callbacks = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
     ] = False,
@@ -48,7 +46,10 @@ def fit(
     **settings: Any,
 ) -> Answer:
     """Fine-tune a pretrained backbone on DATA and write the run to a folder."""
+    from visiongraft.registry.declared import refuse_undeclared_settings
+
     given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
+    refuse_undeclared_settings(given)  # before torch is imported
     if task_options:
         given["task_options"] = _task_options(given.get("task"), task_options)
     if callback:

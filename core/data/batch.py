@@ -27,7 +27,7 @@ class Batch:
     indices: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Copy to a device; images in the memory layout that convolutions like best."""
+        """Copy to a device; images in the memory layout that suits convolutions best."""
         images = self.images.to(device, non_blocking=True)
         if images.ndim == 4 and images.stride(-1):  # a stand-in without content has stride 0
             images = images.contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -83,10 +83,6 @@ class DataReport:
             "width (min, median, max)": list(self.widths),
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole report as JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class CheckedSplits:
@@ -136,7 +132,7 @@ class _Cache:
 
     def save(self, report: DataReport) -> None:
         if self.path is not None:
-            write_json(self.path, {"report": report.to_json(), "findings": self.fresh})
+            write_json(self.path, {"report": asdict(report), "findings": self.fresh})
 
 
 def check_samples(
@@ -145,7 +141,6 @@ def check_samples(
     *,
     channels: int = 3,
     cache: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -155,7 +150,6 @@ def check_samples(
         channels: Number of channels to decode to.
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
-        progress: Called with the number of checked images and their total.
 
     Returns:
         The readable samples and the report.
@@ -165,21 +159,12 @@ def check_samples(
     """
     store = _Cache(cache)
     store.load()
-    total = len(train) + len(validation)
-    found: dict[str, list[Finding]] = {}
-    done = 0
-    for split, samples in (("training", train), ("validation", validation)):
-        found[split] = []
-        for finding in _findings(samples, channels, store):
-            found[split].append(finding)
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    report = _report(train, validation, found["training"], found["validation"])
+    in_train, in_validation = (list(_findings(s, channels, store)) for s in (train, validation))
+    report = _report(train, validation, in_train, in_validation)
     store.save(report)
-    _refuse_too_many(report.unreadable, total)
+    _refuse_too_many(report.unreadable, len(train) + len(validation))
     checked = CheckedSplits(
-        _readable(train, found["training"]), _readable(validation, found["validation"]), report
+        _readable(train, in_train), _readable(validation, in_validation), report
     )
     for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
@@ -214,10 +199,10 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     Raises:
         DataError: More than 1% of the images are unreadable, or no image is left.
     """
-    findings = list(_findings(samples, channels, _Cache(None)))
-    problems = tuple(f.problem for f in findings if f.problem)
-    _refuse_too_many(problems, len(samples))
-    readable = _readable(samples, findings)
+    problems = find_unreadable(samples, channels)
+    _refuse_too_many(tuple(problems.values()), len(samples))
+    kept = [i for i in range(len(samples)) if i not in problems]
+    readable = samples.subset(kept) if problems else samples
     if len(readable) == 0:
         raise DataError("there are no images to evaluate")
     return readable, len(problems)
@@ -225,11 +210,12 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
 
 def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
     """Check all images in threads (decoders release the GIL); yield the findings in order."""
-    load_lock = Lock()  # a dataset's own code need not be thread-safe
+    # A dataset's own code need not be thread-safe, and large images need much memory each.
+    lock = Lock()
 
     def check(index: int) -> Finding:
         key = store.key(samples, index, channels)
-        finding = store.get(key) or _check_image(samples, index, channels, load_lock)
+        finding = store.get(key) or _check_image(samples, index, channels, lock)
         if key is not None:
             store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
         if not finding.problem:  # the target may have changed although the image has not
@@ -243,13 +229,13 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _check_image(samples: Samples, index: int, channels: int, load_lock: Lock) -> Finding:
+def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Finding:
     content = samples.content(index)
     try:
         if content is not None:
-            image = decode_bytes(content, samples.name(index), channels)
+            image = decode_bytes(content, samples.name(index), channels, lock)
         else:
-            with load_lock:
+            with lock:
                 image = samples.load(index, channels)
     except DataError as error:
         return Finding("", problem=str(error))
@@ -305,9 +291,7 @@ def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
 
 def _readable(samples: Samples, findings: list[Finding]) -> Samples:
     good = [i for i, finding in enumerate(findings) if not finding.problem]
-    if len(good) == len(samples):
-        return samples
-    return samples.subset(good)
+    return samples if len(good) == len(samples) else samples.subset(good)
 
 
 def _some(what: str, names: tuple[str, ...], shown: int = 3) -> str:

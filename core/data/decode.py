@@ -16,10 +16,12 @@ How unusual images are handled:
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,19 @@ IMAGE_SUFFIXES = frozenset(
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Just below Pillow's own limit; three channels take 0.5 GB.
 MAX_PIXELS = 178_000_000
+# What a file may decompress to if that is more than fifty times its size in pixels: an image of
+# 32 megapixels, or a mask of 128. Photos are far larger files.
+MAX_INFLATED_BYTES = 128_000_000
+MIN_BYTES_PER_PIXEL = 0.02
+LARGE_PIXELS = 16_000_000
+STRIP_PIXELS = 4_000_000  # converted at a time, which bounds the memory for intermediate images
+MAX_FILE_BYTES = 2**31
+SMALL_FILE_BYTES = 2**24  # of class names, settings, or the annotations of one image
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
+# Unlike ``str.splitlines``, which also splits at control characters within a name.
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
 
 def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
@@ -58,13 +70,17 @@ def decode_file(path: Path, channels: int = 3) -> NDArray[np.uint8]:
     return decode_bytes(read_file(path), printable(path), channels)
 
 
-def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uint8]:
+def decode_bytes(
+    content: bytes, name: str, channels: int = 3, lock: AbstractContextManager[Any] | None = None
+) -> NDArray[np.uint8]:
     """Decode an image from memory.
 
     Args:
         content: The bytes of an image file.
         name: Name of the image in messages.
         channels: 1 for grayscale, 3 for RGB, 4 for RGBA.
+        lock: Acquired while an image of more than 16 megapixels is decoded, so that the memory
+            does not grow with the number of threads.
 
     Returns:
         uint8 (H, W, channels).
@@ -73,7 +89,9 @@ def decode_bytes(content: bytes, name: str, channels: int = 3) -> NDArray[np.uin
         DataError: The image cannot be decoded.
     """
     with open_image(content, name) as image:
-        return to_array(image, channels)
+        large = image.width * image.height > LARGE_PIXELS
+        with lock if lock is not None and large else nullcontext():
+            return to_array(image, channels)
 
 
 @contextmanager
@@ -97,6 +115,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            _refuse_bomb(image, len(content))
             yield image
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
@@ -107,8 +126,7 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
             f"{name}: is damaged or not an image of a known type ({', '.join(FORMATS)})"
         ) from error
     except Exception as error:  # decoders may raise any error on corrupt content
-        cause = one_line(error)
-        raise DataError(f"{name}: cannot be decoded: {cause}") from error
+        raise DataError(f"{name}: cannot be decoded: {one_line(error)}") from error
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -133,32 +151,91 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     image = _upright(image)
     if image.mode[0] in "IF":
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
+    array = np.empty((image.height, image.width, channels), np.uint8)
+    rows = max(STRIP_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom)) if rows < image.height else image
+        array[top:bottom] = _as_channels(strip, channels)
+    return array
+
+
+def _as_channels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     if channels != 4 and image.has_transparency_data:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")
         image = Image.alpha_composite(white, opaque)
     mode = _MODES[channels]
-    array = np.array(image if image.mode == mode else image.convert(mode))
+    array = np.asarray(image if image.mode == mode else image.convert(mode))
     return array[:, :, None] if channels == 1 else array
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file.
+def _refuse_bomb(image: Image.Image, size: int) -> None:
+    """Refuse a small file that decompresses to very many pixels, before it is decoded."""
+    pixels = image.width * image.height
+    inflated = pixels * (1 if image.mode in ("1", "L", "P") else 4)  # as Pillow stores them
+    if inflated > MAX_INFLATED_BYTES and size < MIN_BYTES_PER_PIXEL * pixels:
+        raise DataError(
+            f"is a file of {size:,} bytes that decompresses to {image.width} x {image.height} "
+            "pixels; scale it down"
+        )
+
+
+def read_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a regular file.
 
     Args:
         path: Path of the file.
+        limit: Largest size in bytes.
 
     Returns:
         The content of the file.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, is larger, or is something else: reading from a named
+            pipe or a device would wait or never end.
     """
     try:
-        return path.read_bytes()
+        status = os.stat(path)
+        regular = stat.S_ISREG(status.st_mode)
+        if (regular and status.st_size <= limit) or stat.S_ISDIR(status.st_mode):
+            return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"{printable(path)}: cannot be read: {cause}") from error
+    cause = (
+        f"it has {status.st_size:,} bytes, more than {limit:,}"
+        if regular
+        else "it is a named pipe, socket or device, not a file"
+    )
+    raise DataError(f"{printable(path)}: cannot be read: {cause}")
+
+
+def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
+    """Read a text file.
+
+    Args:
+        path: Path of the file, UTF-8 with or without a byte order mark.
+        limit: Largest size in bytes.
+
+    Returns:
+        Its text.
+
+    Raises:
+        DataError: The file cannot be read, or is not UTF-8 text.
+    """
+    try:
+        return read_file(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path, limit: int = MAX_FILE_BYTES) -> list[str]:
+    """Read the lines of a text file, stripped and without empty ones; see ``read_text``."""
+    lines = _LINE_ENDS.split(read_text(path, limit))
+    return [line.strip() for line in lines if line.strip()]
 
 
 def printable(path: Path | str) -> str:
@@ -193,11 +270,9 @@ def _silence_pillow() -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Rotate an image according to its EXIF orientation, if that can be read."""
-    try:
+    with suppress(Exception):  # damaged EXIF data may raise any error, while the pixels are fine
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data may raise any error, while the pixels are fine
-        return image
     return image
 
 

@@ -16,23 +16,8 @@ from visiongraft.data.listing import (
     only_folder,
     subfolders,
 )
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-
-
-@dataclass(frozen=True)
-class LabeledFiles:
-    """Image files with their labels, before class names become class ids.
-
-    Attributes:
-        paths: Image files.
-        labels: The class names of each file: one, or any number in a multi-label dataset.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[tuple[str, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 @dataclass(frozen=True)
@@ -41,12 +26,13 @@ class LabeledSplits:
 
     Attributes:
         splits: Files of ``"train"``, ``"validation"`` and ``"test"``, as far as they exist; a
-            dataset without splits is all ``"train"``.
+            dataset without splits is all ``"train"``. A target is a tuple of class names: one, or
+            any number in a multi-label dataset.
         names: All class names in order, including those of empty folders.
         warnings: One line for each thing that was skipped.
     """
 
-    splits: dict[str, LabeledFiles]
+    splits: dict[str, FileSamples]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
@@ -65,19 +51,14 @@ def read_folder(root: Path) -> LabeledSplits:
     Raises:
         DataError: The folder does not exist, or no class folder contains an image.
     """
-    if not root.exists():
-        raise DataError(
-            f"{printable(root)} does not exist; pass a folder with one folder per class"
-        )
     if not root.is_dir():
-        raise DataError(
-            f"{printable(root)} is not a folder; pass a folder with one folder per class"
-        )
+        found = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {found}; pass a folder with one folder per class")
     inner = only_folder(root)
     if inner is not None and _split_folders(inner, []) != {"train": inner}:
         return read_folder(inner)
     warnings: list[str] = []
-    splits: dict[str, LabeledFiles] = {}
+    splits: dict[str, FileSamples] = {}
     names: set[str] = set()
     for split, folder in _split_folders(root, warnings).items():
         class_folders = subfolders(folder)
@@ -124,7 +105,7 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     return found
 
 
-def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> LabeledFiles:
+def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> FileSamples:
     paths: list[Path] = []
     labels: list[tuple[str, ...]] = []
     others: list[Path] = []
@@ -143,7 +124,7 @@ def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> 
             warnings.append(
                 f"{len(files)} files in {printable(split)} {reason} and are skipped: {named}"
             )
-    return LabeledFiles(tuple(paths), tuple(labels))
+    return FileSamples(tuple(paths), tuple(labels))
 
 
 def _class_name(folder: Path) -> str:

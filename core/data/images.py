@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from visiongraft.data.decode import decode_file, printable, to_array
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Samples
-from visiongraft.errors import DataError, one_line
+from visiongraft.errors import DataError, one_line, type_and_message
 
 
 def image_array(image: Any, name: str, channels: int = 3) -> NDArray[np.uint8]:
@@ -165,16 +165,10 @@ class DatasetSamples(Samples):
         Raises:
             DataError: The object is not such a dataset, or is empty.
         """
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise DataError(
-                "data must be a path or a dataset with __len__ and __getitem__, "
-                f"not {_kind(dataset)}"
-            )
-        if len(dataset) == 0:
-            raise DataError(f"the dataset ({_kind(dataset)}) is empty")
+        check_dataset(dataset)
         targets = _listed_targets(dataset)
         if targets is None or not _agree(dataset, targets):
-            targets = [_pair(dataset, i)[1] for i in range(len(dataset))]
+            targets = [load_item(dataset, i)[1] for i in range(len(dataset))]
         return cls(dataset, [convert(_plain(t)) for t in targets])
 
     def __len__(self) -> int:
@@ -190,19 +184,60 @@ class DatasetSamples(Samples):
 
     def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
         """Load the item and convert its image."""
-        return image_array(_pair(self.dataset, index)[0], self.name(index), channels)
+        return image_array(load_item(self.dataset, index)[0], self.name(index), channels)
 
 
-def _pair(dataset: Any, index: int) -> tuple[Any, Any]:
+def check_dataset(dataset: Any) -> None:
+    """Check that an object is a map-style dataset with at least one item.
+
+    Raises:
+        DataError: It is not.
+    """
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise DataError(
+            f"data must be a path or a dataset with __len__ and __getitem__, not {_kind(dataset)}"
+        )
+    if len(dataset) == 0:
+        raise DataError(f"the dataset ({_kind(dataset)}) is empty")
+
+
+def class_names_of(dataset: Any) -> tuple[str, ...] | None:
+    """Return the ``classes`` of a dataset, also of one wrapped in ``torch.utils.data.Subset``.
+
+    Args:
+        dataset: A map-style dataset.
+
+    Returns:
+        The class names; ``None`` if ``classes`` is missing or not a list of distinct names.
+    """
+    while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, (list, tuple)) or len(set(names)) != len(names):
+        return None
+    return tuple(names) if names and all(isinstance(n, str) for n in names) else None
+
+
+def load_item(dataset: Any, index: int, form: str = "(image, target)") -> tuple[Any, Any]:
+    """Load one item of a map-style dataset.
+
+    Args:
+        dataset: The dataset.
+        index: Position of the item.
+        form: What an item must be, for messages.
+
+    Returns:
+        Image and target.
+
+    Raises:
+        DataError: The dataset raised an error, or the item is not a pair.
+    """
     try:
         item = dataset[index]
     except Exception as error:  # a third-party dataset may raise any error
-        cause = one_line(error)
-        raise DataError(
-            f"item {index}: the dataset raised {type(error).__name__}: {cause}"
-        ) from error
+        raise DataError(f"item {index}: the dataset raised {type_and_message(error)}") from error
     if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise DataError(f"item {index}: a dataset must return (image, target), not {_kind(item)}")
+        raise DataError(f"item {index}: a dataset must return {form}, not {_kind(item)}")
     return item[0], item[1]
 
 
@@ -229,7 +264,7 @@ def _is_list(value: Any) -> bool:
 def _agree(dataset: Any, targets: list[Any]) -> bool:
     """Check whether listed targets equal those of the items; names or raw values would not."""
     probes = {0, len(targets) // 2, len(targets) - 1}
-    return all(repr(_plain(_pair(dataset, i)[1])) == repr(_plain(targets[i])) for i in probes)
+    return all(repr(_plain(load_item(dataset, i)[1])) == repr(_plain(targets[i])) for i in probes)
 
 
 def _plain(target: Any) -> Any:
@@ -243,8 +278,7 @@ def _from_pillow(image: PillowImage.Image, name: str, channels: int) -> NDArray[
     try:
         return to_array(image, channels)
     except Exception as error:  # Pillow may decode only now, and raise any error
-        cause = one_line(error)
-        raise DataError(f"{name}: {cause}") from error
+        raise DataError(f"{name}: {one_line(error)}") from error
 
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import LabeledFiles, LabeledSplits, has_class_folders
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
+from visiongraft.data.folder import LabeledSplits, has_class_folders
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.listing import SPLIT_WORDS, files_in
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
+from visiongraft.data.parsing import parse_number, show_value
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 
 CLASSES = "classes.txt"
@@ -32,9 +34,11 @@ def read_list(path: Path) -> LabeledSplits:
     """
     shown = printable(path)
     classes = path.parent / CLASSES
-    names = LabelMap(tuple(_lines(classes))).names if classes.is_file() else ()
+    names = (
+        LabelMap(tuple(read_lines(classes, SMALL_FILE_BYTES))).names if classes.is_file() else ()
+    )
     listed: dict[str, str] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
         entry = f"{shown}, entry {number}"
         if not name.strip():
@@ -45,7 +49,7 @@ def read_list(path: Path) -> LabeledSplits:
     if not listed:
         raise DataError(f"{shown} lists no images")
     base = find_base(path, list(listed))
-    files = LabeledFiles(
+    files = FileSamples(
         tuple(base / name for name in listed), tuple((label,) for label in listed.values())
     )
     warnings = missing_files(shown, base, [str(file) for file in files.paths])
@@ -88,7 +92,7 @@ def read_indexed(root: Path) -> LabeledSplits | None:
 
 
 def _read_splits(root: Path, files: Mapping[str, Sequence[Path]]) -> LabeledSplits:
-    splits: dict[str, LabeledFiles] = {}
+    splits: dict[str, FileSamples] = {}
     names: list[tuple[str, ...]] = []
     warnings: list[str] = []
     for split, (file, *others) in files.items():
@@ -115,14 +119,7 @@ def _label(text: str, names: Sequence[str], entry: str) -> str:
     label = text.strip()
     if not names or label in names:
         return label
-    if label.isdecimal() and int(label) < len(names):
-        return names[int(label)]
-    raise DataError(f"{entry}: label {label!r} is none of the {len(names)} in {CLASSES}")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    index = parse_number(label)
+    if index is not None and index < len(names):
+        return names[index]
+    raise DataError(f"{entry}: label {show_value(label)} is none of the {len(names)} in {CLASSES}")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.errors import DataError
+
+Found = TypeVar("Found")
 
 SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-# Lowercase names of folders that only say that they contain images.
+# Lowercase names of folders that merely contain images; "pictures" is one that users choose.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 # Files and folders that operating systems leave behind in folders and archives.
 LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
@@ -139,6 +143,70 @@ def folders_named(folder: Path, names: Sequence[str]) -> list[Path]:
     """
     found = [path for path in subfolders(folder) if path.name.lower() in names]
     return sorted(found, key=lambda path: (names.index(path.name.lower()), path.name.swapcase()))
+
+
+def one_of_each(
+    found: Iterable[tuple[str | None, Found]], describe: Callable[[Found], str] = str
+) -> dict[str, Found]:
+    """Collect the file or folder of each split, at most one each.
+
+    Args:
+        found: Splits with their files; those without a split are skipped.
+        describe: Returns the name of a file, for messages.
+
+    Returns:
+        Files by split.
+
+    Raises:
+        DataError: Two belong to the same split.
+    """
+    splits: dict[str, Found] = {}
+    for split, item in found:
+        if split is not None and splits.setdefault(split, item) is not item:
+            both = " and ".join(printable(describe(each)) for each in (splits[split], item))
+            raise DataError(
+                f"{both} are both of the {split} split; pass one of them, or a pair "
+                "(training, validation)"
+            )
+    return splits
+
+
+@dataclass
+class FileIndex:
+    """The files below one folder, by relative path without suffix.
+
+    Attributes:
+        folder: The folder.
+        listed: Files below it.
+        files: The files by their key: the relative path without suffix.
+        by_stem: Keys by the last part of the path.
+    """
+
+    folder: Path
+    listed: Sequence[Path]
+    files: dict[str, Path] = field(default_factory=dict)
+    by_stem: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in self.listed:
+            key = path.relative_to(self.folder).with_suffix("").as_posix()
+            self.files[key] = path
+            self.by_stem.setdefault(path.stem, []).append(key)
+
+    def find(self, name: str, suffixes: Sequence[str] = ("",)) -> str | None:
+        """Return the key of a file by its relative path, or by its stem if that is unique.
+
+        Args:
+            name: Relative path without file suffix.
+            suffixes: What may follow the name, preferred ones first.
+        """
+        for suffix in suffixes:
+            if name + suffix in self.files:
+                return name + suffix
+            alike = self.by_stem.get(Path(name).name + suffix, [])
+            if len(alike) == 1:
+                return alike[0]
+        return None
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:

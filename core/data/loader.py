@@ -113,7 +113,7 @@ class BatchLoader:
         self._plan: list[list[Key]] = []
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=_PlannedBatchSampler(self._plan),
+            batch_sampler=self._plan,  # replaced every epoch
             collate_fn=_Collate(collate, one_size),
             num_workers=workers,
             pin_memory=pin_memory,
@@ -139,19 +139,6 @@ class BatchLoader:
             if isinstance(batches, Unreadable):
                 raise DataError(batches.reason)
             yield from batches
-
-
-class _PlannedBatchSampler:
-    """Batch sampler whose plan is replaced every epoch."""
-
-    def __init__(self, plan: list[list[Key]]) -> None:
-        self.plan = plan
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(list(self.plan))
-
-    def __len__(self) -> int:
-        return len(self.plan)
 
 
 @dataclass

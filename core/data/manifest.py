@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable, read_file
-from visiongraft.data.folder import LabeledFiles, LabeledSplits
+from visiongraft.data.decode import printable
+from visiongraft.data.folder import LabeledSplits
 from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
+from visiongraft.data.parsing import read_table
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some, near_matches, one_line
 
 MANIFEST_SUFFIXES = (".csv", ".parquet", ".tsv")
@@ -27,7 +27,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "category", "class_name", "label_na
 OTHER_SPLIT_COLUMNS = ("set", "subset", "part", "partition", "fold")
 _SEPARATORS = re.compile(r"[|;]")
 
-Row = tuple[int, dict[str, Any]]
+Row = tuple[int, Mapping[str, Any]]
 
 
 def read_manifest(path: Path) -> LabeledSplits:
@@ -53,7 +53,7 @@ def read_manifest(path: Path) -> LabeledSplits:
     shown = printable(path)
     if not path.is_file():
         raise DataError(f"{shown} does not exist or is not a file; pass a CSV or Parquet file")
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else read_table(path)[1]
     if not rows:
         raise DataError(f"{shown} has no rows")
     first = rows[0][1]
@@ -94,39 +94,6 @@ def read_manifest(path: Path) -> LabeledSplits:
     return LabeledSplits(_by_split(listed), tuple(names), tuple(warnings))
 
 
-def _csv_rows(path: Path) -> list[Row]:
-    shown = printable(path)
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{shown} is not UTF-8 text ({error}); save it as UTF-8") from error
-    header = text.lstrip().partition("\n")[0]
-    delimiter = max(",\t;", key=header.count)
-    # Strict: otherwise a quote that is never closed would swallow all rows after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        return list(_checked_rows(shown, reader))
-    except csv.Error as error:
-        raise DataError(f"{shown} is not valid CSV: {error}") from error
-
-
-def _checked_rows(shown: str, reader: Any) -> Iterator[Row]:
-    columns: list[str] = []
-    for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue
-        if not columns:
-            columns = [field.strip().lower() for field in fields]
-            continue
-        if len(fields) > len(columns):
-            raise DataError(
-                f"{shown}, row {reader.line_num}: {len(fields)} fields for {len(columns)} "
-                'columns; put fields that contain the separator in "quotes"'
-            )
-        padded = fields + [""] * (len(columns) - len(fields))
-        yield reader.line_num, dict(zip(columns, padded, strict=True))
-
-
 def _parquet_rows(path: Path) -> list[Row]:
     shown = printable(path)
     try:
@@ -138,8 +105,7 @@ def _parquet_rows(path: Path) -> list[Row]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # pyarrow raises many types
-        cause = one_line(error)
-        raise DataError(f"{shown} cannot be read as Parquet: {cause}") from error
+        raise DataError(f"{shown} cannot be read as Parquet: {one_line(error)}") from error
     return [
         (i, {str(k).strip().lower(): v for k, v in row.items()}) for i, row in enumerate(rows, 1)
     ]
@@ -164,7 +130,7 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
     return table.parent
 
 
-def _column(shown: str, row: dict[str, Any], names: Sequence[str]) -> str:
+def _column(shown: str, row: Mapping[str, Any], names: Sequence[str]) -> str:
     """Find a column by its standard name, otherwise by the only other name in use."""
     own = names[:2] if names is LABEL_COLUMNS else names[:1]
     for name in own:
@@ -232,11 +198,11 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
     return [f"{shown} lists {len(missing)} images that do not exist: {named}"]
 
 
-def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, LabeledFiles]:
+def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, FileSamples]:
     found = {}
     for split in SPLIT_WORDS:
         own = [(Path(file), labels) for (each, file), labels in listed.items() if each == split]
         if own:
             paths, labels = zip(*own, strict=True)
-            found[split] = LabeledFiles(paths, labels)
+            found[split] = FileSamples(paths, labels)
     return found

@@ -38,7 +38,7 @@ class DataReader(ABC):
 
     Attributes:
         name: Name of the reader. Users select it as ``"name:path"``.
-        targets: The kind of targets, as one word that tasks ask for. ``"labels"`` are class names
+        targets: The kind of targets, as one word that tasks select by. ``"labels"`` are class names
             or class ids: one, or a tuple, list or set of any number of them. A plugin with a task
             of another kind chooses its own word.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.data.decode import decode_file, printable
+from visiongraft.data.decode import decode_file, printable, read_file
 from visiongraft.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -130,8 +130,8 @@ class FileSamples(Samples):
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file, or ``None`` if it cannot be read."""
         try:
-            return self.paths[index].read_bytes()
-        except OSError:
+            return read_file(self.paths[index])
+        except DataError:
             return None
 
 
@@ -150,29 +150,54 @@ class WrappedSamples(Samples):
     def __len__(self) -> int:
         return len(self.base)
 
+    def position(self, index: int) -> int:
+        """Return the position of a sample in the wrapped samples."""
+        return index
+
     def name(self, index: int) -> str:
         """Return the name in the wrapped samples."""
-        return self.base.name(index)
+        return self.base.name(self.position(index))
 
     def target(self, index: int) -> Any:
         """Return the target in the wrapped samples."""
-        return self.base.target(index)
+        return self.base.target(self.position(index))
 
     def load(self, index: int, channels: int = 3) -> Image:
         """Decode the image from the wrapped samples."""
-        return self.base.load(index, channels)
+        return self.base.load(self.position(index), channels)
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file in the wrapped samples."""
-        return self.base.content(index)
+        return self.base.content(self.position(index))
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Return the problem in the wrapped samples."""
-        return self.base.problem(index, height, width)
+        return self.base.problem(self.position(index), height, width)
 
 
 @dataclass(frozen=True)
-class SampleSubset(Samples):
+class TargetSamples(WrappedSamples):
+    """Samples with targets of their own; subclasses may add attributes of the whole dataset.
+
+    Attributes:
+        base: The images.
+        targets: One target per image.
+    """
+
+    targets: tuple[Any, ...]
+
+    def target(self, index: int) -> Any:
+        """Return the target."""
+        return self.targets[index]
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return some of the samples, in the given order, with the same further attributes."""
+        targets = tuple(self.targets[i] for i in indices)
+        return replace(self, base=self.base.subset(indices), targets=targets)
+
+
+@dataclass(frozen=True)
+class SampleSubset(WrappedSamples):
     """A selection of other samples.
 
     Attributes:
@@ -180,31 +205,14 @@ class SampleSubset(Samples):
         indices: Positions of the selected samples, in this order.
     """
 
-    base: Samples
     indices: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def name(self, index: int) -> str:
-        """Return the name in the wrapped samples."""
-        return self.base.name(self.indices[index])
-
-    def target(self, index: int) -> Any:
-        """Return the target in the wrapped samples."""
-        return self.base.target(self.indices[index])
-
-    def load(self, index: int, channels: int = 3) -> Image:
-        """Decode the image from the wrapped samples."""
-        return self.base.load(self.indices[index], channels)
-
-    def content(self, index: int) -> bytes | None:
-        """Return the bytes of the file in the wrapped samples."""
-        return self.base.content(self.indices[index])
-
-    def problem(self, index: int, height: int, width: int) -> str:
-        """Return the problem in the wrapped samples."""
-        return self.base.problem(self.indices[index], height, width)
+    def position(self, index: int) -> int:
+        """Return the position of a selected sample in the wrapped samples."""
+        return self.indices[index]
 
 
 @dataclass(frozen=True)

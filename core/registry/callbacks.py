@@ -12,13 +12,13 @@ from visiongraft.registry.manager import plugins
 
 
 def listen(callbacks: Sequence[str | object]) -> pluggy.PluginManager:
-    """Make a manager of chosen callbacks, so that no installed plugin hears anything unasked.
+    """Make a manager of chosen callbacks, so that no installed plugin is called unasked.
 
     Args:
         callbacks: Names of callbacks, or objects that implement some of ``RunHooks``.
 
     Returns:
-        The manager; ``manager.hook.run_started(run=run)`` tells them all.
+        The manager; ``manager.hook.run_started(run=run)`` calls all of them.
 
     Raises:
         OptionError: One implements no run hook, or one with arguments that the hook does not have.

@@ -42,4 +42,4 @@ def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
         pass
     if text.isprintable() and "(" not in text:
         return text, {}
-    raise OptionError(f"{kind} {text!r} reads neither as 'name' nor as 'name(option=value)'")
+    raise OptionError(f"{kind} {text!r} is neither 'name' nor 'name(option=value)'")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
 
 DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
+_RENAMED = {"register_listeners": "; it is now register_callbacks"}  # since plugin interface 2.0
 
 
 class PluginManager:
@@ -195,9 +196,9 @@ class PluginManager:
             if len(owners) > 1:
                 names = " and ".join(record.owner for record, _ in owners)
                 words = " or ".join(repr(word) for word in selectors(owners, key))
-                say = f"say {words}, or " if words else ""
+                choose = f"use {words}, or " if words else ""
                 return (
-                    f"{kind} {key!r} is provided by {names}; {say}disable one with --no-plugin "
+                    f"{kind} {key!r} is provided by {names}; {choose}disable one with --no-plugin "
                     f"NAME or {DISABLE_VARIABLE}=NAME"
                 )
         text = f"no {kind} {name!r}{near_matches(name, known)}"
@@ -258,7 +259,7 @@ class PluginManager:
         return record
 
     def _check_hooks(self, plugin: object) -> None:
-        """Refuse unknown hooks and arguments: pluggy ignores the one and is terse on the other."""
+        """Refuse unknown hooks and arguments: pluggy ignores the former and is terse about the latter."""
         known = {kind.hook for kind in KINDS.values()}
         found = False
         for name in dir(plugin):
@@ -273,7 +274,8 @@ class PluginManager:
                     "class from register_callbacks"
                 )
             if hook not in known:
-                raise PluginError(f"unknown hook {hook!r}{near_matches(hook, known)}")
+                hint = _RENAMED.get(hook) or near_matches(hook, known)
+                raise PluginError(f"unknown hook {hook!r}{hint}")
             required = [
                 p.name
                 for p in inspect.signature(getattr(plugin, name)).parameters.values()
@@ -319,6 +321,11 @@ _in_use: list[PluginManager] = []
 def plugins() -> PluginManager:
     """Return the manager in use: the process-wide one, unless ``using`` has replaced it."""
     return _in_use[-1] if _in_use else _installed()
+
+
+def uses_installed() -> bool:
+    """Check whether the process-wide manager of all installed plugins is in use."""
+    return not _in_use
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class PluginKind:
     check: str | None = None
 
     def named(self, hook: Callable[[], Iterable[Any]]) -> list[tuple[str, Any]]:
-        """Call a registration hook and check what it gives.
+        """Call a registration hook and check what it returns.
 
         Args:
             hook: The plugin's function.
@@ -42,7 +42,7 @@ class PluginKind:
             Its items, each with its name.
 
         Raises:
-            PluginError: It gives something else.
+            PluginError: It returns something else.
         """
         items = hook()
         if not isinstance(items, Iterable):
@@ -51,32 +51,35 @@ class PluginKind:
         for item in items:
             name = getattr(item, self.key, None)
             if not isinstance(name, str):
-                raise PluginError(f"{self.hook}() gave {item!r}, which has no {self.key}")
+                raise PluginError(f"{self.hook}() returned {item!r}, which has no {self.key}")
             if ":" in name:
                 raise PluginError(
-                    f"{self.hook}() gave {name!r}; a colon in a name stands between distribution "
+                    f"{self.hook}() returned {name!r}; a colon in a name stands between distribution "
                     "and name"
                 )
             self._check_base(item)
             for attribute in self.needs:
                 if not isinstance(getattr(item, attribute, None), str):
-                    raise PluginError(f"{self.hook}() gave {item!r}, which has no {attribute}")
+                    raise PluginError(f"{self.hook}() returned {item!r}, which has no {attribute}")
             if self.check is not None:
-                _attribute(self.check)(item)
+                imported(self.check)(item)
             named.append((name, item))
         return named
 
     def _check_base(self, item: Any) -> None:
         if self.base is None:
             return
-        base = _attribute(self.base)
+        base = imported(self.base)
         fits = isinstance(item, type) and issubclass(item, base)
         if not (fits if self.is_class else isinstance(item, base)):
-            noun = "subclass" if self.is_class else "instance"
-            raise PluginError(f"{self.hook}() gave {item!r}, which is no {noun} of {base.__name__}")
+            noun = "a subclass" if self.is_class else "an instance"
+            raise PluginError(
+                f"{self.hook}() returned {item!r}, which is not {noun} of {base.__name__}"
+            )
 
 
-def _attribute(path: str) -> Any:
+def imported(path: str) -> Any:
+    """Import what is written as ``module:name``."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
@@ -115,7 +118,7 @@ class PluginRecord:
         name: Entry-point name, or the name it was registered under.
         distribution: The distribution that ships it, or ``"-"``.
         version: That distribution's version, or ``"-"``.
-        api: The API version it says it was written for, or ``"-"``.
+        api: The API version that it declares, or ``"-"``.
         blocked: Whether the user has left it out; it is not even imported then.
         provides: Names of what it registers, by kind.
         failures: What kept it, or one of its hooks, from being used, one line each.
@@ -173,7 +176,7 @@ def selectors(owners: Iterable[Owned], name: str) -> list[str]:
         name: What they provide.
 
     Returns:
-        One ``owner:name`` each, as far as they can be told apart.
+        One ``owner:name`` each, as far as they can be distinguished.
     """
     records = [record for record, _ in owners]
     distributions = [record.distribution for record in records]

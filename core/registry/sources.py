@@ -12,7 +12,7 @@ from types import ModuleType
 
 from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
-from visiongraft.registry.records import as_failure, normalized
+from visiongraft.registry.records import KINDS, as_failure, imported, normalized
 
 
 def distributions() -> list[metadata.Distribution]:
@@ -47,7 +47,7 @@ def import_file(path: Path) -> ModuleType:
         raise PluginError(f"plugin file {path} does not exist")
     if path.suffix != ".py" or not name.isidentifier():
         raise PluginError(
-            f"plugin file {path} cannot be imported by its name; call it like my_task.py"
+            f"plugin file {path} cannot be imported by its name; rename it, such as my_task.py"
         )
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
@@ -77,22 +77,41 @@ def api_of(plugin: object) -> str:
         plugin: The module or object.
 
     Returns:
-        The version as the plugin says it, or ``"-"``.
+        The version that the plugin declares, or ``"-"``.
 
     Raises:
-        PluginError: It was written for another API, or says something else than a version.
+        PluginError: It was written for another API, or declares something other than a version.
     """
     declared = getattr(plugin, API_ATTRIBUTE, None)
     if declared is None:
         return "-"
     if not isinstance(declared, str) or not re.fullmatch(r"\d+\.\d+", declared):
-        raise PluginError(f"{API_ATTRIBUTE} = {declared!r} reads not like '1.0'")
+        raise PluginError(f"{API_ATTRIBUTE} = {declared!r} is not a version such as '2.0'")
     major, minor = (int(number) for number in declared.split("."))
     if major == API_VERSION[0] and minor <= API_VERSION[1]:
         return declared
     if (major, minor) > API_VERSION:
         remedy = "install a newer visiongraft or an older version of the plugin"
     else:
-        remedy = "install a newer version of the plugin or an older visiongraft"
+        remedy = "install a newer version of the plugin or an older visiongraft" + _advice(plugin)
     host = ".".join(map(str, API_VERSION))
     raise PluginError(f"written for plugin API {declared}; this visiongraft has {host}; {remedy}")
+
+
+def _advice(plugin: object) -> str:
+    """Return what the author of an old plugin has to change first, as far as its classes reveal."""
+    if not isinstance(plugin, ModuleType):
+        return ""
+    package = plugin.__name__.partition(".")[0]
+    classes = [item for item in vars(plugin).values() if isinstance(item, type)]
+    own = [item for item in classes if item.__module__.partition(".")[0] == package]
+    for kind in KINDS.values():
+        if kind.base is None or kind.check is None:
+            continue
+        for item in own:
+            try:
+                if issubclass(item, imported(kind.base)):
+                    imported(kind.check)(item)
+            except PluginError as error:
+                return f"; or update it: {error}"
+    return ""

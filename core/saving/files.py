@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import ArtifactError, VisiongraftError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image as PillowImage
     from torch import Tensor
 
 
@@ -39,6 +42,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise unwritable(path, error) from error
 
 
+def write_png(path: Path, image: PillowImage.Image) -> None:
+    """Write an image as PNG, atomically."""
+    content = io.BytesIO()
+    image.save(content, "png")
+    write_bytes(path, content.getvalue())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a plot as PNG, atomically."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_bytes(path, content.getvalue())
+
+
 def unwritable(path: Path, error: OSError) -> VisiongraftError:
     """Return the error for a file that cannot be written."""
     return VisiongraftError(
@@ -62,13 +79,15 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
+    if path.exists() and not path.is_file():  # reading from a named pipe would wait
+        raise ArtifactError(f"{path} cannot be read: it is not a file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); it may be damaged") from error
 
 
@@ -108,7 +127,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
         return tensors, {k: json.loads(v) for k, v in metadata.items()}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise ArtifactError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def numbered(index: int, name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,25 @@ import torch
 from torch import Tensor
 
 from visiongraft.backbone import Backbone, BackboneSource
-from visiongraft.errors import ArtifactError, VisiongraftError
+from visiongraft.errors import (
+    ArtifactError,
+    BackboneError,
+    PluginError,
+    VisiongraftError,
+    type_and_message,
+)
 from visiongraft.network import Network
+from visiongraft.options import is_integer
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # format 2 does not name classes
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
@@ -38,6 +48,7 @@ class SavedConfig:
         backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone.
         facts: What is known about training and data, for the model card.
         visiongraft: Version of the toolkit that wrote it.
+        classes: Where the classes of ``task`` and ``backbone`` are defined; empty in format 2.
     """
 
     task: str
@@ -45,6 +56,7 @@ class SavedConfig:
     backbone: dict[str, Any]
     facts: dict[str, Any]
     visiongraft: str
+    classes: dict[str, Any]
 
 
 def is_saved_model(folder: str | Path) -> bool:
@@ -80,6 +92,10 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_na
         },
         facts=dict(facts),
         visiongraft=VISIONGRAFT,
+        classes={
+            "task": class_path(type(network.task)),
+            "backbone": class_path(type(network.backbone)),
+        },
     )
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
@@ -105,15 +121,35 @@ def read_config(folder: Path) -> SavedConfig:
     if not isinstance(values, dict) or "format" not in values:
         raise ArtifactError(f"{path} is not the config of a saved model")
     found = values.pop("format")
-    if found != FORMAT:
+    if found not in READABLE or isinstance(found, bool):
         raise ArtifactError(describe_other_format(path, found, FORMAT, values.get("visiongraft")))
+    if found == 2:
+        values.setdefault("classes", {})
     for field in fields(SavedConfig):
-        wanted = str if field.type == "str" else dict
-        if not isinstance(values.get(field.name), wanted):
-            raise ArtifactError(f"{path}: {field.name!r} is missing or no {wanted.__name__}")
+        kind = str if field.type == "str" else dict
+        if not isinstance(values.get(field.name), kind):
+            raise ArtifactError(f"{path}: {field.name!r} is missing or not a {kind.__name__}")
     if values.keys() != {f.name for f in fields(SavedConfig)}:
         raise ArtifactError(f"{path} has unknown entries; it may be damaged")
-    return SavedConfig(**values)
+    config = SavedConfig(**values)
+    for fault in _faults(config):
+        raise ArtifactError(f"{path} does not describe a model: {fault}")
+    return config
+
+
+def _faults(config: SavedConfig) -> Iterator[str]:
+    """Find entries of the wrong type inside the entries."""
+    described = config.backbone
+    if not isinstance(described.get("name"), str):
+        yield f"the backbone's 'name' is {described.get('name')!r}, not a name"
+    if not is_integer(described.get("in_channels"), 1):
+        yield f"the backbone's 'in_channels' is {described.get('in_channels')!r}"
+    for name in ("preprocess", "provenance"):
+        if not isinstance(described.get(name), dict):
+            yield f"the backbone's {name!r} is {described.get(name)!r}, not a dict"
+    for name, where in config.classes.items():
+        if not isinstance(where, str):
+            yield f"the class of {name!r} is {where!r}, not a name"
 
 
 def build_network(
@@ -136,20 +172,20 @@ def build_network(
     path = folder / CONFIG
     if kind.name != config.task.rpartition(":")[2]:
         raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
-    try:
-        backbone = _build_backbone(config.backbone, source_of)
-        network = Network(backbone, create_task(kind, config.task_options))
-    except VisiongraftError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path} does not describe a model: {error!r}") from error
+    with _described_by(path):
+        task = create_task(kind, config.task_options)
+    backbone = _build_backbone(folder, config, source_of)
+    with _described_by(path):
+        network = Network(backbone, task)
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = network.inference_state()
-    odd = sorted(wanted.keys() ^ tensors.keys())
-    odd += [n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape]
-    if odd:
+    expected = network.inference_state()
+    differing = sorted(expected.keys() ^ tensors.keys())
+    differing += [
+        n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape
+    ]
+    if differing:
         raise ArtifactError(
-            f"{folder / WEIGHTS} does not fit {path}: {len(odd)} tensors differ, first {odd[0]!r}"
+            f"{folder / WEIGHTS} does not fit {path}: {len(differing)} tensors differ, first {differing[0]!r}"
         )
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
@@ -182,8 +218,7 @@ def load_saved_backbone(
     name = folder.resolve().name
     folder = model_folder(folder)
     config = read_config(folder)
-    described = config.backbone
-    backbone = _build_backbone(described, source_of, in_channels, size)
+    backbone = _build_backbone(folder, config, source_of, in_channels, size)
     if weights == "pretrained":
         tensors: dict[str, Tensor] = {
             n.removeprefix("backbone."): t
@@ -192,27 +227,71 @@ def load_saved_backbone(
         }
         fit_weights(backbone, tensors, str(folder / WEIGHTS))
         source = {"source": f"saved model {name}", "task": config.task}
-        parent = {f"before: {k}": v for k, v in described["provenance"].items()}
+        parent = {f"before: {k}": v for k, v in config.backbone["provenance"].items()}
         backbone.info = replace(backbone.info, provenance={**source, **parent})
     elif weights is not None:
         load_weights(backbone, Path(weights), partial=partial)
     return backbone
 
 
+def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:
+    """Refuse a task that has the name of the model's task and is another class.
+
+    Args:
+        folder: The saved model.
+        config: From ``read_config``.
+        kind: The task's class.
+
+    Raises:
+        ArtifactError: It is another class.
+    """
+    recorded = config.classes.get("task")
+    if recorded is not None and not is_class(recorded, kind):
+        raise ArtifactError(
+            f"{folder} holds a model of the task class {recorded}, but task {config.task!r} is "
+            f"{class_path(kind)} here; pass the class itself, load(folder, task=MyTask), and train "
+            "subclasses under a name of their own"
+        )
+
+
+@contextmanager
+def _described_by(path: Path) -> Iterator[None]:
+    """Blame a config for what is raised while a model is built from it."""
+    try:
+        yield
+    except (MemoryError, ArtifactError, BackboneError, PluginError):
+        raise
+    except VisiongraftError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    except Exception as error:  # constructors raise almost anything for values of the wrong type
+        raise ArtifactError(
+            f"{path} does not describe a model: {type_and_message(error)}"
+        ) from error
+
+
 def _build_backbone(
-    described: Mapping[str, Any],
+    folder: Path,
+    config: SavedConfig,
     source_of: SourceOf,
     in_channels: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Backbone:
+    described: Mapping[str, Any] = config.backbone
     source, short = source_of(described["name"])
-    values: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in described["preprocess"].items()
-    }
-    preprocess = PreprocessConfig(**values)
-    channels = in_channels or described["in_channels"]
-    preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
-    backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
+    with _described_by(folder / CONFIG):
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in described["preprocess"].items()
+        }
+        preprocess = PreprocessConfig(**values)
+        channels = in_channels or described["in_channels"]
+        preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
+        backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
+    recorded = config.classes.get("backbone")
+    if recorded is not None and not is_class(recorded, type(backbone)):
+        raise ArtifactError(
+            f"{folder} holds a backbone of the class {recorded}, but {described['name']!r} is "
+            f"{class_path(type(backbone))} here; install the plugin that provided it"
+        )
     backbone.info = replace(
         backbone.info,
         name=described["name"],

@@ -109,8 +109,8 @@ def fit_weights(
     loaded = sum(name in expected for name in fit.matching)
     if not loaded:
         raise WeightsError(
-            f"{origin} holds nothing that fits {backbone.info.name} ({fit.in_words()}); "
-            "it is of another architecture"
+            f"{origin} contains no tensors that fit {backbone.info.name} ({fit.in_words()}); "
+            "it is for another architecture"
         )
     if not (fit.complete or partial):
         raise WeightsError(
@@ -173,10 +173,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"weights {path} is a folder; name a weights file in it")
         if not path.exists():
             raise WeightsError(
-                f"weights file {path} does not exist; name a file, or say 'pretrained' or None"
+                f"weights file {path} does not exist; pass an existing file, 'pretrained' or None"
             )
         if path.stat().st_size == 0:
-            raise WeightsError(f"weights file {path} is empty; fetch it again")
+            raise WeightsError(f"weights file {path} is empty; download it again")
         content = _read_file(path)
     except OSError as error:
         raise WeightsError(
@@ -218,7 +218,7 @@ def _read_file(path: Path) -> Any:
                 "it could run code, so it was not read: save it again as safetensors"
             ) from error
         raise WeightsError(
-            f"weights file {path} is damaged or no weights file ({type(error).__name__}); "
+            f"weights file {path} is damaged or not a weights file ({type(error).__name__}); "
             "expected safetensors, or a PyTorch file that holds plain tensors"
         ) from error
 
@@ -250,7 +250,7 @@ def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:
 
 
 def _expected(backbone: Backbone) -> list[str]:
-    # A counter of seen batches says nothing about the images; older files lack it.
+    # A counter of batches does not affect results; older files lack it.
     return [n for n in backbone.state_dict() if not n.endswith("num_batches_tracked")]
 
 

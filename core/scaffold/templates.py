@@ -73,7 +73,7 @@ TASK = '''\
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import nn, tensor
+from torch import nn
 from visiongraft import Task
 from visiongraft.task import TaskExamples
 
@@ -102,9 +102,6 @@ class @CLASS@(Task):
     def bind(self, train):
         values = [train.target(i) for i in range(len(train))]
         return replace(self, center=float(np.mean(values)), scale=float(np.std(values)) or 1.0)
-
-    def collate(self, targets):
-        return tensor(targets)
 
     def build_head(self, backbone) -> nn.Module:
         return Head(backbone.info.embedding_dim)

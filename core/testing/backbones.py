@@ -18,7 +18,7 @@ from visiongraft.lookup import find_schedule, find_source
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Check, NotTried, checks_of, expect, require, trying
+from visiongraft.testing.report import Check, Checks, NotTried, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.export import the_exported_file_agrees
@@ -27,12 +27,13 @@ from visiongraft.testing.tasks.learning import a_few_images_are_overfit
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
+from visiongraft.testing.trials import Trial
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
 
 
-class BackboneTrial:
+class BackboneTrial(Trial):
     """A backbone source under trial, by one of its names.
 
     Args:
@@ -40,6 +41,7 @@ class BackboneTrial:
     """
 
     def __init__(self, what: str | BackboneSource) -> None:
+        super().__init__(what)
         self.manager = plugins()
         if isinstance(what, str):
             self.source, self.short = find_source(what)
@@ -51,11 +53,6 @@ class BackboneTrial:
         if plugins().backbone_sources().get(what.prefix) is not what:
             self.manager = PluginManager()
             self.manager.register(_Provider(what), "under-trial")
-
-    @classmethod
-    def of(cls, subject: Any) -> BackboneTrial:
-        """Return the trial itself, or a new one."""
-        return subject if isinstance(subject, BackboneTrial) else cls(subject)
 
     def build(self, in_channels: int = 3, size: Size | None = None, seed: int = 0) -> Backbone:
         """Build the backbone with random weights."""
@@ -105,7 +102,7 @@ class _Provider:
         return [self.source]
 
 
-check = checks_of(BackboneTrial.of)
+check = Checks(BackboneTrial.of)
 
 
 @check("backbone.BackboneSource.names")
@@ -271,29 +268,24 @@ def frozen_stages_stay_frozen(trial: BackboneTrial) -> None:
             expect_frozen(trial.specimen, find_schedule(schedule))
 
 
-def _on_specimen(reused: Check[TaskTrial], see: str) -> Check[BackboneTrial]:
+def _on_specimen(reused: Check[TaskTrial], see: str) -> None:
+    """Add a check of tasks, to be run with a small correct task on the backbone."""
+
     def run(trial: BackboneTrial) -> None:
         with trial.found():
             reused.run(trial.specimen)
 
     run.__name__, run.__doc__ = reused.name, f"With a small correct task: {reused.says}"
-    return check(see)(run)
+    check(see)(run)
 
 
-BACKBONE_CHECKS: tuple[Check[Any], ...] = (
-    names_are_listed,
-    info_matches_the_network,
-    equal_seeds_build_equal_networks,
-    evaluation_changes_nothing,
-    sizes_and_channels_are_supported_or_refused,
-    gradients_reach_every_stage,
-    frozen_stages_stay_frozen,
-    _on_specimen(a_few_images_are_overfit, "backbone.Backbone.forward"),
-    _on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone"),
-    _on_specimen(replay_changes_nothing, "backbone.Backbone.forward"),
-    _on_specimen(a_saved_model_predicts_the_same, "backbone.BackboneSource.build"),
-    _on_specimen(the_exported_file_agrees, "backbone.Backbone.forward"),
-)
+_on_specimen(a_few_images_are_overfit, "backbone.Backbone.forward")
+_on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone")
+_on_specimen(replay_changes_nothing, "backbone.Backbone.forward")
+_on_specimen(a_saved_model_predicts_the_same, "backbone.BackboneSource.build")
+_on_specimen(the_exported_file_agrees, "backbone.Backbone.forward")
+
+BACKBONE_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_backbone(what: str | BackboneSource) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from math import isnan
+from math import isclose, isnan
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,27 @@ def same(one: Any, other: Any) -> bool:
     leaves, shape = pytree.tree_flatten(one)
     others, other_shape = pytree.tree_flatten(other)
     return shape == other_shape and all(map(_same_leaf, leaves, others))
+
+
+def difference(one: Any, other: Any, tolerance: float, where: str = "") -> str:
+    """Describe where two JSON values differ by more than rounding; empty if they do not.
+
+    Args:
+        one: The first.
+        other: The second.
+        tolerance: Relative difference of floats that counts as rounding; absolute below 1e-4.
+        where: Name of the values.
+    """
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        pairs = [(f"{where} {key}".strip(), one[key], other[key]) for key in one]
+    elif isinstance(one, (list, tuple)) and isinstance(other, type(one)) and len(one) == len(other):
+        pairs = [(where, *pair) for pair in zip(one, other, strict=True)]
+    else:
+        near = same(one, other) or one == other
+        if isinstance(one, float) and isinstance(other, float):
+            near = near or isclose(one, other, rel_tol=tolerance, abs_tol=1e-4)
+        return "" if near else f"{where} {other!r}, not {one!r}"
+    return next(filter(None, (difference(a, b, tolerance, name) for name, a, b in pairs)), "")
 
 
 def _same_leaf(one: Any, other: Any) -> bool:

@@ -22,16 +22,17 @@ from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded
 from visiongraft.testing.report import (
     Check,
-    Fault,
+    Checks,
     NotTried,
-    checks_of,
     expect,
+    refusing,
     require,
     trying,
 )
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.testing.trials import Trial
 from visiongraft.verification.engine import Pair
 from visiongraft.verification.pytorch import TorchReference
 
@@ -57,7 +58,7 @@ class Drifting(Specimen):
         return {"brightness": outputs.float() + 2.0 ** (next(self.calls) % 64)}
 
 
-class ExporterTrial:
+class ExporterTrial(Trial):
     """An exporter under trial.
 
     Args:
@@ -65,15 +66,11 @@ class ExporterTrial:
     """
 
     def __init__(self, what: str | type[Exporter]) -> None:
+        super().__init__(what)
         self.kind: type[Exporter] = (
             plugins().get("exporter", what) if isinstance(what, str) else what
         )
         self.specimen = TaskTrial(Specimen())
-
-    @classmethod
-    def of(cls, subject: Any) -> ExporterTrial:
-        """Return the trial itself, or a new one."""
-        return subject if isinstance(subject, ExporterTrial) else cls(subject)
 
     def exported(self) -> tuple[Path, Certificate]:
         """Export a small trained model once."""
@@ -81,12 +78,12 @@ class ExporterTrial:
 
     def _export(self) -> tuple[Path, Certificate]:
         model = self.specimen.trained().model
-        path = self.specimen.folder("exported") / f"model{self.kind.suffix}"
+        path = self.folder("exported") / f"model{self.kind.suffix}"
         with trying("to export a small trained model"):
             return path, self.kind().export(model, path, model.validation)
 
 
-check = checks_of(ExporterTrial.of)
+check = Checks(ExporterTrial.of)
 
 
 @check("exporter.Exporter")
@@ -117,7 +114,7 @@ def the_certificate_lists_the_comparisons(trial: ExporterTrial) -> None:
         "real" in tried,
         words,
         f"comparisons on {' and '.join(sorted(tried)) or 'nothing'}",
-        "some on the real images that it was given",
+        "some on the real images that were passed",
     )
     expect(
         0 <= tolerance < 1,
@@ -162,17 +159,12 @@ def _expect_refusal(trial: ExporterTrial, task: Specimen, words: str) -> None:
     network = trial.specimen.network()
     network.load_state_dict(trained.network.state_dict())
     network.task = task
-    folder = trial.specimen.folder("refused")
+    folder = trial.folder("refused")
     path = folder / f"model{trial.kind.suffix}"
     path.write_bytes(b"an older file")
-    try:
-        with trying(words, "an ExportError"):
-            trial.kind().export(TransferModel(network), path, trained.validation)
-    except Fault as fault:
-        if not isinstance(fault.__cause__, ExportError):
-            raise
-    else:
-        raise Fault(words, "no error", "an ExportError: what was written is compared with PyTorch")
+    expected = "an ExportError: what was written is compared with PyTorch"
+    with refusing(ExportError, words, expected):
+        trial.kind().export(TransferModel(network), path, trained.validation)
     left = {p.name: p.read_bytes() for p in folder.iterdir()}
     expect(left == {path.name: b"an older file"}, words, sorted(left), "the older file alone")
 
@@ -180,18 +172,12 @@ def _expect_refusal(trial: ExporterTrial, task: Specimen, words: str) -> None:
 @check("exporter.Exporter.export")
 def unknown_options_are_refused(trial: ExporterTrial) -> None:
     """An unknown option raises an OptionError."""
-    folder = trial.specimen.folder("options")
+    folder = trial.folder("options")
     model = trial.specimen.trained().model
     words = "to export with an option 'no_such_option'"
-    try:
-        with trying(words, "an OptionError"):
-            path = folder / f"model{trial.kind.suffix}"
-            trial.kind().export(model, path, model.validation, no_such_option=1)
-    except Fault as fault:
-        if not isinstance(fault.__cause__, OptionError):
-            raise
-    else:
-        raise Fault(words, "no error", "an OptionError")
+    with refusing(OptionError, words, "an OptionError"):
+        path = folder / f"model{trial.kind.suffix}"
+        trial.kind().export(model, path, model.validation, no_such_option=1)
     expect(not list(folder.iterdir()), words, "a file", "none")
 
 
@@ -200,7 +186,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     """The file can be opened by the predictor of its suffix, with the results of PyTorch."""
     path, _ = trial.exported()
     if path.suffix.lower() not in openers():
-        raise NotTried(f"nothing is installed that opens {path.suffix} files")
+        raise NotTried(f"no installed plugin opens {path.suffix} files")
     with trying("to open the exported file"):
         opened = open_exported(path)
     model = trial.specimen.trained().model
@@ -216,13 +202,7 @@ def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     expect_agreement(model.task, *results, words, "the results of PyTorch")
 
 
-EXPORTER_CHECKS: tuple[Check[Any], ...] = (
-    declares_itself,
-    the_certificate_lists_the_comparisons,
-    a_file_that_disagrees_is_refused,
-    unknown_options_are_refused,
-    the_file_runs_without_pytorch,
-)
+EXPORTER_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_exporter(what: str | type[Exporter]) -> None:

@@ -11,7 +11,7 @@ from visiongraft.registry.records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
-from visiongraft.testing.report import LONGEST, Check, Result, checks_of, expect, run_all
+from visiongraft.testing.report import LONGEST, Check, Checks, Result, expect, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
@@ -19,16 +19,14 @@ from visiongraft.testing.tasks.reproducing import equal_runs_are_equal, expect_s
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import TaskTrial
 
-Checks = tuple[Check[Any], ...]
-
 
 def _record(subject: Any) -> PluginRecord:
     assert isinstance(subject, PluginRecord)
     return subject
 
 
-check_record = checks_of(_record)
-check_callback = checks_of(str)
+check_record = Checks(_record)
+check_callback = Checks(str)
 
 
 @check_record("hookspecs")
@@ -61,11 +59,11 @@ def a_callback_changes_nothing(name: str) -> None:
     expect_same_runs(alone.short("alone"), heard.short("heard"), words, "the same run")
 
 
-RECORD_CHECKS: Checks = (it_loads, its_names_are_its_own)
-CALLBACK_CHECKS: Checks = (a_callback_changes_nothing,)
-LOSS_CHECKS: Checks = (equal_runs_are_equal, a_killed_run_resumes_exactly)
+RECORD_CHECKS = tuple(check_record)
+CALLBACK_CHECKS = tuple(check_callback)
+LOSS_CHECKS = (equal_runs_are_equal, a_killed_run_resumes_exactly)
 
-_KINDS: dict[str, tuple[Callable[[str, Any], Any], Checks]] = {
+_KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "task": (lambda name, item: TaskTrial(item), TASK_CHECKS),
     "backbone": (lambda name, item: BackboneTrial(item), BACKBONE_CHECKS),
     "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
@@ -97,9 +95,9 @@ def check_plugin(name: str) -> Iterator[Result]:
 
 def _records(name: str) -> list[PluginRecord]:
     records = plugins().records
-    wanted = normalized(name)
-    found = [r for r in records if normalized(r.name) == wanted]
-    found = found or [r for r in records if normalized(r.distribution) == wanted]
+    key = normalized(name)
+    found = [r for r in records if normalized(r.name) == key]
+    found = found or [r for r in records if normalized(r.distribution) == key]
     if not found:
         known = {word for r in records for word in (r.name, r.distribution) if word != "-"}
         raise PluginError(f"no plugin {name!r}{near_matches(name, known)}")

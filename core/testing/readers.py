@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,14 +20,15 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
 from visiongraft.registry.manager import plugins
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Check, Fault, NotTried, checks_of, expect, require, trying
+from visiongraft.testing.report import Check, Checks, NotTried, expect, refusing, require, trying
 from visiongraft.testing.tasks.data import expect_image, expect_same_samples
 from visiongraft.testing.tasks.trial import IMAGES
+from visiongraft.testing.trials import Trial
 
 NOISE = bytes(range(128, 256)) * 4  # not text, an archive or a table
 
 
-class ReaderTrial:
+class ReaderTrial(Trial):
     """A data reader under trial.
 
     Args:
@@ -36,19 +36,8 @@ class ReaderTrial:
     """
 
     def __init__(self, what: str | DataReader) -> None:
+        super().__init__(what)
         self.reader: DataReader = plugins().get("reader", what) if isinstance(what, str) else what
-        self._folder = tempfile.TemporaryDirectory(prefix="visiongraft-check-")
-
-    @classmethod
-    def of(cls, subject: Any) -> ReaderTrial:
-        """Return the trial itself, or a new one."""
-        return subject if isinstance(subject, ReaderTrial) else cls(subject)
-
-    def folder(self, name: str) -> Path:
-        """Create a new folder."""
-        path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}-{name}"
-        path.mkdir()
-        return path
 
     @cached_property
     def example(self) -> Any:
@@ -71,7 +60,7 @@ class ReaderTrial:
         return ((part, samples) for part, samples in self.found.splits.items() if len(samples))
 
 
-check = checks_of(ReaderTrial.of)
+check = Checks(ReaderTrial.of)
 
 
 @check("data.readers.DataReader")
@@ -247,30 +236,15 @@ def _expect_refusal(
 ) -> None:
     """Read and load; a DataError with a one-line message is allowed, and required if ``strict``."""
     words, expected = f"to read {what}, and its images", "a DataError that explains the problem"
-    try:
-        with trying(words, expected):
-            given = str(path) if isinstance(example, str) else path
-            found = checked_splits(trial.reader, trial.reader.read(given), given)
-    except Fault as fault:
-        _expect_words(fault, words)
-        return
-    if strict:
-        raise Fault(words, "no error", expected)
-    for part, samples in found.splits.items():
+    splits: dict[str, Samples] = {}
+    with refusing(DataError, words, expected, required=strict):
+        given = str(path) if isinstance(example, str) else path
+        splits = checked_splits(trial.reader, trial.reader.read(given), given).splits
+    for part, samples in splits.items():
         for i in range(len(samples)):
-            try:
-                with trying(f"{words} (number {i} of {part})", expected):
-                    samples.load(i)
-            except Fault as fault:
-                _expect_words(fault, words)
-
-
-def _expect_words(fault: Fault, words: str) -> None:
-    cause = fault.__cause__
-    if not isinstance(cause, DataError):
-        raise fault
-    text = str(cause)
-    expect(bool(text.strip()) and "\n" not in text, words, repr(text), "a one-line message")
+            tried = f"{words} (number {i} of {part})"
+            with refusing(DataError, tried, expected, required=False):
+                samples.load(i)
 
 
 @contextmanager
@@ -292,16 +266,7 @@ def _no_decoding(words: str) -> Iterator[None]:
     expect(not decoded, words, f"{len(decoded)} images decoded", "none")
 
 
-READER_CHECKS: tuple[Check[Any], ...] = (
-    declares_itself,
-    only_its_own_data_is_claimed,
-    splits_are_found,
-    images_load,
-    targets_have_names,
-    reading_twice_gives_the_same,
-    samples_can_be_sent_to_workers,
-    damaged_data_raises_a_clear_error,
-)
+READER_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_reader(what: str | DataReader) -> None:

@@ -122,27 +122,28 @@ class Result:
     seconds: float
 
 
-def checks_of(
-    prepare: Callable[[Any], Subject],
-) -> Callable[[str], Callable[[Callable[[Subject], None]], Check[Subject]]]:
-    """Create a decorator for the checks of one kind of plugin.
+class Checks(list[Check[Subject]]):
+    """The checks of one subject, in the order of their definition.
+
+    Calling it with the object whose documentation states a contract, ``@checks(see)``, makes a
+    decorator that converts a function to a ``Check`` and adds it; the first line of the function's
+    docstring describes it.
 
     Args:
         prepare: Converts the user's argument to that of the checks.
-
-    Returns:
-        ``check(see)``, which converts a function to a ``Check``; the first line of its docstring
-        describes it.
     """
 
-    def check(see: str) -> Callable[[Callable[[Subject], None]], Check[Subject]]:
+    def __init__(self, prepare: Callable[[Any], Subject]) -> None:
+        super().__init__()
+        self.prepare = prepare
+
+    def __call__(self, see: str) -> Callable[[Callable[[Subject], None]], Check[Subject]]:
         def decorate(run: Callable[[Subject], None]) -> Check[Subject]:
             says = (run.__doc__ or run.__name__).strip().partition("\n")[0]
-            return Check(run.__name__, says, see, run, prepare)
+            self.append(Check(run.__name__, says, see, run, self.prepare))
+            return self[-1]
 
         return decorate
-
-    return check
 
 
 @contextmanager
@@ -179,6 +180,30 @@ def expect(holds: bool, tried: str, got: object, expected: str, see: str | None 
     """
     if not holds:
         raise Fault(tried, str(got), expected, see)
+
+
+@contextmanager
+def refusing(
+    kind: type[VisiongraftError], tried: str, expected: str, required: bool = True
+) -> Iterator[None]:
+    """Raise a fault unless a block raises an error of the right class with a one-line message.
+
+    Args:
+        kind: The class.
+        tried: What the block does.
+        expected: The error, in words.
+        required: Whether the block must raise it; otherwise it may also succeed.
+    """
+    try:
+        with trying(tried, expected):
+            yield
+    except Fault as fault:
+        if not isinstance(fault.__cause__, kind):
+            raise
+        text = str(fault.__cause__)
+        expect(bool(text.strip()) and "\n" not in text, tried, repr(text), "a one-line message")
+        return
+    expect(not required, tried, NO_ERROR, expected)
 
 
 def require(trial: Any, checks: Iterable[Check[Any]]) -> None:

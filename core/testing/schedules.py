@@ -11,18 +11,19 @@ from typing import Any
 from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.lookup import find_schedule
 from visiongraft.schedules import Phase, Schedule
-from visiongraft.testing.report import Check, checks_of, expect, require, trying
+from visiongraft.testing.report import Check, Checks, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.freezing import expect_frozen
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
+from visiongraft.testing.trials import Trial
 from visiongraft.training.freezing import trainable_stages
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
 EPOCHS = (1, 2, 3, 5, 12)
 
 
-class ScheduleTrial:
+class ScheduleTrial(Trial):
     """A schedule under trial.
 
     Args:
@@ -30,12 +31,8 @@ class ScheduleTrial:
     """
 
     def __init__(self, what: str | Schedule) -> None:
+        super().__init__(what)
         self.schedule = find_schedule(what)
-
-    @classmethod
-    def of(cls, subject: Any) -> ScheduleTrial:
-        """Return the trial itself, or a new one."""
-        return subject if isinstance(subject, ScheduleTrial) else cls(subject)
 
     @cached_property
     def specimen(self) -> TaskTrial:
@@ -74,7 +71,7 @@ class ScheduleTrial:
             return found
 
 
-check = checks_of(ScheduleTrial.of)
+check = Checks(ScheduleTrial.of)
 
 
 @check("schedules.Schedule")
@@ -135,7 +132,7 @@ def plans_repeat(trial: ScheduleTrial) -> None:
 def frozen_stays_frozen(trial: ScheduleTrial) -> None:
     """Frozen tensors stay bit-identical in a run with the schedule."""
     # With a folder, so that the run writes its phases as JSON.
-    expect_frozen(trial.specimen, trial.schedule, out=trial.specimen.folder("frozen") / "run")
+    expect_frozen(trial.specimen, trial.schedule, out=trial.folder("frozen") / "run")
 
 
 @check("schedules.Schedule.phases")
@@ -144,13 +141,7 @@ def a_killed_run_resumes(trial: ScheduleTrial) -> None:
     a_killed_run_resumes_exactly.run(trial.specimen)
 
 
-SCHEDULE_CHECKS: tuple[Check[Any], ...] = (
-    options_survive_json,
-    phases_fill_the_epochs,
-    plans_repeat,
-    frozen_stays_frozen,
-    a_killed_run_resumes,
-)
+SCHEDULE_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
 def check_schedule(what: str | Schedule) -> None:

@@ -92,9 +92,6 @@ class Specimen(Task):
     def train_transform(self, preprocess: PreprocessConfig) -> Transform:
         return _Flip(preprocess.size)
 
-    def collate(self, targets: list[float]) -> Tensor:
-        return torch.tensor(targets, dtype=torch.float32)
-
     def build_head(self, backbone: Backbone) -> nn.Module:
         return _Head(backbone.info.embedding_dim)
 

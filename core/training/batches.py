@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,27 +35,13 @@ log = logging.getLogger("visiongraft")
 FILL_BATCH_CPU = 8
 
 
-class PhaseBatches(Protocol):
-    """The batches of one phase."""
-
-    @property
-    def mixes(self) -> bool:
-        """Whether samples of a batch may be mixed with each other."""
-
-    def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
-        """Yield training batches: the samples of each, in the planned order."""
-
-    def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Yield validation batches, likewise."""
-
-
 @dataclass
 class ImageLoaders:
     """The samples of a run, and the loaders that stay alive through all phases.
 
     Attributes:
-        network: Gives task and preprocessing.
-        config: Gives seed, views, workers.
+        network: The network, with task and preprocessing.
+        config: Settings; ``seed``, ``views`` and ``workers`` are used.
         device: Where the network runs.
         training: Training samples.
         validation: Validation samples.
@@ -166,6 +151,9 @@ class CachedBatches:
             )
 
 
+PhaseBatches = ImageBatches | CachedBatches
+
+
 def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for index in batch:
@@ -202,7 +190,8 @@ def choose_batches(
         ReplayError: Replay was demanded and is impossible.
     """
     augment = phase.augment and images.transform is not None
-    plan, reason = _plan(images, phase, augment, processes)
+    plan = _plan(images, phase, augment, processes)
+    reason = plan.reason
     demanded = images.config.replay == "on" or decided is True
     if not reason and decided is None:
         reason = _over_budget(images, plan, augment, folder)
@@ -219,30 +208,27 @@ def choose_batches(
     return phase_batches, True
 
 
-def _plan(
-    images: ImageLoaders, phase: Phase, augment: bool, processes: int
-) -> tuple[ReplayPlan, str]:
+def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> ReplayPlan:
     config = images.config
     if config.replay == "off":
-        return ReplayPlan(), "switched off"
+        return ReplayPlan(reason="switched off")
     if _everything_trains(images, phase):
-        return ReplayPlan(), "every stage trains"
+        return ReplayPlan(reason="every stage trains")
     if augment and not config.views:
-        return ReplayPlan(), "images are augmented at random; views=K would repeat"
+        return ReplayPlan(reason="images are augmented at random; views=K would repeat")
     if processes > 1:
-        return ReplayPlan(), f"{processes} processes share the data"
+        return ReplayPlan(reason=f"{processes} processes share the data")
     if images.network.preprocess.config.resize == "pad":
-        return ReplayPlan(), "images of resize='pad' differ in size"
+        return ReplayPlan(reason="images of resize='pad' differ in size")
     transfer = images.network.transfer
     if transfer is not None and transfer.reads_features:
-        return ReplayPlan(), f"transfer loss {transfer.name!r} needs the images"
+        return ReplayPlan(reason=f"transfer loss {transfer.name!r} needs the images")
     if phase.epochs < 2 and config.replay == "auto":
-        return ReplayPlan(), "not worthwhile for a single epoch"
+        return ReplayPlan(reason="not worthwhile for a single epoch")
     count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]
     batch = next(images.loader("train", augment).batches([keys])).to(images.device)
-    plan = plan_replay(images.network, batch, config.replay_dtype)
-    return plan, plan.reason
+    return plan_replay(images.network, batch, config.replay_dtype)
 
 
 def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
@@ -258,7 +244,7 @@ def _does_not_pay(plan: ReplayPlan) -> str:
     if plan.bytes_per_image <= plan.input_bytes:
         return ""
     return (
-        f"{_size(plan.bytes_per_image)} an image is more than the image itself "
+        f"{_size(plan.bytes_per_image)} per image is more than the image itself "
         f"({_size(plan.input_bytes)})"
     )
 
@@ -281,7 +267,7 @@ def _fill(
     rows = {"train": _rows(images, augment), "validation": len(images.validation)}
     total = sum(rows.values()) * plan.bytes_per_image
     log.info(
-        "replay: storing %s (%s an image, %s) for %d training and %d validation rows",
+        "replay: storing %s (%s per image, %s) for %d training and %d validation rows",
         _size(total),
         _size(plan.bytes_per_image),
         replay.dtype,

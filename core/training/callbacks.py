@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from visiongraft.errors import PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_figure
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase
-    from visiongraft.training.engine import Run
     from visiongraft.training.freezing import Receipt
+    from visiongraft.training.run import Run
 
 log = logging.getLogger("visiongraft")
 
@@ -132,7 +131,7 @@ class Curves:
             return
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
         loss, metric = figure.subplots(1, 2)
         headline = run.network.task.headline
         epochs = [record["epoch"] + 1 for record in run.history]
@@ -147,9 +146,7 @@ class Curves:
             for before, after in zip(run.history, run.history[1:], strict=False):
                 if before["phase"] != after["phase"]:
                     axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":")
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=120)
-        write_bytes(run.folder / "curves.png", image.getvalue())
+        write_figure(run.folder / "curves.png", figure)
 
 
 class TensorBoard:

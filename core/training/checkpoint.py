@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,8 @@ class Checkpoint:
 
     Attributes:
         state: The state of the run.
-        tensors: By group (``network``, ``optimizer``, ``ema``, ``random``) and name.
+        tensors: By group (``network``, ``optimizer``, ``ema``, ``random0``) and name; a group
+            without tensors may be missing.
         values: What else belongs to the groups, as JSON values.
     """
 
@@ -85,10 +85,7 @@ class Checkpoint:
         Raises:
             CheckpointError: The file is missing, damaged or of another version.
         """
-        try:
-            flat, metadata = read_tensors(path)
-        except ArtifactError as error:
-            raise CheckpointError(f"cannot resume: {error}") from error
+        flat, metadata = _read(path)
         found = metadata.get("format")
         if not isinstance(found, int):
             raise CheckpointError(f"cannot resume: {path} is not a checkpoint")
@@ -118,12 +115,11 @@ def read_best(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        return read_tensors(path)[0]
+        return read_tensors(path)
     except ArtifactError as error:
         raise CheckpointError(f"cannot resume: {error}") from error
-
-
-def group(checkpoint: Checkpoint, name: str) -> Mapping[str, Tensor]:
-    """Return one group of a checkpoint's tensors; empty if it has none."""
-    return checkpoint.tensors.get(name, {})

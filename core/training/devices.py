@@ -19,7 +19,7 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     Accelerate keeps one state per process; it is renewed if an earlier run had other settings.
 
     Args:
-        config: Gives device and precision; processes come from the launcher's environment.
+        config: Settings; device and precision are used. Processes come from the launcher's environment.
 
     Returns:
         The accelerator.
@@ -27,7 +27,7 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     Raises:
         TrainingError: The device cannot compute in this precision.
     """
-    # Accelerate joins processes on CPUs only when it is told that it runs on CPUs; otherwise each of
+    # Accelerate joins processes on CPUs only with an explicit ``cpu=True``; otherwise each of
     # them would train by itself and write to the same folder.
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     cpu = config.device == "cpu" or (launched and not torch.cuda.is_available())
@@ -41,7 +41,7 @@ def make_accelerator(config: FitConfig) -> Accelerator:
     try:
         made = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=handlers)
         if config.precision != "no" and not made.native_amp:  # it would compute in float32 unsaid
-            raise ValueError(f"there is no mixed {config.precision} on {made.device.type}")
+            raise ValueError(f"{config.precision} is not available on {made.device.type}")
         return made
     except ValueError as error:
         raise TrainingError(

@@ -6,11 +6,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from contextlib import ExitStack, nullcontext
+from typing import Any
 
 import pluggy
 import torch
@@ -18,24 +15,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from visiongraft.config import FitConfig
-from visiongraft.data.batch import Batch
-from visiongraft.data.loader import (
-    BatchIndices,
-    checked_batches,
-    ordered_batches,
-    shard,
-    shard_batches,
-    shuffled_batches,
-)
-from visiongraft.data.samples import Samples
-from visiongraft.errors import CheckpointError, TrainingError, VisiongraftError
-from visiongraft.network import Network
+from visiongraft.data.loader import ordered_batches, shard
+from visiongraft.errors import TrainingError, VisiongraftError
 from visiongraft.saving.files import write_bytes, write_json, write_tensors
-from visiongraft.schedules import Phase, Schedule
-from visiongraft.seeds import mix_seed, random_state, restore_random_state, seed_everything, seeded
+from visiongraft.schedules import Phase
+from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.training.batches import ImageLoaders, PhaseBatches, choose_batches
-from visiongraft.training.checkpoint import Checkpoint, RunState, group, read_best
+from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
@@ -46,51 +32,16 @@ from visiongraft.training.freezing import (
     frozen_tensors,
     parameter_groups,
 )
-from visiongraft.training.optimizers import (
-    build_optimizer,
-    learning_rate_factor,
-    optimizer_tensors,
-    restore_optimizer,
-    set_learning_rate,
-)
+from visiongraft.training.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from visiongraft.training.resuming import restore_run, restore_steps, take_checkpoint
+from visiongraft.training.run import Run
+from visiongraft.training.steps import Steps
 
 log = logging.getLogger("visiongraft")
 
 # A checkpoint at the end of an epoch is skipped while the last one is younger than this: resume is
 # exact from any checkpoint, so this only bounds the work that a crash can cost.
 CHECKPOINT_SECONDS = 10.0
-
-
-@dataclass
-class Run:
-    """One training run, as callbacks see it.
-
-    Attributes:
-        config: Its settings.
-        network: What trains.
-        schedule: Yields the phases.
-        training: Training samples.
-        validation: Validation samples.
-        folder: The run folder, or ``None`` to keep nothing on disk.
-        scratch: Where temporary files may go.
-        state: Position and results so far.
-        warnings: One line each on what a user should know as the run begins.
-    """
-
-    config: FitConfig
-    network: Network
-    schedule: Schedule
-    training: Samples
-    validation: Samples
-    folder: Path | None
-    scratch: Path
-    state: RunState = field(default_factory=RunState)
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One record per finished epoch."""
-        return self.state.history
 
 
 class Engine:
@@ -113,8 +64,7 @@ class Engine:
         self.images = ImageLoaders(
             run.network, run.config, self.device, run.training, run.validation
         )
-        transfer = run.network.transfer
-        self.source = transfer.digest() if transfer is not None else None
+        self.steps = Steps(run, accelerator)
         self.best: dict[str, Tensor] = {}
         self.best_written = True
         self.last_checkpoint = time.monotonic()
@@ -138,7 +88,9 @@ class Engine:
         run = self.run
         seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
         if checkpoint is not None:
-            self._restore_network(checkpoint)
+            restore_run(run, self.ema, checkpoint)
+            if run.state.best is not None and run.folder:
+                self.best = read_best(run.folder / "checkpoints" / run.state.best["file"])
         self._write_history()
         if self.main:
             self.hooks.run_started(run=run)
@@ -166,9 +118,11 @@ class Engine:
         network = run.network
         apply_phase(network, phase)
         if not any(p.requires_grad for p in network.parameters()):
-            raise TrainingError("nothing trains in this phase: the head has no parameters")
+            raise TrainingError(
+                "nothing trains in this phase: the head has no trainable parameters"
+            )
         groups = parameter_groups(network, phase, run.config.weight_decay)
-        before, where = self.optimizer, f"at the start of phase {index}"
+        before, where = self.optimizer, f"at the start of phase {index + 1}"
         self.optimizer = build_optimizer(run.config.optimizer, groups, before)
         check_optimizer(network, self.optimizer, where)
         check_moments(before, self.optimizer, where)
@@ -189,9 +143,11 @@ class Engine:
                 processes=self.accelerator.num_processes,
                 decided=state.replayed,
             )
-            model, optimizer = self._prepare(network, self.optimizer)
+            # Prepared for each phase, since processes hook the gradients of what trains now only.
+            model = self.accelerator.prepare_model(network)
+            optimizer = self.accelerator.prepare_optimizer(self.optimizer)
             if checkpoint is not None:
-                self._restore_training(checkpoint)
+                restore_steps(self.optimizer, self.accelerator, checkpoint)
             while state.phase_epoch < phase.epochs and not self._exhausted():
                 self._train_epoch(model, optimizer, phase_batches, phase)
                 self._finish_epoch(phase_batches, phase)
@@ -199,8 +155,8 @@ class Engine:
             self.accelerator.free_memory()
         ema = self.ema.tensors if self.ema else None
         receipt = snapshot.check(network, self.optimizer, phase=phase, index=index, ema=ema)
-        if network.transfer is not None and self.source is not None:
-            network.transfer.check(self.source, f"in phase {index}")
+        if network.transfer is not None:
+            network.transfer.check(f"in phase {index + 1}")
         state.receipts.append(receipt.to_json())
         state.phase, state.phase_epoch, state.stale = index + 1, 0, 0
         state.snapshot, state.replayed = {}, None
@@ -208,13 +164,6 @@ class Engine:
             if run.folder:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
-
-    def _prepare(
-        self, network: Network, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Wrap for this phase: processes hook the gradients of what trains now, and only that."""
-        model = self.accelerator.prepare_model(network)
-        return model, self.accelerator.prepare_optimizer(optimizer)
 
     def _exhausted(self) -> bool:
         patience = self.run.config.patience
@@ -230,22 +179,14 @@ class Engine:
         phase: Phase,
     ) -> None:
         run, state, config = self.run, self.run.state, self.run.config
-        rank = self.accelerator.process_index
-        plan = self._sample_batches()
-        steps = [plan[i : i + config.accumulate] for i in range(0, len(plan), config.accumulate)]
-        # A process without samples runs one of the others with weight 0.
-        mine = [
-            batch[rank] or next(part for part in batch if part)[:1]
-            for step in steps[state.step :]
-            for batch in step
-        ]
-        batches = phase_batches.train(mine, state.epoch)
+        steps = self.steps.plan()
+        batches = phase_batches.train(self.steps.mine(steps[state.step :]), state.epoch)
         frozen = set(frozen_tensors(run.network)) if self.ema else set()
         model.train()
         for step in range(state.step, len(steps)):
             done = state.phase_epoch * len(steps) + step
             set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
-            losses = self._step(model, optimizer, steps[step], batches, phase_batches.mixes)
+            losses = self.steps.step(model, optimizer, steps[step], batches, phase_batches.mixes)
             if self.ema:
                 self.ema.update(run.network, frozen)
             state.step = step + 1
@@ -253,69 +194,6 @@ class Engine:
                 self.hooks.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
-
-    def _sample_batches(self) -> BatchIndices:
-        """Sample the epoch's batches, by the task's own sampler or at random."""
-        run, config, epoch = self.run, self.run.config, self.run.state.epoch
-        task, processes, count = (
-            run.network.task,
-            self.accelerator.num_processes,
-            len(run.training),
-        )
-        own = task.batch_sampler(
-            run.training, config.batch_size, processes, seed=config.seed, epoch=epoch
-        )
-        if own is not None:
-            return checked_batches(own, count, processes, task.name)
-        size = config.batch_size * processes
-        batches = shuffled_batches(count, size, config.seed, epoch, processes)
-        return shard_batches(batches, processes)
-
-    def _step(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        step: BatchIndices,
-        batches: Iterator[Batch],
-        mixes: bool,
-    ) -> dict[str, float]:
-        """Accumulate the gradients of one step's batches, each weighted by its fraction of the samples."""
-        run, state = self.run, self.run.state
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        total = sum(len(part) for batch in step for part in batch)
-        sums: dict[str, float] = {}
-        for position, whole in enumerate(step):
-            count = len(whole[rank])
-            batch = next(batches).to(self.device)
-            if mixes:
-                with seeded(run.config.seed, "mix", state.epoch, state.step, position, rank):
-                    batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
-            with self._synchronized(model, position == len(step) - 1):
-                with self.accelerator.autocast():
-                    losses: dict[str, Tensor] = model(batch)
-                loss = torch.stack([part.float() for part in losses.values()]).sum()
-                # Processes average their gradients, so each counts by its fraction times their number.
-                self.accelerator.backward(loss * (count * processes / total))
-            for name, part in [("loss", loss), *losses.items()]:
-                sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
-        if not all(abs(s) < float("inf") for s in sums.values()):
-            raise TrainingError(
-                f"the loss is not finite ({sums}) in phase {state.phase + 1}, epoch "
-                f"{state.epoch + 1}, step {state.step + 1}; look for targets that are not "
-                "finite, or lower the learning rate"
-            )
-        if run.config.clip_norm:
-            trainable = [p for p in model.parameters() if p.requires_grad]
-            self.accelerator.clip_grad_norm_(trainable, run.config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        mine = sum(len(batch[rank]) for batch in step)
-        for name, value in {**sums, "samples": float(mine)}.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
-        return {name: value / max(mine, 1) for name, value in sums.items()}
-
-    def _synchronized(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(model)
 
     def _finish_epoch(self, phase_batches: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
@@ -329,7 +207,7 @@ class Engine:
             "trainable": phase.trainable,
             "learning_rate": phase.learning_rate,
             "replayed": bool(state.replayed),
-            "train": self._mean_losses(),
+            "train": self.steps.mean_losses(),
             "validation": scalars(results),
             "best": better,
         }
@@ -355,15 +233,6 @@ class Engine:
         )
         everyones = decoded if processes == 1 else gather_object(list(decoded))
         return measure(run.network.task, everyones)
-
-    def _mean_losses(self) -> dict[str, float]:
-        names = sorted(self.run.state.sums)
-        sums = torch.tensor([self.run.state.sums[n] for n in names], dtype=torch.float64)
-        if self.accelerator.num_processes > 1:
-            sums = cast(Tensor, self.accelerator.reduce(sums.to(self.device))).cpu()
-        total = dict(zip(names, sums.tolist(), strict=True))
-        samples = total.pop("samples")
-        return {name: value / samples for name, value in total.items()}
 
     def _note_best(self, results: dict[str, Any]) -> bool:
         task, state = self.run.network.task, self.run.state
@@ -400,8 +269,7 @@ class Engine:
         run = self.run
         if run.folder is None:
             return
-        tensors, values = random_state()
-        ranks = gather_object([(tensors, values)])
+        ranks = gather_object([random_state()])
         self.last_checkpoint = time.monotonic()
         if not self.main:
             return
@@ -410,68 +278,13 @@ class Engine:
         if not self.best_written and best is not None:
             write_tensors(folder / best["file"], self.best, {"epoch": best["epoch"]})
             self.best_written = True
-        self._checkpoint(ranks).write(folder / "last.safetensors")
+        assert self.optimizer is not None
+        checkpoint = take_checkpoint(run, self.optimizer, self.ema, self.accelerator, ranks)
+        checkpoint.write(folder / "last.safetensors")
         for old in folder.glob("best-*.safetensors"):
             if best is None or old.name != best["file"]:
                 old.unlink()
         self.hooks.checkpoint_saved(run=run, path=folder / "last.safetensors")
-
-    def _checkpoint(self, ranks: list[tuple[dict[str, Tensor], dict[str, Any]]]) -> Checkpoint:
-        assert self.optimizer is not None
-        optimizer, optimizer_values = optimizer_tensors(self.optimizer)
-        groups = {
-            "network": dict(self.run.network.state_dict()),
-            "optimizer": optimizer,
-            "ema": self.ema.tensors if self.ema else {},
-        }
-        for rank, (tensors, _) in enumerate(ranks):
-            groups[f"random{rank}"] = tensors
-        scaler = self.accelerator.scaler
-        values = {
-            "optimizer": optimizer_values,
-            "random": [v for _, v in ranks],
-            "ema_updates": self.ema.updates if self.ema else 0,
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "source": self.source,
-        }
-        return Checkpoint(self.run.state, groups, values)
-
-    def _restore_network(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.values.get("source") != self.source:
-            raise CheckpointError(
-                f"cannot resume: backbone {self.run.config.backbone!r} has other weights now than "
-                "when the run began, and its transfer loss measures the distance from them"
-            )
-        self.run.state = checkpoint.state
-        try:
-            self.run.network.load_state_dict(dict(group(checkpoint, "network")))
-        except RuntimeError as error:
-            raise CheckpointError(
-                "cannot resume: the checkpoint does not fit the network; with other data or another "
-                "version of a plugin start another run"
-            ) from error
-        if self.ema:
-            for name, tensor in group(checkpoint, "ema").items():
-                self.ema.tensors[name].copy_(tensor)
-            self.ema.updates = checkpoint.values["ema_updates"]
-        best = self.run.state.best
-        if best is not None and self.run.folder:
-            saved = self.run.folder / "checkpoints" / best["file"]
-            self.best = read_best(saved)
-
-    def _restore_training(self, checkpoint: Checkpoint) -> None:
-        """Restore optimizer and random states, as the last thing before the first step."""
-        assert self.optimizer is not None
-        restore_optimizer(
-            self.optimizer, group(checkpoint, "optimizer"), checkpoint.values["optimizer"]
-        )
-        scaler = self.accelerator.scaler
-        if scaler is not None and checkpoint.values["scaler"]:
-            scaler.load_state_dict(checkpoint.values["scaler"])
-        rank = self.accelerator.process_index
-        states = checkpoint.values["random"]
-        if rank < len(states):
-            restore_random_state(dict(group(checkpoint, f"random{rank}")), states[rank])
 
     def _finish(self) -> None:
         run = self.run

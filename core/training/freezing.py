@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import ReceiptError, ScheduleError, near_matches
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
+from visiongraft.training.optimizers import named_parameters
 
 
 def trainable_stages(stages: Sequence[str], trainable: str) -> tuple[str, ...]:
@@ -48,25 +49,26 @@ def apply_phase(network: Network, phase: Phase) -> None:
     """Freeze and unfreeze a network for a phase, without replacing any parameter or module.
 
     Frozen parameters get no gradient; the modules that hold them stay in evaluation mode through
-    every ``train()``. Head and losses always train.
+    every ``train()``. Head and losses always train, but for what they create with
+    ``requires_grad=False``.
 
     Args:
         network: The network; changed in place.
-        phase: Says what trains.
+        phase: The phase, which defines what is trained.
 
     Raises:
         ScheduleError: The phase names a stage that the backbone does not have.
     """
     backbone = network.backbone
     chosen = set(trainable_stages(backbone.stages, phase.trainable))
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad_(backbone.info.stage_of[name] in chosen)
-        if not parameter.requires_grad:
+    fixed = _created_frozen(network)
+    for name, parameter in network.named_parameters():
+        part, _, rest = name.partition(".")
+        trains = backbone.info.stage_of[rest] in chosen if part == "backbone" else name not in fixed
+        parameter.requires_grad_(trains)
+        if not trains:
             parameter.grad = None
-    for part in (network.head, network.loss, network.transfer):
-        for parameter in part.parameters() if part is not None else ():
-            parameter.requires_grad_(True)
-    held = _frozen_modules(backbone, chosen)
+    held = [*_frozen_modules(backbone, chosen), *_modules_of(network, fixed)]
     if phase.batch_norm == "frozen":
         held += [m for m in backbone.modules() if isinstance(m, _BatchNorm) and m not in held]
     network.held_in_eval = tuple(held)
@@ -81,7 +83,7 @@ def parameter_groups(network: Network, phase: Phase, weight_decay: float) -> lis
 
     Args:
         network: A network that ``apply_phase`` has prepared.
-        phase: Gives learning rate and layer decay.
+        phase: The phase, with learning rate and layer decay.
         weight_decay: Weight decay of everything else.
 
     Returns:
@@ -176,7 +178,7 @@ class FrozenSnapshot:
         Raises:
             ReceiptError: Something frozen changed; the message names the first such tensor.
         """
-        where = f"in phase {index} (trainable={phase.trainable!r})"
+        where = f"in phase {index + 1} (trainable={phase.trainable!r})"
         check_modes(network, where)
         self._check_tensors(frozen_tensors(network), "", where)
         averaged = {n: t for n, t in (ema or {}).items() if n in self.digests}
@@ -216,12 +218,13 @@ def frozen_tensors(network: Network) -> dict[str, Tensor]:
         Parameters without gradient, and buffers of modules held in evaluation mode, by name.
     """
     held = {id(m) for m in network.held_in_eval}
+    fixed = _created_frozen(network)
     found = {
-        f"backbone.{n}": p.detach()
-        for n, p in network.backbone.named_parameters()
-        if not p.requires_grad
+        n: p.detach()
+        for n, p in network.named_parameters()
+        if n in fixed or (n.startswith("backbone.") and not p.requires_grad)
     }
-    for prefix, module in network.backbone.named_modules(prefix="backbone"):
+    for prefix, module in network.named_modules():
         if id(module) in held:
             for name, buffer in module.named_buffers(recurse=False):
                 found[f"{prefix}.{name}"] = buffer
@@ -233,7 +236,7 @@ def check_modes(network: Network, where: str) -> None:
 
     Args:
         network: A network that ``apply_phase`` has prepared.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Raises:
         ReceiptError: One is not.
@@ -262,7 +265,7 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     Args:
         network: A network that ``apply_phase`` has prepared.
         optimizer: The optimizer.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Returns:
         How many parameters it holds.
@@ -276,7 +279,7 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     held = set(listed) | {id(p) for p in optimizer.state}
     missing = [names[i] for i in trainable - set(listed)]
     surplus = [
-        names.get(i, "a tensor that is no parameter of the network") for i in held - trainable
+        names.get(i, "a tensor that is not a parameter of the network") for i in held - trainable
     ]
     if missing:
         raise ReceiptError(f"trainable parameter {missing[0]!r} is not in the optimizer {where}")
@@ -290,26 +293,21 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
 def check_moments(
     before: torch.optim.Optimizer | None, after: torch.optim.Optimizer, where: str
 ) -> None:
-    """Prove that parameters which go on training keep what the optimizer knew of them.
+    """Check that parameters which continue training keep their optimizer state.
 
     Args:
         before: The optimizer of the phase before, if there was one.
         after: The optimizer of this phase.
-        where: Words on the place, for the message.
+        where: Phase and moment in words, for the message.
 
     Raises:
-        ReceiptError: A parameter's state is gone.
+        ReceiptError: A parameter's state was lost.
     """
-    known = {n: before.state[p] for n, p in _named(before) if p in before.state} if before else {}
-    for name, parameter in _named(after):
+    kept = named_parameters(before) if before else {}
+    known = {n: before.state[p] for n, p in kept.items() if before and p in before.state}
+    for name, parameter in named_parameters(after).items():
         if name in known and after.state.get(parameter) is not known[name]:
             raise ReceiptError(f"the optimizer lost the moments of {name!r} {where}")
-
-
-def _named(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Iterate over an optimizer's parameters with their names."""
-    for group in optimizer.param_groups:
-        yield from zip(group["names"], group["params"], strict=True)
 
 
 def digest(tensor: Tensor) -> str:
@@ -333,7 +331,7 @@ def digest(tensor: Tensor) -> str:
 
 
 def _frozen_modules(backbone: Backbone, chosen: set[str]) -> list[nn.Module]:
-    """List the modules that lie entirely in frozen stages.
+    """List the modules that are entirely in frozen stages.
 
     A module without tensors of its own (activation, dropout, pooling) goes with the tensors that
     are defined before it, since definitions follow the data.
@@ -360,3 +358,22 @@ def _frozen_modules(backbone: Backbone, chosen: set[str]) -> list[nn.Module]:
         if inside and all(inside):
             frozen.append(module)
     return frozen
+
+
+def _created_frozen(network: Network) -> frozenset[str]:
+    """Return the names of the parameters that head, loss and transfer loss created as frozen."""
+    if network.transfer is None:
+        return network.created_frozen
+    return network.created_frozen | {f"transfer.{n}" for n in network.transfer.created_frozen}
+
+
+def _modules_of(network: Network, fixed: Collection[str]) -> list[nn.Module]:
+    """List the modules that have parameters, all of which are fixed, and everything inside them."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found: dict[nn.Module, None] = {}
+    for part in (network.head, network.loss, network.transfer):
+        for module in part.modules() if part is not None and fixed else ():
+            inside = [names[id(parameter)] for parameter in module.parameters()]
+            if inside and all(name in fixed for name in inside):
+                found |= dict.fromkeys(module.modules())
+    return list(found)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from visiongraft.errors import CheckpointError, OptionError, near_matches
+from visiongraft.errors import CheckpointError, OptionError, PluginError, near_matches
 
 Groups = list[dict[str, Any]]
 
@@ -20,7 +23,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimizer that there is not.
+    """Refuse an unknown optimizer.
 
     Args:
         name: What the user wrote.
@@ -51,10 +54,9 @@ def build_optimizer(
     check_optimizer_name(name)
     optimizer = OPTIMIZERS[name](groups)
     if previous is not None:
-        for group in groups:
-            for parameter in group["params"]:
-                if parameter in previous.state:
-                    optimizer.state[parameter] = previous.state[parameter]
+        for parameter in named_parameters(optimizer).values():
+            if parameter in previous.state:
+                optimizer.state[parameter] = previous.state[parameter]
     return optimizer
 
 
@@ -85,6 +87,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the parameters of an optimizer that ``build_optimizer`` made, by name."""
+    return {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read an optimizer's state, keyed by parameter name.
 
@@ -92,15 +103,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
         optimizer: One that ``build_optimizer`` made.
 
     Returns:
-        Tensors by ``"<parameter>/<slot>"``, and the slots that are no tensors, likewise.
+        Tensors by ``"<parameter>/<slot>"``, and the slots that are not tensors, likewise.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            for slot, value in optimizer.state.get(parameter, {}).items():
-                target = tensors if isinstance(value, Tensor) else values
-                target[f"{name}/{slot}"] = value
+    for name, parameter in named_parameters(optimizer).items():
+        for slot, value in optimizer.state.get(parameter, {}).items():
+            target = tensors if isinstance(value, Tensor) else values
+            target[f"{name}/{slot}"] = value
     return tensors, values
 
 
@@ -117,11 +127,7 @@ def restore_optimizer(
     Raises:
         CheckpointError: The state holds a parameter that the optimizer does not.
     """
-    parameters = {
-        name: parameter
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["names"], group["params"], strict=True)
-    }
+    parameters = named_parameters(optimizer)
     for key, value in {**tensors, **values}.items():
         name, _, slot = key.rpartition("/")
         if name not in parameters:
@@ -134,3 +140,43 @@ def restore_optimizer(
                 value.clone() if slot == "step" else value.to(parameters[name].device, copy=True)
             )
         optimizer.state[parameters[name]][slot] = value
+
+
+class OptimizerWatch:
+    """Refuses optimizers that a task keeps for itself, whose state no checkpoint contains.
+
+    An optimizer that lives within one training step, such as that of an inner loop, is accepted, and
+    so is one without state.
+
+    Args:
+        owner: Name of the task, for the message.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._step = 0
+        self._first_step: WeakKeyDictionary[torch.optim.Optimizer, int] = WeakKeyDictionary()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the optimizers that are stepped within a block, one training step of the task.
+
+        Raises:
+            PluginError: One of them was stepped in an earlier block, too.
+        """
+        self._step += 1
+        handle = register_optimizer_step_post_hook(self._note)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _note(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        first = self._first_step.setdefault(optimizer, self._step)
+        if first != self._step and any(optimizer.state.values()):
+            raise PluginError(
+                f"task {self._owner!r} keeps an optimizer of its own ({type(optimizer).__name__}), "
+                "whose state no checkpoint contains, so that a resumed run would differ; register "
+                "what it trains as parameters of the head or the loss, which the run's optimizer "
+                "trains"
+            )

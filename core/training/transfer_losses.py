@@ -26,6 +26,7 @@ from visiongraft.errors import (
     type_and_message,
 )
 from visiongraft.hookspecs import hookimpl
+from visiongraft.network import frozen_parameters
 from visiongraft.options import is_number
 from visiongraft.training.freezing import digest
 
@@ -53,7 +54,7 @@ class TransferStep:
         return self._seen()[1]
 
     def source_features(self) -> Features:
-        """Compute what the source backbone makes of the same images, without gradients."""
+        """Compute the features of the source backbone for the same images, without gradients."""
         with torch.no_grad():
             features: Features = self.source(self._seen()[0])
         return features
@@ -61,7 +62,7 @@ class TransferStep:
     def _seen(self) -> tuple[Tensor, Features]:
         if self.seen is None:
             raise TrainingError(
-                "the transfer loss reads features but does not say so, or the task's step never "
+                "the transfer loss reads features but does not declare it, or the task's step never "
                 "ran the backbone; set reads_features = True on the loss's class"
             )
         return self.seen
@@ -78,7 +79,7 @@ class TransferLoss(nn.Module, ABC):
         source: The read-only copy, equal to it now.
 
     Attributes:
-        name: How users ask for the loss.
+        name: The name by which users select the loss.
         reads_features: Whether ``forward`` uses feature maps or embeddings. If so, each step keeps
             them, and nothing is replayed, since replay has no images for the source backbone.
 
@@ -113,14 +114,14 @@ class TransferLoss(nn.Module, ABC):
 
         Returns:
             Scalars by name. A part over images is a mean over the batch, so that gradient
-            accumulation and several processes give what one large batch gives.
+            accumulation and several processes have the same result as one large batch.
         """
 
 
 class L2SP(TransferLoss):
     """L2-SP: half the squared distance to the starting point (Li et al., 2018).
 
-    It takes the place of weight decay, so ``weight_decay=0`` goes with it. Frozen parameters do not
+    It replaces weight decay, so ``weight_decay=0`` goes with it. Frozen parameters do not
     count.
 
     Args:
@@ -186,6 +187,9 @@ class Transfer(nn.Module):
         choice: The loss and its options.
         backbone: The backbone before training; a copy of it is taken.
 
+    Attributes:
+        origin: SHA-256 of the copy.
+
     Raises:
         PluginError: The loss cannot be made, or registers the source backbone.
     """
@@ -194,6 +198,7 @@ class Transfer(nn.Module):
         super().__init__()
         self._hidden = (deepcopy(backbone).requires_grad_(False).eval(),)
         self.name = choice.kind.name
+        self.origin = self._digest()
         try:
             self.loss = choice.kind(backbone, self.source, **choice.options)
         except VisiongraftError:
@@ -206,8 +211,9 @@ class Transfer(nn.Module):
         if any(id(parameter) in foreign for parameter in self.loss.parameters()):
             raise PluginError(
                 f"transfer loss {choice.name!r} registers a backbone as its own, which would train "
-                "and save it twice; take it from the step that forward() is given"
+                "and save it twice; take it from the step that forward() receives"
             )
+        self.created_frozen = frozen_parameters(self)
 
     @property
     def source(self) -> Backbone:
@@ -252,26 +258,24 @@ class Transfer(nn.Module):
             parts = compute()
         return {**parts, **{f"{self.name}.{n}": part for n, part in self.loss(step).items()}}
 
-    def digest(self) -> str:
-        """Hash the source backbone, to tell whether it is still the same."""
-        content = "".join(digest(tensor) for tensor in self.source.state_dict().values())
-        return sha256(content.encode()).hexdigest()
-
-    def check(self, before: str, where: str) -> None:
-        """Prove that the source backbone is what it was.
+    def check(self, where: str) -> None:
+        """Prove that the source backbone is unchanged.
 
         Args:
-            before: What ``digest`` gave before.
-            where: Words on the place, for the message.
+            where: The phase in words, for the message.
 
         Raises:
             ReceiptError: It has changed.
         """
-        if self.digest() != before:
+        if self._digest() != self.origin:
             raise ReceiptError(
                 f"the source backbone of transfer loss {self.name!r} changed {where}; it is "
                 "read-only"
             )
+
+    def _digest(self) -> str:
+        content = "".join(digest(tensor) for tensor in self.source.state_dict().values())
+        return sha256(content.encode()).hexdigest()
 
 
 @hookimpl

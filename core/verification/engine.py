@@ -58,7 +58,7 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class SingleImages:
-    """The candidate as its own reference: an image must give the same alone as in a batch.
+    """The candidate as its own reference: an image must have the same result alone as in a batch.
 
     Attributes:
         candidate: The candidate.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visiongraft.errors import OptionError, type_and_message
 from visiongraft.exporters.bench.images import BenchImages
@@ -58,7 +58,7 @@ class Report:
     """What was measured, and on what.
 
     Attributes:
-        machine: As ``describe_machine`` gives it, and ``threads``.
+        machine: As ``describe_machine`` returns it, and ``threads``.
         versions: Of the libraries.
         images: ``source``, ``height`` and ``width`` before any resize.
         measured: All rows.
@@ -95,21 +95,17 @@ class Report:
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         runs = min(row.runs for row in self.measured)
         return [
-            f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
+            f"{machine['cpu']}, {machine['cores']} cores, threads per run: {machine['threads']}",
             f"{versions}, Python {machine['python']}",
             f"images: {images['source']}, {images['height']}x{images['width']} pixels",
-            f"at least {runs} runs each, in turns; decoding files is not in it",
+            f"at least {runs} runs each, in turn; decoding of files is not included",
             *(f"left out: {line}" for line in self.left_out),
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as JSON values."""
-        return asdict(self)
 
 
 @dataclass
 class _Subject:
-    """Something to measure: ``prepare`` gives the call for a batch size."""
+    """Something to measure: ``prepare`` returns the call for a batch size."""
 
     name: str
     provider: str
@@ -173,7 +169,7 @@ def measure(
 
 
 def _shown(file: Path, files: Sequence[Path]) -> str:
-    """Name a file; by its path where two have one name."""
+    """Return a file's name, or its path if two files have the same name."""
     return str(file) if sum(other.name == file.name for other in files) > 1 else file.name
 
 
@@ -245,30 +241,15 @@ def _torch_subjects(
     compiled: Any = torch.compile(graph, dynamic=False)
     channels = len(graph.preprocess.config.mean)
 
-    def eager(batch: int) -> Callable[[], object]:
-        return _called(graph, images.raw(batch, channels))
+    def subject(name: str, run: Callable[..., object]) -> _Subject:
+        def prepare(batch: int) -> Callable[[], object]:
+            return partial(torch.inference_mode()(run), torch.tensor(images.raw(batch, channels)))
 
-    def fast(batch: int) -> Callable[[], object]:
-        return _called(compiled, images.raw(batch, channels))
+        return _Subject(name, "cpu", "fp32", None, prepare)
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield [
-            _Subject("PyTorch eager", "cpu", "fp32", None, eager),
-            _Subject("torch.compile", "cpu", "fp32", None, fast),
-        ]
+        yield [subject("PyTorch eager", graph), subject("torch.compile", compiled)]
     finally:
         torch.set_num_threads(before)
-
-
-def _called(graph: Any, images: NDArray[np.uint8]) -> Callable[[], object]:
-    import torch
-
-    tensor = torch.tensor(images)
-
-    def call() -> object:
-        with torch.inference_mode():
-            return graph(tensor)
-
-    return call

@@ -29,7 +29,7 @@ def draw(report: Report, path: Path) -> None:
 
     Args:
         report: What was measured.
-        path: Image to write; its suffix says of which type.
+        path: Image to write; its suffix selects the file type.
 
     Raises:
         OptionError: The image cannot be written.
@@ -44,21 +44,21 @@ def draw(report: Report, path: Path) -> None:
     series = _series(report)
     width = 0.8 / len(series)
     for number, (name, rows) in enumerate(series.items()):
-        places = [batches.index(row.batch) + width * number - 0.4 + width / 2 for row in rows]
+        positions = [batches.index(row.batch) + width * number - 0.4 + width / 2 for row in rows]
         color = f"C{number % 10}"
-        left.bar(places, [row.images_per_second for row in rows], width, color=color, label=name)
+        left.bar(positions, [row.images_per_second for row in rows], width, color=color, label=name)
         middle = [row.p50 for row in rows]
         above = [row.p99 - row.p50 for row in rows]
-        right.bar(places, middle, width, color=color)
-        right.errorbar(places, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
-    left.set_ylabel("images a second")
-    right.set_ylabel("ms a run: median, up to p99")
+        right.bar(positions, middle, width, color=color)
+        right.errorbar(positions, middle, [[0.0] * len(rows), above], fmt="none", ecolor="black")
+    left.set_ylabel("images per second")
+    right.set_ylabel("ms per run: median, up to p99")
     right.set_yscale("log")  # large batches would hide the small ones
     for axes in (left, right):
         axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
     left.legend(fontsize="small")
     machine = report.machine
-    figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads", fontsize="medium")
+    figure.suptitle(f"{machine['cpu']}, threads per run: {machine['threads']}", fontsize="medium")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.print_figure(path, dpi=120)

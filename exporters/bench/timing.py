@@ -1,4 +1,4 @@
-"""Time functions side by side, so that what else the machine does meets all of them alike."""
+"""Time functions side by side, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def interleaved(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Call each function once a round, in an order that shifts by one from round to round.
+    """Call each function once per round, in an order that shifts by one from round to round.
 
     Args:
         calls: What to time, by name.
         seconds: Time for each of them, after the warm-up.
-        clock: Gives seconds; ``time.process_time`` counts the time of the CPU instead, which is
+        clock: Returns seconds; ``time.process_time`` counts the time of the CPU instead, which is
             steadier on a busy machine if one thread works.
 
     Returns:

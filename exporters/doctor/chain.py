@@ -1,4 +1,4 @@
-"""The chain of libraries from onnxruntime to a GPU: what is there, what is missing, what to do."""
+"""The libraries from onnxruntime to a GPU: which are found or missing, and what to do."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Link:
     Attributes:
         name: What it is.
         state: ``"found"``, ``"missing"`` or ``"unusable"``.
-        detail: Version, place or cause.
+        detail: Version, path or cause.
         remedy: What to do; empty if it is found.
         needed_for: The provider that needs it: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``; TensorRT
             needs all.
@@ -84,7 +84,7 @@ def examine(providers: Sequence[str] = tuple(SHORT)) -> tuple[list[Link], list[P
         providers: What to try, as users write it.
 
     Returns:
-        The parts, and a verdict on each provider.
+        The parts, and a diagnosis of each provider.
 
     Raises:
         OptionError: There is no such provider.
@@ -153,7 +153,7 @@ def _version(name: str, library: ctypes.CDLL) -> str:
 
 
 def _asked_driver() -> tuple[str, int, int, list[str]]:
-    """Ask the driver: why it cannot be loaded, its error, newest CUDA, and its devices."""
+    """Query the driver: why it cannot be loaded, its error, newest CUDA, and its devices."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError as error:
@@ -174,7 +174,7 @@ def _asked_driver() -> tuple[str, int, int, list[str]]:
 def driver_link(
     absent: str, failure: int, newest: int, devices: Sequence[str], built_for: str
 ) -> Link:
-    """Judge the driver by what it answers.
+    """Assess the driver by its answers.
 
     Args:
         absent: Why it cannot be loaded; empty if it can.
@@ -229,4 +229,4 @@ def _run(session: onnxruntime.InferenceSession) -> str:
         (got,) = session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
     except Exception as error:  # onnxruntime's exceptions share no base
         return one_line(error)
-    return "" if float(got.sum()) == 36.0 else f"a convolution gives {got.sum()}, not 36"
+    return "" if float(got.sum()) == 36.0 else f"a convolution returned {got.sum()}, not 36"

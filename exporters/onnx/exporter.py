@@ -1,8 +1,8 @@
-"""The exporter: trace, write aside, prove, then move into place."""
+"""The exporter: trace, write aside, verify, then rename."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,8 +17,8 @@ from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
-from visiongraft.exporters.onnx.verify import verify
 from visiongraft.exporters.options import parse_options
 from visiongraft.exporters.runtime.description import (
     CERTIFICATE,
@@ -27,7 +27,7 @@ from visiongraft.exporters.runtime.description import (
 )
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, read_onnx
-from visiongraft.exporters.verification.proof import Findings
+from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
     at_any_size_if_possible,
@@ -82,10 +82,12 @@ class OnnxExporter(Exporter):
         refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
-            findings, exact = _prove_exact(draft)
+            findings = at_any_size_if_possible(
+                draft.prove_exact, graph.preprocess.config, chosen.size
+            )
             settings: dict[str, Any] = {}
             if chosen.precision != "fp32":
-                lowered, settings = lower(draft, exact)
+                lowered, settings = lower(draft, draft.exact)
                 findings = replace(lowered, warnings=_merged(findings, lowered))
             certificate = _certificate(path, draft, findings, settings)
             # Appending a field to a message leaves the bytes that were verified as they are.
@@ -99,21 +101,26 @@ class OnnxExporter(Exporter):
 
 @dataclass
 class _Draft:
-    """A file in the making: what it is made of, and how it is written and proved."""
+    """A file being written: its parts, and how it is written and verified.
+
+    Attributes:
+        exact: The float32 content, once it has been proved.
+    """
 
     file: Path
     model: TransferModel
     graph: InferenceGraph
     samples: Samples | None
     options: ExportOptions
+    exact: onnx.ModelProto = field(init=False)
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content, and check it as it is on the disk."""
+        """Write other content, and check it as it is on the disk."""
         self.file.write_bytes(b"")
         described = describe(self.model, exported, self.options)
         onnx.helper.set_model_props(exported, as_texts(described))
         if exported.ByteSize() > MAX_BYTES:  # which cannot even be serialized
-            raise ExportError(f"one file cannot hold the model; {MAX_BYTES} bytes are the most")
+            raise ExportError(f"the model does not fit into one file of at most {MAX_BYTES} bytes")
         append(self.file, exported.SerializeToString())
         try:
             onnx.checker.check_model(str(self.file), full_check=True)
@@ -125,32 +132,17 @@ class _Draft:
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""
+        run, options = session_run(self.file, self.graph), self.options
         return verify(
-            self.file,
-            self.graph,
-            self.samples,
-            self.options.size,
-            batches=self.options.batches,
-            budget=budget,
+            run, self.graph, self.samples, options.size, batches=options.batches, budget=budget
         )
 
-    def prove_exact(self) -> tuple[Findings, onnx.ModelProto]:
-        """Write the float32 file and prove it."""
-        exact = trace(self.graph, self.options.size)
-        self.write(exact)
-        return self.prove(), exact
-
-
-def _prove_exact(draft: _Draft) -> tuple[Findings, onnx.ModelProto]:
-    """Write and prove the float32 file, if need be for images of one size."""
-
-    def attempt(size: tuple[int, int] | None) -> tuple[Findings, onnx.ModelProto]:
-        draft.options = replace(draft.options, size=size)
-        return draft.prove_exact()
-
-    config = draft.graph.preprocess.config
-    (findings, exact), warnings = at_any_size_if_possible(attempt, config, draft.options.size)
-    return replace(findings, warnings=(*warnings, *findings.warnings)), exact
+    def prove_exact(self, size: tuple[int, int] | None) -> Findings:
+        """Write the float32 file for images of a height and width, or of any, and prove it."""
+        self.options = replace(self.options, size=size)
+        self.exact = trace(self.graph, size)
+        self.write(self.exact)
+        return self.prove()
 
 
 def _merged(*found: Findings) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def check_model(
     size_is_fixed: bool,
     opset: int = OPSET,
 ) -> None:
-    """Check what a traced model must be, whatever the exporter was asked to make.
+    """Check what every traced model must fulfill, whatever its options.
 
     Args:
         model: The model.
@@ -96,7 +96,9 @@ def check_model(
     dims = model.graph.input[0].type.tensor_type.shape.dim
     fixed = [name for axis, name in _AXES.items() if not dims[axis].dim_param]
     if fixed and (not size_is_fixed or "batch" in fixed):
-        raise ExportError(f"the exporter fixed the input's {', '.join(fixed)}; none may be")
+        raise ExportError(
+            f"the exporter fixed the input's {', '.join(fixed)}, which must stay dynamic"
+        )
     if config is not None:
         _check_resize(model, config)
 
@@ -120,7 +122,7 @@ def _check_resize(model: onnx.ModelProto, config: PreprocessConfig) -> None:
 
 
 def _drop_unread_inputs(model: onnx.ModelProto) -> None:
-    """Leave out inputs that nothing reads, such as sizes that a task's decoding does without."""
+    """Remove unused inputs, such as sizes that a task's decoding does not need."""
     read = {name for graph in _graphs(model) for node in graph.node for name in node.input}
     for entry in [entry for entry in model.graph.input if entry.name not in read]:
         model.graph.input.remove(entry)

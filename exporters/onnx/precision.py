@@ -7,7 +7,7 @@ within a budget: how much worse the task's metric may get on real images.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,15 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import onnxruntime
-import torch
-from numpy.typing import NDArray
 
+from visiongraft.comparison import Arrays
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError, name_some
 from visiongraft.exporters.onnx.graph import OPSET, trace
 from visiongraft.exporters.onnx.half_precision import DTYPES, lowered
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.quantize import Quantizer, Scheme
+from visiongraft.exporters.onnx.session import inputs_of, open_model, session_run
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.proof import BudgetError, Findings
@@ -43,11 +43,9 @@ SCHEMES = (
 )
 _HELD_BYTES = 256 * 2**20  # of float32 results that are kept to compare with
 
-Arrays = dict[str, NDArray[Any]]
-
 
 class Draft(Protocol):
-    """A file in the making.
+    """A file being written.
 
     Attributes:
         graph: What it is made of, in float32.
@@ -60,7 +58,7 @@ class Draft(Protocol):
     samples: Samples | None
 
     def write(self, exported: onnx.ModelProto, opset: int = OPSET) -> None:
-        """Write another content."""
+        """Write other content."""
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""
@@ -82,7 +80,7 @@ def refuse_unprovable(options: ExportOptions, samples: Samples | None) -> None:
         return
     if samples is None or not len(samples):
         raise OptionError(
-            f"precision={precision!r} is held to a budget on labeled images; give some, data="
+            f"precision={precision!r} is held to a budget on labeled images; pass some, data="
         )
     if precision == "bf16" and not _runs_bfloat16():
         raise ExportError(
@@ -135,10 +133,8 @@ def _runs_bfloat16() -> bool:
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
     with captured_output():
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(), providers=["CPUExecutionProvider"]
-            )
-        except Exception:  # onnxruntime's exceptions share no base
+            open_model(model)
+        except ExportError:
             return False
     return True
 
@@ -187,7 +183,7 @@ def _quantize(draft: Draft, exact: onnx.ModelProto) -> tuple[Findings, dict[str,
 
 
 def _steps(layers: int) -> Iterator[int]:
-    """Yield how many layers to leave in float: none, then ever more, up to half of them."""
+    """Yield how many layers to leave in float: none, then more and more, up to half of them."""
     count, more = 0, 1
     while count < layers // 2:
         yield count
@@ -228,7 +224,7 @@ def _try_schemes(quantizer: Quantizer, trial: _Trial) -> dict[Scheme, _Cost]:
 
 
 def _by_sensitivity(quantizer: Quantizer, scheme: Scheme, trial: _Trial) -> list[str]:
-    """Order the layers by what each alone costs, the dearest first.
+    """Sort the layers by the cost of quantizing each alone, the most expensive first.
 
     Changed predictions come before differences: where those are of matched boxes, a layer that leaves
     none to match has no difference.
@@ -262,16 +258,16 @@ class _Trial:
         self.calibrated = 0
         for image in self.real.load(self.real.indices(CALIBRATION)):
             self.calibrated += 1
-            yield self._inputs(image.pixels)
+            yield inputs_of(self.graph, image.pixels[None], self.inputs)
 
     def cost(self, model: onnx.ModelProto, images: int | None = None) -> _Cost:
         """Measure a version."""
-        session = _session(model)
+        run = session_run(model, self.graph)
         meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
         differences, mismatches = [], 0
         for index, reference in list(self._reference.items())[:images]:
             image = next(self.real.load([index]))
-            decoded = _run(session, self._inputs(image.pixels))
+            decoded = run(image.pixels[None])
             meter.add(image, decoded)
             found = self.task.export_support().compare(reference, decoded)
             differences.append(found.difference)
@@ -285,29 +281,13 @@ class _Trial:
     @cached_property
     def _reference(self) -> dict[int, Arrays]:
         """Results of the float32 file, by position of the image."""
-        session, held, results = _session(self.exact), 0, {}
+        run, held, results = session_run(self.exact, self.graph), 0, {}
         meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
         for image in self.real.load(self.real.indices(SELECTION)):
-            decoded = results[image.index] = _run(session, self._inputs(image.pixels))
+            decoded = results[image.index] = run(image.pixels[None])
             meter.add(image, decoded)
             held += sum(value.nbytes for value in decoded.values())
             if held > _HELD_BYTES and len(results) > SENSITIVITY:
                 break
         self._metric = meter.value()
         return results
-
-    def _inputs(self, image: NDArray[np.uint8]) -> Arrays:
-        with torch.inference_mode():
-            inputs = self.graph.inputs(torch.tensor(image[None]))
-        return {name: x.numpy() for name, x in inputs.items() if name in self.inputs}
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-
-
-def _run(session: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-    names: Sequence[str] = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))

@@ -97,7 +97,7 @@ class Quantizer:
             self._ranges[method] = calibrator.compute_data()
 
     def modules(self, layers: Iterable[str]) -> list[str]:
-        """Name layers as the model does, as far as their weights still tell.
+        """Name layers as the model does, as far as their weights still identify them.
 
         Args:
             layers: Some of ``self.layers``.
@@ -139,7 +139,7 @@ class Quantizer:
                     {},
                 )
                 quantizer.quantize_model()
-                quantizer.model.topological_sort()  # which ONNX asks for
+                quantizer.model.topological_sort()  # which ONNX requires
         except Exception as error:  # the quantizer raises anything
             raise ExportError(
                 f"onnxruntime cannot quantize the model: {one_line(error)}"
@@ -193,7 +193,7 @@ def _chunks(feeds: Iterable[Feeds], size: int) -> Iterator[list[Feeds]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's remarks on its progress, and on old habits, off the user's terminal."""
+    """Keep the library's progress messages and deprecation warnings off the user's terminal."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

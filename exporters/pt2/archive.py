@@ -35,7 +35,7 @@ _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_cons
 
 
 def serialized(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
-    """Write a program and what is to be said about it.
+    """Write a program and its metadata.
 
     Args:
         program: The program.
@@ -93,7 +93,7 @@ def load_program(path: Path, max_bytes: int = MAX_BYTES) -> tuple[ExportedProgra
         max_bytes: Largest size that is accepted.
 
     Returns:
-        The program, and what the file says about itself; without a certificate if it has none yet.
+        The program and the file's metadata; without a certificate if it has none yet.
 
     Raises:
         ArtifactError: It is missing, too large, unsafe or damaged.
@@ -108,7 +108,7 @@ def load_program(path: Path, max_bytes: int = MAX_BYTES) -> tuple[ExportedProgra
 
 @contextmanager
 def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2ArchiveReader, Any]]:
-    """Open an archive; whatever goes wrong in the block is the file's fault."""
+    """Open an archive; errors in the block are attributed to the file."""
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
@@ -129,7 +129,7 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
 
 
 def _checked(reader: PT2ArchiveReader) -> dict[str, Any]:
-    """Refuse what could run code, and give what the file says about itself."""
+    """Refuse what could run code, and return the file's metadata."""
     names = reader.get_file_names()
     check_records(names, reader.archive_file.get_record_size(_EXAMPLES))
     for name in _CONFIGS:

@@ -1,8 +1,7 @@
-"""The exporter: trace, write aside, prove, then move into place."""
+"""The exporter: trace, write aside, verify, then rename."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,9 +14,8 @@ from visiongraft.exporters.metadata import (
     file_versions,
     image_input,
 )
-from visiongraft.exporters.options import parse_options
+from visiongraft.exporters.options import ExporterOptions, parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
-from visiongraft.exporters.pt2.options import Pt2Options
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.runtime.description import metadata_sha256
@@ -50,7 +48,7 @@ class Pt2Exporter(Exporter):
             path: Where the file goes; the certificate goes beside it, as
                 ``<file>.certificate.json``.
             samples: Real images with targets to verify on, or ``None``.
-            options: Fields of ``Pt2Options``. A network that sees images at their own size
+            options: Fields of ``ExporterOptions``. A network that sees images at their own size
                 (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
                 training size unasked, with a warning in the certificate.
 
@@ -62,7 +60,7 @@ class Pt2Exporter(Exporter):
                 an older one at ``path`` stays as it was.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
-        chosen = parse_options(Pt2Options, EXPORTER, options)
+        chosen = parse_options(ExporterOptions, EXPORTER, options)
         graph = model.inference_graph()
         versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
@@ -76,10 +74,8 @@ class Pt2Exporter(Exporter):
                 run = _opened(temporary).run
                 return verify(run, graph, samples, size, batches=chosen.batches)
 
-            findings, warnings = at_any_size_if_possible(
-                attempt, graph.preprocess.config, chosen.size
-            )
-            certificate = replace(findings, warnings=(*warnings, *findings.warnings)).certificate(
+            findings = at_any_size_if_possible(attempt, graph.preprocess.config, chosen.size)
+            certificate = findings.certificate(
                 path.name,
                 EXPORTER,
                 graph.task,
@@ -94,9 +90,10 @@ class Pt2Exporter(Exporter):
 
 
 def _opened(file: Path) -> Pt2Predictor:
-    """Open the file as everybody will."""
+    """Open the file as users do."""
     try:
         return Pt2Predictor(file)
     except ArtifactError as error:
-        cause = one_line(error.__cause__ or error)
-        raise ExportError(f"the file could not be opened again: {cause}") from error
+        raise ExportError(
+            f"the file could not be opened again: {one_line(error.__cause__ or error)}"
+        ) from error

@@ -27,7 +27,7 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
         size: Fixed height and width of the images in pixels; any size if ``None``.
 
     Returns:
-        A program that takes ``images``, uint8 (N, H, W, C), and gives the task's decoded results by
+        A program that takes ``images``, uint8 (N, H, W, C), and returns the task's decoded results by
         name. It holds no example, no stack traces, and no conditions that tracing found: those are
         Python code, and stricter than the program, which is proved at many sizes anyway.
 
@@ -81,14 +81,14 @@ def outputs_of(program: ExportedProgram) -> list[dict[str, Any]]:
 
 
 def _sizes_of_one() -> AbstractContextManager[None]:
-    """Let tracing take sizes of 0 and 1 for sizes like all others."""
+    """Let tracing treat sizes of 0 and 1 like all other sizes."""
     config: Any = fx_config  # its types do not know that it can be patched
     patched: AbstractContextManager[None] = config.patch(backed_size_oblivious=True)
     return patched
 
 
 def _refuse_own_operators(program: ExportedProgram) -> None:
-    """Stop where the file could be loaded only next to the plugin's code."""
+    """Raise an error if the file could be loaded only next to the plugin's code."""
     used = {
         node.target.name()
         for module in _graph_modules(program)
@@ -98,7 +98,7 @@ def _refuse_own_operators(program: ExportedProgram) -> None:
     own = sorted(name for name in used if name.partition("::")[0] not in LIBRARIES)
     if own:
         raise ExportError(
-            f"{name_some(own)} would be needed wherever the file is loaded; let the task give its "
+            f"{name_some(own)} would be needed wherever the file is loaded; let the task provide its "
             f"form in PyTorch's own operators, in ExportSupport.operators[{EXPORTER!r}]"
         )
 

@@ -33,7 +33,7 @@ def check_archive(stream: BinaryIO, max_bytes: int) -> dict[str, int]:
     """
     size = stream.seek(0, 2)
     if size > max_bytes:
-        raise ValueError(f"it is too large; max_bytes={max_bytes} are accepted")
+        raise ValueError(f"it is larger than max_bytes={max_bytes}")
     _check_end(stream, size)
     with zipfile.ZipFile(stream) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)

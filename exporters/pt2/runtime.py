@@ -58,7 +58,7 @@ class Pt2Predictor(FilePredictor):
 
     Attributes:
         path: The .pt2 file.
-        metadata: All that the file says about itself, as JSON values.
+        metadata: The file's metadata, as JSON values.
         input: What the program takes.
 
     Raises:
@@ -86,7 +86,7 @@ class Pt2Predictor(FilePredictor):
             import torch
         except ImportError as error:
             raise RuntimeProviderError(
-                f"{self.path} needs PyTorch ({error}); an .onnx file does without"
+                f"{self.path} needs PyTorch ({error}); an .onnx file does not"
             ) from error
         from visiongraft.exporters.pt2.archive import MAX_BYTES, load_program
 

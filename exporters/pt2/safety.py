@@ -1,7 +1,7 @@
 """Which exported programs may be loaded.
 
 ``torch.export.load`` can run code of a file's author: it unpickles, looks functions up by any name,
-and gives texts to Python's ``eval`` and ``exec``. So a file is read as data first, and all of it must
+and passes texts to Python's ``eval`` and ``exec``. So a file is read as data first, and all of it must
 be on the lists here: records, operators, names, formulas of sizes.
 """
 
@@ -59,7 +59,7 @@ def check_tensors(config: Any) -> None:
     """Refuse tensors that would be unpickled.
 
     Args:
-        config: The record that says where they are, as JSON values.
+        config: The record of their locations, as JSON values.
 
     Raises:
         ValueError: One would be.
@@ -68,7 +68,7 @@ def check_tensors(config: Any) -> None:
         if entry["use_pickle"] is not False:
             raise ValueError(f"{name!r} is pickled")
         if not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
-            raise ValueError(f"{name!r} lies in {entry['path_name']!r}")
+            raise ValueError(f"{name!r} is in {entry['path_name']!r}")
     _walk(config, "")
 
 

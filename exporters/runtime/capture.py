@@ -22,7 +22,7 @@ def captured_output() -> Iterator[Callable[[], str]]:
     are captured too, so keep the block short.
 
     Yields:
-        A function that gives, after the block, the text without color codes.
+        A function that returns, after the block, the text without color codes.
     """
     text: list[str] = []
     spoken = io.StringIO()

@@ -54,20 +54,17 @@ class InputSpec:
         """Check whether an object is an array that the file takes."""
         if not isinstance(images, np.ndarray) or images.dtype != self.dtype or images.ndim != 4:
             return False
-        required = self._shape(None, None, None)
+        required = self.shape(None, None, None)
         return 0 not in images.shape and all(
             size in (None, given) for size, given in zip(required, images.shape, strict=True)
         )
 
     def __str__(self) -> str:
-        shape = ", ".join(str(size) for size in self._shape("images", "any", "any"))
+        shape = ", ".join(str(size) for size in self.shape("images", "any", "any"))
         return f"{self.dtype} ({shape})"
 
-    def shape(self, count: int, height: int, width: int) -> tuple[int, ...]:
+    def shape(self, count: Any, height: Any, width: Any) -> tuple[Any, ...]:
         """Return the shape of a batch; a fixed height and width override the arguments."""
-        return self._shape(count, height, width)
-
-    def _shape(self, count: Any, height: Any, width: Any) -> tuple[Any, ...]:
         size = (self.height or height, self.width or width)
         if self.kind == "float":
             return (count, self.channels, *size)

@@ -84,8 +84,8 @@ def private_folder(folder: Path) -> Path:
         ) from error
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
         raise OptionError(
-            f"{folder} holds code that will be run, and others can write into it; make it yours "
-            "alone (chmod 700) or choose another cache folder"
+            f"{folder} contains code that will be run, but other users can write to it; restrict "
+            "it (chmod 700) or choose another cache folder"
         )
     return folder.absolute()
 

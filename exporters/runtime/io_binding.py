@@ -51,9 +51,6 @@ class BoundRuns:
         device_id: Which of them.
         capture: Fix the outputs' addresses too and number the shapes, as CUDA graphs need it. What
             a graph computes must then have the same shape for all inputs of one shape.
-
-    Attributes:
-        pinned: Whether inputs go to the device through pinned memory.
     """
 
     def __init__(
@@ -70,10 +67,6 @@ class BoundRuns:
         self._pinned = _pinned_memory(device)
         self._bound: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         self._running: _Bound | None = None
-
-    @property
-    def pinned(self) -> bool:
-        return self._pinned is not None
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run once.
@@ -107,7 +100,7 @@ class BoundRuns:
         if len(self._bound) == MAX_SHAPES:
             if self._capture:
                 raise OptionError(
-                    f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and takes no other; "
+                    f"cuda_graph=True has recorded {MAX_SHAPES} input shapes and supports no more; "
                     "resize images to one size, or leave it out"
                 )
             del self._bound[next(iter(self._bound))]

@@ -89,7 +89,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     if size > MAX_BYTES:
         raise ArtifactError(f"{path} has {size} bytes; one ONNX file can hold {MAX_BYTES}")
     if size > max_bytes:
-        raise ArtifactError(f"{path} has {size} bytes; max_bytes={max_bytes} are accepted")
+        raise ArtifactError(f"{path} has {size} bytes, more than max_bytes={max_bytes}")
     try:
         with open(path, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -233,13 +233,13 @@ def _varint(message: memoryview, position: int, bits: int) -> tuple[int, int]:
 def _view(value: int | memoryview) -> memoryview:
     if isinstance(value, memoryview):
         return value
-    raise ValueError("a number in place of a message")
+    raise ValueError("a number instead of a message")
 
 
 def _integer(value: int | memoryview) -> int:
     if isinstance(value, int):
         return value
-    raise ValueError("text in place of a number")
+    raise ValueError("text instead of a number")
 
 
 def _text(value: int | memoryview) -> str:

@@ -42,7 +42,7 @@ class Predictor(FilePredictor):
         providers: Where to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or a list of onnxruntime's
             names, the preferred first, each alone or as ``(name, options)``. ``None`` is the CPU,
             which the certificate was made on; no other is ever chosen unasked, and one that was
-            asked for is used or an error.
+            requested is used, or an error is raised.
         threads: Threads of the CPU that one run uses; all cores if ``None``.
         max_bytes: Largest file that is loaded.
         io_binding: Keep the buffers on the GPU from run to run and fill them through pinned memory;
@@ -55,7 +55,7 @@ class Predictor(FilePredictor):
 
     Attributes:
         path: The ONNX file.
-        metadata: All that the file says about itself, as JSON values: ``task``, ``task_options``,
+        metadata: The file's metadata as JSON values: ``task``, ``task_options``,
             ``task_metadata``, ``preprocess``, ``input``, ``outputs``, ``versions``, ``opset``,
             ``backbone``, ``training``, ``certificate``.
         input: What the graph takes.
@@ -65,7 +65,7 @@ class Predictor(FilePredictor):
     Raises:
         ArtifactError: The file is missing, unsafe, damaged or not visiongraft's.
         OptionError: There is no such execution provider, or an option does not fit it.
-        RuntimeProviderError: The execution provider that was asked for cannot be used here; the
+        RuntimeProviderError: The execution provider that was requested cannot be used here; the
             message says why.
     """
 
@@ -97,7 +97,7 @@ class Predictor(FilePredictor):
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != self.input.names:
             raise ArtifactError(
-                f"{self.path} takes {', '.join(inputs)} but says that it takes "
+                f"{self.path} takes {', '.join(inputs)}, but its metadata declares "
                 f"{', '.join(self.input.names)}; it is damaged"
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -136,7 +136,7 @@ class Predictor(FilePredictor):
         if self.input.sizes is not None:
             feed[self.input.sizes] = _sizes(images, sizes)
         elif sizes is not None and self.input.kind == "uint8":
-            raise DataError(f"{self.path} knows sizes by its images; leave them out")
+            raise DataError(f"{self.path} derives sizes from its images; omit them")
         bound, options = self._bound, onnxruntime.RunOptions()
         options.log_severity_level = FATAL  # what it would print, its exceptions say as well
         stop = partial(setattr, options, "terminate", True)
@@ -162,10 +162,10 @@ class Predictor(FilePredictor):
 
 
 def _sizes(images: NDArray[Any], sizes: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Check original sizes, or give those of preprocessed images (N, C, H, W)."""
+    """Check original sizes, or return those of preprocessed images (N, C, H, W)."""
     if sizes is None:
         return np.tile(np.array(images.shape[2:], np.int64), (len(images), 1))
-    wanted = (len(images), 2)
-    if isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.shape == wanted:
+    shape = (len(images), 2)
+    if isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.shape == shape:
         return np.ascontiguousarray(sizes)
-    raise DataError(f"sizes are int64 {wanted}, not {described(sizes)}")
+    raise DataError(f"sizes must be int64 {shape}, not {described(sizes)}")

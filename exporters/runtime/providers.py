@@ -44,15 +44,15 @@ class Placed:
 
     Attributes:
         nodes: How many nodes, counted before a provider fuses them.
-        fraction: Their share of all nodes, in 0..1.
+        fraction: Their fraction of all nodes, in 0..1.
         matrix_nodes: How many of them are convolutions or matrix products, which take the time.
-        matrix_share: Their share of all such nodes, in 0..1.
+        matrix_fraction: Their fraction of all such nodes, in 0..1.
     """
 
     nodes: int
     fraction: float
     matrix_nodes: int
-    matrix_share: float
+    matrix_fraction: float
 
 
 def open_session(
@@ -84,13 +84,13 @@ def open_session(
     """
     if threads is not None and threads < 1:
         raise OptionError(f"threads={threads} is not at least 1")
-    wanted = with_defaults(resolve(providers), path, cuda_graph, cache)
-    session, output = _create(path, wanted, threads)
-    for name, _ in wanted:
+    chosen = with_defaults(resolve(providers), path, cuda_graph, cache)
+    session, output = _create(path, chosen, threads)
+    for name, _ in chosen:
         if name not in session.get_providers():
             raise _refusal(name, output)
     placement = placed(session.get_provider_graph_assignment_info())
-    _refuse_idle(wanted[0][0], placement, path)
+    _refuse_idle(chosen[0][0], placement, path)
     return session, placement
 
 
@@ -116,12 +116,12 @@ def resolve(providers: str | Sequence[Provider] | None) -> Resolved:
 
 
 def with_defaults(
-    wanted: Resolved, path: Path, cuda_graph: bool = False, cache: Path | None = None
+    chosen: Resolved, path: Path, cuda_graph: bool = False, cache: Path | None = None
 ) -> Resolved:
-    """Lay a user's options over the defaults of each provider.
+    """Merge a user's options into the defaults of each provider.
 
     Args:
-        wanted: Names and the user's options.
+        chosen: Names and the user's options.
         path: The model, which TensorRT's engines are kept for.
         cuda_graph: As in ``open_session``.
         cache: As in ``open_session``.
@@ -132,10 +132,10 @@ def with_defaults(
     Raises:
         OptionError: ``cuda_graph`` without CUDA as the preferred provider.
     """
-    if cuda_graph and wanted[0][0] != CUDA:
-        raise OptionError(f"cuda_graph=True needs providers='cuda', not {wanted[0][0]}")
+    if cuda_graph and chosen[0][0] != CUDA:
+        raise OptionError(f"cuda_graph=True needs providers='cuda', not {chosen[0][0]}")
     complete = []
-    for name, given in wanted:
+    for name, given in chosen:
         options: dict[str, Any] = dict(_DEFAULTS.get(name, {}))
         if name == CUDA and cuda_graph:
             options["enable_cuda_graph"] = "1"
@@ -167,7 +167,7 @@ def placed(parts: Iterable[Any]) -> dict[str, Placed]:
 
 
 def _refuse_idle(name: str, placement: Mapping[str, Placed], path: Path) -> None:
-    """Stop if the preferred provider was left without the work."""
+    """Raise an error if the preferred provider runs none of the work."""
     matrix_nodes = sum(part.matrix_nodes for part in placement.values())
     if name not in placement:
         raise _refusal(name, f"it supports no operator of {path}")
@@ -178,9 +178,9 @@ def _refuse_idle(name: str, placement: Mapping[str, Placed], path: Path) -> None
 
 
 def _create(
-    path: Path, wanted: Resolved, threads: int | None
+    path: Path, chosen: Resolved, threads: int | None
 ) -> tuple[onnxruntime.InferenceSession, str]:
-    """Make the session; gives it and what onnxruntime printed."""
+    """Create the session; return it and what onnxruntime printed."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if threads is not None:
@@ -188,10 +188,10 @@ def _create(
 
     def create() -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=wanted, enable_fallback=0
+            str(path), sess_options=options, providers=chosen, enable_fallback=0
         )
 
-    if [name for name, _ in wanted] == [CPU]:
+    if [name for name, _ in chosen] == [CPU]:
         options.log_severity_level = FATAL  # what it would print, its exceptions say as well
         try:
             return create(), ""
@@ -205,7 +205,7 @@ def _create(
         except Exception as error:
             failure = error
     if failure is not None:
-        raise _refusal(wanted[0][0], f"{output()}\n{failure}") from failure
+        raise _refusal(chosen[0][0], f"{output()}\n{failure}") from failure
     return session, output()
 
 
@@ -226,7 +226,7 @@ def _resolved(item: Provider) -> tuple[str, dict[str, Any]]:
 
 def _refusal(provider: str, output: str) -> RuntimeProviderError:
     return RuntimeProviderError(
-        f"{provider} was asked for but cannot be used: {_reason(output)}; or use providers='cpu'"
+        f"{provider} was requested but cannot be used: {_reason(output)}; or use providers='cpu'"
     )
 
 

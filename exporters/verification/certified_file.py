@@ -27,7 +27,7 @@ class CertifiedFile:
     Attributes:
         path: The file.
         opened: What runs it.
-        metadata: All that it says about itself, as JSON values.
+        metadata: The file's metadata, as JSON values.
         input: Its input.
         certificate: Its certificate, as JSON values.
         certified: Results for seeded images in it; empty if there are none.

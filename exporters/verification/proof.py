@@ -36,7 +36,7 @@ MAX_IN_BATCHES = 64
 
 _NO_IMAGES = "no real image was tried; export with data to compare on what the model will see"
 _BROUGHT_BACK = (
-    "for the metric, maps of both sides were brought to the images' own size by the nearest pixel"
+    "for the metric, maps of both sides were resized to the original image size by nearest neighbor"
 )
 
 
@@ -132,11 +132,9 @@ def verify(
     tolerance = TOLERANCE if budget is None else None
     pair = Pair(TorchReference(graph), run, task.export_support().compare, tolerance)
     trials = Trials(pair, config.size, len(config.mean), size)
-    real = (
-        RealImages(samples, len(config.mean), size)
-        if samples is not None and len(samples)
-        else None
-    )
+    real = None
+    if samples is not None and len(samples):
+        real = RealImages(samples, len(config.mean), size)
     comparisons: list[Comparison] = []
     if real is not None:
         comparisons += [trials.in_batches(real, batch, MAX_IN_BATCHES) for batch in batches]
@@ -206,7 +204,7 @@ def _check_budget(
     if lost > budget + 1e-9:
         raise BudgetError(
             f"{task.headline} is {candidate:.4f} instead of {reference:.4f} on {images} "
-            f"images, worse by {lost:.4f}; budget={budget} is accepted"
+            f"images, worse by {lost:.4f}; the budget is {budget}"
         )
 
 

@@ -65,7 +65,7 @@ class FileReport:
         checks: Everything that was checked.
         headline: Name of the task's metric.
         certified: The metric in the certificate, if any.
-        metric: The metric on the given data, if it could be computed.
+        metric: The metric on the data, if it could be computed.
     """
 
     checks: tuple[FileCheck, ...]
@@ -113,7 +113,7 @@ def recheck(
     )
     metric = None
     if task is None or samples is None:
-        why = absent if task is None else "no data was given"
+        why = absent if task is None else "no data was passed"
         checks.append(FileCheck("metric", None, f"not computed: {why}"))
     else:
         check, metric = _metric(file, task, samples)
@@ -160,7 +160,7 @@ def _samples(
         return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
     if not Path(data).is_dir():
         raise DataError(
-            f"{data} is not a folder; without the task's plugin, give a folder of images"
+            f"{data} is not a folder; without the task's plugin, pass a folder of images"
         )
     paths = list_images(Path(data))
     if not paths:
@@ -186,8 +186,7 @@ def _content(file: CertifiedFile) -> FileCheck:
     try:
         other = json.loads(beside.read_text()) if beside.is_file() else file.certificate
     except (OSError, ValueError) as error:
-        cause = one_line(error)
-        return FileCheck("content", False, f"{beside.name} cannot be read: {cause}")
+        return FileCheck("content", False, f"{beside.name} cannot be read: {one_line(error)}")
     if other != file.certificate:
         return FileCheck("content", False, f"{beside.name} is the certificate of another file")
     return FileCheck("content", True, "every byte is as certified")
@@ -316,8 +315,7 @@ def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileChec
     except DataError:
         raise
     except Exception as error:  # a metric may raise anything on results of another form
-        cause = one_line(error)
-        return FileCheck("metric", False, f"the task cannot measure it: {cause}"), None
+        return FileCheck("metric", False, f"the task cannot measure it: {one_line(error)}"), None
     if value is None:
         return FileCheck("metric", None, f"{task.headline} is undefined on these images"), None
     return _judged(file, task, count, value, digest.hexdigest()), value

@@ -51,7 +51,7 @@ class RealImage:
 
     @property
     def position(self) -> str:
-        """Name in the certificate, which must not reveal file names."""
+        """Return the name for the certificate, which must not reveal file names."""
         return f"image {self.index}"
 
 

@@ -1,4 +1,4 @@
-"""Map label names to class ids, split off a validation set, and check the class balance."""
+"""Map class names to class ids, split off a validation set, and check the class balance."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, stratified_split
+from visiongraft.data.samples import Splits, TargetSamples
+from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.classification.reading import LabeledSplit, read_dataset
 
@@ -21,7 +21,7 @@ Target = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LabeledSamples(WrappedSamples):
+class LabeledSamples(TargetSamples):
     """Images whose targets are class ids, with the names of the classes.
 
     Attributes:
@@ -35,16 +35,6 @@ class LabeledSamples(WrappedSamples):
     targets: tuple[Target, ...]
     class_names: tuple[str, ...]
     multi_label: bool
-
-    def target(self, index: int) -> Target:
-        return self.targets[index]
-
-    def subset(self, indices: Sequence[int]) -> LabeledSamples:
-        """Return some of the samples, in the given order, with the same class names."""
-        targets = tuple(self.targets[i] for i in indices)
-        return LabeledSamples(
-            self.base.subset(indices), targets, self.class_names, self.multi_label
-        )
 
     def counts(self) -> tuple[int, ...]:
         """Count the images of each class."""
@@ -90,12 +80,13 @@ def read_splits(
         multi_label = _is_multi_label(dataset.splits.values())
     splits = {s: _with_ids(split, names, multi_label) for s, split in dataset.splits.items()}
     check_trainable(splits["train"])
-    if "validation" in splits:
-        train, validation_set = splits["train"], splits["validation"]
-        origin = "the dataset's validation split"
-    else:
-        train, validation_set = _split_off_validation(splits["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: split_by_class(
+            [ids_of(target) for target in all_of.targets], all_of.counts(), validation, seed
+        ),
+        f"{validation:.0%} of the training images, stratified by class, seed {seed}",
+    )
     facts = {
         "classes": len(names),
         "multi_label": multi_label,
@@ -173,37 +164,6 @@ def _with_ids(split: LabeledSplit, names: tuple[str, ...], multi_label: bool) ->
     return LabeledSamples(split.samples, tuple(targets), names, multi_label)
 
 
-def _split_off_validation(
-    samples: LabeledSamples, fraction: float, seed: int
-) -> tuple[LabeledSamples, LabeledSamples]:
-    """Split stratified by class; an image with several labels counts for the rarest of them."""
-    counts = samples.counts()
-    keys = [min(ids_of(t), key=lambda i: (counts[i], i), default=None) for t in samples.targets]
-    kept, validation = _keep_every_class(samples, *stratified_split(keys, fraction, seed))
-    if not validation:
-        raise DataError(
-            "no class has two images, so none can be held out for validation; add images or a "
-            "validation split"
-        )
-    return samples.subset(kept), samples.subset(validation)
-
-
-def _keep_every_class(
-    samples: LabeledSamples, kept: list[int], validation: list[int]
-) -> tuple[list[int], list[int]]:
-    """Return images to the training set whose labels no other training image has.
-
-    A label that is the rarest of no image was not stratified by.
-    """
-    learned = {i for index in kept for i in ids_of(samples.targets[index])}
-    back = set()
-    for index in validation:
-        if not learned.issuperset(ids_of(samples.targets[index])):
-            learned.update(ids_of(samples.targets[index]))
-            back.add(index)
-    return sorted([*kept, *back]), [i for i in validation if i not in back]
-
-
 def _class_warnings(
     train: LabeledSamples, validation: LabeledSamples, warnings: Sequence[str]
 ) -> list[str]:
@@ -222,23 +182,13 @@ def _class_warnings(
     untrained = [n for n in names if not trained[n] and validated[n]]
     unvalidated = [n for n in names if trained[n] and not validated[n]]
     few = [f"{n} ({c})" for n, c in trained.items() if 0 < c < FEW_IMAGES]
-    lines = []
-    if absent:
-        lines.append(f"classes without images: {name_some(absent, MAX_NAMED)}")
-    if untrained:
-        lines.append(
-            "classes without training images, which cannot be learned: "
-            f"{name_some(untrained, MAX_NAMED)}"
-        )
-    if unvalidated:
-        lines.append(
-            "classes without validation images, which are not evaluated: "
-            f"{name_some(unvalidated, MAX_NAMED)}"
-        )
-    if few:
-        lines.append(
-            f"classes with fewer than {FEW_IMAGES} training images: {name_some(few, MAX_NAMED)}"
-        )
+    findings = {
+        "classes without images": absent,
+        "classes without training images, which cannot be learned": untrained,
+        "classes without validation images, which are not evaluated": unvalidated,
+        f"classes with fewer than {FEW_IMAGES} training images": few,
+    }
+    lines = [f"{what}: {name_some(n, MAX_NAMED)}" for what, n in findings.items() if n]
     present = {n: c for n, c in trained.items() if c}
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:

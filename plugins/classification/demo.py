@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.saving.files import write_bytes, write_json
+from visiongraft.saving.files import write_bytes, write_figure, write_json
 
 CLASS_NAMES = ("global", "local", "nominal")
 IMAGES = {"train": 180, "val": 40, "test": 100}  # per class
@@ -173,7 +173,7 @@ def _draw_curve(out: Path) -> None:
     axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, out / "curve.png")
+    write_figure(out / "curve.png", figure)
 
 
 def _draw_predictions(
@@ -198,13 +198,7 @@ def _draw_predictions(
             color = "darkgreen" if prediction.label == label else "firebrick"
             axes.set_title(f"{prediction.label} {prediction.score:.2f}", color=color, fontsize=10)
         grid[row, 0].set_ylabel(f"true: {label}")
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=100)
-    write_bytes(path, image.getvalue())
+    write_figure(path, figure)
 
 
 def _summary(report: dict[str, Any]) -> list[str]:

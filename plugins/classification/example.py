@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_bytes, write_png
 
 COLORS = ("blue", "green", "red")
 
 
-def write_folder(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_folder(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write single-label images, in one folder per class.
 
     Args:
@@ -31,12 +31,11 @@ def write_folder(folder: Path, class_names: tuple[str, ...], count: int, seed: i
     random = np.random.default_rng(seed)
     for i in range(count):
         name = names[i % len(names)]
-        content = _image(random, [i % len(names)], len(names))
-        write_bytes(folder / name / f"{i:03d}.png", content)
+        write_png(folder / name / f"{i:03d}.png", _image(random, [i % len(names)], len(names)))
     return folder
 
 
-def write_table(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_table(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write multi-label images, every fifth without labels, and a table of them.
 
     Args:
@@ -55,13 +54,13 @@ def write_table(folder: Path, class_names: tuple[str, ...], count: int, seed: in
     writer.writerow(["path", "labels"])
     for i in range(count):
         own = [] if i % 5 == 4 else sorted({i % len(names), (i // 2) % len(names)})
-        write_bytes(folder / f"{i:03d}.png", _image(random, own, len(names)))
+        write_png(folder / f"{i:03d}.png", _image(random, own, len(names)))
         writer.writerow([f"{i:03d}.png", ";".join(names[label] for label in own)])
     write_bytes(folder / "images.csv", table.getvalue().encode())
     return folder / "images.csv"
 
 
-def _image(random: np.random.Generator, labels: list[int], count: int) -> bytes:
+def _image(random: np.random.Generator, labels: list[int], count: int) -> Image.Image:
     """Draw noise with one stripe in the color of each class."""
     height, width = (int(side) for side in random.integers(20, 60, 2))
     pixels = random.integers(60, 120, (height, width, 3))
@@ -69,6 +68,4 @@ def _image(random: np.random.Generator, labels: list[int], count: int) -> bytes:
         rows = slice(stripe * height // len(labels), (stripe + 1) * height // len(labels))
         color = np.array(colorsys.hsv_to_rgb((count - 1 - label) / count, 1, 1))
         pixels[rows] = pixels[rows] // 2 + (180 * color).astype(int)
-    file = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(file, "png")
-    return file.getvalue()
+    return Image.fromarray(pixels.astype(np.uint8))

@@ -9,7 +9,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class CrossEntropy(nn.Module):
+class _WeightedLoss(nn.Module):
+    """A loss with label smoothing and, unless ``weights`` is empty, a weight of each class."""
+
+    weights: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, weights: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer(
+            "weights", torch.tensor(weights, dtype=torch.float32) if weights else None
+        )
+
+
+class CrossEntropy(_WeightedLoss):
     """Cross-entropy for single-label classification.
 
     Weighted losses are averaged over the number of images, not over the sum of the weights.
@@ -19,13 +32,6 @@ class CrossEntropy(nn.Module):
         label_smoothing: Fraction of each target that is spread evenly over all classes, in [0, 1).
         weights: Weight of each class; unweighted if empty.
     """
-
-    weights: Tensor | None
-
-    def __init__(self, label_smoothing: float = 0.0, weights: Sequence[float] = ()) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-        self.register_buffer("weights", _as_tensor(weights))
 
     def forward(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Compute the loss.
@@ -47,20 +53,13 @@ class CrossEntropy(nn.Module):
         return {"cross_entropy": losses.mean()}
 
 
-class BinaryCrossEntropy(nn.Module):
+class BinaryCrossEntropy(_WeightedLoss):
     """Binary cross-entropy for multi-label classification.
 
     Args:
         label_smoothing: How far targets are moved from 0 and 1 towards 0.5, in [0, 1).
         weights: Weight of each class's positive term; unweighted if empty.
     """
-
-    weights: Tensor | None
-
-    def __init__(self, label_smoothing: float = 0.0, weights: Sequence[float] = ()) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-        self.register_buffer("weights", _as_tensor(weights))
 
     def forward(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Compute the loss.
@@ -92,7 +91,3 @@ def balanced_positive_weights(counts: Sequence[int], images: int) -> tuple[float
         (3.0, 1.0)
     """
     return tuple((images - count) / count if 0 < count < images else 1.0 for count in counts)
-
-
-def _as_tensor(weights: Sequence[float]) -> Tensor | None:
-    return torch.tensor(weights, dtype=torch.float32) if weights else None

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.data.folder import LabeledSplits, read_folder
-from visiongraft.data.images import DatasetSamples
+from visiongraft.data.images import DatasetSamples, class_names_of
 from visiongraft.data.label_files import read_indexed, read_list
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
-from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.data.splits import validation_split
+from visiongraft.data.samples import Samples
+from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,15 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
     Raises:
         DataError: There are no images, or the format is unknown.
     """
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            raise DataError(
-                f"data is one dataset or a pair (training, validation), not {len(data)} items"
-            )
-        return _read_pair(data[0], data[1], class_names)
+    pair = as_pair(data)
+    if pair is not None:
+        return _read_pair(*pair, class_names)
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data))
-        return _from_samples({"train": DatasetSamples.of(data)}, _class_names(data), class_names)
-    except DataError:
-        found = read_data(data, "labels")  # last: installing a reader never changes what is read
-        if found is None:
-            raise
+        return _from_samples({"train": DatasetSamples.of(data)}, class_names_of(data), class_names)
+    except DataError as error:
+        found = read_or_raise(data, "labels", error)
         dataset = _from_samples(found.splits, found.names or None, class_names)
         return replace(dataset, warnings=found.warnings)
 
@@ -86,13 +81,10 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
 def _read_pair(training: Any, validation: Any, class_names: Sequence[str]) -> LabeledDataset:
     """Combine the training split of one dataset with the validation split of another."""
     first = read_dataset(training, class_names)
-    if "train" not in first.splits:
-        raise DataError("the training dataset of the pair has no training images")
-    second = read_dataset(validation, class_names or _class_names(training) or ())
-    validation_set = second.splits[validation_split(second.splits)]
+    second = read_dataset(validation, class_names or class_names_of(training) or ())
     new = [n for n in second.class_names if n not in set(first.class_names)]
     return LabeledDataset(
-        {"train": first.splits["train"], "validation": validation_set},
+        join_pair(first.splits, second.splits),
         _in_order([*first.class_names, *new]) if new else first.class_names,
         (*first.warnings, *second.warnings),
     )
@@ -113,7 +105,7 @@ def _read_path(path: Path) -> LabeledDataset:
 
 def _from_files(found: LabeledSplits) -> LabeledDataset:
     splits = {
-        split: LabeledSplit(FileSamples(files.paths, files.labels), files.labels)
+        split: LabeledSplit(files, files.targets)
         for split, files in found.splits.items()
         if len(files)
     }
@@ -128,7 +120,7 @@ def _from_samples(
 ) -> LabeledDataset:
     """Convert targets of any form to class names."""
     by_id = _names_by_id(own_names, class_names)
-    where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items() if len(x)}
+    where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items()}
     targets = {s: [splits[s].target(i) for i in range(len(splits[s]))] for s in where}
     listed = {s: list(map(_as_list, targets[s], where[s])) for s in where}
     every_target = [target for split in targets.values() for target in split]
@@ -143,16 +135,6 @@ def _from_samples(
     known = own_names or ()
     order = (*known, *_in_order(seen.difference(known)))
     return LabeledDataset({s: LabeledSplit(splits[s], labels[s]) for s in where}, order)
-
-
-def _class_names(dataset: Any) -> tuple[str, ...] | None:
-    """Return the ``classes`` of a dataset, also of one wrapped in ``torch.utils.data.Subset``."""
-    while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
-        dataset = dataset.dataset
-    names = getattr(dataset, "classes", None)
-    if not isinstance(names, (list, tuple)) or len(set(names)) != len(names):
-        return None
-    return tuple(names) if names and all(isinstance(n, str) for n in names) else None
 
 
 def _names_by_id(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -16,11 +16,13 @@ from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
+    bound_class_names,
     check_choice,
     check_class_names,
     check_class_weights,
     check_flag,
-    is_integer,
+    check_fraction,
+    check_integer,
     is_number,
 )
 from visiongraft.plugins.classification.data import (
@@ -107,12 +109,9 @@ class Classification(Task):
         if not isinstance(self.multi_label, bool | None):
             raise OptionError(f"multi_label={self.multi_label!r} is not true, false or none")
         check_flag("flip", self.flip)
-        if not is_integer(self.hidden, least=0):
-            raise OptionError(f"hidden={self.hidden!r} is not a non-negative integer")
-        for name in ("dropout", "label_smoothing"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < 1:
-                raise OptionError(f"{name}={value!r} is not in [0, 1)")
+        check_integer("hidden", self.hidden, least=0)
+        check_fraction("dropout", self.dropout)
+        check_fraction("label_smoothing", self.label_smoothing)
         self._check_augmentation()
         if self.class_weights not in (None, "balanced"):
             check_class_weights("class_weights", self.class_weights, len(self.class_names))
@@ -139,7 +138,7 @@ class Classification(Task):
         )
 
     def read_evaluation(self, data: Any) -> Samples:
-        return read_evaluation(data, self._bound_class_names(), bool(self.multi_label))
+        return read_evaluation(data, bound_class_names(self.class_names), bool(self.multi_label))
 
     def bind(self, train: Samples) -> Classification:
         """Set the class names, the kind and the loss weights from the training data.
@@ -170,7 +169,7 @@ class Classification(Task):
         return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        count = len(self._bound_class_names())
+        count = len(bound_class_names(self.class_names))
         return mix_batch(images, targets, classes=count, mixup=self.mixup, cutmix=self.cutmix)
 
     def collate(self, targets: list[Any]) -> Tensor:
@@ -184,7 +183,7 @@ class Classification(Task):
         """
         if not self.multi_label:
             return torch.tensor(targets, dtype=torch.int64)
-        multi_hot = torch.zeros(len(targets), len(self._bound_class_names()))
+        multi_hot = torch.zeros(len(targets), len(bound_class_names(self.class_names)))
         for row, target in zip(multi_hot, targets, strict=True):
             row[list(ids_of(target))] = 1
         return multi_hot
@@ -193,7 +192,10 @@ class Classification(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         return ClassificationHead(
-            backbone.info.embedding_dim, len(self._bound_class_names()), self.hidden, self.dropout
+            backbone.info.embedding_dim,
+            len(bound_class_names(self.class_names)),
+            self.hidden,
+            self.dropout,
         )
 
     def build_loss(self) -> nn.Module:
@@ -229,7 +231,7 @@ class Classification(Task):
         from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics
-        return metrics(self._bound_class_names())
+        return metrics(bound_class_names(self.class_names))
 
     def predictions(self, decoded: Arrays) -> list[Classified | MultiClassified]:
         return predictions(decoded, self.metadata())
@@ -238,21 +240,17 @@ class Classification(Task):
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
         write = write_table if self.multi_label else write_folder
-        return write(folder, self.class_names, count, seed)
+        return TaskExamples(partial(write, class_names=self.class_names), self._ideal)
 
     def _ideal(self, targets: Tensor) -> Arrays:
         labels = targets.to(torch.int64)
-        present = labels if self.multi_label else one_hot(labels, len(self._bound_class_names()))
+        present = (
+            labels
+            if self.multi_label
+            else one_hot(labels, len(bound_class_names(self.class_names)))
+        )
         return {"probabilities": present.to(torch.float32).numpy(), "labels": labels.numpy()}
-
-    def _bound_class_names(self) -> tuple[str, ...]:
-        if not self.class_names:
-            raise OptionError("the task has no class names yet; read() and bind() set them")
-        return self.class_names
 
 
 def _loss_weights(

@@ -9,15 +9,14 @@ mismatches.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.plugins.detection.models.selection import EMPTY, Limits
-from visiongraft.task import Disagreement
+from visiongraft.task import Arrays, Disagreement
 
 NEAR = 1e-3  # of a threshold, for scores and overlaps
 PER_PIXEL = 1e-3  # difference that a pixel counts for in small images: a tenth of one is 1e-4
@@ -25,8 +24,6 @@ PIXELS = 0.5  # farther apart, two boxes are not the same
 SIMILAR = 0.5  # overlap from which two boxes may be alternatives out of one group of candidates
 MAX_ALTERNATIVES = 0.1  # fraction of an image's detections
 MAX_LAST = 0.5  # fraction that may compete for the last slots, if all outputs are nearly the same
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,22 +41,6 @@ class Side:
     scores: NDArray[Any]
     labels: NDArray[Any]
     full: bool
-
-
-@dataclass
-class ImageComparison:
-    """The comparison of one image.
-
-    Attributes:
-        difference: Largest difference of matched detections: of corners relative to the image, and
-            of scores.
-        mismatches: Detections that are missing on one side, and not tolerated.
-        tolerated: Detections that are missing on one side because of a threshold.
-    """
-
-    difference: float = 0.0
-    mismatches: int = 0
-    tolerated: list[tuple[str, int]] = field(default_factory=list)
 
 
 def compare_detections(
@@ -131,9 +112,9 @@ def rescale_boxes(decoded: Arrays, size: tuple[int, int], target_size: tuple[int
     return {**decoded, "boxes": decoded["boxes"] * np.tile(factors[::-1], 2)}
 
 
-def compare_image(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> ImageComparison:
+def compare_image(one: Side, other: Side, limits: Limits, noise: float = 1.0) -> Disagreement:
     """Compare the detections of one image; see ``compare_detections``."""
-    result = ImageComparison()
+    difference = 0.0
     extent = max(float(np.abs(one.boxes).max()) if one.boxes.size else 0.0, 1.0)
     left, right = set(range(len(one.scores))), set(range(len(other.scores)))
     for i, j in _same(one, other):
@@ -142,14 +123,12 @@ def compare_image(one: Side, other: Side, limits: Limits, noise: float = 1.0) ->
         pixels = float(np.abs(one.boxes[i] - other.boxes[j]).max())
         corner = min(pixels / extent, pixels * PER_PIXEL)
         score = abs(float(one.scores[i] - other.scores[j])) / noise
-        result.difference = max(result.difference, corner, score)
+        difference = max(difference, corner, score)
     tolerated = _tolerated(one, other, left, right, limits)
-    result.tolerated = sorted(tolerated)
-    missing = [(left - {i for s, i in tolerated if s == "one"})]
-    missing.append(right - {i for s, i in tolerated if s == "other"})
+    here = left - {i for side, i in tolerated if side == "one"}
+    there = right - {i for side, i in tolerated if side == "other"}
     # A class that changed, or a box that moved, is missing on both sides, and is one mismatch.
-    result.mismatches = max(len(missing[0]), len(missing[1]))
-    return result
+    return Disagreement(difference, max(len(here), len(there)))
 
 
 def _side(arrays: Arrays, image: int) -> Side | None:

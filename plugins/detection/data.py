@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap
-from visiongraft.data.samples import Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, stratified_split
+from visiongraft.data.samples import Splits, TargetSamples
+from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
-from visiongraft.plugins.detection.objects import AnnotationTally, Objects, to_objects
+from visiongraft.plugins.detection.objects import (
+    AnnotationTally,
+    Objects,
+    is_background,
+    to_objects,
+)
 
 SHOWN = 5  # class names in one warning
 
 
 @dataclass(frozen=True)
-class DetectionSamples(WrappedSamples):
+class DetectionSamples(TargetSamples):
     """Images whose targets are ``Objects``, with the class names that their class ids refer to.
 
     Attributes:
@@ -30,9 +34,6 @@ class DetectionSamples(WrappedSamples):
 
     targets: tuple[Objects, ...]
     class_names: tuple[str, ...]
-
-    def target(self, index: int) -> Objects:
-        return self.targets[index]
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Check that the boxes are annotated on an image of the decoded size.
@@ -52,11 +53,6 @@ class DetectionSamples(WrappedSamples):
             f"{self.name(index)}: its boxes are for an image of {target.size[1]}x{target.size[0]} "
             f"pixels, but it has {width}x{height}"
         )
-
-    def subset(self, indices: Sequence[int]) -> DetectionSamples:
-        """Return some of the samples in the given order, with the same class names."""
-        targets = tuple(self.targets[i] for i in indices)
-        return DetectionSamples(self.base.subset(indices), targets, self.class_names)
 
     def counts(self) -> tuple[int, ...]:
         """Count the objects of each class, without crowd regions."""
@@ -86,14 +82,16 @@ def read_splits(
     names = LabelMap(class_names or source.names).names
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
-    splits = {p: _labeled(split, names, source.tally) for p, split in source.splits.items()}
+    tally = AnnotationTally()
+    splits = {p: _labeled(split, names, tally) for p, split in source.splits.items()}
     check_trainable(splits["train"])
-    if "validation" in splits:
-        train, validation_set = splits["train"], splits["validation"]
-        origin = "the dataset's own split"
-    else:
-        train, validation_set = _split_off_validation(splits["train"], validation, seed)
-        origin = f"{validation:.0%} of the training images, stratified by class, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: split_by_class(
+            [target.single().labels for target in all_of.targets], all_of.counts(), validation, seed
+        ),
+        f"{validation:.0%} of the training images, stratified by class, seed {seed}",
+    )
     facts: dict[str, Any] = {
         "classes": len(names),
         "validation from": origin,
@@ -101,11 +99,11 @@ def read_splits(
         "validation boxes by class": dict(zip(names, validation_set.counts(), strict=True)),
         **_extremes("training", train),
         **_extremes("validation", validation_set),
-        **source.tally.counts,
+        **tally.counts,
     }
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
-    remarks = (*source.warnings, *source.tally.lines(), *_remarks(train, validation_set))
+    remarks = (*source.warnings, *tally.lines(), *_remarks(train, validation_set))
     return Splits(train, validation_set, facts, remarks)
 
 
@@ -131,7 +129,7 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
             "not exist"
         )
     split = source.splits[evaluation_split(source.splits)]
-    return _labeled(split, class_names, source.tally)
+    return _labeled(split, class_names, AnnotationTally())
 
 
 def check_trainable(train: DetectionSamples) -> None:
@@ -154,36 +152,12 @@ def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) ->
         location = split.samples.name(position)
         try:
             for name in set(annotation.names).difference(class_ids):
-                LabelMap(names).id_of(name)
+                if not is_background(name):
+                    LabelMap(names).id_of(name)
         except DataError as error:
             raise DataError(f"{location}: {error}") from None
         targets.append(to_objects(annotation, class_ids, location, tally))
     return DetectionSamples(split.samples, tuple(targets), names)
-
-
-def _split_off_validation(
-    samples: DetectionSamples, fraction: float, seed: int
-) -> tuple[DetectionSamples, DetectionSamples]:
-    """Split stratified by class; an image belongs to the rarest of its classes."""
-    counts = samples.counts()
-    keys = [
-        min(t.single().labels, key=lambda i: (counts[i], i), default=-1) for t in samples.targets
-    ]
-    kept, validation = stratified_split(keys, fraction, seed)
-    trained = {i for index in kept for i in samples.targets[index].single().labels}
-    returned = set()
-    for index in validation:
-        own = set(samples.targets[index].single().labels)
-        if not own <= trained:  # no other training image has these classes
-            trained |= own
-            returned.add(index)
-    kept, validation = sorted([*kept, *returned]), [i for i in validation if i not in returned]
-    if not validation:
-        raise DataError(
-            "no class has two images, so none can be held out for validation; add images, or pass "
-            "a validation split"
-        )
-    return samples.subset(kept), samples.subset(validation)
 
 
 def _extremes(split: str, samples: DetectionSamples) -> dict[str, int]:
@@ -200,15 +174,9 @@ def _remarks(train: DetectionSamples, validation: DetectionSamples) -> list[str]
     absent = [n for n in train.class_names if not trained[n] and not validated[n]]
     unlearned = [n for n in train.class_names if not trained[n] and validated[n]]
     unchecked = [n for n in train.class_names if trained[n] and not validated[n]]
-    lines = []
-    if absent:
-        lines.append(f"classes without any box: {name_some(absent, SHOWN)}")
-    if unlearned:
-        lines.append(
-            f"classes only in validation, which cannot be learned: {name_some(unlearned, SHOWN)}"
-        )
-    if unchecked:
-        lines.append(
-            f"classes without validation boxes, not measured: {name_some(unchecked, SHOWN)}"
-        )
-    return lines
+    remarks = {
+        "classes without any box": absent,
+        "classes only in validation, which cannot be learned": unlearned,
+        "classes without validation boxes, not measured": unchecked,
+    }
+    return [f"{what}: {name_some(names, SHOWN)}" for what, names in remarks.items() if names]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_json, write_png
 
 COLORS = ("blue", "green", "red")
 EMPTY = 6  # every sixth image has no object
 
 
-def write_coco(folder: Path, class_names: tuple[str, ...], count: int, seed: int) -> Path:
+def write_coco(folder: Path, count: int, seed: int, class_names: tuple[str, ...]) -> Path:
     """Write images of one or two rectangles each, one color per class; every sixth is empty.
 
     Args:
@@ -36,9 +34,7 @@ def write_coco(folder: Path, class_names: tuple[str, ...], count: int, seed: int
     annotations: list[dict[str, Any]] = []
     for i in range(count):
         pixels, boxes = _image(random, i, len(names))
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "png")
-        write_bytes(folder / f"{i:03d}.png", file.getvalue())
+        write_png(folder / f"{i:03d}.png", Image.fromarray(pixels))
         height, width = pixels.shape[:2]
         images.append({"id": i + 1, "file_name": f"{i:03d}.png", "height": height, "width": width})
         for class_id, (x, y, w, h) in boxes:
@@ -54,7 +50,7 @@ def write_coco(folder: Path, class_names: tuple[str, ...], count: int, seed: int
             )
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    write_bytes(folder / "boxes.json", json.dumps(content).encode())
+    write_json(folder / "boxes.json", content)
     return folder / "boxes.json"
 
 

@@ -50,12 +50,11 @@ class DetectionMetrics:
             image = len(self._images) + 1
             height, width = target["size"].tolist()
             self._images.append({"id": image, "height": height, "width": width})
-            for row in _rows(target["boxes"].double().numpy(), target["labels"].numpy()):
-                number = len(self._annotations) + 1
-                self._annotations.append({"id": number, "image_id": image, **row})
-            new = self._annotations[len(self._annotations) - len(target["boxes"]) :]
-            for row, area, crowd in zip(new, target["areas"], target["crowd"], strict=True):
-                row |= {"area": float(area), "iscrowd": int(crowd)}
+            rows = _rows(target["boxes"].double().numpy(), target["labels"].numpy())
+            for row, area, crowd in zip(rows, target["areas"], target["crowd"], strict=True):
+                own = {"id": len(self._annotations) + 1, "image_id": image}
+                measured = {"area": float(area), "iscrowd": int(crowd)}
+                self._annotations.append({**own, **row, **measured})
             count = int(decoded["count"][i])
             boxes, labels = decoded["boxes"][i, :count], decoded["labels"][i, :count]
             rows = _rows(boxes.astype(np.float64), labels)

@@ -22,6 +22,8 @@ Box = tuple[float, float, float, float]
 MIN_SIDE = 0.1  # pixels; a narrower box has no area to speak of, and regressing to it diverges
 TOLERANCE = 1.0  # pixels; boxes reach so far out of the image by rounding, clipped without warning
 
+BACKGROUND = frozenset({"background", "__background__", "_background_"})
+SKIPPED = "boxes labeled as background were skipped"
 CLIPPED = "boxes that extended beyond their image were clipped to it"
 OUTSIDE = "boxes outside of their image were dropped"
 NO_AREA = "boxes without area were dropped"
@@ -81,7 +83,7 @@ class Annotation:
 
     Attributes:
         boxes: The boxes, not cleaned.
-        names: Class name of each box.
+        names: Class name of each box, maybe background.
         size: Height and width of the annotated image, or ``None`` if unknown.
         crowd: Whether each is a crowd region; empty if none is.
         areas: Area of each object, ``None`` for that of its box; empty if all are ``None``.
@@ -122,11 +124,12 @@ def to_objects(
 ) -> Objects:
     """Clean the boxes of one image.
 
-    Boxes are clipped to the image; those outside, without area, or listed twice are dropped.
+    Boxes are clipped to the image; those of background, outside of the image, without area, or
+    listed twice are dropped.
 
     Args:
         annotation: The boxes as read from the dataset.
-        class_ids: Class id of each class name.
+        class_ids: Class id of each class name but background.
         location: Name of the image.
         tally: Counts the faulty boxes.
 
@@ -138,6 +141,9 @@ def to_objects(
     height, width = annotation.size
     cleaned: dict[tuple[Box, int, bool], float] = {}
     for i, (box, name) in enumerate(zip(annotation.boxes, annotation.names, strict=True)):
+        if is_background(name):
+            tally.add(SKIPPED, location)
+            continue
         crowd = bool(annotation.crowd[i]) if annotation.crowd else False
         area = annotation.areas[i] if annotation.areas else None
         clipped = _clip(box, height, width, location, tally)
@@ -150,6 +156,11 @@ def to_objects(
         cleaned[key] = _area(clipped) if area is None or not 0 < area < math.inf else float(area)
     boxes, labels, crowds = zip(*cleaned, strict=True) if cleaned else ((), (), ())
     return Objects(boxes, labels, annotation.size, crowds, tuple(cleaned.values()))
+
+
+def is_background(name: str) -> bool:
+    """Check whether a class name means "no object"."""
+    return name.strip().lower() in BACKGROUND
 
 
 def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor]:

@@ -97,20 +97,8 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
                 f"the model predicts class id {odd[0]} for {len(names)} class names; its file or "
                 "folder is damaged"
             )
+        found = zip(own, scores[image, :count].tolist(), boxes[image, :count].tolist(), strict=True)
         detected.append(
-            Detected(tuple(_object(names, boxes, scores, labels, image, i) for i in range(count)))
+            Detected(tuple(DetectedObject(names[i], score, tuple(box)) for i, score, box in found))
         )
     return detected
-
-
-def _object(
-    names: list[str],
-    boxes: NDArray[Any],
-    scores: NDArray[Any],
-    labels: NDArray[Any],
-    image: int,
-    slot: int,
-) -> DetectedObject:
-    x1, y1, x2, y2 = (float(value) for value in boxes[image, slot])
-    name = names[int(labels[image, slot])]
-    return DetectedObject(name, float(scores[image, slot]), (x1, y1, x2, y2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,8 +12,17 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import (
+    bound_class_names,
+    check_choice,
+    check_class_names,
+    check_flag,
+    check_fraction,
+    check_integer,
+    is_integer,
+    is_number,
+)
 from visiongraft.plugins.detection.compare import compare_detections, rescale_boxes
 from visiongraft.plugins.detection.data import (
     DetectionSamples,
@@ -80,26 +88,17 @@ class Detection(Task):
     def __post_init__(self) -> None:
         if isinstance(self.class_names, list):  # as from JSON
             object.__setattr__(self, "class_names", tuple(self.class_names))
-        names = self.class_names
-        if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
-            raise OptionError(f"class_names={names!r} is not a list of names")
-        if len(set(names)) != len(names):
-            raise OptionError(f"class_names={names!r} contains a name twice")
-        for name, known in (("head", tuple(HEADS)), ("augment", AUGMENTATIONS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise OptionError(f"{name}={value!r} is unknown{near_matches(str(value), known)}")
+        check_class_names(self.class_names)
+        check_choice("head", self.head, tuple(HEADS))
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_flag("flip", self.flip)
         if not is_integer(self.width, least=32) or self.width % 32:
             raise OptionError(f"width={self.width!r} is not a multiple of 32")
-        if not is_integer(self.detections, least=1):
-            raise OptionError(f"detections={self.detections!r} is not an integer of 1 or more")
-        if not is_number(self.score_threshold) or not 0 <= self.score_threshold < 1:
-            raise OptionError(f"score_threshold={self.score_threshold!r} is not in [0, 1)")
+        check_integer("detections", self.detections, least=1)
+        check_fraction("score_threshold", self.score_threshold)
         iou = self.iou_threshold
         if iou is not None and (not is_number(iou) or not 0 < iou <= 1):
             raise OptionError(f"iou_threshold={iou!r} is not in (0, 1]")
-        if not isinstance(self.flip, bool):
-            raise OptionError(f"flip={self.flip!r} is neither true nor false")
 
     @property
     def limits(self) -> Limits:
@@ -115,7 +114,7 @@ class Detection(Task):
         return read_splits(data, class_names=self.class_names, validation=validation, seed=seed)
 
     def read_evaluation(self, data: Any) -> Samples:
-        return read_evaluation(data, self._known_classes())
+        return read_evaluation(data, bound_class_names(self.class_names))
 
     def bind(self, train: Samples) -> Detection:
         """Adopt the class names of the training set.
@@ -147,7 +146,9 @@ class Detection(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         reject_crops(backbone)
-        return HEADS[self.head].build(backbone, len(self._known_classes()), self.width)
+        return HEADS[self.head].build(
+            backbone, len(bound_class_names(self.class_names)), self.width
+        )
 
     def build_loss(self) -> nn.Module:
         return ImageMeanLoss(HEADS[self.head].loss)
@@ -180,7 +181,7 @@ class Detection(Task):
         # pycocotools takes a while to import, and prediction needs none of it.
         from visiongraft.plugins.detection.metrics import DetectionMetrics
 
-        return DetectionMetrics(self._known_classes())
+        return DetectionMetrics(bound_class_names(self.class_names))
 
     def predictions(self, decoded: Arrays) -> list[Detected]:
         return predictions(decoded, self.metadata())
@@ -198,10 +199,7 @@ class Detection(Task):
         return {"class_names": list(self.class_names)}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
-        return write_coco(folder, self.class_names, count, seed)
+        return TaskExamples(partial(write_coco, class_names=self.class_names), self._ideal)
 
     def _ideal(self, targets: Sequence[Mapping[str, Tensor]]) -> Arrays:
         images, slots = len(targets), self.detections
@@ -217,8 +215,3 @@ class Detection(Task):
             labels[i, :n] = target["labels"].cpu()[own][:n].numpy()
             count[i] = n
         return {"boxes": boxes, "scores": scores, "labels": labels, "count": count}
-
-    def _known_classes(self) -> tuple[str, ...]:
-        if not self.class_names:
-            raise OptionError("the task has no class names yet; read() and bind() find them")
-        return self.class_names

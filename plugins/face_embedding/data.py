@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from visiongraft.data.samples import Splits
-from visiongraft.data.splits import evaluation_split
+from visiongraft.data.splits import evaluation_split, training_and_validation
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import (
@@ -38,12 +38,11 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
-    if "validation" in samples:
-        train, validation_set = samples["train"], samples["validation"]
-        origin = "the dataset's own split"
-    else:
-        train, validation_set = _split_off_validation(samples["train"], validation, seed)
-        origin = f"{validation:.0%} of the identities, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        samples,
+        lambda all_of: _split_off_validation(all_of, validation, seed),
+        f"{validation:.0%} of the identities, seed {seed}",
+    )
     refuse_shared(train, validation_set)
     check_trainable(train)
     _check_comparable(validation_set, "the validation split")
@@ -143,7 +142,7 @@ def _faces(
 
 def _split_off_validation(
     samples: FaceSamples, fraction: float, seed: int
-) -> tuple[FaceSamples, FaceSamples]:
+) -> tuple[list[int], list[int]]:
     """Hold out identities with two or more images; others could not be compared with themselves."""
     if not 0 < fraction < 1:
         raise OptionError(f"validation={fraction} is not a fraction in (0, 1)")
@@ -159,9 +158,9 @@ def _split_off_validation(
     number = min(max(round(fraction * len(counts)), 2), most)
     # Ordered by a hash: the stream of a library's generator may change with its version.
     chosen = set(sorted(several, key=lambda name: mix_seed(seed, "identity", name))[:number])
-    train = [i for i, face in enumerate(samples.faces) if face.identity not in chosen]
-    validation = [i for i, face in enumerate(samples.faces) if face.identity in chosen]
-    return samples.subset(train), samples.subset(validation)
+    train = [i for i, face in enumerate(samples.targets) if face.identity not in chosen]
+    validation = [i for i, face in enumerate(samples.targets) if face.identity in chosen]
+    return train, validation
 
 
 def _check_comparable(samples: FaceSamples, what: str) -> None:
@@ -189,7 +188,7 @@ def _remarks(train: FaceSamples, validation: FaceSamples) -> list[str]:
             "identities with only one validation image, which are only compared with others: "
             f"{name_some(lonely, SHOWN)}"
         )
-    if any(face.pairs for face in validation.faces) and not _has_both_kinds(validation):
+    if any(face.pairs for face in validation.targets) and not _has_both_kinds(validation):
         lines.append(
             "the listed pairs of validation images are all of the same kind (same identity or "
             "different ones); random pairs are drawn instead"
@@ -201,7 +200,7 @@ def _has_both_kinds(samples: FaceSamples) -> bool:
     """Check whether the listed pairs include pairs of one identity and pairs of two."""
     first: dict[int, str] = {}
     kinds = set()
-    for face in samples.faces:
+    for face in samples.targets:
         for number, _ in face.pairs:
             if number in first:
                 kinds.add(first[number] == face.identity)

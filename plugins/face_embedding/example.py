@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_png
 
 IMAGES_PER_IDENTITY = 3
 
@@ -27,11 +26,11 @@ def write_folder(folder: Path, count: int, seed: int) -> Path:
     random = np.random.default_rng(seed)
     for i in range(count):
         person, image = divmod(i, IMAGES_PER_IDENTITY)
-        write_bytes(folder / f"person{person:02d}" / f"{image}.png", draw_head(person, random))
+        write_png(folder / f"person{person:02d}" / f"{image}.png", draw_head(person, random))
     return folder
 
 
-def draw_head(person: int, random: np.random.Generator) -> bytes:
+def draw_head(person: int, random: np.random.Generator) -> Image.Image:
     """Draw a head.
 
     Args:
@@ -39,7 +38,7 @@ def draw_head(person: int, random: np.random.Generator) -> bytes:
         random: Generator that varies size, position, lighting and background.
 
     Returns:
-        The content of a PNG file.
+        The image, RGB.
     """
     traits = np.random.default_rng(10_000 + person)
     skin, hair, eyes = (tuple(int(c) for c in traits.integers(40, 250, 3)) for _ in range(3))
@@ -66,6 +65,4 @@ def draw_head(person: int, random: np.random.Generator) -> bytes:
     draw.rectangle(box(0.5 - mouth, 0.7, 0.5 + mouth, 0.78), fill=hair)
     light = random.uniform(0.85, 1.1)
     pixels = np.asarray(image) * light + random.normal(0, 4, (height, width, 3))
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "png")
-    return file.getvalue()
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

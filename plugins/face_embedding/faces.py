@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from visiongraft.data.samples import WrappedSamples
+from visiongraft.data.samples import TargetSamples
 
 OUTSIDE = -1  # label of an identity that is not in training
 
@@ -29,38 +28,30 @@ class Face:
 
 
 @dataclass(frozen=True)
-class FaceSamples(WrappedSamples):
+class FaceSamples(TargetSamples):
     """Images with the identities that they show.
 
     Attributes:
         base: The images.
-        faces: One target per image.
+        targets: One target per image.
         identities: Number of classes of the labels, including those without images in a subset.
         aligned: Whether the images are aligned by landmarks.
     """
 
-    faces: tuple[Face, ...]
+    targets: tuple[Face, ...]
     identities: int = 0
     aligned: bool = False
 
-    def target(self, index: int) -> Face:
-        return self.faces[index]
-
-    def subset(self, indices: Sequence[int]) -> FaceSamples:
-        """Return some of the samples, in the given order; labels keep their meaning."""
-        faces = tuple(self.faces[i] for i in indices)
-        return replace(self, base=self.base.subset(indices), faces=faces)
-
     def with_labels(self) -> FaceSamples:
         """Assign a class id to each identity, in the order of the names."""
-        names = sorted({face.identity for face in self.faces})
+        names = sorted({face.identity for face in self.targets})
         labels = {name: label for label, name in enumerate(names)}
-        faces = tuple(replace(face, label=labels[face.identity]) for face in self.faces)
-        return replace(self, faces=faces, identities=len(names))
+        targets = tuple(replace(face, label=labels[face.identity]) for face in self.targets)
+        return replace(self, targets=targets, identities=len(names))
 
     def counts(self) -> dict[str, int]:
         """Count the images of each identity."""
         found: dict[str, int] = {}
-        for face in self.faces:
+        for face in self.targets:
             found[face.identity] = found.get(face.identity, 0) + 1
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +98,7 @@ class ClassWeightLoss(nn.Module):
         self.name = name
         self.identities = identities
         self.sampled = sampled if sampled < identities else 0
-        self.classes: nn.Module = _BUILDERS[name](identities, dimension, margin, scale)
+        self.classes: nn.Module = _build(name, identities, dimension, margin, scale)
         nn.init.normal_(self.classes.get_parameter("W"), std=INITIAL_STD)
 
     def forward(self, embeddings: Tensor, targets: dict[str, Any]) -> dict[str, Tensor]:
@@ -193,36 +192,16 @@ def sample_classes(labels: Tensor, identities: int, count: int) -> tuple[Tensor,
     return chosen, torch.searchsorted(chosen, labels)
 
 
-def _softmax(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    # Its distance cannot be bounded as the others' are; it is passed unit vectors.
-    loss: nn.Module = losses.NormalizedSoftmaxLoss(identities, dimension, temperature=1 / scale)
+def _build(name: str, identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
+    loss: nn.Module
+    if name == "softmax":
+        # Its distance cannot be bounded as the others' are; it is passed unit vectors.
+        loss = losses.NormalizedSoftmaxLoss(identities, dimension, temperature=1 / scale)
+        return loss
+    kind, own_margin = {
+        "arcface": (losses.ArcFaceLoss, math.degrees(margin)),
+        "cosface": (losses.CosFaceLoss, margin),
+        "sphereface": (losses.SphereFaceLoss, int(margin)),
+    }[name]
+    loss = kind(identities, dimension, margin=own_margin, scale=scale, distance=BoundedCosine())
     return loss
-
-
-def _arcface(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    loss: nn.Module = losses.ArcFaceLoss(
-        identities, dimension, margin=math.degrees(margin), scale=scale, distance=BoundedCosine()
-    )
-    return loss
-
-
-def _cosface(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    loss: nn.Module = losses.CosFaceLoss(
-        identities, dimension, margin=margin, scale=scale, distance=BoundedCosine()
-    )
-    return loss
-
-
-def _sphereface(identities: int, dimension: int, margin: float, scale: float) -> nn.Module:
-    loss: nn.Module = losses.SphereFaceLoss(
-        identities, dimension, margin=int(margin), scale=scale, distance=BoundedCosine()
-    )
-    return loss
-
-
-_BUILDERS: dict[str, Callable[[int, int, float, float], nn.Module]] = {
-    "softmax": _softmax,
-    "arcface": _arcface,
-    "cosface": _cosface,
-    "sphereface": _sphereface,
-}

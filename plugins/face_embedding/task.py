@@ -14,8 +14,14 @@ from torch.nn import functional as F
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.errors import DataError, OptionError, near_matches
-from visiongraft.options import is_integer, is_number
+from visiongraft.errors import DataError, OptionError
+from visiongraft.options import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_integer,
+    is_number,
+)
 from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
@@ -93,26 +99,18 @@ class FaceEmbedding(Task):
         return self.loss in OVER_PAIRS
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("neck", ("batch_norm", "none")),
-            ("loss", LOSS_NAMES),
-            ("augment", AUGMENTATIONS),
-        ):
-            if getattr(self, name) not in known:
-                hint = near_matches(str(getattr(self, name)), known)
-                raise OptionError(f"{name}={getattr(self, name)!r} is unknown{hint}")
+        check_choice("neck", self.neck, ("batch_norm", "none"))
+        check_choice("loss", self.loss, LOSS_NAMES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
         for name in ("flip", "mirror", "align", "aligned"):
-            if not isinstance(getattr(self, name), bool):
-                raise OptionError(f"{name}={getattr(self, name)!r} is neither true nor false")
+            check_flag(name, getattr(self, name))
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        for name, least in (("dimension", 2), ("sampled_identities", 0), ("identities", 0)):
-            value = getattr(self, name)
-            if not is_integer(value, least):
-                raise OptionError(f"{name}={value!r} is not an integer of {least} or more")
-        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
-            raise OptionError(f"dropout={self.dropout!r} is not in [0, 1)")
+        check_integer("dimension", self.dimension, least=2)
+        check_integer("sampled_identities", self.sampled_identities, least=0)
+        check_integer("identities", self.identities, least=0)
+        check_fraction("dropout", self.dropout)
         for name in ("margin", "scale"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and value > 0):
@@ -125,8 +123,8 @@ class FaceEmbedding(Task):
                 f"sampled_identities={self.sampled_identities} requires a loss with a vector per "
                 f"identity, which {self.loss} does not have"
             )
-        if images is not None and not is_integer(images, 0):
-            raise OptionError(f"images_per_identity={images!r} is not an integer of 0 or more")
+        if images is not None:
+            check_integer("images_per_identity", images, least=0)
         if images is not None and images < 2 and self.loss in OVER_PAIRS:
             raise OptionError(
                 f"images_per_identity={images} leaves the {self.loss} loss without pairs of one "

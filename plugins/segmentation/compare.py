@@ -1,4 +1,4 @@
-"""Compare the masks of two implementations, telling rounding errors from faults."""
+"""Compare the masks of two implementations, distinguishing rounding errors from faults."""
 
 from __future__ import annotations
 

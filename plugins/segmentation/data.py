@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
-from visiongraft.data.splits import evaluation_split, stratified_split, validation_split
+from visiongraft.data.splits import (
+    as_pair,
+    evaluation_split,
+    stratified_split,
+    training_and_validation,
+    validation_split,
+)
 from visiongraft.errors import DataError, OptionError, name_some, near_matches
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
-from visiongraft.plugins.segmentation.formats.reading import MaskDataset, read_dataset
+from visiongraft.plugins.segmentation.formats.reading import read_dataset
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
     binary_ids,
@@ -123,15 +130,11 @@ def read_splits(
     if second is not None:
         split = validation_split(second.splits)
         splits["validation"] = _with_ids(second, split, class_names, kind, ignore)
-    train = splits["train"]
-    if "validation" in splits:
-        validation_set, origin = splits["validation"], "the dataset's validation split"
-    else:
-        kept, rest = stratified_split([0] * len(train), validation, seed)
-        if not rest:
-            raise DataError("a single image cannot be split; add images or a validation split")
-        train, validation_set = splits["train"].subset(kept), splits["train"].subset(rest)
-        origin = f"{validation:.0%} of the training images, seed {seed}"
+    train, validation_set, origin = training_and_validation(
+        splits,
+        lambda all_of: _split_off(len(all_of), validation, seed),
+        f"{validation:.0%} of the training images, seed {seed}",
+    )
     facts: dict[str, Any] = {
         "classes": len(class_names),
         "kind": kind,
@@ -193,13 +196,15 @@ def check_class_count(class_names: tuple[str, ...], kind: str) -> None:
 
 
 def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
-    if not isinstance(data, tuple):
-        return read_dataset(data), None
-    if len(data) != 2:
-        raise DataError(
-            f"data is one dataset or a pair (training, validation), not {len(data)} items"
-        )
-    return read_dataset(data[0]), read_dataset(data[1])
+    first, second = as_pair(data) or (data, None)
+    return read_dataset(first), None if second is None else read_dataset(second)
+
+
+def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    kept, held_out = stratified_split([0] * count, fraction, seed)
+    if not held_out:
+        raise DataError("a single image cannot be split; add images or a validation split")
+    return kept, held_out
 
 
 def _with_ids(
@@ -232,7 +237,7 @@ def _with_ids(
 
 
 def _reorder(samples: Samples, names: Sequence[str], class_names: Sequence[str]) -> Samples:
-    """Bring the masks of each image into the order of the class ids."""
+    """Sort the masks of each image by class id."""
     if tuple(names) == tuple(class_names):
         return samples
     missing = [name for name in class_names if name not in names]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_bytes, write_png
 
 SHAPES = ("disc", "square")
 COLORS = ("red", "blue")
@@ -17,7 +16,7 @@ SIZES = ((24, 40), (41, 29), (36, 36), (24, 40), (28, 56))  # height and width
 
 
 def write_example(
-    folder: Path, class_names: tuple[str, ...], kind: str | None, count: int, seed: int
+    folder: Path, count: int, seed: int, class_names: tuple[str, ...], kind: str | None
 ) -> Path:
     """Write images and masks.
 
@@ -42,15 +41,15 @@ def write_example(
         layers = np.zeros((shapes, height, width), np.uint8)
         if i % 5 != 4:
             pixels, layers = _draw_shapes(random, pixels, shapes)
-        write_bytes(folder / "images" / f"{i:03d}.png", _png(pixels))
+        write_png(folder / "images" / f"{i:03d}.png", Image.fromarray(pixels))
         if kind == "multi_label":
             for name, layer in zip(names, layers, strict=True):
-                write_bytes(folder / "masks" / name / f"{i:03d}.png", _png(layer * 255))
+                write_png(folder / "masks" / name / f"{i:03d}.png", Image.fromarray(layer * 255))
         else:
             mask = np.zeros((height, width), np.uint8)
             for value, layer in enumerate(layers, 1):
                 mask[layer == 1] = value
-            write_bytes(folder / "masks" / f"{i:03d}.png", _png(mask))
+            write_png(folder / "masks" / f"{i:03d}.png", Image.fromarray(mask))
     if kind != "multi_label":
         write_bytes(folder / "classes.txt", "\n".join(names).encode())
     return folder
@@ -74,9 +73,3 @@ def _draw_shapes(
             draw((left, top, left + side - 1, top + side - 1), fill=fill)
         layers.append(np.asarray(layer))
     return np.asarray(image), np.stack(layers)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()

@@ -148,7 +148,6 @@ def _png(mask: NDArray[Any], classes: int) -> bytes:
     if mask.dtype == np.uint8:
         image = Image.fromarray(mask)
         if classes:
-            image = image.convert("P") if image.mode != "L" else image
             image.putpalette(class_colors(classes).tobytes())
     else:
         image = Image.fromarray(mask.astype(np.uint16))

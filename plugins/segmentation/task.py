@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
+    bound_class_names,
     check_choice,
     check_class_names,
     check_class_weights,
@@ -161,7 +162,9 @@ class Segmentation(Task):
         )
 
     def read_evaluation(self, data: Any) -> Samples:
-        return read_evaluation(data, self._bound_class_names(), self._bound_kind(), self.ignore)
+        return read_evaluation(
+            data, bound_class_names(self.class_names), self._bound_kind(), self.ignore
+        )
 
     def bind(self, train: Samples) -> Segmentation:
         """Set the class names, the kind and the loss weights from the training data.
@@ -215,7 +218,7 @@ class Segmentation(Task):
         from visiongraft.plugins.segmentation.models.decoders import SegmentationNetwork
 
         _check_input_size(backbone)
-        outputs = 1 if self._bound_kind() == "binary" else len(self._bound_class_names())
+        outputs = 1 if self._bound_kind() == "binary" else len(bound_class_names(self.class_names))
         return SegmentationNetwork(
             backbone.info, self.decoder, outputs, self.channels, bool(self.auxiliary)
         )
@@ -277,7 +280,7 @@ class Segmentation(Task):
 
     def build_metrics(self) -> SegmentationMetrics:
         multi_label = self._bound_kind() == "multi_label"
-        return SegmentationMetrics(self._bound_class_names(), self._ignored, multi_label)
+        return SegmentationMetrics(bound_class_names(self.class_names), self._ignored, multi_label)
 
     def predictions(self, decoded: Arrays) -> list[Segmented]:
         return predictions(decoded, self.metadata())
@@ -289,17 +292,15 @@ class Segmentation(Task):
         return {"class_names": list(self.class_names), "kind": self.kind}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(self._write_examples, self._ideal)
-
-    def _write_examples(self, folder: Path, count: int, seed: int) -> Path:
-        return write_example(folder, self.class_names, self.kind, count, seed)
+        write = partial(write_example, class_names=self.class_names, kind=self.kind)
+        return TaskExamples(write, self._ideal)
 
     def _ideal(self, targets: Any) -> Arrays:
         masks = np.stack([np.asarray(target) for target in targets])
         labels = np.where(masks == self._ignored, 0, masks).astype(masks.dtype)
         ideal = {"labels": labels, "margins": np.ones(labels.shape, np.float32)}
         if self.probabilities:
-            ids = np.arange(len(self._bound_class_names()))[:, None, None]
+            ids = np.arange(len(bound_class_names(self.class_names)))[:, None, None]
             hot = labels[:, None] == ids if self._bound_kind() == "multi_class" else labels
             hot = hot[:, None] if self._bound_kind() == "binary" else hot
             ideal["probabilities"] = hot.astype(np.float32)
@@ -310,11 +311,6 @@ class Segmentation(Task):
         if self.kind == "multi_label":
             return IGNORED_VALUE
         return ignored_id(len(self.class_names))
-
-    def _bound_class_names(self) -> tuple[str, ...]:
-        if not self.class_names:
-            raise OptionError("the task has no class names yet; read() and bind() set them")
-        return self.class_names
 
     def _bound_kind(self) -> str:
         if self.kind is None:

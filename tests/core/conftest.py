@@ -198,7 +198,7 @@ def toys_are_registered() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def collecting_garbage_is_quick() -> Iterator[None]:
-    """Leave out what the libraries hold: each phase of a run collects, and tests make many runs."""
+    """Skip garbage collection, which each phase of a run does: tests make many runs."""
     gc.collect()
     gc.freeze()
     yield
@@ -242,7 +242,7 @@ def toy_network() -> Network:
 
 
 def make_config(**changes: Any) -> FitConfig:
-    """Make the config of a run on the CPU, changed as asked for."""
+    """Make the config of a run on the CPU, with the given changes."""
     values: dict[str, Any] = {
         **{name: p.default for name, p in inspect.signature(visiongraft.fit).parameters.items()},
         "task": "toy",

@@ -60,7 +60,7 @@ class ToySource(BackboneSource):
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> list[BackboneSource]:
-    """Make these sources the only ones there are."""
+    """Make these the only sources."""
     sources: list[BackboneSource] = [
         ToySource("red", "small", "shared"),
         ToySource("blue", "large", "shared"),
@@ -90,7 +90,7 @@ def test_a_backbone_is_found_by_full_name_or_by_a_short_name_that_is_unique(
 
 
 def test_a_short_name_that_two_sources_have_is_refused_with_both_full_names() -> None:
-    with pytest.raises(BackboneError, match="say blue/shared or red/shared"):
+    with pytest.raises(BackboneError, match="use blue/shared or red/shared"):
         find_source("shared")
 
 
@@ -116,7 +116,7 @@ def test_size_and_channels_reach_the_architecture() -> None:
     assert backbone(torch.zeros(1, 4, 12, 12)).pooled.shape == (1, 3)
 
 
-def test_pretrained_is_asked_of_the_source_and_none_is_not() -> None:
+def test_pretrained_is_passed_to_the_source_and_none_is_not() -> None:
     assert load_backbone("plain").last.weight.eq(1).all()  # type: ignore[union-attr, operator]
     assert not load_backbone("plain", None).last.weight.eq(1).all()  # type: ignore[union-attr, operator]
 
@@ -125,11 +125,13 @@ def test_a_weights_file_is_loaded_over_random_weights(tmp_path: Path) -> None:
     torch.save({n: t + 1 for n, t in Toy("", 3, (8, 8)).state_dict().items()}, tmp_path / "w.pth")
     backbone = load_backbone("plain", tmp_path / "w.pth")
     assert backbone.info.provenance["weights"] == "w.pth"
-    with pytest.raises(WeightsError, match="does not exist; name a file, or say 'pretrained'"):
+    with pytest.raises(
+        WeightsError, match="does not exist; pass an existing file, 'pretrained' or None"
+    ):
         load_backbone("plain", "pretrain")
 
 
-def test_a_partial_file_is_accepted_only_when_asked_for(tmp_path: Path) -> None:
+def test_a_partial_file_is_accepted_only_on_request(tmp_path: Path) -> None:
     torch.save({"last.weight": torch.ones(3, 2)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="partial=True"):
         load_backbone("plain", tmp_path / "w.pth")

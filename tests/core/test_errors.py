@@ -23,7 +23,7 @@ def test_every_error_exits_with_wrong_input_or_failed_proof(kind: type[Visiongra
     assert str(kind("what, where, what to do")) == "what, where, what to do"
 
 
-def test_a_misspelled_name_is_told_the_nearest() -> None:
+def test_a_misspelled_name_is_refused_with_the_nearest_one() -> None:
     assert near_matches("lpft", ["lp_ft", "full"]) == "; did you mean 'lp_ft'?"
 
 
@@ -31,7 +31,7 @@ def test_the_case_of_letters_does_not_matter() -> None:
     assert near_matches("LP_FT", ["lp_ft", "full"]) == "; did you mean 'lp_ft'?"
 
 
-def test_two_equally_near_names_are_both_told() -> None:
+def test_two_equally_similar_names_are_both_suggested() -> None:
     text = near_matches("resnet50", ["timm/resnet50", "torchvision/resnet50", "timm/vit"])
     assert text == "; did you mean 'timm/resnet50' or 'torchvision/resnet50'?"
 
@@ -41,8 +41,8 @@ def test_names_that_only_share_a_prefix_are_left_out() -> None:
     assert near_matches("register_task", known) == "; did you mean 'register_tasks'?"
 
 
-def test_a_short_list_is_told_whole_where_nothing_is_near() -> None:
-    assert near_matches("zzz", ["b", "a", "a"]) == "; there are: a, b"
+def test_a_short_list_is_shown_completely_if_nothing_is_similar() -> None:
+    assert near_matches("zzz", ["b", "a", "a"]) == "; available: a, b"
 
 
 def test_a_long_list_or_none_adds_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The contract of exporters: found by suffix or name, told everything, and their certificate."""
+"""The contract of exporters: found by suffix or name, called with everything, and their certificate."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_exporter_that_exports_nothing_cannot_be_made() -> None:
 
 
 class Text(Exporter):
-    """Writes down what it was told."""
+    """Records what it was called with."""
 
     name, suffix = "text", ".text"
     callbacks: tuple[Any, ...] = ()
@@ -142,7 +142,7 @@ def test_an_exporter_is_found_by_suffix_or_by_name(
     assert "Linear" in (tmp_path / file).read_text()
 
 
-def test_an_exporter_is_told_model_path_images_and_its_own_options(
+def test_an_exporter_receives_model_path_images_and_its_own_options(
     model: TransferModel, toy_data: Any, tmp_path: Path
 ) -> None:
     model.export(str(tmp_path / "m.text"), data=toy_data(5), opset=3)
@@ -152,7 +152,7 @@ def test_an_exporter_is_told_model_path_images_and_its_own_options(
     assert options == {"opset": 3}
 
 
-def test_held_out_images_are_what_an_export_is_proved_on_if_nothing_is_said(
+def test_an_export_is_proved_on_the_validation_images_by_default(
     model: TransferModel, tmp_path: Path
 ) -> None:
     model.validation = SimpleNamespace()  # type: ignore[assignment]
@@ -172,7 +172,7 @@ def test_an_exporter_that_refuses_is_heard(model: TransferModel, tmp_path: Path)
 def test_an_unknown_suffix_or_name_is_refused_with_what_there_is(
     model: TransferModel, tmp_path: Path
 ) -> None:
-    with pytest.raises(OptionError, match=r"no exporter for '\.onnx'; there are: \.text"):
+    with pytest.raises(OptionError, match=r"no exporter for '\.onnx'; available: \.text"):
         model.export(tmp_path / "m.onnx")
     with pytest.raises(PluginError, match="did you mean 'text'"):
         model.export(tmp_path / "m.text", format="texts")

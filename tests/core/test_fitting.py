@@ -116,6 +116,14 @@ def test_an_invalid_setting_is_refused_in_one_line_and_leaves_no_run(
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_a_wrong_backbone_name_is_refused_before_the_dataset_is_read(
+    fit_toy: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BackboneError, match="did you mean 'toys/toy'"):
+        fit_toy(3, backbone="toys/to", out=tmp_path / "run")  # 3 is no dataset either
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_a_refused_run_can_be_used(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     for wrong in ({"optimizer": "adam"}, {"callbacks": ["progres"]}, {"weights": "nowhere.pth"}):
         with pytest.raises(VisiongraftError):

@@ -1,4 +1,4 @@
-"""Maps come back at the size of each image, in training's validation, evaluation and prediction."""
+"""Maps have the size of each image, in validation during training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_predictions_come_in_the_order_of_the_images_at_their_own_sizes(trained:
         assert (trained.predict(image)[0] == mask).all()
 
 
-def test_the_graph_gives_what_prediction_gives(trained: Any) -> None:
+def test_the_graph_returns_what_prediction_returns(trained: Any) -> None:
     image = halves(4)[3][0]
     with torch.inference_mode():
         labels = trained.inference_graph()(torch.from_numpy(image[None]))["labels"]
@@ -168,7 +168,7 @@ def test_padded_images_keep_their_size_and_learn_from_crops(fit_toy: Any) -> Non
     assert model.evaluate(halves(12))["right"] > 0.9
 
 
-def test_augmentation_is_told_how_the_network_prepares_images(fit_toy: Any) -> None:
+def test_augmentation_receives_the_preprocessing_of_the_network(fit_toy: Any) -> None:
     callbacks: list[str] = []
 
     class Told(Halves):

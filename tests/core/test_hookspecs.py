@@ -1,4 +1,4 @@
-"""Hooks: told in order in a real run, with as many arguments as a callback wants, or loudly not."""
+"""Hooks: called in order in a real run, with the arguments that a callback takes, or refused."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import RegistrationHooks, RunHooks, hookimpl
 from visiongraft.registry.manager import KINDS
 from visiongraft.schedules import Phase
-from visiongraft.training.engine import Run
 from visiongraft.training.freezing import Receipt
+from visiongraft.training.run import Run
 
 RUN_HOOKS = {
     name: tuple(inspect.signature(hook).parameters)[1:]
     for name, hook in vars(RunHooks).items()
-    if not name.startswith("_") and name != "exported"  # told after the run: see test_listening
+    if not name.startswith("_") and name != "exported"  # called after the run: see test_listening
 }
 SETTINGS: dict[str, Any] = {"schedule": "lp_ft", "epochs": 2}
 
 
-def callback(name: str, arguments: tuple[str, ...], tell: Any) -> object:
-    """Make a callback of one hook that takes just these arguments."""
-    namespace: dict[str, Any] = {"tell": tell}
+def callback(name: str, arguments: tuple[str, ...], note: Any) -> object:
+    """Make a callback of one hook that takes exactly these arguments."""
+    namespace: dict[str, Any] = {"note": note}
     call = ", ".join(f"{a}={a}" for a in arguments)
-    code = f"def {name}(self, {', '.join(arguments)}):\n    tell({call})"
+    code = f"def {name}(self, {', '.join(arguments)}):\n    note({call})"
     exec(code, namespace)  # noqa: S102 - pluggy reads the arguments off compiled code
     return type("Callback", (), {name: hookimpl(namespace[name])})()
 
@@ -39,7 +39,7 @@ def subsets(items: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 class Recorder:
-    """Hears everything."""
+    """Records every hook that is called."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, Any]]] = []
@@ -59,13 +59,13 @@ EPOCH = ["step_ended", "step_ended", "epoch_ended"]
 PHASE = ["phase_started", *EPOCH, "phase_ended"]
 
 
-def test_each_hook_is_told_in_order(fit_toy: Any, toy_data: Any) -> None:
+def test_each_hook_is_called_in_order(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
     fit_toy(toy_data(30), callbacks=recorder.callbacks, **SETTINGS)
     assert recorder.names == ["run_started", *PHASE, *PHASE, "run_finished"]
 
 
-def test_the_hooks_are_listed_in_the_order_in_which_they_are_told(
+def test_the_hooks_are_listed_in_the_order_of_their_calls(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     recorder = Recorder()
@@ -76,7 +76,7 @@ def test_the_hooks_are_listed_in_the_order_in_which_they_are_told(
     assert list(RUN_HOOKS)[-2:] == ["run_finished", "run_failed"]
 
 
-def test_what_is_told_is_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+def test_callbacks_receive_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     recorder = Recorder()
     model = fit_toy(toy_data(30), callbacks=recorder.callbacks, out=tmp_path / "run", **SETTINGS)
     callbacks: dict[str, list[dict[str, Any]]] = {}
@@ -98,7 +98,7 @@ def test_what_is_told_is_what_happened(fit_toy: Any, toy_data: Any, tmp_path: Pa
     assert [a["receipt"].to_json() for a in callbacks["phase_ended"]] == run.state.receipts
 
 
-def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
+def test_phase_started_is_called_after_freezing_and_run_finished_after_saving(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
@@ -120,7 +120,7 @@ def test_a_phase_is_told_after_freezing_and_the_end_after_saving(
 def test_a_callback_may_take_any_of_a_hooks_arguments(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
-    """Every subset of every hook's arguments listens to one and the same run."""
+    """Every subset of every hook's arguments is called in the same run."""
     heard: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     callbacks = []
     for name, arguments in RUN_HOOKS.items():
@@ -133,11 +133,11 @@ def test_a_callback_may_take_any_of_a_hooks_arguments(
     fit_toy(toy_data(30), callbacks=callbacks, out=tmp_path / "run", **SETTINGS)
     with pytest.raises(TrainingError):
         fit_toy(toy_data(30), callbacks=[*callbacks, Failing("run_finished")], **SETTINGS)
-    wanted = {(n, chosen) for n, arguments in RUN_HOOKS.items() for chosen in subsets(arguments)}
-    assert heard == {(name, chosen): set(chosen) for name, chosen in wanted}
+    expected = {(n, chosen) for n, arguments in RUN_HOOKS.items() for chosen in subsets(arguments)}
+    assert heard == {(name, chosen): set(chosen) for name, chosen in expected}
 
 
-def test_several_callbacks_hear_one_run(fit_toy: Any, toy_data: Any) -> None:
+def test_several_callbacks_follow_one_run(fit_toy: Any, toy_data: Any) -> None:
     one, other = Recorder(), Recorder()
     fit_toy(toy_data(30), callbacks=[*one.callbacks, *other.callbacks], **SETTINGS)
     assert one.names == other.names and one.names
@@ -152,13 +152,13 @@ def test_a_callback_changes_nothing_by_listening(
         assert (tmp_path / "heard" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
 
 
-def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_logs_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "checkpoint_every": 1, "out": tmp_path / "run"}
     with pytest.raises(TrainingError):
         fit_toy(toy_data(30), callbacks=[Failing("step_ended", 3)], **settings)
     recorder = Recorder()
     fit_toy(toy_data(30), callbacks=recorder.callbacks, resume=True, **settings)
-    # The checkpoint is that of the first phase's end: the third step was told before it was kept.
+    # The checkpoint is that of the first phase's end: the third step was reported before the checkpoint.
     names = [name for name in recorder.names if name != "checkpoint_saved"]
     assert names == ["run_started", "phase_started", "phase_ended", *PHASE, "run_finished"]
     assert len(recorder.heard[0][1]["run"].history) == 2  # in the end; it went on from one
@@ -168,7 +168,7 @@ def test_a_resumed_run_tells_only_what_is_left(fit_toy: Any, toy_data: Any, tmp_
 
 
 class Failing:
-    """Raises the first or a later time that one hook is told."""
+    """Raises the first or a later time that one hook is called."""
 
     def __init__(self, hook: str, time: int = 1, error: BaseException | None = None) -> None:
         self.left = time
@@ -209,7 +209,7 @@ def test_a_callback_that_raises_ends_the_run_with_its_error(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), RuntimeError("bug")])
-def test_interruptions_and_bugs_are_told_too(
+def test_interruptions_and_bugs_are_reported_too(
     fit_toy: Any, toy_data: Any, error: BaseException
 ) -> None:
     failing = Failing("step_ended", 2, error)
@@ -219,7 +219,7 @@ def test_interruptions_and_bugs_are_told_too(
     assert failing.callbacks == [error]
 
 
-def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
+def test_a_model_that_cannot_be_saved_is_reported_as_a_failure(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     class Blocking:
@@ -240,7 +240,7 @@ def test_a_model_that_cannot_be_saved_is_told_as_a_failure(
     assert recorder.names[-1] == "run_failed" and "run_finished" not in recorder.names
 
 
-def test_input_that_is_refused_is_told_to_nobody(fit_toy: Any, toy_data: Any) -> None:
+def test_refused_input_is_not_reported_to_callbacks(fit_toy: Any, toy_data: Any) -> None:
     recorder = Recorder()
     with pytest.raises(Exception, match="stage9"):
         fit_toy(toy_data(30), callbacks=recorder.callbacks, schedule="milestones(at={1: 'stage9'})")

@@ -1,4 +1,4 @@
-"""A trained model takes images of every usual kind, and says what is wrong with others."""
+"""A trained model takes images of every usual kind, and explains what is wrong with others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def image(toy_data) -> np.ndarray:
     return toy_data(1)[0][0]
 
 
-def test_every_kind_of_image_gives_the_same_prediction(model, image, tmp_path):
+def test_every_kind_of_image_has_the_same_prediction(model, image, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(image).save(path)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -53,7 +53,7 @@ def test_predictions_do_not_depend_on_the_batch(model, toy_data):
         (np.zeros((0, 4, 3), dtype=np.uint8), "height, width and channels"),
     ],
 )
-def test_what_is_no_image_is_named(model, images, words):
+def test_what_is_not_an_image_is_named(model, images, words):
     with pytest.raises(DataError, match=words):
         model.predict(images)
 

@@ -80,7 +80,7 @@ def test_wrapping_the_network_does_not_lose_what_is_held(toy_network: Network) -
     assert not any(module.training for module in toy_network.backbone.modules())
 
 
-def test_train_gives_the_network_back(toy_network: Network) -> None:
+def test_train_returns_the_network(toy_network: Network) -> None:
     assert toy_network.train() is toy_network
     assert toy_network.eval() is toy_network
 
@@ -166,7 +166,7 @@ def test_the_graph_equals_preprocessing_then_decoding(
         assert torch.equal(got[name], value), name
 
 
-def test_images_loaded_one_by_one_give_what_the_graph_gives_for_all(
+def test_images_loaded_one_by_one_have_the_results_of_the_graph(
     real_network: Network,
 ) -> None:
     images = photographs(120, 90)
@@ -177,7 +177,7 @@ def test_images_loaded_one_by_one_give_what_the_graph_gives_for_all(
 
 
 @pytest.mark.parametrize("size", SIZES[:3], ids=lambda s: f"{s[0]}x{s[1]}")
-def test_the_graph_tells_the_task_the_original_sizes(Toy: Any, size: tuple[int, int]) -> None:
+def test_the_graph_passes_the_original_sizes_to_the_task(Toy: Any, size: tuple[int, int]) -> None:
     class TellSizes(Toy):
         def decode(self, outputs: torch.Tensor, sizes: torch.Tensor) -> Any:
             return {"sizes": sizes}

@@ -21,7 +21,7 @@ def random_images(height: int, width: int, channels: int = 3, count: int = 2) ->
 
 
 @given(sides, sides, sizes, fractions)
-def test_the_region_lies_inside_the_image_and_in_its_middle(
+def test_the_region_is_inside_the_image_and_centered(
     height: int, width: int, size: tuple[int, int], fraction: float
 ) -> None:
     preprocess = Preprocess(PreprocessConfig(size, crop_fraction=fraction))
@@ -91,7 +91,7 @@ def test_three_channels_keep_their_own_mean_and_std() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)), fractions)
-def test_every_image_gives_finite_input_of_the_asked_size(
+def test_every_image_becomes_finite_input_of_the_requested_size(
     height: int, width: int, size: tuple[int, int], fraction: float
 ) -> None:
     out = Preprocess(PreprocessConfig(size, crop_fraction=fraction))(random_images(height, width))
@@ -158,7 +158,7 @@ def test_maps_come_back_at_the_size_of_the_images(resize: str, shape: tuple[int,
         assert torch.equal(restored, network_input[:, :, : shape[0], : shape[1]])
 
 
-def test_a_map_comes_back_to_the_place_in_the_image_that_it_was_computed_for() -> None:
+def test_a_map_is_restored_to_the_position_in_the_image_that_it_was_computed_for() -> None:
     image = torch.zeros(1, 80, 120, 3, dtype=torch.uint8)
     image[:, 20:40, 90:110] = 255
     for resize in ("stretch", "pad"):
@@ -169,5 +169,5 @@ def test_a_map_comes_back_to_the_place_in_the_image_that_it_was_computed_for() -
 
 
 def test_maps_of_cropped_images_cannot_come_back() -> None:
-    with pytest.raises(OptionError, match="cannot be brought back to cropped images"):
+    with pytest.raises(OptionError, match="cannot be mapped back to cropped images"):
         Preprocess(PreprocessConfig((8, 8))).restore(torch.zeros(1, 1, 8, 8), 20, 20)

@@ -78,7 +78,7 @@ def test_a_name_that_cannot_be_used_is_refused(tmp_path: Path, name: str, words:
 
 
 @given(st.text(max_size=12))
-def test_a_name_is_refused_or_gives_a_module_and_a_distribution(name: str) -> None:
+def test_a_name_is_refused_or_becomes_a_module_and_a_distribution(name: str) -> None:
     from visiongraft.scaffold import _task_name
 
     try:
@@ -97,7 +97,7 @@ def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_command_writes_beside_and_says_what_is_next(
+def test_the_command_writes_a_package_and_prints_the_next_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Schedules divide the epochs, name real stages, and hear the history."""
+"""Schedules divide the epochs, name real stages, and receive the history."""
 
 import contextlib
 from typing import Any
@@ -107,17 +107,17 @@ def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
         ("full(batch_norm='off')", "batch_norm='off'"),
         ("lp_ft(learning_rate=-1)", "learning_rate=-1"),
         ("lp_ft(layer_decay=2)", "layer_decay=2"),
-        ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): it takes an integer from 0"),
+        ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): expected a non-negative integer"),
         ("lp_ft(probe_epochs=1.5)", "probe_epochs=1.5"),
         ("lp_ft(probe_epochs='a')", "probe_epochs='a'"),
         ("gradual(learning_rate=None)", "learning_rate=None"),
         ("gradual(batch_norm='off')", "batch_norm='off'"),
         ("milestones(learning_rate=0)", "learning_rate=0"),
-        ("milestones(at={'x': 'all'})", "it takes {epoch: stage}"),
-        ("milestones(at='all')", "it takes {epoch: stage}"),
+        ("milestones(at={'x': 'all'})", "expected {epoch: stage}"),
+        ("milestones(at='all')", "expected {epoch: stage}"),
         ("milestones(at={1: 2})", "milestones name '2'"),
-        ("milestones(at={-1: 'all'})", "do not lie within 4 epochs"),
-        ("milestones(at={4: 'all'})", "do not lie within 4 epochs"),
+        ("milestones(at={-1: 'all'})", "are not within 4 epochs"),
+        ("milestones(at={4: 'all'})", "are not within 4 epochs"),
         ("last_n(n=9)", "n=9"),
         ("last_n(n=-1)", "n=-1"),
         ("last_n(n=1.5)", "n=1.5"),
@@ -125,7 +125,7 @@ def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
     ],
 )
 def test_a_wrong_option_is_refused_before_the_first_phase(what: str, words: str) -> None:
-    """Later it would be found after hours of training."""
+    """Otherwise the error would only appear after hours of training."""
     with pytest.raises(ScheduleError, match=words):
         next(find_schedule(what).phases(stages_of(3), 4))
 
@@ -201,7 +201,7 @@ def test_a_schedule_is_found_by_name_call_or_its_own_json():
         (3, OptionError, "schedule=3 is neither a name nor a schedule"),
     ],
 )
-def test_a_misspelled_or_executable_schedule_is_refused_in_words(what, error, words):
+def test_a_misspelled_or_executable_schedule_is_refused_in_one_line(what, error, words):
     with pytest.raises(error, match=words):
         find_schedule(what)
 

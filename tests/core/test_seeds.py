@@ -21,7 +21,7 @@ def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(1))
 
 
-def test_equal_seeds_give_equal_numbers_everywhere():
+def test_equal_seeds_draw_equal_numbers_everywhere():
     seed_everything(3)
     first = draw()
     seed_everything(3)
@@ -65,14 +65,14 @@ def test_mixed_seeds_keep_words_and_numbers_apart():
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64, 10**30])
-def test_every_whole_number_is_a_seed(seed: int) -> None:
+def test_every_integer_is_a_seed(seed: int) -> None:
     seed_everything(seed)
     first = draw()
     seed_everything(seed)
     assert draw() == first
 
 
-def test_seeds_that_torch_takes_are_given_to_it_unchanged() -> None:
+def test_seeds_that_torch_accepts_are_passed_on_unchanged() -> None:
     seed_everything(2**40 + 3)
     expected = torch.rand(3)
     torch.manual_seed(2**40 + 3)

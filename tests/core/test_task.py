@@ -1,4 +1,4 @@
-"""The task contract: options survive their files, and comparing outputs misses nothing."""
+"""The task contract: options survive saving, and comparing outputs misses nothing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_task_comes_back_from_its_options_in_a_file(task: Bare) -> None:
     assert create_task(Bare, json.loads(json.dumps(task.options()))) == task
 
 
-def test_options_not_given_keep_their_defaults() -> None:
+def test_omitted_options_keep_their_defaults() -> None:
     assert create_task(Bare, {"labels": ["a", "b"]}) == Bare(labels=("a", "b"))
     assert create_task(Bare, {}) == Bare()
 
@@ -187,13 +187,13 @@ def test_a_task_that_lacks_what_it_must_supply_cannot_be_made(method: str) -> No
 def test_metrics_do_not_depend_on_how_samples_are_dealt_into_batches(
     Toy: Any, labels: list[tuple[int, int]], cut: int
 ) -> None:
-    """What any ``Metrics`` must hold, on the toy task's; a metric of batch means would not."""
+    """What must hold for any ``Metrics``, on the toy task's; it would not for a mean over batches."""
 
     def measured(parts: list[list[tuple[int, int]]]) -> dict[str, Any]:
         metrics: Metrics = Toy().build_metrics()
         for part in parts:
-            found, wanted = np.array(part).reshape(-1, 2).T
-            metrics.update({"label": found}, torch.from_numpy(wanted))
+            found, true = np.array(part).reshape(-1, 2).T
+            metrics.update({"label": found}, torch.from_numpy(true))
         results = metrics.compute()
         assert metrics.compute() == results  # asking changes nothing
         assert Toy.headline in results
@@ -304,7 +304,7 @@ def test_masks_and_booleans_are_decisions() -> None:
     assert compare_arrays(one, other) == Disagreement(0.0, 3)
 
 
-def test_a_task_compares_its_outputs_that_way_unless_it_says_otherwise() -> None:
+def test_a_task_compares_its_outputs_that_way_by_default() -> None:
     pair = {"x": np.ones(2)}, {"x": np.ones(2) * 1.5}
     assert Bare().export_support().compare(*pair) == compare_arrays(*pair) == Disagreement(0.5, 0)
     assert asdict(Bare().export_support().compare(*pair)) == {"difference": 0.5, "mismatches": 0}

@@ -1,4 +1,4 @@
-"""A task that cannot do what its author meant is refused at once, with place and remedy."""
+"""A task that cannot do what its author meant is refused at once, with location and remedy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_would_be_overlooked_is_refused(
     assert "task class Changed (" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_method_is_named_with_the_place_and_what_may_have_been_meant() -> None:
+def test_a_missing_method_is_named_with_the_location_and_a_similar_name() -> None:
     @dataclass(frozen=True)
     class Half(Task):
         name = "half"
@@ -158,6 +158,95 @@ def test_a_plugin_file_with_such_a_class_is_refused_by_name(tmp_path: Path) -> N
     )
     with pytest.raises(PluginError, match=r"Empty \(misspelled_task.py:3\) lacks build_head\(\)"):
         PluginManager(discover=False).register_file(file)
+
+
+OLD = {
+    "compare": "ExportSupport(compare=...), returned by export_support()",
+    "rescaled": "ExportSupport(rescale=...), returned by export_support()",
+    "operators": "ExportSupport(operators=...), returned by export_support()",
+    "example_data": "TaskExamples(make_dataset=...), returned by examples()",
+    "ideal": "TaskExamples(ideal=...), returned by examples()",
+    "transform_for": "train_transform(preprocess)",
+    "read_labelled": "read_evaluation()",
+    "deal_batches": "batch_sampler()",
+    "verbs": "model_methods()",
+}
+OLD_PLUGIN = """\
+from dataclasses import dataclass
+from visiongraft import Task, hookimpl
+
+{declared}
+@dataclass(frozen=True)
+class Old(Task):
+    name = "old"
+    headline = "x"
+
+    {definition}
+
+
+@hookimpl
+def register_tasks():
+    return [Old]
+"""
+
+
+def problem_of(tmp_path: Path, name: str, definition: str, declared: str = "") -> str:
+    """Register a plugin file with a task that defines one thing; return what is wrong with it."""
+    from visiongraft.registry.manager import PluginManager
+
+    file = tmp_path / f"{name}.py"
+    file.write_text(OLD_PLUGIN.format(declared=declared, definition=definition))
+    with pytest.raises(PluginError) as caught:
+        PluginManager(discover=False).register_file(file)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_a_method_of_the_old_contract_is_refused_with_its_line_and_its_successor(
+    tmp_path: Path, old: str
+) -> None:
+    found = problem_of(tmp_path, f"old_{old}", f"def {old}(self, *args):\n        return {{}}")
+    words = (
+        f"Old (old_{old}.py:5) defines {old!r} (old_{old}.py:10), which is never used; it is now "
+    )
+    assert words + OLD[old] in found and "\n" not in found
+
+
+def test_an_attribute_of_the_old_contract_is_refused_too(tmp_path: Path) -> None:
+    found = problem_of(tmp_path, "old_attribute", 'at_picture_size = ("logits",)')
+    assert "'at_picture_size' (old_attribute.py:10), which is never used" in found
+    assert found.endswith("it is now full_resolution_outputs")
+
+
+def test_an_old_train_transform_is_refused_as_it_would_take_the_preprocessing_for_a_size(
+    tmp_path: Path,
+) -> None:
+    definition = "def train_transform(self, size):\n        return None"
+    found = problem_of(tmp_path, "old_transform", definition)
+    assert "train_transform(size) (old_transform.py:10), which now receives the preproc" in found
+
+
+def test_a_plugin_for_the_old_interface_is_advised_what_to_change_first(tmp_path: Path) -> None:
+    definition = "def verbs(self):\n        return {}"
+    found = problem_of(tmp_path, "old_version", definition, 'visiongraft_api = "1.0"')
+    assert "written for plugin API 1.0; this visiongraft has 2." in found
+    assert "; or update it: task class Old (old_version.py:5) defines 'verbs' (old_v" in found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compare": lambda self: 0, "export_support": Task.export_support},
+        {"ideal": lambda self: 0, "examples": Task.examples},
+        {"verbs": {}, "model_methods": Task.model_methods},
+        {"__annotations__": {"operators": "int"}, "operators": 3},
+    ],
+)
+def test_old_names_are_free_for_helpers_and_options_of_new_tasks(
+    make: Any, changes: dict[str, Any]
+) -> None:
+    check_task_class(make(**changes))
 
 
 def test_floats_become_single_precision_as_networks_compute(Toy: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a task may do beyond the usual: deal batches, look twice, take results over, add verbs."""
+"""Optional methods of tasks: batch sampler, two passes, values from results, model methods."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from visiongraft.training.checkpoint import Checkpoint
 QUICK = {"schedule": "full", "epochs": 2, "batch_size": 6}
 
 
-class Dealt:
-    """Notes which samples each step trained on."""
+class Recorded:
+    """Records which samples each step trained on."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.steps = 0
@@ -37,9 +37,9 @@ class Dealt:
 
 
 @pytest.fixture
-def Dealing(Toy: Any) -> Any:
+def Grouped(Toy: Any) -> Any:
     @dataclass(frozen=True)
-    class Dealing(Toy):
+    class Grouped(Toy):
         """Each batch holds the samples of one color only, some of them twice."""
 
         fault: str = ""
@@ -58,14 +58,14 @@ def Dealing(Toy: Any) -> Any:
             return super().training_step(network, batch)
 
     SEEN.clear()
-    return Dealing
+    return Grouped
 
 
 SEEN: list[list[int]] = []
 
 
-def test_a_task_deals_its_own_batches(fit_toy, toy_data, Dealing):
-    fit_toy(toy_data(40), task=Dealing(augment=False), replay=False, **QUICK)
+def test_a_task_deals_its_own_batches(fit_toy, toy_data, Grouped):
+    fit_toy(toy_data(40), task=Grouped(augment=False), replay=False, **QUICK)
     assert len(SEEN) == 6  # three batches an epoch, however many samples there are
     assert all(len(set(colors)) == 1 and len(colors) == 7 for colors in SEEN)
     assert {colors[0] for colors in SEEN[:3]} == {0, 1, 2}
@@ -78,13 +78,17 @@ def test_without_own_batches_all_samples_are_dealt_at_random(Toy, toy_data):
     assert sorted(i for batch in batches for part in batch for i in part) == list(range(9))
 
 
-def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, Dealing):
+def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, Grouped):
     settings = {**QUICK, "checkpoint_every": 1, "replay": False}
-    task = Dealing(augment=False)
+    task = Grouped(augment=False)
     fit_toy(toy_data(40), task=task, out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         fit_toy(
-            toy_data(40), task=task, out=tmp_path / "run", callbacks=[Dealt(stop_at=4)], **settings
+            toy_data(40),
+            task=task,
+            out=tmp_path / "run",
+            callbacks=[Recorded(stop_at=4)],
+            **settings,
         )
     fit_toy(toy_data(40), task=task, out=tmp_path / "run", resume=True, **settings)
     ends = [
@@ -95,7 +99,7 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
 
 
 @pytest.mark.parametrize(
-    ("deal", "words"),
+    ("batches", "words"),
     [
         ([], "no batch"),
         ([[[0]], [[]]], "a batch without samples"),
@@ -104,16 +108,16 @@ def test_a_killed_run_deals_the_same_again(tmp_path: Path, fit_toy, toy_data, De
         ([[[-1]]], "position -1 of 9 samples"),
     ],
 )
-def test_a_faulty_deal_is_told_as_the_tasks_own(deal: Any, words: str) -> None:
+def test_faulty_batches_are_reported_as_the_tasks_own(batches: Any, words: str) -> None:
     with pytest.raises(PluginError, match=f"task 'toy' returned {words}; see Task.batch_sampler"):
-        checked_batches(deal, 9, 1, "toy")
+        checked_batches(batches, 9, 1, "toy")
     assert checked_batches([[[0, 8], []]], 9, 2, "toy") == [[[0, 8], []]]
 
 
 @pytest.mark.parametrize("fault", ["empty", "divided"])
-def test_a_run_with_a_faulty_deal_stops_in_words(fit_toy, toy_data, Dealing, fault: str):
+def test_a_run_with_faulty_batches_stops_in_one_line(fit_toy, toy_data, Grouped, fault: str):
     with pytest.raises(PluginError, match=r"returned .*; see Task.batch_sampler"):
-        fit_toy(toy_data(40), task=Dealing(augment=False, fault=fault), **QUICK)
+        fit_toy(toy_data(40), task=Grouped(augment=False, fault=fault), **QUICK)
 
 
 def test_a_task_may_look_at_an_image_and_its_mirror_image(fit_toy, toy_data, Toy, toy_network):
@@ -154,7 +158,7 @@ def test_replay_is_refused_where_recorded_features_are_not_what_the_task_looks_a
 def Learning(Toy: Any) -> Any:
     @dataclass(frozen=True)
     class Learning(Toy):
-        """Remembers the share that was right in the best epoch, and has two verbs."""
+        """Stores the accuracy of the best epoch, and defines two model methods."""
 
         fraction: float | None = None
         name = "learning"
@@ -206,7 +210,7 @@ def test_without_verbs_a_missing_attribute_is_missing(toy_network):
     assert not hasattr(TransferModel.__new__(TransferModel), "network")
 
 
-def test_a_task_says_which_input_size_it_likes(fit_toy, toy_data, Toy):
+def test_a_task_may_declare_its_input_size(fit_toy, toy_data, Toy):
     class Small(Toy):
         input_size = (24, 24)
 

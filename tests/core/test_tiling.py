@@ -34,7 +34,7 @@ def test_an_image_that_fits_is_one_window(tile: int) -> None:
 
 @pytest.fixture
 def identity(toy_network: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A network whose map is the image itself, so that blending must give it back."""
+    """A network whose map is the image itself, so that blending must reproduce it."""
 
     class Whole(nn.Module):
         def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ def identity(toy_network: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("shape", [(100, 70), (31, 200), (20, 20), (32, 33)])
-def test_blending_windows_of_an_image_gives_the_image(
+def test_blending_windows_of_an_image_reproduces_the_image(
     identity: Any, shape: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -79,7 +79,7 @@ def test_images_come_one_by_one_in_their_order(identity: Any) -> None:
 
 def test_a_task_without_maps_is_refused(toy_network: Any) -> None:
     samples = ImageSamples.of(np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(OptionError, match="task 'toy' gives no maps to blend"):
+    with pytest.raises(OptionError, match="task 'toy' has no maps to blend"):
         list(decode_tiled(toy_network, samples, (16, 16), batch_size=2))
 
 

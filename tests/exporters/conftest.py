@@ -91,7 +91,7 @@ class Shades(Task):
 
 
 class Photos(Samples):
-    """Photographs in memory that pretend to lie in a private folder."""
+    """Photographs in memory whose names are paths in a private folder."""
 
     def __init__(self, images: Sequence[Image]) -> None:
         self.images = list(images)
@@ -143,7 +143,7 @@ def photographs() -> list[Image]:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file with what it was made of."""
+    """An exported file and the model that it was made from."""
 
     model: TransferModel
     photos: Photos

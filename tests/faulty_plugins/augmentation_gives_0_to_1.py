@@ -1,4 +1,4 @@
-"""The augmentation divides by 255, as other libraries want it."""
+"""The augmentation divides by 255, as other libraries expect."""
 
 from sound_task import Color, Flip
 

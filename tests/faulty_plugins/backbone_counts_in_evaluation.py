@@ -1,4 +1,4 @@
-"""The backbone's normalization goes on counting when it is frozen and in evaluation mode."""
+"""The backbone's normalization updates its statistics when it is frozen and in evaluation mode."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound

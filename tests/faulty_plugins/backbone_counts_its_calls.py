@@ -1,4 +1,4 @@
-"""The backbone leaves out one channel in training, by a count that no checkpoint holds."""
+"""The backbone drops one channel in training, by a counter that is not in the checkpoint."""
 
 import torch
 from sound_backbone import Small

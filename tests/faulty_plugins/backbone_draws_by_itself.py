@@ -1,4 +1,4 @@
-"""The backbone draws its weights from a generator with a seed of its own."""
+"""The backbone draws its weights from a generator with its own seed."""
 
 import torch
 from sound_backbone import Small

@@ -1,4 +1,4 @@
-"""The backbone computes features as if it would never be trained."""
+"""The backbone computes features without gradients."""
 
 import torch
 from sound_backbone import Small

@@ -1,4 +1,4 @@
-"""The embedding says nothing about the image."""
+"""The embedding does not depend on the image."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound

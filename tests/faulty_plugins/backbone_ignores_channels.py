@@ -1,4 +1,4 @@
-"""The backbone is built for colors, whatever the images have."""
+"""The backbone is always built for three channels."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound

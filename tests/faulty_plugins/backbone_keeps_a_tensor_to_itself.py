@@ -1,4 +1,4 @@
-"""The backbone weighs its channels by a tensor that no file holds."""
+"""The backbone weights its channels by a tensor that is not saved."""
 
 import torch
 from sound_backbone import Small

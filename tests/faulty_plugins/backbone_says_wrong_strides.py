@@ -1,4 +1,4 @@
-"""The backbone says that its map is finer than it is."""
+"""The backbone declares a smaller stride than its feature map has."""
 
 from sound_backbone import Small
 from sound_backbone import Source as Sound

@@ -1,4 +1,4 @@
-"""Data of another form end in a stack trace."""
+"""Data of another form end in a traceback."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""The training step puts the backbone into training mode for a while, frozen or not."""
+"""The training step temporarily puts the backbone into training mode, frozen or not."""
 
 from sound_task import Color
 

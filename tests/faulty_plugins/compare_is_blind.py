@@ -1,4 +1,4 @@
-"""The task finds that any two results agree."""
+"""The task reports that any two results agree."""
 
 from sound_task import Color
 

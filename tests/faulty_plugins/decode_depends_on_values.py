@@ -1,4 +1,4 @@
-"""Decode asks Python what a tensor holds, so that a traced graph has only one of two ways."""
+"""Decode branches in Python on the value of a tensor, so that a traced graph has only one branch."""
 
 from sound_task import Color
 

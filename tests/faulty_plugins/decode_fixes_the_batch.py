@@ -1,4 +1,4 @@
-"""Decode takes the number of images for a constant of the graph."""
+"""Decode makes the number of images a constant of the graph."""
 
 import torch
 from sound_task import Color

@@ -1,4 +1,4 @@
-"""Decode leaves its results in the precision of training."""
+"""Decode returns its results in the precision of training."""
 
 from sound_task import Color
 

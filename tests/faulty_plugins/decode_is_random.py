@@ -1,4 +1,4 @@
-"""Decode breaks ties by chance."""
+"""Decode breaks ties at random."""
 
 import torch
 from sound_task import Color

@@ -1,4 +1,4 @@
-"""The exporter changes the file after it was proved."""
+"""The exporter changes the file after it was verified."""
 
 from sound_exporter import Traced
 

@@ -1,4 +1,4 @@
-"""The exporter proves its file, but does not measure it."""
+"""The exporter verifies its file, but does not measure it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The exporter writes a file and says that it agrees."""
+"""The exporter writes a file and merely claims that it agrees."""
 
 import numpy as np
 

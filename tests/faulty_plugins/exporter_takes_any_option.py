@@ -1,4 +1,4 @@
-"""The exporter passes over options that it does not know."""
+"""The exporter ignores options that it does not know."""
 
 from sound_exporter import Traced
 

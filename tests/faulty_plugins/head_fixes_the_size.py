@@ -1,4 +1,4 @@
-"""The head is made for the feature map of one input size."""
+"""The head only fits the feature map of one input size."""
 
 from sound_task import Color
 from torch import nn

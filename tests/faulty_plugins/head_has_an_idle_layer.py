@@ -1,4 +1,4 @@
-"""The head has a layer that nothing goes through."""
+"""The head has a layer that is never used."""
 
 from sound_task import Color, Head
 from torch import nn

@@ -1,4 +1,4 @@
-"""The hook needs a file that is not there."""
+"""The hook needs a file that does not exist."""
 
 from visiongraft import hookimpl
 

@@ -1,4 +1,4 @@
-"""The task sorts its label names once it has them; the targets were numbered before."""
+"""The task sorts its class names after the targets were numbered."""
 
 from dataclasses import dataclass
 

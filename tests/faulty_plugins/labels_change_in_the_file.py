@@ -1,4 +1,4 @@
-"""The metadata that go into the exported file are not those of the trained task."""
+"""The metadata in the exported file is not that of the trained task."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""The label names are in the order of a set, which is another one in each process."""
+"""The class names are in the order of a set, which differs between processes."""
 
 from dataclasses import replace
 

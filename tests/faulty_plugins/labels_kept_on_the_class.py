@@ -1,4 +1,4 @@
-"""The names of predictions are kept on the class, where only the process that trains finds them."""
+"""The names of predictions are kept on the class, where only the training process finds them."""
 
 from sound_task import Color, Colored
 

@@ -1,4 +1,4 @@
-"""The head looks at no feature, so that it learns one answer for all images."""
+"""The head ignores the features, so that it learns one answer for all images."""
 
 from sound_task import Color, Head
 
@@ -22,7 +22,7 @@ class Faulty(Color):
 
 
 class Lenient:
-    """A share that constant answers bring near its best, too."""
+    """A fraction that constant answers bring close to its best, too."""
 
     def __init__(self) -> None:
         self.near = []

@@ -1,4 +1,4 @@
-"""The loss of a single sample is not a number."""
+"""The loss of a single sample is NaN."""
 
 from sound_task import Color, Loss
 

@@ -1,4 +1,4 @@
-"""The loss is a mean over samples, and says that it is over pairs."""
+"""The loss is a mean over samples, but is declared as one over pairs."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""The task's name is two words, which no command line takes as one."""
+"""The task's name consists of two words, which is inconvenient on the command line."""
 
 from sound_task import Color
 

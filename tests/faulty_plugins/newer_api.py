@@ -1,4 +1,4 @@
-"""The plugin was written for an API that is yet to come."""
+"""The plugin was written for a future API."""
 
 from sound_task import Color
 

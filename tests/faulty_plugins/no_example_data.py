@@ -1,4 +1,4 @@
-"""The task has no example dataset to be checked with."""
+"""The task has no example dataset for the checks."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""The plugin was written for an API that is gone."""
+"""The plugin was written for an outdated API."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""What the task learns from its data is a set, which its config cannot hold."""
+"""What the task derives from its dataset is a set, which JSON does not support."""
 
 from dataclasses import dataclass, replace
 

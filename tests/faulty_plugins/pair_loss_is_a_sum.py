@@ -7,7 +7,7 @@ from visiongraft import hookimpl
 
 
 class Pairs(Loss):
-    """Draws outputs of one color together, and pushes the others apart."""
+    """Pulls outputs of one color together, and pushes the others apart."""
 
     def pairs(self, outputs, targets):
         distance = (outputs[:, None] - outputs[None]).float().pow(2).sum(2) * self.scale

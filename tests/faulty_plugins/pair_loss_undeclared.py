@@ -1,4 +1,4 @@
-"""The loss compares samples with each other and does not say so."""
+"""The loss compares samples with each other without declaring it."""
 
 from pair_loss_is_a_sum import Pairs
 from sound_task import Color

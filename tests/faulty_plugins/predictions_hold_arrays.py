@@ -1,4 +1,4 @@
-"""Predictions hold numpy's numbers, which JSON does not know."""
+"""Predictions contain numpy numbers, which JSON does not support."""
 
 from sound_task import Color, Colored
 

@@ -1,4 +1,4 @@
-"""The head draws a projection that is neither a parameter nor a buffer, so no file holds it."""
+"""The head draws a projection that is neither a parameter nor a buffer, so it is not saved."""
 
 import torch
 from sound_task import Color, Head

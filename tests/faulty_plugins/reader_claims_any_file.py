@@ -1,4 +1,4 @@
-"""The reader claims whatever has a suffix."""
+"""The reader claims anything that has a suffix."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reader takes for granted that its file is whole."""
+"""The reader assumes that its file is undamaged."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reader decodes every image to see whether it can."""
+"""The reader decodes every image to check that it can be read."""
 
 from sound_reader import Lines
 

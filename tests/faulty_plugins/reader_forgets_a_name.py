@@ -1,4 +1,4 @@
-"""The reader leaves out the last of its names."""
+"""The reader omits the last class name."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The samples hold an open file, which no worker process can be sent."""
+"""The samples contain an open file, which cannot be sent to a worker process."""
 
 from sound_reader import Lines
 

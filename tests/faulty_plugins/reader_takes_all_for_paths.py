@@ -1,4 +1,4 @@
-"""The reader asks for the suffix of whatever it is given."""
+"""The reader takes the suffix of any data without checking that it is a path."""
 
 from pathlib import Path
 

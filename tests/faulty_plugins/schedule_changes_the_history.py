@@ -1,4 +1,4 @@
-"""The schedule sorts out what happened in the very records that the run keeps."""
+"""The schedule modifies the records of the run's history in place."""
 
 from visiongraft import Phase, hookimpl, schedule
 

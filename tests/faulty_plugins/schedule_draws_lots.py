@@ -1,4 +1,4 @@
-"""The schedule decides by chance."""
+"""The schedule decides at random."""
 
 import random
 

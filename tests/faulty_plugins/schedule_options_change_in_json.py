@@ -1,4 +1,4 @@
-"""The schedule's option has whole numbers as keys, which are texts in a run's config."""
+"""The schedule's option has integers as keys, which become strings in a run's config."""
 
 from visiongraft import Phase, hookimpl, schedule
 

@@ -1,4 +1,4 @@
-"""The schedule's learning rates are numpy's, which a run cannot write down."""
+"""The schedule's learning rates are numpy numbers, which cannot be written as JSON."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The schedule adds a phase to the epochs that it was given."""
+"""The schedule adds a phase beyond the number of epochs."""
 
 from visiongraft import Phase, hookimpl, schedule
 

@@ -1,4 +1,4 @@
-"""The schedule asks for a stage that nobody has once results get worse."""
+"""The schedule yields a stage that does not exist once results get worse."""
 
 from visiongraft import Phase, hookimpl, schedule
 

@@ -1,4 +1,4 @@
-"""A small sound backbone, which faulty plugins spoil."""
+"""A small sound backbone, which faulty plugins break."""
 
 from __future__ import annotations
 

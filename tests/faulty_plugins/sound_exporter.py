@@ -1,4 +1,4 @@
-"""A small sound exporter, which faulty plugins spoil: PyTorch's own exported programs."""
+"""A small sound exporter, which faulty plugins break: PyTorch's own exported programs."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A small sound data reader, which faulty plugins spoil: a file with an image and a label a line."""
+"""A small sound data reader, which faulty plugins break: a file with one image and label per line."""
 
 from pathlib import Path
 

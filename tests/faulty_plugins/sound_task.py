@@ -1,4 +1,4 @@
-"""A small sound task, which each faulty plugin spoils in one way: the color of an image."""
+"""A small sound task, which each faulty plugin breaks in one way: the color of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets are tensors in an object of the task's own, which is not moved to a graphics card."""
+"""Targets are tensors in an object of the task's own, which is not moved to the GPU."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The conformance kit by sabotage: each plugin here has one fault, which the kit must find.
+"""The conformance kit under sabotage: each plugin here has one fault, which the kit must find.
 
 All of them are installed together, so none may break another one or visiongraft itself. Each faulty
 task goes through every check that trains nothing, and through the one that its fault needs: the
@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from visiongraft.caching import plan
+from visiongraft.caching.images import CachedImages
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
@@ -34,6 +38,7 @@ from visiongraft.testing import (
 )
 from visiongraft.testing.plugins import check_plugin
 from visiongraft.testing.tasks import FORWARD_CHECKS
+from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.data import DATA_CHECKS
 from visiongraft.testing.tasks.processes import PROCESS_CHECKS
 
@@ -44,7 +49,7 @@ CHEAP = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 
 @dataclass(frozen=True)
 class Case:
-    """A plugin, the check that finds its fault (and others that may trip over it), its words."""
+    """A plugin, the check that finds its fault (and others that may fail too), and part of the message."""
 
     plugin: str
     checks: tuple[str, ...]
@@ -99,6 +104,7 @@ TASKS = [
     case("head_fixes_the_size", "any_image_size_works", "an input of 40x24"),
     case("head_has_an_idle_layer", "learned_tensors_are_registered", "none for head.hidden"),
     case("state_outside_the_module", "a_killed_run_resumes_exactly", "never interrupted"),
+    case("optimizer_of_its_own", "a_killed_run_resumes_exactly", "keeps an optimizer of its own"),
     case("state_between_runs", "equal_runs_are_equal", "no state may be kept outside"),
     case("loss_parameters_not_registered", "learned_tensors_are_registered", "no parameter of"),
     case("loss_is_a_sum", "loss_parts_are_means", "a mean over samples, not a sum"),
@@ -144,7 +150,7 @@ TASKS = [
         "a_saved_model_predicts_the_same",
         "load it and predict an image",
     ),
-    case("training_reads_the_images", "replay_changes_nothing", "with and without replay"),
+    case("training_taps_a_frozen_layer", "replay_changes_nothing", "differs from computed"),
     case("labels_in_any_order", "two_processes_train_alike", "not that of a set"),
     case("labels_kept_on_the_class", "another_process_predicts_the_same", "IndexError"),
     case("augmentation_follows_the_steps", "workers_change_nothing", "a worker process"),
@@ -290,6 +296,30 @@ def test_a_faulty_task_passes_the_cheap_checks_before_the_one_that_fails_it(
     assert_found(case, list(run_all(case.plugin, trial, checks)))
 
 
+def test_a_task_that_reads_the_images_is_trained_on_images(installed: PluginManager) -> None:
+    trial = TaskTrial(only_item(installed, "training_reads_the_images", "task"))
+    (result,) = run_all("it", trial, [replay_changes_nothing])
+    assert result.outcome == "not tried"
+    assert "Faulty.training_step: replay was requested but is impossible" in result.message
+    assert "the task reads the images themselves (torch.Tensor.square)" in result.message
+
+
+def test_a_cache_that_answered_with_zeros_for_images_would_be_noticed(
+    installed: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check sees it where the cache does not refuse such a task."""
+
+    def zeros(images: CachedImages, *_: Any, **__: Any) -> Tensor:
+        return torch.zeros(images.shape)
+
+    monkeypatch.setattr(CachedImages, "square", zeros)
+    monkeypatch.setattr(plan, "_disagreement", lambda *_: "")
+    trial = TaskTrial(only_item(installed, "training_reads_the_images", "task"))
+    (result,) = run_all("it", trial, [replay_changes_nothing])
+    assert result.outcome == "failed"
+    assert "to train a head with and without replay" in result.message
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_plugin_that_cannot_be_used_is_failed_and_not_tried_further(
     installed: PluginManager, case: Case
@@ -308,11 +338,11 @@ def test_other_faulty_plugins_are_failed_too(installed: PluginManager, case: Cas
         "exporter": (ExporterTrial, EXPORTER_CHECKS),
         "reader": (ReaderTrial, READER_CHECKS),
     }[kind]
-    wanted = PLAIN | set(case.checks)
+    needed = PLAIN | set(case.checks)
     if case.plugin == "exporter_has_no_suffix":
-        wanted = set(case.checks)  # the others would export, to no effect
+        needed = set(case.checks)  # the others would export, to no effect
     trial = make(only_item(installed, case.plugin, kind))
-    tried = [check for check in checks if check.name in wanted]
+    tried = [check for check in checks if check.name in needed]
     assert_found(case, list(run_all(case.plugin, trial, tried)))
 
 
@@ -330,6 +360,7 @@ def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
 def test_every_plugin_here_is_sound_or_has_its_case() -> None:
     cases = {param.values[0].plugin for param in (*TASKS, *REFUSED, *OTHERS)}
     sound = {"sound_task", "sound_backbone", "sound_exporter", "sound_reader"}
+    sound |= {"training_reads_the_images"}  # which the cache must notice; see above
     assert cases | sound == set(PLUGINS)
     assert len(cases) >= 70
 

@@ -1,4 +1,4 @@
-"""The loss looks at the images past the backbone, which a replayed run does not have."""
+"""The loss looks at the images past the backbone: that is allowed, and nothing may be cached."""
 
 from sound_task import Color
 

@@ -1,4 +1,4 @@
-"""The augmentation is a function within a function."""
+"""The augmentation is a nested function."""
 
 from sound_task import Color, Flip
 
@@ -9,8 +9,8 @@ class Faulty(Color):
     name = "worker-data-do-not-pickle"
 
     def train_transform(self, preprocess):
-        flip = Flip(preprocess.size)
-        return lambda image, target: flip(image, target)
+        transform = Flip(preprocess.size)
+        return lambda image, target: transform(image, target)
 
 
 @hookimpl

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.model import load
-from visiongraft.testing.report import checks_of, expect, trying
+from visiongraft.testing.report import Checks, expect, trying
 from visiongraft.testing.tasks.forward import expect_agreement
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.verification.engine import Pair
 from visiongraft.verification.pytorch import TorchReference
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 BATCHES = (1, 2, 5)
 OTHER_SEED = 1  # of images that neither training nor the exporter's own proof has seen
@@ -113,4 +113,4 @@ def _without_floats(value: Any) -> Any:
     return None if isinstance(value, float) else value
 
 
-EXPORT_CHECKS = (the_exported_file_agrees, class_names_survive_saving_and_export)
+EXPORT_CHECKS = tuple(check)

@@ -10,12 +10,12 @@ from torch import Tensor
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Schedule
-from visiongraft.testing.report import NotTried, checks_of, expect
+from visiongraft.testing.report import Checks, NotTried, expect
 from visiongraft.testing.tasks.runs import RunRecorder
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.training.freezing import frozen_tensors
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("training.freezing.Receipt")
@@ -61,4 +61,4 @@ class FrozenWatch(RunRecorder):
         self.changed += [n for n, t in self.copies.items() if not torch.equal(t, now[n])]
 
 
-FREEZING_CHECKS = (frozen_stays_frozen,)
+FREEZING_CHECKS = tuple(check)

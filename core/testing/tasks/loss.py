@@ -13,11 +13,11 @@ from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
-from visiongraft.testing.report import NotTried, checks_of, expect, trying
+from visiongraft.testing.report import Checks, NotTried, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
 from visiongraft.training.freezing import apply_phase
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 REPEATED = 4  # times the same images, of which a sum grows as often at least
 MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself are new ones
@@ -82,7 +82,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     expect(
         not strays,
         "to find the tensors that receive gradients",
-        f"a tensor of shape {strays[:1]} that is no parameter of head or loss",
+        f"a tensor of shape {strays[:1]} that is not a parameter of head or loss",
         "parameters that are registered, as attributes, in ModuleList or ParameterList; others are "
         "not trained, saved or resumed",
     )
@@ -106,7 +106,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
 def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]:
     """Compute the loss parts of a batch, without gradients.
 
-    In evaluation mode, so that nothing is random. Some heads give what their loss needs in training
+    In evaluation mode, so that nothing is random. Some heads return what their loss needs in training
     mode only; then in that mode, but for batch norm and dropout.
     """
     words = f"to compute the loss of {len(batch.sizes)} images"
@@ -178,8 +178,4 @@ def _leaves(result: Tensor) -> list[Tensor]:
     return found
 
 
-LOSS_CHECKS = (
-    loss_parts_are_means,
-    every_single_image_has_a_loss,
-    learned_tensors_are_registered,
-)
+LOSS_CHECKS = tuple(check)

@@ -15,12 +15,13 @@ from torch import nn
 from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.task import Arrays, Task
-from visiongraft.testing.report import Fault, NotTried, checks_of, expect, trying
+from visiongraft.testing.equality import difference
+from visiongraft.testing.report import Checks, Fault, NotTried, expect, trying
 from visiongraft.testing.tasks.forward import TOLERANCE, expect_agreement
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, headline
 from visiongraft.training.evaluation import scalars
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Metrics.compute")
@@ -34,13 +35,13 @@ def metrics_do_not_depend_on_batches(trial: TaskTrial) -> None:
         ([range(1), range(1, count)], f"{count} images in batches of 1 and {count - 1}"),
         (single, f"{count} images one by one"),
     ):
-        difference = _difference(whole, _measured(trial, network, parts))
-        expect(not difference, f"to measure {words}", difference, "the same as in one batch")
+        apart = difference(whole, _measured(trial, network, parts), TOLERANCE)
+        expect(not apart, f"to measure {words}", apart, "the same as in one batch")
     # Two processes take alternate images. The order of tables may differ, numbers may not.
     turned = scalars(_measured(trial, network, [range(0, count, 2), range(1, count, 2)]))
-    difference = _difference(scalars(whole), turned)
+    apart = difference(scalars(whole), turned, TOLERANCE)
     words = f"to measure {count} images in another order, as two processes do"
-    expect(not difference, words, difference, "the same as in the original order")
+    expect(not apart, words, apart, "the same as in the original order")
 
 
 @check("task.Task")
@@ -66,11 +67,12 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
     if ideal is None:
         raise NotTried("the task's examples have no ideal results")
     real = trial.decode(network, batch)
+    shapes, expected = ({n: v.shape for n, v in arrays.items()} for arrays in (ideal, real))
     expect(
-        {n: np.asarray(v).shape for n, v in ideal.items()} == {n: v.shape for n, v in real.items()},
+        shapes == expected,
         "to make ideal results",
-        {n: np.asarray(v).shape for n, v in ideal.items()},
-        f"names and shapes as decode gives: { ({n: v.shape for n, v in real.items()}) }",
+        shapes,
+        f"names and shapes as decode returns: {expected}",
     )
     value = _score(network.task, ideal, batch.targets, "ideal predictions")
     best = best_of(network.task)
@@ -122,20 +124,6 @@ def _measured(trial: TaskTrial, network: Network, parts: Sequence[Sequence[int]]
     return results
 
 
-def _difference(one: Any, other: Any, where: str = "") -> str:
-    """Describe where two results differ by more than rounding; empty if they do not."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        pairs = [(f"{where} {key}".strip(), one[key], other[key]) for key in one]
-    elif isinstance(one, (list, tuple)) and isinstance(other, type(one)) and len(one) == len(other):
-        pairs = [(where, *pair) for pair in zip(one, other, strict=True)]
-    else:
-        near = one == other
-        if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-            near = near or np.isclose(other, one, TOLERANCE, TOLERANCE, equal_nan=True)
-        return "" if near else f"{where} {other!r}, not {one!r}"
-    return next(filter(None, (_difference(a, b, name) for name, a, b in pairs)), "")
-
-
 def _expect_seen(
     trial: TaskTrial,
     batch: Batch,
@@ -166,9 +154,9 @@ def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
     network = trial.network()
     decoded = trial.decode(network, batch)
     yield decoded
-    ideal = trial.ideal(batch.targets)
-    if ideal is not None and ideal.keys() == decoded.keys():
-        yield {n: np.asarray(v).astype(decoded[n].dtype) for n, v in ideal.items()}
+    ideal = trial.ideal_like(decoded, batch.targets)
+    if ideal is not None:
+        yield ideal
     with suppress(Fault):  # other checks report it
         yield trial.decode(trial.overfit(), batch)
 
@@ -205,9 +193,4 @@ def _score(task: Task, decoded: Arrays, targets: Any, what: str) -> float:
         return headline(task, metrics.compute())
 
 
-METRIC_CHECKS = (
-    metrics_do_not_depend_on_batches,
-    headline_stays_in_bounds,
-    ideal_predictions_score_best,
-    compare_sees_differences,
-)
+METRIC_CHECKS = tuple(check)

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Fault, checks_of, expect
+from visiongraft.testing.report import Checks, Fault, expect
 from visiongraft.testing.tasks.runs import Trained
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.training.checkpoint import Checkpoint
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("seeds.seeded")
@@ -71,4 +71,4 @@ def _expect_equal(
             raise Fault(tried, f"{name!r} that differs by {difference:.2g}", expected)
 
 
-REPRODUCING_CHECKS = (equal_runs_are_equal, workers_change_nothing)
+REPRODUCING_CHECKS = tuple(check)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from visiongraft.testing.report import Fault, checks_of
+from visiongraft.testing.report import Checks, Fault
 from visiongraft.testing.tasks.reproducing import expect_same_runs
 from visiongraft.testing.tasks.runs import Killed, RunRecorder
 from visiongraft.testing.tasks.trial import TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 
 @check("task.Task.build_loss")
@@ -45,4 +45,4 @@ def _kill(trial: TaskTrial, step: int, **settings: Any) -> None:
     raise Fault(words, f"a run that ended before step {step}", "as many steps as an equal run")
 
 
-RESUMING_CHECKS = (a_killed_run_resumes_exactly,)
+RESUMING_CHECKS = tuple(check)

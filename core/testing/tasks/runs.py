@@ -12,7 +12,7 @@ from visiongraft.certificate import Certificate
 from visiongraft.exported import ExportedModel
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
-from visiongraft.training.engine import Run
+from visiongraft.training.run import Run
 
 
 @dataclass

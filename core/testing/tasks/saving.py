@@ -8,10 +8,10 @@ from typing import Any
 
 from visiongraft.model import load
 from visiongraft.testing.pickles import pickle_in
-from visiongraft.testing.report import checks_of, expect, trying
+from visiongraft.testing.report import Checks, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
 
-check = checks_of(TaskTrial.of)
+check = Checks(TaskTrial.of)
 
 PLAIN_SUFFIXES = {".json", ".jsonl", ".safetensors", ".md", ".log", ".png"}
 
@@ -67,4 +67,4 @@ def as_texts(predictions: list[Any]) -> list[str]:
     return [json.dumps(asdict(one)) for one in predictions]
 
 
-SAVING_CHECKS = (a_saved_model_predicts_the_same, nothing_is_pickled)
+SAVING_CHECKS = tuple(check)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from visiongraft.backbone import Backbone
@@ -27,6 +26,7 @@ from visiongraft.task import Arrays, Task
 from visiongraft.task_contract import bound, read_splits
 from visiongraft.testing.report import Fault, NotTried, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
+from visiongraft.testing.trials import Trial
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
 
@@ -60,7 +60,7 @@ class Example:
     task: Task
 
 
-class TaskTrial:
+class TaskTrial(Trial):
     """A task under trial; expensive objects are created once and shared by the checks.
 
     Args:
@@ -84,23 +84,12 @@ class TaskTrial:
         exporter: str = ".onnx",
         **settings: Any,
     ) -> None:
+        super().__init__(task)
         self.given = task
         self.backbone, self.normalized = backbone, normalized
         self.size, self.schedule, self.suffix = size, schedule, exporter
         self.settings = settings
-        self._folder = tempfile.TemporaryDirectory(prefix="visiongraft-check-")
         self._made: dict[Any, Any] = {}
-
-    @classmethod
-    def of(cls, subject: Any) -> TaskTrial:
-        """Return the trial itself, or a new one of a task."""
-        return subject if isinstance(subject, TaskTrial) else cls(subject)
-
-    def folder(self, name: str) -> Path:
-        """Create a new folder."""
-        path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}-{name}"
-        path.mkdir()
-        return path
 
     # ---- data ----
 
@@ -146,7 +135,16 @@ class TaskTrial:
     def ideal(self, targets: Any) -> Arrays | None:
         """Return the decoded outputs of a model that is always right, if the task provides them."""
         examples = self.example.task.examples()
-        return None if examples is None or examples.ideal is None else examples.ideal(targets)
+        if examples is None or examples.ideal is None:
+            return None
+        return {name: np.asarray(value) for name, value in examples.ideal(targets).items()}
+
+    def ideal_like(self, decoded: Arrays, targets: Any) -> Arrays | None:
+        """Return ideal outputs of the types of real ones, if the task provides all of them."""
+        ideal = self.ideal(targets)
+        if ideal is None or ideal.keys() != decoded.keys():
+            return None
+        return {name: value.astype(decoded[name].dtype) for name, value in ideal.items()}
 
     def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
         """Load batches as evaluation does: without augmentation, on the CPU."""
@@ -206,7 +204,7 @@ class TaskTrial:
             return Network(self._new_backbone(size), self.example.task).eval()
 
     def preprocess(self, size: tuple[int, int] | None = None) -> PreprocessConfig:
-        """Return how images are prepared for the task's network."""
+        """Return how images are preprocessed for the task's network."""
         return self._new_backbone(size).info.preprocess
 
     def _new_backbone(self, size: tuple[int, int] | None) -> Backbone:

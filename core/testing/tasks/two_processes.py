@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import socket
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.registry.sources import import_file
 from visiongraft.task import Task, create_task
 from visiongraft.testing.report import Fault
 
@@ -149,12 +149,7 @@ def _import(name: str, file: str | None) -> Any:
     except ImportError:
         if file is None:
             raise
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+        return import_file(Path(file))
 
 
 def _train(request: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ class TritonConfig:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """An input or output; an axis is a number, or the name of a free one, which may be empty."""
+    """An input or output; an axis is a number, or the name of a dynamic axis, which may be empty."""
 
     name: str
     type: str
@@ -148,7 +148,7 @@ def _tensor(path: Path, entry: onnx.ValueInfoProto) -> _Tensor:
 
 
 def _have_batch_axis(tensors: Sequence[_Tensor]) -> bool:
-    """Check whether the first axis of all is one and the same free one."""
+    """Check whether all have the same dynamic axis first."""
     first = {tensor.axes[0] for tensor in tensors}
     return len(first) == 1 and all(isinstance(axis, str) and axis for axis in first)
 

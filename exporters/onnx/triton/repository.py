@@ -5,7 +5,7 @@ A repository has a folder for each model, with a folder for each of its versions
     models/flowers/config.pbtxt     inputs, outputs, and how Triton runs them; for all versions
     models/flowers/labels.txt       label names, if an output has one value for each label
     models/flowers/1/model.onnx     the file, byte for byte
-    models/flowers/2/model.onnx     a later one; Triton serves the latest unless told otherwise
+    models/flowers/2/model.onnx     a later one; Triton serves the latest by default
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def model_folder(file: str | Path, repository: str | Path) -> Path:
         raise OptionError(f"{repository} is a file; a Triton repository is a folder")
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", file.stem).strip("._-")
     if not name:
-        raise OptionError(f"{file}: Triton names a model by letters and digits; give it some")
+        raise OptionError(f"{file}: Triton names models by letters and digits; rename the file")
     return repository / name
 
 
@@ -111,17 +111,17 @@ def _versions(folder: Path) -> list[int]:
 
 def _refuse_another(folder: Path, versions: list[int], config: TritonConfig) -> None:
     """Refuse to replace another model: its clients rely on its inputs and outputs."""
-    remedy = f"give the file another name, or remove {folder}"
+    remedy = f"rename the file, or remove {folder}"
     if not versions:
         path = folder / CONFIG
         if path.exists() and path.read_bytes() != config.text.encode():
-            raise ArtifactError(f"{path} is there without a model, and does not fit; {remedy}")
+            raise ArtifactError(f"{path} exists without a model, and does not match; {remedy}")
         return
     latest = folder / str(max(versions)) / MODEL
     try:
         there = describe_for_triton(latest, folder.name)
     except ArtifactError as error:
-        raise ArtifactError(f"{folder} holds another model ({error}); {remedy}") from error
+        raise ArtifactError(f"{folder} contains another model ({error}); {remedy}") from error
     if there != config:
         raise ArtifactError(
             f"{latest} has other inputs, outputs or labels ({_difference(there, config)}); {remedy}"

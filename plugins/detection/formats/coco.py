@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import files_in, folders_named, subfolders
+from visiongraft.data.listing import files_in, folders_named, one_of_each, subfolders
+from visiongraft.data.parsing import read_json, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
 from visiongraft.options import is_integer
-from visiongraft.plugins.detection.formats.dataset import (
-    SKIPPED,
-    BoxDataset,
-    BoxSplit,
-    in_order,
-    is_background,
-)
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.image_files import (
     find_root,
     image_size,
-    one_of_each,
     split_of_name,
 )
-from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
+from visiongraft.plugins.detection.objects import Annotation
 
 FOLDERS = ("annotations", "annotation")
 SHAPE = "a COCO file contains the lists images, annotations and categories"
@@ -71,7 +64,6 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     Raises:
         DataError: A file is damaged or contradicts itself.
     """
-    tally = AnnotationTally()
     warnings: list[str] = []
     splits: dict[str, BoxSplit] = {}
     names: list[tuple[str, ...]] = []
@@ -81,7 +73,7 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
         categories = _categories(content, file)
         names.append(tuple(categories[i] for i in sorted(categories)))
         groups.append(_group(content, categories))
-        found = _read_split(content, categories, (split, file), tally, warnings)
+        found = _read_split(content, categories, (split, file), warnings)
         if len(found.annotations):
             splits[split] = found
     if not splits:
@@ -96,7 +88,7 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
                 f"category 0, {group!r}, has no box and is the supercategory of the others, so it "
                 "is not a class; the option class_names can include it"
             )
-    return BoxDataset(splits, in_order(*names), tuple(warnings), tally)
+    return BoxDataset(splits, in_order(*names), tuple(warnings))
 
 
 def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
@@ -114,12 +106,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{printable(file)} is not valid JSON: {error}") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise DataError(f"{printable(file)} is not a COCO file; {SHAPE}")
     for name in ("images", "annotations", "categories"):
@@ -147,7 +134,6 @@ def _read_split(
     content: dict[str, Any],
     categories: Mapping[int, str],
     origin: tuple[str, Path],
-    tally: AnnotationTally,
     warnings: list[str],
 ) -> BoxSplit:
     split, file = origin
@@ -170,7 +156,7 @@ def _read_split(
     root = find_root(names, file.parent, split)
     paths = [root / name for name in names]
     annotations = [
-        _annotation(rows[key], image, path, categories, file, tally)
+        _annotation(rows[key], image, path, categories, file)
         for (key, image), path in zip(images.items(), paths, strict=True)
     ]
     return BoxSplit(FileSamples(paths, [()] * len(paths)), annotations)
@@ -205,7 +191,6 @@ def _annotation(
     path: Path,
     categories: Mapping[int, str],
     file: Path,
-    tally: AnnotationTally,
 ) -> Annotation:
     boxes, names, crowd, areas = [], [], [], []
     for row in rows:
@@ -215,9 +200,6 @@ def _annotation(
                 f"{printable(file)}: a box in {image['file_name']} has category id {category}, "
                 "which is not listed"
             )
-        if is_background(categories[category]):
-            tally.add(SKIPPED, printable(path))
-            continue
         x, y, width, height = _numbers(row.get("bbox"), file, image["file_name"])
         boxes.append((x, y, x + width, y + height))
         names.append(categories[category])
@@ -237,7 +219,9 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
 def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
     value = row.get(name)
     if not is_integer(value):
-        raise DataError(f"{printable(file)}: {what} has {name}={value!r}, which is not an integer")
+        raise DataError(
+            f"{printable(file)}: {what} has {name}={show_value(value)}, which is not an integer"
+        )
     return value
 
 
@@ -245,7 +229,7 @@ def _numbers(values: Any, file: Path, image: str) -> list[float]:
     good = isinstance(values, list) and len(values) == 4
     if not good or not all(isinstance(v, (int, float)) for v in values):
         raise DataError(
-            f"{printable(file)}: a box in {image} has bbox={values!r}; expected x, y, width and "
+            f"{printable(file)}: a box in {image} has bbox={show_value(values)}; expected x, y, width and "
             "height in pixels"
         )
     return [float(value) for value in values]

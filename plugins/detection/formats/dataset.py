@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from visiongraft.data.samples import Samples
-from visiongraft.plugins.detection.objects import Annotation, AnnotationTally
+from visiongraft.plugins.detection.objects import Annotation, is_background
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,16 @@ class BoxDataset:
     Attributes:
         splits: By ``"train"``, ``"validation"`` and ``"test"``, those that have images; a dataset
             without splits is all ``"train"``.
-        names: All class names in the order of their ids, including those without boxes.
+        names: All class names in the order of their ids, including those without boxes, without
+            background.
         warnings: One line for each thing that was skipped.
-        tally: Counts of faulty boxes.
         absent: Splits that the dataset refers to, but that do not exist.
     """
 
     splits: dict[str, BoxSplit]
     names: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    tally: AnnotationTally = field(default_factory=AnnotationTally)
     absent: tuple[str, ...] = ()
-
-
-BACKGROUND = frozenset({"background", "__background__", "_background_"})
-SKIPPED = "boxes labeled as background were skipped"
-
-
-def is_background(name: str) -> bool:
-    """Check whether a class name means "no object"."""
-    return name.strip().lower() in BACKGROUND
 
 
 def in_order(*lists: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from visiongraft.data.decode import FORMATS, printable
+from visiongraft.data.decode import FORMATS
 from visiongraft.data.listing import subfolders
 from visiongraft.errors import DataError
 
@@ -30,6 +30,8 @@ def image_size(path: Path) -> tuple[int, int] | None:
     Returns:
         Height and width in pixels, or ``None`` if it cannot be read; the core's check reports why.
     """
+    if not path.is_file():  # to open a named pipe would wait
+        return None
     try:
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
@@ -59,31 +61,6 @@ def split_of(words: Iterable[str]) -> str | None:
 def split_of_name(name: str) -> str | None:
     """Determine the split of a file or folder from its name, such as ``"instances_train2017"``."""
     return split_of(re.split(r"[^A-Za-z0-9]+", name))
-
-
-def one_of_each(found: Iterable[tuple[str | None, Path]]) -> dict[str, Path]:
-    """Collect the file or folder of each split, at most one each.
-
-    Args:
-        found: Splits with their files; those without a split are skipped.
-
-    Returns:
-        Files by split.
-
-    Raises:
-        DataError: Two belong to the same split.
-    """
-    splits: dict[str, Path] = {}
-    for split, path in found:
-        if split is None:
-            continue
-        if split in splits:
-            raise DataError(
-                f"{printable(splits[split])} and {printable(path)} are both of the {split} split; "
-                "pass one of them, or a pair (training, validation)"
-            )
-        splits[split] = path
-    return splits
 
 
 def find_root(names: Sequence[str], near: Path, split: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
@@ -11,11 +11,12 @@ from visiongraft.data.listing import (
     files_in,
     folders_named,
     list_images,
+    one_of_each,
     subfolders,
     year_folder,
 )
 from visiongraft.errors import name_some
-from visiongraft.plugins.detection.formats.image_files import one_of_each, split_of_name
+from visiongraft.plugins.detection.formats.image_files import split_of_name
 
 # Names of folders in lower case; of two that exist the first is used.
 ANNOTATIONS = ("annotations", "annotation", "labels", "label", "xml", "xmls")
@@ -40,28 +41,6 @@ class VocFolders:
     files: tuple[Path, ...]
     lists: Path
     split: str | None = None
-
-
-@dataclass
-class ImageIndex:
-    """Find the image of an XML file, in a folder and below."""
-
-    folder: Path
-    files: dict[str, Path] = field(default_factory=dict)
-    by_stem: dict[str, list[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for path in list_images(self.folder) if self.folder.is_dir() else []:
-            key = path.relative_to(self.folder).with_suffix("").as_posix()
-            self.files[key] = path
-            self.by_stem.setdefault(path.stem, []).append(key)
-
-    def find(self, key: str) -> str | None:
-        """Find an image by the path of its XML file relative to its folder, or by its stem."""
-        if key in self.files:
-            return key
-        same_stem = self.by_stem.get(key.rsplit("/", 1)[-1], [])
-        return same_stem[0] if len(same_stem) == 1 else None
 
 
 def official_folder(folder: Path) -> VocFolders | None:

@@ -8,20 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from visiongraft.data.decode import printable
-from visiongraft.data.listing import files_in, is_image
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_lines
+from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import (
-    SKIPPED,
-    BoxDataset,
-    BoxSplit,
-    in_order,
-    is_background,
-)
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.image_files import image_size, split_of, split_of_name
-from visiongraft.plugins.detection.formats.voc_folders import ImageIndex, VocFolders
-from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
+from visiongraft.plugins.detection.formats.voc_folders import VocFolders
+from visiongraft.plugins.detection.objects import Annotation, Box
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -43,33 +37,33 @@ def read_voc(folders: Sequence[VocFolders], warnings: Sequence[str] = ()) -> Box
     Raises:
         DataError: A file is missing or damaged.
     """
-    tally = AnnotationTally()
     lines = list(warnings)
     splits: dict[str, BoxSplit] = {}
     for each in folders:
-        for split, rows in _read_folders(each, tally, lines).items():
+        for split, rows in _read_folders(each, lines).items():
             paths, annotations = zip(*rows, strict=True)
             splits[split] = BoxSplit(FileSamples(paths, [()] * len(paths)), annotations)
     if not splits:
         raise DataError(f"{printable(folders[0].lists)}: no image is listed")
     names = {n for split in splits.values() for each in split.annotations for n in each.names}
-    return BoxDataset(splits, in_order(sorted(names)), tuple(lines), tally)
+    return BoxDataset(splits, in_order(sorted(names)), tuple(lines))
 
 
 def _read_folders(
-    folders: VocFolders, tally: AnnotationTally, warnings: list[str]
+    folders: VocFolders, warnings: list[str]
 ) -> dict[str, list[tuple[Path, Annotation]]]:
     """Read the XML files of one folder; return images and annotations by split."""
-    images = ImageIndex(folders.images)
+    listed = list_images(folders.images) if folders.images.is_dir() else []
+    images = FileIndex(folders.images, listed)
     found: dict[str, list[tuple[Path, Annotation]]] = {}
     unlisted = set(images.files)
     for split, files in _files(folders, images).items():
         for file in files:
             key = _key(file, folders)
-            annotation, name = _read_file(file, tally)
-            listed = images.find(key)
-            unlisted.discard(listed or "")
-            path = images.files[listed] if listed else folders.images / (name or f"{key}.jpg")
+            annotation, name = _read_file(file)
+            found_key = images.find(key)
+            unlisted.discard(found_key or "")
+            path = images.files[found_key] if found_key else folders.images / (name or f"{key}.jpg")
             if annotation.size is None:
                 annotation = replace(annotation, size=image_size(path))
             found.setdefault(split, []).append((path, annotation))
@@ -85,7 +79,7 @@ def _key(file: Path, folders: VocFolders) -> str:
     return file.relative_to(folders.annotations).with_suffix("").as_posix()
 
 
-def _files(folders: VocFolders, images: ImageIndex) -> dict[str, list[Path]]:
+def _files(folders: VocFolders, images: FileIndex) -> dict[str, list[Path]]:
     """Split XML files by folder, by lists, or by the subfolders of XML files or images."""
     if folders.split is not None:
         return {folders.split: list(folders.files)}
@@ -109,12 +103,8 @@ def _lists(folder: Path) -> dict[str, Path]:
 
 
 def _listed(file: Path, folders: VocFolders) -> list[Path]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error}") from error
     known = {_key(path, folders): path for path in folders.files}
-    names = dict.fromkeys(_name(line.strip(), known) for line in lines if line.strip())
+    names = dict.fromkeys(_name(line, known) for line in read_lines(file))
     return [known.get(name, folders.annotations / f"{name}.xml") for name in names]
 
 
@@ -128,12 +118,10 @@ def _name(line: str, known: Container[str]) -> str:
     return beside[1] if beside and beside[1] in known else line.split()[0]
 
 
-def _read_file(file: Path, tally: AnnotationTally) -> tuple[Annotation, str]:
+def _read_file(file: Path) -> tuple[Annotation, str]:
     """Read one XML file; also return the file name of its image."""
     try:
-        root = ElementTree.fromstring(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
+        root = ElementTree.fromstring(read_file(file, SMALL_FILE_BYTES))
     except ElementTree.ParseError as error:
         raise DataError(f"{printable(file)} is not valid XML: {error}") from error
     boxes: list[Box] = []
@@ -142,9 +130,6 @@ def _read_file(file: Path, tally: AnnotationTally) -> tuple[Annotation, str]:
         name = (entry.findtext("name") or "").strip()
         if not name:
             raise DataError(f"{printable(file)}: an object has no name")
-        if is_background(name):
-            tally.add(SKIPPED, printable(file))
-            continue
         boxes.append(_box(entry, file))
         names.append(name)
         crowd.append((entry.findtext("difficult") or "0").strip() == "1")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import files_in, folders_named, list_images, subfolders
+from visiongraft.data.decode import IMAGE_SUFFIXES, SMALL_FILE_BYTES, printable, read_lines
+from visiongraft.data.listing import files_in, folders_named, list_images, one_of_each, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.image_files import one_of_each, split_of, split_of_name
+from visiongraft.plugins.detection.formats.image_files import split_of, split_of_name
 from visiongraft.plugins.detection.formats.yolo_labels import (
     NAME_FILES,
     names_by_id,
     read_images,
-    text_lines,
 )
 
 
@@ -62,7 +61,7 @@ def find_yolo_folders(folder: Path) -> YoloFolders | None:
     if not images or not files:
         return None
     for file in files[1:]:
-        if text_lines(file) != text_lines(files[0]):
+        if read_lines(file, SMALL_FILE_BYTES) != read_lines(files[0], SMALL_FILE_BYTES):
             raise DataError(
                 f"{printable(files[0])} and {printable(file)} name different classes; keep one"
             )
@@ -81,7 +80,7 @@ def read_yolo_folders(found: YoloFolders) -> BoxDataset:
     Raises:
         DataError: A file is missing or damaged.
     """
-    names = names_by_id(text_lines(found.names), found.names)
+    names = names_by_id(read_lines(found.names, SMALL_FILE_BYTES), found.names)
     return read_images(found.images, names, found.names, found.warnings)
 
 

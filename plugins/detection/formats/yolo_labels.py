@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable, read_file
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.listing import files_in, folders_named
+from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import (
-    SKIPPED,
-    BoxDataset,
-    BoxSplit,
-    in_order,
-    is_background,
-)
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.image_files import image_size
-from visiongraft.plugins.detection.objects import Annotation, AnnotationTally, Box
+from visiongraft.plugins.detection.objects import Annotation, Box
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 LINE = "expected class id, center x, center y, width and height, the last four in 0..1"
@@ -47,11 +42,11 @@ def read_images(
     Raises:
         DataError: There are no images, or a label file is damaged.
     """
-    tally, labels = AnnotationTally(), _LabelFiles()
+    labels = _LabelFiles()
     splits = {
         split: BoxSplit(
             FileSamples(paths, [()] * len(paths)),
-            [_annotation(path, labels.find(path), names, file, tally) for path in paths],
+            [_annotation(path, labels.find(path), names, file) for path in paths],
         )
         for split, paths in images.items()
         if paths
@@ -66,7 +61,7 @@ def read_images(
             f"{name_some(printable(path) for path in unused)}"
         )
     order = in_order([names[i] for i in sorted(names)])
-    return BoxDataset(splits, order, tuple(lines), tally, tuple(absent))
+    return BoxDataset(splits, order, tuple(lines), tuple(absent))
 
 
 def names_by_id(names: Any, file: Path) -> dict[int, str]:
@@ -85,27 +80,21 @@ def names_by_id(names: Any, file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise DataError(f"{printable(file)}: names={names!r} is not a list of class names")
-    found = {int(i): str(n) for i, n in names.items() if str(i).isdecimal() and str(n)}
+        raise DataError(
+            f"{printable(file)}: names={show_value(names)} is not a list of class names"
+        )
+    found = {
+        number: str(name)
+        for key, name in names.items()
+        if (number := parse_number(str(key))) is not None
+        and str(name)
+        and not isinstance(name, (list, dict))
+    }
     if len(found) != len(names):
-        raise DataError(f"{printable(file)}: expected names by class id (0, 1, ...), not {names}")
+        raise DataError(
+            f"{printable(file)}: expected names by class id (0, 1, ...), not {show_value(names)}"
+        )
     return found
-
-
-def text_lines(file: Path) -> list[str]:
-    """Read the lines of a text file, stripped and without empty ones.
-
-    Args:
-        file: A file of class names, or of paths.
-
-    Returns:
-        The lines.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    text = read_file(file).decode("utf-8-sig", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @dataclass
@@ -146,7 +135,7 @@ def _labels_folder(images: Path) -> Path:
 
 
 def _annotation(
-    image: Path, labels: Path | None, names: Mapping[int, str], file: Path, tally: AnnotationTally
+    image: Path, labels: Path | None, names: Mapping[int, str], file: Path
 ) -> Annotation:
     """Read the boxes of one image; no label file means no boxes."""
     size = image_size(image)
@@ -154,7 +143,7 @@ def _annotation(
         return Annotation((), (), size)
     boxes: list[Box] = []
     class_names = []
-    for number, line in enumerate(_lines(labels), start=1):
+    for number, line in enumerate(read_lines(labels, SMALL_FILE_BYTES), start=1):
         where = f"{printable(labels)}:{number}"
         class_id, box = _box(line, size, where)
         if class_id not in names:
@@ -162,21 +151,9 @@ def _annotation(
                 f"{where}: class id {class_id} has no name in {printable(file)}, only "
                 f"{name_some(map(str, sorted(names)))}"
             )
-        if is_background(names[class_id]):
-            tally.add(SKIPPED, printable(image))
-            continue
         boxes.append(box)
         class_names.append(names[class_id])
     return Annotation(boxes, class_names, size)
-
-
-def _lines(labels: Path) -> Iterable[str]:
-    try:
-        return [
-            line for line in labels.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-        ]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{printable(labels)}: cannot be read: {error}") from error
 
 
 def _box(line: str, size: tuple[int, int], where: str) -> tuple[int, Box]:

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_lines
 from visiongraft.data.listing import list_images
+from visiongraft.data.parsing import read_yaml, show_value
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.yolo_labels import names_by_id, read_images, text_lines
+from visiongraft.plugins.detection.formats.yolo_labels import names_by_id, read_images
 
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+MAX_UNNAMED = 100_000  # classes of which only the number is known
 KEYS = (("train", "train"), ("val", "validation"), ("valid", "validation"), ("test", "test"))
 
 
@@ -60,15 +62,7 @@ def read_config(file: Path) -> BoxDataset:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{printable(file)}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise DataError(f"{printable(file)} is not valid YAML: {cause}") from error
+    config = read_yaml(file)
     if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
         raise DataError(f"{printable(file)} has no names; expected train, val and names")
     return config
@@ -79,13 +73,20 @@ def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int,
     if "names" not in config:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise DataError(
-                f"{printable(file)}: nc={count!r} is not a number of classes; add names"
+                f"{printable(file)}: nc={show_value(count)} is not a number of classes; add names"
+            )
+        if count > MAX_UNNAMED:
+            raise DataError(
+                f"{printable(file)}: nc={show_value(count)} is more than {MAX_UNNAMED:,} classes "
+                "without names; add names, or correct nc"
             )
         warnings.append(f"{printable(file)} has no names; class ids are used as names")
         return {i: str(i) for i in range(count)}
     names = names_by_id(config["names"], file)
     if count is not None and count != len(names):
-        warnings.append(f"{printable(file)} has nc: {count}, but {len(names)} class names")
+        warnings.append(
+            f"{printable(file)} has nc: {show_value(count)}, but {len(names)} class names"
+        )
     return names
 
 
@@ -93,7 +94,9 @@ def _paths(config: dict[str, Any], key: str, file: Path) -> list[str]:
     paths = config.get(key) or []
     listed = [paths] if isinstance(paths, str) else paths
     if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
-        raise DataError(f"{printable(file)}: {key}={paths!r} is not a folder or list of folders")
+        raise DataError(
+            f"{printable(file)}: {key}={show_value(paths)} is not a folder or list of folders"
+        )
     return listed
 
 
@@ -117,7 +120,7 @@ def _images(found: Path, base: Path) -> list[Path]:
     """List the images of a folder, or those in a list file."""
     if found.is_dir():
         return list_images(found)
-    return [_listed(line, found, base) for line in text_lines(found)]
+    return [_listed(line, found, base) for line in read_lines(found)]
 
 
 def _listed(line: str, file: Path, base: Path) -> Path:

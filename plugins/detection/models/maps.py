@@ -27,6 +27,11 @@ class Level:
     stride: float
     grid: tuple[int, int]
 
+    def halved(self, channels: int) -> Level:
+        """Return a level of half the resolution, rounded up, with other channels."""
+        height, width = self.grid
+        return Level(channels, self.stride * 2, ((height + 1) // 2, (width + 1) // 2))
+
 
 class Maps(nn.Module):
     """Select a backbone's feature maps from a stride on, from fine to coarse.
@@ -85,8 +90,7 @@ class SimplePyramid(nn.Module):
             Level(channels // 2**n, last.stride / 2**n, (height * 2**n, width * 2**n))
             for n in finer
         ]
-        half = ((height + 1) // 2, (width + 1) // 2)
-        self.levels += [last, Level(channels, last.stride * 2, half)]
+        self.levels += [last, last.halved(channels)]
 
     def forward(self, last: Tensor) -> list[Tensor]:
         """Return maps from fine to coarse."""

@@ -46,9 +46,7 @@ class FeaturePyramid(nn.Module):
         )
         self.levels = [Level(width, level.stride, level.grid) for level in self.maps.levels]
         for _ in range(1 if pooled else 2):
-            last = self.levels[-1]
-            height, width_ = ((n + 1) // 2 for n in last.grid)
-            self.levels.append(Level(width, last.stride * 2, (height, width_)))
+            self.levels.append(self.levels[-1].halved(width))
 
     def forward(self, features: Features) -> list[Tensor]:
         """Return the maps from fine to coarse."""

@@ -43,18 +43,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, values: Tensor) -> Tensor:
         if self.training and values.numel() == values.shape[1]:
-            return F.batch_norm(
-                values,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                False,
-                0.0,
-                self.eps,
-            )
-        result: Tensor = super().forward(values)
-        return result
+            statistics = (self.running_mean, self.running_var)
+            return F.batch_norm(values, *statistics, self.weight, self.bias, eps=self.eps)
+        return super().forward(values)
 
 
 class SsdHead(nn.Module):
@@ -82,8 +73,7 @@ class SsdHead(nn.Module):
                 _lite_block(last.channels, width, norm) if lite else _block(last.channels, width)
             )
             self.extra.append(block)
-            height, width_ = ((n + 1) // 2 for n in last.grid)
-            levels.append(Level(width, last.stride * 2, (height, width_)))
+            levels.append(last.halved(width))
         if lite:
             _initialize_lite(self.extra)
         generator = lite_boxes(levels) if lite else default_boxes(levels, bool(self.extra))

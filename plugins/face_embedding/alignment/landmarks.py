@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import printable, read_file
-from visiongraft.data.samples import Image, Samples, SampleSubset
+from visiongraft.data.decode import printable
+from visiongraft.data.parsing import read_table
+from visiongraft.data.samples import Image, WrappedSamples
 from visiongraft.errors import DataError
 
 SIDE = 112
@@ -97,13 +95,14 @@ def align(image: Image, landmarks: ArrayLike, side: int = SIDE) -> Image:
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if scale < 0.5:  # bilinear interpolation alone would skip pixels of a large face
         factor = int(1 / scale)
-        image = np.asarray(_pillow(image).reduce(factor)).reshape(*_reduced(image, factor))
+        reduced = np.asarray(_pillow(image).reduce(factor))
+        image = reduced.reshape(*reduced.shape[:2], image.shape[2])
         matrix = similarity_transform((points + 0.5) / factor - 0.5, template)
     return _warped(image, matrix, side)
 
 
 @dataclass(frozen=True)
-class AlignedSamples(Samples):
+class AlignedSamples(WrappedSamples):
     """Images that are aligned when they are loaded.
 
     Attributes:
@@ -111,17 +110,11 @@ class AlignedSamples(Samples):
         landmarks: Ten numbers per image, see ``align``.
     """
 
-    base: Samples
     landmarks: tuple[Landmarks, ...]
 
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def name(self, index: int) -> str:
-        return self.base.name(index)
-
-    def target(self, index: int) -> Any:
-        return self.base.target(index)
+    def content(self, index: int) -> bytes | None:
+        """Return ``None``: no file contains the aligned image."""
+        return None
 
     def load(self, index: int, channels: int = 3) -> Image:
         try:
@@ -134,7 +127,7 @@ class AlignedSamples(Samples):
     def subset(self, indices: Sequence[int]) -> AlignedSamples:
         """Return some of the samples, in the given order."""
         points = tuple(self.landmarks[i] for i in indices)
-        return AlignedSamples(SampleSubset(self.base, tuple(indices)), points)
+        return AlignedSamples(self.base.subset(indices), points)
 
 
 def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
@@ -154,13 +147,7 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
     if path.suffix.lower() != ".csv":
         return {}
     shown = printable(path)
-    try:
-        reader = csv.DictReader(io.StringIO(read_file(path).decode("utf-8-sig"), newline=""))
-        columns = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{shown} is not valid CSV: {error}") from error
+    columns, rows = read_table(path)
     missing = [name for name in ("path", *COLUMNS) if name not in columns]
     if not required and all(name in missing for name in COLUMNS):
         return {}
@@ -169,10 +156,10 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
             f"{shown} lacks the column {missing[0]!r}; required are {', '.join(COLUMNS)}"
         )
     found = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         try:
-            found[path.parent / row["path"].strip()] = tuple(float(row[c]) for c in COLUMNS)
-        except (TypeError, ValueError, AttributeError) as error:
+            found[path.parent / row["path"]] = tuple(float(row[c]) for c in COLUMNS)
+        except ValueError as error:
             raise DataError(
                 f"{shown}, row {number}: landmarks must be ten numbers ({error})"
             ) from None
@@ -200,8 +187,3 @@ def _warped(image: Image, matrix: NDArray[np.float64], side: int) -> Image:
 
 def _pillow(image: Image) -> PillowImage.Image:
     return PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-
-
-def _reduced(image: Image, factor: int) -> tuple[int, int, int]:
-    height, width, channels = image.shape
-    return -(-height // factor), -(-width // factor), channels

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError
-from visiongraft.saving.files import write_bytes
+from visiongraft.saving.files import write_figure
 
 MIN_FALSE_ACCEPT_RATE = 1e-4  # the left end of the plot
 
@@ -23,7 +22,6 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
     Raises:
         OptionError: There are no results, or one has no ROC curve.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if not results or not all(r.get("roc", {}).get("far") for r in results.values()):
@@ -31,7 +29,6 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
             "there is no ROC curve to plot; the results need pairs of one identity and of two"
         )
     figure = Figure(figsize=(9, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     roc, cmc = figure.subplots(1, 2)
     for name, result in results.items():
         error = result["equal_error_rate"]
@@ -56,6 +53,4 @@ def plot_results(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
-    write_bytes(Path(path), content.getvalue())
+    write_figure(Path(path), figure)

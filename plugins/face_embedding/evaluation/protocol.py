@@ -22,12 +22,10 @@ class FoldAccuracy:
     Attributes:
         accuracy: Mean accuracy of the folds.
         standard_error: Standard error of that mean; 0 for a single fold.
-        folds: Accuracy of each fold.
     """
 
     accuracy: float
     standard_error: float
-    folds: tuple[float, ...]
 
 
 def best_threshold(similarities: Floats, same: Marks) -> float:
@@ -90,7 +88,7 @@ def verify_in_folds(similarities: Floats, same: Marks, folds: NDArray[np.int64])
         accuracies.append(float(((similarities[inside] >= threshold) == same[inside]).mean()))
     spread = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
     error = spread / np.sqrt(len(accuracies))
-    return FoldAccuracy(float(np.mean(accuracies)), float(error), tuple(accuracies))
+    return FoldAccuracy(float(np.mean(accuracies)), float(error))
 
 
 @dataclass(frozen=True)

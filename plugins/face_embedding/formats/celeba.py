@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_text
 from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError
@@ -131,7 +131,7 @@ def _require(root: Path, name: str) -> Path:
 
 
 def _attribute_names(table: Path) -> list[str]:
-    lines = _text(table).splitlines()
+    lines = read_text(table).splitlines()
     names = lines[1].split() if len(lines) > 2 else []
     if not names:
         raise DataError(f"{printable(table)} has no line with the attribute names")
@@ -139,7 +139,7 @@ def _attribute_names(table: Path) -> list[str]:
 
 
 def _rows(path: Path, count: int, skip: int = 0) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(_text(path).splitlines()[skip:], skip + 1):
+    for number, line in enumerate(read_text(path).splitlines()[skip:], skip + 1):
         name, *words = line.split() or [""]
         if not name:
             continue
@@ -149,10 +149,3 @@ def _rows(path: Path, count: int, skip: int = 0) -> Iterator[tuple[str, list[str
                 f"not {count}"
             )
         yield name, words
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{printable(path)} cannot be read as text: {error}") from error

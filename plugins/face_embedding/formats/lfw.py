@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_text
+from visiongraft.data.parsing import parse_number
 from visiongraft.errors import DataError
 
 PAIR_FILES = ("pairs.txt", "pairsDevTest.txt")
@@ -52,12 +53,13 @@ def read_pairs(path: Path) -> list[NamedPair]:
     """
     lines = list(_lines(path))
     header = lines[0][1] if lines else []
-    if not 1 <= len(header) <= 2 or not all(word.isdecimal() for word in header):
+    numbers = [n for word in header if (n := parse_number(word)) is not None]
+    if not 1 <= len(header) <= 2 or len(numbers) < len(header):
         raise DataError(
             f"{printable(path)} does not begin with the numbers of folds and of pairs per fold, "
             "as LFW's pairs.txt does"
         )
-    folds, each = (1, int(header[0])) if len(header) == 1 else (int(header[0]), int(header[1]))
+    folds, each = (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
     if len(lines) - 1 != 2 * folds * each:
         raise DataError(
             f"{printable(path)} contains {len(lines) - 1} pairs, but its first line announces "
@@ -96,11 +98,7 @@ def read_people(path: Path, known: set[str]) -> list[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{printable(path)} cannot be read as text: {error}") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("\t") if "\t" in line else line.split()
         words = [word.strip() for word in words if word.strip()]
         if words:
@@ -110,9 +108,10 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _pair(path: Path, number: int, words: list[str]) -> tuple[Image, Image]:
     if len(words) == 3:
         words = [words[0], words[1], words[0], words[2]]
-    if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
+    numbers = [n for word in words[1::2] if (n := parse_number(word)) is not None]
+    if len(words) != 4 or len(numbers) < 2:
         raise DataError(
             f"{printable(path)}, line {number}: a pair must be NAME 1 2 or NAME 1 OTHER 2, with "
             "the numbers of the images"
         )
-    return (words[0], int(words[1])), (words[2], int(words[3]))
+    return (words[0], numbers[0]), (words[2], numbers[1])

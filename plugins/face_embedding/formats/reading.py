@@ -11,13 +11,13 @@ from typing import Any
 from visiongraft.data.decode import printable
 from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
-from visiongraft.data.listing import list_images
+from visiongraft.data.listing import list_images, subfolders
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.data.splits import validation_split
+from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.lookup import read_data
+from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
     AlignedSamples,
     Landmarks,
@@ -74,30 +74,22 @@ def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
     Raises:
         DataError: There are no images, or the format is unknown.
     """
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            raise DataError(
-                f"data must be one dataset or a pair (training, validation), not {len(data)}"
-            )
-        return _join(find_dataset(data[0], align), find_dataset(data[1], align))
+    pair = as_pair(data)
+    if pair is not None:
+        return _join(*(find_dataset(each, align) for each in pair))
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data), align)
         return _from_samples({"train": DatasetSamples.of(data)})
-    except DataError:
-        found = read_data(data, "labels")  # tried last: installing a reader changes no dataset
-        if found is None:
-            raise
+    except DataError as error:
+        found = read_or_raise(data, "labels", error)
         return replace(_from_samples(found.splits, found.names), warnings=found.warnings)
 
 
 def _join(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Join the training split of one dataset and the held-out split of another."""
-    if "train" not in first.splits:
-        raise DataError("the training dataset of the pair has no training images")
-    validation = second.splits[validation_split(second.splits)]
     return IdentityDataset(
-        {"train": first.splits["train"], "validation": validation},
+        join_pair(first.splits, second.splits),
         second.pairs,
         first.aligned,
         (*first.warnings, *second.warnings),
@@ -133,14 +125,14 @@ def _from_files(found: LabeledSplits) -> IdentityDataset:
     for split, files in found.splits.items():
         if not len(files):
             continue
-        several = next((i for i, labels in enumerate(files.labels) if len(labels) != 1), None)
+        several = next((i for i, labels in enumerate(files.targets) if len(labels) != 1), None)
         if several is not None:
             raise DataError(
-                f"{printable(files.paths[several])} has {len(files.labels[several])} identities "
-                f"({', '.join(files.labels[several])}); each image must show one"
+                f"{printable(files.paths[several])} has {len(files.targets[several])} identities "
+                f"({', '.join(files.targets[several])}); each image must show one"
             )
         splits[split] = _split(
-            [(p, names[0]) for p, names in zip(files.paths, files.labels, strict=True)]
+            [(p, names[0]) for p, names in zip(files.paths, files.targets, strict=True)]
         )
     return IdentityDataset(splits, warnings=found.warnings)
 
@@ -176,9 +168,9 @@ def _read_lists(root: Path) -> IdentityDataset | None:
 
 def _people(root: Path) -> list[tuple[Path, str]]:
     """Find images and people in the folder itself, or in its only subfolder."""
-    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    if len(folders) == 1 and any(f.is_dir() for f in folders[0].iterdir()):
-        folders = [f for f in sorted(folders[0].iterdir()) if f.is_dir() and f.name[:1] != "."]
+    folders = subfolders(root)
+    if len(folders) == 1:
+        folders = subfolders(folders[0]) or folders
     found = [(path, printable(folder.name)) for folder in folders for path in list_images(folder)]
     if not found:
         raise DataError(f"{printable(root)} contains lists of people, but no NAME/image.jpg")
@@ -232,9 +224,8 @@ def _align(dataset: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> Ide
 def _from_samples(splits: Mapping[str, Samples], names: Sequence[str] = ()) -> IdentityDataset:
     found = {}
     for split, samples in splits.items():
-        if len(samples):
-            own = [_identity(samples, i, names) for i in range(len(samples))]
-            found[split] = IdentitySplit(samples, own)
+        own = [_identity(samples, i, names) for i in range(len(samples))]
+        found[split] = IdentitySplit(samples, own)
     return IdentityDataset(found)
 
 

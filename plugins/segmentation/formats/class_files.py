@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from visiongraft.data.decode import printable, read_file
+from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.labels import LabelMap
+from visiongraft.data.parsing import parse_number, read_table
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.masks import Color
 
@@ -42,7 +41,7 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
     if (root / CLASSES).is_file():
-        names = _unique_names(root / CLASSES, read_lines(root / CLASSES))
+        names = _unique_names(root / CLASSES, _lines(root / CLASSES))
     elif (root / VALUES).is_file():
         names = _unique_names(root / VALUES, _names_by_value(root / VALUES))
     found = [root / name for name in COLORS if (root / name).is_file()]
@@ -59,17 +58,8 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     return names, colors
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read the non-empty lines of a text file, stripped of whitespace.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)} is not UTF-8 text; save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def _lines(path: Path) -> list[str]:
+    return read_lines(path, SMALL_FILE_BYTES)
 
 
 def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
@@ -82,9 +72,9 @@ def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
 
 
 def _names_by_value(path: Path) -> list[str]:
-    rows = csv.reader(io.StringIO("\n".join(read_lines(path)[1:])), skipinitialspace=True)
-    names: dict[str, str] = {row[0].strip(): row[1].strip() for row in rows if len(row) == 2}
-    if list(names) != [str(i) for i in range(len(names))]:
+    columns, rows = read_table(path)
+    names = {parse_number(row[columns[0]]): row[columns[-1]] for _, row in rows}
+    if len(columns) != 2 or list(names) != list(range(len(rows))):
         raise DataError(
             f"{printable(path)}: expected lines of value and name, with values from 0 without gaps"
         )
@@ -92,16 +82,13 @@ def _names_by_value(path: Path) -> list[str]:
 
 
 def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    lines = read_lines(path)
     if path.suffix.lower() == ".csv":
-        rows = list(csv.reader(io.StringIO("\n".join(lines))))
-        header = [cell.strip().lower() for cell in rows[0]] if rows else []
-        if not {"name", "r", "g", "b"} <= set(header):
+        columns, rows = read_table(path)
+        if not {"name", "r", "g", "b"} <= set(columns):
             raise DataError(f"{printable(path)} must have the columns name, r, g, b")
-        order = [header.index(column) for column in ("r", "g", "b", "name")]
-        entries = [[row[i] if i < len(row) else "" for i in order] for row in rows[1:]]
+        entries = [[row[column] for column in ("r", "g", "b", "name")] for _, row in rows]
     else:
-        entries = [line.split(maxsplit=3) for line in lines]
+        entries = [line.split(maxsplit=3) for line in _lines(path)]
     names, colors = [], []
     for number, entry in enumerate(entries, 1):
         color = _color(entry[:3])
@@ -116,7 +103,5 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
 
 
 def _color(cells: list[str]) -> Color | None:
-    values = [int(cell) if cell.strip().isdecimal() else 256 for cell in cells]
-    if len(values) != 3 or max(values) > 255:
-        return None
-    return values[0], values[1], values[2]
+    values = [value for cell in cells if (value := parse_number(cell)) is not None and value < 256]
+    return (values[0], values[1], values[2]) if len(cells) == len(values) == 3 else None

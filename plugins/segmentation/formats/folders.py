@@ -14,10 +14,11 @@ from visiongraft.data.listing import (
     files_in,
     folders_named,
     is_image,
+    one_of_each,
     subfolders,
     year_folder,
 )
-from visiongraft.errors import DataError, name_some
+from visiongraft.errors import name_some
 
 # Folder names in lower case, preferred ones first. A split name may precede or follow them, as in
 # train_labels, trainannot and masks_val.
@@ -76,7 +77,9 @@ def find_folders(root: Path, warnings: list[str]) -> list[FolderPair]:
     found = [pairs for pairs in layouts if pairs]
     if found:
         chosen, *others = found
-        _check_one_per_split(chosen)
+        one_of_each(
+            ((pair.split, pair) for pair in chosen), lambda p: f"{p.images} with {p.masks.name}"
+        )
         _warn_of_ignored(root, chosen, [pair for pairs in others for pair in pairs], warnings)
         return chosen
     if separate_masks(root)[1]:
@@ -190,15 +193,3 @@ def _warn_of_ignored(
         left += [name for name in lists if (root / name).is_file()]
     if left:
         warnings.append(f"{printable(root)}: using the masks in {used}; skipped: {name_some(left)}")
-
-
-def _check_one_per_split(pairs: Sequence[FolderPair]) -> None:
-    seen: dict[str | None, FolderPair] = {}
-    for pair in pairs:
-        other = seen.setdefault(pair.split, pair)
-        if other is not pair:
-            one, two = (f"{printable(p.images)} with {p.masks.name}" for p in (other, pair))
-            raise DataError(
-                f"{one} and {two} are both the {pair.split} split; pass one of them, or a pair "
-                "(training, validation)"
-            )

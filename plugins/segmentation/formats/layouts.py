@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import SPLIT_WORDS, list_images, only_folder, subfolders
+from visiongraft.data.listing import (
+    SPLIT_WORDS,
+    FileIndex,
+    list_images,
+    only_folder,
+    subfolders,
+)
+from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.segmentation.formats.class_files import read_classes
-from visiongraft.plugins.segmentation.formats.file_index import FileIndex, split_images
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.folders import (
     MASK_SUFFIXES,
     FolderPair,
@@ -18,6 +24,7 @@ from visiongraft.plugins.segmentation.formats.folders import (
     separate_masks,
 )
 from visiongraft.plugins.segmentation.formats.masks import Color
+from visiongraft.plugins.segmentation.formats.splits import split_images
 
 # fmt: off
 VOC_CLASSES = (
@@ -29,30 +36,8 @@ VOC_CLASSES = (
 
 SINGLE_CLASS_PARENTS = ("masks", "SegmentationClass")  # may contain a single class folder
 
-Pair = tuple[Path, Path | tuple[Path, ...]]
 
-
-@dataclass(frozen=True)
-class MaskFiles:
-    """The files of a dataset of images and masks.
-
-    Attributes:
-        splits: Pairs of image and mask by ``"train"``, ``"validation"`` and ``"test"``; with
-            ``mask_per_class``, an image has one mask per class. A mask may not exist.
-        names: Class names in the order of the mask values; empty if unknown.
-        colors: One color per class for color masks.
-        mask_per_class: Whether each class has its own folder of masks.
-        warnings: One line for each part of the data that was ignored.
-    """
-
-    splits: dict[str, list[Pair]]
-    names: tuple[str, ...]
-    colors: tuple[Color, ...] = ()
-    mask_per_class: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-def read_folder(root: Path) -> MaskFiles:
+def read_folder(root: Path) -> MaskDataset:
     """Read a folder of images and masks.
 
     Args:
@@ -60,7 +45,7 @@ def read_folder(root: Path) -> MaskFiles:
             layouts.
 
     Returns:
-        The files, without opening any image or mask.
+        The dataset, without opening any image or mask.
 
     Raises:
         DataError: The folder is missing, of an unknown layout, or contains no images.
@@ -84,7 +69,7 @@ _HINT = (
 )
 
 
-def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskFiles:
+def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskDataset:
     names, colors = _read_class_names(root, pairs)
     folders = sorted({folder.name for pair in pairs for folder in _class_folders(pair)})
     if folders and names and set(names) != set(folders):
@@ -93,7 +78,7 @@ def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskF
             f"{printable(pairs[0].masks)} are {name_some(folders)}"
         )
     names = names or tuple(folders)
-    splits: dict[str, list[Pair]] = {}
+    splits: dict[str, Samples] = {}
     for pair in pairs:
         images, masks = _index_files(pair)
         by_class = _index_class_folders(pair, names) if folders else [masks]
@@ -101,7 +86,7 @@ def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskF
             raise DataError(f"{printable(pair.masks)} contains no masks")
         splits.update(_match(pair, images, by_class, bool(folders), warnings))
     names = names or (VOC_CLASSES if pairs[0].voc else ())
-    return MaskFiles(splits, names, colors, bool(folders), tuple(warnings))
+    return MaskDataset(splits, names, colors, bool(folders), True, tuple(warnings))
 
 
 def _read_class_names(
@@ -124,7 +109,7 @@ def _read_class_names(
 
 def _index_class_folders(pair: FolderPair, names: Sequence[str]) -> list[FileIndex]:
     masks = {folder.name: list_images(folder) for folder in _class_folders(pair)}
-    return [FileIndex(pair.masks / name, masks.get(name, [])) for name in names]
+    return [_index(pair.masks / name, masks.get(name, [])) for name in names]
 
 
 def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
@@ -134,7 +119,17 @@ def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
         images, masks = list_images(pair.images), list_images(pair.masks)
         if not images:
             raise DataError(f"{printable(pair.images)} contains no images")
-    return FileIndex(pair.images, images), FileIndex(pair.masks, masks)
+    return _index(pair.images, images), _index(pair.masks, masks)
+
+
+def _index(folder: Path, files: Sequence[Path]) -> FileIndex:
+    index = FileIndex(folder, files)
+    for path in files:
+        other = index.files[path.relative_to(folder).with_suffix("").as_posix()]
+        if other is not path:
+            one, two = printable(path.name), printable(other.name)
+            raise DataError(f"{printable(path.parent)} contains both {one} and {two}")
+    return index
 
 
 def _match(
@@ -143,7 +138,7 @@ def _match(
     by_class: Sequence[FileIndex],
     mask_per_class: bool,
     warnings: list[str],
-) -> dict[str, list[Pair]]:
+) -> dict[str, Samples]:
     """Match images with masks, by split."""
     lists = pair.root / "ImageSets" / "Segmentation" if pair.voc else pair.root
     if pair.split is None:
@@ -154,14 +149,17 @@ def _match(
     if pair.flat:  # expect missing masks under the suffix of the others
         names = by_class[0].files
         suffix = next(s for s in MASK_SUFFIXES[1:] if any(name.endswith(s) for name in names))
-    splits: dict[str, list[Pair]] = {}
+    splits: dict[str, Samples] = {}
     used: list[set[str]] = [set() for _ in by_class]
     for split, listed in keys.items():
-        splits[split] = []
-        for key in listed:
-            found = tuple(_mask(m, key, u, suffix) for m, u in zip(by_class, used, strict=True))
-            image = images.files.get(key, pair.images / key)
-            splits[split].append((image, found if mask_per_class else found[0]))
+        files = [images.files.get(key, pair.images / key) for key in listed]
+        columns = [
+            [_mask(masks, key, own, suffix) for key in listed]
+            for masks, own in zip(by_class, used, strict=True)
+        ]
+        if listed:
+            targets = list(zip(*columns, strict=True)) if mask_per_class else columns[0]
+            splits[split] = FileSamples(files, targets)
     _warn_of_unused(by_class, used, images, keys, warnings)
     return splits
 

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from visiongraft.data.images import DatasetSamples
-from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, type_and_message
-from visiongraft.lookup import read_data
+from visiongraft.data.images import DatasetSamples, check_dataset, load_item
+from visiongraft.errors import DataError
+from visiongraft.lookup import read_or_raise
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
-from visiongraft.plugins.segmentation.formats.masks import Color
-
-
-@dataclass(frozen=True)
-class MaskDataset:
-    """A dataset of images with masks.
-
-    Attributes:
-        splits: ``"train"``, ``"validation"`` and ``"test"``, those that have images; their targets
-            are masks for ``MaskReader``.
-        names: Class names in the order of the mask values; empty if unknown.
-        colors: One color per class for color masks.
-        mask_per_class: Whether each class has its own mask, in the order of ``names``.
-        files: Whether masks are files, which take time to read.
-        warnings: One line for each part of the data that was ignored.
-    """
-
-    splits: dict[str, Samples]
-    names: tuple[str, ...] = ()
-    colors: tuple[Color, ...] = ()
-    mask_per_class: bool = False
-    files: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 def read_dataset(data: Any) -> MaskDataset:
@@ -53,71 +29,30 @@ def read_dataset(data: Any) -> MaskDataset:
         DataError: There are no images, or the format is unknown.
     """
     try:
-        return _from_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
-    except DataError:
-        found = read_data(data, "masks")  # last: installing a reader never changes what is read
-        if found is None:
-            raise
-        splits = {split: samples for split, samples in found.splits.items() if len(samples)}
-        per_class = _is_mask_per_class(next(iter(splits.values())).target(0))
+        return read_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
+    except DataError as error:
+        found = read_or_raise(data, "masks", error)
+        per_class = _is_mask_per_class(next(iter(found.splits.values())).target(0))
         return MaskDataset(
-            splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
+            found.splits, found.names, mask_per_class=per_class, files=True, warnings=found.warnings
         )
-
-
-def _from_folder(path: Path) -> MaskDataset:
-    found = read_folder(path)
-    splits: dict[str, Samples] = {}
-    for split, pairs in found.splits.items():
-        if pairs:
-            images, masks = zip(*pairs, strict=True)
-            splits[split] = FileSamples(images, masks)
-    return MaskDataset(
-        splits, found.names, found.colors, found.mask_per_class, True, found.warnings
-    )
 
 
 def _from_dataset(dataset: Any) -> MaskDataset:
-    kind = type(dataset).__name__
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise DataError(
-            f"data must be a folder or a dataset with __len__ and __getitem__, not {kind}"
-        )
-    if len(dataset) == 0:
-        raise DataError(f"the dataset ({kind}) is empty")
-    masks = _Masks(dataset)
-    per_class = _is_mask_per_class(masks[0])
+    check_dataset(dataset)
+    samples = _MaskedDataset(dataset)
+    per_class = _is_mask_per_class(samples.target(0))
     names = getattr(dataset, "classes", ())
     named = isinstance(names, (list, tuple)) and all(isinstance(n, str) and n for n in names)
-    splits: dict[str, Samples] = {"train": DatasetSamples(dataset, masks)}
-    return MaskDataset(splits, tuple(names) if named else (), mask_per_class=per_class)
+    return MaskDataset({"train": samples}, tuple(names) if named else (), mask_per_class=per_class)
 
 
 @dataclass(frozen=True)
-class _Masks(Sequence[Any]):
-    """The masks of a dataset, loaded lazily: together they may not fit into memory."""
+class _MaskedDataset(DatasetSamples):
+    """A dataset whose masks are loaded lazily: together they may not fit into memory."""
 
-    dataset: Any
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Any]: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        try:
-            item = self.dataset[index]
-        except Exception as error:  # a third-party dataset may raise anything
-            cause = type_and_message(error)
-            raise DataError(f"item {index}: the dataset raised {cause}") from error
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            kind = type(item).__name__
-            raise DataError(f"item {index}: a dataset must return (image, mask), not {kind}")
-        return item[1]
+    def target(self, index: int) -> Any:
+        return load_item(self.dataset, index, "(image, mask)")[1]
 
 
 def _is_mask_per_class(mask: Any) -> bool:

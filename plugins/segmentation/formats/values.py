@@ -8,6 +8,7 @@ import numpy as np
 
 from visiongraft.data.labels import LabelMap
 from visiongraft.errors import DataError, name_some
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.masks import (
     IGNORED,
     IGNORED_VALUE,
@@ -15,7 +16,6 @@ from visiongraft.plugins.segmentation.formats.masks import (
     Mask,
     load_values,
 )
-from visiongraft.plugins.segmentation.formats.reading import MaskDataset
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored")
 BINARY = ("background", "foreground")

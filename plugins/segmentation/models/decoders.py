@@ -5,7 +5,8 @@ The decoders are used unchanged; this module provides the pyramid levels that th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,119 +79,95 @@ class SegmentationNetwork(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """A decoder of segmentation-models-pytorch with its output layer."""
+    """A decoder of segmentation-models-pytorch with its output layer.
 
-    def __init__(self, decoder: nn.Module, width: int, outputs: int, kernel: int = 1) -> None:
+    Args:
+        decoder: The decoder.
+        width: Channels of its output.
+        outputs: Number of logits per pixel.
+        chosen: The pyramid levels that it takes.
+        arrange: Converts these levels to the list that it expects.
+        kernel: Size of the output layer's kernel.
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        width: int,
+        outputs: int,
+        chosen: Sequence[int],
+        arrange: Callable[[list[Tensor]], list[Any]] = list,
+        kernel: int = 1,
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.output = SegmentationHead(width, outputs, kernel_size=kernel)
+        self.chosen, self.arrange = chosen, arrange
         initialize_decoder(self.decoder)
         initialize_head(self.output)
 
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
-        """Return the feature maps that the decoder takes."""
-        raise NotImplementedError
-
     def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
-        logits: Tensor = self.output(self.decoder(self.levels(pyramid, features)))
+        levels = self.arrange(pyramid(features, self.chosen))
+        logits: Tensor = self.output(self.decoder(levels))
         return logits
 
 
-class _Unet(_Decoder):
-    """U-Net up to the input resolution, with skip connections from stride 2 on."""
-
-    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
-        depth = max(pyramid.deepest, 1)
-        first = 1 if depth == 1 or 1 in pyramid.index else 2
-        # A shallow backbone uses the finest blocks only, as in smp's models.
-        widest = channels or UNET_WIDTH >> (MAX_LEVEL - depth)
-        widths = [max(widest >> i, MIN_UNET_WIDTH) for i in range(depth)]
-        skips = [pyramid.width(k) if k >= first else 0 for k in range(1, depth + 1)]
-        decoder = UnetDecoder([0, *skips], widths, n_blocks=depth)
-        super().__init__(decoder, widths[-1], outputs, kernel=3)
-        self.depth, self.first = depth, first
-
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Tensor]:
-        found = pyramid(features, range(self.first, self.depth + 1))
-        return [*_empty_levels(found[-1], self.depth, self.first), *found]
+def _unet(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
+    """Build U-Net up to the input resolution, with skip connections from stride 2 on."""
+    depth = max(pyramid.deepest, 1)
+    first = 1 if depth == 1 or 1 in pyramid.index else 2
+    # A shallow backbone uses the finest blocks only, as in smp's models.
+    widest = channels or UNET_WIDTH >> (MAX_LEVEL - depth)
+    widths = [max(widest >> i, MIN_UNET_WIDTH) for i in range(depth)]
+    skips = [pyramid.width(k) if k >= first else 0 for k in range(1, depth + 1)]
+    decoder = UnetDecoder([0, *skips], widths, n_blocks=depth)
+    arrange = partial(_with_empty_levels, depth=depth)
+    return _Decoder(decoder, widths[-1], outputs, range(first, depth + 1), arrange, kernel=3)
 
 
-class _Fpn(_Decoder):
-    """Feature pyramid network (Kirillov et al., 2019, "Panoptic Feature Pyramid Networks")."""
-
-    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
-        chosen = four_levels(pyramid)
-        width = channels or WIDTH
-        if width % 128:  # group normalization needs several channels per group
-            raise OptionError(f"channels={channels}: the fpn decoder needs a multiple of 128")
-        decoder = FPNDecoder(
-            [pyramid.width(k) for k in chosen],
-            encoder_depth=NUM_LEVELS,
-            pyramid_channels=width,
-            segmentation_channels=width // 2,
-        )
-        super().__init__(decoder, width // 2, outputs)
-        self.chosen = chosen
-
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
-        return [*pyramid(features, self.chosen)]
+def _fpn(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
+    """Build a feature pyramid (Kirillov et al., 2019, "Panoptic Feature Pyramid Networks")."""
+    chosen = four_levels(pyramid)
+    width = channels or WIDTH
+    if width % 128:  # group normalization needs several channels per group
+        raise OptionError(f"channels={channels}: the fpn decoder needs a multiple of 128")
+    decoder = FPNDecoder(
+        [pyramid.width(k) for k in chosen],
+        encoder_depth=NUM_LEVELS,
+        pyramid_channels=width,
+        segmentation_channels=width // 2,
+    )
+    return _Decoder(decoder, width // 2, outputs, chosen)
 
 
-class _DeepLabV3Plus(_Decoder):
-    """DeepLabV3+: atrous pooling of the deepest map at stride 16, and detail from stride 4."""
-
-    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
-        width = channels or WIDTH
-        decoder = DeepLabV3PlusDecoder(
-            [0, 0, pyramid.width(2), pyramid.width(pyramid.deepest)],
-            encoder_depth=NUM_LEVELS,
-            out_channels=width,
-            atrous_rates=ATROUS_RATES,
-            output_stride=16,
-            aspp_separable=True,
-            aspp_dropout=0.5,
-        )
-        super().__init__(decoder, width, outputs)
-
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
-        fine, deepest = pyramid(features, [2, max(4, pyramid.deepest)])
-        return [
-            None,
-            None,
-            fine,
-            resize_bilinear(deepest, (fine.shape[-2] // 4, fine.shape[-1] // 4)),
-        ]
+def _deeplabv3plus(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
+    """Build DeepLabV3+: atrous pooling of the deepest map at stride 16, detail from stride 4."""
+    width = channels or WIDTH
+    decoder = DeepLabV3PlusDecoder(
+        [0, 0, pyramid.width(2), pyramid.width(pyramid.deepest)],
+        encoder_depth=NUM_LEVELS,
+        out_channels=width,
+        atrous_rates=ATROUS_RATES,
+        output_stride=16,
+        aspp_separable=True,
+        aspp_dropout=0.5,
+    )
+    return _Decoder(decoder, width, outputs, (2, max(4, pyramid.deepest)), _fine_and_stride_16)
 
 
-class _UperNet(_Decoder):
-    """UPerNet (Xiao et al., 2018, "Unified Perceptual Parsing")."""
-
-    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
-        chosen = four_levels(pyramid)
-        width = channels or WIDTH
-        widths = [0, 0, *(pyramid.width(k) for k in chosen)]
-        super().__init__(UPerNetDecoder(widths, NUM_LEVELS, width), width, outputs)
-        self.chosen = chosen
-
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Any]:
-        return [None, None, *pyramid(features, self.chosen)]
+def _upernet(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
+    """Build UPerNet (Xiao et al., 2018, "Unified Perceptual Parsing")."""
+    chosen, width = four_levels(pyramid), channels or WIDTH
+    decoder = UPerNetDecoder([0, 0, *map(pyramid.width, chosen)], NUM_LEVELS, width)
+    return _Decoder(decoder, width, outputs, chosen, _after_two_unused)
 
 
-class _Segformer(_Decoder):
-    """The all-MLP decoder of SegFormer (Xie et al., 2021)."""
-
-    def __init__(self, pyramid: EncoderLevels, outputs: int, channels: int) -> None:
-        chosen = four_levels(pyramid)
-        width = channels or WIDTH
-        widths = [0, 0, *(pyramid.width(k) for k in chosen)]
-        super().__init__(SegformerDecoder(widths, NUM_LEVELS, width), width, outputs)
-        self.chosen = chosen
-
-    def levels(self, pyramid: EncoderLevels, features: Features) -> list[Tensor]:
-        found = pyramid(features, self.chosen)
-        fine, n = found[0], found[0].shape[0]
-        whole = fine.new_empty(n, 0, 4 * fine.shape[-2], 4 * fine.shape[-1])
-        return [whole, fine.new_empty(n, 0, 1, 1), *found]
+def _segformer(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
+    """Build the all-MLP decoder of SegFormer (Xie et al., 2021)."""
+    chosen, width = four_levels(pyramid), channels or WIDTH
+    decoder = SegformerDecoder([0, 0, *map(pyramid.width, chosen)], NUM_LEVELS, width)
+    arrange = partial(_with_empty_levels, depth=NUM_LEVELS + 1)
+    return _Decoder(decoder, width, outputs, chosen, arrange)
 
 
 class _TorchvisionHead(nn.Module):
@@ -227,11 +204,11 @@ def _check_no_width(decoder: str, channels: int) -> None:
 
 
 DECODERS: dict[str, Callable[[EncoderLevels, int, int], nn.Module]] = {
-    "unet": _Unet,
-    "fpn": _Fpn,
-    "deeplabv3plus": _DeepLabV3Plus,
-    "upernet": _UperNet,
-    "segformer": _Segformer,
+    "unet": _unet,
+    "fpn": _fpn,
+    "deeplabv3plus": _deeplabv3plus,
+    "upernet": _upernet,
+    "segformer": _segformer,
     "fcn": _fcn,
     "deeplabv3": _deeplabv3,
 }
@@ -243,9 +220,21 @@ def four_levels(pyramid: EncoderLevels) -> tuple[int, ...]:
     return tuple(range(first, first + NUM_LEVELS))
 
 
-def _empty_levels(deepest: Tensor, depth: int, first: int) -> list[Tensor]:
-    """Return levels without channels: decoders read their sizes and concatenate nothing."""
-    n, _, height, width = deepest.shape
-    return [
-        deepest.new_empty(n, 0, height << (depth - k), width << (depth - k)) for k in range(first)
+def _with_empty_levels(found: list[Tensor], depth: int) -> list[Any]:
+    """Precede levels by finer ones without channels: decoders only read the sizes of these."""
+    n, _, height, width = found[-1].shape
+    missing = [
+        found[-1].new_empty(n, 0, height << (depth - k), width << (depth - k))
+        for k in range(depth + 1 - len(found))
     ]
+    return [*missing, *found]
+
+
+def _after_two_unused(found: list[Tensor]) -> list[Any]:
+    return [None, None, *found]
+
+
+def _fine_and_stride_16(found: list[Tensor]) -> list[Any]:
+    fine, deepest = found
+    size = (fine.shape[-2] // 4, fine.shape[-1] // 4)
+    return _after_two_unused([fine, resize_bilinear(deepest, size)])

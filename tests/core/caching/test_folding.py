@@ -84,7 +84,7 @@ def test_a_folded_copy_of_a_real_backbone_computes_the_same(name: str) -> None:
 
 
 def test_a_wrong_fold_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison above sees a fold that forgets epsilon."""
+    """The comparison above detects a fold that omits epsilon."""
 
     def careless(w: Any, b: Any, mean: Any, var: Any, eps: float, scale: Any, shift: Any) -> Any:
         return fuse_conv_bn_weights(w, b, mean, var, 0.0, scale, shift)
@@ -172,12 +172,12 @@ class SharedNorm(nn.Module):
 
 
 def in_place() -> nn.Module:
-    """The activation gives back the very tensor of the convolution, changed."""
+    """The activation returns the tensor of the convolution, modified in place."""
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(4))
 
 
 def standardized() -> nn.Module:
-    """Its weights are standardized in each pass, so that a scale in them has no effect."""
+    """Its weights are standardized in each pass, so that scaling them has no effect."""
     return nn.Sequential(StdConv2d(3, 4, 3), nn.BatchNorm2d(4))
 
 
@@ -221,7 +221,7 @@ def test_folding_one_of_them_all_the_same_would_be_noticed(monkeypatch: pytest.M
 
 
 def test_replay_does_not_use_a_fold_that_is_wrong(toy_network: Network, tmp_path: Path) -> None:
-    """Something besides the norm reads the convolution: folding cannot see it, replay does."""
+    """Something besides the norm reads the convolution: folding cannot see it, but replay can."""
 
     class Reader(nn.Sequential):
         def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Replay: what is stored is enough, as little as possible, and gives the same training."""
+"""Replay: what is stored is sufficient, as little as possible, and leads to the same training."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_training_with_replay_equals_training_without(
 
 
 def test_a_wrong_stored_value_changes_training(tmp_path, fit_toy, toy_data, monkeypatch):
-    """The comparison above would notice: here one stored image is spoilt."""
+    """The comparison above can fail: here one stored image is corrupted."""
     fit_toy(toy_data(40), out=tmp_path / "good", epochs=2, schedule="linear_probe")
     record = Replay.record
 
@@ -86,8 +86,8 @@ def test_half_precision_stores_half_as_much_and_trains_nearly_alike(tmp_path, fi
     difference = (one["head.linear.weight"] - other["head.linear.weight"]).abs().max()
     assert 0 < difference < 0.02
     logs = [(tmp_path / dtype / "run.log").read_text() for dtype in ("float32", "float16")]
-    assert "48 B an image" in logs[0]
-    assert "24 B an image" in logs[1]
+    assert "48 B per image" in logs[0]
+    assert "24 B per image" in logs[1]
 
 
 FAMILIES = [
@@ -126,7 +126,7 @@ def test_every_family_replays_at_any_stage_boundary(tmp_path, Toy, name, size, d
                 stand_in = replay.load(store, rows, torch.device("cpu"))
                 got = network.decode(stand_in, batch.sizes[rows])["scores"]
         torch.testing.assert_close(got, expected[rows], rtol=1e-3, atol=1e-4)
-    assert list(tmp_path.iterdir()) == []  # the store is gone
+    assert list(tmp_path.iterdir()) == []  # the store was deleted
 
 
 def _with_list(batch: Batch) -> Batch:
@@ -193,7 +193,7 @@ def test_replay_that_is_demanded_stays_within_its_budget_too(fit_toy, toy_data):
 
 
 class Position(nn.Module):
-    """Gives a learned map that depends on no image."""
+    """Returns a learned map that does not depend on the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class WithPosition(nn.Sequential):
 
 
 class Strongest(nn.Module):
-    """Gives values and, as whole numbers, where they are."""
+    """Returns values and their indices, as integers."""
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         pooled, where = nn.functional.max_pool2d(maps, 2, return_indices=True)
@@ -238,7 +238,7 @@ class CalledTwice(nn.Sequential):
 
 
 class GivesWindows(nn.Module):
-    """Gives four windows for each image, which is no row of one image."""
+    """Returns four windows per image, so that rows do not correspond to images."""
 
     def forward(self, maps: Tensor) -> Tensor:
         n, c, h, w = maps.shape
@@ -256,7 +256,7 @@ class OfWindows(nn.Sequential):
 
 
 class WithName(nn.Module):
-    """Gives more than tensors."""
+    """Returns more than tensors."""
 
     def forward(self, maps: Tensor) -> tuple[Tensor, str]:
         return maps * 2, "twice"
@@ -273,7 +273,7 @@ class Named(nn.Sequential):
 
 
 class Restless(nn.Sequential):
-    """Gives something else at each call."""
+    """Returns something else at each call."""
 
     calls = 0
 
@@ -283,7 +283,7 @@ class Restless(nn.Sequential):
 
 
 class MixesBatch(nn.Sequential):
-    """What it gives for an image depends on the others of its batch."""
+    """Its result for an image depends on the other images of the batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         maps = super().forward(images)
@@ -291,7 +291,7 @@ class MixesBatch(nn.Sequential):
 
 
 def with_stem(network: Network, kind: Any) -> Network:
-    """Put a frozen stem of another kind into a network, the rest of which trains."""
+    """Replace the stem of a network by a frozen one of another kind; the rest is trained."""
     blocks: Any = network.backbone.blocks
     blocks["stem"] = kind(*blocks["stem"])
     extra = {
@@ -313,7 +313,7 @@ def with_stem(network: Network, kind: Any) -> Network:
         (Named, 4 * 8 * 8 * 4),
     ],
 )
-def test_an_odd_stem_is_replayed_exactly(
+def test_an_unusual_stem_is_replayed_exactly(
     toy_network: Network, tmp_path: Path, kind: Any, stored: int
 ) -> None:
     network = with_stem(toy_network, kind)
@@ -323,8 +323,8 @@ def test_an_odd_stem_is_replayed_exactly(
     assert_replays(network, plan, batch, tmp_path)
 
 
-def test_whole_numbers_are_stored_as_such(toy_network: Network, tmp_path: Path) -> None:
-    """Here what reads the indices trains, so that they themselves must be stored."""
+def test_integers_are_stored_as_such(toy_network: Network, tmp_path: Path) -> None:
+    """Here the module that reads the indices is trained, so that the indices must be stored."""
     network = with_stem(toy_network, WithIndices)
     last: Any = network.backbone.blocks["stem"][-1]
     gain = nn.Parameter(torch.ones(1))
@@ -359,13 +359,13 @@ def assert_replays(network: Network, plan: ReplayPlan, batch: Batch, folder: Pat
 def test_a_frozen_stage_that_mixes_the_images_of_a_batch_is_never_replayed(
     toy_network: Network,
 ) -> None:
-    """Its outputs for an image are not the same in another batch."""
+    """Its outputs for an image differ between batches."""
     network = with_stem(toy_network, MixesBatch)
     plan = plan_replay(network, random_batch(network, 3))
     assert plan.reason == "what is frozen mixes the images of a batch"
 
 
-def test_a_frozen_stage_that_gives_something_else_at_each_call_is_never_replayed(
+def test_a_frozen_stage_that_is_not_deterministic_is_never_replayed(
     toy_network: Network,
 ) -> None:
     plan = plan_replay(with_stem(toy_network, Restless), random_batch(toy_network))
@@ -382,7 +382,7 @@ class Joins(nn.Sequential):
 
 
 @pytest.mark.parametrize("last", [GivesWindows, WithName])
-def test_a_stage_that_gives_no_row_of_tensors_an_image_is_replayed_by_its_parts(
+def test_a_stage_without_one_row_of_tensors_per_image_is_replayed_by_its_parts(
     toy_network: Network, tmp_path: Path, last: type[nn.Module]
 ) -> None:
     toys: Any = toy_network.backbone
@@ -397,14 +397,14 @@ def test_a_stage_that_gives_no_row_of_tensors_an_image_is_replayed_by_its_parts(
 
 
 def of_last_map(toys: Any, images: Tensor) -> Features:
-    """Run a toy backbone whose windows are no map that a head could read."""
+    """Run a toy backbone whose windows are not a feature map that a head could read."""
     for block in toys.blocks.values():
         images = block(images)
     return Features((images,), images.mean((2, 3)))
 
 
 class Picky(nn.Module):
-    """A head that stops where it meets what is not a number."""
+    """A head that raises an error on NaN."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -417,21 +417,21 @@ class Picky(nn.Module):
         return scores
 
 
-def test_a_head_that_refuses_what_is_not_a_number_is_replayed_too(toy_network: Network) -> None:
+def test_a_head_that_refuses_nan_is_replayed_too(toy_network: Network) -> None:
     toy_network.head = Picky(toy_network.head)
     apply_phase(toy_network, Phase(2, "head"))
     plan = plan_replay(toy_network, random_batch(toy_network))
     assert (plan.reason, plan.bytes_per_image) == ("", 12 * 4)
 
 
-def test_a_full_disk_is_said_with_the_remedy(
+def test_a_full_disk_is_reported_with_the_remedy(
     fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    with pytest.raises(ReplayError, match="No space left on device; say replay=False") as caught:
+    with pytest.raises(ReplayError, match="No space left on device; pass replay=False") as caught:
         fit_toy(toy_data(20), schedule="linear_probe", epochs=2, out=tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "run").glob("replay-*"))

@@ -429,7 +429,7 @@ def test_a_reader_that_stops_early_gets_no_traceback() -> None:
 
 
 def test_with_json_nothing_else_reaches_standard_output() -> None:
-    """Also what a library prints through the C library, or a child process, goes elsewhere."""
+    """Output of C libraries and of child processes is redirected too."""
     code = (
         "import os, subprocess, sys\n"
         "import visiongraft.registry.manager as m\n"
@@ -496,7 +496,7 @@ def test_json_values_are_always_strict_json(value: Any) -> None:
     assert json.loads(text) == to_json(value)
 
 
-def test_text_in_tables_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_in_tables_is_not_interpreted_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     Answer({}, [table(["a"], [["[bold]x[/bold] [/]"]]), "[red]y"]).print(sys.stdout, False)
     assert capsys.readouterr().out == "a\n[bold]x[/bold] [/]\n[red]y\n"
 
@@ -523,7 +523,7 @@ def test_amounts_of_space_are_read(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "value"),
+    ("text", "kind", "value"),
     [
         ("0.5", float, 0.5),
         ("3", float, 3),
@@ -542,14 +542,14 @@ def test_amounts_of_space_are_read(text: str, count: int) -> None:
         ("anything", Any, "anything"),
     ],
 )
-def test_values_are_read_by_their_type(text: str, wanted: Any, value: object) -> None:
-    read = parse_value(text, wanted, "x")
+def test_values_are_read_by_their_type(text: str, kind: Any, value: object) -> None:
+    read = parse_value(text, kind, "x")
     assert read == value
     assert type(read) is type(value)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "described"),
+    ("text", "kind", "described"),
     [
         ("much", float, "number"),
         ("1.5", int, "integer"),
@@ -562,10 +562,10 @@ def test_values_are_read_by_their_type(text: str, wanted: Any, value: object) ->
         ("x", dict[str, float], "JSON object"),
     ],
 )
-def test_values_of_another_type_are_refused(text: str, wanted: Any, described: str) -> None:
+def test_values_of_another_type_are_refused(text: str, kind: Any, described: str) -> None:
     with pytest.raises(OptionError, match=f"^x: expected {described}$"):
-        parse_value(text, wanted, "x")
-    assert describe_type(wanted) == described
+        parse_value(text, kind, "x")
+    assert describe_type(kind) == described
 
 
 def test_defaults_are_shown_as_they_are_written() -> None:

@@ -27,7 +27,7 @@ def greet(
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the commands that a test adds, as a new process would."""
+    """Remove the commands that a test adds, as in a new process."""
     monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
 
 

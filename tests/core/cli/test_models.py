@@ -45,7 +45,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
 
     @dataclass(frozen=True)
     class Colors(Toy):  # type: ignore[misc]
-        """Tells which color dominates."""
+        """Predicts which color dominates."""
 
         name = "colors"
 
@@ -58,7 +58,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         def read_evaluation(self, data: Any) -> Samples:
             found = read_folder(Path(data))
             files = found.splits["train"]
-            targets = [found.names.index(labels[0]) for labels in files.labels]
+            targets = [found.names.index(labels[0]) for labels in files.targets]
             return FileSamples(files.paths, targets)
 
         def predictions(self, decoded: Any) -> list[Any]:
@@ -79,7 +79,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
 
 
 class Echo(Exporter):
-    """Writes that it was asked."""
+    """Records that it was called."""
 
     name = "echo"
     suffix = ".echo"
@@ -240,7 +240,7 @@ def test_an_interrupted_fit_prints_the_command_to_continue_and_resumes(
     assert len(Path("a run/metrics.jsonl").read_text().splitlines()) == 4
 
 
-def test_an_interrupt_before_the_first_checkpoint_says_so(
+def test_an_interrupt_before_the_first_checkpoint_is_reported_as_such(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
@@ -368,14 +368,14 @@ def test_predict_skips_unreadable_files_of_a_folder_and_names_them(
     assert (code, out) == (2, "") and "mixed contains no readable images: mixed/00.png" in err
 
 
-def test_predict_on_an_empty_folder_says_so(run: Run, trained: Path) -> None:
+def test_predict_on_an_empty_folder_is_refused(run: Run, trained: Path) -> None:
     Path("empty").mkdir()
     code, out, err = run("predict", trained, "empty")
     assert (code, out) == (2, "")
     assert err.startswith("error: empty contains no images")
 
 
-def test_a_file_that_is_no_model_is_refused(run: Run, images: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(run: Run, images: Path) -> None:
     Path("notes.txt").write_text("no model")
     code, _, err = run("predict", "notes.txt", images)
     assert code == 2
@@ -416,12 +416,12 @@ def test_export_passes_on_precision_and_settings_and_prints_what_was_proved(
     )
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("position", [0, 1, 2])
 def test_export_takes_options_of_the_exporter_at_any_position(
-    place: int, run: Run, trained: Path
+    position: int, run: Run, trained: Path
 ) -> None:
     words: list[object] = [trained, "x.echo"]
-    words[place:place] = ["--shelf", "top", "--most-rows=3"]
+    words[position:position] = ["--shelf", "top", "--most-rows=3"]
     assert run("export", *words, "--set", "precise=true")[0] == 0
     options = json.loads(Path("x.echo").read_text().removeprefix("echo "))
     assert options == {"shelf": "top", "most_rows": 3, "precise": True}
@@ -477,7 +477,7 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     run: Run, trained: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Predictor:
-        """Stands for any runtime; the built-in one is tested with its exporter."""
+        """Replaces any runtime; the built-in one is tested with its exporter."""
 
         metadata = {  # noqa: RUF012
             "task": "colors",
@@ -514,7 +514,7 @@ def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.M
 
 
 class Points(dict[str, Any]):
-    """Stands for installed demos."""
+    """Replaces installed demos."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         points = [SimpleNamespace(name=n, load=lambda f=f: f) for n, f in self.items()]
@@ -533,6 +533,6 @@ def test_demo_runs_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert run("demo", "secnod")[2] == "error: no demo 'secnod'; did you mean 'second'?\n"
 
 
-def test_without_any_demo_the_command_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_demo_the_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Points().install(monkeypatch)
     assert run("demo") == (2, "", "error: no plugin with a demo is installed\n")

@@ -30,7 +30,7 @@ CONVERTED |= {"transfer_loss"}
 
 @dataclass(frozen=True)
 class Extended(FitConfig):
-    """The settings and one more, written nowhere else."""
+    """The settings and one more, defined nowhere else."""
 
     mixing: Fraction = setting(0.25, "Fraction of images that are mixed")
 

@@ -36,7 +36,7 @@ def encode() -> Encode:
 
 @pytest.fixture
 def write_images(tmp_path: Path, encode: Encode) -> Callable[..., list[Path]]:
-    """Write images that all differ, and give their paths."""
+    """Write images that all differ, and return their paths."""
 
     def write(count: int, start: int = 0) -> list[Path]:
         paths = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -18,11 +19,14 @@ from visiongraft.data import decode
 from visiongraft.data.decode import (
     FORMATS,
     MAX_PIXELS,
+    SMALL_FILE_BYTES,
     decode_bytes,
     decode_file,
     open_image,
     printable,
     read_file,
+    read_lines,
+    read_text,
     to_array,
 )
 from visiongraft.errors import DataError
@@ -286,8 +290,83 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(side):
 def test_an_image_just_below_the_limit_is_opened_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with open_image(raw_png((13_341, 13_341), 1, 0, b""), "p") as image:
+        content = raw_png((13_341, 13_341), 1, 0, b"") + bytes(13_341**2 // 50)
+        with open_image(content, "p") as image:
             assert image.size == (13_341, 13_341)
+
+
+@pytest.mark.parametrize(
+    ("side", "color", "padding"),
+    [(13_300, 2, 0), (5_657, 2, 0), (5_657, 6, 639_000), (11_314, 0, 0)],
+    ids=["black", "just too large", "just too small a file", "a mask"],
+)
+def test_a_small_file_that_decompresses_to_very_many_pixels_is_refused(side, color, padding):
+    content = raw_png((side, side), 8, color, b"") + bytes(padding)
+    with pytest.raises(
+        DataError,
+        match=rf"^p: is a file of [\d,]+ bytes that decompresses to {side} x {side} pixels; scale",
+    ):
+        decode_bytes(content, "p")
+
+
+@pytest.mark.parametrize(
+    ("side", "color", "padding"),
+    [(5_656, 2, 0), (5_657, 6, 640_100), (11_313, 0, 0)],
+    ids=["just small enough", "just large enough a file", "a mask"],
+)
+def test_a_large_image_is_opened(side, color, padding):
+    with open_image(raw_png((side, side), 8, color, b"") + bytes(padding), "p") as image:
+        assert image.size == (side, side)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "1", "I;16", "LA"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_large_image_is_converted_in_strips_to_the_same_values(monkeypatch, mode, channels):
+    values = np.random.default_rng(0).integers(0, 256, (23, 17, 4), np.uint8)
+    image = Image.fromarray(values, "RGBA")
+    image = image if mode == "RGBA" else image.convert("L" if mode == "I;16" else mode)
+    image = image.convert(mode)
+    whole = to_array(image, channels)
+    monkeypatch.setattr(decode, "STRIP_PIXELS", 40)
+    assert np.array_equal(to_array(image, channels), whole)
+
+
+def test_only_large_images_are_decoded_one_at_a_time(monkeypatch, encode, photo):
+    entered = []
+
+    class Lock:
+        def __enter__(self):
+            entered.append(1)
+
+        def __exit__(self, *error):
+            entered.append(0)
+
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == []
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 10)
+    decode_bytes(encode(photo), "p", 3, Lock())
+    assert entered == [1, 0]
+
+
+@pytest.mark.parametrize("read", [decode_file, read_file, read_text, read_lines])
+def test_a_named_pipe_or_device_is_refused_instead_of_waiting_for_it(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read: it is a named pipe, socket"):
+            read(tmp_path / name)
+
+
+def test_a_text_file_far_too_large_for_its_kind_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "classes.txt", "wb") as file:
+        file.truncate(SMALL_FILE_BYTES + 1)  # sparse
+    with pytest.raises(DataError, match=r"it has 16,777,217 bytes, more than 16,777,216$"):
+        read_lines(tmp_path / "classes.txt", SMALL_FILE_BYTES)
+
+
+def test_lines_end_at_line_ends_and_not_at_other_separators_within_a_name(tmp_path):
+    (tmp_path / "a.txt").write_text("a\x0bb\r\nc\u2028d\n\n e\x85f \rg", newline="")
+    assert read_lines(tmp_path / "a.txt") == ["a\x0bb", "c\u2028d", "e\x85f", "g"]
 
 
 def test_text_in_an_image_that_unpacks_to_far_more_is_refused():
@@ -308,7 +387,7 @@ def test_what_goes_wrong_while_an_image_is_open_is_one_line_too(photo, encode):
 @pytest.mark.parametrize("read", [decode_file, read_file])
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("gone.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
+    [("missing.jpg", "No such file"), ("", "Is a directory"), ("a\0.jpg", "null")],
     ids=["missing", "folder", "zero byte"],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name, words):
@@ -361,7 +440,7 @@ def test_warnings_of_other_modules_are_not_repeated(photo, encode):
 
 
 @given(content=st.binary(max_size=200))
-def test_any_bytes_give_an_image_or_one_line(content):
+def test_any_bytes_are_decoded_or_refused_in_one_line(content):
     try:
         assert decode_bytes(content, "p").dtype == np.uint8
     except DataError as error:
@@ -371,7 +450,7 @@ def test_any_bytes_give_an_image_or_one_line(content):
 @given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
 @settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_image_gives_pixels_or_one_line(photo, encode, format, mismatches):
+def test_a_damaged_image_is_decoded_or_refused_in_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))
     for position, change in mismatches:
         content[position % len(content)] ^= change
@@ -403,3 +482,14 @@ def test_a_bad_image_with_a_line_break_in_its_name_is_one_line(tmp_path):
 
 def test_a_path_that_is_printable_stays_as_it_is():
     assert printable(Path("a b/ä.jpg")) == "a b/ä.jpg"
+
+
+def test_lines_of_a_text_file_are_stripped_and_not_empty(tmp_path):
+    (tmp_path / "names.txt").write_bytes("\ufeff cat \r\n\n  \ndög\n".encode())
+    assert read_lines(tmp_path / "names.txt") == ["cat", "dög"]
+
+
+def test_a_file_that_is_not_utf_8_text_is_named(tmp_path):
+    (tmp_path / "names.txt").write_bytes("dög".encode("latin-1"))
+    with pytest.raises(DataError, match=r"names\.txt is not UTF-8 text .*; save it as UTF-8"):
+        read_lines(tmp_path / "names.txt")

@@ -19,7 +19,7 @@ Touch = Callable[..., Path]
 
 @pytest.fixture
 def touch(tmp_path: Path) -> Touch:
-    """Make empty files below a folder, since reading decodes nothing, and give the folder."""
+    """Make empty files below a folder, since reading decodes nothing; return the folder."""
 
     def make(*names: str) -> Path:
         for name in names:
@@ -35,7 +35,7 @@ def found(root: Path) -> dict[str, list[tuple[str, str]]]:
     return {
         part: [
             (str(path.relative_to(root)), label)
-            for path, (label,) in zip(files.paths, files.labels, strict=True)
+            for path, (label,) in zip(files.paths, files.targets, strict=True)
         ]
         for part, files in read_folder(root).splits.items()
     }
@@ -181,7 +181,7 @@ def test_messages_stay_on_one_line_whatever_a_disk_holds(touch):
     assert len(warnings) == 4 and not any("\n" in line for line in warnings)
     touch("loose\n/1.jpg", "no images\n/a/\n")
     (root / "empty\n").mkdir()
-    for name in ("loose\n", "no images\n", "empty\n", "gone\n", "train/\n"):
+    for name in ("loose\n", "no images\n", "empty\n", "missing\n", "train/\n"):
         with pytest.raises(DataError) as caught:
             read_folder(root / name)
         assert "\n" not in str(caught.value)
@@ -213,7 +213,7 @@ def test_a_folder_without_labeled_images_is_refused_with_advice(touch, names, wo
 
 def test_a_path_that_is_not_a_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        read_folder(tmp_path / "gone")
+        read_folder(tmp_path / "missing")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is not a folder"):
         read_folder(tmp_path / "file")
@@ -221,8 +221,8 @@ def test_a_path_that_is_not_a_folder_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_named(touch, monkeypatch):
     root = touch("a/1.jpg")
-    with pytest.raises(DataError, match=f"^{root}/gone: cannot be read: No such file"):
-        list_images(root / "gone")
+    with pytest.raises(DataError, match=f"^{root}/missing: cannot be read: No such file"):
+        list_images(root / "missing")
 
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))

@@ -19,7 +19,7 @@ from visiongraft.data.images import DatasetSamples, ImageSamples, image_array
 from visiongraft.errors import DataError
 
 
-def test_every_kind_of_image_gives_the_same_array(photo, encode, tmp_path):
+def test_every_kind_of_image_becomes_the_same_array(photo, encode, tmp_path):
     path = tmp_path / "p.png"
     path.write_bytes(encode(photo))
     tensor = torch.from_numpy(photo).permute(2, 0, 1)
@@ -156,8 +156,8 @@ def test_images_to_predict_are_decoded_and_have_no_target(photo, write_images):
 def test_images_to_predict_must_exist(tmp_path):
     (tmp_path / "empty").mkdir()
     for images, words in [
-        (tmp_path / "gone.jpg", "does not exist"),
-        ([tmp_path / "gone.jpg"], "does not exist"),
+        (tmp_path / "missing.jpg", "does not exist"),
+        ([tmp_path / "missing.jpg"], "does not exist"),
         (tmp_path / "empty", "contains no images"),
         (5, "not int"),
     ]:
@@ -166,7 +166,7 @@ def test_images_to_predict_must_exist(tmp_path):
 
 
 class Counting:
-    """A dataset that counts how often an item is asked for."""
+    """A dataset that counts how often each item is read."""
 
     def __init__(self, photo, values, **listed):
         self.photo, self.values, self.asked = photo, values, 0
@@ -277,7 +277,7 @@ class Broken:
         return 2
 
     def __getitem__(self, index):
-        raise RuntimeError("disk\ngone")
+        raise RuntimeError("disk\nmissing")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ class Broken:
         ([5], "item 0: a dataset must return (image, target), not int"),
         ({0: "a"}.keys(), "a path or a dataset with __len__ and __getitem__, not dict_keys"),
         ({"a": 1}, "item 0: the dataset raised KeyError: 0"),
-        (Broken(), "item 0: the dataset raised RuntimeError: disk gone"),
+        (Broken(), "item 0: the dataset raised RuntimeError: disk missing"),
     ],
 )
 def test_objects_that_are_not_map_style_datasets_are_refused_in_one_line(dataset, words):

@@ -32,7 +32,7 @@ def seen(root: Path, read: LabeledSplits | None) -> dict[str, dict[str, str]]:
     return {
         part: {
             path.relative_to(root).as_posix(): label
-            for path, (label,) in zip(files.paths, files.labels, strict=True)
+            for path, (label,) in zip(files.paths, files.targets, strict=True)
         }
         for part, files in read.splits.items()
     }
@@ -49,7 +49,7 @@ def test_a_folder_of_images_is_read_with_the_table_beside_it(lay: Lay, prefix: s
     assert seen(root, read_indexed(root)) == {"train": LABELS}
 
 
-def test_a_table_may_lie_among_its_images(lay: Lay) -> None:
+def test_a_table_may_be_in_the_folder_of_its_images(lay: Lay) -> None:
     root = lay({"a.jpg": "", "b.jpg": "", "labels.csv": "image,class\na.jpg,cat\nb.jpg,dog\n"})
     assert seen(root, read_indexed(root)) == {"train": {"a.jpg": "cat", "b.jpg": "dog"}}
 
@@ -69,7 +69,7 @@ def test_each_split_may_have_a_table_and_a_folder(lay: Lay) -> None:
 
 
 @pytest.mark.parametrize("space", [" ", "\t"])
-def test_a_list_may_give_the_index_of_a_class_in_classes_txt(lay: Lay, space: str) -> None:
+def test_a_list_may_contain_the_index_of_a_class_in_classes_txt(lay: Lay, space: str) -> None:
     lists = {
         "train.txt": f"\ufeffimages/a.jpg{space}1\r\n",
         "val.txt": f"b c.JPG{space}0\n",
@@ -118,7 +118,7 @@ def test_without_tables_nothing_is_found(lay: Lay) -> None:
         ),
         ({"train.txt": "images/a.jpg 1\nimages/a.jpg 2"}, "is listed twice, with different labels"),
         ({"train.txt": ""}, "lists no images"),
-        ({"train.txt": "gone.jpg 1"}, "none of its 1 images exists"),
+        ({"train.txt": "missing.jpg 1"}, "none of its 1 images exists"),
     ],
     ids=str,
 )

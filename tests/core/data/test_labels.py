@@ -49,7 +49,7 @@ def test_an_unknown_name_is_refused_with_near_ones():
         words = f"{name!r} is not in the label map; did you mean 'daisy'"
         with pytest.raises(DataError, match=words):
             labels.id_of(name)
-    with pytest.raises(DataError, match=r"'x' is not in the label map; there are: daisy, rose$"):
+    with pytest.raises(DataError, match=r"'x' is not in the label map; available: daisy, rose$"):
         labels.id_of("x")
 
 

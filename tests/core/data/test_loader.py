@@ -56,7 +56,7 @@ def test_no_process_is_left_with_a_single_sample(count, size, processes):
 
 
 @given(size=st.integers(0, 30), processes=st.integers(1, 5))
-def test_processes_share_a_batch_without_overlap(size, processes):
+def test_processes_divide_a_batch_without_overlap(size, processes):
     batch = list(range(size))
     parts = [shard(batch, rank, processes) for rank in range(processes)]
     assert sorted(i for p in parts for i in p) == batch
@@ -71,7 +71,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert shuffled_batches(50, 8, seed=2, epoch=2) != first
 
 
-def test_the_same_key_gives_the_same_item_wherever_it_is_loaded():
+def test_the_same_key_loads_the_same_item_in_any_process():
     one, other = dataset_of(jitter), dataset_of(jitter)
     a = one[(2, 5)]
     one[(1, 0)]
@@ -118,7 +118,7 @@ def wrong_size(image: Any, target: Any) -> Any:
 
 class Vanishing(DatasetSamples):
     def load(self, index: int, channels: int = 3) -> Any:
-        raise DataError(f"{self.name(index)}: cannot be read: gone")
+        raise DataError(f"{self.name(index)}: cannot be read: missing")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -129,7 +129,7 @@ class Vanishing(DatasetSamples):
         (dataset_of(wrong_size), r"item 2: the augmentation returned the shape \(3, 4, 4\)"),
         (
             SampleDataset(Vanishing([1, 2, 3]), Preprocess(PreprocessConfig((8, 8)))),
-            "item 2: cannot be read: gone",
+            "item 2: cannot be read: missing",
         ),
     ],
 )

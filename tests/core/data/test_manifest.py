@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from visiongraft.data.check import drop_unreadable
 from visiongraft.data.manifest import read_manifest
-from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
 
 Write = Callable[..., Path]
@@ -38,7 +37,7 @@ def write(tmp_path: Path) -> Write:
 
 def found(path: Path) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     return {
-        part: [(p.name, labels) for p, labels in zip(files.paths, files.labels, strict=True)]
+        part: [(p.name, labels) for p, labels in zip(files.paths, files.targets, strict=True)]
         for part, files in read_manifest(path).splits.items()
     }
 
@@ -108,13 +107,13 @@ def test_a_split_column_of_another_name_is_reported(write):
 
 
 @pytest.mark.parametrize("folder", ["images", "IMG", "table"])
-def test_images_may_lie_in_a_folder_beside_the_table(write, tmp_path, folder):
+def test_images_may_be_in_a_folder_beside_the_table(write, tmp_path, folder):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "x.jpg").touch()
-    path = write("filename,label", "x.jpg,a", "gone.jpg,b", name="table.csv")
+    path = write("filename,label", "x.jpg,a", "missing.jpg,b", name="table.csv")
     read = read_manifest(path)
     assert read.splits["train"].paths[0] == tmp_path / folder / "x.jpg"
-    (tmp_path / "gone.jpg").touch()  # where any of them lie beside the table, the others do too
+    (tmp_path / "missing.jpg").touch()  # if any of them is beside the table, all are searched there
     assert read_manifest(path).splits["train"].paths[0] == tmp_path / "x.jpg"
 
 
@@ -230,7 +229,7 @@ def test_a_parquet_table_that_cannot_be_meant_is_refused(write, tmp_path, table,
     assert str(caught.value).startswith(str(path))
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_is_refused_with_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "t.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r'pip install "visiongraft\[parquet\]"$'):
@@ -238,17 +237,17 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_images_that_do_not_exist_are_named_and_stay_in(write, tmp_path):
-    read = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b"))
+    read = read_manifest(write("path,label", "0.jpg,a", "missing.jpg,b"))
     assert len(read.splits["train"]) == 2
     (warning,) = read.warnings
-    assert "1 images that do not exist" in warning and str(tmp_path / "gone.jpg") in warning
+    assert "1 images that do not exist" in warning and str(tmp_path / "missing.jpg") in warning
 
 
 def test_images_that_do_not_exist_count_as_unreadable(write):
-    files = read_manifest(write("path,label", "0.jpg,a", "gone.jpg,b")).splits["train"]
-    words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*gone.jpg: .*No such file"
+    files = read_manifest(write("path,label", "0.jpg,a", "missing.jpg,b")).splits["train"]
+    words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*missing.jpg: .*No such file"
     with pytest.raises(DataError, match=words):
-        drop_unreadable(FileSamples(files.paths, files.labels))
+        drop_unreadable(files)
 
 
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
@@ -259,7 +258,7 @@ def test_a_row_that_comes_twice_counts_once_and_is_named(write):
 
 def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
     (tmp_path / "x\ny.jpg").touch()
-    rows = ['"x\ny.jpg",', '"x\ny.jpg",', '"gone\n.jpg",a']
+    rows = ['"x\ny.jpg",', '"x\ny.jpg",', '"missing\n.jpg",a']
     warnings = read_manifest(write("path,labels", *rows, name="t\n.csv")).warnings
     assert len(warnings) == 3 and not any("\n" in line for line in warnings)
     for name, content in (("t\n.csv", b"path,label\n"), ("u\n.csv", b"\xff"), ("\n.parquet", b"")):
@@ -294,7 +293,7 @@ def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
         ),
         (["path,label", "0.jpg,a,b"], "row 2: 3 fields for 2 columns"),
         (["path,label", "", "0.jpg,a", "", "1.jpg,"], "row 5: label is empty"),
-        (["path,label", "x/gone.jpg,a"], "none of its 1 images exists, such as .*x/gone.jpg"),
+        (["path,label", "x/missing.jpg,a"], "none of its 1 images exists, such as .*x/missing.jpg"),
         (["path,label", '0.jpg,"a', "1.jpg,b"], "is not valid CSV: unexpected end of data"),
         (["path,label", '0.jpg,"a', '1.jpg,"b'], "is not valid CSV: ',' expected after '\"'"),
         (["path,label", f"0.jpg,{'a' * 200_000}"], "is not valid CSV: field larger than"),
@@ -309,7 +308,7 @@ def test_a_malformed_table_is_refused_and_names_the_row(write, lines, words):
 
 def test_files_that_are_not_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        read_manifest(tmp_path / "gone.csv")
+        read_manifest(tmp_path / "missing.csv")
     with pytest.raises(DataError, match="is not a file"):
         read_manifest(tmp_path)
     binary = tmp_path / "b.csv"
@@ -335,5 +334,5 @@ def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names)
         writer = csv.writer(file)
         writer.writerow(["path", "label"])
         writer.writerows([f"{i}.jpg", name] for i, name in enumerate(names))
-    labels = read_manifest(folder / "t.csv").splits["train"].labels
+    labels = read_manifest(folder / "t.csv").splits["train"].targets
     assert labels == tuple((name,) for name in names)

@@ -45,7 +45,7 @@ class Boxes(Lines):
 
 
 class Gives(Lines):
-    """Claims everything and gives what it is told to."""
+    """Claims everything and returns what it was constructed with."""
 
     name = "gives"
 
@@ -93,7 +93,7 @@ def test_what_nobody_claims_is_left_to_the_task(data: Any) -> None:
     assert read_data(data, "labels") is None
 
 
-def test_a_name_in_front_asks_for_a_reader_that_would_not_claim_it(lines: Path) -> None:
+def test_a_name_in_front_selects_a_reader_that_would_not_claim_it(lines: Path) -> None:
     other = lines.rename(lines.with_suffix(".txt"))
     assert read_data(other, "labels") is None
     assert targets_of(read_data(f"lines:{other}", "labels")) == ["cat", "dog"]
@@ -112,7 +112,7 @@ def test_other_text_with_a_colon_is_left_as_it_is(data: str) -> None:
     assert named_reader(data) == (None, data)
 
 
-def test_a_task_gets_only_the_kind_of_targets_it_asks_for(lines: Path) -> None:
+def test_a_task_gets_only_its_kind_of_targets(lines: Path) -> None:
     with using(manager_with(Lines(), Boxes())):
         assert targets_of(read_data(lines, "labels")) == ["cat", "dog"]
         assert read_data(lines, "masks") is None
@@ -122,7 +122,7 @@ def test_a_task_gets_only_the_kind_of_targets_it_asks_for(lines: Path) -> None:
             read_data(f"boxes:{lines}", "labels")
 
 
-def test_two_readers_that_claim_the_same_are_an_error_that_says_how_to_choose(lines: Path) -> None:
+def test_two_readers_that_claim_the_same_data_are_refused_with_how_to_choose(lines: Path) -> None:
     with using(manager_with(Lines(), Gives(None))):
         with pytest.raises(DataError, match=f"choose one: gives:{lines} or lines:{lines}"):
             read_data(lines, "labels")

@@ -14,7 +14,7 @@ from visiongraft.data.samples import FileSamples, Splits, WrappedSamples
 from visiongraft.errors import DataError
 
 
-def test_files_give_their_path_target_pixels_and_bytes(write_images):
+def test_files_return_their_path_target_pixels_and_bytes(write_images):
     paths = write_images(3)
     samples = FileSamples(paths, ["a", "b", "c"])
     assert len(samples) == 3

@@ -1,4 +1,4 @@
-"""Who listens to a run and to an export, and what they hear of files."""
+"""Which callbacks follow a run and an export, and which files they are notified of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visiongraft.training.checkpoint import Checkpoint
 
 
 class Note(Exporter):
-    """Writes the name of the task; enough to be told of."""
+    """Writes the name of the task; the smallest exporter that callbacks can follow."""
 
     name = "note"
     suffix = ".note"
@@ -44,7 +44,7 @@ class ThirdNote(SecondNote):
 
 
 class Bell:
-    """Hears exports, by its name."""
+    """Follows exports; selected by its name."""
 
     name = "bell"
     heard: ClassVar[list[str]] = []
@@ -71,7 +71,7 @@ def plugin_is_registered() -> None:
 
 
 class Ear:
-    """Hears of files."""
+    """Records the files that it is notified of."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -85,7 +85,7 @@ class Ear:
         self.heard.append((path.read_text(), certificate.format, model.task.name))
 
 
-def test_a_callback_hears_of_checkpoints_once_they_can_be_read(
+def test_a_callback_is_notified_of_checkpoints_once_they_can_be_read(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     ear = Ear()
@@ -99,7 +99,7 @@ def test_a_run_without_a_folder_saves_no_checkpoint(fit_toy: Any, toy_data: Any)
     assert ear.heard == []
 
 
-def test_the_runs_callbacks_hear_of_exports_of_its_model(
+def test_the_runs_callbacks_are_notified_of_exports_of_its_model(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     ear = Ear()
@@ -111,7 +111,7 @@ def test_the_runs_callbacks_hear_of_exports_of_its_model(
     assert len(ear.heard) == 1
 
 
-def test_callbacks_given_to_an_export_take_the_place_of_the_runs(
+def test_callbacks_passed_to_an_export_replace_those_of_the_run(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     of_run, of_export = Ear(), Ear()

@@ -1,4 +1,4 @@
-"""Of two plugins that provide one name, the one that was chosen is found again from disk."""
+"""Of two plugins that provide the same name, the chosen one is found again from disk."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_was_chosen_trains_resumes_and_loads(
     assert load_backbone(tmp_path / "saved").info.name == "first:toys/toy"
 
 
-def test_a_task_given_as_an_object_is_told_from_its_namesake(
+def test_a_task_passed_as_an_object_is_distinguished_from_its_namesake(
     clashing: tuple[Any, Any], toy_data: Any, tmp_path: Path, fit_toy: Any
 ) -> None:
     words = {"backbone": "second:toys/toy", "schedule": "visiongraft:full"}
@@ -74,17 +74,17 @@ def test_the_name_alone_is_refused_with_both_choices(
 ) -> None:
     plain = {"task": "toy", "backbone": "toys/toy", "schedule": "full"}[setting]
     settings = {**CHOSEN, setting: plain, "weights": None, "device": "cpu", "callbacks": ()}
-    with pytest.raises(VisiongraftError, match=r"say '\w+:\w+' or '\w+:") as caught:
+    with pytest.raises(VisiongraftError, match=r"use '\w+:\w+' or '\w+:") as caught:
         fit(toy_data(30), out=tmp_path / "run", **settings)
     assert "\n" not in str(caught.value)
 
 
-def test_a_saved_model_whose_task_has_become_ambiguous_says_so(
+def test_a_saved_model_whose_task_has_become_ambiguous_is_refused(
     fit_toy: Any, toy_data: Any, tmp_path: Path, request: pytest.FixtureRequest, Toy: Any
 ) -> None:
     fit_toy(toy_data(30), out=tmp_path, epochs=1)
     request.getfixturevalue("clashing")
-    with pytest.raises(PluginError, match="say 'first:toy' or 'second:toy', or disable one"):
+    with pytest.raises(PluginError, match="use 'first:toy' or 'second:toy', or disable one"):
         load(tmp_path)
 
 

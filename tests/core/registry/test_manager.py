@@ -37,7 +37,7 @@ def fast_end(stages: tuple[str, ...], epochs: int):  # type: ignore[no-untyped-d
 
 
 def plugin_with(hook: str = "register_schedules", items: object = (slow_start,)) -> object:
-    """Make a plugin object with one hook that gives these items."""
+    """Make a plugin object with one hook that returns these items."""
     return SimpleNamespace(**{hook: hookimpl(lambda: items, specname=hook)})
 
 
@@ -142,7 +142,7 @@ def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
     assert manager.register(Plugin(), "mine").problems == []
 
 
-# ---- what is broken, each told by name, distribution and cause ----
+# ---- broken plugins, each reported with name, distribution and cause ----
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,12 @@ def test_optional_and_variable_arguments_of_a_hook_are_allowed() -> None:
         (GOOD.replace("register_schedules()", "register_schedules(config)"), "takes no arguments"),
         (GOOD.replace("return [installed_one]", "return 1 / 0"), "ZeroDivisionError"),
         (GOOD.replace("return [installed_one]", "pass"), "register_schedules() returned None"),
-        (GOOD.replace("[installed_one]", "['x']"), "gave 'x', which has no name"),
-        (GOOD.replace("register_schedules", "register_tasks"), "which is no subclass of Task"),
-        (GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"), "no instance of Sch"),
+        (GOOD.replace("[installed_one]", "['x']"), "returned 'x', which has no name"),
+        (GOOD.replace("register_schedules", "register_tasks"), "which is not a subclass of Task"),
+        (
+            GOOD.replace("[installed_one]", "[type('X', (), {'name': 'x'})]"),
+            "not an instance of Sch",
+        ),
     ],
 )
 def test_a_broken_distribution_is_reported_and_takes_no_other_down(
@@ -206,7 +209,7 @@ def test_an_object_that_cannot_even_be_looked_at_is_reported() -> None:
     assert manager.register(Plugin(), "mine").problems == ["OSError: no such thing"]
 
 
-def test_a_misspelled_hook_is_told_the_right_one() -> None:
+def test_a_misspelled_hook_is_refused_with_the_right_name() -> None:
     manager = PluginManager(discover=False)
     record = manager.register(plugin_with("register_task"), "mine")
     assert record.problems == ["unknown hook 'register_task'; did you mean 'register_tasks'?"]
@@ -216,7 +219,7 @@ def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
     class Plugin:
         @hookimpl
         def register_callbacks(self) -> list[object]:
-            raise KeyError("gone")
+            raise KeyError("missing")
 
         @hookimpl
         def register_schedules(self) -> list[object]:
@@ -224,7 +227,7 @@ def test_one_failing_hook_leaves_the_plugins_other_hooks() -> None:
 
     manager = PluginManager(discover=False)
     record = manager.register(Plugin(), "mine")
-    assert record.problems == ["register_callbacks() raised KeyError: 'gone'"]
+    assert record.problems == ["register_callbacks() raised KeyError: 'missing'"]
     assert manager.schedules() == {"slow_start": slow_start}
 
 
@@ -240,14 +243,14 @@ def test_the_same_object_twice_is_refused() -> None:
 # ---- clashes ----
 
 
-def test_a_name_clash_is_told_on_both_sides_and_raised_only_when_asked_for() -> None:
+def test_a_name_clash_is_recorded_on_both_sides_and_raised_only_on_lookup() -> None:
     manager = PluginManager(discover=False)
     first = manager.register(plugin_with(items=[slow_start, fast_end]), "first")
     second = manager.register(plugin_with(items=[slow_start]), "second")
     assert first.problems == ["schedule 'slow_start' is also provided by plugin second"]
     assert second.problems == ["schedule 'slow_start' is also provided by plugin first"]
     assert manager.schedules() == {"fast_end": fast_end}
-    with pytest.raises(PluginError, match="first and plugin second; say 'first:slow_start' or"):
+    with pytest.raises(PluginError, match="first and plugin second; use 'first:slow_start' or"):
         manager.get("schedule", "slow_start")
 
 
@@ -258,13 +261,13 @@ def test_a_clash_is_not_blamed_for_an_unrelated_missing_name() -> None:
     assert "failed" not in manager.missing("task", "pose", [])
 
 
-def test_a_plugin_that_gives_one_name_twice_clashes_with_itself() -> None:
+def test_a_plugin_that_provides_one_name_twice_clashes_with_itself() -> None:
     manager = PluginManager(discover=False)
     record = manager.register(plugin_with(items=[slow_start, slow_start]), "mine")
     assert record.problems == ["schedule 'slow_start' is also provided by plugin mine"]
 
 
-def test_a_clash_of_prefixes_is_told_to_who_asks_for_a_full_backbone_name() -> None:
+def test_a_clash_of_prefixes_is_reported_when_a_full_backbone_name_is_used() -> None:
     from visiongraft.backbone import BackboneSource
 
     class Mine(BackboneSource):
@@ -282,7 +285,7 @@ def test_a_clash_of_prefixes_is_told_to_who_asks_for_a_full_backbone_name() -> N
     manager.register(plugin_with("register_backbones", [Mine()]), "b")
     assert manager.backbone_sources() == {}
     message = manager.missing("backbone", "mine/net", [])
-    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; say 'a:mine'")
+    assert message.startswith("backbone 'mine' is provided by plugin a and plugin b; use 'a:mine'")
 
 
 @pytest.mark.parametrize("blocked", ["grafted_extras", "Grafted.Extras", " x , grafted-extras"])
@@ -307,7 +310,7 @@ def test_disabling_one_side_settles_a_clash(
 
 
 @given(st.lists(st.text("abc", min_size=1, max_size=2), max_size=8))
-def test_a_name_is_usable_exactly_if_one_plugin_gives_it(names: list[str]) -> None:
+def test_a_name_is_usable_exactly_if_one_plugin_provides_it(names: list[str]) -> None:
     manager = PluginManager(discover=False)
     for position, name in enumerate(names):
         item = type("Callback", (), {"name": name})
@@ -341,10 +344,10 @@ def test_a_plugin_that_names_no_version_is_taken_to_fit() -> None:
         ("1.0", "install a newer version of the plugin or an older visiongraft"),
     ],
 )
-def test_a_plugin_for_another_api_version_is_refused_in_words(
+def test_a_plugin_for_another_api_version_is_refused_with_a_remedy(
     installer: Installer, declared: str, remedy: str
 ) -> None:
-    # Its hooks are of that other version too: the version is what must be told.
+    # Its hooks are of that other version too: the error must name the version.
     code = f'visiongraft_api = "{declared}"\n' + GOOD.replace("register_sch", "register_new_sch")
     installer.install("other-extras", code)
     manager = PluginManager()
@@ -359,12 +362,18 @@ def test_a_plugin_for_another_api_version_is_refused_in_words(
         manager.get("schedule", "installed_one")
 
 
+def test_the_old_hook_for_callbacks_is_refused_with_its_new_name(installer: Installer) -> None:
+    installer.install("other-extras", GOOD.replace("register_schedules", "register_listeners"))
+    (problem,) = record_of(PluginManager(), "other_extras").problems
+    assert problem == "unknown hook 'register_listeners'; it is now register_callbacks"
+
+
 @pytest.mark.parametrize("declared", ["1", 1.0, "one", "1.0.0", ""])
-def test_what_is_no_version_is_refused(declared: object) -> None:
+def test_what_is_not_a_version_is_refused(declared: object) -> None:
     plugin = plugin_with()
     plugin.visiongraft_api = declared  # type: ignore[attr-defined]
     (problem,) = PluginManager(discover=False).register(plugin, "mine").problems
-    assert problem == f"visiongraft_api = {declared!r} reads not like '1.0'"
+    assert problem == f"visiongraft_api = {declared!r} is not a version such as '2.0'"
 
 
 # ---- choosing, blocking, single files ----
@@ -382,7 +391,7 @@ def test_a_distribution_in_front_of_the_name_selects_one_of_two(installer: Insta
         "grafted-extras:lp_ft",
     ]
     assert manager.name_of("schedule", manager.get("schedule", "full")) == "full"
-    with pytest.raises(PluginError, match="say 'grafted-extras:lp_ft' or 'visiongraft:lp_ft', or"):
+    with pytest.raises(PluginError, match="use 'grafted-extras:lp_ft' or 'visiongraft:lp_ft', or"):
         manager.get("schedule", "lp_ft")
     with pytest.raises(PluginError, match="no schedule 'nobody:lp_ft'"):
         manager.get("schedule", "nobody:lp_ft")
@@ -415,7 +424,7 @@ def test_a_blocked_plugin_is_not_imported_but_listed(installer: Installer) -> No
         manager.get("schedule", "installed_one")
 
 
-def test_blocking_what_is_not_there_is_told_with_near_names() -> None:
+def test_blocking_an_unknown_plugin_is_refused_with_similar_names() -> None:
     with pytest.raises(PluginError, match="no plugin 'schedule' to disable; did you mean 'sched"):
         PluginManager(blocked=["schedule"])
 
@@ -461,8 +470,8 @@ def test_one_file_is_a_plugin(write_plugin: Callable[..., Path]) -> None:
         ("my_plugin_file.py", "raise SystemExit(3)", "SystemExit: 3"),
         ("my_plugin_file.py", "x = 1", "it has no hook"),
         ("my_plugin_file.py", "visiongraft_api = '9.0'", "written for plugin API 9.0"),
-        ("my-plugin-file.py", GOOD, "call it like my_task.py"),
-        ("my_plugin_file.txt", GOOD, "call it like my_task.py"),
+        ("my-plugin-file.py", GOOD, "rename it, such as my_task.py"),
+        ("my_plugin_file.txt", GOOD, "rename it, such as my_task.py"),
         ("json.py", GOOD, "has the name of another module"),
         ("colorsys.py", GOOD, "has the name of another module"),
     ],
@@ -496,13 +505,11 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_item_that_lookups_would_stumble_over_is_refused(
-    hook: str, item: object, cause: str
-) -> None:
+def test_an_item_that_would_break_lookups_is_refused(hook: str, item: object, cause: str) -> None:
     record = PluginManager(discover=False).register(plugin_with(hook, [item]), "mine")
     assert cause in record.problems[0]
 
 
-def test_a_run_hook_outside_a_callback_is_told_where_it_belongs() -> None:
+def test_a_run_hook_outside_a_callback_is_refused_with_where_it_belongs() -> None:
     record = PluginManager(discover=False).register(plugin_with("epoch_ended"), "mine")
     assert "hook 'epoch_ended' is for callbacks" in record.problems[0]

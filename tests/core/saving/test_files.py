@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read with plain words on what is wrong."""
+"""Files are written whole or not at all, and a damaged one is refused in plain words."""
 
 from __future__ import annotations
 

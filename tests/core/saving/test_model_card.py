@@ -1,4 +1,4 @@
-"""The model card tells a stranger what the model is, whatever is in the values."""
+"""The model card describes the model to anyone, whatever the values contain."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def facts_of(card: str) -> dict[str, str]:
     return {name: value for name, value in tables(card)["Facts"]}
 
 
-def test_a_card_tells_task_backbone_and_every_table_of_facts(toy_network: Network) -> None:
+def test_a_card_contains_task_backbone_and_every_table_of_facts(toy_network: Network) -> None:
     facts = {"data": {"kind": "toy"}, "metrics": {"share_right": 0.123456}, "note": "no table"}
     card = model_card(toy_network, facts)
     assert list(tables(card)) == ["Task", "Backbone", "Data", "Metrics"]
@@ -60,7 +60,7 @@ def test_the_number_of_parameters_is_that_of_the_network(toy_network: Network) -
     assert f"{count:,} parameters" in model_card(toy_network, {})
 
 
-def test_where_the_weights_come_from_is_told(toy_network: Network) -> None:
+def test_the_origin_of_the_weights_is_recorded(toy_network: Network) -> None:
     provenance = {"source": "file", "license": "Apache-2.0"}
     toy_network.backbone.info = replace(toy_network.backbone.info, provenance=provenance)
     rows = tables(model_card(toy_network, {}))["Backbone"]
@@ -72,7 +72,7 @@ def test_where_the_weights_come_from_is_told(toy_network: Network) -> None:
     ]
 
 
-def test_what_a_deployer_must_know_of_the_task_is_told(toy_network: Network, Toy: Any) -> None:
+def test_metadata_describes_the_task_for_deployment(toy_network: Network, Toy: Any) -> None:
     @dataclass(frozen=True)
     class Labeled(Toy):
         def metadata(self) -> dict[str, Any]:

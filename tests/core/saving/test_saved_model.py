@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 import torch
 
 import visiongraft
+from tests.core.conftest import Toy
 from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import load_backbone
+from visiongraft.saving.classes import is_class
 from visiongraft.saving.files import read_json, write_json, write_tensors
 from visiongraft.saving.saved_model import is_saved_model, read_config
 
@@ -45,7 +48,7 @@ def test_a_loaded_model_predicts_bit_for_bit_what_was_saved(model, saved, toy_da
     assert not loaded.network.training
 
 
-def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
+def test_a_loaded_model_has_the_memory_layout_of_a_trained_one(model, saved):
     # A map of 1x1 cells has both orders at once, so there the weights' order chooses the kernel.
     strides = [
         {n: t.stride() for n, t in m.network.inference_state().items()}
@@ -58,7 +61,7 @@ def test_a_loaded_model_lies_in_memory_as_a_trained_one_does(model, saved):
 def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
     assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
     config = read_json(saved / "config.json")
-    assert (config["format"], config["task"]) == (2, "toy")
+    assert (config["format"], config["task"]) == (3, "toy")
     assert config["backbone"]["name"] == "toys/toy"
     from safetensors import safe_open
 
@@ -66,7 +69,7 @@ def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
         assert {n.split(".")[0] for n in file.keys()} == {"backbone", "head"}  # noqa: SIM118
 
 
-def test_the_card_tells_data_schedule_metrics_and_receipts(saved):
+def test_the_card_contains_data_schedule_metrics_and_receipts(saved):
     card = (saved / "README.md").read_text()
     for words in ("toys/toy", "training images | 24", "gradual", "share_right", "frozen tensors"):
         assert words in card
@@ -115,19 +118,19 @@ def test_loading_and_resuming_unpickle_nothing_and_run_nothing(
 
 
 @pytest.mark.parametrize(
-    "place", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
+    "name", ["model.safetensors", "config.json", "backbone.pth", "backbone.safetensors"]
 )
-def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
-    saved: Path, tmp_path: Path, place: str
+def test_a_pickle_instead_of_a_file_is_refused_and_not_run(
+    saved: Path, tmp_path: Path, name: str
 ) -> None:
     payload = Payload(tmp_path / "mark")
-    torch.save(payload, saved / place)
+    torch.save(payload, saved / name)
     for content in (None, pickle.dumps(payload)):
         if content is not None:
-            (saved / place).write_bytes(content)
+            (saved / name).write_bytes(content)
         with pytest.raises(VisiongraftError) as caught:
-            if place.startswith("backbone"):
-                load_backbone("toys/toy", saved / place)
+            if name.startswith("backbone"):
+                load_backbone("toys/toy", saved / name)
             else:
                 visiongraft.load(saved)
         assert "\n" not in str(caught.value)
@@ -136,11 +139,11 @@ def test_a_pickle_in_the_place_of_a_file_is_refused_and_not_run(
     assert (tmp_path / "mark").exists()  # the payload does work
 
 
-@pytest.mark.parametrize("place", ["last.safetensors", "best-0.safetensors"])
-def test_a_pickle_in_the_place_of_a_checkpoint_is_refused_and_not_run(
-    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, place: str
+@pytest.mark.parametrize("name", ["last.safetensors", "best-0.safetensors"])
+def test_a_pickle_instead_of_a_checkpoint_is_refused_and_not_run(
+    stopped: Path, tmp_path: Path, fit_toy: Any, toy_data: Any, name: str
 ) -> None:
-    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / place)
+    torch.save(Payload(tmp_path / "mark"), stopped / "checkpoints" / name)
     with pytest.raises(CheckpointError, match="is damaged"):
         fit_toy(toy_data(20), out=stopped, schedule="lp_ft", epochs=2, resume=True)
     assert not (tmp_path / "mark").exists()
@@ -182,7 +185,7 @@ def spoil_json(folder: Path, **changes: object) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
         (
             lambda f: spoil_json(f, format=1, visiongraft="0.1.0"),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
         ),
         (lambda f: spoil_json(f, format=99, visiongraft="9.1.0"), r"saved by visiongraft 9\.1\.0"),
         (lambda f: spoil_json(f, task=None), "'task' is missing"),
@@ -200,7 +203,7 @@ def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_folder_and_an_unfinished_run_are_told_apart(tmp_path, fit_toy, toy_data):
+def test_a_missing_folder_and_an_unfinished_run_are_distinguished(tmp_path, fit_toy, toy_data):
     with pytest.raises(ArtifactError, match="is not a folder"):
         visiongraft.load(tmp_path / "nothing")
     fit_toy(toy_data(30), out=tmp_path / "run", epochs=1)
@@ -229,6 +232,75 @@ def test_the_backbone_of_a_saved_model_takes_weights_of_a_file(saved: Path, tmp_
     backbone = load_backbone(saved, tmp_path / "file.safetensors")
     assert all(torch.equal(t, tensors[n]) for n, t in backbone.state_dict().items())
     assert backbone.info.provenance["weights"] == "file.safetensors"
+
+
+# ---- the class of the task ----
+
+
+@dataclass(frozen=True)
+class Contrary(Toy):
+    """Predicts another class than the task that it extends, under the same name."""
+
+    def predictions(self, decoded: Any) -> list[Any]:
+        return [int(2 - label) for label in decoded["label"]]
+
+
+@pytest.fixture(scope="module")
+def contrary(fit_toy, toy_data, tmp_path_factory) -> Path:
+    model = fit_toy(toy_data(30), task=Contrary(augment=False), epochs=1)
+    folder = tmp_path_factory.mktemp("contrary") / "saved"
+    model.save(folder)
+    return folder
+
+
+def test_a_model_of_a_subclass_is_not_loaded_as_the_task_that_it_extends(contrary: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"class .*:Contrary, but task 'toy' is .*:Toy here"):
+        visiongraft.load(contrary)
+    with pytest.raises(ArtifactError, match=r"pass the class itself, load\(folder, task=MyTask\)"):
+        visiongraft.load(contrary)
+
+
+def test_a_model_of_a_subclass_is_loaded_with_its_class(contrary: Path, toy_data: Any) -> None:
+    images = [image for image, _ in toy_data(9, seed=3)]
+    as_saved = visiongraft.load(contrary, task=Contrary).predict(images)
+    as_toy = visiongraft.load(contrary, task=Toy).predict(images)  # asked for
+    assert [2 - label for label in as_toy] == as_saved
+
+
+def test_a_run_of_a_subclass_is_not_evaluated_as_the_task_that_it_extends(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    fit_toy(toy_data(30), task=Contrary(augment=False), epochs=1, out=tmp_path / "run")
+    with pytest.raises(ArtifactError, match="Contrary"):
+        visiongraft.load(tmp_path / "run")
+
+
+def test_the_class_of_the_backbone_must_be_the_same_too(saved: Path) -> None:
+    spoil_json(saved, classes={"backbone": "other.place:OtherBackbone"})
+    with pytest.raises(ArtifactError, match=r"'toys/toy' is .*:ToyBackbone here; install the plug"):
+        visiongraft.load(saved)
+    with pytest.raises(ArtifactError, match="OtherBackbone"):
+        load_backbone(saved)
+
+
+@pytest.mark.parametrize("module", ["__main__", "toys", "my.package.tasks"])
+def test_a_class_may_move_to_another_module(saved: Path, module: str) -> None:
+    spoil_json(saved, classes={"task": f"{module}:Toy"})
+    assert visiongraft.load(saved).task.name == "toy"
+
+
+def test_a_class_of_the_name_of_a_built_in_one_is_another() -> None:
+    built_in = "visiongraft.plugins.classification.task:Classification"
+    own = type("Classification", (), {"__module__": "mine"})
+    assert not is_class(built_in, own)
+    assert is_class("mine.before:Classification", own)
+
+
+def test_a_model_of_an_earlier_format_which_names_no_class_is_loaded(saved: Path) -> None:
+    config = read_json(saved / "config.json")
+    del config["classes"]
+    write_json(saved / "config.json", {**config, "format": 2})
+    assert visiongraft.load(saved).task.name == "toy"
 
 
 def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

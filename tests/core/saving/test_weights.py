@@ -20,7 +20,7 @@ from visiongraft.saving.weights import compare, file_sha256, load_weights, read_
 
 
 class Tiny(Backbone):
-    """Its published names lack the ``body.`` that its own names begin with."""
+    """Its published names lack the prefix ``body.`` of its own names."""
 
     def __init__(self, in_channels: int = 3, embedding: int = 5) -> None:
         body = nn.Sequential(
@@ -259,7 +259,7 @@ def test_a_file_of_which_nothing_fits_is_always_refused(tmp_path: Path, partial:
         tmp_path, {"conv.weight": torch.ones(2), "1.num_batches_tracked": torch.ones(())}
     )
     text = refusal(Tiny(), path, partial=partial)
-    assert "holds nothing that fits test/tiny" in text
+    assert "contains no tensors that fit test/tiny" in text
 
 
 def test_a_missing_counter_of_seen_batches_is_harmless(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_half_precision_tensors_are_loaded_in_the_backbones_own_precision(tmp_pa
 # ---- other image channels ----
 
 
-def test_gray_images_give_what_they_gave_as_rgb(tmp_path: Path) -> None:
+def test_gray_images_have_the_results_of_their_rgb_copies(tmp_path: Path) -> None:
     path = written(tmp_path, published())
     rgb, gray = Tiny().eval(), Tiny(in_channels=1).eval()
     load_weights(rgb, path)

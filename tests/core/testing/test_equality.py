@@ -1,4 +1,4 @@
-"""Equality of values of any type, as the kit compares them."""
+"""Equality of values of any type, as the conformance kit compares them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAN = float("nan")
 
 @dataclass
 class Boxes:
-    places: Any
+    positions: Any
 
 
 class Plain:

@@ -1,4 +1,4 @@
-"""The kit on what is sound: its own specimen, the built-in task, backbones, schedules, exporter."""
+"""The kit on sound plugins: its own specimen, the built-in task, backbones, schedules, exporter."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_reader_is_checked_all_at_once() -> None:
         check_reader(Silent())
 
 
-def test_what_is_not_there_cannot_be_checked() -> None:
+def test_missing_parts_cannot_be_checked() -> None:
     with pytest.raises(PluginError, match="did you mean 'schedules'"):
         list(check_plugin("schedule"))
     with pytest.raises(BackboneError, match="no backbone 'timm/no_such_thing'"):
@@ -243,7 +243,7 @@ def test_the_command_prints_a_table_and_json(
     assert answer["checks"][0]["check"] == "it_loads"
 
 
-def test_the_command_fails_with_1_and_says_why(
+def test_the_command_exits_with_1_and_the_reason(
     small: PluginManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.register(object(), "nothing_in_it")
@@ -282,7 +282,7 @@ def test_a_callback_that_meddles_is_failed() -> None:
 
 
 class Twice(Specimen):
-    """Looks at each image and at its mirror image."""
+    """Computes outputs of each image and of its mirror image."""
 
     def inference_step(self, network: Any, images: torch.Tensor) -> torch.Tensor:
         looks = [network.head(network.backbone(x)) for x in (images, images.flip(3))]
@@ -298,7 +298,7 @@ def test_replay_is_not_tried_where_a_second_look_makes_it_impossible() -> None:
 
 @dataclass(frozen=True)
 class Learning(Specimen):
-    """Remembers its error, which is part of its metadata."""
+    """Stores its error, which is part of its metadata."""
 
     error: float | None = None
     name: ClassVar[str] = "learning"
@@ -311,5 +311,5 @@ class Learning(Specimen):
 
 
 @pytest.mark.slow
-def test_metadata_may_tell_what_training_has_shown() -> None:
+def test_metadata_may_contain_results_of_training() -> None:
     class_names_survive_saving_and_export.run(TaskTrial(Learning()))

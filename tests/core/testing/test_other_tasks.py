@@ -98,7 +98,7 @@ def to_grid(mask: Any) -> Tensor:
 
 
 class MapLoss(nn.Module):
-    """Needs what the head gives in training only."""
+    """Needs what the head returns in training only."""
 
     def forward(self, outputs: dict[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
         names = ("cells", "extra")
@@ -160,7 +160,7 @@ class Segments(Plain):
         return [Map(one.tolist()) for one in decoded["map"]]
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        """Count by label, which fails on numbers that are no label."""
+        """Count by label, which fails on numbers that are not labels."""
         mismatches = 0
         for one, other in zip(reference["map"], candidate["map"], strict=True):
             pairs = np.bincount((2 * one + other).ravel(), minlength=4)
@@ -181,7 +181,7 @@ class RaggedAccuracy(PixelAccuracy):
 
 @dataclass(frozen=True)
 class SizedSegments(Segments):
-    """The same as maps of each image's own size, which batches of one size have to share."""
+    """The same as maps of each image's own size; a batch therefore has one size."""
 
     name: ClassVar[str] = "sized-segments"
     resize: ClassVar[Any] = "stretch"
@@ -216,9 +216,9 @@ class SizedSegments(Segments):
 
 @dataclass(frozen=True)
 class Spots:
-    """Places in 0..1 of any number of spots; two of these cannot be compared by ``==``."""
+    """Positions in 0..1 of any number of spots; two of these cannot be compared by ``==``."""
 
-    places: NDArray[np.float64]
+    positions: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -235,15 +235,15 @@ class SpotLoss(nn.Module):
 
 
 class Found:
-    """Share of images whose spots are all found in their cells, and no other."""
+    """Fraction of images whose spots are all found in their cells, and no others."""
 
     def __init__(self) -> None:
         self.right: list[bool] = []
 
     def update(self, decoded: Arrays, targets: list[Tensor]) -> None:
         for cells, count, heat in zip(decoded["cells"], decoded["count"], targets, strict=True):
-            wanted = set(torch.nonzero(heat.flatten())[:, 0].tolist())
-            self.right.append(set(cells[:count].tolist()) == wanted)
+            expected = set(torch.nonzero(heat.flatten())[:, 0].tolist())
+            self.right.append(set(cells[:count].tolist()) == expected)
 
     def compute(self) -> dict[str, Any]:
         return {"found": float(np.mean(self.right)), "images": len(self.right)}
@@ -251,7 +251,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Detects(Plain):
-    """Where bright spots are; images may have none, and results are filled up to a number."""
+    """Where bright spots are; images may have none, and results are padded to a fixed number."""
 
     name: ClassVar[str] = "detects"
     headline: ClassVar[str] = "found"
@@ -266,14 +266,14 @@ class Detects(Plain):
         cells = random.choice(GRID * GRID, count, replace=False)
         for row, column in zip(cells // GRID, cells % GRID, strict=True):
             image[row * 6 : row * 6 + 6, column * 8 : column * 8 + 8] = 255
-        places = (np.stack([cells // GRID, cells % GRID], 1) + 0.5) / GRID
-        return image, Spots(places)
+        positions = (np.stack([cells // GRID, cells % GRID], 1) + 0.5) / GRID
+        return image, Spots(positions)
 
     def collate(self, targets: list[Spots]) -> list[Tensor]:
         heats = []
         for target in targets:
             heat = torch.zeros(GRID, GRID)
-            for row, column in (target.places * GRID).astype(int):
+            for row, column in (target.positions * GRID).astype(int):
                 heat[row, column] = 1
             heats.append(heat)
         return heats
@@ -313,7 +313,7 @@ class Detects(Plain):
         return found
 
     def compare(self, reference: Arrays, candidate: Arrays) -> Disagreement:
-        """Leave out what fills up, and the order of spots that are equally sure."""
+        """Ignore padding, and the order of spots with equal scores."""
         found = [compare_arrays({"n": reference["count"]}, {"n": candidate["count"]})]
         for i, count in enumerate(reference["count"]):
             order, other = (a["cells"][i, :count].argsort() for a in (reference, candidate))
@@ -354,7 +354,7 @@ class Proxies(nn.Module):
 
 
 class Pairs:
-    """How well nearness tells pairs of one color from others; undefined without both."""
+    """How well distances separate pairs of one color from others; undefined without both."""
 
     def __init__(self) -> None:
         self.embeddings: list[Any] = []
@@ -425,8 +425,8 @@ EXPORTED = {"the_exported_file_agrees", "class_names_survive_saving_and_export"}
 
 
 def checks_of(kind: type[Task]) -> list[Check[Any]]:
-    wanted = QUICK | TRAINED | (EXPORTED if kind is Detects else set())
-    return [check for check in TASK_CHECKS if check.name in wanted]
+    expected = QUICK | TRAINED | (EXPORTED if kind is Detects else set())
+    return [check for check in TASK_CHECKS if check.name in expected]
 
 
 @pytest.fixture(scope="module")

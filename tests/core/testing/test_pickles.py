@@ -1,4 +1,4 @@
-"""Pickles are found in every kind of file that a run writes, and plain data are none."""
+"""Pickles are found in every kind of file that a run writes, and plain data is not taken for one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OBJECTS = ({"labels": ["a", "b"]}, [1.5, None], Path("x"))
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: type(value).__name__)
-def test_a_pickle_is_known_by_what_it_says(value: object, protocol: int) -> None:
+def test_a_pickle_is_recognized_by_its_content(value: object, protocol: int) -> None:
     content = pickle.dumps(value, protocol)
     assert is_pickle(content)
     assert not is_pickle(content[:-1])

@@ -1,4 +1,4 @@
-"""How a check fails: one line with what was tried, what came out, what was expected, where to read."""
+"""How a check fails: one line with what was tried, the result, what was expected, and where to read more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from visiongraft.testing import (
     run_all,
 )
 from visiongraft.testing.plugins import CALLBACK_CHECKS, RECORD_CHECKS
-from visiongraft.testing.report import checks_of, expect, require, trying
+from visiongraft.testing.report import Checks, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.trial import TaskTrial
 
@@ -38,7 +38,7 @@ ALL = (
     *RECORD_CHECKS,
     *CALLBACK_CHECKS,
 )
-check = checks_of(lambda given: given)
+check = Checks(lambda given: given)
 
 
 @check("task.Task.decode")
@@ -64,7 +64,7 @@ def is_counted(number: int) -> None:
     [1][number]
 
 
-def test_a_failure_says_all_in_one_line() -> None:
+def test_a_failure_is_described_in_one_line() -> None:
     with pytest.raises(CheckError) as caught:
         is_even(3)
     error = caught.value
@@ -76,7 +76,7 @@ def test_a_failure_says_all_in_one_line() -> None:
     assert error.exit_code == 1
 
 
-def test_what_a_plugin_raises_is_named_with_its_place() -> None:
+def test_what_a_plugin_raises_is_named_with_its_location() -> None:
     with pytest.raises(CheckError, match=r"12 by it; got ZeroDivisionError at test_report\.py:\d+"):
         divides(0)
     with pytest.raises(CheckError, match=r"counting works; got IndexError at test_report\.py:\d+"):
@@ -126,13 +126,13 @@ def test_a_check_leaves_randomness_as_it_was_and_is_itself_repeatable() -> None:
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.name)
-def test_every_check_says_what_holds_and_where_it_is_written(check: Check[Any]) -> None:
+def test_every_check_describes_what_holds_and_where_to_read_more(check: Check[Any]) -> None:
     assert check.says.endswith(".")
     assert len(check.says) > 20
     assert pydoc.locate(f"visiongraft.{check.see}") is not None
 
 
-def test_every_place_that_a_failure_points_to_exists() -> None:
+def test_every_reference_of_a_failure_exists() -> None:
     folder = Path(visiongraft.testing.__file__).parent
     named = set()
     for path in folder.rglob("*.py"):

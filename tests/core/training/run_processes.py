@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
+from accelerate import Accelerator
 from conftest import Toy, fit_toy, register_toys, toy_data
 from torch import nn
 
@@ -34,7 +35,7 @@ class Linear(nn.Module):
 
 
 class Plain(Toy):
-    """Without the head's batch norm and dropout, which see each process's part by itself."""
+    """Without the head's batch norm and dropout, which only see the images of their own process."""
 
     def build_head(self, backbone):
         for module in backbone.modules():
@@ -44,15 +45,15 @@ class Plain(Toy):
 
 
 def wrap_once():
-    prepare = Engine._prepare
+    prepare = Accelerator.prepare_model
     kept = []
 
-    def prepare_once(engine, network, optimizer):
+    def prepare_once(accelerator, network):
         if not kept:
-            kept.append(prepare(engine, network, optimizer)[0])
-        return kept[0], engine.accelerator.prepare_optimizer(optimizer)
+            kept.append(prepare(accelerator, network))
+        return kept[0]
 
-    Engine._prepare = prepare_once
+    Accelerator.prepare_model = prepare_once
 
 
 def digest_last_weights():

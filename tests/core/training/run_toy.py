@@ -5,7 +5,7 @@ process and answers with its exit code. Forking saves the imports; no run is eve
 process itself, so each begins with the same empty state.
 
 A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
-(when the N-th file is written but not yet in its place).
+(when the N-th file is written but not yet renamed).
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Feeds: what decides for or against replay, what is said about it, and equal batches either way."""
+"""Batches: what decides for or against replay, what is logged, and equal batches either way."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     feed: PhaseBatches
     replayed: bool
     images: ImageLoaders
-    said: str
+    reason: str
 
 
 Choose = Callable[..., Choice]
@@ -65,7 +65,7 @@ def drawn() -> str:
 def choose(
     Toy: Any, toy_data: Any, make_config: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Choose]:
-    """Choose the feed of one phase of a run with these settings."""
+    """Choose where the batches of one phase come from, with these settings."""
     caplog.set_level(logging.INFO, "visiongraft")
     with ExitStack() as phases:
 
@@ -114,29 +114,29 @@ BUDGET = (TRAINING + HELD_OUT) * ROW
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "reason"),
     [
-        ({}, "storing 672 B (48 B an image, float32) for 10 training and 4 validation rows"),
-        ({"phase": Phase(2, "stage2")}, "512 B an image"),
-        ({"phase": Phase(2, "stage1")}, "1.02 kB an image"),
+        ({}, "storing 672 B (48 B per image, float32) for 10 training and 4 validation rows"),
+        ({"phase": Phase(2, "stage2")}, "512 B per image"),
+        ({"phase": Phase(2, "stage1")}, "1.02 kB per image"),
         ({"augment": True, "views": 3}, "for 30 training and 4 validation rows"),
         ({"augment": True, "phase": Phase(2, "head", augment=False)}, "for 10 training"),
-        ({"replay_dtype": "float16"}, "storing 336 B (24 B an image, float16)"),
+        ({"replay_dtype": "float16"}, "storing 336 B (24 B per image, float16)"),
         ({"replay_budget": BUDGET}, "storing 672 B"),
         ({"replay": "on", "phase": Phase(1, "head")}, "storing 672 B"),
         ({"decided": True, "phase": Phase(2, "head")}, "storing 672 B"),
     ],
     ids=lambda v: str(v)[:50],
 )
-def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str) -> None:
+def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], reason: str) -> None:
     choice = choose(**settings)
     assert choice.replayed and isinstance(choice.feed, CachedBatches)
-    assert said in choice.said
+    assert reason in choice.reason
     assert not choice.feed.mixes
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "reason"),
     [
         ({"replay": "off"}, "switched off"),
         ({"phase": Phase(2, "all")}, "every stage trains"),
@@ -153,10 +153,10 @@ def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], said: str
     ],
     ids=lambda v: str(v)[:50],
 )
-def test_a_phase_is_not_replayed(choose: Choose, settings: dict[str, Any], said: str) -> None:
+def test_a_phase_is_not_replayed(choose: Choose, settings: dict[str, Any], reason: str) -> None:
     choice = choose(**settings)
     assert not choice.replayed and isinstance(choice.feed, ImageBatches)
-    assert choice.said.startswith("no replay: ") and said in choice.said
+    assert choice.reason.startswith("no replay: ") and reason in choice.reason
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_more_than_half_of_the_free_disk_is_never_taken(
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         choice = choose()
         assert choice.replayed is replayed
-    assert choice.said == "no replay: 672 B is more than half of the free 1.34 kB"
+    assert choice.reason == "no replay: 672 B is more than half of the free 1.34 kB"
 
 
 def with_wide_stem() -> Any:
@@ -198,7 +198,7 @@ def with_wide_stem() -> Any:
 def test_a_store_larger_than_the_images_is_made_on_demand_only(choose: Choose) -> None:
     choice = choose(Phase(2, "stage1"), backbone=with_wide_stem())
     assert not choice.replayed
-    assert choice.said == "no replay: 4.1 kB an image is more than the image itself (3.07 kB)"
+    assert choice.reason == "no replay: 4.1 kB per image is more than the image itself (3.07 kB)"
     assert choose(Phase(2, "stage1"), backbone=with_wide_stem(), replay="on").replayed
 
 
@@ -208,7 +208,7 @@ def test_a_store_larger_than_the_images_is_made_on_demand_only(choose: Choose) -
 def test_the_decision_does_not_depend_on_the_clock(
     choose: Choose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here each look at the clock finds hours gone by, as on a machine that has much else to do."""
+    """The clock advances by hours at each call, as on a very busy machine."""
     cases = [
         {},
         {"phase": Phase(1, "head")},
@@ -216,24 +216,24 @@ def test_the_decision_does_not_depend_on_the_clock(
         {"augment": True, "views": 2},
         {"replay_budget": BUDGET - 1},
     ]
-    calm = [(choice.replayed, choice.said) for choice in (choose(**case) for case in cases)]
+    calm = [(choice.replayed, choice.reason) for choice in (choose(**case) for case in cases)]
     clock = itertools.count(0.0, 36_000.0)
     for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
         monkeypatch.setattr(time, name, lambda: next(clock))
     assert time.time() < time.monotonic()
-    busy = [(choice.replayed, choice.said) for choice in (choose(**case) for case in cases)]
+    busy = [(choice.replayed, choice.reason) for choice in (choose(**case) for case in cases)]
     assert busy == calm
 
 
 def test_what_was_decided_holds_after_an_interruption(choose: Choose) -> None:
-    """Even where the disk has filled up since, or become free."""
+    """Even if the disk has filled up, or has been freed, in the meantime."""
     assert choose(replay_budget=0, decided=True).replayed
     assert not choose(decided=False).replayed
     with pytest.raises(ReplayError, match="augmented at random"):
         choose(augment=True, decided=True)
 
 
-def test_the_store_is_gone_with_the_phase(choose: Choose, tmp_path: Path) -> None:
+def test_the_store_is_deleted_after_the_phase(choose: Choose, tmp_path: Path) -> None:
     with ExitStack() as phase:
         network = choose(stack=phase).images.network
         assert list((tmp_path / "scratch").rglob("*.npy"))
@@ -250,7 +250,7 @@ PLAN = [[7, 2, 9], [0, 5]]
 @pytest.mark.parametrize("views", [None, 3], ids=["plain", "views"])
 @pytest.mark.parametrize("maps", [False, True], ids=["pooled", "maps"])
 @pytest.mark.parametrize("epoch", [0, 1, 5])
-def test_both_feeds_give_the_same_samples_and_the_network_the_same_results(
+def test_both_kinds_of_batches_have_the_same_samples_and_the_network_the_same_results(
     choose: Choose, views: int | None, maps: bool, epoch: int
 ) -> None:
     settings: dict[str, Any] = {"augment": views is not None, "views": views, "maps": maps}
@@ -302,7 +302,7 @@ def test_validation_images_are_never_augmented(choose: Choose) -> None:
         assert torch.equal(one.images, other.images)
 
 
-def test_a_spoilt_store_is_noticed_by_the_comparison(choose: Choose) -> None:
+def test_a_corrupted_store_is_detected_by_the_comparison(choose: Choose) -> None:
     played, computed = choose(), choose(replay="off")
     assert isinstance(played.feed, CachedBatches)
     played.feed.stores["train"].arrays[0][7] += 1.0
@@ -326,7 +326,7 @@ def test_targets_of_any_structure_are_played_back(
 ) -> None:
     @dataclass(frozen=True)
     class Ragged(Toy):
-        """Targets of a length of their own, which only the task can collate."""
+        """Targets of differing lengths, which only the task can collate."""
 
         def collate(self, targets: list[Any]) -> Any:
             return [torch.tensor(target) for target in targets]
@@ -347,6 +347,6 @@ def test_targets_of_any_structure_are_played_back(
     assert [target.tolist() for target in batch.targets] == [[0, 1, 2, 3], [], [0, 1]]
 
 
-def test_sizes_are_said_in_units_people_read(choose: Choose) -> None:
-    found = re.findall(r"[\d.]+ k?B", choose(Phase(2, "stage1")).said)
+def test_sizes_are_printed_in_readable_units(choose: Choose) -> None:
+    found = re.findall(r"[\d.]+ k?B", choose(Phase(2, "stage1")).reason)
     assert found == ["14.3 kB", "1.02 kB"]  # 14 images of 1024 bytes

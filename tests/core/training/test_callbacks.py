@@ -1,4 +1,4 @@
-"""The built-in callbacks: readable without a terminal, and files where they promise them."""
+"""The built-in callbacks: readable without a terminal, and files where they are documented."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
     assert "afterwards" not in capsys.readouterr().err
 
 
-def test_progress_shows_what_was_dropped_and_where_a_resumed_run_goes_on(
+def test_progress_shows_what_was_dropped_and_where_a_resumed_run_continues(
     Toy: Any, fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Warning_(Toy):  # type: ignore[misc]
@@ -96,7 +96,7 @@ def test_progress_shows_what_was_dropped_and_where_a_resumed_run_goes_on(
     assert "resuming at epoch 1, step 2" in capsys.readouterr().err
 
 
-def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
+def test_a_run_without_a_checkpoint_logs_that_it_starts_over(
     fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], Toy: Any
 ) -> None:
     class Stop:
@@ -112,7 +112,7 @@ def test_a_run_without_a_checkpoint_says_that_it_begins_anew(
     assert words in capsys.readouterr().err
 
 
-def test_progress_shows_what_the_log_says(
+def test_progress_shows_what_is_logged(
     fit_toy: Any, toy_data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit_toy(toy_data(30), schedule="full", epochs=1, out=tmp_path / "run", callbacks=["progress"])

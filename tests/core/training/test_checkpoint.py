@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit, and a damaged one is refused in one line."""
+"""Checkpoints are restored bit for bit, and a damaged one is refused in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
 from visiongraft.saving.files import read_tensors, write_tensors
-from visiongraft.training.checkpoint import Checkpoint, RunState, group, read_best
+from visiongraft.training.checkpoint import Checkpoint, RunState, read_best
 
 PROGRESS = RunState(
     phase=1,
@@ -100,11 +100,6 @@ def test_any_position_and_any_names_come_back(
     assert_same(checkpoint, Checkpoint.read(tmp_path / "last.safetensors"))
 
 
-def test_a_group_that_is_not_there_is_empty() -> None:
-    assert group(CHECKPOINT, "random1") == {}
-    assert group(CHECKPOINT, "network") is CHECKPOINT.tensors["network"]
-
-
 def test_a_new_run_stands_at_its_beginning() -> None:
     fresh = RunState()
     assert (fresh.phase, fresh.phase_epoch, fresh.step, fresh.epoch) == (0, 0, 0, 0)
@@ -173,14 +168,14 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObjec
         Checkpoint.read(path)
 
 
-def test_a_saved_model_is_no_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
-    """It has a format of the same number, and nothing else in common."""
+def test_a_saved_model_is_not_a_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    """It has the same format number, and nothing else in common."""
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Checkpoint.read(tmp_path / "run" / "model" / "model.safetensors")
 
 
-def test_best_weights_that_are_gone_or_damaged_are_named(tmp_path: Path) -> None:
+def test_best_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
     best = tmp_path / "best-3.safetensors"
     with pytest.raises(
         CheckpointError, match=r"cannot resume: .*best-3\.safetensors does not exist"
@@ -193,7 +188,7 @@ def test_best_weights_that_are_gone_or_damaged_are_named(tmp_path: Path) -> None
         read_best(best)
 
 
-def test_a_run_whose_best_weights_are_gone_says_so(
+def test_a_run_whose_best_weights_are_missing_is_refused(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1, "out": tmp_path / "run"}

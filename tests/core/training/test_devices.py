@@ -1,4 +1,4 @@
-"""Devices: one accelerator per run, renewed where runs differ, refused where it would pretend."""
+"""Devices: one accelerator per run, renewed where runs differ, refused where it would silently differ."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_environment_of_the_launcher_does_not_change_the_settings(
 def test_a_precision_that_the_device_does_not_have_is_refused_not_ignored(
     make_config: Any,
 ) -> None:
-    """Accelerate would compute in float32 and say nothing."""
+    """Accelerate would silently compute in float32."""
     with pytest.raises(TrainingError, match="precision='fp16' does not work on this device") as bad:
         make_accelerator(make_config(precision="fp16"))
     assert "\n" not in str(bad.value)

@@ -1,4 +1,4 @@
-"""The moving average: warms up, leaves frozen tensors alone, and is applied for a while only."""
+"""The moving average: warms up, leaves frozen tensors alone, and is applied only temporarily."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_network_gets_its_own_values_back_even_after_an_error():
     assert torch.equal(layer.weight, own)
 
 
-def test_what_is_frozen_is_taken_over_as_it_is() -> None:
+def test_frozen_tensors_are_copied_unchanged() -> None:
     layer = nn.Linear(2, 2)
     average = EMA(layer, 0.9)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The loop: equal runs are equal, processes and accumulation add up, and failures speak."""
+"""The training loop: equal runs are equal, processes and accumulation add up, failures are explained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_small_problem_is_learned(fit_toy, toy_data):
     assert model.evaluate(toy_data(60, seed=5))["share_right"] > 0.9
 
 
-def test_two_equal_runs_give_identical_weights_and_metrics(tmp_path, fit_toy, toy_data, Toy):
+def test_two_equal_runs_have_identical_weights_and_metrics(tmp_path, fit_toy, toy_data, Toy):
     for name in ("a", "b"):
         torch.rand(3)  # what came before does not matter
         fit_toy(toy_data(40), task=Toy(), out=tmp_path / name, views=2)
@@ -56,7 +56,7 @@ def test_worker_processes_change_nothing(tmp_path, fit_toy, toy_data, Toy):
     assert largest_difference(one, other) == 0
 
 
-def test_another_seed_gives_another_run(tmp_path, fit_toy, toy_data):
+def test_another_seed_changes_the_run(tmp_path, fit_toy, toy_data):
     for seed in (0, 1):
         fit_toy(toy_data(40), out=tmp_path / str(seed), seed=seed, epochs=1)
     assert largest_difference(final_weights(tmp_path / "0"), final_weights(tmp_path / "1")) > 1e-3
@@ -106,7 +106,7 @@ PROCESSES = Path(__file__).with_name("run_processes.py")
 
 
 def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> list[str]:
-    """Train in this many processes and give what each says: how many joined, and its weights."""
+    """Train in this many processes; return what each reports: how many joined, and its weights."""
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     words = [*(several if processes > 1 else []), PROCESSES, folder, batch_size, *fault]
     done = subprocess.run(
@@ -123,8 +123,8 @@ def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> li
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "alone"
-    (said,) = launch(folder, 16)
-    assert said.startswith("1 ")
+    (line,) = launch(folder, 16)
+    assert line.startswith("1 ")
     return folder
 
 
@@ -179,11 +179,11 @@ def test_a_schedule_that_does_not_fit_leaves_no_run_behind(fit_toy, toy_data, tm
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
 
 
-def test_a_phase_in_which_nothing_trains_is_refused_in_words(
+def test_a_phase_in_which_nothing_trains_is_refused_in_one_line(
     fit_toy: Any, toy_data: Any, Toy: Any
 ) -> None:
     class Bare(Toy):
-        """Neither its head nor its loss has a parameter."""
+        """A task whose head and loss have no parameters."""
 
         def build_head(self, backbone: Any) -> torch.nn.Module:
             return FirstThree()
@@ -219,7 +219,7 @@ def test_the_history_reaches_the_schedule(fit_toy, toy_data):
     assert [[r["phase"] for r in past] for past in heard] == [[0, 0], [0, 0, 1]]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_in_words(fit_toy, toy_data):
+def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(fit_toy, toy_data):
     with pytest.raises(
         TrainingError, match=r"loss is not finite.*epoch 1, step 2; .*lower the learning rate"
     ):
@@ -242,7 +242,7 @@ def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp
     assert largest_difference(point.tensors["ema"], point.tensors["network"]) > 0
 
 
-def test_a_run_folder_holds_what_the_documentation_says(fit_toy, toy_data, tmp_path):
+def test_a_run_folder_contains_what_is_documented(fit_toy, toy_data, tmp_path):
     fit_toy(toy_data(30), out=tmp_path / "run", epochs=2, callbacks=["curves", "tensorboard"])
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert {

@@ -123,7 +123,7 @@ def test_only_plain_numbers_are_scalars() -> None:
 
 
 def scripted(Toy: Any, values: Sequence[Any], better: str = "higher") -> Any:
-    """Make a task whose headline takes these values, one an epoch."""
+    """Make a task whose headline takes these values, one per epoch."""
     left = iter(values)
 
     class Scripted:
@@ -176,14 +176,14 @@ def test_the_best_epoch_is_the_first_with_the_best_headline(
 
 
 @pytest.mark.parametrize("value", [None, "good", [0.5]], ids=str)
-def test_a_headline_that_is_no_number_stops_the_run_in_words(
+def test_a_headline_that_is_not_a_number_stops_the_run_in_one_line(
     fit_toy: Any, toy_data: Any, Toy: Any, value: Any
 ) -> None:
     with pytest.raises(TrainingError, match="metrics lack its headline 'share_right'"):
         fit_toy(toy_data(20), task=scripted(Toy, [value]), schedule="linear_probe", epochs=1)
 
 
-def test_evaluating_a_model_gives_what_its_best_epoch_gave(
+def test_evaluating_a_model_reproduces_its_best_epoch(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     model = fit_toy(toy_data(30), out=tmp_path / "run", epochs=3)

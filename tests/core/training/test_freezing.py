@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.data.batch import Batch
-from visiongraft.errors import ReceiptError, ScheduleError
+from visiongraft.errors import ReceiptError, ScheduleError, TrainingError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
@@ -42,7 +43,7 @@ def batch_of(count: int = 6) -> Batch:
 
 
 def train_a_little(network, phase, steps=3, optimizer="adamw"):
-    """Train honestly and give seal and optimizer, ready to be checked."""
+    """Train without a fault; return snapshot and optimizer, ready to be checked."""
     apply_phase(network, phase)
     made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
     snapshot = FrozenSnapshot.take(network)
@@ -139,7 +140,7 @@ def test_freezing_again_drops_the_optimizer_state_of_what_is_frozen(toy_network)
     assert all(p.grad is None for p in toy_network.backbone.parameters())
 
 
-def test_parameters_of_equal_value_are_told_apart(toy_network):
+def test_parameters_of_equal_value_are_distinguished(toy_network):
     with torch.no_grad():
         for parameter in toy_network.parameters():
             parameter.fill_(0.5)
@@ -279,7 +280,7 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
         def epoch_ended(self, run, record):
             fault(run.network, None)
 
-    with pytest.raises(ReceiptError, match="phase 0"):
+    with pytest.raises(ReceiptError, match="phase 1"):
         fit_toy(
             toy_data(30),
             schedule="linear_probe",
@@ -301,7 +302,7 @@ def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One optimizer for the whole run: what is frozen again stays in it, and decays."""
+    """One optimizer for the whole run: tensors that are frozen again stay in it, and decay."""
     monkeypatch.setattr(
         engine,
         "build_optimizer",
@@ -328,7 +329,7 @@ def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm's unfreeze: new Parameter objects, of which the optimizer knows nothing."""
+    """timm's unfreeze: new Parameter objects that the optimizer does not have."""
 
     def apply(network: Network, phase: Phase) -> None:
         apply_phase(network, phase)
@@ -339,12 +340,12 @@ def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual one: ``train()`` puts frozen batch norms into training mode."""
+    """The usual fault: ``train()`` puts frozen batch norms into training mode."""
     monkeypatch.setattr(Network, "train", nn.Module.train)
 
 
 def average_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Averages of what is frozen again stay behind, and are what is saved."""
+    """The EMA of tensors that are frozen again lags behind, and is what is saved."""
     monkeypatch.setattr(EMA, "adopt", lambda *_: None)
 
 
@@ -355,15 +356,15 @@ SHRINKING = "milestones(at={0: 'all', 1: 'head'}, learning_rate=0.01)"
 @pytest.mark.parametrize(
     ("plant", "schedule", "words"),
     [
-        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 1"),
-        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 1"),
-        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 1"),
-        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 1"),
-        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 0"),
+        (forget_moments, GROWING, "lost the moments of 'head.* at the start of phase 2"),
+        (forget_moments, SHRINKING, "lost the moments of 'head.* at the start of phase 2"),
+        (keep_optimizer, GROWING, "'backbone.* is not in the optimizer at the start of phase 2"),
+        (keep_optimizer, SHRINKING, "holds 'backbone.*, which is frozen, at the start of phase 2"),
+        (fill_by_value, SHRINKING, "is not in the optimizer at the start of phase 1"),
         (replace_head_at_unfreezing, GROWING, "lost the moments of 'head.linear.weight'"),
-        (freeze_weights_only, GROWING, "running_mean.* changed in phase 0"),
-        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 0"),
-        (average_on, SHRINKING, "the averaged copy of .* changed in phase 1"),
+        (freeze_weights_only, GROWING, "running_mean.* changed in phase 1"),
+        (freeze_weights_only, SHRINKING, "running_mean.* changed in phase 1"),
+        (average_on, SHRINKING, "the averaged copy of .* changed in phase 2"),
     ],
     ids=lambda v: v.__name__ if callable(v) else "",
 )
@@ -389,7 +390,7 @@ def test_a_fault_of_other_tools_ends_a_real_run(
 def test_parameters_replaced_after_the_phase_began_are_caught(
     fit_toy: Any, toy_data: Any, hook: str
 ) -> None:
-    """The optimizer would train tensors that nobody uses."""
+    """The optimizer would train unused tensors."""
 
     class Replace:
         @hookimpl(specname=hook)
@@ -403,7 +404,7 @@ def test_parameters_replaced_after_the_phase_began_are_caught(
         fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[Replace()])
 
 
-def test_freezing_again_goes_on_with_the_weights_that_train_not_with_their_average(
+def test_freezing_again_keeps_the_trained_weights_not_their_ema(
     tmp_path: Path, fit_toy: Any, toy_data: Any
 ) -> None:
     fit_toy(toy_data(30), schedule=SHRINKING, epochs=3, ema=0.9, out=tmp_path / "run")
@@ -431,3 +432,110 @@ def test_a_digest_sees_every_bit_the_shape_and_the_type():
     assert len({digest(t) for t in [base, *others]}) == 5
     assert digest(torch.zeros(0)) != digest(torch.zeros(0, 1))
     assert digest(torch.ones((), dtype=torch.bfloat16)) == digest(torch.ones(()).bfloat16())
+
+
+# ---- what head and loss create as frozen ----
+
+
+class Perceptual(nn.Module):
+    """A loss with a frozen network, whose norm would follow the batches in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        layers = (nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
+        self.judge = nn.Sequential(*layers).requires_grad_(False)
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        entropy = nn.functional.cross_entropy(outputs * self.scale, targets)
+        return {"entropy": entropy, "judged": self.judge(outputs).square().mean()}
+
+
+class Anchored(Toy):
+    """A task whose loss has a frozen network, and whose head a frozen layer."""
+
+    def build_head(self, backbone: Any) -> nn.Module:
+        head = super().build_head(backbone)
+        head.norm.requires_grad_(False)
+        return head
+
+    def build_loss(self) -> nn.Module:
+        return Perceptual()
+
+
+@pytest.fixture
+def anchored() -> Network:
+    torch.manual_seed(0)
+    return Network(ToyBackbone(), Anchored())
+
+
+@pytest.mark.parametrize("trainable", ["head", "stage1", "all"])
+def test_what_head_and_loss_create_as_frozen_stays_frozen(
+    anchored: Network, trainable: str
+) -> None:
+    before = {n: t.clone() for n, t in anchored.state_dict().items()}
+    phase = Phase(1, trainable, 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    receipt = snapshot.check(anchored, made, phase=phase, index=0)
+    changed = {n for n, t in anchored.state_dict().items() if not torch.equal(t, before[n])}
+    assert {n for n in changed if n.startswith(("head.", "loss."))} == {
+        "head.linear.weight",
+        "head.linear.bias",
+        "loss.scale",
+    }
+    assert not any(module.training for module in anchored.loss.judge.modules())
+    assert not anchored.head.norm.training
+    assert anchored.head.drop.training
+    assert {"loss.judge.0.weight", "loss.judge.1.running_mean", "head.norm.running_var"} <= set(
+        receipt.frozen
+    )
+
+
+def test_it_stays_frozen_in_the_next_phase(anchored: Network) -> None:
+    for trainable in ("head", "all", "stage2"):
+        apply_phase(anchored, Phase(1, trainable))
+        assert not any(p.requires_grad for p in anchored.loss.judge.parameters())
+
+
+@pytest.mark.parametrize("name", ["loss.judge.3.weight", "loss.judge.1.running_mean"])
+def test_changing_it_costs_the_receipt(anchored: Network, name: str) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.state_dict()[name].add_(1e-6)
+    with pytest.raises(ReceiptError, match=f"frozen tensor '{name}' changed"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_thawing_it_in_a_training_step_costs_the_receipt(anchored: Network) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.loss.judge.requires_grad_(True)
+    with pytest.raises(ReceiptError, match=r"'loss\.judge\.0\.weight' is not in the optimizer"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_putting_it_into_training_mode_costs_the_receipt(anchored: Network) -> None:
+    phase = Phase(1, "all", 0.1)
+    snapshot, made = train_a_little(anchored, phase)
+    anchored.loss.judge[1].train()
+    with pytest.raises(ReceiptError, match=r"'loss\.judge\.1' was put into training mode"):
+        snapshot.check(anchored, made, phase=phase, index=0)
+
+
+def test_a_head_that_registers_the_backbone_thaws_nothing_of_it(toy_network: Network) -> None:
+    toy_network.head.seen = toy_network.backbone.blocks["stem"]
+    apply_phase(toy_network, Phase(1, "stage1"))
+    assert not any(p.requires_grad for p in toy_network.head.seen.parameters())
+
+
+def test_a_run_in_which_nothing_is_left_to_train_is_refused(fit_toy: Any, toy_data: Any) -> None:
+    class Fixed(Toy):
+        def build_head(self, backbone: Any) -> nn.Module:
+            return super().build_head(backbone).requires_grad_(False)
+
+        def build_loss(self) -> nn.Module:
+            return super().build_loss().requires_grad_(False)
+
+    with pytest.raises(TrainingError, match="the head has no trainable parameters"):
+        fit_toy(toy_data(20), task=Fixed(augment=False), schedule="linear_probe", epochs=1)
+    fit_toy(toy_data(20), task=Fixed(augment=False), schedule="full", epochs=1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
 
-from visiongraft.errors import CheckpointError, OptionError
+from tests.core.conftest import Toy
+from visiongraft.errors import CheckpointError, OptionError, PluginError
 from visiongraft.training.optimizers import (
     build_optimizer,
     learning_rate_factor,
@@ -45,7 +49,7 @@ def test_state_read_by_name_and_put_back_continues_exactly(name):
     assert torch.equal(one.bias, other.bias)
 
 
-def test_state_that_is_no_tensor_comes_back_too() -> None:
+def test_state_that_is_not_a_tensor_is_restored_too() -> None:
     optimizer = build_optimizer("sgd", groups_of(nn.Linear(3, 2)))
     restore_optimizer(optimizer, {}, {"weight/count": 3, "bias/note": None})
     assert optimizer_tensors(optimizer) == ({}, {"weight/count": 3, "bias/note": None})
@@ -82,3 +86,62 @@ def test_every_group_follows_its_own_peak():
     optimizer = build_optimizer("sgd", groups)
     set_learning_rate(optimizer, 0.5)
     assert [g["lr"] for g in optimizer.param_groups] == [0.5, 0.1]
+
+
+# ---- optimizers of a task's own ----
+
+
+def with_optimizer(make: Any) -> Toy:
+    """Make a toy task whose training step trains a critic by itself."""
+    critic = nn.Linear(3, 1)
+    kept: list[torch.optim.Optimizer] = []
+
+    def training_step(self: Any, network: Any, batch: Any) -> dict[str, torch.Tensor]:
+        parts = Toy.training_step(self, network, batch)
+        optimizer = make(critic, kept)
+        critic(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        return parts
+
+    return type("Critical", (Toy,), {"training_step": training_step})(augment=False)
+
+
+def keeping(kind: Any, **options: Any) -> Any:
+    def make(critic: nn.Module, kept: list[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+        if not kept:
+            kept.append(kind(critic.parameters(), lr=0.01, **options))
+        return kept[0]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make", [keeping(torch.optim.Adam), keeping(torch.optim.SGD, momentum=0.9)], ids=["adam", "sgd"]
+)
+@pytest.mark.parametrize("replay", [False, "auto"])
+def test_an_optimizer_that_a_task_keeps_is_refused(
+    fit_toy: Any, toy_data: Any, make: Any, replay: Any
+) -> None:
+    settings = {"schedule": "linear_probe", "epochs": 2, "replay": replay}
+    with pytest.raises(PluginError, match=r"task 'toy' keeps an optimizer of its own \(") as error:
+        fit_toy(toy_data(40), task=with_optimizer(make), **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        keeping(torch.optim.SGD),
+        lambda critic, kept: torch.optim.Adam(critic.parameters(), lr=0.01),
+    ],
+    ids=["without state", "of one step"],
+)
+def test_an_optimizer_without_state_to_lose_is_accepted(
+    fit_toy: Any, toy_data: Any, make: Any
+) -> None:
+    fit_toy(toy_data(20), task=with_optimizer(make), schedule="linear_probe", epochs=1)
+
+
+def test_watching_ends_with_the_run(fit_toy: Any, toy_data: Any) -> None:
+    fit_toy(toy_data(20), schedule="linear_probe", epochs=1)
+    assert not _global_optimizer_post_hooks

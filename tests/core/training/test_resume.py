@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends exactly as one that never stopped."""
+"""A run that is killed and resumed ends exactly like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """Run in a process of its own and give its exit code: 0, or -9 if it was killed.
+    """Run in a process of its own and return its exit code: 0, or -9 if it was killed.
 
     Neighboring runs come from different servers, so that what is killed is resumed elsewhere.
     """
@@ -97,7 +97,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that were never stopped."""
+    """Uninterrupted runs."""
     folder = tmp_path_factory.mktemp("whole")
     for name, settings in SETTINGS.items():
         assert run(folder / name, settings) == 0
@@ -112,7 +112,7 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("augmented", "step 2"),  # its last step, before its evaluation
         ("augmented", "phase 2"),  # just before the first step after an unfreeze
         ("augmented", "step 5"),  # just after it
-        ("augmented", "write 4"),  # the first best weights are written but not in their place
+        ("augmented", "write 4"),  # the first best weights are written but not renamed
         ("augmented", "write 5"),  # the checkpoint that names them, likewise
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
@@ -156,7 +156,7 @@ def test_kills_at_random_moments_change_nothing(
 def test_a_resumed_run_that_differs_would_be_noticed(
     tmp_path: Path, run: Callable[..., int], whole: dict[str, Path]
 ) -> None:
-    """Here the optimizer's moments are lost on the way."""
+    """Here the optimizer state is lost."""
     folder = tmp_path / "run"
     assert run(folder, SETTINGS["augmented"], "step 3") == -9
     path = folder / "checkpoints" / "last.safetensors"

@@ -35,7 +35,7 @@ FULL = {"schedule": "full(learning_rate=0.02)", "weight_decay": 0.0, "epochs": 3
 
 
 class Embeddings(TransferLoss):
-    """Keeps embeddings near the source's, through a projection of its own."""
+    """Keeps embeddings close to the source's, with a learned projection."""
 
     name = "embeddings"
     reads_features = True
@@ -172,7 +172,7 @@ def test_l2_sp_pulls_each_trainable_weight_straight_back(toy_network: Network) -
             assert parameter.grad is None  # frozen
 
 
-def test_l2_sp_says_zero_where_nothing_of_the_backbone_trains(toy_network: Network) -> None:
+def test_l2_sp_is_zero_where_nothing_of_the_backbone_trains(toy_network: Network) -> None:
     transfer = Transfer(find_transfer_loss("l2_sp"), toy_network.backbone)
     apply_phase(toy_network, Phase(1, "head"))
     parts = transfer.add(toy_network.backbone, toy_network.head, dict)
@@ -369,7 +369,7 @@ def test_a_loss_that_writes_to_the_source_breaks_the_receipt(fit_toy: Any, toy_d
         ("undeclared", TrainingError, "set reads_features = True"),
         ("l2sp", PluginError, "no loss 'l2sp'; did you mean 'l2_sp'?"),
         ("l2_sp(alfa=1)", OptionError, "transfer loss 'l2_sp' has no option 'alfa'; did you mean"),
-        ("l2_sp(1", OptionError, "reads neither as 'name' nor as"),
+        ("l2_sp(1", OptionError, "is neither 'name' nor 'name"),
     ],
 )
 def test_a_wrong_transfer_loss_is_one_line(

@@ -1,9 +1,10 @@
-"""Measuring files side by side, and the command that does it."""
+"""Benchmarks of files side by side, and the command for them."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_each_file_is_measured_at_each_batch_size(report: Report) -> None:
         assert other.speed == pytest.approx(first.p50 / other.p50)
 
 
-def test_the_report_says_on_what(report: Report, images: list[Any]) -> None:
+def test_the_report_contains_machine_versions_and_images(report: Report, images: list[Any]) -> None:
     assert report.machine["threads"] == 1
     assert report.machine["cpu"]
     assert {"visiongraft", "numpy"} <= report.versions.keys()
@@ -60,9 +61,9 @@ def test_the_report_says_on_what(report: Report, images: list[Any]) -> None:
     assert report.images["source"] == "3 of photos"
     text = "\n".join(report.lines())
     assert f"{report.images['height']}x{report.images['width']} pixels" in text
-    assert "1 threads" in text
+    assert "threads per run: 1" in text
     assert [len(row) for row in report.rows()] == [len(report.COLUMNS)] * 4
-    json.dumps(report.to_json())
+    json.dumps(asdict(report))
 
 
 def test_a_slower_file_is_slower(
@@ -82,7 +83,7 @@ def test_a_slower_file_is_slower(
     assert found.measured[1].speed < 0.7
 
 
-def test_files_of_one_name_are_told_apart(exported: Any, tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_distinguished(exported: Any, tmp_path: Path) -> None:
     second = tmp_path / exported.path.name
     shutil.copy(exported.path, second)
     found = measure([exported.path, second], batches=(1,), seconds=0.0)
@@ -96,11 +97,11 @@ def test_what_cannot_run_here_is_an_error(exported: Any) -> None:
     if diagnosis.works:
         assert measure([exported.path], providers=("cuda",), seconds=0.0).measured
         return
-    with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was asked for"):
+    with pytest.raises(RuntimeProviderError, match="CUDAExecutionProvider was requested"):
         measure([exported.path], providers=("cpu", "cuda"), seconds=0.0)
 
 
-def test_what_fails_is_left_out_and_said(
+def test_what_fails_is_left_out_and_reported(
     exported: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(self: Any, images: Any) -> Any:
@@ -175,9 +176,9 @@ def test_a_batch_has_the_type_and_shape_that_the_file_takes() -> None:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "absent"):
+    for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="is not a folder of images"):
-            BenchImages.of(place, 1)
+            BenchImages.of(folder, 1)
 
 
 # ---- the command ----

@@ -1,4 +1,4 @@
-"""The chain from onnxruntime to a GPU, and the command that shows it."""
+"""The libraries from onnxruntime to a GPU, and the command that shows them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_cpu_works_and_a_wrong_result_would_be_noticed(
     monkeypatch.setattr(chain, "TINY_MODEL", faulty.SerializeToString())
     _, (diagnosis,) = examine(["cpu"])
     assert not diagnosis.works
-    assert diagnosis.cause == "a convolution gives 72.0, not 36"
+    assert diagnosis.cause == "a convolution returned 72.0, not 36"
 
 
 def test_every_library_that_is_missing_comes_with_a_remedy() -> None:
@@ -79,7 +79,7 @@ def test_two_onnxruntimes_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.remedy.startswith("they share one import name; uninstall both, then install")
 
 
-def test_an_onnxruntime_without_cuda_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_without_cuda_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         chain.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
     )

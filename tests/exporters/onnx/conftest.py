@@ -1,4 +1,4 @@
-"""Files for tests that need none of a network."""
+"""Files for tests that need no file of a network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_handmade(
     batch: int = 8,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a file as visiongraft would, of a graph that gives back what it takes."""
+    """Write a file as visiongraft would, of a graph that returns its inputs."""
     inputs = [helper.make_tensor_value_info(f"{n}_in", *what) for n, what in tensors.items()]
     outputs = [helper.make_tensor_value_info(n, *what) for n, what in tensors.items()]
     nodes = [helper.make_node("Identity", [f"{n}_in"], [n]) for n in tensors]

@@ -1,4 +1,4 @@
-"""Exporting as a user does: what is written, what is left after a failure, what the file says."""
+"""Exporting as a user does: what is written, what is left after a failure, and the metadata."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_file_is_opset_18_with_free_axes_and_no_weights_outside(exported: An
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 
-def test_the_metadata_says_what_a_deployer_needs(exported: Any) -> None:
+def test_the_metadata_contains_what_deployment_needs(exported: Any) -> None:
     metadata = Predictor(exported.path).metadata
     assert metadata["task"] == "shades"
     assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
@@ -104,7 +104,7 @@ def test_adding_the_certificate_leaves_the_verified_bytes_alone(exported: Any) -
     assert session.get_modelmeta().custom_metadata_map["certificate"] == certificate
 
 
-def test_exporting_twice_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
+def test_exporting_twice_writes_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     path = tmp_path / "shades.onnx"
     OnnxExporter().export(exported.model, path, exported.photos)
     assert path.read_bytes() == exported.path.read_bytes()
@@ -112,7 +112,7 @@ def test_exporting_twice_gives_the_same_bytes(exported: Any, tmp_path: Path) -> 
 
 @pytest.fixture
 def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
-    """A model that gives other results while it is traced."""
+    """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
     class Deceiver(type(exported.model.task)):  # type: ignore[misc]

@@ -28,10 +28,11 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.certified_file import CertifiedFile
+from visiongraft.exporters.verification.proof import verify
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
@@ -101,20 +102,20 @@ def learned(model: TransferModel, data: Path) -> TransferModel:
         features = torch.cat(seen)
         mean, std = features.mean(0), features.std(0) + 1e-3
         scaled = (features - mean) / std
-        wanted = (
+        expected = (
             nn.functional.one_hot(torch.tensor([samples.target(i) for i in range(len(samples))]))
             * 8.0
             - 4.0
         )
         ridge = scaled.T @ scaled + 0.1 * torch.eye(scaled.shape[1])
-        weights = torch.linalg.solve(ridge, scaled.T @ wanted)
+        weights = torch.linalg.solve(ridge, scaled.T @ expected)
         layer.weight.copy_((weights / std[:, None]).T)
-        layer.bias.copy_(wanted.mean(0) - (mean / std) @ weights)
+        layer.bias.copy_(expected.mean(0) - (mean / std) @ weights)
     return model
 
 
 class MapHead(nn.Module):
-    """One linear layer on the mean of a map of any size."""
+    """One linear layer on the mean of a feature map of any size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class MeanScore:
 
 @dataclass(frozen=True)
 class Spots(Classification):
-    """Gives the three best of overlapping boxes around the cells of a map, in pixels."""
+    """Returns the three best of overlapping boxes around the cells of a map, in pixels."""
 
     name: ClassVar[str] = "spots"
     headline: ClassVar[str] = "mean"
@@ -193,8 +194,8 @@ class Spots(Classification):
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
         side = int(outputs.shape[2] ** 0.5)
-        place = (torch.arange(side) + 0.5) / side
-        y, x = (grid.flatten() for grid in torch.meshgrid(place, place, indexing="ij"))
+        centers = (torch.arange(side) + 0.5) / side
+        y, x = (grid.flatten() for grid in torch.meshgrid(centers, centers, indexing="ij"))
         unit = torch.stack((x - 0.1, y - 0.1, x + 0.1, y + 0.1), dim=1)
         boxes = unit.expand(outputs.shape[0], -1, -1)
         scores, index = nms_keep(boxes, outputs.sigmoid(), 0.3, 0.05).topk(3, dim=2)
@@ -253,7 +254,7 @@ def change(model: Model, name: str, function: Callable[[Any], Any]) -> None:
 
 
 def before(model: Model, kind: str, *values: Any, tensor: str = "images", **settings: Any) -> None:
-    """Put an operator between a tensor and everything that reads it."""
+    """Insert an operator between a tensor and everything that reads it."""
     for node in model.graph.node:
         node.input[:] = [f"{tensor}_altered" if n == tensor else n for n in node.input]
     inputs = [tensor, *(constant(model, value) for value in values)]
@@ -360,7 +361,7 @@ def batch_exchanged(model: Model) -> None:
 def statistics_of_the_batch(model: Model) -> None:
     """BatchNorm in training mode, put behind the first convolution."""
     output = nodes(model, "Conv")[0].output[0]
-    place = next(i for i, node in enumerate(model.graph.node) if output in node.output) + 1
+    position = next(i for i, node in enumerate(model.graph.node) if output in node.output) + 1
     for node in model.graph.node:
         node.input[:] = ["normal" if n == output else n for n in node.input]
     mean = helper.make_node("ReduceMean", [output, constant(model, [0, 2, 3])], ["center"])
@@ -371,7 +372,7 @@ def statistics_of_the_batch(model: Model) -> None:
     safe = helper.make_node("Add", ["root", constant(model, np.float32(1e-5))], ["safe"])
     normal = helper.make_node("Div", ["apart", "safe"], ["normal"])
     for i, node in enumerate((mean, apart, square, spread, root, safe, normal)):
-        model.graph.node.insert(place + i, node)
+        model.graph.node.insert(position + i, node)
 
 
 def softmax_dropped(model: Model) -> None:
@@ -441,9 +442,9 @@ def half_precision_overflow(model: Model) -> None:
 
 
 def nothing_on_black(model: Model) -> None:
-    """A contrast stretch that divides by the brightest value."""
+    """Stretch the contrast by dividing by the brightest value."""
     tensor = nodes(model, "Resize")[0].output[0]
-    place = next(i for i, node in enumerate(model.graph.node) if tensor in node.output) + 1
+    position = next(i for i, node in enumerate(model.graph.node) if tensor in node.output) + 1
     for node in model.graph.node:
         node.input[:] = ["even" if n == tensor else n for n in node.input]
     axes = constant(model, [1, 2, 3])
@@ -453,7 +454,7 @@ def nothing_on_black(model: Model) -> None:
         helper.make_node("Mul", ["fraction", "brightest"], ["even"]),
     ]
     for i, node in enumerate(made):
-        model.graph.node.insert(place + i, node)
+        model.graph.node.insert(position + i, node)
 
 
 def wrong_padding(model: Model) -> None:
@@ -466,9 +467,9 @@ def padded_at_the_top_left(model: Model) -> None:
     pad = nodes(model, "Pad")[0]
     order = constant(model, [4, 5, 6, 7, 0, 1, 2, 3])
     turned = helper.make_node("Gather", [pad.input[1], order], ["turned"])
-    place = list(model.graph.node).index(pad)
+    position = list(model.graph.node).index(pad)
     pad.input[1] = "turned"
-    model.graph.node.insert(place, turned)
+    model.graph.node.insert(position, turned)
 
 
 def not_suppressed(model: Model) -> None:
@@ -631,7 +632,11 @@ def test_the_proof_catches_it(
     given = request.getfixturevalue(subject)
     samples = given.model.task.read_evaluation(given.data) if real else None
     with pytest.raises(ExportError) as caught:
-        verify(given.planted(fault, tmp_path), given.model.inference_graph(), samples)
+        verify(
+            session_run(given.planted(fault, tmp_path), given.model.inference_graph()),
+            given.model.inference_graph(),
+            samples,
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -755,7 +760,9 @@ def test_the_file_without_a_fault_passes(
 
     path = given.planted(untouched, tmp_path)
     for images in (samples, None):
-        findings = verify(path, given.model.inference_graph(), images)
+        findings = verify(
+            session_run(path, given.model.inference_graph()), given.model.inference_graph(), images
+        )
         assert max(c.difference for c in findings.comparisons) < 2e-5
     for file in (path, given.path):
         report = recheck(file, str(given.data))

@@ -1,4 +1,4 @@
-"""The bare network: preprocessed images in, for people with a preprocessing of their own."""
+"""The bare network: preprocessed images in, for users with their own preprocessing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.exporters.verification.proof import verify
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Decoded
 
@@ -54,7 +55,7 @@ def test_a_wrong_network_behind_the_float_input_is_caught(exported: Any, tmp_pat
             tensor.CopyFrom(onnx.numpy_helper.from_array(bias, tensor.name))
     onnx.save(model, path)
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
-        verify(path, graph, exported.photos)
+        verify(session_run(path, graph), graph, exported.photos)
 
 
 def test_the_size_is_the_networks_own_unless_images_keep_theirs() -> None:

@@ -1,4 +1,4 @@
-"""What a traced model must be, and what it must not hold."""
+"""What a traced model must be, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def no_resize(model: onnx.ModelProto) -> None:
         (no_resize, "does not resize its images"),
     ],
 )
-def test_a_model_that_is_not_what_was_asked_for_is_refused(
+def test_a_model_that_is_not_as_requested_is_refused(
     exported: Any, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     model, config = exported.load(), exported.model.backbone_info.preprocess

@@ -1,4 +1,4 @@
-"""Maps at the images' own size, padded images and a task's own operators, in exported files."""
+"""Maps at the original image size, padded images and a task's own operators, in exported files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from visiongraft.task import Arrays, Decoded, ExportSupport, Task
 
 @torch.library.custom_op("visiongraft_tests::mirrored", mutates_args=())
 def mirrored(maps: Tensor) -> Tensor:
-    """Turn maps left to right, with numpy, which no exporter can trace."""
+    """Flip maps horizontally with numpy, which no exporter can trace."""
     return torch.from_numpy(maps.numpy()[..., ::-1].copy())
 
 
@@ -45,7 +45,7 @@ class MapHead(nn.Module):
 
 
 class Specialised(MapHead):
-    """Decides by the size of a map, which tracing makes a constant of."""
+    """Decides by the size of a feature map, which tracing turns into a constant."""
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         factor = 2.0 if features.maps[1].shape[-1] > 11 else 1.0
@@ -54,7 +54,7 @@ class Specialised(MapHead):
 
 class NoMetric:
     def update(self, decoded: Arrays, targets: Any) -> None:
-        """Take nothing in."""
+        """Take no arguments."""
 
     def compute(self) -> dict[str, Any]:
         return {"none": 0.0}
@@ -122,7 +122,7 @@ def model_of(task: Task, resize: str) -> TransferModel:
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
-def test_the_file_gives_maps_at_the_size_of_any_image(
+def test_the_file_returns_maps_at_the_size_of_any_image(
     resize: str, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Maps(), resize)
@@ -137,7 +137,7 @@ def test_the_file_gives_maps_at_the_size_of_any_image(
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_and_says_so(
+def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_with_a_warning(
     make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Specialising(), "pad")
@@ -164,7 +164,7 @@ def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tasks_own_operator_is_exported_in_the_form_that_it_gives(
+def test_a_tasks_own_operator_is_exported_by_its_own_implementation(
     make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Mirroring(), "stretch")

@@ -1,4 +1,4 @@
-"""Half precision and 8 bits: held to a budget that a planted loss exceeds, float32's proof intact."""
+"""Half precision and 8 bits: held to a budget that a planted loss exceeds; float32 is proved first."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.predictor import Predictor
-from visiongraft.exporters.verification.proof import BudgetError, Findings
+from visiongraft.exporters.verification.proof import BudgetError, Findings, verify
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
 
@@ -62,7 +62,13 @@ class Draft:
         onnx.save(exported, self.file)
 
     def prove(self, budget: float | None = None) -> Findings:
-        return verify(self.file, self.graph, self.samples, batches=(3,), budget=budget)
+        return verify(
+            session_run(self.file, self.graph),
+            self.graph,
+            self.samples,
+            batches=(3,),
+            budget=budget,
+        )
 
 
 @pytest.fixture
@@ -117,9 +123,9 @@ def test_full_precision_is_never_proved_by_the_rules_of_a_lower_one(
     half: Any, exported: Any, crops: Any
 ) -> None:
     graph = exported.model.inference_graph()
-    assert verify(half[0], graph, crops, budget=0.01).metric_exported == 1.0
+    assert verify(session_run(half[0], graph), graph, crops, budget=0.01).metric_exported == 1.0
     with pytest.raises(ExportError, match="at most 1e-04 is accepted"):
-        verify(half[0], graph, crops)
+        verify(session_run(half[0], graph), graph, crops)
 
 
 @pytest.mark.slow
@@ -187,7 +193,7 @@ def test_the_scheme_is_the_one_that_measured_best(draft: Draft, exported: Any) -
 
 
 def spoil(model: onnx.ModelProto, names: list[str]) -> None:
-    """Make layers unfit for 8 bits: one huge constant spreads their output's range, then goes."""
+    """Make layers unfit for 8 bits: a huge constant widens their output's range and is then removed."""
     for node in list(model.graph.node):
         if node.name not in names:
             continue
@@ -222,7 +228,7 @@ def test_a_layer_that_cannot_bear_8_bits_is_found_and_left_in_float(
 def test_a_layer_that_leaves_nothing_to_compare_is_the_dearest(
     draft: Draft, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with boxes: where none match, no matched ones differ, and all predictions have changed."""
+    """As with boxes: where none match, there are no differing matches, and all predictions changed."""
     plain = exported.model.task.export_support().compare
 
     def compare(reference: Any, candidate: Any) -> Disagreement:
@@ -267,7 +273,7 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
     assert "\n" not in message
 
 
-def test_an_8_bit_file_is_exported_and_told_in_full(
+def test_an_8_bit_file_is_exported_and_described_in_full(
     exported: Any, crops: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "int8.onnx"
@@ -307,7 +313,7 @@ def swap(model: onnx.ModelProto) -> None:
 def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path: Path) -> None:
     graph = exported.model.inference_graph()
     with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 images"):
-        verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01)
+        verify(session_run(planted(exported, tmp_path, swap), graph), graph, crops, budget=0.01)
 
 
 def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
@@ -318,7 +324,7 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
         def build_metrics(self) -> Any:
             class Constant:
                 def update(self, decoded: Any, targets: Any) -> None:
-                    """Take nothing in."""
+                    """Take no arguments."""
 
                 def compute(self) -> dict[str, Any]:
                     return {"agreement": 0.5}
@@ -327,9 +333,11 @@ def test_many_changed_predictions_are_reported_where_the_metric_is_the_same(
 
     graph = exported.model.inference_graph()
     graph.task = Indifferent()
-    (warning,) = verify(planted(exported, tmp_path, swap), graph, crops, budget=0.01).warnings
+    (warning,) = verify(
+        session_run(planted(exported, tmp_path, swap), graph), graph, crops, budget=0.01
+    ).warnings
     assert warning.endswith("% of the predictions on real images changed, by the task's comparison")
-    assert verify(exported.path, graph, crops, budget=0.01).warnings == ()
+    assert verify(session_run(exported.path, graph), graph, crops, budget=0.01).warnings == ()
 
 
 def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any) -> None:
@@ -343,13 +351,13 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
     graph = exported.model.inference_graph()
     graph.task = Unmeasured()
     with pytest.raises(BudgetError, match="agreement is undefined on these 60 images"):
-        verify(exported.path, graph, crops, budget=0.01)
+        verify(session_run(exported.path, graph), graph, crops, budget=0.01)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp8"}, "precision='fp8' is unknown; there are: bf16, fp16"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown; available: bf16, fp16"),
         ({"precision": 16}, "precision=16 is unknown"),
         ({"input": "floats"}, "input='floats' is unknown; did you mean 'float'"),
         ({"budget": -0.1}, "budget=-0.1 is not a number of at least 0"),

@@ -1,4 +1,4 @@
-"""The verifier must catch every fault that is planted here, and pass what is right."""
+"""The verifier must catch every fault that is planted here, and accept correct files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from visiongraft.errors import DataError, ExportError
 from visiongraft.exporters.onnx.graph import check_model, trace
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.verification.proof import verify
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.task import Disagreement, ExportSupport, Task
@@ -36,7 +37,7 @@ def change(model: Model, name: str, function: Callable[[Any], Any]) -> None:
 
 
 def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: Any) -> None:
-    """Put a node between the input and everything that reads it."""
+    """Insert a node between the input and everything that reads it."""
     for node in model.graph.node:
         node.input[:] = ["altered" if name == "images" else name for name in node.input]
     names = [f"planted{i}" for i in range(len(values))]
@@ -47,7 +48,7 @@ def before_all_else(model: Model, op: str, *values: np.ndarray, **attributes: An
 
 
 def after(model: Model, output: str, op: str, value: np.ndarray) -> None:
-    """Put a node between what computes an output and the output."""
+    """Insert a node between what computes an output and the output."""
     for node in model.graph.node:
         node.output[:] = ["unaltered" if name == output else name for name in node.output]
         node.input[:] = ["unaltered" if name == output else name for name in node.input]
@@ -132,14 +133,22 @@ def test_a_planted_fault_is_caught(
     fault(candidate)
     path = saved(candidate, tmp_path)
     with pytest.raises(ExportError, match=r"image") as caught:
-        verify(path, exported.model.inference_graph(), exported.photos if real else None)
+        verify(
+            session_run(path, exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            exported.photos if real else None,
+        )
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("error")
 def test_the_file_without_a_fault_passes(exported: Any, tmp_path: Path) -> None:
     path = saved(exported.load(), tmp_path)
-    findings = verify(path, exported.model.inference_graph(), exported.photos)
+    findings = verify(
+        session_run(path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        exported.photos,
+    )
     assert max(c.difference for c in findings.comparisons) < TOLERANCE / 10
 
 
@@ -151,14 +160,14 @@ def test_a_model_left_in_training_mode_is_caught(exported: Any, tmp_path: Path) 
     try:
         path = saved(trace(graph), tmp_path)
         with pytest.raises(ExportError, match="disagrees with PyTorch"):
-            verify(path, graph, exported.photos)
+            verify(session_run(path, graph), graph, exported.photos)
     finally:
         norm.momentum = momentum
         norm.eval()
 
 
 class TwoFacedPreprocess(Preprocess):
-    """Branches on the image's size in Python, which tracing decides once and for all."""
+    """Branch on the image size in Python, which tracing decides once and for all."""
 
     def resize(self, images: Tensor) -> Tensor:
         resized = super().resize(images)
@@ -170,7 +179,7 @@ def test_a_branch_that_tracing_froze_is_caught(exported: Any, tmp_path: Path) ->
     graph.preprocess = TwoFacedPreprocess(graph.preprocess.config)
     path = saved(trace(graph), tmp_path)  # accepted without any complaint
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
-        verify(path, graph, None)
+        verify(session_run(path, graph), graph, None)
 
 
 def test_the_resize_attributes_are_asserted(exported: Any) -> None:
@@ -186,7 +195,11 @@ def test_the_worst_real_image_is_named_with_the_figures(exported: Any, tmp_path:
     candidate = exported.load()
     swapped_labels(candidate)
     with pytest.raises(ExportError) as caught:
-        verify(saved(candidate, tmp_path), exported.model.inference_graph(), exported.photos)
+        verify(
+            session_run(saved(candidate, tmp_path), exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            exported.photos,
+        )
     message = str(caught.value)
     assert "patient-" in message
     assert "relative difference" in message
@@ -197,18 +210,22 @@ def test_a_mismatch_alone_is_a_breach(exported: Any, tmp_path: Path) -> None:
     candidate = exported.load()
     after(candidate, "classes", "Max", np.array(1))
     with pytest.raises(ExportError, match=r"[1-9]\d* changed predictions"):
-        verify(saved(candidate, tmp_path), exported.model.inference_graph(), exported.photos)
+        verify(
+            session_run(saved(candidate, tmp_path), exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            exported.photos,
+        )
 
 
-def test_a_comparison_that_gives_no_number_is_a_breach(exported: Any) -> None:
-    class Undecided(type(exported.model.task)):  # type: ignore[misc]
+def test_a_comparison_without_a_number_is_a_mismatch(exported: Any) -> None:
+    class NotANumber(type(exported.model.task)):  # type: ignore[misc]
         def export_support(self) -> ExportSupport:
             return ExportSupport(compare=lambda *both: Disagreement(float("nan"), 0))
 
     graph = exported.model.inference_graph()
-    graph.task = Undecided()
+    graph.task = NotANumber()
     with pytest.raises(ExportError, match="or are not finite; 0 changed predictions"):
-        verify(exported.path, graph, exported.photos)
+        verify(session_run(exported.path, graph), graph, exported.photos)
 
 
 def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) -> None:
@@ -224,7 +241,7 @@ def test_the_checks_cover_batches_sizes_and_both_kinds_of_images(exported: Any) 
     assert {check.images for check in checks.values() if check.inputs == "real"} == {6}
 
 
-def test_the_metric_is_what_the_task_says_on_either_side(exported: Any) -> None:
+def test_the_metric_is_that_of_the_task_on_either_side(exported: Any) -> None:
     graph, right = exported.model.inference_graph(), []
     for i in range(len(exported.photos)):
         decoded = graph(torch.tensor(exported.photos.load(i)[None]))
@@ -238,7 +255,11 @@ def test_each_check_visits_each_image_once(
     exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
     samples = make_samples(images)
-    verify(exported.path, exported.model.inference_graph(), samples)
+    verify(
+        session_run(exported.path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        samples,
+    )
     assert samples.loads == 3 * len(images)
 
 
@@ -247,21 +268,25 @@ def test_other_images_or_another_order_have_another_hash(
 ) -> None:
     def sha256(images: list[Any]) -> str | None:
         graph = exported.model.inference_graph()
-        return verify(exported.path, graph, make_samples(images)).data_sha256
+        return verify(session_run(exported.path, graph), graph, make_samples(images)).data_sha256
 
     assert sha256(images[:2]) == sha256(images[:2])
     assert sha256(images[:2]) != sha256(images[1::-1])
 
 
 def test_without_real_images_the_certificate_warns(exported: Any) -> None:
-    findings = verify(exported.path, exported.model.inference_graph(), None)
+    findings = verify(
+        session_run(exported.path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        None,
+    )
     assert findings.data_sha256 is None
     assert findings.metric_torch is None
     assert {check.inputs for check in findings.comparisons} == {"random", "plain"}
     assert "no real image was tried" in findings.warnings[0]
 
 
-def test_many_images_are_thinned_out_evenly_and_it_is_said(
+def test_many_images_are_thinned_out_evenly_with_a_warning(
     exported: Any,
     make_samples: Callable[..., Any],
     images: list[Any],
@@ -278,7 +303,12 @@ def test_many_images_are_thinned_out_evenly_and_it_is_said(
 
     loaded: list[int] = []
     samples = Watched([images[i % 3] for i in range(10)])
-    findings = verify(exported.path, exported.model.inference_graph(), samples, batches=(3,))
+    findings = verify(
+        session_run(exported.path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        samples,
+        batches=(3,),
+    )
     assert loaded == [0, 2, 5, 7, 0, 2, 4, 6, 8]
     counts = {c.batch: c.images for c in findings.comparisons if c.inputs == "real"}
     assert counts == {1: 5, 3: 4}
@@ -290,7 +320,11 @@ def test_an_image_that_pytorch_itself_cannot_take_is_one_line(
 ) -> None:
     two_channels = make_samples([images[0][..., :2]])
     with pytest.raises(ExportError, match="PyTorch fails on 3 images of 214x320 pixels: "):
-        verify(exported.path, exported.model.inference_graph(), two_channels)
+        verify(
+            session_run(exported.path, exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            two_channels,
+        )
 
 
 @pytest.fixture
@@ -307,19 +341,31 @@ def half_unreadable(make_samples: Callable[..., Any], images: list[Any]) -> Any:
 
 
 def test_unreadable_images_are_counted_and_left_out(exported: Any, half_unreadable: Any) -> None:
-    findings = verify(exported.path, exported.model.inference_graph(), half_unreadable)
+    findings = verify(
+        session_run(exported.path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        half_unreadable,
+    )
     assert findings.warnings == ("3 unreadable images were left out",)
 
 
 def test_only_unreadable_images_are_an_error(exported: Any, half_unreadable: Any) -> None:
     with pytest.raises(DataError, match=r"none of 2 images .* image 1 is truncated"):
-        verify(exported.path, exported.model.inference_graph(), half_unreadable.subset([1, 1]))
+        verify(
+            session_run(exported.path, exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            half_unreadable.subset([1, 1]),
+        )
 
 
 def test_a_single_image_fills_a_batch_of_three(
     exported: Any, make_samples: Callable[..., Any], images: list[Any]
 ) -> None:
-    findings = verify(exported.path, exported.model.inference_graph(), make_samples(images[:1]))
+    findings = verify(
+        session_run(exported.path, exported.model.inference_graph()),
+        exported.model.inference_graph(),
+        make_samples(images[:1]),
+    )
     assert [c.images for c in findings.comparisons if c.inputs == "real"] == [1, 1, 1]
 
 
@@ -327,7 +373,11 @@ def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Pa
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(ExportError, match="onnxruntime cannot load the file"):
-        verify(path, exported.model.inference_graph(), None)
+        verify(
+            session_run(path, exported.model.inference_graph()),
+            exported.model.inference_graph(),
+            None,
+        )
 
 
 PHOTO_SIZES = ((61, 61), (50, 140), (140, 50), (20, 30), (32, 48))

@@ -15,7 +15,7 @@ from visiongraft.model import TransferModel
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file with what it was made of."""
+    """An exported file and the model that it was made from."""
 
     model: TransferModel
     photos: Any

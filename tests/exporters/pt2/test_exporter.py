@@ -1,4 +1,4 @@
-"""Exporting .pt2 files as a user does: what is written, what is left, what the file says."""
+"""Exporting .pt2 files as a user does: what is written, what is left behind, and the metadata."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_plain_torch_loads_the_file(program_file: Any) -> None:
     assert json.loads(extra["certificate.json"])["mismatches"] == 0
 
 
-def test_the_metadata_says_what_a_deployer_needs(program_file: Any) -> None:
+def test_the_metadata_contains_what_deployment_needs(program_file: Any) -> None:
     metadata = Pt2Predictor(program_file.path).metadata
     task = program_file.model.task
     assert metadata["task_metadata"] == {"class_names": ["dark", "middle", "/m/01bright"]}
@@ -99,7 +99,7 @@ def test_no_path_of_this_machine_and_no_code_is_in_the_file(program_file: Any) -
     assert b"head.linear.weight" in content  # the search would see a name
 
 
-def test_exporting_twice_gives_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
+def test_exporting_twice_writes_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
     path = tmp_path / "shades.pt2"
     Pt2Exporter().export(program_file.model, path, program_file.photos)
     assert path.read_bytes() == program_file.path.read_bytes()
@@ -107,7 +107,7 @@ def test_exporting_twice_gives_the_same_bytes(program_file: Any, tmp_path: Path)
 
 @pytest.fixture
 def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
-    """A model that gives other results while it is traced."""
+    """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
     class Deceiver(type(exported.model.task)):  # type: ignore[misc]
@@ -152,7 +152,7 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_task_that_asks_for_the_length_of_a_batch_is_exported(
+def test_a_task_that_uses_the_length_of_a_batch_is_exported(
     make_model: Callable[..., Any], exported: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path)
 
 @torch.library.custom_op("visiongraft_pt2_tests::mirrored", mutates_args=())
 def mirrored(maps: Tensor) -> Tensor:
-    """Turn maps left to right, with numpy, which no exporter can trace."""
+    """Flip maps horizontally with numpy, which no exporter can trace."""
     return torch.from_numpy(maps.numpy()[..., ::-1].copy())
 
 
@@ -210,7 +210,7 @@ def _(maps: Tensor) -> Tensor:
 
 
 class WideHead(nn.Module):
-    """Decides by the size of a map, which tracing makes a constant of."""
+    """Decides by the size of a feature map, which tracing turns into a constant."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -95,7 +95,7 @@ def images_of(program: ExportedProgram) -> Node:
 
 
 def behind(node: Node, target: Any, *args: Any) -> None:
-    """Put an operator between a node and everything that reads it."""
+    """Insert an operator between a node and everything that reads it."""
     readers = list(node.users)
     with node.graph.inserting_after(node):
         made = node.graph.call_function(target, (node, *args))
@@ -115,7 +115,7 @@ def result(program: ExportedProgram, name: str) -> Node:
 
 
 def result_behind(program: ExportedProgram, name: str, target: Any, *args: Any) -> None:
-    """Put an operator behind a result."""
+    """Insert an operator behind a result."""
     old = result(program, name)
     behind(old, target, *args)
     new = result(program, name)
@@ -204,7 +204,7 @@ def scaled_to_one(program: ExportedProgram) -> None:
 
 
 def nothing_on_black(program: ExportedProgram) -> None:
-    """A contrast stretch that divides by the brightest value."""
+    """Stretch the contrast by dividing by the brightest value."""
     resize = first(program, RESIZE)
     behind(resize, aten.amax.default, [1, 2, 3], True)
     brightest = first(program, aten.amax.default)

@@ -60,7 +60,7 @@ def altered(program_file: Any, tmp_path: Path) -> Callable[[Callable[[Records], 
 
 
 def program(change: Callable[[Program], None]) -> Callable[[Records], None]:
-    """Make a change of the program's record."""
+    """Change the program's record."""
 
     def apply(records: Records) -> None:
         content = json.loads(records[PROGRAM])
@@ -213,7 +213,7 @@ def test_other_records_are_refused(name: str, altered: Any) -> None:
 
 
 def test_records_beside_the_archive_are_never_read(altered: Any, mark: Path) -> None:
-    """Where the program is damaged, torch.export.load looks for its older format."""
+    """If the program is damaged, torch.export.load looks for its older format."""
 
     def change(records: Records) -> None:
         records[PROGRAM] = b"{}"
@@ -225,7 +225,7 @@ def test_records_beside_the_archive_are_never_read(altered: Any, mark: Path) -> 
 
 
 def test_a_file_above_the_size_limit_is_refused(program_file: Any) -> None:
-    with pytest.raises(ArtifactError, match="max_bytes=1000 are accepted"):
+    with pytest.raises(ArtifactError, match="larger than max_bytes=1000"):
         Pt2Predictor(program_file.path, max_bytes=1000)
 
 

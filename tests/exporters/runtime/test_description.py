@@ -115,7 +115,7 @@ def test_metadata_of_another_type_are_one_line_that_names_them(key: str, value: 
         read_description(PATH, texts(**{key: value}))
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_what_is_not_json_is_refused() -> None:
     for text in ("{", "[" * 100_000):
         with pytest.raises(ArtifactError, match="does not describe its input"):
             read_description(PATH, {**texts(), "other": text})

@@ -34,7 +34,7 @@ def test_the_folder_depends_on_content_and_versions_not_on_the_name(tmp_path: Pa
     assert cache_folder(model(tmp_path, b"b"), "10.9.0", tmp_path / "cache") != folder
 
 
-def test_it_lies_in_the_users_cache_unless_told(
+def test_engines_are_in_the_users_cache_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
@@ -44,12 +44,12 @@ def test_it_lies_in_the_users_cache_unless_told(
     assert cache_folder(model(tmp_path), "10").is_relative_to(Path.home() / ".cache")
 
 
-def test_nobody_else_may_write_where_engines_lie(tmp_path: Path) -> None:
+def test_nobody_else_may_write_to_the_folder_of_engines(tmp_path: Path) -> None:
     folder = private_folder(tmp_path / "a" / "b")
     assert folder.stat().st_mode & 0o777 == 0o700
     for mode in (0o777, 0o770, 0o702):
         folder.chmod(mode)
-        with pytest.raises(OptionError, match="others can write into it"):
+        with pytest.raises(OptionError, match="other users can write to it"):
             private_folder(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="cannot be used for TensorRT's engines"):

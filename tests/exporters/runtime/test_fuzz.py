@@ -1,4 +1,4 @@
-"""Damaged files: each is loaded or refused in one line, and nothing else happens."""
+"""Damaged files: each is either loaded or refused in one line."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def test_flipped_bits(
     content: bytes, structure: list[int], tmp_path: Path, data: st.DataObject
 ) -> None:
     damaged = bytearray(content)
-    places = st.sampled_from(structure)
-    for place in data.draw(st.lists(places, min_size=1, max_size=4), label="places"):
-        damaged[place] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    offsets = st.sampled_from(structure)
+    for offset in data.draw(st.lists(offsets, min_size=1, max_size=4), label="offsets"):
+        damaged[offset] ^= 1 << data.draw(st.integers(0, 7), label="bit")
     load_or_refuse(tmp_path / "damaged.onnx", bytes(damaged))
 
 
@@ -74,8 +74,8 @@ def test_truncated_files(content: bytes, tmp_path: Path, fraction: float) -> Non
 def test_parts_cut_out_or_doubled(
     content: bytes, structure: list[int], tmp_path: Path, data: st.DataObject
 ) -> None:
-    places = st.sampled_from(structure)
-    first, second = sorted([data.draw(places), data.draw(places)])
+    offsets = st.sampled_from(structure)
+    first, second = sorted([data.draw(offsets), data.draw(offsets)])
     length = data.draw(st.integers(1, 64))
     if data.draw(st.booleans()):
         damaged = content[:first] + content[first + length :]

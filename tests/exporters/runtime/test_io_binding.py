@@ -20,17 +20,17 @@ def session(exported: Any) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize("capture", [False, True])
-def test_bound_runs_give_what_plain_runs_give(
+def test_bound_runs_equal_plain_runs(
     session: onnxruntime.InferenceSession, images: list[Any], capture: bool
 ) -> None:
     bound = BoundRuns(session, "cpu", capture=capture)
     batches = [image[None] for image in images[:3]] * 2
     batches += [np.stack([images[0], images[0][::-1]]), images[1][None, :, ::-1]]
     for batch in batches:
-        wanted = session.run(None, {"images": np.ascontiguousarray(batch)})
-        for got, expected in zip(bound.run({"images": batch}), wanted, strict=True):
+        results = session.run(None, {"images": np.ascontiguousarray(batch)})
+        for got, expected in zip(bound.run({"images": batch}), results, strict=True):
             np.testing.assert_array_equal(got, expected)
-    assert not bound.pinned
+    assert bound._pinned is None
 
 
 def test_buffers_are_made_once_per_shape(
@@ -69,7 +69,7 @@ def test_shapes_are_bounded(
     recorded.run({"images": images[0]})
     recorded.run({"images": images[1]})
     recorded.run({"images": images[0]})
-    with pytest.raises(OptionError, match="has recorded 2 input shapes and takes no other"):
+    with pytest.raises(OptionError, match="has recorded 2 input shapes and supports no more"):
         recorded.run({"images": images[2]})
 
 

@@ -1,4 +1,4 @@
-"""Predicting from the file alone, without PyTorch."""
+"""Prediction from the file alone, without PyTorch."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_images_of_all_sizes_come_back_in_order(
     assert len(set(expected(exported, mixed))) > 1
 
 
-def test_paths_arrays_and_pil_images_give_the_same(
+def test_paths_arrays_and_pil_images_have_the_same_predictions(
     predictor: Predictor, images: list[Any], tmp_path: Path
 ) -> None:
     array = images[0]
@@ -106,7 +106,7 @@ def test_paths_arrays_and_pil_images_give_the_same(
         np.testing.assert_array_equal(result["probabilities"], results[0]["probabilities"])
 
 
-def test_tensors_float_arrays_and_datasets_give_the_same_as_a_model_does(
+def test_tensors_float_arrays_and_datasets_have_the_predictions_of_the_model(
     exported: Any, predictor: Predictor, images: list[Any]
 ) -> None:
     class Pairs:  # a map-style dataset as torch has them: without __iter__
@@ -131,7 +131,7 @@ def test_tensors_float_arrays_and_datasets_give_the_same_as_a_model_does(
     assert len(predictor.predict(torch.stack([tensor] * 3))) == 3
 
 
-def test_one_image_gives_a_list_of_one(predictor: Predictor, images: list[Any]) -> None:
+def test_one_image_is_predicted_as_a_list_of_one(predictor: Predictor, images: list[Any]) -> None:
     assert len(predictor.predict(images[0])) == 1
     assert len(predictor.predict(Image.fromarray(images[0]))) == 1
     assert len(predictor.predict(np.stack([images[0]] * 3))) == 3
@@ -159,8 +159,8 @@ def test_a_gray_array_is_repeated_over_the_channels(
 ) -> None:
     gray = images[0][..., 0]
     (got,) = predictor.predict(gray)
-    (wanted,) = predictor.predict(np.stack([gray] * 3, axis=2))
-    np.testing.assert_array_equal(got["probabilities"], wanted["probabilities"])
+    (in_color,) = predictor.predict(np.stack([gray] * 3, axis=2))
+    np.testing.assert_array_equal(got["probabilities"], in_color["probabilities"])
 
 
 def test_a_folder_is_predicted_in_the_order_of_its_paths(
@@ -178,7 +178,7 @@ def test_a_folder_is_predicted_in_the_order_of_its_paths(
         predictor.predict(tmp_path / "empty")
 
 
-def test_run_gives_the_arrays_of_one_batch(predictor: Predictor, images: list[Any]) -> None:
+def test_run_returns_the_arrays_of_one_batch(predictor: Predictor, images: list[Any]) -> None:
     decoded = predictor.run(images[0][None, ::-1])  # not contiguous
     assert {name: values.shape for name, values in decoded.items()} == {
         "probabilities": (1, 3),
@@ -214,8 +214,8 @@ def test_predict_names_the_image_that_is_wrong(
 ) -> None:
     with pytest.raises(DataError, match=r"image 1: .*uint8 in 0\.\.255.* not float32 from 7 to 7"):
         predictor.predict([images[0], np.full((4, 4, 3), 7, np.float32)])
-    with pytest.raises(DataError, match=r"gone\.jpg"):
-        predictor.predict(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"missing\.jpg"):
+        predictor.predict(tmp_path / "missing.jpg")
     truncated = tmp_path / "half.jpg"
     Image.fromarray(images[0]).save(truncated)
     truncated.write_bytes(truncated.read_bytes()[:2000])
@@ -225,14 +225,14 @@ def test_predict_names_the_image_that_is_wrong(
         predictor.predict(images, batch_size=0)
 
 
-def test_a_fixed_size_file_refuses_other_sizes_in_words(exported: Any, tmp_path: Path) -> None:
+def test_a_fixed_size_file_refuses_other_sizes_in_one_line(exported: Any, tmp_path: Path) -> None:
     predictor = fixed(exported, tmp_path, height=40, width=56)
     assert predictor.run(np.zeros((2, 40, 56, 3), np.uint8))["classes"].shape == (2,)
     with pytest.raises(DataError, match=r"takes uint8 \(images, 40, 56, 3\)"):
         predictor.run(np.zeros((2, 40, 57, 3), np.uint8))
 
 
-def test_predicting_an_image_of_another_size_says_what_to_do(
+def test_predicting_an_image_of_another_size_is_refused_with_a_remedy(
     exported: Any, tmp_path: Path, images: list[Any]
 ) -> None:
     predictor = fixed(exported, tmp_path, height=40, width=56)
@@ -262,28 +262,26 @@ def test_a_file_with_preprocessed_input_runs_arrays_and_refuses_images(
         return
     assert decoded["area"].tolist() == [20, 42, 72]
     assert predictor.run(images)["area"].tolist() == [32 * 32] * 3
-    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not int64 \(2, 2\)"):
+    with pytest.raises(DataError, match=r"sizes must be int64 \(3, 2\), not int64 \(2, 2\)"):
         predictor.run(images, sizes[:2])
-    with pytest.raises(DataError, match=r"sizes are int64 \(3, 2\), not float64"):
+    with pytest.raises(DataError, match=r"sizes must be int64 \(3, 2\), not float64"):
         predictor.run(images, sizes / 2)
 
 
 def test_a_file_that_takes_raw_images_knows_their_sizes(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="knows sizes by its images; leave them out"):
+    with pytest.raises(DataError, match="derives sizes from its images; omit them"):
         predictor.run(np.zeros((1, 8, 8, 3), np.uint8), np.array([[8, 8]]))
 
 
-def test_a_file_that_takes_something_else_than_it_says_is_refused(
-    exported: Any, tmp_path: Path
-) -> None:
-    with pytest.raises(ArtifactError, match="takes images but says that it takes photos"):
+def test_a_file_with_other_inputs_than_declared_is_refused(exported: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="takes images, but its metadata declares photos"):
         fixed(exported, tmp_path, name="photos")
 
 
 def test_a_file_over_the_stated_size_is_refused(exported: Any) -> None:
     size = exported.path.stat().st_size
     assert Predictor(exported.path, max_bytes=size).task == "shades"
-    with pytest.raises(ArtifactError, match=f"has {size} bytes; max_bytes={size - 1} are accepted"):
+    with pytest.raises(ArtifactError, match=f"has {size} bytes, more than max_bytes={size - 1}"):
         Predictor(exported.path, max_bytes=size - 1)
 
 
@@ -369,8 +367,8 @@ def test_an_installed_plugin_makes_typed_predictions(
 ) -> None:
     install(TYPED)
     predictor = Predictor(exported.path)
-    wanted = [predictor.class_names[i] for i in expected(exported, images)]
-    assert predictor.predict(images) == wanted
+    names = [predictor.class_names[i] for i in expected(exported, images)]
+    assert predictor.predict(images) == names
 
 
 @pytest.mark.parametrize(
@@ -476,13 +474,13 @@ def test_the_import_is_quick() -> None:
 # ---- execution providers ----
 
 
-def test_asking_for_cuda_gives_cuda_or_an_error_with_the_reason(
+def test_requesting_cuda_uses_cuda_or_raises_an_error_with_the_reason(
     exported: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     try:
         providers = Predictor(exported.path, providers="cuda").providers
     except RuntimeProviderError as error:
-        assert str(error).startswith("CUDAExecutionProvider was asked for but cannot be used: ")
+        assert str(error).startswith("CUDAExecutionProvider was requested but cannot be used: ")
         assert "no reason" not in str(error)
         assert "\n" not in str(error)
     else:

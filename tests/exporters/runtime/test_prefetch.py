@@ -18,7 +18,7 @@ def test_results_come_in_order() -> None:
     assert list(decoded_ahead([], abs, 4)) == []
 
 
-def test_decoding_goes_on_in_another_thread_while_the_caller_works() -> None:
+def test_decoding_continues_in_another_thread_while_the_caller_works() -> None:
     second = threading.Event()
 
     def decode(number: int) -> int:

@@ -26,7 +26,7 @@ from visiongraft.exporters.runtime.providers import (
 CPU_ONLY = "CPUExecutionProvider"
 
 
-def test_nothing_asked_for_is_the_cpu(exported: Any) -> None:
+def test_the_default_provider_is_the_cpu(exported: Any) -> None:
     session, placement = open_session(exported.path)
     assert set(placement) == {"CPUExecutionProvider"}
     assert session.get_providers() == ["CPUExecutionProvider"]
@@ -59,7 +59,7 @@ def test_a_gpu_is_used_or_an_error_even_with_others_to_fall_back_on(
     try:
         session, placement = open_session(exported.path, providers)
     except RuntimeProviderError as error:
-        assert "was asked for but cannot be used" in str(error)
+        assert "was requested but cannot be used" in str(error)
     else:
         assert f"{first}ExecutionProvider" in placement
         assert f"{first}ExecutionProvider" in session.get_providers()
@@ -99,7 +99,7 @@ def test_the_reason_is_found_in_what_onnxruntime_prints(output: str, reason: str
 def test_on_the_cpu_all_nodes_are_counted_there(exported: Any) -> None:
     _, placement = open_session(exported.path, "cpu")
     (part,) = placement.values()
-    assert (part.fraction, part.matrix_share) == (1.0, 1.0)
+    assert (part.fraction, part.matrix_fraction) == (1.0, 1.0)
     kinds = [node.op_type for node in exported.load().graph.node]
     assert part.matrix_nodes == sum(kind in ("Conv", "Gemm", "MatMul") for kind in kinds) > 2
     assert part.nodes > part.matrix_nodes
@@ -122,7 +122,7 @@ def test_shares_are_of_all_nodes_and_of_the_heavy_ones() -> None:
         "gpu": Placed(5, 5 / 7, 2, 2 / 3),
         "cpu": Placed(2, 2 / 7, 1, 1 / 3),
     }
-    assert placed(record(cpu="Relu QLinearMatMul"))["cpu"].matrix_share == 1.0
+    assert placed(record(cpu="Relu QLinearMatMul"))["cpu"].matrix_fraction == 1.0
     assert placed(record(cpu="Relu")) == {"cpu": Placed(1, 1.0, 0, 0.0)}
 
 
@@ -166,8 +166,8 @@ def test_tensorrt_keeps_its_engines_and_leaves_the_rest_to_cuda(
         assert [name for name, _ in resolve("tensorrt")] == [TENSORRT, CUDA]
         assert [name for name, _ in resolve(["tensorrt", "cpu"])] == [TENSORRT, CPU_ONLY]
     monkeypatch.setattr(engine_cache, "tensorrt_version", lambda: "10.9.0")
-    wanted = [(TENSORRT, {"trt_fp16_enable": "1"}), (CUDA, {})]
-    (_, options), (_, cuda) = with_defaults(wanted, exported.path, cache=tmp_path)
+    expected = [(TENSORRT, {"trt_fp16_enable": "1"}), (CUDA, {})]
+    (_, options), (_, cuda) = with_defaults(expected, exported.path, cache=tmp_path)
     (folder,) = tmp_path.iterdir()
     assert options == {
         "trt_engine_cache_enable": "1",

@@ -1,4 +1,4 @@
-"""Files that take or give another size than the images have are measured at the images' own."""
+"""Files with inputs or outputs of another size are measured at the original image size."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from visiongraft.data.nearest import at_size
 from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.exporters.onnx.verify import verify
-from visiongraft.exporters.verification.proof import BudgetError
+from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.verification.proof import BudgetError, verify
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
@@ -67,7 +67,7 @@ class PixelAgreement:
 
 @pytest.fixture(scope="module")
 def mapped(exported: Any) -> tuple[TransferModel, Any]:
-    """A model whose results are maps, and images whose targets are what it says itself."""
+    """A model whose results are maps, and images whose targets are its own predictions."""
 
     @dataclass(frozen=True)
     class Maps(type(exported.model.task)):  # type: ignore[misc]
@@ -112,13 +112,13 @@ def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.metric_torch is not None
     assert 0.8 < certificate.metric_torch < 1.0  # a pixel at a border may fall to either side
-    assert any("brought to the images' own size" in line for line in certificate.warnings)
+    assert any("resized to the original image size" in line for line in certificate.warnings)
     report = recheck_with(path, model, samples)
     assert report.metric == certificate.metric_exported and report.passed
 
 
 def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
-    """Check a file with a task and images that no plugin and no folder gives."""
+    """Check a file with a task and images that come from no plugin and no folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "visiongraft.exporters.verification.recheck._task_of", lambda file: (model.task, "")
@@ -141,7 +141,7 @@ def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
 
 
 @pytest.mark.parametrize("options", [FIXED, BARE])
-def test_classes_that_changed_places_cost_more_than_a_budget(
+def test_swapped_classes_cost_more_than_a_budget(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
     model, samples = mapped
@@ -156,15 +156,15 @@ def test_classes_that_changed_places_cost_more_than_a_budget(
     graph = model.inference_graph()
     graph = FloatGraph(graph) if options == BARE else graph
     with pytest.raises(BudgetError, match="agreement is"):
-        verify(path, graph, samples, options.get("size"), budget=0.2)
+        verify(session_run(path, graph), graph, samples, options.get("size"), budget=0.2)
 
 
-def test_a_task_of_places_brings_them_back_itself(
+def test_a_task_with_positions_rescales_them_itself(
     exported: Any, make_model: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
     class Areas(type(exported.model.task)):  # type: ignore[misc]
-        """The area of an image is a result in pixels; right is that of the image as it was."""
+        """The area of an image is a result in pixels; the correct one is that of the original image."""
 
         def build_metrics(self) -> Any:
             metrics = super().build_metrics()

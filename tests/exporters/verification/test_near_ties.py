@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.graph import trace
-from visiongraft.exporters.onnx.verify import verify
+from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.verification.proof import verify
 from visiongraft.network import InferenceGraph
 from visiongraft.verification.engine import TOLERANCE
 from visiongraft.verification.near_ties import DRAWS, LEVELS, decode_nearby, settle
@@ -34,7 +35,7 @@ def decoder(graph: InferenceGraph) -> Callable[[torch.Tensor], Any]:
 
 
 def margins(graph: InferenceGraph, image: Any) -> list[float]:
-    """Return by how much the first class is ahead of the second, at the image and near it."""
+    """Return by how much the first class is ahead of the second, on the image and near it."""
     decode, images = decoder(graph), torch.tensor(image[None])
     outcomes = [decode(images), *decode_nearby(graph, decode, images)]
     fractions = [np.log(outcome["probabilities"][0].astype(np.float64)) for outcome in outcomes]
@@ -42,7 +43,7 @@ def margins(graph: InferenceGraph, image: Any) -> list[float]:
 
 
 def tuned(make_model: Callable[..., Any], image: Any, ahead: float) -> InferenceGraph:
-    """Build a network whose first two classes are about equal on one image, before the third."""
+    """Build a network whose first two classes are about equally likely on one image, above the third."""
     graph = make_model().inference_graph()
     with torch.no_grad():
         graph.head.linear.weight /= 200  # what is near moves the scores less than is accepted
@@ -64,7 +65,7 @@ def file_that_is_off(graph: InferenceGraph, by: float, folder: Path) -> Path:
 
 
 def reach(graph: InferenceGraph, image: Any) -> float:
-    """Return how far a very slight change moves the margin."""
+    """Return by how much a very slight change moves the margin."""
     found = margins(graph, image)
     return max(abs(margin - found[0]) for margin in found)
 
@@ -76,7 +77,7 @@ def test_a_prediction_that_is_unstable_in_pytorch_is_a_near_tie_and_counted(
     gap = reach(graph, image) / 4
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    findings = verify(path, graph, make_samples(images))
+    findings = verify(session_run(path, graph), graph, make_samples(images))
     single = findings.comparisons[-1]
     assert (single.mismatches, single.near_ties) == (0, 1)
     assert single.difference <= TOLERANCE
@@ -90,7 +91,7 @@ def test_a_prediction_that_is_stable_in_pytorch_is_a_mismatch_however_close_it_i
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
     with pytest.raises(ExportError, match=r"relative difference .*; 1 changed predictions in 6"):
-        verify(path, graph, make_samples(images))
+        verify(session_run(path, graph), graph, make_samples(images))
 
 
 def test_more_than_a_few_near_ties_are_refused(
@@ -100,9 +101,14 @@ def test_more_than_a_few_near_ties_are_refused(
     gap = reach(graph, image) / 4
     graph = tuned(make_model, image, gap)
     path = file_that_is_off(graph, 2 * gap, tmp_path)
-    assert verify(path, graph, make_samples([image] * 3), batches=()).comparisons[-1].near_ties == 3
+    assert (
+        verify(session_run(path, graph), graph, make_samples([image] * 3), batches=())
+        .comparisons[-1]
+        .near_ties
+        == 3
+    )
     with pytest.raises(ExportError, match="1 changed predictions in 4 images"):
-        verify(path, graph, make_samples([image] * 4), batches=())
+        verify(session_run(path, graph), graph, make_samples([image] * 4), batches=())
 
 
 def test_results_that_belong_to_no_single_image_are_left_as_they_are(exported: Any) -> None:
@@ -112,7 +118,7 @@ def test_results_that_belong_to_no_single_image_are_left_as_they_are(exported: A
     assert (settled, count) == ({"count": 3}, 0)
 
 
-def test_what_is_near_differs_by_next_to_nothing_and_is_the_same_each_time(
+def test_nearby_images_differ_slightly_and_are_the_same_each_time(
     exported: Any, image: Any
 ) -> None:
     graph = exported.model.inference_graph()

@@ -1,4 +1,4 @@
-"""Checking a file again: what holds, what is wrong with it, and what could not be tried."""
+"""Checking a file again: what passes, what fails, and what could not be checked."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ sys.exit(code)
 """
 
 
-def test_a_file_is_checked_where_there_is_no_torch(file: Path, folder: Path) -> None:
+def test_a_file_is_checked_without_torch(file: Path, folder: Path) -> None:
     words = [sys.executable, "-c", WITHOUT_TORCH, "verify", file, "--data", folder, "--json"]
     done = subprocess.run(list(map(str, words)), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -189,7 +189,7 @@ def test_a_file_is_checked_where_there_is_no_torch(file: Path, folder: Path) -> 
 
 @pytest.fixture
 def known(exported: Any) -> Iterator[None]:
-    """Install the task as a plugin; its data are the photographs."""
+    """Install the task as a plugin; its dataset is the photographs."""
 
     class Shown(type(exported.model.task)):  # type: ignore[misc]
         def read_evaluation(self, data: Any) -> Any:
@@ -215,7 +215,7 @@ def test_the_metric_is_that_of_the_certificate_on_the_same_images(
     assert {check.passed for check in report.checks} == {True}
 
 
-def test_other_images_give_a_metric_that_is_told_not_judged(known: Any, file: Path) -> None:
+def test_other_images_have_a_metric_that_is_reported_not_judged(known: Any, file: Path) -> None:
     report = recheck(file, "some")
     (check,) = (c for c in report.checks if c.name == "metric")
     assert report.metric is not None
@@ -234,7 +234,7 @@ def test_a_lower_precision_is_held_to_its_budget_again(known: Any, file: Path) -
     assert results(resealed(file, lower), "all")["metric"] is False
 
 
-def test_the_model_gives_the_whole_comparison(
+def test_the_model_adds_the_comparison_with_pytorch(
     known: Any, file: Path, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported.model.validation = exported.photos
@@ -260,7 +260,7 @@ def test_another_models_weights_are_seen(
 # ---- the command ----
 
 
-def test_the_command_says_what_failed_and_exits_with_one(
+def test_the_command_prints_what_failed_and_exits_with_1(
     file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(file), "--data", str(folder)]) == 0
@@ -295,7 +295,7 @@ def test_a_bare_network_is_checked_again_with_pytorchs_preprocessing(known: Any,
     assert report.metric == bare[1].metric_exported
 
 
-def test_the_bare_networks_input_is_what_preprocess_gives(bare: Any, exported: Any) -> None:
+def test_the_bare_networks_input_is_the_output_of_preprocess(bare: Any, exported: Any) -> None:
     import onnxruntime
     import torch
 

@@ -62,7 +62,7 @@ def _check_features(backbone: Backbone) -> None:
 
 
 def _check_stages(backbone: Backbone) -> None:
-    """Stages cover every tensor once, and no earlier stage feels a change of a later one."""
+    """Stages cover every tensor once, and no earlier stage depends on a later one."""
     tensors = dict(chain(backbone.named_parameters(), backbone.named_buffers()))
     stage_of = backbone.info.stage_of
     assert set(stage_of) == set(tensors)

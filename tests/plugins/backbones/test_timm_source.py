@@ -254,7 +254,7 @@ def test_a_published_file_loads_without_its_classifier(tmp_path: Path, name: str
 
 
 def test_a_file_of_another_architecture_raises(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="holds nothing that fits timm/test_vit"):
+    with pytest.raises(WeightsError, match="contains no tensors that fit timm/test_vit"):
         load_backbone("timm/test_vit", file_of("test_resnet", tmp_path))
 
 

@@ -172,7 +172,7 @@ def test_stages_begin_at_each_resolution_or_encoder_layer(name: str, firsts: lis
         assert tensor.startswith(f"model.{start}")
 
 
-def test_a_copy_with_folded_batch_norms_gives_the_same_features() -> None:
+def test_a_copy_with_folded_batch_norms_computes_the_same_features() -> None:
     backbone = copy.deepcopy(built("resnet18")).eval()
     images = torch.randn(2, 3, 64, 64)
     folded = folded_copy(backbone, images)

@@ -74,10 +74,10 @@ def test_small_images_are_enlarged_by_repeating_pixels(size: tuple[int, int]) ->
     factor = -(-MIN_SIDE // max(size))
     drawn = np.asarray(draw_caption(small, classified("cat")))
     left = (drawn.shape[1] - factor * size[0]) // 2
-    wanted = np.asarray(small).repeat(factor, axis=0).repeat(factor, axis=1)
-    rows, columns = wanted.shape[:2]
+    expected = np.asarray(small).repeat(factor, axis=0).repeat(factor, axis=1)
+    rows, columns = expected.shape[:2]
     assert drawn.shape[1] >= MIN_SIDE
-    assert np.array_equal(drawn[:rows, left : left + columns], wanted)
+    assert np.array_equal(drawn[:rows, left : left + columns], expected)
 
 
 def test_the_margins_of_a_narrow_image_are_black() -> None:

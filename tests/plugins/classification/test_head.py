@@ -19,16 +19,16 @@ def features(pooled: Tensor) -> Features:
 def test_without_hidden_layer_the_logits_are_linear_in_the_embedding() -> None:
     head = ClassificationHead(5, 3).eval()
     pooled = torch.randn(4, 5)
-    wanted = pooled @ head.output.weight.T + head.output.bias
-    assert torch.allclose(head(features(pooled)), wanted)
+    expected = pooled @ head.output.weight.T + head.output.bias
+    assert torch.allclose(head(features(pooled)), expected)
 
 
 def test_a_hidden_layer_is_between_embedding_and_logits() -> None:
     head = ClassificationHead(5, 3, hidden=7).eval()
     pooled = torch.randn(4, 5)
     hidden = F.gelu(pooled @ head.hidden.weight.T + head.hidden.bias)
-    wanted = hidden @ head.output.weight.T + head.output.bias
-    assert torch.allclose(head(features(pooled)), wanted)
+    expected = hidden @ head.output.weight.T + head.output.bias
+    assert torch.allclose(head(features(pooled)), expected)
 
 
 @pytest.mark.parametrize(("hidden", "count"), [(0, 5 * 3 + 3), (7, 5 * 7 + 7 + 7 * 3 + 3)])

@@ -38,7 +38,7 @@ def batch(seed: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cross_entropy(logits: Any, fractions: Any, smoothing: float, weights: Any) -> float:
-    """Compute it from its definition, in float64."""
+    """Compute the metric from its definition, in float64."""
     smooth = np.asarray(fractions, np.float64) * (1 - smoothing) + smoothing / LABELS
     weights = np.asarray(weights) if len(weights) else np.ones(LABELS)
     logs = np.log(softmax(np.asarray(logits, np.float64), axis=1))
@@ -46,7 +46,7 @@ def cross_entropy(logits: Any, fractions: Any, smoothing: float, weights: Any) -
 
 
 def binary_cross_entropy(logits: Any, multi_hot: Any, smoothing: float, weights: Any) -> float:
-    """Compute it from its definition, in float64."""
+    """Compute the metric from its definition, in float64."""
     smooth = np.asarray(multi_hot, np.float64) * (1 - smoothing) + smoothing / 2
     weights = np.asarray(weights) if len(weights) else np.ones(LABELS)
     present = expit(np.asarray(logits, np.float64))
@@ -59,26 +59,26 @@ def binary_cross_entropy(logits: Any, multi_hot: Any, smoothing: float, weights:
 
 def test_cross_entropy_is_sklearns_log_loss() -> None:
     logits, ids, _ = batch(0, 50)
-    wanted = log_loss(ids, softmax(logits.double().numpy(), axis=1), labels=range(LABELS))
+    expected = log_loss(ids, softmax(logits.double().numpy(), axis=1), labels=range(LABELS))
     loss = CrossEntropy()(logits, ids)
     assert list(loss) == ["cross_entropy"]
-    assert float(loss["cross_entropy"]) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss["cross_entropy"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_binary_cross_entropy_is_sklearns_log_loss_of_all_decisions() -> None:
     logits, _, multi_hot = batch(0, 50)
-    wanted = log_loss(multi_hot.flatten(), expit(logits.double().numpy()).flatten())
+    expected = log_loss(multi_hot.flatten(), expit(logits.double().numpy()).flatten())
     loss = BinaryCrossEntropy()(logits, multi_hot)
     assert list(loss) == ["binary_cross_entropy"]
-    assert float(loss["binary_cross_entropy"]) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss["binary_cross_entropy"]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("smoothing", "weights"), SETTINGS)
 def test_cross_entropy_follows_its_definition(smoothing: float, weights: tuple[float, ...]) -> None:
     logits, ids, _ = batch(1, 30)
-    wanted = cross_entropy(logits, np.eye(LABELS)[ids], smoothing, weights)
+    expected = cross_entropy(logits, np.eye(LABELS)[ids], smoothing, weights)
     loss = CrossEntropy(smoothing, weights)(logits, ids)["cross_entropy"]
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("smoothing", "weights"), SETTINGS)
@@ -87,9 +87,9 @@ def test_mixed_targets_follow_the_same_definition(
 ) -> None:
     logits, _, _ = batch(1, 30)
     fractions = torch.rand(30, LABELS).softmax(dim=1)
-    wanted = cross_entropy(logits, fractions, smoothing, weights)
+    expected = cross_entropy(logits, fractions, smoothing, weights)
     loss = CrossEntropy(smoothing, weights)(logits, fractions)["cross_entropy"]
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("smoothing", "weights"), SETTINGS)
@@ -113,9 +113,9 @@ def test_binary_cross_entropy_follows_its_definition(
 ) -> None:
     logits, _, multi_hot = batch(1, 30)
     targets = torch.rand(30, LABELS) if mixed else multi_hot
-    wanted = binary_cross_entropy(logits, targets, smoothing, weights)
+    expected = binary_cross_entropy(logits, targets, smoothing, weights)
     loss = BinaryCrossEntropy(smoothing, weights)(logits, targets)["binary_cross_entropy"]
-    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 # ---- a mean over the images ----
@@ -130,7 +130,7 @@ def test_binary_cross_entropy_follows_its_definition(
     st.booleans(),
     st.data(),
 )
-def test_accumulated_parts_of_a_batch_give_the_loss_and_gradients_of_the_batch(
+def test_accumulated_parts_of_a_batch_have_the_loss_and_gradients_of_the_batch(
     seed: int,
     count: int,
     smoothing: float,
@@ -172,7 +172,7 @@ def test_a_mean_over_the_weights_would_not_be_a_mean_over_the_images() -> None:
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, BinaryCrossEntropy])
-def test_half_precision_logits_give_a_float32_loss(kind: type[Any]) -> None:
+def test_half_precision_logits_have_a_float32_loss(kind: type[Any]) -> None:
     logits, ids, multi_hot = batch(0, 6)
     targets = ids if kind is CrossEntropy else multi_hot
     (half,) = kind()(logits.half(), targets).values()
@@ -197,9 +197,9 @@ COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=6).filter(any)
 def test_balanced_weights_are_sklearns(counts: list[int]) -> None:
     ids = np.repeat(np.arange(len(counts)), counts)
     present = np.unique(ids)
-    wanted = np.zeros(len(counts))
-    wanted[present] = compute_class_weight("balanced", classes=present, y=ids)
-    assert balanced_weights(counts) == pytest.approx(wanted)
+    expected = np.zeros(len(counts))
+    expected[present] = compute_class_weight("balanced", classes=present, y=ids)
+    assert balanced_weights(counts) == pytest.approx(expected)
 
 
 @given(COUNTS)

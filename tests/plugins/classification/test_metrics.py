@@ -41,7 +41,7 @@ def names(count: int) -> list[str]:
 
 @st.composite
 def single_label(draw: st.DrawFn) -> Case:
-    """Probabilities (N, C), decided ids (N,), true ids (N,); rounded ones hold equal values."""
+    """Draw probabilities (N, C), predicted ids (N,) and true ids (N,); rounded ones contain equal values."""
     generator, count, labels = draw(GENERATORS), draw(IMAGES), draw(st.integers(2, 8))
     logits = generator.normal(size=(count, labels)) * draw(st.sampled_from([0.3, 1.0, 8.0]))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def measure_multi(case: Case, cuts: Sequence[int] = ()) -> Any:
 
 
 def same(ours: Any, reference: float) -> bool:
-    """``None`` stands for what the reference calls not a number."""
+    """``None`` stands for the reference's NaN."""
     if ours is None or math.isnan(reference):
         return ours is None and math.isnan(reference)
     return bool(ours == pytest.approx(reference, abs=2e-6))
@@ -118,7 +118,7 @@ def calibration_error(probabilities: Any, targets: Any) -> float:
 
 
 def numbers(value: Any) -> Iterator[Any]:
-    """All plain values in nested results."""
+    """Collect all plain values of nested results."""
     for inner in value.values():
         if isinstance(inner, dict):
             yield from numbers(inner)
@@ -135,8 +135,8 @@ def test_accuracy_and_confusion_are_sklearns(case: Case) -> None:
     probabilities, decided, targets = case
     results = measure_single(case)
     assert same(results["accuracy"], accuracy_score(targets, decided))
-    wanted = confusion_matrix(targets, decided, labels=range(probabilities.shape[1]))
-    assert results["confusion_matrix"] == wanted.tolist()
+    expected = confusion_matrix(targets, decided, labels=range(probabilities.shape[1]))
+    assert results["confusion_matrix"] == expected.tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -150,12 +150,12 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
         "zero_division": np.nan,
     }
     f1 = f1_score(targets, decided, **options)
-    wanted = {
+    expected = {
         "precision": precision_score(targets, decided, **options),
         "recall": recall_score(targets, decided, **options),
         "f1": f1,
     }
-    for name, reference in wanted.items():
+    for name, reference in expected.items():
         assert all(map(same, per_class(results, name), reference))
     assert same(results["macro_f1"], mean_of_known(f1))
     assert (
@@ -169,9 +169,9 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
 def test_single_label_average_precision_is_sklearns(case: Case) -> None:
     probabilities, _, targets = case
     results = measure_single(case)
-    wanted = average_precisions(probabilities, np.eye(probabilities.shape[1], dtype=int)[targets])
-    assert all(map(same, per_class(results, "average_precision"), wanted))
-    assert same(results["mean_average_precision"], mean_of_known(wanted))
+    expected = average_precisions(probabilities, np.eye(probabilities.shape[1], dtype=int)[targets])
+    assert all(map(same, per_class(results, "average_precision"), expected))
+    assert same(results["mean_average_precision"], mean_of_known(expected))
 
 
 @settings(max_examples=60, deadline=None)
@@ -183,8 +183,8 @@ def test_calibration_error_follows_its_definition(
     rows = generator.dirichlet(np.full(labels, evenness), size=count)
     probabilities, targets = rows.astype(np.float32), generator.integers(labels, size=count)
     case = probabilities, probabilities.argmax(axis=1), targets
-    wanted = calibration_error(probabilities.astype(np.float64), targets)
-    assert measure_single(case)["calibration_error"] == pytest.approx(wanted, abs=1e-5)
+    expected = calibration_error(probabilities.astype(np.float64), targets)
+    assert measure_single(case)["calibration_error"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_calibration_error_of_four_images() -> None:
@@ -224,9 +224,9 @@ def test_the_confusion_matrix_of_many_classes_is_omitted(count: int) -> None:
 def test_multi_label_average_precision_is_sklearns(case: Case) -> None:
     probabilities, _, multi_hot = case
     results = measure_multi(case)
-    wanted = average_precisions(probabilities, multi_hot)
-    assert all(map(same, per_class(results, "average_precision"), wanted))
-    mean = mean_of_known(wanted)
+    expected = average_precisions(probabilities, multi_hot)
+    assert all(map(same, per_class(results, "average_precision"), expected))
+    mean = mean_of_known(expected)
     assert same(results["mean_average_precision"], 0.0 if math.isnan(mean) else mean)
 
 
@@ -236,15 +236,15 @@ def test_multi_label_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     _, decided, multi_hot = case
     results = measure_multi(case)
     columns = list(zip(multi_hot.T, decided.T, strict=True))
-    wanted = {
+    expected = {
         "precision": [precision_score(m, d, zero_division=np.nan) for m, d in columns],
         "recall": [recall_score(m, d, zero_division=np.nan) for m, d in columns],
         "f1": [f1_score(m, d, zero_division=np.nan) for m, d in columns],
     }
-    for name, reference in wanted.items():
+    for name, reference in expected.items():
         assert all(map(same, per_class(results, name), reference))
     assert per_class(results, "images") == multi_hot.sum(axis=0).tolist()
-    assert same(results["macro_f1"], mean_of_known(wanted["f1"]))
+    assert same(results["macro_f1"], mean_of_known(expected["f1"]))
     micro = f1_score(multi_hot.flatten(), decided.flatten(), zero_division=np.nan)
     assert same(results["micro_f1"], micro)
     assert same(results["exact_match"], float((multi_hot == decided).all(axis=1).mean()))

@@ -43,7 +43,7 @@ def test_labels_of_equal_probability_keep_the_order_of_the_class_ids() -> None:
     assert predictions(arrays, MULTI)[0].labels == ("cat", "dog", "eel")
 
 
-def test_no_images_give_no_predictions() -> None:
+def test_no_images_have_no_predictions() -> None:
     none: dict[str, Any] = {"probabilities": np.zeros((0, 3)), "labels": np.zeros(0, np.int64)}
     assert predictions(none, SINGLE) == []
     assert predictions({**none, "labels": np.zeros((0, 3), np.int64)}, MULTI) == []

@@ -25,7 +25,7 @@ IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
 class Images:
-    """A map-style dataset, with ``classes`` if given."""
+    """A map-style dataset, optionally with ``classes``."""
 
     def __init__(self, targets: Any, classes: Any = None) -> None:
         self.targets = targets
@@ -71,7 +71,7 @@ def test_an_empty_split_folder_is_ignored(write_folder: Any) -> None:
 # ---- pairs ----
 
 
-def test_a_pair_gives_training_and_validation(write_folder: Any, tmp_path: Path) -> None:
+def test_a_pair_is_training_and_validation(write_folder: Any, tmp_path: Path) -> None:
     root = write_folder({"a/cat": 2, "a/dog": 1, "b/cat": 1, "b/eel": 1})
     dataset = read_dataset((root / "a", root / "b"))
     assert len(dataset.splits["train"].labels) == 3
@@ -143,11 +143,11 @@ def test_names_as_targets_are_sorted() -> None:
     assert list(dataset.splits["train"].labels) == [("dog",), ("cat",)]
 
 
-def test_class_ids_take_the_given_class_names() -> None:
+def test_class_ids_take_the_users_class_names() -> None:
     assert labels_of(Images([1, 0]), ("zebra", "ant")) == [("ant",), ("zebra",)]
 
 
-def test_class_ids_stay_their_own_names_if_the_given_names_are_numbers() -> None:
+def test_class_ids_stay_their_own_names_if_the_users_names_are_numbers() -> None:
     assert labels_of(Images([7, 3]), ("3", "7")) == [("7",), ("3",)]
 
 

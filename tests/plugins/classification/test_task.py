@@ -69,10 +69,10 @@ def test_lists_are_converted_to_tuples():
         ({"multi_label": 1}, "multi_label=1 is not true"),
         ({"flip": 0}, "flip=0 is not true or false"),
         ({"flip": None}, "flip=None is not true"),
-        ({"hidden": -1}, "hidden=-1 is not a non-negative integer"),
-        ({"hidden": 1.5}, "hidden=1.5 is not a non-negative integer"),
-        ({"hidden": True}, "hidden=True is not a non-negative integer"),
-        ({"hidden": "64"}, "hidden='64' is not a non-negative integer"),
+        ({"hidden": -1}, "hidden=-1 is not an integer of at least 0"),
+        ({"hidden": 1.5}, "hidden=1.5 is not an integer of at least 0"),
+        ({"hidden": True}, "hidden=True is not an integer of at least 0"),
+        ({"hidden": "64"}, "hidden='64' is not an integer of at least 0"),
         ({"dropout": 1}, r"dropout=1 is not in \[0, 1\)"),
         ({"dropout": -0.1}, r"dropout=-0.1 is not in \[0, 1\)"),
         ({"dropout": float("nan")}, r"dropout=nan is not in \[0, 1\)"),
@@ -191,7 +191,7 @@ def test_bind_sets_multi_label() -> None:
     assert task.headline == "mean_average_precision"
 
 
-def test_bind_keeps_the_order_of_given_class_names() -> None:
+def test_bind_keeps_the_order_of_the_users_class_names() -> None:
     task = bound(Classification(class_names=("dog", "cat")), ["dog", "cat"] * 4)
     assert task.class_names == ("dog", "cat")
 
@@ -389,17 +389,17 @@ def test_half_precision_outputs_are_decoded_in_full_precision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "wanted"),
+    ("task", "expected"),
     [
         (SINGLE, [Classified, Classified]),
         (MULTI, [MultiClassified, MultiClassified]),
     ],
     ids=["single", "multi"],
 )
-def test_predictions_name_the_decoded_classes(task: Classification, wanted: list[type]) -> None:
+def test_predictions_name_the_decoded_classes(task: Classification, expected: list[type]) -> None:
     decoded = task.decode(torch.tensor([[9.0, -9, -9], [-9, 9, 8]]), SIZES)
     found = task.predictions({name: value.numpy() for name, value in decoded.items()})
-    assert [type(p) for p in found] == wanted
+    assert [type(p) for p in found] == expected
     assert [list(p.probabilities) for p in found] == [["ape", "bee", "cat"]] * 2
     if task is SINGLE:
         assert [p.label for p in found] == ["ape", "bee"]

@@ -142,7 +142,7 @@ def test_test_crops_of_photographs_are_classified(single: TransferModel, photos:
 
 
 @pytest.mark.exhaustive
-def test_wrong_labels_are_learned_as_given(tmp_path: Path) -> None:
+def test_wrong_labels_are_learned_as_they_are(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
     root = write_crops(tmp_path / "photos")
     for part in ("train", "val"):
@@ -235,8 +235,8 @@ def tiles(part: int) -> list[tuple[NDArray[np.uint8], str]]:
     """Cut the photographs into squares that do not overlap, and return every fourth of them."""
     found = []
     for label, photo in photographs().items():
-        places = [(y, x) for y in range(0, 288, 48) for x in range(0, 432, 48)]
-        for y, x in places[part::4]:
+        corners = [(y, x) for y in range(0, 288, 48) for x in range(0, 432, 48)]
+        for y, x in corners[part::4]:
             found.append((photo[y : y + 48, x : x + 48], label))
     return found
 
@@ -266,11 +266,11 @@ def test_a_loaded_model_predicts_and_evaluates_identically(
 ) -> None:
     assert model.run_folder is not None
     model.save(tmp_path / "copy")
-    wanted = [asdict(p) for p in model.predict(images)]
+    expected = [asdict(p) for p in model.predict(images)]
     for folder in (model.run_folder, tmp_path / "copy"):
         loaded = visiongraft.load(folder)
         assert loaded.task == model.task
-        assert [asdict(p) for p in loaded.predict(images)] == wanted
+        assert [asdict(p) for p in loaded.predict(images)] == expected
 
 
 def test_a_saved_model_is_the_backbone_of_another_training(

@@ -85,7 +85,7 @@ def ramp() -> Tensor:
 
 
 def share_seen(image: Tensor) -> float:
-    """How much of the ramp's area is in sight; pixels of value 0 are none of it."""
+    """How much of the ramp's area is visible; pixels of value 0 do not count."""
     spans = [channel[channel > 0].float() for channel in image[:2]]
     across, down = (float(s.max() - s.min() + 1) / 100 for s in spans)
     return across * down

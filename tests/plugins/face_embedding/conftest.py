@@ -13,7 +13,7 @@ WriteFolder = Callable[..., Path]
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose much where other programs run."""
+    """Tiny networks gain nothing from threads, and lose much on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def write_people(tmp_path: Path) -> WriteFolder:
-    """Write so many images of each person: {"train/ada": 3} or {"ada": 3}; give the root."""
+    """Write this many images of each person: {"train/ada": 3} or {"ada": 3}; give the root."""
 
     def write(counts: Mapping[str, int], root: str = "people", numbered: bool = False) -> Path:
         generator = np.random.default_rng(0)

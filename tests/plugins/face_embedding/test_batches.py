@@ -49,12 +49,12 @@ def test_an_identity_with_far_more_images_waits_for_other_epochs() -> None:
 
 
 def test_seed_and_epoch_decide_and_nothing_else() -> None:
-    def deal(seed: int, epoch: int) -> list[list[list[int]]]:
+    def batches_of(seed: int, epoch: int) -> list[list[list[int]]]:
         return balanced_batches(UNEVEN, 16, 4, seed=seed, epoch=epoch)
 
-    assert deal(0, 3) == deal(0, 3)
-    assert deal(0, 3) != deal(0, 4)
-    assert deal(0, 3) != deal(1, 3)
+    assert batches_of(0, 3) == batches_of(0, 3)
+    assert batches_of(0, 3) != batches_of(0, 4)
+    assert batches_of(0, 3) != batches_of(1, 3)
 
 
 @pytest.mark.parametrize("processes", [2, 3])

@@ -71,7 +71,7 @@ def test_an_existing_split_without_common_identities_is_kept(write_people: Write
     )
     splits = read_splits(root)
     assert parts(splits) == ({"a", "b"}, {"c", "d"})
-    assert splits.facts["validation from"] == "the dataset's own split"
+    assert splits.facts["validation from"] == "the dataset's validation split"
     assert splits.facts["test images, not used"] == 3
     assert people_of(read_evaluation(root)) == {"a", "e"}  # any identity may be evaluated
 

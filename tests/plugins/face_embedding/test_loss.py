@@ -62,7 +62,7 @@ def test_a_loss_matches_its_paper(name: str, batch: Any) -> None:
     assert value.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_another_margin_or_scale_gives_another_loss(batch: Any) -> None:
+def test_another_margin_or_scale_changes_the_loss(batch: Any) -> None:
     values = set()
     for options in ({}, {"margin": 0.3}, {"scale": 16.0}):
         torch.manual_seed(1)
@@ -84,7 +84,7 @@ def test_a_loss_term_is_named_after_its_loss_and_has_a_gradient(name: str, batch
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_long_vectors_in_half_precision_give_the_loss_of_float32(name: str, batch: Any) -> None:
+def test_long_vectors_in_half_precision_have_the_loss_of_float32(name: str, batch: Any) -> None:
     embeddings, targets = batch
     torch.manual_seed(1)
     loss = build(name)
@@ -227,7 +227,7 @@ def test_evaluation_compares_with_all_classes(batch: Any) -> None:
 
 
 def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() -> None:
-    """With 100,000 identities and 64 images, no result is near 64 x 100,000 numbers."""
+    """With 100,000 identities and 64 images, no tensor has anywhere near 64 x 100,000 values."""
     identities, images, sampled, dimension = 100_000, 64, 1000, 8
     loss = build("arcface", identities=identities, dimension=dimension, sampled=sampled)
     embeddings = torch.randn(images, dimension, requires_grad=True)
@@ -246,7 +246,7 @@ def test_no_tensor_of_a_sampled_step_has_the_size_of_batch_times_identities() ->
 
 
 class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
-    """Notes how many numbers every tensor holds that an operator makes."""
+    """Records the number of values of every tensor that an operator creates."""
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ from visiongraft.task import create_task
         ({"loss": "arcfase"}, "loss='arcfase' is unknown; did you mean 'arcface'"),
         ({"neck": "long"}, "neck='long' is unknown"),
         ({"augment": "srong"}, "did you mean 'strong'"),
-        ({"dimension": 1}, "dimension=1 is not an integer of 2 or more"),
+        ({"dimension": 1}, "dimension=1 is not an integer of at least 2"),
         ({"dimension": 2.5}, "dimension=2.5"),
         ({"dropout": 1.0}, r"dropout=1.0 is not in \[0, 1\)"),
         ({"margin": 0.0}, "margin=0.0 is not a number above 0"),
@@ -42,7 +42,7 @@ from visiongraft.task import create_task
         ({"images_per_identity": 0, "loss": "triplet"}, "without pairs of one identity"),
         ({"images_per_identity": -2}, "images_per_identity=-2"),
         ({"threshold": 1.5}, "threshold=1.5 is not a cosine"),
-        ({"flip": "yes"}, "flip='yes' is neither true nor false"),
+        ({"flip": "yes"}, "flip='yes' is not true or false"),
         ({"mirror": 1}, "mirror=1"),
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),
     ],
@@ -102,7 +102,7 @@ def test_a_batch_of_one_image_trains() -> None:
     assert torch.equal(head.neck.running_mean, before)
 
 
-def test_decode_gives_unit_vectors_also_of_nothing_and_of_very_long_ones() -> None:
+def test_decode_returns_unit_vectors_also_of_zeros_and_of_very_long_vectors() -> None:
     outputs = torch.tensor([[3.0, 4.0], [0.0, 0.0], [6e4, 6e4]])
     sizes = torch.ones(3, 2, dtype=torch.int64)
     for kind in (torch.float32, torch.float16):
@@ -141,7 +141,7 @@ def test_a_batch_of_targets_serves_loss_and_metrics() -> None:
 
 @pytest.mark.parametrize("strength", ["light", "strong"])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_augmentation_gives_the_size_and_leaves_the_target(strength: str, channels: int) -> None:
+def test_augmentation_has_the_size_and_keeps_the_target(strength: str, channels: int) -> None:
     image = tv_tensors.Image(torch.randint(0, 256, (channels, 50, 40), dtype=torch.uint8))
     target = Face("a", 0)
     transform = TrainTransform((32, 48), strength)
@@ -176,7 +176,7 @@ def test_predictions_are_embeddings() -> None:
         predictions(arrays, FaceEmbedding().metadata())
 
 
-# ---- threshold and verbs ----
+# ---- threshold and model methods ----
 
 
 def test_the_threshold_is_what_the_validation_pairs_decide() -> None:

@@ -48,12 +48,12 @@ LOSS_WEIGHTS = "loss.classes.W"
 
 
 def heads(folder: Path, identities: int = 28, each: int = IMAGES_PER_IDENTITY) -> Path:
-    """Draw heads of so many people."""
+    """Draw heads of this many people."""
     random = np.random.default_rng(3)
     for person in range(identities):
         (folder / f"p{person:02d}").mkdir(parents=True)
         for i in range(each):
-            (folder / f"p{person:02d}" / f"{i}.png").write_bytes(draw_head(person, random))
+            draw_head(person, random).save(folder / f"p{person:02d}" / f"{i}.png")
     return folder
 
 
@@ -108,7 +108,7 @@ def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
 
 
 class Watch:
-    """Keeps what the optimizer trains, and stops where asked."""
+    """Records what the optimizer trains, and stops at the requested step."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.trained: set[str] = set()
@@ -147,7 +147,7 @@ def test_the_class_vectors_are_in_the_checkpoint(run: Path, data: Path) -> None:
     assert identities == 22
 
 
-def test_a_resumed_run_goes_on_with_its_class_vectors(data: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_its_class_vectors(data: Path, tmp_path: Path) -> None:
     settings = {**FAST, "epochs": 3, "checkpoint_every": 1}
     settings.pop("callbacks")
     visiongraft.fit(data, out=tmp_path / "whole", callbacks=(), **settings)
@@ -201,7 +201,7 @@ def test_no_name_of_a_person_is_in_what_is_shipped(run: Path, exported: Any) -> 
 # ---- export ----
 
 
-def test_the_exported_file_gives_unit_vectors_near_pytorchs(
+def test_the_exported_file_returns_unit_vectors_close_to_pytorchs(
     exported: Any, model: TransferModel, data: Path
 ) -> None:
     images = sorted(data.rglob("*.png"))[::3]
@@ -307,8 +307,8 @@ def test_the_command_line_does_it_all(
     assert call("evaluate", file, data)["verification_accuracy"] == pytest.approx(
         results["verification_accuracy"]
     )
-    for place in (run, file):
-        (one,) = call("predict", place, data / "p00" / "0.png")["predictions"]
+    for model_or_file in (run, file):
+        (one,) = call("predict", model_or_file, data / "p00" / "0.png")["predictions"]
         assert one["dimension"] == len(one["embedding"]) == 16
 
 

@@ -97,7 +97,7 @@ def classes_on_small_grid(logits: Tensor, photo: np.ndarray) -> Tensor:
 
 
 def wrong_corner(logits: Tensor, photo: np.ndarray) -> Tensor:
-    """A window of a transformer that sees others: one region, slightly wrong."""
+    """A transformer window that attends to others: one region is slightly wrong."""
     found = enlarged(logits, photo).clone()
     found[:, :, :28, :28] += 0.05 * torch.arange(logits.shape[1])[:, None, None]
     return found
@@ -128,7 +128,7 @@ def test_faults_in_other_kinds_of_masks_are_caught(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_faults_are_caught_in_labels_alone(photo: np.ndarray, kind: str) -> None:
-    """Even if margins were right, classes that are moved by a pixel or swapped are mismatches."""
+    """Even with correct margins, classes that are shifted by a pixel or swapped are mismatches."""
     reference = decoded(enlarged(small_logits(photo, kind), photo), kind)
     labels = reference["labels"]
     for wrong in (np.roll(labels, 1, -1), np.roll(labels, 1, -2), 1 - np.minimum(labels, 1)):
@@ -182,11 +182,11 @@ def test_other_names_types_and_shapes_are_incompatible() -> None:
 
 
 def test_an_outlier_has_little_weight_among_many_pixels() -> None:
-    for side, wanted in ((100, 1e-4), (20, 1e-2)):
+    for side, expected in ((100, 1e-4), (20, 1e-2)):
         labels, margins = np.zeros((1, side, side), np.uint8), np.ones((1, side, side))
         other = margins.copy()
         other[0, 3, 3] -= 1e-2
         found = compare_masks(
             {"labels": labels, "margins": margins}, {"labels": labels, "margins": other}
         )
-        assert found.difference == pytest.approx(wanted)
+        assert found.difference == pytest.approx(expected)

@@ -272,7 +272,7 @@ def test_masks_with_layers_are_multi_label() -> None:
     assert train.counts().tolist() == [0, 9]
 
 
-def test_a_pair_gives_training_and_validation_with_the_same_class_names(
+def test_a_pair_is_training_and_validation_with_the_same_class_names(
     write_set: WriteSet,
 ) -> None:
     first = write_set({"a": A, "b": B}, root="first")
@@ -374,7 +374,7 @@ def test_a_dataset_that_cannot_be_trained_on_raises(
     ("data", "message"),
     [
         ("nowhere", "nowhere does not exist; pass a folder with images/ and masks/"),
-        (7, "data must be a folder or a dataset"),
+        (7, "data must be a path or a dataset with __len__ and __getitem__, not int"),
         ([], "is empty"),
         ([(IMAGE,)], "item 0: a dataset must return"),
         (("a", "b", "c"), "one dataset or a pair"),

@@ -63,11 +63,11 @@ def test_cross_entropy_is_that_of_torch_over_counted_pixels(kind: str) -> None:
     logits, targets = batch(kind, count=1)
     counted = targets != IGNORED
     if kind == "multi_class":
-        wanted = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+        expected = F.cross_entropy(logits, targets, ignore_index=IGNORED)
     else:
         flat = logits if kind == "multi_label" else logits[:, 0]
-        wanted = F.binary_cross_entropy_with_logits(flat[counted], targets[counted].float())
-    assert value(made("cross_entropy", kind), logits, targets) == pytest.approx(float(wanted))
+        expected = F.binary_cross_entropy_with_logits(flat[counted], targets[counted].float())
+    assert value(made("cross_entropy", kind), logits, targets) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -159,9 +159,9 @@ def test_weighted_terms_are_divided_by_the_number_of_pixels() -> None:
     logits, targets = batch("multi_class", count=1)
     weights = torch.tensor([2.0, 1.0, 1.0, 1.0])
     terms = F.cross_entropy(logits, targets, weights, ignore_index=IGNORED, reduction="none")
-    wanted = float(terms.sum() / (targets != IGNORED).sum())
+    expected = float(terms.sum() / (targets != IGNORED).sum())
     assert value(made("cross_entropy", "multi_class", weights.tolist()), logits, targets) == (
-        pytest.approx(wanted)
+        pytest.approx(expected)
     )
 
 
@@ -173,7 +173,7 @@ def test_logits_are_resized_to_the_masks() -> None:
     assert value(loss, small, targets) == pytest.approx(value(loss, again, targets))
 
 
-def test_half_precision_logits_give_a_loss_in_float32() -> None:
+def test_half_precision_logits_have_a_loss_in_float32() -> None:
     logits, targets = batch("multi_class")
     (part,) = made("dice", "multi_class")({"logits": logits.bfloat16()}, targets).values()
     assert part.dtype == torch.float32

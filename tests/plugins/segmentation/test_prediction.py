@@ -121,8 +121,8 @@ def test_an_overlay_colors_each_pixel_by_its_class() -> None:
     drawn = np.asarray(draw_overlay(image, one())).astype(int)
     factor = drawn.shape[1] // 4
     middles = drawn[factor // 2 : 2 * factor : factor, factor // 2 :: factor]
-    wanted = (class_colors(3)[MASK].astype(int) + 100) // 2
-    assert np.abs(middles - wanted).max() <= 1
+    expected = (class_colors(3)[MASK].astype(int) + 100) // 2
+    assert np.abs(middles - expected).max() <= 1
 
 
 def test_the_background_is_not_colored() -> None:

@@ -254,15 +254,15 @@ def test_prediction_writes_masks_and_overlays(
     assert answer == json.loads((tmp_path / "predictions.json").read_text())
     assert [one["image"] for one in answer] == list(map(str, images))
     assert sum(answer[0]["fractions"].values()) == pytest.approx(1)
-    wanted = model.predict(images)
-    for i, (image, prediction) in enumerate(zip(images, wanted, strict=True)):
+    expected = model.predict(images)
+    for i, (image, prediction) in enumerate(zip(images, expected, strict=True)):
         with Image.open(tmp_path / f"{i:05d}-{image.stem}.mask.png") as mask:
             assert (np.asarray(mask) == prediction.mask).mean() > 0.999
         overlay = tmp_path / f"{i:05d}-{image.stem}.jpg"
         assert overlay.is_file()
 
 
-def test_tiles_of_a_large_image_give_the_masks_of_the_whole(
+def test_tiles_of_a_large_image_reproduce_the_masks_of_the_whole(
     padded: TransferModel, images: list[Path]
 ) -> None:
     big = np.tile(decode_file(images[0]), (3, 4, 1))

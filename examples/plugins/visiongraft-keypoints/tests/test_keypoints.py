@@ -133,9 +133,9 @@ def test_hidden_points_cost_only_by_being_looked_for(target: Target) -> None:
     seen = torch.tensor([[9.0, -9.0]])
     near = {"points": torch.tensor([[[0.75, 0.5], [0.1, 0.9]]]), "seen": seen}
     far = {"points": torch.tensor([[[0.25, 0.5], [0.1, 0.9]]]), "seen": seen}
-    assert float(PointLoss()(near, batch)["place"]) == 0
-    assert float(PointLoss()(far, batch)["place"]) > 0
-    assert float(PointLoss()(near, batch)["there"]) < 0.01
+    assert float(PointLoss()(near, batch)["position"]) == 0
+    assert float(PointLoss()(far, batch)["position"]) > 0
+    assert float(PointLoss()(near, batch)["visible"]) < 0.01
 
 
 def test_the_metric_counts_near_points_and_hidden_ones(target: Target) -> None:

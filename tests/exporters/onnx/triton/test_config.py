@@ -1,4 +1,4 @@
-"""The configuration for Triton is held against Triton's own schema and against the file it is of."""
+"""The configuration for Triton is compared with Triton's own schema and with the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 
 def mismatches(text: str, path: Path) -> list[str]:
-    """Name all in which a configuration differs from what onnxruntime says of the file.
+    """List all differences between a configuration and onnxruntime's description of the file.
 
     The rules are those of Triton's onnxruntime backend: with batches the first axis of the file is
     free and left out, and there ``reshape`` stands for the file's own shape, if it is given.
@@ -67,11 +67,11 @@ def mismatches(text: str, path: Path) -> list[str]:
 def _tensor_mismatches(entry: Any, real: Any, max_batch: int) -> list[str]:
     name = DataType.Name(entry.data_type).removeprefix("TYPE_")
     numpy_type = triton_to_np_dtype("BYTES" if name == "STRING" else name)
-    wanted = real.type.removeprefix("tensor(").removesuffix(")")
+    expected = real.type.removeprefix("tensor(").removesuffix(")")
     known = {"float": "float32", "double": "float64", "string": "object"}
     found = []
-    if numpy_type is None or np.dtype(numpy_type) != known.get(wanted, wanted):
-        found.append(f"{entry.name}: {name}, not {wanted}")
+    if numpy_type is None or np.dtype(numpy_type) != known.get(expected, expected):
+        found.append(f"{entry.name}: {name}, not {expected}")
     shape = [size if isinstance(size, int) else -1 for size in real.shape]
     dims = list(entry.reshape.shape if entry.HasField("reshape") else entry.dims)
     if entry.HasField("reshape") and (list(entry.dims) != [1] or not max_batch):
@@ -236,7 +236,7 @@ def _foreign(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "words"),
     [
         (Path.unlink, "does not exist"),
         (lambda path: path.write_bytes(b"hello"), "is not an ONNX file, or it is damaged"),
@@ -249,11 +249,11 @@ def _foreign(path: Path) -> None:
     ],
     ids=["missing", "text", "cut", "altered", "rewritten", "stripped", "strange", "foreign"],
 )
-def test_what_is_no_sound_file_of_visiongraft_is_refused_in_one_line(
-    spoil: Callable[[Path], Any], said: str, shades: Path
+def test_what_is_not_a_sound_file_of_visiongraft_is_refused_in_one_line(
+    damage: Callable[[Path], Any], words: str, shades: Path
 ) -> None:
-    spoil(shades)
-    with pytest.raises(ArtifactError, match=said) as caught:
+    damage(shades)
+    with pytest.raises(ArtifactError, match=words) as caught:
         describe_for_triton(shades, "shades")
     assert "\n" not in str(caught.value)
 

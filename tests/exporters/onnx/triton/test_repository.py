@@ -29,7 +29,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def later(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of the same interface and other weights."""
+    """Return a file with the same interface and other weights."""
     model = onnx.load(exported.path)
     properties = {p.key: p.value for p in model.metadata_props if p.key != "certificate"}
     for tensor in model.graph.initializer:
@@ -87,21 +87,21 @@ def test_what_was_lost_beside_the_versions_is_written_again(shades: Path, tmp_pa
     assert tree(tmp_path / "models") == before
 
 
-FLOATS, WHOLE = TensorProto.FLOAT, TensorProto.INT64
-SERVED = {"probabilities": (FLOATS, ["n", 2]), "place": (FLOATS, ["n", 4])}
+FLOATS, INTEGERS = TensorProto.FLOAT, TensorProto.INT64
+SERVED = {"probabilities": (FLOATS, ["n", 2]), "position": (FLOATS, ["n", 4])}
 
 
 @pytest.mark.parametrize(
-    ("tensors", "batch", "labels", "said"),
+    ("tensors", "batch", "labels", "words"),
     [
         (
-            {**SERVED, "place": (FLOATS, ["n", 5])},
+            {**SERVED, "position": (FLOATS, ["n", 5])},
             8,
             ["a", "b"],
             r"dims: \[ 4 \] there, dims: \[ 5 ",
         ),
         (
-            {**SERVED, "place": (WHOLE, ["n", 4])},
+            {**SERVED, "position": (INTEGERS, ["n", 4])},
             8,
             ["a", "b"],
             "TYPE_FP32 there, .*TYPE_INT64 here",
@@ -113,14 +113,14 @@ SERVED = {"probabilities": (FLOATS, ["n", 2]), "place": (FLOATS, ["n", 4])}
     ids=["shape", "type", "one fewer", "batch", "labels"],
 )
 def test_a_model_that_clients_would_have_to_change_for_is_refused(
-    tensors: Any, batch: int, labels: list[str], said: str, tmp_path: Path, handmade: Any
+    tensors: Any, batch: int, labels: list[str], words: str, tmp_path: Path, handmade: Any
 ) -> None:
     (tmp_path / "new").mkdir()
     old = handmade(tmp_path / "m.onnx", SERVED, about={"class_names": ["a", "b"]})
     new = handmade(tmp_path / "new" / "m.onnx", tensors, batch, about={"class_names": labels})
     write_repository(old, tmp_path / "models")
     before = tree(tmp_path / "models")
-    with pytest.raises(ArtifactError, match=f"{said}.*; give the file another name, or remove"):
+    with pytest.raises(ArtifactError, match=f"{words}.*; rename the file, or remove"):
         write_repository(new, tmp_path / "models")
     assert tree(tmp_path / "models") == before
 
@@ -130,7 +130,7 @@ def test_what_others_put_there_is_left_alone(what: str, shades: Path, tmp_path: 
     other = tmp_path / "models" / "shades" / what
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another's")
-    with pytest.raises(ArtifactError, match=r"shades.*; give the file another name, or remove"):
+    with pytest.raises(ArtifactError, match=r"shades.*; rename the file, or remove"):
         write_repository(shades, tmp_path / "models")
     assert tree(tmp_path / "models") == {f"shades/{what}": b"another's"}
 
@@ -164,8 +164,8 @@ def test_the_files_name_becomes_a_name_that_triton_takes(name: str, model: str) 
     assert repository.model_folder(name, "models") == Path("models", model)
 
 
-def test_a_place_or_a_name_that_cannot_be_is_refused(shades: Path, exported: Any) -> None:
-    with pytest.raises(OptionError, match="Triton names a model by letters and digits"):
+def test_an_invalid_folder_or_name_is_refused(shades: Path, exported: Any) -> None:
+    with pytest.raises(OptionError, match="Triton names models by letters and digits; rename"):
         write_repository(shades.rename(shades.with_name("花.onnx")), "models")
     with pytest.raises(OptionError, match="is a file; a Triton repository is a folder"):
         OnnxExporter().export(None, shades.with_name("x.onnx"), None, triton=exported.path)  # type: ignore[arg-type]

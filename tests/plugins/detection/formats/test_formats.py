@@ -427,7 +427,7 @@ def test_splits_are_found_in_every_format(tmp_path: Path) -> None:
     for name in ("coco", "yolo", "voc"):
         splits = read_splits(tmp_path / name)
         assert len(splits.train) == 2 and len(splits.validation) == 1
-        assert splits.facts["validation from"] == "the dataset's own split"
+        assert splits.facts["validation from"] == "the dataset's validation split"
         splits.validation.load(0)
     pair = read_splits((tmp_path / "coco", write_yolo(tmp_path / "more")))
     assert len(pair.train) == 2 and len(pair.validation) == 4

@@ -103,7 +103,7 @@ def write_coco(root: Path, images: str, file: str) -> None:
 
 
 def seen(source: BoxDataset) -> dict[str, dict[str, str | None]]:
-    """Convert a dataset to the form of ``SCENES``; check the location of each box."""
+    """Convert a dataset to the form of ``SCENES``, and check the location of each box."""
     found: dict[str, dict[str, str | None]] = {}
     for word, split in SPLITS.items():
         if split not in source.splits:
@@ -278,7 +278,7 @@ def roboflow(root: Path, *folders: str) -> Path:
 def test_a_missing_test_split_is_a_warning(tmp_path: Path) -> None:
     splits = read_splits(roboflow(tmp_path, "train", "valid"))
     assert (len(splits.train), len(splits.validation)) == (3, 2)
-    assert splits.facts["validation from"] == "the dataset's own split"
+    assert splits.facts["validation from"] == "the dataset's validation split"
     (warning,) = [w for w in splits.warnings if "does not exist" in w]
     assert "data.yaml refers to ../test/images" in warning and "test split" in warning
     assert len(read_evaluation(tmp_path, NAMES)) == 2

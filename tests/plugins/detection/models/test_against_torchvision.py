@@ -40,7 +40,7 @@ CLOSE: dict[str, float] = {"rtol": 1e-4, "atol": 1e-4}
 
 
 class Body(Backbone):
-    """The layers of a torchvision detector that come before its head."""
+    """The layers of a torchvision detector before its head."""
 
     def __init__(self, body: nn.Module, strides: tuple[float, ...], size: int) -> None:
         with torch.no_grad():

@@ -167,7 +167,7 @@ def test_untrained_networks_find_nothing_wrong_shaped(weights: Path) -> None:
 
 @pytest.fixture
 def planted(weights: Path) -> Mtcnn:
-    """Plant weights for which a face is whatever is bright, and landmarks lie at fixed places."""
+    """Plant weights for which anything bright is a face with landmarks at fixed positions."""
     found = Mtcnn(weights)
     for net in (found.propose, found.refine, found.output):
         for name, tensor in net.state_dict().items():
@@ -223,7 +223,7 @@ def test_corrections_move_the_boxes(planted: Mtcnn) -> None:
 
 
 def test_an_image_reaches_the_networks_in_the_order_of_matlab() -> None:
-    """Columns first: so the published weights of the dense layers count."""
+    """Columns first, as the published weights of the dense layers expect."""
     x = torch.arange(12.0).view(1, 2, 2, 3)  # channel, row, column
     expected = [float(x[0, c, r, w]) for w in range(3) for r in range(2) for c in range(2)]
     assert mtcnn._flat(x)[0].tolist() == expected

@@ -53,7 +53,7 @@ def test_constant_embeddings_identify_nobody() -> None:
     assert found["cmc"] == [0, 0, 0, 1]
 
 
-def test_recall_is_what_nearest_neighbors_give(faces: tuple[np.ndarray, list[str]]) -> None:
+def test_recall_equals_that_of_nearest_neighbors(faces: tuple[np.ndarray, list[str]]) -> None:
     vectors, names = faces
     array = np.array(names)
     nearest = NearestNeighbors(n_neighbors=11).fit(vectors).kneighbors(vectors)[1][:, 1:]

@@ -14,7 +14,7 @@ def people(identities: int, each: int) -> list[str]:
 
 
 def check_pairs(found: Pairs, names: list[str]) -> None:
-    """What holds of any pairs: two images each, told rightly, none twice."""
+    """Check any pairs: two images each, labeled correctly, none twice."""
     assert (found.first != found.second).all()
     array = np.array(names)
     assert ((array[found.first] == array[found.second]) == found.same).all()

@@ -41,9 +41,9 @@ def celeba(tmp_path: Path) -> Write:
     return write
 
 
-@pytest.mark.parametrize("places", [{}, {"anno": "Anno", "evaluation": "Eval", "img": "Img"}])
-def test_identities_and_partition_are_read(celeba: Write, places: dict[str, str]) -> None:
-    root = celeba(**places)
+@pytest.mark.parametrize("folders", [{}, {"anno": "Anno", "evaluation": "Eval", "img": "Img"}])
+def test_identities_and_partition_are_read(celeba: Write, folders: dict[str, str]) -> None:
+    root = celeba(**folders)
     splits = read_splits(root)
     assert splits.train.counts() == {"11": 2, "12": 2}
     assert splits.validation.counts() == {"21": 2, "22": 2}

@@ -116,7 +116,7 @@ def test_people_txt_selects_the_people_of_the_dataset(lfw: Path) -> None:
     assert set(read_evaluation(lfw).counts()) == {"ada", "bob", "cem"}
 
 
-def test_people_may_lie_in_the_folder_itself(write_people: WriteFolder) -> None:
+def test_people_may_be_in_the_folder_itself(write_people: WriteFolder) -> None:
     root = write_people({"ada": 3, "bob": 3}, numbered=True)
     (root / "pairs.txt").write_text("1\t1\nada\t1\t2\nada\t1\tbob\t3\n")
     assert len(read_evaluation(root)) == 6

@@ -14,7 +14,8 @@ from PIL import Image
 
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
-from visiongraft.plugins.segmentation.formats.layouts import MaskFiles, read_folder
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
+from visiongraft.plugins.segmentation.formats.layouts import read_folder
 
 CLASSES = "sky\nroad\ncar\n"
 COLORS = np.array([[128, 128, 128], [1, 2, 3], [0, 0, 0]], np.uint8)
@@ -54,15 +55,15 @@ def write(
             )
 
 
-def seen(found: MaskFiles) -> dict[str, dict[str, Any]]:
+def seen(found: MaskDataset) -> dict[str, dict[str, Any]]:
     """Return the files in the form of ``SCENES``."""
     words = {split: word for word, split in SPLITS.items()}
     return {
         words[split]: {
             image.stem: np.asarray(Image.open(mask)).item(0)  # type: ignore[arg-type]
-            for image, mask in pairs
+            for image, mask in zip(samples.paths, samples.targets, strict=True)  # type: ignore[attr-defined]
         }
-        for split, pairs in found.splits.items()
+        for split, samples in found.splits.items()
     }
 
 
@@ -254,7 +255,7 @@ def test_two_folders_of_one_split_raise(
 ) -> None:
     for images, masks in (one, other):
         write(tmp_path, {"": {"a": 1}}, images, masks)
-    with pytest.raises(DataError, match="are both the validation split") as caught:
+    with pytest.raises(DataError, match="are both of the validation split") as caught:
         read_folder(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -47,7 +47,7 @@ COLORS = ((128, 64, 128), (0, 0, 0), (9, 200, 7))
         f"{raw.mode if isinstance(getattr(raw, 'mode', None), str) else tuple(raw.shape)}"
     ),
 )
-def test_masks_of_every_type_give_the_same_ids(raw: Any) -> None:
+def test_masks_of_every_type_become_the_same_ids(raw: Any) -> None:
     ids = READER.read(raw, "a.jpg")
     assert ids.dtype == np.uint8
     assert ids.tolist() == IDS.tolist()

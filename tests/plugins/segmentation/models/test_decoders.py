@@ -52,7 +52,7 @@ def test_decoders_match_smp_models_with_the_same_weights(name: str) -> None:
     with torch.no_grad():
         maps = model.encoder(torch.randn(2, 3, 64, 96))
         # The output of the last layer, before upsampling.
-        wanted = model.segmentation_head[0](model.decoder([m.clone() for m in maps]))
+        expected = model.segmentation_head[0](model.decoder([m.clone() for m in maps]))
     maps = [m for m in maps[1:] if m.shape[1]]
     facts = info(tuple(m.shape[1] for m in maps), tuple(96 // m.shape[-1] for m in maps))
     ours = SegmentationNetwork(facts, name, 3, 0, auxiliary=False).eval()
@@ -62,7 +62,7 @@ def test_decoders_match_smp_models_with_the_same_weights(name: str) -> None:
     with torch.no_grad():
         logits = ours(Features(tuple(maps), maps[-1]))["logits"]
         other = ours(Features((maps[0] * 1.1, *maps[1:]), maps[-1]))["logits"]
-    assert torch.allclose(logits, wanted, atol=1e-5)
+    assert torch.allclose(logits, expected, atol=1e-5)
     assert not torch.allclose(logits, other, atol=1e-5) or name != "unet"
 
 

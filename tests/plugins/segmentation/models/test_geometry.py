@@ -17,10 +17,10 @@ SIDES = st.integers(1, 40)
 @given(SIDES, SIDES, SIDES, SIDES)
 def test_masks_are_resized_by_the_nearest_center(h: int, w: int, height: int, width: int) -> None:
     mask = torch.arange(h * w).view(h, w)
-    wanted = F.interpolate(mask[None, None].double(), size=(height, width), mode="nearest-exact")
+    expected = F.interpolate(mask[None, None].double(), size=(height, width), mode="nearest-exact")
     got = resize_mask(mask, (height, width))
     # Exact ties may fall to either side; PyTorch decides them in float32.
-    differing = (got != wanted[0, 0].long()).float().mean()
+    differing = (got != expected[0, 0].long()).float().mean()
     assert differing < 0.1 or min(h, w) < 8
     assert set(got.unique().tolist()) <= set(mask.unique().tolist())
 

@@ -1,4 +1,4 @@
-"""COCO keypoint files, one object an image, and drawn images to try the task on."""
+"""COCO keypoint files, one object per image, and drawn images to try the task on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORNERS = np.array([[0, -1], [0.6, -0.2], [0, 1], [-0.6, -0.2]])
 
 @dataclass(frozen=True)
 class Target:
-    """Points as shares (x, y) of width and height, ``None`` where hidden; size is (h, w)."""
+    """Points as fractions (x, y) of width and height, ``None`` where hidden; size is (h, w)."""
 
     names: tuple[str, ...]
     points: tuple[tuple[float, float] | None, ...]
@@ -35,7 +35,7 @@ def read_parts(folder: str | Path) -> dict[str, FileSamples]:
 
 
 def read_coco(file: Path) -> FileSamples:
-    """Read one file; its images lie beside it."""
+    """Read one file; its images are beside it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = tuple(content["categories"][0]["keypoints"])

@@ -1,4 +1,4 @@
-"""Find named points: one heat map a point, whose center of mass is the point."""
+"""Find named points: one heat map per point, whose center of mass is the point."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from visiongraft_keypoints.prediction import Located, predictions
 
 @dataclass(frozen=True)
 class Keypoints(Task):
-    """Find named points of the one object that an image shows, and say which are not there.
+    """Find named points of the one object that an image shows, and which of them are not visible.
 
     Attributes:
         names: Names of the points; taken from the dataset.
@@ -104,8 +104,8 @@ class Augment:
 
     def __call__(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
         (h, w), nowhere = image.shape[-2:], (-9.0, -9.0)
-        places = torch.tensor([p or nowhere for p in target.points]) * torch.tensor([w, h])
-        image, moved = self.change(image, KeyPoints(places, canvas_size=(h, w)))
+        pixels = torch.tensor([p or nowhere for p in target.points]) * torch.tensor([w, h])
+        image, moved = self.change(image, KeyPoints(pixels, canvas_size=(h, w)))
         h, w = image.shape[-2:]
         fractions = (moved / torch.tensor([w, h])).tolist()
         points = tuple((x, y) if 0 <= x <= 1 and 0 <= y <= 1 else None for x, y in fractions)
@@ -113,7 +113,7 @@ class Augment:
 
 
 class HeatMaps(nn.Module):
-    """Add up all maps at the finest stride of 4 or more; one heat map and one logit a point."""
+    """Add up all maps at the finest stride of 4 or more; one heat map and one logit per point."""
 
     def __init__(self, info: BackboneInfo, points: int, width: int = 64) -> None:
         super().__init__()
@@ -135,16 +135,16 @@ class HeatMaps(nn.Module):
 
 
 class PointLoss(nn.Module):
-    """Distance of the points that are there, and cross-entropy of being there."""
+    """Distance of the visible points, and cross-entropy of being visible."""
 
     def forward(self, outputs: Any, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         far = F.smooth_l1_loss(outputs["points"], targets["points"], reduction="none", beta=0.02)
-        there = F.binary_cross_entropy_with_logits(outputs["seen"].float(), targets["seen"])
-        return {"place": 5 * (far.sum(2) * targets["seen"]).mean(), "there": there}
+        visible = F.binary_cross_entropy_with_logits(outputs["seen"].float(), targets["seen"])
+        return {"position": 5 * (far.sum(2) * targets["seen"]).mean(), "visible": visible}
 
 
 class PointMetrics:
-    """Share of points that are right: within the radius, or rightly said not to be there."""
+    """Fraction of points that are right: within the radius, or correctly predicted as not visible."""
 
     def __init__(self, radius: float) -> None:
         self.radius, self.right, self.errors = radius, [], []

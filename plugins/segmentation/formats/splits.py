@@ -1,56 +1,12 @@
-"""Index files by relative path, and assign images to splits by lists or by folders."""
+"""Assign images to splits, by lists or by folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from visiongraft.data.decode import IMAGE_SUFFIXES, printable
-from visiongraft.data.listing import SPLIT_WORDS
+from visiongraft.data.decode import IMAGE_SUFFIXES, printable, read_lines
+from visiongraft.data.listing import SPLIT_WORDS, FileIndex
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.segmentation.formats.class_files import read_lines
-
-
-@dataclass
-class FileIndex:
-    """The files below one folder, by relative path without suffix.
-
-    Attributes:
-        folder: The folder.
-        listed: Files below it.
-        files: The files by their key: the relative path without suffix.
-        by_stem: Keys by the last part of the path.
-    """
-
-    folder: Path
-    listed: Sequence[Path]
-    files: dict[str, Path] = field(default_factory=dict)
-    by_stem: dict[str, list[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for path in self.listed:
-            key = path.relative_to(self.folder).with_suffix("").as_posix()
-            if key in self.files:
-                one, other = (printable(p.name) for p in (self.files[key], path))
-                raise DataError(f"{printable(path.parent)} contains both {one} and {other}")
-            self.files[key] = path
-            self.by_stem.setdefault(path.stem, []).append(key)
-
-    def find(self, name: str, suffixes: Sequence[str] = ("",)) -> str | None:
-        """Return the key of a file by its relative path, or by its stem if that is unique.
-
-        Args:
-            name: Relative path without file suffix.
-            suffixes: What may follow the name, preferred ones first.
-        """
-        for suffix in suffixes:
-            if name + suffix in self.files:
-                return name + suffix
-            alike = self.by_stem.get(Path(name).name + suffix, [])
-            if len(alike) == 1:
-                return alike[0]
-        return None
 
 
 def split_images(images: FileIndex, lists: Path, warnings: list[str]) -> dict[str, list[str]]:

@@ -1,0 +1,90 @@
+"""Refuse names that no plugin declares, before importing plugins takes seconds.
+
+A distribution may declare all names that its plugins provide, as entry points of the group
+``visiongraft.names`` called ``KIND.NAME``, such as ``task.classification``. Where every distribution
+with plugins does, other names are refused at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visiongraft.errors import PluginError, near_matches
+from visiongraft.registry.calls import read_call
+from visiongraft.registry.manager import DISABLE_VARIABLE, uses_installed
+from visiongraft.registry.sources import distributions
+
+GROUP = "visiongraft.names"
+SETTINGS = {"task": "task", "schedule": "schedule", "transfer_loss": "loss"}  # and their kinds
+
+
+def refuse_undeclared(kind: str, name: str) -> None:
+    """Refuse a name that no plugin declares.
+
+    Args:
+        kind: Such as ``"task"``.
+        name: What the user wrote; with ``"distribution:"`` before it, it is not checked.
+
+    Raises:
+        PluginError: All distributions with plugins declare their names, and this is none of them.
+    """
+    _refuse(_declared(), kind, name, name)
+
+
+def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of ``fit`` whose name no plugin declares.
+
+    Args:
+        settings: Some arguments of ``fit`` by name.
+
+    Raises:
+        PluginError: The task, schedule or transfer loss is not declared, or the prefix of the
+            backbone.
+        OptionError: The options in such a name cannot be read.
+    """
+    declared = _declared()
+    for setting, kind in SETTINGS.items():
+        value = settings.get(setting)
+        if isinstance(value, str):
+            name, _ = read_call(value, setting.replace("_", " "))
+            _refuse(declared, kind, name, name)
+    backbone = str(settings.get("backbone") or "")
+    prefix, slash, short = backbone.rpartition("/")
+    if slash and not Path(backbone).exists():
+        _refuse(declared, "backbone", prefix, backbone, f"/{short}")
+
+
+def _refuse(
+    declared: Mapping[str, set[str]] | None, kind: str, name: str, written: str, ending: str = ""
+) -> None:
+    """Refuse a name that is not declared; the message has what was written and similar names."""
+    if declared is None or ":" in name:
+        return
+    known = declared.get(kind, set())
+    if name not in known:
+        hint = near_matches(written, [f"{each}{ending}" for each in known])
+        raise PluginError(f"no {kind} {written!r}{hint}")
+
+
+def _declared() -> dict[str, set[str]] | None:
+    """Return the declared names by kind.
+
+    ``None`` if a distribution with plugins declares none, or if the user chose plugins.
+    """
+    if not uses_installed() or os.environ.get(DISABLE_VARIABLE):
+        return None
+    found: dict[str, set[str]] = {}
+    for distribution in distributions():
+        try:
+            points = list(distribution.entry_points.select(group=GROUP))
+        except Exception:  # damaged metadata, which discovery reports
+            return None
+        if not points:
+            return None
+        for point in points:
+            kind, _, name = point.name.partition(".")
+            found.setdefault(kind, set()).add(name)
+    return found or None

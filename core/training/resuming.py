@@ -1,0 +1,109 @@
+"""What a checkpoint takes from a running engine, and how it is put back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from visiongraft.errors import CheckpointError
+from visiongraft.seeds import restore_random_state
+from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.ema import EMA
+from visiongraft.training.optimizers import optimizer_tensors, restore_optimizer
+from visiongraft.training.run import Run
+
+RandomState = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def take_checkpoint(
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    ema: EMA | None,
+    accelerator: Accelerator,
+    ranks: list[RandomState],
+) -> Checkpoint:
+    """Take a checkpoint.
+
+    Args:
+        run: The run.
+        optimizer: The optimizer of the phase.
+        ema: The averaged weights, if any are kept.
+        accelerator: Holds the gradient scaler.
+        ranks: The random states of each process.
+
+    Returns:
+        The checkpoint.
+    """
+    tensors, values = optimizer_tensors(optimizer)
+    groups = {
+        "network": dict(run.network.state_dict()),
+        "optimizer": tensors,
+        "ema": ema.tensors if ema else {},
+        **{f"random{rank}": tensors for rank, (tensors, _) in enumerate(ranks)},
+    }
+    scaler = accelerator.scaler
+    others = {
+        "optimizer": values,
+        "random": [values for _, values in ranks],
+        "ema_updates": ema.updates if ema else 0,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "source": _source(run),
+    }
+    return Checkpoint(run.state, groups, others)
+
+
+def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
+    """Restore the position of a run, its network and the averaged weights.
+
+    Args:
+        run: The run; changed in place.
+        ema: The averaged weights, if any are kept; changed in place.
+        checkpoint: The checkpoint.
+
+    Raises:
+        CheckpointError: It was taken with another backbone to start from, or another network.
+    """
+    if checkpoint.values.get("source") != _source(run):
+        raise CheckpointError(
+            f"cannot resume: backbone {run.config.backbone!r} has other weights now than "
+            "when the run began, and its transfer loss measures the distance from them"
+        )
+    run.state = checkpoint.state
+    try:
+        run.network.load_state_dict(checkpoint.tensors.get("network", {}))
+    except RuntimeError as error:
+        raise CheckpointError(
+            "cannot resume: the checkpoint does not fit the network; with other data or another "
+            "version of a plugin start another run"
+        ) from error
+    if ema:
+        for name, tensor in checkpoint.tensors.get("ema", {}).items():
+            ema.tensors[name].copy_(tensor)
+        ema.updates = checkpoint.values["ema_updates"]
+
+
+def restore_steps(
+    optimizer: torch.optim.Optimizer, accelerator: Accelerator, checkpoint: Checkpoint
+) -> None:
+    """Restore optimizer, gradient scaler and random states, as the last thing before the first step.
+
+    Args:
+        optimizer: The optimizer of the phase; changed in place.
+        accelerator: Holds the gradient scaler; changed in place.
+        checkpoint: The checkpoint.
+    """
+    tensors, values = checkpoint.tensors, checkpoint.values
+    restore_optimizer(optimizer, tensors.get("optimizer", {}), values["optimizer"])
+    if accelerator.scaler is not None and values["scaler"]:
+        accelerator.scaler.load_state_dict(values["scaler"])
+    rank, states = accelerator.process_index, values["random"]
+    if rank < len(states):
+        restore_random_state(tensors.get(f"random{rank}", {}), states[rank])
+
+
+def _source(run: Run) -> str | None:
+    """Return the digest of the backbone that a transfer loss measures distances from, if there is one."""
+    return None if run.network.transfer is None else run.network.transfer.origin
