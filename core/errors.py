@@ -137,17 +137,31 @@ def one_line(message: object, limit: int | None = 300) -> str:
         limit: Maximum number of characters; ``None`` keeps all.
 
     Returns:
-        The text without color codes, its line breaks replaced by spaces, cut off if it is longer
-        than ``limit``; the name of the exception's class if it has no message.
+        The text without color codes, its line breaks replaced by spaces and other unprintable
+        characters escaped, cut off if it is longer than ``limit``; the name of the exception's class if it has no message.
 
     Examples:
         >>> one_line("bad\n  \x1b[31mshape\x1b[0m"), one_line("abcdefgh", 6), one_line(KeyError())
         ('bad shape', 'abc...', 'KeyError')
     """
-    line = " ".join(COLOR_CODES.sub("", str(message)).split())
+    line = escaped(" ".join(COLOR_CODES.sub("", str(message)).split()))
     if not line and isinstance(message, BaseException):
         line = type(message).__name__
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
+
+
+def escaped(text: str) -> str:
+    r"""Return a text with control characters and what cannot be printed as escape sequences.
+
+    Names in files are printed so: they could otherwise move the cursor, ring or pretend to be lines.
+
+    Examples:
+        >>> escaped("cat"), escaped("a\x1b[2J\nb")
+        ('cat', 'a\\x1b[2J\\nb')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def type_and_message(error: BaseException) -> str:

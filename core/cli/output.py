@@ -15,6 +15,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from visiongraft.errors import escaped
+
 WIDE = 100_000
 
 
@@ -44,7 +46,7 @@ class Answer:
             return
         for part in self.parts:
             if isinstance(part, str):
-                print(part, file=stdout)
+                print(escaped(part), file=stdout)
             else:
                 _print_table(part, stdout)
 
@@ -78,7 +80,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(escaped(cell)) for cell in row))
     return made
 
 

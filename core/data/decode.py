@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from visiongraft.errors import DataError, one_line
+from visiongraft.errors import DataError, escaped, one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
@@ -251,10 +251,7 @@ def printable(path: Path | str) -> str:
         >>> printable("a/b.jpg"), printable("a\nb.jpg")
         ('a/b.jpg', 'a\\nb.jpg')
     """
-    text = str(path)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return escaped(str(path))
 
 
 def _silence_pillow() -> None:

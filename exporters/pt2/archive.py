@@ -139,6 +139,8 @@ def _checked(reader: PT2ArchiveReader) -> dict[str, Any]:
         import torchvision  # noqa: F401  registers its operators
     check_program(json.loads(text))
     metadata: dict[str, Any] = json.loads(reader.read_bytes(_EXTRA + METADATA_FILE))
+    if not isinstance(metadata, dict):
+        raise TypeError("its metadata are not a mapping")
     if _EXTRA + CERTIFICATE_FILE in names:
         metadata[CERTIFICATE] = json.loads(reader.read_bytes(_EXTRA + CERTIFICATE_FILE))
     return metadata

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from visiongraft.errors import ArtifactError
+from visiongraft.options import is_number
 
 FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
@@ -153,9 +153,9 @@ def _is_preprocessing(value: Any) -> bool:
         isinstance(size, list)
         and len(size) == 2
         and all(_is_size(side) for side in size)
-        and all(isinstance(m, list) and m and all(map(_is_number, m)) for m in means)
+        and all(isinstance(m, list) and m and all(map(is_number, m)) for m in means)
         and all(isinstance(word, str) for word in words)
-        and _is_number(fraction)
+        and is_number(fraction)
     )
 
 
@@ -169,10 +169,6 @@ def _is_facts(value: Any) -> bool:
 
 def _has_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
-from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
+from visiongraft.errors import (
+    ArtifactError,
+    ExportError,
+    OptionError,
+    VisiongraftError,
+    one_line,
+)
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
 from visiongraft.exporters.verification.certified_results import parse_certified
+from visiongraft.options import is_number
 
 
 class CertifiedFile:
@@ -44,6 +51,8 @@ class CertifiedFile:
         self.opened: ExportedModel = open_exported(path, time_limit=time_limit)
         self.metadata = self.opened.metadata
         self.input = described_input(path, self.metadata)
+        if "preprocess" not in self.metadata:
+            raise ArtifactError(f"{path} does not describe its preprocessing; export it again")
         self.certificate = _certificate(path, self.metadata)
         self.exact = not _is_lower(self.certificate)
         self.certified = _certified(path, self.certificate)
@@ -95,7 +104,12 @@ class CertifiedFile:
             ) from None
         given = self.metadata["preprocess"].items()
         config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
-        preprocess = Preprocess(PreprocessConfig(**config))
+        try:
+            preprocess = Preprocess(PreprocessConfig(**config))
+        except (TypeError, OptionError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: its preprocessing cannot be built: {one_line(error)}"
+            ) from error
         run: Callable[..., Arrays] = self.opened.run  # such a file may also take the images' sizes
         count = len(self.input.names)
 
@@ -110,22 +124,31 @@ class CertifiedFile:
 def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the certificate if it has everything that is checked."""
     certificate = metadata.get(CERTIFICATE)
-    number, nothing = (int, float), type(None)
-    needed: dict[str, Any] = {
-        "comparisons": list,
-        "difference": number,
-        "mismatches": int,
-        "tolerance": (*number, nothing),
-        "budget": number if isinstance(certificate, dict) and _is_lower(certificate) else nothing,
-        "headline": str,
-        "metric_torch": (*number, nothing),
-        "metric_exported": (*number, nothing),
-        "precision": str,
+    if not isinstance(certificate, dict):
+        raise _uncheckable(path)
+
+    def is_fit(value: Any, kind: type, required: bool) -> bool:
+        if value is None:
+            return not required
+        return is_number(value) if kind is float else isinstance(value, kind)
+
+    needed: dict[str, tuple[type, bool]] = {
+        "comparisons": (list, True),
+        "difference": (float, True),
+        "mismatches": (int, True),
+        "tolerance": (float, False),
+        "budget": (float, _is_lower(certificate)),
+        "headline": (str, True),
+        "metric_torch": (float, False),
+        "metric_exported": (float, False),
+        "precision": (str, True),
+        "content_sha256": (str, False),
+        "data_sha256": (str, False),
     }
-    if not isinstance(certificate, dict) or not all(
-        isinstance(certificate.get(name), kind) for name, kind in needed.items()
-    ):
-        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
+    exact = not _is_lower(certificate)
+    fits = all(is_fit(certificate.get(name), *how) for name, how in needed.items())
+    if not fits or (exact and certificate.get("budget") is not None):
+        raise _uncheckable(path)
     return certificate
 
 
@@ -133,8 +156,12 @@ def _certified(path: Path, certificate: Mapping[str, Any]) -> tuple[CertifiedIma
     """Return the results for seeded images in a certificate."""
     found = parse_certified(certificate.get("certified", []))
     if found is None:
-        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
+        raise _uncheckable(path)
     return found
+
+
+def _uncheckable(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} has no certificate that can be checked; export it again")
 
 
 def _is_lower(certificate: Mapping[str, Any]) -> bool:

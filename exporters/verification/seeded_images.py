@@ -115,7 +115,8 @@ def _blocks(
     rows, columns = (np.arange(n) * 7 // n for n in (height, width))
     blocks = random.randint(0, 256, (7, 7, channels))[rows][:, columns]
     noise = random.randint(-40, 41, (height, width, channels))
-    return (blocks + noise).clip(0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = (blocks + noise).clip(0, 255).astype(np.uint8)
+    return image
 
 
 def _ramps(
