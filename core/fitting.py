@@ -27,6 +27,7 @@ from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
+from visiongraft.training.environment import ignored_settings
 from visiongraft.training.freezing import trainable_stages
 from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import Transfer
@@ -150,7 +151,7 @@ def fit(
             splits, checked = _read(source, chosen, config, folder)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
         checkpoint = _checkpoint(folder) if resume else None
-        run.warnings = (*splits.warnings, *checked.report.warnings)
+        run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
         if resume and checkpoint is None:
             run.warnings += ("the run has no checkpoint yet and starts from the beginning",)
         hooks = listen(callbacks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from visiongraft.registry.records import (
     owned_by,
     selectors,
 )
+from visiongraft.registry.settings import kept_settings
 from visiongraft.registry.sources import api_of, distributions, import_file
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from visiongraft.training.transfer_losses import TransferLoss
 
 __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
+
+log = logging.getLogger("visiongraft")
 
 DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
 _RENAMED = {"register_listeners": "; it is now register_callbacks"}  # since plugin interface 2.0
@@ -82,15 +86,10 @@ class PluginManager:
             Its record.
         """
         record = self._record(name, distribution)
-        try:
-            record.api = api_of(plugin)
-            self._check_hooks(plugin)
-            self._pluggy.register(plugin, name=f"{record.distribution}:{name}")
-        except Exception as error:  # a third-party object may raise any error
-            record.failures.append(as_failure(error))
-            return record
-        for kind, items in self._provided_by(plugin, record):
-            self._add(kind, items, record)
+        changes: list[str] = []
+        with kept_settings(changes):
+            self._register(plugin, record)
+        self._note_changes(record, changes)
         return record
 
     def register_file(self, path: str | Path) -> PluginRecord:
@@ -105,7 +104,11 @@ class PluginManager:
         Raises:
             PluginError: The file cannot be used; the user named this plugin.
         """
-        record = self.register(import_file(Path(path)), Path(path).stem)
+        changes: list[str] = []
+        with kept_settings(changes):
+            plugin = import_file(Path(path))
+        record = self.register(plugin, Path(path).stem)
+        self._note_changes(record, changes)
         if record.failures:
             raise PluginError(f"plugin file {path}: {record.failures[0]}")
         return record
@@ -244,12 +247,33 @@ class PluginManager:
                 raise PluginError(f"no plugin {name!r} to disable{near_matches(name, names)}")
 
     def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
+        changes: list[str] = []
         try:
-            plugin = point.load()
+            with kept_settings(changes):
+                plugin = point.load()
         except (Exception, SystemExit) as error:  # a third-party import may raise any error
-            self._record(point.name, distribution).failures.append(as_failure(error))
+            record = self._record(point.name, distribution)
+            record.failures.append(as_failure(error))
         else:
-            self.register(plugin, point.name, distribution)
+            record = self.register(plugin, point.name, distribution)
+        self._note_changes(record, changes)
+
+    def _note_changes(self, record: PluginRecord, changes: list[str]) -> None:
+        """Note process-wide settings that a plugin changed, and that were changed back."""
+        for change in changes:
+            record.changes.append(f"{change} for everybody; this was undone")
+            log.warning("%s %s", record.owner, record.changes[-1])
+
+    def _register(self, plugin: object, record: PluginRecord) -> None:
+        try:
+            record.api = api_of(plugin)
+            self._check_hooks(plugin)
+            self._pluggy.register(plugin, name=f"{record.distribution}:{record.name}")
+        except Exception as error:  # a third-party object may raise any error
+            record.failures.append(as_failure(error))
+            return
+        for kind, items in self._provided_by(plugin, record):
+            self._add(kind, items, record)
 
     def _record(self, name: str, distribution: metadata.Distribution | None) -> PluginRecord:
         record = PluginRecord(name)

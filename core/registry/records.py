@@ -123,6 +123,7 @@ class PluginRecord:
         provides: Names of what it registers, by kind.
         failures: What kept it, or one of its hooks, from being used, one line each.
         clashes: What it provides under a name that another plugin provides too, one line each.
+        changes: Process-wide settings of libraries that it changed on import, one line each.
     """
 
     name: str
@@ -133,11 +134,12 @@ class PluginRecord:
     provides: dict[str, list[str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     clashes: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
         """Everything that is wrong with it."""
-        return self.failures + self.clashes
+        return self.failures + self.clashes + self.changes
 
     @property
     def owner(self) -> str:

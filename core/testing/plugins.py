@@ -51,6 +51,17 @@ def its_names_are_its_own(record: PluginRecord) -> None:
     )
 
 
+@check_record("hookspecs")
+def it_leaves_settings_alone(record: PluginRecord) -> None:
+    """Importing the plugin changes no process-wide setting of a library, such as torch's default dtype."""
+    expect(
+        not record.changes,
+        f"to import {record.owner}",
+        "; ".join(record.changes),
+        "unchanged settings, which other plugins and users rely on",
+    )
+
+
 @check_callback("hookspecs.RunHooks")
 def a_callback_changes_nothing(name: str) -> None:
     """A run with the callback ends exactly as a run without it."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
 from visiongraft.config import FitConfig
-from visiongraft.errors import TrainingError
+from visiongraft.errors import TrainingError, one_line
+from visiongraft.training.environment import LAUNCHERS, read_launch, without_settings
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
@@ -25,11 +24,12 @@ def make_accelerator(config: FitConfig) -> Accelerator:
         The accelerator.
 
     Raises:
-        TrainingError: The device cannot compute in this precision.
+        TrainingError: The device cannot compute in this precision, or environment variables of a
+            launcher are wrong.
     """
     # Accelerate joins processes on CPUs only with an explicit ``cpu=True``; otherwise each of
     # them would train by itself and write to the same folder.
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    launched = read_launch().processes > 1
     cpu = config.device == "cpu" or (launched and not torch.cuda.is_available())
     shared = AcceleratorState._shared_state
     if shared and (
@@ -37,9 +37,30 @@ def make_accelerator(config: FitConfig) -> Accelerator:
         or (shared["device"].type == "cpu") != (cpu or not torch.cuda.is_available())
     ):
         AcceleratorState._reset_state(reset_partial_state=shared["num_processes"] == 1)
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    with without_settings():
+        _join(cpu)
+        return _accelerator(config, cpu)
+
+
+def _join(cpu: bool) -> None:
+    """Join the processes of the run, as far as they have not been joined."""
     try:
-        made = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=handlers)
+        PartialState(cpu=cpu)
+    except (RuntimeError, ValueError) as error:  # torch.distributed raises these
+        PartialState._reset_state()  # which would pass for a joined one
+        raise TrainingError(
+            f"the processes of the run cannot be joined: {one_line(error)}; {LAUNCHERS}"
+        ) from error
+
+
+def _accelerator(config: FitConfig, cpu: bool) -> Accelerator:
+    try:
+        made = Accelerator(
+            mixed_precision=config.precision,
+            cpu=cpu,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
         if config.precision != "no" and not made.native_amp:  # it would compute in float32 unsaid
             raise ValueError(f"{config.precision} is not available on {made.device.type}")
         return made

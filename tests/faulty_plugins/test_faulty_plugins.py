@@ -36,7 +36,7 @@ from visiongraft.testing import (
     TaskTrial,
     run_all,
 )
-from visiongraft.testing.plugins import check_plugin
+from visiongraft.testing.plugins import RECORD_CHECKS, check_plugin
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.data import DATA_CHECKS
@@ -169,6 +169,8 @@ TASKS = [
     case("no_example_data", "examples_are_read", "has no examples to be checked with"),
 ]
 
+CAREFREE = case("default_dtype_on_import", "it_leaves_settings_alone", "from torch.float32 to")
+
 REFUSED = [
     case("wrong_hook_arguments", "it_loads", "takes no arguments, but register_tasks(registry)"),
     case("misspelled_hook", "it_loads", "did you mean 'register_tasks'?"),
@@ -296,6 +298,13 @@ def test_a_faulty_task_passes_the_cheap_checks_before_the_one_that_fails_it(
     assert_found(case, list(run_all(case.plugin, trial, checks)))
 
 
+def test_a_plugin_that_changes_settings_for_everybody_is_failed(installed: PluginManager) -> None:
+    (case,) = CAREFREE.values
+    (record,) = [r for r in installed.records if r.name == case.plugin]
+    assert_found(case, list(run_all("it", record, RECORD_CHECKS)))
+    assert torch.get_default_dtype() is torch.float32
+
+
 def test_a_task_that_reads_the_images_is_trained_on_images(installed: PluginManager) -> None:
     trial = TaskTrial(only_item(installed, "training_reads_the_images", "task"))
     (result,) = run_all("it", trial, [replay_changes_nothing])
@@ -349,7 +358,7 @@ def test_other_faulty_plugins_are_failed_too(installed: PluginManager, case: Cas
 def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
     records = {record.name: record for record in installed.records}
     broken = {name for name, record in records.items() if record.problems}
-    assert broken == {param.values[0].plugin for param in REFUSED}
+    assert broken == {param.values[0].plugin for param in (*REFUSED, CAREFREE)}
     assert set(PLUGINS) <= records.keys()
     assert installed.get("task", "color").__module__ == "sound_task"
     assert {"classification", "color"} <= installed.tasks().keys()
@@ -358,7 +367,7 @@ def test_faulty_plugins_break_no_other_plugin(installed: PluginManager) -> None:
 
 
 def test_every_plugin_here_is_sound_or_has_its_case() -> None:
-    cases = {param.values[0].plugin for param in (*TASKS, *REFUSED, *OTHERS)}
+    cases = {param.values[0].plugin for param in (*TASKS, *REFUSED, *OTHERS, CAREFREE)}
     sound = {"sound_task", "sound_backbone", "sound_exporter", "sound_reader"}
     sound |= {"training_reads_the_images"}  # which the cache must notice; see above
     assert cases | sound == set(PLUGINS)
