@@ -126,7 +126,8 @@ def _ramps(
     y, x = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
     down, across = random.randint(-900, 901, (2, channels))
     values = (down * y // height + across * x // width + random.randint(0, 512, channels)) % 512
-    return np.minimum(values, 511 - values).astype(np.uint8)
+    image: NDArray[np.uint8] = np.minimum(values, 511 - values).astype(np.uint8)
+    return image
 
 
 def _shapes(
