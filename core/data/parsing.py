@@ -43,11 +43,13 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{printable(path)} is not valid JSON: {one_line(error)}") from error
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, as_text: bool = False) -> Any:
     """Read a YAML file of at most 16 MB.
 
     Args:
         path: The file, in UTF-8.
+        as_text: Keep everything but lists and mappings as text, as it is written: ``no``, ``007``
+            and ``null`` are not converted to other values.
 
     Returns:
         Its value.
@@ -59,7 +61,10 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     text = read_text(path, SMALL_FILE_BYTES)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    if as_text:  # only merged keys keep their meaning
+        merging = {"<": loader.yaml_implicit_resolvers["<"]}
+        loader = type("TextLoader", (loader,), {"yaml_implicit_resolvers": merging})
     try:
         _check_yaml(yaml.parse(text, loader))
         return yaml.load(text, loader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,9 @@ from visiongraft.plugins.detection.objects import (
     is_background,
     to_objects,
 )
+from visiongraft.plugins.detection.plausibility import check_plausible
 
+USED = ("train", "validation")  # splits in training
 SHOWN = 5  # class names in one warning
 
 
@@ -49,9 +52,12 @@ class DetectionSamples(TargetSamples):
         target = self.targets[index]
         if not target.boxes or target.size == (height, width):
             return ""
+        hint = ""
+        if target.size == (width, height):
+            hint = "; they are for the stored pixels if EXIF rotates it, or the sides are swapped"
         return (
             f"{self.name(index)}: its boxes are for an image of {target.size[1]}x{target.size[0]} "
-            f"pixels, but it has {width}x{height}"
+            f"pixels, but it has {width}x{height}{hint}"
         )
 
     def counts(self) -> tuple[int, ...]:
@@ -83,8 +89,13 @@ def read_splits(
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     tally = AnnotationTally()
-    splits = {p: _labeled(split, names, tally) for p, split in source.splits.items()}
-    check_trainable(splits["train"])
+    used = {split: source.splits[split] for split in USED if split in source.splits}
+    doubts = [line for split, each in used.items() for line in check_plausible(each, split)]
+    splits = {"train": _labeled(source.splits["train"], names, tally)}
+    check_trainable(splits["train"], _reasons(splits["train"], source.splits["train"], tally))
+    for split in [split for split in source.splits if split != "train"]:
+        splits[split] = _labeled(source.splits[split], names, tally)
+    unlabeled = [line for split, each in used.items() for line in _unlabeled(each, split)]
     train, validation_set, origin = training_and_validation(
         splits,
         lambda all_of: split_by_class(
@@ -103,7 +114,13 @@ def read_splits(
     }
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
-    remarks = (*source.warnings, *tally.lines(), *_remarks(train, validation_set))
+    remarks = (
+        *source.warnings,
+        *unlabeled,
+        *doubts,
+        *tally.lines(),
+        *_remarks(train, validation_set),
+    )
     return Splits(train, validation_set, facts, remarks)
 
 
@@ -128,21 +145,59 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
             f"the dataset has only training images; its {' and '.join(source.absent)} images do "
             "not exist"
         )
-    split = source.splits[evaluation_split(source.splits)]
-    return _labeled(split, class_names, AnnotationTally())
+    name = evaluation_split(source.splits)
+    split, tally = source.splits[name], AnnotationTally()
+    check_plausible(split, name)
+    samples = _labeled(split, class_names, tally)
+    annotated = any(annotation.boxes for annotation in split.annotations)
+    if annotated and not any(target.boxes for target in samples.targets):
+        reasons = "; ".join(_reasons(samples, split, tally))
+        raise DataError(f"no image of the {name} split has a box left to evaluate on: {reasons}")
+    return samples
 
 
-def check_trainable(train: DetectionSamples) -> None:
+def check_trainable(train: DetectionSamples, reasons: Sequence[str] = ()) -> None:
     """Check that there are objects to train on.
 
     Args:
         train: Training samples.
+        reasons: What may have gone wrong.
 
     Raises:
         DataError: No training image has a box that is not a crowd region.
     """
     if not any(train.counts()):
-        raise DataError("no training image has a box; there is nothing to learn")
+        cause = f": {'; '.join(reasons)}" if reasons else ""
+        raise DataError(f"no training image has a box; there is nothing to learn{cause}")
+
+
+def _reasons(samples: DetectionSamples, split: BoxSplit, tally: AnnotationTally) -> list[str]:
+    """Return one line for each thing because of which images may have no boxes."""
+    crowds = sum(sum(target.crowd) for target in samples.targets)
+    absent = [samples.name(i) for i, each in enumerate(split.annotations) if each.size is None]
+    lines = tally.lines()
+    if absent:
+        lines.append(
+            f"{len(absent)} of {len(samples)} images do not exist or cannot be read: "
+            f"{name_some(absent)}"
+        )
+    if split.unlabeled:
+        lines.append(
+            f"{len(split.unlabeled)} of {len(samples)} images have no label file: "
+            f"{name_some(split.unlabeled)}"
+        )
+    if crowds:
+        lines.append(f"{crowds} boxes are crowd regions or difficult objects")
+    return lines
+
+
+def _unlabeled(split: BoxSplit, name: str) -> list[str]:
+    count = len(split.unlabeled)
+    line = (
+        f"{count} of {len(split.annotations)} images of the {name} split have no label file and "
+        f"are used as images without objects: {name_some(split.unlabeled)}"
+    )
+    return [line] if count else []
 
 
 def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) -> DetectionSamples:

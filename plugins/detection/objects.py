@@ -87,6 +87,8 @@ class Annotation:
         size: Height and width of the annotated image, or ``None`` if unknown.
         crowd: Whether each is a crowd region; empty if none is.
         areas: Area of each object, ``None`` for that of its box; empty if all are ``None``.
+        turned: Whether EXIF rotates or mirrors the image and the annotation has no size that
+            tells whether its boxes lie on the stored pixels or on the upright image.
     """
 
     boxes: Sequence[Box]
@@ -94,6 +96,7 @@ class Annotation:
     size: tuple[int, int] | None
     crowd: Sequence[bool] = ()
     areas: Sequence[float | None] = ()
+    turned: bool = False
 
 
 @dataclass

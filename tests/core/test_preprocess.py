@@ -89,7 +89,7 @@ def test_three_channels_keep_their_own_mean_and_std() -> None:
     assert config.with_channels(3) is config
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)), fractions)
 def test_every_image_becomes_finite_input_of_the_requested_size(
     height: int, width: int, size: tuple[int, int], fraction: float

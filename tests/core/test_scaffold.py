@@ -111,7 +111,7 @@ def test_the_command_writes_a_package_and_prints_the_next_steps(
     assert main(["new-plugin", "ripeness"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_package_installs_afresh_and_passes_its_own_tests(tmp_path: Path) -> None:
     new_plugin("ripeness", tmp_path / "package")
     venv.create(tmp_path / "venv", symlinks=True)

@@ -106,7 +106,7 @@ TASKS = [
     case("state_outside_the_module", "a_killed_run_resumes_exactly", "never interrupted"),
     case("optimizer_of_its_own", "a_killed_run_resumes_exactly", "keeps an optimizer of its own"),
     case("state_between_runs", "equal_runs_are_equal", "no state may be kept outside"),
-    case("loss_parameters_not_registered", "learned_tensors_are_registered", "no parameter of"),
+    case("loss_parameters_not_registered", "learned_tensors_are_registered", "not a parameter of"),
     case("loss_is_a_sum", "loss_parts_are_means", "a mean over samples, not a sum"),
     case("pair_loss_is_a_sum", "loss_parts_are_means", "a mean over pairs, not a sum"),
     case("pair_loss_undeclared", "loss_parts_are_means", "a mean over samples, not a sum"),

@@ -4,56 +4,39 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable
-from visiongraft.data.listing import files_in, folders_named, one_of_each, subfolders
-from visiongraft.data.parsing import read_json, show_value
+from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-from visiongraft.options import is_integer
-from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
-from visiongraft.plugins.detection.formats.image_files import (
-    find_root,
-    image_size,
-    split_of_name,
+from visiongraft.options import is_integer, is_number
+from visiongraft.plugins.detection.formats.coco_files import load_coco
+from visiongraft.plugins.detection.formats.dataset import (
+    BoxDataset,
+    BoxForm,
+    BoxSplit,
+    in_order,
+    rotated,
 )
-from visiongraft.plugins.detection.objects import Annotation
+from visiongraft.plugins.detection.formats.image_files import annotation_size, find_root
+from visiongraft.plugins.detection.objects import Annotation, Box
 
-FOLDERS = ("annotations", "annotation")
-SHAPE = "a COCO file contains the lists images, annotations and categories"
+Key = int | str  # an id; the format only needs ids to be equal
+Row = dict[str, Any]
+Group = tuple[Row, list[Row]]  # an image, and its annotations
 
-
-def find_files(folder: Path) -> dict[str, Path]:
-    """Find the annotation files of a folder.
-
-    Args:
-        folder: Contains ``instances_train.json`` and the like, in itself, in ``annotations/``, or
-            one file in each of ``train/``, ``valid/`` and ``test/``.
-
-    Returns:
-        Files by split; a single file whose name has no split is ``"train"``. Empty if there are
-        none. Other files, such as captions, beside those called ``instances`` are skipped.
-
-    Raises:
-        DataError: Two files belong to the same split.
-    """
-    for parent in (folder, *folders_named(folder, FOLDERS)):
-        files = files_in(parent, ".json")
-        own = [f for f in files if f.stem.startswith("instances")]
-        named = own or [f for f in files if split_of_name(f.stem)]
-        found = one_of_each((split_of_name(f.stem), f) for f in named)
-        if found:
-            return found
-        if len(own or files) == 1 and _is_coco((own or files)[0]):
-            return {"train": (own or files)[0]}
-    below = [f for p in subfolders(folder) for f in files_in(p, ".json")]
-    return one_of_each((split_of_name(f.parent.name), f) for f in below)
+FORM = BoxForm("size")
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     """Read annotation files.
+
+    Ids are integers or text; ``1``, ``1.0`` and ``"1"`` are the same. Boxes that CVAT rotates are
+    replaced by the boxes around them.
 
     Args:
         files: The files by split.
@@ -69,9 +52,9 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     names: list[tuple[str, ...]] = []
     groups: list[set[str]] = []
     for split, file in files.items():
-        content = _load(file)
-        categories = _categories(content, file)
-        names.append(tuple(categories[i] for i in sorted(categories)))
+        content = load_coco(file)
+        categories = _categories(content, file, warnings)
+        names.append(tuple(categories.values()))
         groups.append(_group(content, categories))
         found = _read_split(content, categories, (split, file), warnings)
         if len(found.annotations):
@@ -91,35 +74,18 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
     return BoxDataset(splits, in_order(*names), tuple(warnings))
 
 
-def _group(content: dict[str, Any], categories: Mapping[int, str]) -> set[str]:
+def _group(content: Row, categories: Mapping[Key, str]) -> set[str]:
     """Find a category 0 that is the supercategory of all others, as Roboflow writes it."""
-    above = {row.get("supercategory") for row in content["categories"] if row["id"] != 0}
+    above = {str(row.get("supercategory")) for row in content["categories"] if row["id"] != 0}
     name, others = categories.get(0), [n for key, n in categories.items() if key != 0]
     return {name} if name is not None and above == {name} and name not in others else set()
 
 
-def _is_coco(file: Path) -> bool:
-    try:
-        return {"images", "annotations"} <= _load(file).keys()
-    except DataError:
-        return False
-
-
-def _load(file: Path) -> dict[str, Any]:
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise DataError(f"{printable(file)} is not a COCO file; {SHAPE}")
-    for name in ("images", "annotations", "categories"):
-        rows = content.get(name)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{printable(file)} has no list {name!r}; {SHAPE}")
-    return content
-
-
-def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
-    found: dict[Any, str] = {}
+def _categories(content: Row, file: Path, warnings: list[str]) -> dict[Key, str]:
+    """Return class names by category id, in the order of the ids."""
+    found: dict[Key, str] = {}
     for row in content["categories"]:
-        key, name = _integer(row, "id", file, "a category"), row.get("name")
+        key, name = _key(row, "id", file, "a category"), row.get("name")
         if not isinstance(name, str) or not name:
             raise DataError(f"{printable(file)}: category {key} has no name")
         if found.setdefault(key, name) != name:
@@ -127,25 +93,28 @@ def _categories(content: dict[str, Any], file: Path) -> dict[Any, str]:
                 f"{printable(file)}: category id {key} is both {found[key]!r} and {name!r}; each "
                 "category needs its own id"
             )
-    return found
+    for name, count in Counter(found.values()).items():
+        if count > 1:
+            same = name_some(str(key) for key in found if found[key] == name)
+            warnings.append(
+                f"{printable(file)}: the categories {same} are all named {name!r} and are one class"
+            )
+    return {key: found[key] for key in sorted(found, key=lambda k: (isinstance(k, str), k))}
 
 
 def _read_split(
-    content: dict[str, Any],
-    categories: Mapping[int, str],
-    origin: tuple[str, Path],
-    warnings: list[str],
+    content: Row, categories: Mapping[Key, str], origin: tuple[str, Path], warnings: list[str]
 ) -> BoxSplit:
     split, file = origin
-    images = _images(content, file, warnings)
+    images, first = _images(content, file, warnings)
     rows = defaultdict(list)
-    unlisted: Counter[int] = Counter()
+    unlisted: Counter[Key] = Counter()
     for row in content["annotations"]:
-        key = _integer(row, "image_id", file, "an annotation")
-        if key not in images:
+        key = _key(row, "image_id", file, "an annotation")
+        if key not in first:
             unlisted[key] += 1
         else:
-            rows[key].append(row)
+            rows[first[key]].append(row)
     if unlisted:
         warnings.append(
             f"{printable(file)}: {unlisted.total()} boxes of images that are not listed were "
@@ -153,83 +122,131 @@ def _read_split(
         )
     # Tools on Windows write backslashes, which are not separators elsewhere.
     names = [row["file_name"].replace("\\", "/") for row in images.values()]
-    root = find_root(names, file.parent, split)
+    root = find_root(names, file.parent, split, warnings)
     paths = [root / name for name in names]
+    reader = _Reader(file, categories)
     annotations = [
-        _annotation(rows[key], image, path, categories, file)
+        reader.read((image, rows[key]), path)
         for (key, image), path in zip(images.items(), paths, strict=True)
     ]
-    return BoxSplit(FileSamples(paths, [()] * len(paths)), annotations)
+    if reader.rotated:
+        warnings.append(
+            f"{printable(file)}: {len(reader.rotated)} rotated boxes were replaced by the upright "
+            f"boxes around them: {name_some(reader.rotated)}"
+        )
+    return BoxSplit(FileSamples(paths, [()] * len(paths)), annotations, FORM)
 
 
-def _images(content: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, dict[str, Any]]:
-    images: dict[int, dict[str, Any]] = {}
+def _images(content: Row, file: Path, warnings: list[str]) -> tuple[dict[Key, Row], dict[Key, Key]]:
+    """Return images by id, each file once; and by each id the one of its file that comes first."""
+    images: dict[Key, Row] = {}
+    first: dict[Key, Key] = {}
+    by_name: dict[str, Key] = {}
     repeated = []
     for row in content["images"]:
-        key, name = _integer(row, "id", file, "an image"), row.get("file_name")
+        key, name = _key(row, "id", file, "an image"), row.get("file_name")
         if not isinstance(name, str) or not name:
             raise DataError(f"{printable(file)}: image {key} has no file_name")
-        if key in images and images[key]["file_name"] != name:
+        shown = printable(name)
+        if key in first and images[first[key]]["file_name"] != name:
             raise DataError(
-                f"{printable(file)}: image id {key} is both {images[key]['file_name']!r} and "
-                f"{name!r}; each image needs its own id"
+                f"{printable(file)}: image id {key} is both "
+                f"{printable(images[first[key]]['file_name'])!r} and {shown!r}; each image needs "
+                "its own id"
             )
-        if key in images:
-            repeated.append(name)
-        images.setdefault(key, row)
+        if name not in by_name:
+            by_name[name], images[key] = key, row
+        else:
+            repeated.append(shown)
+            kept = images[by_name[name]]
+            sides = [(kept.get(side), row.get(side)) for side in ("height", "width")]
+            if any(None not in pair and pair[0] != pair[1] for pair in sides):
+                raise DataError(
+                    f"{printable(file)}: {shown} is listed twice with different sizes; remove one"
+                )
+        first[key] = by_name[name]
     if repeated:
         warnings.append(
             f"{printable(file)}: {len(repeated)} images that are listed twice were used once: "
             f"{name_some(repeated)}"
         )
-    return images
+    return images, first
 
 
-def _annotation(
-    rows: list[dict[str, Any]],
-    image: dict[str, Any],
-    path: Path,
-    categories: Mapping[int, str],
-    file: Path,
-) -> Annotation:
-    boxes, names, crowd, areas = [], [], [], []
-    for row in rows:
-        category = _integer(row, "category_id", file, "an annotation")
-        if category not in categories:
+@dataclass
+class _Reader:
+    """Read the annotations of one file.
+
+    Attributes:
+        file: The file, for messages.
+        categories: Class names by category id.
+        rotated: Images of boxes that were rotated.
+    """
+
+    file: Path
+    categories: Mapping[Key, str]
+    rotated: list[str] = field(default_factory=list)
+
+    def read(self, group: Group, path: Path) -> Annotation:
+        image, rows = group
+        shown = printable(image["file_name"])
+        boxes, names, crowd, areas = [], [], [], []
+        for row in rows:
+            category = _key(row, "category_id", self.file, "an annotation")
+            if category not in self.categories:
+                raise DataError(
+                    f"{printable(self.file)}: a box in {shown} has category id {category}, which "
+                    "is not listed"
+                )
+            boxes.append(self._box(row, shown))
+            names.append(self.categories[category])
+            crowd.append(self._crowd(row, shown))
+            area = row.get("area")
+            areas.append(float(area) if is_number(area) else None)
+        size, turned = annotation_size(path, image.get("height"), image.get("width"))
+        return Annotation(boxes, names, size, crowd, areas, turned)
+
+    def _box(self, row: Row, shown: str) -> Box:
+        values = row.get("bbox")
+        if (
+            not isinstance(values, list)
+            or len(values) != 4
+            or not all(is_number(v, finite=False) for v in values)
+        ):
             raise DataError(
-                f"{printable(file)}: a box in {image['file_name']} has category id {category}, "
-                "which is not listed"
+                f"{printable(self.file)}: a box in {shown} has bbox={show_value(values)}; expected "
+                "x, y, width and height in pixels"
             )
-        x, y, width, height = _numbers(row.get("bbox"), file, image["file_name"])
-        boxes.append((x, y, x + width, y + height))
-        names.append(categories[category])
-        crowd.append(bool(row.get("iscrowd", 0)))
-        area = row.get("area")
-        areas.append(float(area) if isinstance(area, (int, float)) else None)
-    return Annotation(boxes, names, _size(image) or image_size(path), crowd, areas)
+        x, y, width, height = (float(value) for value in values)
+        box = (x, y, x + width, y + height)
+        attributes = row.get("attributes")
+        degrees = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
+        if not is_number(degrees) or degrees % 360 == 0:
+            return box
+        self.rotated.append(shown)
+        return rotated(box, degrees)
+
+    def _crowd(self, row: Row, shown: str) -> bool:
+        value = row.get("iscrowd")
+        flag = False if value is None else FLAGS.get(str(value).strip().lower())
+        if flag is None:
+            raise DataError(
+                f"{printable(self.file)}: a box in {shown} has iscrowd={show_value(value)}; "
+                "expected 0 or 1"
+            )
+        return flag
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
-    height, width = image.get("height"), image.get("width")
-    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return height, width
-    return None
-
-
-def _integer(row: dict[str, Any], name: str, file: Path, what: str) -> int:
+def _key(row: Row, name: str, file: Path, what: str) -> Key:
+    """Return an id: an integer, even if written as ``1.0`` or ``"1"``, or any other text."""
     value = row.get(name)
+    if isinstance(value, str) and value:
+        number = parse_number(value)
+        return number if number is not None and str(number) == value else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not is_integer(value):
         raise DataError(
-            f"{printable(file)}: {what} has {name}={show_value(value)}, which is not an integer"
+            f"{printable(file)}: {what} has {name}={show_value(value)}; expected an integer or text"
         )
     return value
-
-
-def _numbers(values: Any, file: Path, image: str) -> list[float]:
-    good = isinstance(values, list) and len(values) == 4
-    if not good or not all(isinstance(v, (int, float)) for v in values):
-        raise DataError(
-            f"{printable(file)}: a box in {image} has bbox={show_value(values)}; expected x, y, width and "
-            "height in pixels"
-        )
-    return [float(value) for value in values]

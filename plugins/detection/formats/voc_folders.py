@@ -1,4 +1,4 @@
-"""Find the XML files and images of Pascal VOC, in its official folders and in others."""
+"""Find files of one image each and the images: Pascal VOC's XML files, and LabelMe's JSON files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LISTS = "ImageSets/Main"
 
 @dataclass(frozen=True)
 class VocFolders:
-    """XML files and their images.
+    """Files of one image each, and their images.
 
     Attributes:
-        annotations: The folder of the XML files.
+        annotations: The folder of the files.
         images: The folder of the images, maybe the same.
-        files: The XML files.
+        files: The files.
         lists: The folder of the lists that may split them.
         split: The split of all files, or ``None`` if lists or subfolders may split them.
     """
@@ -57,8 +57,8 @@ def official_folder(folder: Path) -> VocFolders | None:
     return VocFolders(annotations, images, tuple(files), folder / LISTS) if files else None
 
 
-def find_voc_folders(folder: Path, warnings: list[str]) -> list[VocFolders]:
-    """Find XML files with images.
+def find_voc_folders(folder: Path, warnings: list[str], suffix: str = ".xml") -> list[VocFolders]:
+    """Find XML files, or others with one file for each image, with images.
 
     In this order: in two subfolders, or both in ``folder`` itself; both in each of the folders
     ``train``, ``val`` and ``test``; in the only subfolder such as ``VOC2012``.
@@ -66,6 +66,7 @@ def find_voc_folders(folder: Path, warnings: list[str]) -> list[VocFolders]:
     Args:
         folder: The folder to search.
         warnings: One line for each folder that was skipped is appended.
+        suffix: Suffix of the files in lowercase.
 
     Returns:
         One for all files, or one for each split; empty if there are no files.
@@ -73,50 +74,53 @@ def find_voc_folders(folder: Path, warnings: list[str]) -> list[VocFolders]:
     Raises:
         DataError: Two folders belong to the same split, or there are several years of VOC.
     """
-    whole = _find(folder, None, warnings)
+    whole = _find(folder, None, warnings, suffix)
     if whole is not None:
         used = (whole.annotations, whole.images)
-        skipped = [p.annotations for p in _by_split(folder, []) if p.annotations not in used]
+        skipped = [
+            p.annotations for p in _by_split(folder, [], suffix) if p.annotations not in used
+        ]
         if skipped:
             warnings.append(
-                f"{printable(folder)} is read from the XML files in {printable(whole.annotations)};"
+                f"{printable(folder)} is read from the {suffix} files in {printable(whole.annotations)};"
                 f" skipped: {name_some(printable(p.relative_to(folder)) for p in skipped)}"
             )
         return [whole]
-    by_split = _by_split(folder, warnings)
+    by_split = _by_split(folder, warnings, suffix)
     one_of_each((each.split, each.annotations) for each in by_split)
     if by_split:
         return by_split
     year = year_folder(folder)
-    return [] if year is None else find_voc_folders(year, warnings)
+    return [] if year is None else find_voc_folders(year, warnings, suffix)
 
 
-def _by_split(folder: Path, warnings: list[str]) -> list[VocFolders]:
+def _by_split(folder: Path, warnings: list[str], suffix: str) -> list[VocFolders]:
     splits = [(split, p) for p in subfolders(folder) if (split := split_of_name(p.name))]
-    return [found for split, p in splits if (found := _find(p, split, warnings))]
+    return [found for split, p in splits if (found := _find(p, split, warnings, suffix))]
 
 
-def _find(folder: Path, split: str | None, warnings: list[str]) -> VocFolders | None:
-    found = {p: files for p in folders_named(folder, ANNOTATIONS) if (files := _xml(p))}
+def _find(folder: Path, split: str | None, warnings: list[str], suffix: str) -> VocFolders | None:
+    candidates = folders_named(folder, ANNOTATIONS)
+    found = {p: files for p in candidates if (files := _files_below(p, suffix))}
     if found:
         annotations, *others = found
         if others:
             named = name_some(printable(p.name) for p in others)
             warnings.append(
-                f"{printable(folder)} is read from {annotations.name}; XML files in other folders "
+                f"{printable(folder)} is read from {annotations.name}; {suffix} files in other folders "
                 f"are skipped: {named}"
             )
-        candidates = [p for p in folders_named(folder, IMAGES) if p != annotations]
-        with_images = [p for p in candidates if list_images(p)]
+        around = [p for p in folders_named(folder, IMAGES) if p != annotations]
+        with_images = [p for p in around if list_images(p)]
         if len(with_images) > 1:
             named = name_some(printable(p.name) for p in with_images[1:])
             warnings.append(
                 f"the images of {printable(annotations)} are read from {with_images[0].name}; other "
                 f"folders are skipped: {named}"
             )
-        images = next(iter([*with_images, *candidates[:1]]), folder)
+        images = next(iter([*with_images, *around[:1]]), folder)
         return VocFolders(annotations, images, tuple(found[annotations]), folder / LISTS, split)
-    files = files_in(folder, ".xml")
+    files = files_in(folder, suffix)
     for images in (folder, *folders_named(folder, IMAGES)) if files else ():
         stems = {path.stem for path in files_in(images, *IMAGE_SUFFIXES)}
         if any(file.stem in stems for file in files):
@@ -124,7 +128,7 @@ def _find(folder: Path, split: str | None, warnings: list[str]) -> VocFolders | 
     return None
 
 
-def _xml(folder: Path) -> list[Path]:
-    """List the XML files of a folder; those below only if it has none itself."""
-    own = files_in(folder, ".xml")
-    return own or [p for p in files_below(folder) if p.suffix.lower() == ".xml"]
+def _files_below(folder: Path, suffix: str) -> list[Path]:
+    """List the files of a folder; those below only if it has none itself."""
+    own = files_in(folder, suffix)
+    return own or [p for p in files_below(folder) if p.suffix.lower() == suffix]

@@ -6,15 +6,21 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
+from xml.etree.ElementTree import Element
 
-from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_lines
+from visiongraft.data.decode import printable, read_lines
 from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
-from visiongraft.plugins.detection.formats.image_files import image_size, split_of, split_of_name
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order, rotated
+from visiongraft.plugins.detection.formats.image_files import (
+    annotation_size,
+    split_of,
+    split_of_name,
+)
 from visiongraft.plugins.detection.formats.voc_folders import VocFolders
+from visiongraft.plugins.detection.formats.xml_files import only_child, read_xml
 from visiongraft.plugins.detection.objects import Annotation, Box
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -23,7 +29,8 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def read_voc(folders: Sequence[VocFolders], warnings: Sequence[str] = ()) -> BoxDataset:
     """Read XML files.
 
-    Coordinates are used as written. Objects marked as difficult become crowd regions: VOC's own
+    Coordinates are used as written; boxes that CVAT rotates are replaced by the boxes around them.
+    Objects marked as difficult become crowd regions: VOC's own
     metric ignores them too.
 
     Args:
@@ -57,16 +64,22 @@ def _read_folders(
     images = FileIndex(folders.images, listed)
     found: dict[str, list[tuple[Path, Annotation]]] = {}
     unlisted = set(images.files)
+    turned: list[str] = []
     for split, files in _files(folders, images).items():
         for file in files:
             key = _key(file, folders)
-            annotation, name = _read_file(file)
+            annotation, name, sides = _read_file(file, turned)
             found_key = images.find(key)
             unlisted.discard(found_key or "")
             path = images.files[found_key] if found_key else folders.images / (name or f"{key}.jpg")
-            if annotation.size is None:
-                annotation = replace(annotation, size=image_size(path))
+            size, undecided = annotation_size(path, *sides)
+            annotation = replace(annotation, size=size, turned=undecided)
             found.setdefault(split, []).append((path, annotation))
+    if turned:
+        warnings.append(
+            f"{len(turned)} rotated boxes were replaced by the upright boxes around them: "
+            f"{name_some(dict.fromkeys(turned))}"
+        )
     if unlisted:
         warnings.append(
             f"{len(unlisted)} images in {printable(folders.images)} are in no list or have no "
@@ -118,26 +131,44 @@ def _name(line: str, known: Container[str]) -> str:
     return beside[1] if beside and beside[1] in known else line.split()[0]
 
 
-def _read_file(file: Path) -> tuple[Annotation, str]:
-    """Read one XML file; also return the file name of its image."""
-    try:
-        root = ElementTree.fromstring(read_file(file, SMALL_FILE_BYTES))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{printable(file)} is not valid XML: {error}") from error
+def _read_file(file: Path, turned: list[str]) -> tuple[Annotation, str, tuple[Any, Any]]:
+    """Read one XML file.
+
+    Args:
+        file: The file.
+        turned: The file is appended for each box that was rotated.
+
+    Returns:
+        Its boxes, without the size of the image; the file name of its image; and height and width
+        as they are written.
+    """
+    root = read_xml(file)
+    if root.tag != "annotation":
+        raise DataError(
+            f"{printable(file)} is not one of Pascal VOC's XML files: its root is <{root.tag}>, not "
+            "<annotation>; export it in Pascal VOC's or COCO's format"
+        )
     boxes: list[Box] = []
     names, crowd = [], []
     for entry in root.iter("object"):
-        name = (entry.findtext("name") or "").strip()
+        name = _text(only_child(entry, "name", file))
         if not name:
             raise DataError(f"{printable(file)}: an object has no name")
-        boxes.append(_box(entry, file))
+        box, degrees = _box(entry, file), _rotation(entry)
+        if degrees % 360:
+            box = rotated(box, degrees)
+            turned.append(printable(file))
+        boxes.append(box)
         names.append(name)
-        crowd.append((entry.findtext("difficult") or "0").strip() == "1")
-    return Annotation(boxes, names, _size(root), crowd), (root.findtext("filename") or "").strip()
+        crowd.append(_text(entry.find("difficult")).lower() in ("1", "true"))
+    annotation = Annotation(boxes, names, None, crowd)
+    sides = (root.findtext("size/height"), root.findtext("size/width"))
+    return annotation, _text(root.find("filename")), sides
 
 
-def _box(entry: ElementTree.Element, file: Path) -> Box:
-    texts = [entry.findtext(f"bndbox/{corner}") for corner in CORNERS]
+def _box(entry: Element, file: Path) -> Box:
+    found = only_child(entry, "bndbox", file)
+    texts = [None if found is None else found.findtext(corner) for corner in CORNERS]
     try:
         x1, y1, x2, y2 = (float(text or "") for text in texts)
     except ValueError:
@@ -148,9 +179,16 @@ def _box(entry: ElementTree.Element, file: Path) -> Box:
     return x1, y1, x2, y2
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        height, width = (int(root.findtext(f"size/{side}") or 0) for side in ("height", "width"))
-    except ValueError:
-        return None
-    return (height, width) if height > 0 and width > 0 else None
+def _rotation(entry: Element) -> float:
+    """Return the angle in degrees that CVAT writes beside the box before its rotation."""
+    for attribute in entry.iterfind("attributes/attribute"):
+        if _text(attribute.find("name")) == "rotation":
+            try:
+                return float(_text(attribute.find("value")))
+            except ValueError:
+                return 0.0
+    return 0.0
+
+
+def _text(element: Element | None) -> str:
+    return "" if element is None else (element.text or "").strip()

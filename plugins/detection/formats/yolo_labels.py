@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
+from visiongraft.data.decode import printable
 from visiongraft.data.listing import files_in, folders_named
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
-from visiongraft.plugins.detection.formats.image_files import image_size
-from visiongraft.plugins.detection.objects import Annotation, Box
+from visiongraft.plugins.detection.formats.dataset import (
+    BoxDataset,
+    BoxForm,
+    BoxSplit,
+    in_order,
+)
+from visiongraft.plugins.detection.formats.image_files import read_header
+from visiongraft.plugins.detection.formats.yolo_lines import (
+    Keypoints,
+    Line,
+    guess_keypoints,
+    read_label_file,
+)
+from visiongraft.plugins.detection.objects import Annotation
 
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-LINE = "expected class id, center x, center y, width and height, the last four in 0..1"
+FORM = BoxForm("center", "fractions")
 
 
 def read_images(
@@ -26,6 +38,7 @@ def read_images(
     file: Path,
     warnings: Sequence[str] = (),
     absent: Sequence[str] = (),
+    keypoints: Keypoints | None = None,
 ) -> BoxDataset:
     """Read the label files of images.
 
@@ -35,6 +48,7 @@ def read_images(
         file: The file of these names.
         warnings: What was skipped so far.
         absent: Splits that should exist, but do not.
+        keypoints: The keypoints that follow each box, if these are known to be pose labels.
 
     Returns:
         Images with boxes; class names in the order of their ids.
@@ -43,23 +57,25 @@ def read_images(
         DataError: There are no images, or a label file is damaged.
     """
     labels = _LabelFiles()
-    splits = {
-        split: BoxSplit(
-            FileSamples(paths, [()] * len(paths)),
-            [_annotation(path, labels.find(path), names, file) for path in paths],
-        )
+    lines = list(warnings)
+    rows = {
+        split: [_Row(path, labels.find(path)) for path in _unique(paths, lines)]
         for split, paths in images.items()
         if paths
     }
-    if not splits:
+    if not rows:
         raise DataError(f"{printable(file)}: there are no images")
-    lines = list(warnings)
+    every = [line for found in rows.values() for row in found for line in row.lines]
+    if keypoints is None:
+        keypoints = guess_keypoints(every, lines)
+    _check_classes(every, names, file)
     unused = labels.unused()
     if unused:
         lines.append(
             f"{len(unused)} label files without an image are skipped: "
             f"{name_some(printable(path) for path in unused)}"
         )
+    splits = {split: _split(found, names, keypoints) for split, found in rows.items()}
     order = in_order([names[i] for i in sorted(names)])
     return BoxDataset(splits, order, tuple(lines), tuple(absent))
 
@@ -134,48 +150,51 @@ def _labels_folder(images: Path) -> Path:
     return images
 
 
-def _annotation(
-    image: Path, labels: Path | None, names: Mapping[int, str], file: Path
-) -> Annotation:
-    """Read the boxes of one image; no label file means no boxes."""
-    size = image_size(image)
-    if size is None or labels is None:
-        return Annotation((), (), size)
-    boxes: list[Box] = []
-    class_names = []
-    for number, line in enumerate(read_lines(labels, SMALL_FILE_BYTES), start=1):
-        where = f"{printable(labels)}:{number}"
-        class_id, box = _box(line, size, where)
-        if class_id not in names:
+@dataclass
+class _Row:
+    """An image, its label file if there is one, and the lines of that."""
+
+    image: Path
+    labels: Path | None
+    lines: list[Line] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lines = [] if self.labels is None else read_label_file(self.labels)
+
+
+def _unique(paths: Sequence[Path], warnings: list[str]) -> list[Path]:
+    found = list(dict.fromkeys(paths))
+    if len(found) < len(paths):
+        twice = [printable(path) for path, count in Counter(paths).items() if count > 1]
+        warnings.append(
+            f"{len(twice)} images that are listed twice were used once: {name_some(twice)}"
+        )
+    return found
+
+
+def _check_classes(lines: Sequence[Line], names: Mapping[int, str], file: Path) -> None:
+    for line in lines:
+        if line.class_id not in names:
             raise DataError(
-                f"{where}: class id {class_id} has no name in {printable(file)}, only "
+                f"{line.where}: class id {line.class_id} has no name in {printable(file)}, only "
                 f"{name_some(map(str, sorted(names)))}"
             )
-        boxes.append(box)
-        class_names.append(names[class_id])
-    return Annotation(boxes, class_names, size)
 
 
-def _box(line: str, size: tuple[int, int], where: str) -> tuple[int, Box]:
-    """Read one line; of an outline, return its bounding box."""
-    try:
-        first, *values = (float(text) for text in line.split())
-    except ValueError:
-        raise DataError(
-            f"{where}: {line.strip()[:40]!r} contains other than numbers; {LINE}"
-        ) from None
-    outline = len(values) >= 6 and len(values) % 2 == 0
-    if not first.is_integer() or not (len(values) == 4 or outline):
-        raise DataError(f"{where}: {line.strip()[:40]!r} is not a box; {LINE}")
-    return int(first), _in_pixels(values, size)
+def _split(rows: Sequence[_Row], names: Mapping[int, str], keypoints: Keypoints | None) -> BoxSplit:
+    paths = [row.image for row in rows]
+    unlabeled = tuple(printable(row.image) for row in rows if row.labels is None)
+    annotations = [_annotation(row, names, keypoints) for row in rows]
+    return BoxSplit(FileSamples(paths, [()] * len(paths)), annotations, FORM, unlabeled)
 
 
-def _in_pixels(values: Sequence[float], size: tuple[int, int]) -> Box:
-    height, width = size
-    if len(values) == 4:
-        x, y, w, h = values
-        left, top, right, bottom = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-    else:
-        left, right = min(values[0::2]), max(values[0::2])
-        top, bottom = min(values[1::2]), max(values[1::2])
-    return left * width, top * height, right * width, bottom * height
+def _annotation(row: _Row, names: Mapping[int, str], keypoints: Keypoints | None) -> Annotation:
+    """Convert the lines of one image; no label file means no boxes."""
+    fractions = [line.box(keypoints) for line in row.lines]
+    header = read_header(row.image)
+    if header is None:
+        return Annotation((), (), None)
+    height, width = header.size
+    boxes = [(x1 * width, y1 * height, x2 * width, y2 * height) for x1, y1, x2, y2 in fractions]
+    class_names = [names[line.class_id] for line in row.lines]
+    return Annotation(boxes, class_names, header.size, turned=header.turned)

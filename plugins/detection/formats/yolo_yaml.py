@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import printable, read_lines
+from visiongraft.data.decode import printable
 from visiongraft.data.listing import list_images
-from visiongraft.data.parsing import read_yaml, show_value
+from visiongraft.data.parsing import parse_number, read_yaml, show_value
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
+from visiongraft.plugins.detection.formats.image_lists import find_path, read_image_list
 from visiongraft.plugins.detection.formats.yolo_labels import names_by_id, read_images
+from visiongraft.plugins.detection.formats.yolo_lines import read_keypoints
 
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 MAX_UNNAMED = 100_000  # classes of which only the number is known
@@ -29,7 +30,8 @@ def read_config(file: Path) -> BoxDataset:
     Args:
         file: The configuration: ``train``, ``val`` and ``test`` folders or lists of images,
             relative to ``path`` or to the file itself, and the ``names`` of the classes as a list
-            or by class id, or only their number ``nc``.
+            or by class id, or only their number ``nc``; of pose labels also ``kpt_shape``. Names are
+            taken as they are written: ``no`` and ``007`` are names, not values.
 
     Returns:
         Images with boxes; class names in the order of their ids. If splits other than the training
@@ -58,22 +60,24 @@ def read_config(file: Path) -> BoxDataset:
     absent = [split for split in dict.fromkeys(absent) if not images[split]]
     if "validation" in absent:
         warnings.append("without the validation split, training images are held out")
-    return read_images(images, names, file, warnings, absent)
+    keypoints = read_keypoints(config.get("kpt_shape"), file)
+    return read_images(images, names, file, warnings, absent, keypoints)
 
 
 def _load(file: Path) -> dict[str, Any]:
-    config = read_yaml(file)
+    config = read_yaml(file, as_text=True)
     if not isinstance(config, dict) or not {"names", "nc"} & config.keys():
         raise DataError(f"{printable(file)} has no names; expected train, val and names")
     return config
 
 
 def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int, str]:
-    count = config.get("nc")
+    count = parse_number(str(config.get("nc")))
     if "names" not in config:
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not count:
             raise DataError(
-                f"{printable(file)}: nc={show_value(count)} is not a number of classes; add names"
+                f"{printable(file)}: nc={show_value(config['nc'])} is not a number of classes; add "
+                "names"
             )
         if count > MAX_UNNAMED:
             raise DataError(
@@ -83,15 +87,18 @@ def _names(config: dict[str, Any], file: Path, warnings: list[str]) -> dict[int,
         warnings.append(f"{printable(file)} has no names; class ids are used as names")
         return {i: str(i) for i in range(count)}
     names = names_by_id(config["names"], file)
-    if count is not None and count != len(names):
+    if "nc" in config and count != len(names):
+        written = config["nc"] if count is None else count
         warnings.append(
-            f"{printable(file)} has nc: {show_value(count)}, but {len(names)} class names"
+            f"{printable(file)} has nc: {show_value(written)}, but {len(names)} class names"
         )
     return names
 
 
 def _paths(config: dict[str, Any], key: str, file: Path) -> list[str]:
     paths = config.get(key) or []
+    if paths in ("null", "~"):
+        return []
     listed = [paths] if isinstance(paths, str) else paths
     if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
         raise DataError(
@@ -105,28 +112,14 @@ def _base(config: dict[str, Any], file: Path) -> Path:
 
 
 def _find(path: str, config: dict[str, Any], file: Path) -> Path | None:
-    base = _base(config, file)
-    for written in _spellings(path):
-        # Some tools write paths relative to a folder beside the file's own.
-        options = [base / written, file.parent / written]
-        options.append(file.parent / written.removeprefix("../"))
-        for option in options:
-            if option.exists():
-                return option
-    return None
+    # Some tools write paths relative to a folder beside the file's own: a dataset beside this one
+    # may have the same folders, so those of this one come first.
+    inside = path.replace("\\", "/").removeprefix("../")
+    found = find_path(path, [_base(config, file), file.parent])
+    own = find_path(inside, [file.parent])
+    return own if own is not None and (found is None or "path" not in config) else found
 
 
 def _images(found: Path, base: Path) -> list[Path]:
     """List the images of a folder, or those in a list file."""
-    if found.is_dir():
-        return list_images(found)
-    return [_listed(line, found, base) for line in read_lines(found)]
-
-
-def _listed(line: str, file: Path, base: Path) -> Path:
-    options = [folder / each for each in _spellings(line) for folder in (file.parent, base)]
-    return next((path for path in options if path.exists()), options[0])
-
-
-def _spellings(line: str) -> Iterable[str]:
-    return dict.fromkeys((line, line.replace("\\", "/")))
+    return list_images(found) if found.is_dir() else read_image_list(found, base)

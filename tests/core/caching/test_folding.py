@@ -99,7 +99,7 @@ def test_a_wrong_fold_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- any convolution before any norm ----
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     convolution=st.sampled_from([nn.Conv2d, Conv2dSame]),
     groups=st.sampled_from([1, 2, 4]),

@@ -102,9 +102,13 @@ FAMILIES = [
 ]
 
 
+def depth_of(depth: str, ordinary: bool) -> Any:
+    return pytest.param(depth, marks=() if ordinary else pytest.mark.exhaustive)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[n for n, _ in FAMILIES])
-@pytest.mark.parametrize("depth", ["head", "last", "middle"])
+@pytest.mark.parametrize("depth", [depth_of(d, d == "last") for d in ("head", "last", "middle")])
 def test_every_family_replays_at_any_stage_boundary(tmp_path, Toy, name, size, depth):
     torch.manual_seed(0)
     backbone = load_backbone(name, weights=None, size=size)

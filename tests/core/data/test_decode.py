@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -448,7 +448,6 @@ def test_any_bytes_are_decoded_or_refused_in_one_line(content):
 
 
 @given(mismatches=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1))
-@settings(deadline=None)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_damaged_image_is_decoded_or_refused_in_one_line(photo, encode, format, mismatches):
     content = bytearray(encode(photo[:8, :8], format))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.decode import IMAGE_SUFFIXES
@@ -240,7 +240,6 @@ FILES = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.sets(FILES, min_size=1))
 def test_every_file_is_a_labeled_image_or_counted_as_skipped(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("set")

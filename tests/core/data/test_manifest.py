@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.check import drop_unreadable
@@ -325,7 +325,6 @@ def test_files_that_are_not_tables_are_refused(tmp_path):
 NAME = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(st.lists(NAME, min_size=1, max_size=6))
 def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("names")

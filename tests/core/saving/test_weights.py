@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -138,9 +138,7 @@ def test_a_first_layer_that_is_called_model_in_every_name_is_not_lost(tmp_path: 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @given(content=st.binary(min_size=1, max_size=300))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 def test_garbage_is_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(content)
@@ -152,9 +150,7 @@ def test_garbage_is_refused_in_one_line(tmp_path: Path, suffix: str, content: by
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @given(fraction=st.floats(0.01, 0.99))
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, fraction: float) -> None:
     whole, cut = tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}"
     if suffix == ".pth":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.data.batch import Batch
@@ -51,9 +51,7 @@ def test_the_result_is_what_the_inference_graph_gets_right(
 
 
 @given(cuts=st.sets(st.integers(1, COUNT - 1)), order=st.permutations(range(COUNT)))
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 def test_neither_batches_nor_their_order_change_the_result(
     toy_network: Network, toy_data: Any, cuts: set[int], order: list[int]
 ) -> None:

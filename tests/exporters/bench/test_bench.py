@@ -192,7 +192,7 @@ def test_the_command_prints_a_table_and_draws(
     words += ["--seconds", 0, "--plot", plot]
     assert main([str(word) for word in words]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "1 threads" in lines[0]
+    assert "threads per run: 1" in lines[0]
     assert [line.split()[:3] for line in lines[-2:]] == [["shades.onnx", "cpu", "fp32"]] * 2
     assert lines[-3].split()[:3] == ["what", "provider", "precision"]
     assert Image.open(plot).size[0] > 800

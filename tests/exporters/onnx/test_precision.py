@@ -140,7 +140,7 @@ def test_a_head_that_overflows_stays_in_float(
     assert certificate.settings == {"head": "fp32"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_backbone_that_overflows_is_refused_and_leaves_no_file(
     make_model: Callable[..., Any], crops: Any, tmp_path: Path
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_precision_that_cannot_be_proved_here_is_refused_at_once(
 ) -> None:
     with pytest.raises(ExportError, match=r"no bfloat16 convolution for the CPU.*fp16"):
         OnnxExporter().export(exported.model, tmp_path / "x.onnx", crops, precision="bf16")
-    with pytest.raises(OptionError, match="held to a budget on labeled images; give some"):
+    with pytest.raises(OptionError, match="held to a budget on labeled images; pass some"):
         OnnxExporter().export(exported.model, tmp_path / "x.onnx", None, precision="int8")
     assert list(tmp_path.iterdir()) == []
 

@@ -384,8 +384,7 @@ def named(subject: str, fault: Callable[[ExportedProgram], None], *marks: Any) -
 CASES = [
     *(named("classifying", fault) for fault in CLASSIFYING),
     *(named("painting", fault, pytest.mark.slow) for fault in PAINTING),
-    *(named("detecting", fault, pytest.mark.slow) for fault in DETECTING[:1]),
-    *(named("detecting", fault, pytest.mark.exhaustive) for fault in DETECTING[1:]),
+    *(named("detecting", fault, pytest.mark.exhaustive) for fault in DETECTING),
 ]
 
 

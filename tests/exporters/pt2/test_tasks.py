@@ -26,7 +26,7 @@ TASKS: dict[str, Any] = {
 }
 
 
-ORDINARY = ("classification", "segmentation", "ssdlite")
+ORDINARY = ("classification", "segmentation")
 
 
 @pytest.mark.slow

@@ -288,7 +288,7 @@ def test_what_the_onnx_package_sees_is_seen(seed: int) -> None:
     assert read > 100
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
@@ -297,7 +297,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         pass
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
     branch = helper.make_node(

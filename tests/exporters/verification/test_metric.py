@@ -102,7 +102,7 @@ def mapped(exported: Any) -> tuple[TransferModel, Any]:
     return model, Known(exported.photos.images)
 
 
-@pytest.mark.parametrize("options", [FIXED, BARE])
+@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
 def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -127,7 +127,7 @@ def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
         return recheck(path)
 
 
-@pytest.mark.parametrize("options", [FIXED, BARE])
+@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
 def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
     assert certificate.metric_torch - certificate.metric_exported <= 0.2
 
 
-@pytest.mark.parametrize("options", [FIXED, BARE])
+@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
 def test_swapped_classes_cost_more_than_a_budget(
     mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def test_images_of_any_mode_become_rgb(mode: str) -> None:
 ODD = st.text(st.sampled_from(string.ascii_letters + string.digits + " -_,.|/\n\t\r\0äß中\u0301"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(ODD.filter(bool) | ODD.map(lambda t: (t + "W") * 20), max_size=4, unique=True),
     st.sampled_from([(40, 30), (160, 120), (451, 300), (900, 40)]),

@@ -121,7 +121,7 @@ def test_binary_cross_entropy_follows_its_definition(
 # ---- a mean over the images ----
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 1000),
     st.integers(2, 20),

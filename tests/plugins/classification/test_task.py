@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import expit, softmax
@@ -353,7 +353,6 @@ LOGITS = st.integers(0, 2**32 - 1).map(
 )
 
 
-@settings(deadline=None)
 @given(LOGITS)
 def test_single_label_probabilities_are_the_softmax(logits: Tensor) -> None:
     decoded = SINGLE.decode(logits, SIZES)
@@ -364,7 +363,6 @@ def test_single_label_probabilities_are_the_softmax(logits: Tensor) -> None:
     assert decoded["labels"].tolist() == logits.numpy().argmax(axis=1).tolist()
 
 
-@settings(deadline=None)
 @given(LOGITS)
 def test_multi_label_probabilities_are_the_sigmoid(logits: Tensor) -> None:
     decoded = MULTI.decode(logits, SIZES)

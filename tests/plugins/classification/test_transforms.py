@@ -145,7 +145,7 @@ def colored(ids: Tensor) -> Tensor:
     return one_hot(ids, CLASSES).float()[..., None, None].expand(-1, -1, 12, 10).clone()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=6),
     st.sampled_from([(0.2, 0.0), (0.0, 1.0), (1.0, 0.5), (50.0, 0.0), (0.0, 50.0)]),

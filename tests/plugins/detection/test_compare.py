@@ -65,7 +65,7 @@ def agrees(one: Arrays, other: Arrays) -> bool:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_detections_agree_with_themselves_in_any_order_of_equals(seed: int, count: int) -> None:
     rows = [(0.5, label, box) for _, label, box in scene(seed, count)]
     assert compared(decoded(rows), decoded(rows[::-1])) == (0, 0)

@@ -26,7 +26,6 @@ QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 # The further cost of these checks is mostly the same for every head.
 TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
-ORDINARY = {("the_exported_file_agrees", "ssd"), ("a_few_images_are_overfit", "fcos")}
 TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
 
 
@@ -60,15 +59,9 @@ def test_every_head_passes_the_checks_without_training(
     check(trials[head])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("head", "name"),
-    [
-        pytest.param(h, n, marks=() if (n, h) in ORDINARY else pytest.mark.exhaustive)
-        for h in OTHERS
-        for n in TRAINING
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("head", OTHERS)
+@pytest.mark.parametrize("name", TRAINING)
 def test_every_head_learns_and_exports(trials: dict[str, TaskTrial], head: str, name: str) -> None:
     (check,) = [check for check in TASK_CHECKS if check.name == name]
     check(trials[head])

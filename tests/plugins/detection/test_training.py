@@ -145,6 +145,7 @@ def test_predictions_are_drawn_with_names(
     assert best.label in SHAPES and best.score > 0.1
 
 
+@pytest.mark.exhaustive
 def test_a_random_backbone_does_not_reach_this(shapes: Path) -> None:
     model = visiongraft.fit(
         shapes,

@@ -24,7 +24,7 @@ def masks(seed: int, classes: int = 4, count: int = 3) -> tuple[np.ndarray, torc
     return found.astype(np.uint8), torch.tensor(true)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_results_are_those_of_torchmetrics_and_sklearn(seed: int, classes: int) -> None:
     found, true = masks(seed, classes)

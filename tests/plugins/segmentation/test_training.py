@@ -84,6 +84,7 @@ def test_shapes_on_test_photographs_are_found(
     assert counted == sum(map(sum, results["confusion_matrix"])) < 20 * 64 * 80
 
 
+@pytest.mark.exhaustive
 def test_shifted_masks_reduce_the_score(shapes: Path, tmp_path: Path) -> None:
     """The planted fault: masks of training images moved by a few pixels."""
     root = tmp_path / "moved"
@@ -98,14 +99,12 @@ def test_shifted_masks_reduce_the_score(shapes: Path, tmp_path: Path) -> None:
     assert model.evaluate(shapes)["mean_iou"] < 0.7
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "options",
     [
         {"kind": "binary", "loss": "dice+focal"},
-        pytest.param(
-            {"kind": "multi_label", "loss": "lovasz+cross_entropy", "class_weights": "balanced"},
-            marks=pytest.mark.exhaustive,
-        ),
+        {"kind": "multi_label", "loss": "lovasz+cross_entropy", "class_weights": "balanced"},
     ],
     ids=lambda options: options["kind"],
 )
@@ -218,9 +217,10 @@ def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> Non
     assert not [w for w in predictor.metadata["certificate"]["warnings"] if "fixed" in w]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("resize", "fixed"),
-    [("stretch", False), pytest.param("pad", True, marks=pytest.mark.exhaustive)],
+    [("stretch", False), ("pad", True)],
 )
 def test_decoders_with_global_pooling_are_exported(
     resize: str, fixed: bool, shapes: Path, tmp_path: Path

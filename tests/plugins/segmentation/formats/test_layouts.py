@@ -306,7 +306,7 @@ PATTERNS = [
     st.sampled_from(["", " 1", ".b", "-ü", "_val"]),
     st.sampled_from([".jpg", ".JPEG", ".Png"]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_names_in_any_splits_are_found_in_every_layout(
     tmp_path_factory: pytest.TempPathFactory,
     rows: dict[tuple[str, str], int],
