@@ -11,7 +11,7 @@ import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, table, to_json
-from visiongraft.errors import DataError, OptionError, name_some
+from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
@@ -87,10 +87,11 @@ def predict(
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
         found = predictor.predict(paths, batch_size=batch_size, save=out)
-    named = [{"image": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
+    names = [escape_unprintable(str(path)) for path in paths]
+    named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
-    lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
+    lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
         lines.append(f"warning: unreadable images skipped: {count} ({problems})")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visiongraft.errors import ArtifactError, escaped, name_some
+from visiongraft.errors import ArtifactError, escape_unprintable, name_some
 
 MAX_IR_VERSION = 13  # what onnxruntime 1.31 reads
 MAX_OPSET = 26
@@ -119,7 +119,7 @@ def refuse_unsafe(path: Path, max_bytes: int = MAX_BYTES) -> OnnxFile:
     if found.external_data:
         raise ArtifactError(f"{path} keeps weights in other files; export it as one file")
     if strange:
-        named = name_some(escaped(name) for name in strange)
+        named = name_some(escape_unprintable(name) for name in strange)
         raise ArtifactError(f"{path} needs operators of {named}, which are not ONNX's")
     if found.functions:
         raise ArtifactError(f"{path} defines operators of its own; export it with ONNX's alone")

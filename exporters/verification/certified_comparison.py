@@ -11,7 +11,7 @@ import numpy as np
 
 from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
-from visiongraft.errors import escaped
+from visiongraft.errors import escape_unprintable
 from visiongraft.exporters.verification.certified_results import CHANGES, FLIPPED, relative_change
 from visiongraft.exporters.verification.seeded_images import SeededImage, flipped
 from visiongraft.verification.engine import (
@@ -198,7 +198,7 @@ def _problem(compared: Sequence[_Image]) -> str:
         lines = [*parts.values(), f"{differing} of {len(compared)} images differ"]
     else:
         lines = list(_drifted(compared))
-    return escaped("; ".join(lines))
+    return escape_unprintable("; ".join(lines))
 
 
 def _described(name: str, numbers: Sequence[_Number], image: SeededImage) -> str:

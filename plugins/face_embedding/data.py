@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from visiongraft.data.labels import similar_names
 from visiongraft.data.samples import Splits
 from visiongraft.data.splits import evaluation_split, training_and_validation
-from visiongraft.errors import DataError, OptionError, name_some
+from visiongraft.errors import DataError, OptionError, name_some, noticed
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import (
     IdentityDataset,
@@ -35,6 +36,11 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
         DataError: Training and validation share identities, or have too few of them.
     """
     source = find_dataset(data, align)
+    with noticed(source.warnings):
+        return _make_splits(source, validation, seed)
+
+
+def _make_splits(source: IdentityDataset, validation: float, seed: int) -> Splits:
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
@@ -178,7 +184,7 @@ def _spread(samples: FaceSamples) -> list[int]:
 
 
 def _remarks(train: FaceSamples, validation: FaceSamples) -> list[str]:
-    lines = []
+    lines = similar_names([*train.counts(), *validation.counts()])
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
         lines.append(f"identities with only one training image: {name_some(single, SHOWN)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import printable, read_text
+from visiongraft.data.labels import class_name
 from visiongraft.data.parsing import parse_number
 from visiongraft.errors import DataError
 
@@ -100,7 +101,7 @@ def read_people(path: Path, known: set[str]) -> list[str]:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("\t") if "\t" in line else line.split()
-        words = [word.strip() for word in words if word.strip()]
+        words = [class_name(word.strip()) for word in words if word.strip()]
         if words:
             yield number, words
 

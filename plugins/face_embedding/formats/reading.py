@@ -11,6 +11,7 @@ from typing import Any
 from visiongraft.data.decode import printable
 from visiongraft.data.folder import LabeledSplits, read_folder
 from visiongraft.data.images import DatasetSamples
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import list_images, subfolders
 from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
@@ -106,10 +107,11 @@ def _read_path(path: Path, align: bool) -> IdentityDataset:
             "identity, or a table (.csv, .tsv, .parquet) with the columns path and label"
         )
     if celeba.is_celeba(path):
-        rows = celeba.read_identities(path)
+        warnings: list[str] = []
+        rows = celeba.read_identities(path, warnings)
         splits = {split: _split(own) for split in SPLIT_NAMES if (own := rows.get(split))}
         landmarks = celeba.read_celeba_landmarks(path) if align else {}
-        return _align(IdentityDataset(splits), landmarks)
+        return _align(IdentityDataset(splits, warnings=tuple(warnings)), landmarks)
     found = _read_lists(path) or _from_files(read_folder(path))
     table = path / LANDMARKS
     return _align(found, read_landmarks(table) if align and table.is_file() else {})
@@ -171,7 +173,7 @@ def _people(root: Path) -> list[tuple[Path, str]]:
     folders = subfolders(root)
     if len(folders) == 1:
         folders = subfolders(folders[0]) or folders
-    found = [(path, printable(folder.name)) for folder in folders for path in list_images(folder)]
+    found = [(path, class_name(folder.name)) for folder in folders for path in list_images(folder)]
     if not found:
         raise DataError(f"{printable(root)} contains lists of people, but no NAME/image.jpg")
     return found
