@@ -68,8 +68,9 @@ def unwritable(path: Path, error: OSError) -> VisiongraftError:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write JSON atomically, indented; characters without an encoding are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a surrogate's escape in JSON, too
 
 
 def read_json(path: Path) -> Any:
@@ -134,7 +135,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if checksum not in (None, _checksum(tensors, texts)):
             raise ArtifactError(f"{path} is damaged: its content does not match its checksum")
         return tensors, {k: json.loads(v) for k, v in texts.items()}
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
+    except (safetensors.SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 

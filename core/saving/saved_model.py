@@ -25,6 +25,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from visiongraft.saving.model_card import model_card
+from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
@@ -187,6 +188,11 @@ def build_network(
         raise ArtifactError(
             f"{folder / WEIGHTS} does not fit {path}: {len(differing)} tensors differ, first {differing[0]!r}"
         )
+    learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
+    learned |= {n: t for n, t in tensors.items() if n.startswith("backbone.")}
+    fault = first(damaged(learned, expected))
+    if fault:
+        raise ArtifactError(f"{folder / WEIGHTS} is damaged: {fault}")
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
     network.to(memory_format=torch.channels_last)
@@ -246,7 +252,7 @@ def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:
         ArtifactError: It is another class.
     """
     recorded = config.classes.get("task")
-    if recorded is not None and not is_class(recorded, kind):
+    if recorded is not None and not is_class(recorded, class_path(kind)):
         raise ArtifactError(
             f"{folder} holds a model of the task class {recorded}, but task {config.task!r} is "
             f"{class_path(kind)} here; pass the class itself, load(folder, task=MyTask), and train "
@@ -287,7 +293,7 @@ def _build_backbone(
         preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
         backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
     recorded = config.classes.get("backbone")
-    if recorded is not None and not is_class(recorded, type(backbone)):
+    if recorded is not None and not is_class(recorded, class_path(type(backbone))):
         raise ArtifactError(
             f"{folder} holds a backbone of the class {recorded}, but {described['name']!r} is "
             f"{class_path(type(backbone))} here; install the plugin that provided it"
