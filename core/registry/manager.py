@@ -353,9 +353,9 @@ def plugins() -> PluginManager:
     return _in_use[-1] if _in_use else _installed()
 
 
-def uses_installed() -> bool:
-    """Check whether the process-wide manager of all installed plugins is in use."""
-    return not _in_use
+def undiscovered() -> bool:
+    """Check whether the next lookup has to find and import all installed plugins first."""
+    return not _in_use and not _installed.cache_info().currsize
 
 
 @contextmanager
