@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from visiongraft.data.decode import decode_bytes
+from visiongraft.data.pixels import DARK_BELOW, is_dark, is_one_value, unusual_values
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
+DARK = f"use at most 1/{256 // DARK_BELOW} of the range of values"
+DARK_REMEDY = "scale their values to 0..65535, or save them with 8 bits"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class Finding:
         height: Height in pixels; 0 if the image is unreadable.
         width: Width in pixels; 0 if the image is unreadable.
         problem: Why the sample cannot be used; empty if it can.
+        values: What is unusual about the values of its pixels, see ``unusual_values``.
     """
 
     digest: str
     height: int = 0
     width: int = 0
     problem: str = ""
+    values: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class DataReport:
         conflicting: Pairs of names: identical training images with different targets.
         heights: Minimum, median and maximum height in pixels.
         widths: Minimum, median and maximum width in pixels.
+        one_valued: Names of images whose pixels are all equal.
+        dark: Names of images of 16 bits per value that are black, or nearly, in 8 bits.
     """
 
     images: dict[str, int]
@@ -57,6 +64,8 @@ class DataReport:
     conflicting: tuple[tuple[str, str], ...] = ()
     heights: tuple[int, int, int] = (0, 0, 0)
     widths: tuple[int, int, int] = (0, 0, 0)
+    one_valued: tuple[str, ...] = ()
+    dark: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -70,6 +79,12 @@ class DataReport:
         if self.conflicting:
             pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
             lines.append(_some("identical training images have different targets", pairs))
+        if self.one_valued:
+            lines.append(_some("images have the same value in all pixels", self.one_valued))
+        if self.dark:
+            lines.append(
+                _some(f"16-bit images {DARK}, and are (nearly) black; {DARK_REMEDY}", self.dark)
+            )
         return tuple(lines)
 
     def counts(self) -> dict[str, Any]:
@@ -126,8 +141,8 @@ class _Cache:
 
     def get(self, key: str | None) -> Finding | None:
         match self.known.get(key) if key is not None else None:
-            case [str(digest), int(height), int(width), str(problem)]:
-                return Finding(digest, height, width, problem)
+            case [str(digest), int(height), int(width), str(problem), str(values)]:
+                return Finding(digest, height, width, problem, values)
         return None  # unknown, or damaged
 
     def save(self, report: DataReport) -> None:
@@ -169,6 +184,7 @@ def check_samples(
     for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
             raise DataError(f"the {split} split has no readable images; add some")
+    _refuse_black(train, in_train)
     return checked
 
 
@@ -217,7 +233,7 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
         key = store.key(samples, index, channels)
         finding = store.get(key) or _check_image(samples, index, channels, lock)
         if key is not None:
-            store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
+            store.fresh[key] = list(astuple(finding))
         if not finding.problem:  # the target may have changed although the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
@@ -242,7 +258,8 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Fin
     # Include the shape: otherwise all black images of the same area would be identical.
     hashed = content if content is not None else str(image.shape).encode() + image.tobytes()
     digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
-    return Finding(digest, image.shape[0], image.shape[1])
+    values = unusual_values(image, content)
+    return Finding(digest, image.shape[0], image.shape[1], values=values)
 
 
 def _report(
@@ -262,6 +279,12 @@ def _report(
         if not f.problem and f.digest in first
     ]
     good = [f for f in (*in_train, *in_validation) if not f.problem]
+    named = [
+        (finding, samples.name(i))
+        for samples, findings in ((train, in_train), (validation, in_validation))
+        for i, finding in enumerate(findings)
+        if finding.values and not finding.problem
+    ]
     return DataReport(
         images={
             "training": sum(not f.problem for f in in_train),
@@ -272,6 +295,8 @@ def _report(
         conflicting=tuple(conflicting),
         heights=_spread([f.height for f in good]),
         widths=_spread([f.width for f in good]),
+        one_valued=tuple(name for f, name in named if f.values and not is_dark(f.values)),
+        dark=tuple(name for f, name in named if is_dark(f.values)),
     )
 
 
@@ -286,6 +311,17 @@ def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
         raise DataError(
             f"{_some(f'of {total} images are unreadable', problems)}; repair or remove them "
             f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
+        )
+
+
+def _refuse_black(train: Samples, findings: list[Finding]) -> None:
+    """Refuse training images that are all black because of their range of values."""
+    good = [i for i, finding in enumerate(findings) if not finding.problem]
+    values = {findings[i].values for i in good}
+    if len(values) == 1 and all(is_dark(value) and is_one_value(value) for value in values):
+        raise DataError(
+            f"all {len(good)} training images, such as {train.name(good[0])}, have 16 bits, {DARK} "
+            f"and are black; {DARK_REMEDY}"
         )
 
 
