@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
+from visiongraft.training.inputs import RunInputs
 from visiongraft.training.optimizers import check_optimizer_name
 
 
@@ -54,6 +55,8 @@ def resumed_settings(
 ) -> tuple[FitConfig, Task, Schedule]:
     """Read the settings of a run, and refuse to resume it with different ones.
 
+    Paths of data and weights may differ from those of the run: their contents are compared later.
+
     Args:
         folder: The run folder.
         given: The arguments of ``fit`` by name.
@@ -86,8 +89,11 @@ def resumed_settings(
             called["task_options"] = create_task(kind, options).options()
     plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
     called["schedule"] = plan.to_json()
-    if called.get("data") is None:  # in memory, which cannot be compared
+    if called.get("data") is None:  # in memory
         called.pop("data", None)
+    inputs = RunInputs.read(folder)
+    recorded = {"data", *inputs.weights} if inputs is not None else set()
+    moved = {name: called.pop(name) for name in recorded if isinstance(called.get(name), str)}
     other = differences(called, stored)
     if other:
         raise CheckpointError(
@@ -99,7 +105,7 @@ def resumed_settings(
             f"run {folder} was trained on data in memory: pass the same data again"
         )
     _check_device(stored.device)
-    return stored, create_task(kind, stored.task_options), plan
+    return replace(stored, **moved), create_task(kind, stored.task_options), plan
 
 
 def _converted(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from visiongraft.versions import VISIONGRAFT, describe_other_format
 FORMAT = 2
 GIGABYTE = 1_000_000_000
 
+TYPES = {str: "a string", dict: "a set of values by name"}
+CALLS = ("schedule", "transfer_loss")  # settings that name a plugin's item, with its options
+
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -185,9 +188,14 @@ class FitConfig:
         if values.keys() != known:
             odd = sorted(values.keys() ^ known)
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")
-        if values["size"] is not None:
+        if isinstance(values["size"], list):
             values["size"] = tuple(values["size"])
-        return cls(**values)
+        try:
+            for name in CALLS:
+                _check_call(name, values[name])
+            return cls(**values)
+        except OptionError as error:
+            raise ArtifactError(f"{path} is not the config of a run: {error}") from error
 
 
 def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
@@ -214,14 +222,32 @@ def _as_stored(value: Any) -> Any:
 
 
 def _check(name: str, value: Any, kind: Any) -> None:
-    """Refuse a value that breaks the rule or is none of the choices in its type."""
+    """Refuse a value of another type, one that breaks the rule, and one that is none of the choices."""
     kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
     if value is None and NoneType in kinds:
         return
     for one in kinds:
-        if get_origin(one) is Literal and value not in get_args(one):
+        origin = get_origin(one) or one
+        if origin is Literal and value not in get_args(one):
             raise OptionError(f"{name}={value!r} is not one of {', '.join(get_args(one))}")
-        if get_origin(one) is Annotated:
+        if origin is Annotated:
             (rule,) = one.__metadata__
             if not rule.holds(value):
                 raise OptionError(f"{name}={value!r} is not {rule.words}")
+        if origin is tuple and not (_is_pair(value) and all(is_integer(v, 1) for v in value)):
+            raise OptionError(f"{name}={value!r} is not a height and a width of at least 1 pixel")
+        if origin in TYPES and not isinstance(value, origin):
+            raise OptionError(f"{name}={value!r} is not {TYPES[origin]}")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
+
+
+def _check_call(name: str, value: Any) -> None:
+    """Refuse what is neither ``None`` nor a name with options."""
+    is_call = isinstance(value, dict) and value.keys() >= {"name", "options"}
+    if value is not None and not (
+        is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)
+    ):
+        raise OptionError(f"{name}={value!r} is not a name with options")

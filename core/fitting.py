@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from visiongraft.arguments import new_settings, resumed_settings
+from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
-from visiongraft.data.check import CheckedSplits, check_samples
+from visiongraft.data.check import CheckedSplits, are_reproducible, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.processes import as_lost_process
 from visiongraft.registry.callbacks import listen
+from visiongraft.registry.source_code import source_digests
+from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
+from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import seed_everything
 from visiongraft.task import Task
@@ -29,10 +32,10 @@ from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.environment import ignored_settings
 from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
+from visiongraft.training.run_folder import DATA_CHECK, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import Transfer
-
-log = logging.getLogger("visiongraft")
 
 
 def fit(
@@ -68,6 +71,7 @@ def fit(
     device: Device | None = None,
     seed: int = 0,
     resume: bool = False,
+    allow_changed_data: bool = False,
     callbacks: Sequence[str | object] = ("progress", "curves"),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
@@ -117,7 +121,9 @@ def fit(
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
-        resume: Continue the run in ``out`` where it stopped, with all of its settings.
+        resume: Continue the run in ``out`` where it stopped, with all of its settings. Data and
+            weights files may have moved, but must have the contents that they had.
+        allow_changed_data: Continue also with changed data and weights files.
         callbacks: Names of callbacks, or objects that implement run hooks.
 
     Returns:
@@ -139,30 +145,32 @@ def fit(
         config, chosen, plan = new_settings(given)
     accelerator = make_accelerator(config)
     with ExitStack() as stack:
-        if folder is not None:
-            if accelerator.is_main_process:
-                _prepare_folder(folder, resume)
-                stack.enter_context(_logging_to(folder / "run.log"))
-            scratch = folder
+        if folder is None:
+            scratch = stack.enter_context(scratch_folder())
         else:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            scratch = folder
+            if accelerator.is_main_process:
+                stack.enter_context(run_folder(folder, resume))
         source = data if data is not None else config.data
         with accelerator.main_process_first():  # the others read its results from the folder
-            splits, checked = _read(source, chosen, config, folder)
+            splits, checked = _read(source, chosen, config, folder, accelerator.is_main_process)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
-        checkpoint = _checkpoint(folder) if resume else None
         run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
-        if resume and checkpoint is None:
-            run.warnings += ("the run has no checkpoint yet and starts from the beginning",)
+        checkpoint, inputs = None, _inputs(run, checked)
+        if resume and folder is not None:
+            checkpoint = _checkpoint(run, folder, accelerator.num_processes)
+            inputs = _resumed(run, inputs, checkpoint, folder, allow_changed_data)
+            accelerator.wait_for_everyone()  # all have compared before one writes
         hooks = listen(callbacks)
         _check_first_phase(run)
-        if folder is not None and accelerator.is_main_process and not resume:
+        if folder is not None and accelerator.is_main_process:
+            inputs.write(folder)
             config.write(folder)  # only now: invalid input must not leave a run behind
         engine = Engine(run, hooks, accelerator)
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
-            facts = _facts(run, splits, checked)
+            facts = _facts(run, splits, checked, inputs)
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
             if folder is not None and engine.main:
                 model.save(folder / "model")
@@ -171,53 +179,60 @@ def fit(
         except BaseException as error:
             if engine.main:
                 hooks.hook.run_failed(run=run, error=error)
+            lost = as_lost_process(error)
+            if lost is not None:
+                raise lost from error
             raise
         accelerator.wait_for_everyone()
     return model
 
 
-# ---- the run's folder ----
+# ---- resuming ----
 
 
-def _prepare_folder(folder: Path, resume: bool) -> None:
-    if not resume and (folder / "config.json").exists():
-        raise OptionError(
-            f"{folder} already contains a run; pass resume=True (--resume) to continue it, or "
-            "choose another folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{folder} cannot be created: {error.strerror or error}") from error
-
-
-def _checkpoint(folder: Path | None) -> Checkpoint | None:
+def _checkpoint(run: Run, folder: Path, processes: int) -> Checkpoint | None:
     """Read the last checkpoint, if there is one; otherwise the run starts from the beginning."""
-    if folder is None or not (folder / "checkpoints" / "last.safetensors").is_file():
+    path = folder / "checkpoints" / "last.safetensors"
+    if not path.is_file():
+        run.warnings += ("the run has no checkpoint yet and starts from the beginning",)
         return None
-    return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+    checkpoint = Checkpoint.read(path)
+    run.warnings += checkpoint.check_processes(processes)
+    return checkpoint
 
 
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        handler.close()
+def _resumed(
+    run: Run, inputs: RunInputs, checkpoint: Checkpoint | None, folder: Path, allowed: bool
+) -> RunInputs:
+    """Compare data, weights and code with those that the run began with."""
+    channels = run.config.in_channels
+    comparable = all(are_reproducible(s, channels) for s in (run.training, run.validation))
+    epoch = checkpoint.state.epoch if checkpoint is not None else 0
+    inputs, warnings = inputs_on_resume(inputs, folder, epoch, allowed, comparable)
+    run.warnings += tuple(warnings)
+    return inputs
+
+
+def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
+    task, backbone, config = run.network.task, run.network.backbone, run.config
+    classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
+    classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
+    transfer = run.network.transfer
+    losses = [] if transfer is None else [type(transfer.loss)]
+    weights = {}
+    if config.weights not in (None, "pretrained"):
+        weights["weights"] = file_sha256(Path(str(config.weights)))
+    elif config.weights is not None and is_saved_model(config.backbone):
+        weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
+    code = source_digests([*classes, run.schedule.generate, *losses])
+    return RunInputs(checked.digests, task.options(), weights, code)
 
 
 # ---- building the run ----
 
 
 def _read(
-    data: Any, task: Task, config: FitConfig, folder: Path | None
+    data: Any, task: Task, config: FitConfig, folder: Path | None, save: bool
 ) -> tuple[Splits, CheckedSplits]:
     if data is None:
         raise OptionError("data is missing: pass a path, a dataset, or (training, validation)")
@@ -226,7 +241,8 @@ def _read(
         splits.train,
         splits.validation,
         channels=config.in_channels,
-        cache=None if folder is None else folder / "data-check.json",
+        cache=None if folder is None else folder / DATA_CHECK,
+        save=save,
     )
     return splits, checked
 
@@ -273,7 +289,7 @@ def _check_first_phase(run: Run) -> None:
     trainable_stages(stages, phase.trainable)
 
 
-def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
+def _facts(run: Run, splits: Splits, checked: CheckedSplits, inputs: RunInputs) -> dict[str, Any]:
     best = run.state.best or {}
     phases: dict[int, dict[str, Any]] = {}
     for record in run.history:
@@ -281,9 +297,14 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits) -> dict[str, Any]:
         phase["epochs"] += 1
     config = asdict(run.config)
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
+    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
     settings += ["transfer_loss"] if run.config.transfer_loss else []
     return {
-        "data": {**splits.facts, **checked.report.counts()},
+        "data": {
+            **splits.facts,
+            **checked.report.counts(),
+            **({"changed during training": changes} if changes else {}),
+        },
         "training": {
             "schedule": config["schedule"],
             "phases": list(phases.values()),

@@ -25,9 +25,10 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors",),
-    ("caching.images", "saving.classes"),
+    ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
+        "processes",
         "versions",
         "seeds",
         "comparison",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import typer
 
 from visiongraft.errors import VisiongraftError, one_line, place_of, type_and_message
+from visiongraft.processes import as_lost_process
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -43,6 +44,7 @@ def failure_of(error: Exception) -> Failure:
         Message and exit code; for an unexpected error 3, and a message that names the file with the
         traceback.
     """
+    error = as_lost_process(error) or error
     if isinstance(error, VisiongraftError):
         return Failure(one_line(error, None), error.exit_code)
     if isinstance(error, typer.TyperException):

@@ -42,6 +42,12 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
     ] = False,
+    allow_changed_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changed-data", help="Resume also with changed data and weights files."
+        ),
+    ] = False,
     as_json: Json = False,
     **settings: Any,
 ) -> Answer:
@@ -54,6 +60,8 @@ def fit(
         given["task_options"] = _task_options(given.get("task"), task_options)
     if callback:
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
+    if allow_changed_data:
+        given["allow_changed_data"] = True
     return _fit(data, out, resume, given)
 
 
@@ -63,7 +71,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     try:
         model = train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
-        arguments = ["fit", data, "--out", str(out), "--resume", *chosen_arguments()]
+        allowed = ["--allow-changed-data"] if "allow_changed_data" in options else []
+        arguments = ["fit", data, "--out", str(out), "--resume", *allowed, *chosen_arguments()]
         command = shlex.join(["visiongraft", *arguments])
         if (out / "checkpoints" / "last.safetensors").is_file():
             raise Interrupted(f"interrupted; continue with: {command}") from None

@@ -6,20 +6,22 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visiongraft.data.decode import decode_bytes
+from visiongraft.data.digests import digest_of
 from visiongraft.data.pixels import DARK_BELOW, is_dark, is_one_value, unusual_values
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
+STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
 DARK = f"use at most 1/{256 // DARK_BELOW} of the range of values"
 DARK_REMEDY = "scale their values to 0..65535, or save them with 8 bits"
 
@@ -34,6 +36,7 @@ class Finding:
         width: Width in pixels; 0 if the image is unreadable.
         problem: Why the sample cannot be used; empty if it can.
         values: What is unusual about the values of its pixels, see ``unusual_values``.
+        target: Hash of the target; empty if it is unknown.
     """
 
     digest: str
@@ -41,6 +44,21 @@ class Finding:
     width: int = 0
     problem: str = ""
     values: str = ""
+    target: str = ""
+
+
+class SampleDigests(NamedTuple):
+    """The content of one sample, by which it is recognized in another place.
+
+    Attributes:
+        image: Hash of the image, see ``Finding.digest``.
+        target: Hash of the target.
+        name: Name of the sample.
+    """
+
+    image: str
+    target: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -107,20 +125,26 @@ class CheckedSplits:
         train: Readable training samples.
         validation: Readable validation samples.
         report: What the check found.
+        digests: Digests of the readable samples by split, in their order.
     """
 
     train: Samples
     validation: Samples
     report: DataReport
+    digests: dict[str, list[SampleDigests]]
 
 
 @dataclass
 class _Cache:
-    """Findings by path, file size and modification time, so that resuming need not decode again."""
+    """Findings by path, size and times of a file, so that resuming need not decode again.
+
+    A file that was moved or touched is read again, but not decoded if its content is known.
+    """
 
     path: Path | None
     known: dict[str, Any] = field(default_factory=dict)
     fresh: dict[str, Any] = field(default_factory=dict)
+    by_content: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def load(self) -> None:
         if self.path is not None and self.path.is_file():
@@ -128,26 +152,36 @@ class _Cache:
                 self.known = dict(read_json(self.path)["findings"])
             except (ArtifactError, KeyError, TypeError, ValueError):
                 self.known = {}  # a damaged cache only costs time
+        for key, value in self.known.items():
+            if isinstance(value, list) and value:
+                self.by_content[str(value[0]), key.rpartition("|")[2]] = value
 
     def key(self, samples: Samples, index: int, channels: int) -> str | None:
-        if self.path is None:
-            return None
         try:
             path = os.path.abspath(samples.name(index))
             stat = os.stat(path)
         except OSError:
             return None
-        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{channels}"
+        # The change time too: tools that copy set the modification time to that of the original.
+        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{channels}"
 
     def get(self, key: str | None) -> Finding | None:
-        match self.known.get(key) if key is not None else None:
-            case [str(digest), int(height), int(width), str(problem), str(values)]:
-                return Finding(digest, height, width, problem, values)
-        return None  # unknown, or damaged
+        return _as_finding(self.known.get(key)) if key is not None else None
+
+    def get_content(self, digest: str, channels: int) -> Finding | None:
+        found = _as_finding(self.by_content.get((digest, str(channels))))
+        return found if found is not None and not found.problem else None
 
     def save(self, report: DataReport) -> None:
         if self.path is not None:
             write_json(self.path, {"report": asdict(report), "findings": self.fresh})
+
+
+def _as_finding(value: Any) -> Finding | None:
+    match value:
+        case [str(digest), int(height), int(width), str(problem), str(values)]:
+            return Finding(digest, height, width, problem, values)
+    return None  # unknown, or damaged
 
 
 def check_samples(
@@ -156,6 +190,7 @@ def check_samples(
     *,
     channels: int = 3,
     cache: Path | None = None,
+    save: bool = True,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -165,6 +200,7 @@ def check_samples(
         channels: Number of channels to decode to.
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
+        save: Write that file; otherwise it is only read.
 
     Returns:
         The readable samples and the report.
@@ -174,18 +210,44 @@ def check_samples(
     """
     store = _Cache(cache)
     store.load()
-    in_train, in_validation = (list(_findings(s, channels, store)) for s in (train, validation))
+    in_train, in_validation = (
+        list(_findings(s, channels, store, targets=True)) for s in (train, validation)
+    )
     report = _report(train, validation, in_train, in_validation)
-    store.save(report)
+    if save:
+        store.save(report)
     _refuse_too_many(report.unreadable, len(train) + len(validation))
     checked = CheckedSplits(
-        _readable(train, in_train), _readable(validation, in_validation), report
+        _readable(train, in_train),
+        _readable(validation, in_validation),
+        report,
+        {"training": _digests(train, in_train), "validation": _digests(validation, in_validation)},
     )
     for split, samples in (("training", checked.train), ("validation", checked.validation)):
         if len(samples) == 0:
             raise DataError(f"the {split} split has no readable images; add some")
     _refuse_black(train, in_train)
     return checked
+
+
+def are_reproducible(samples: Samples, channels: int = 3) -> bool:
+    """Check whether images without files are equal if they are loaded twice.
+
+    A dataset in memory may augment its images at random.
+
+    Args:
+        samples: Readable samples.
+        channels: Number of channels to decode to.
+
+    Returns:
+        Whether the first, middle and last image were.
+    """
+    probes = {0, len(samples) // 2, len(samples) - 1}
+    return all(
+        samples.content(i) is not None
+        or np.array_equal(samples.load(i, channels), samples.load(i, channels))
+        for i in probes
+    )
 
 
 def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
@@ -224,19 +286,27 @@ def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
     return readable, len(problems)
 
 
-def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Finding]:
-    """Check all images in threads (decoders release the GIL); yield the findings in order."""
+def _findings(
+    samples: Samples, channels: int, store: _Cache, targets: bool = False
+) -> Iterator[Finding]:
+    """Check all images, and hash targets if asked to; yield the findings in order.
+
+    Works in threads, since decoders release the GIL.
+    """
     # A dataset's own code need not be thread-safe, and large images need much memory each.
     lock = Lock()
+    cached = store.path is not None and _are_files(samples)
 
     def check(index: int) -> Finding:
-        key = store.key(samples, index, channels)
-        finding = store.get(key) or _check_image(samples, index, channels, lock)
+        key = store.key(samples, index, channels) if cached else None
+        finding = store.get(key) or _check_image(samples, index, channels, lock, store)
         if key is not None:
-            store.fresh[key] = list(astuple(finding))
+            store.fresh[key] = [getattr(finding, name) for name in STORED]
         if not finding.problem:  # the target may have changed although the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
+        if targets and not finding.problem:
+            finding = replace(finding, target=_target_digest(samples, index))
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -245,8 +315,25 @@ def _findings(samples: Samples, channels: int, store: _Cache) -> Iterator[Findin
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Finding:
+def _are_files(samples: Samples) -> bool:
+    """Check whether images are what their files hold; others, such as crops, have no such content."""
+    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
+    return any(samples.content(index) is not None for index in probes)
+
+
+def _target_digest(samples: Samples, index: int) -> str:
+    try:
+        return digest_of(samples.target(index))
+    except Exception:  # a third-party target may raise any error: loading it reports that
+        return ""
+
+
+def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store: _Cache) -> Finding:
     content = samples.content(index)
+    digest = "" if content is None else _digest(content)
+    known = store.get_content(digest, channels)
+    if known is not None:
+        return known
     try:
         if content is not None:
             image = decode_bytes(content, samples.name(index), channels, lock)
@@ -256,10 +343,13 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock) -> Fin
     except DataError as error:
         return Finding("", problem=str(error))
     # Include the shape: otherwise all black images of the same area would be identical.
-    hashed = content if content is not None else str(image.shape).encode() + image.tobytes()
-    digest = hashlib.blake2b(hashed, digest_size=16).hexdigest()
+    digest = digest or _digest(str(image.shape).encode() + image.tobytes())
     values = unusual_values(image, content)
     return Finding(digest, image.shape[0], image.shape[1], values=values)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _report(
@@ -271,7 +361,7 @@ def _report(
         if finding.problem:
             continue
         j = first.setdefault(finding.digest, i)
-        if i != j and repr(train.target(i)) != repr(train.target(j)):
+        if i != j and finding.target != in_train[j].target:
             conflicting.append((train.name(j), train.name(i)))
     leaked = [
         (train.name(first[f.digest]), validation.name(i))
@@ -295,7 +385,7 @@ def _report(
         conflicting=tuple(conflicting),
         heights=_spread([f.height for f in good]),
         widths=_spread([f.width for f in good]),
-        one_valued=tuple(name for f, name in named if f.values and not is_dark(f.values)),
+        one_valued=tuple(name for f, name in named if not is_dark(f.values)),
         dark=tuple(name for f, name in named if is_dark(f.values)),
     )
 
@@ -328,6 +418,14 @@ def _refuse_black(train: Samples, findings: list[Finding]) -> None:
 def _readable(samples: Samples, findings: list[Finding]) -> Samples:
     good = [i for i, finding in enumerate(findings) if not finding.problem]
     return samples if len(good) == len(samples) else samples.subset(good)
+
+
+def _digests(samples: Samples, findings: list[Finding]) -> list[SampleDigests]:
+    return [
+        SampleDigests(finding.digest, finding.target, samples.name(i))
+        for i, finding in enumerate(findings)
+        if not finding.problem
+    ]
 
 
 def _some(what: str, names: tuple[str, ...], shown: int = 3) -> str:

@@ -17,6 +17,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import DataError, PluginError, VisiongraftError, one_line, type_and_message
 from visiongraft.preprocess import Preprocess
+from visiongraft.processes import as_lost_process
 from visiongraft.seeds import mix_seed, seeded
 
 Key = tuple[int, int]
@@ -133,9 +134,20 @@ class BatchLoader:
 
         Raises:
             DataError: A sample cannot be loaded; the message names it.
+            TrainingError: A worker process has ended.
         """
         self._plan[:] = [list(keys) for keys in plan]
-        for batches in self._loader:
+        loaded = iter(self._loader)
+        while True:
+            try:
+                batches = next(loaded, None)
+            except RuntimeError as error:
+                lost = as_lost_process(error)
+                if lost is None:
+                    raise
+                raise lost from error
+            if batches is None:
+                return
             if isinstance(batches, Unreadable):
                 raise DataError(batches.reason)
             yield from batches

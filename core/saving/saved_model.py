@@ -25,6 +25,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from visiongraft.saving.model_card import model_card
+from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
@@ -187,6 +188,11 @@ def build_network(
         raise ArtifactError(
             f"{folder / WEIGHTS} does not fit {path}: {len(differing)} tensors differ, first {differing[0]!r}"
         )
+    learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
+    learned |= {n: t for n, t in tensors.items() if n.startswith("backbone.")}
+    fault = first(damaged(learned, expected))
+    if fault:
+        raise ArtifactError(f"{folder / WEIGHTS} is damaged: {fault}")
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
     network.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import WeightsError, name_some
+from visiongraft.saving.tensors import RATIO, damaged, first, most_bytes, unpacked_bytes, unusable
 
 # Where training programs put the tensors of a checkpoint; averaged ones come first, because they
 # are the ones that such programs evaluate.
@@ -32,6 +33,7 @@ WRAPPERS = (
 )
 PREFIXES = ("module.", "_orig_mod.", "model.")
 SHOWN = 5
+DEEPEST = 100  # dicts that are searched for tensors
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def fit_weights(
             f"differ, partial=True loads the {loaded} of {len(expected)} tensors that fit"
         )
     own = backbone.state_dict()
+    fault = first(damaged(fit.matching, own))
+    if fault:
+        raise WeightsError(f"{origin} is damaged or not a weights file: {fault}; fetch it again")
     with torch.no_grad():
         for name, tensor in fit.matching.items():
             own[name].copy_(tensor)
@@ -177,6 +182,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             )
         if path.stat().st_size == 0:
             raise WeightsError(f"weights file {path} is empty; download it again")
+        most = most_bytes(path)
+        if unpacked_bytes(path) > most:
+            raise WeightsError(
+                f"weights file {path} would unpack to {unpacked_bytes(path)} bytes, more than "
+                f"{RATIO} times its size; if you trust it, save it again without compression"
+            )
         content = _read_file(path)
     except OSError as error:
         raise WeightsError(
@@ -185,6 +196,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = _unwrapped(content)
     if not tensors:
         raise WeightsError(f"weights file {path} holds no tensors by name; is it a checkpoint?")
+    fault = first(unusable(tensors, most))
+    if fault:
+        raise WeightsError(f"weights file {path}: {fault}; save it as dense float tensors")
     return tensors
 
 
@@ -223,19 +237,24 @@ def _read_file(path: Path) -> Any:
         ) from error
 
 
-def _unwrapped(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, dict):
+def _unwrapped(content: Any, seen: set[int] | None = None) -> dict[str, Tensor]:
+    """Take off wrappers and prefixes; dicts that were seen before, or lie too deep, hold nothing."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, dict) or id(content) in seen or len(seen) > DEEPEST:
         return {}
+    seen.add(id(content))
     for wrapper in WRAPPERS:
-        inside = _unwrapped(content.get(wrapper))
+        inside = _unwrapped(content.get(wrapper), seen)
         if inside:
             return inside
     # `n_averaged` is the counter that averaged models carry beside their wrapped names.
     tensors = {str(n): t for n, t in content.items() if isinstance(t, Tensor) and n != "n_averaged"}
-    prefix = next((p for p in PREFIXES if tensors and all(n.startswith(p) for n in tensors)), None)
-    if prefix is None:
-        return tensors
-    return _unwrapped({n.removeprefix(prefix): t for n, t in tensors.items()})
+    while tensors:
+        prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {n.removeprefix(prefix): t for n, t in tensors.items()}
+    return tensors
 
 
 def _adapted(tensor: Tensor, own: Tensor, channels: int) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from visiongraft.errors import ArtifactError, CheckpointError
-from visiongraft.saving.files import read_tensors, write_tensors
+from visiongraft.saving.files import has_checksum, read_tensors, write_tensors
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 2
+FORMAT = 3
+REMEDY = "restore it from a copy, or start a new run"
 
 
 @dataclass
@@ -24,7 +25,8 @@ class RunState:
         phase_epoch: Finished epochs of this phase.
         step: Finished optimizer steps of the present epoch.
         epoch: Finished epochs of the run.
-        sums: Sums of loss parts over the samples of the present epoch, and their number.
+        sums: Sums of loss parts over the samples of the present epoch, and their number, as far as
+            this process has seen them.
         history: One record per finished epoch.
         receipts: One receipt per finished phase.
         best: Record number and value of the best epoch so far, and the file that holds it.
@@ -87,12 +89,13 @@ class Checkpoint:
         """
         flat, metadata = _read(path)
         found = metadata.get("format")
-        if not isinstance(found, int):
+        if not isinstance(found, int) or metadata.keys() == {"format"}:  # as saved models have
             raise CheckpointError(f"cannot resume: {path} is not a checkpoint")
         if found != FORMAT:
             made_by = metadata.get("visiongraft")
             message = describe_other_format(path, found, FORMAT, made_by)
             raise CheckpointError(f"cannot resume: {message}")
+        _require_checksum(path)
         tensors: dict[str, dict[str, Tensor]] = {}
         for key, tensor in flat.items():
             group, _, name = key.partition(":")
@@ -101,6 +104,30 @@ class Checkpoint:
             return cls(RunState(**metadata["state"]), tensors, metadata["values"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"cannot resume: {path} is not a checkpoint ({error})") from error
+
+    def check_processes(self, processes: int) -> tuple[str, ...]:
+        """Check that an epoch that was begun is finished by as many processes.
+
+        Args:
+            processes: Number of processes that resume the run.
+
+        Returns:
+            A warning if it is another number, between two epochs.
+
+        Raises:
+            CheckpointError: It is another number, in the middle of an epoch.
+        """
+        before = len(self.values["random"])
+        if processes == before:
+            return ()
+        if self.state.step:
+            raise CheckpointError(
+                f"cannot resume with {_processes(processes)}: the run stopped in the middle of an "
+                f"epoch whose batches {_processes(before)} shared; resume it with {before}, or start "
+                "a new run"
+            )
+        line = f"the run goes on with {_processes(processes)} instead of {before}: steps are taken "
+        return (line + "over other batches, so that results differ from those of one run",)
 
 
 def read_best(path: Path) -> dict[str, Tensor]:
@@ -115,11 +142,22 @@ def read_best(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
-    return _read(path)[0]
+    tensors, _ = _read(path)
+    _require_checksum(path)
+    return tensors
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         return read_tensors(path)
     except ArtifactError as error:
-        raise CheckpointError(f"cannot resume: {error}") from error
+        raise CheckpointError(f"cannot resume: {error}; {REMEDY}") from error
+
+
+def _require_checksum(path: Path) -> None:
+    if not has_checksum(path):
+        raise CheckpointError(f"cannot resume: {path} is damaged: it has no checksum; {REMEDY}")
+
+
+def _processes(count: int) -> str:
+    return f"{count} {'process' if count == 1 else 'processes'}"

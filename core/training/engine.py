@@ -269,7 +269,8 @@ class Engine:
         run = self.run
         if run.folder is None:
             return
-        ranks = gather_object([random_state()])
+        tensors, values = random_state()
+        ranks = gather_object([(tensors, {"random": values, "sums": run.state.sums})])
         self.last_checkpoint = time.monotonic()
         if not self.main:
             return

@@ -15,7 +15,7 @@ from visiongraft.training.ema import EMA
 from visiongraft.training.optimizers import optimizer_tensors, restore_optimizer
 from visiongraft.training.run import Run
 
-RandomState = tuple[dict[str, Tensor], dict[str, Any]]
+RankState = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def take_checkpoint(
@@ -23,7 +23,7 @@ def take_checkpoint(
     optimizer: torch.optim.Optimizer,
     ema: EMA | None,
     accelerator: Accelerator,
-    ranks: list[RandomState],
+    ranks: list[RankState],
 ) -> Checkpoint:
     """Take a checkpoint.
 
@@ -32,7 +32,8 @@ def take_checkpoint(
         optimizer: The optimizer of the phase.
         ema: The averaged weights, if any are kept.
         accelerator: Holds the gradient scaler.
-        ranks: The random states of each process.
+        ranks: Of each process the tensors of its random state, and as JSON values ``random``, the rest
+            of it, and ``sums``, see ``RunState.sums``.
 
     Returns:
         The checkpoint.
@@ -47,7 +48,8 @@ def take_checkpoint(
     scaler = accelerator.scaler
     others = {
         "optimizer": values,
-        "random": [values for _, values in ranks],
+        "random": [values["random"] for _, values in ranks],
+        "sums": [values["sums"] for _, values in ranks],
         "ema_updates": ema.updates if ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "source": _source(run),
@@ -88,12 +90,14 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
 def restore_steps(
     optimizer: torch.optim.Optimizer, accelerator: Accelerator, checkpoint: Checkpoint
 ) -> None:
-    """Restore optimizer, gradient scaler and random states, as the last thing before the first step.
+    """Restore what steps read and change, as the last thing before the first step.
+
+    These are optimizer, gradient scaler, and of this process the random state and sums of losses.
 
     Args:
         optimizer: The optimizer of the phase; changed in place.
         accelerator: Holds the gradient scaler; changed in place.
-        checkpoint: The checkpoint.
+        checkpoint: The checkpoint; its state becomes that of this process.
     """
     tensors, values = checkpoint.tensors, checkpoint.values
     restore_optimizer(optimizer, tensors.get("optimizer", {}), values["optimizer"])
@@ -102,6 +106,7 @@ def restore_steps(
     rank, states = accelerator.process_index, values["random"]
     if rank < len(states):
         restore_random_state(tensors.get(f"random{rank}", {}), states[rank])
+        checkpoint.state.sums = values["sums"][rank]
 
 
 def _source(run: Run) -> str | None:

@@ -99,8 +99,7 @@ class Steps:
         if not all(abs(s) < float("inf") for s in sums.values()):
             raise TrainingError(
                 f"the loss is not finite ({sums}) in phase {state.phase + 1}, epoch "
-                f"{state.epoch + 1}, step {state.step + 1}; look for targets that are not "
-                "finite, or lower the learning rate"
+                f"{state.epoch + 1}, step {state.step + 1}; {self._cause()}, or lower the learning rate"
             )
         if run.config.clip_norm:
             trainable = [p for p in model.parameters() if p.requires_grad]
@@ -111,6 +110,15 @@ class Steps:
         for name, value in {**sums, "samples": float(mine)}.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         return {name: value / max(mine, 1) for name, value in sums.items()}
+
+    def _cause(self) -> str:
+        """Tell what to look for where a loss is not finite."""
+        network = self.run.network
+        damaged = [n for n, t in network.named_parameters() if not t.isfinite().all()]
+        damaged += [n for n, t in network.named_buffers() if t.isnan().any()]
+        if damaged:
+            return f"tensor {damaged[0]!r} of the network is not finite: look for damaged weights"
+        return "look for targets that are not finite"
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean loss parts of the present epoch so far, over the samples of all processes."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from visiongraft.config import FitConfig, differences
-from visiongraft.errors import ArtifactError
+from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 
 
 @pytest.fixture
@@ -72,3 +74,46 @@ def test_a_setting_that_json_stores_differently_is_not_a_difference(config):
     assert differences({"schedule": schedule}, stored) == []
     schedule["options"]["names"] = ("a", "c")
     assert len(differences({"schedule": schedule}, stored)) == 1
+
+
+WRONG: list[Any] = [None, True, -1, 10**30, 0.5, float("nan"), "x", [], [1, "x"], {}, {"x": None}]
+NESTED = {"schedule": ("name", "options"), "transfer_loss": ("name", "options")}
+
+
+def test_wrong_types_in_a_stored_config_are_read_or_refused_in_one_line(
+    make_config: Any, tmp_path: Path
+) -> None:
+    make_config(transfer_loss={"name": "l2_sp", "options": {}}).write(tmp_path)
+    good = json.loads((tmp_path / "config.json").read_text())
+    refused = 0
+    for name, value in good.items():
+        for wrong in WRONG:
+            variants = [wrong, *({**value, key: wrong} for key in NESTED.get(name, ()))]
+            for variant in variants:
+                (tmp_path / "config.json").write_text(json.dumps({**good, name: variant}))
+                try:
+                    config = FitConfig.read(tmp_path)
+                except VisiongraftError as error:
+                    refused += 1
+                    assert "\n" not in str(error)
+                    assert str(tmp_path / "config.json") in str(error)
+                else:
+                    assert isinstance(config.schedule["options"], dict)
+    assert refused > 250
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("data", 5, "data=5 is not a string"),
+        ("resize", ["crop"], r"resize=\['crop'\] is not a string"),
+        ("size", (224, 0), r"size=\(224, 0\) is not a height and a width"),
+        ("size", (224.0, 224.0), "is not a height and a width"),
+        ("task_options", [], r"task_options=\[\] is not a set of values by name"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(
+    make_config: Any, setting: str, value: Any, words: str
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        make_config(**{setting: value})

@@ -282,14 +282,34 @@ def cache(monkeypatch, tmp_path):
 
 
 def test_a_second_check_decodes_only_changed_images(cache, write_images):
-    paths = write_images(4)
+    paths = write_images(5)
+    new, paths = paths[4], paths[:4]
     first = cache.check(paths)
     assert cache.decoded == 4
     assert cache.check(paths) == first and cache.decoded == 0
-    paths[1].write_bytes(paths[0].read_bytes())
-    os.utime(paths[1], ns=(1, 1))
-    paths[3].write_bytes(paths[0].read_bytes())
+    paths[1].write_bytes(new.read_bytes())
+    paths[3].write_bytes(new.read_bytes())
     assert len(cache.check(paths).leaked) == 1 and cache.decoded == 2
+
+
+def test_an_edit_that_keeps_size_and_modification_time_is_noticed(cache, write_images):
+    paths = write_images(4)
+    parts = files(paths[:2]), files(paths[2:])
+    first = check_samples(*parts, cache=cache.path).digests["validation"]
+    before = paths[3].stat()
+    paths[3].write_bytes(paths[0].read_bytes().ljust(before.st_size, b"\0"))
+    os.utime(paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = paths[3].stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    again = check_samples(*parts, cache=cache.path).digests["validation"]
+    assert again[0] == first[0] and again[1] != first[1]
+
+
+def test_moved_images_are_read_but_not_decoded_again(cache, write_images, tmp_path):
+    paths = write_images(4)
+    first = cache.check(paths)
+    moved = [path.rename(path.with_name(f"moved-{path.name}")) for path in paths]
+    assert cache.check(moved) == first and cache.decoded == 0
 
 
 def test_for_other_channels_images_are_decoded_again(cache, write_images):
@@ -433,17 +453,41 @@ def test_a_target_is_looked_at_again_though_the_image_is_known(write_images, tmp
     assert len(check_samples(train, validation, cache=cache).train) == 110
 
 
-def test_targets_are_compared_only_of_identical_images():
-    class Counting(ImageSamples):
-        asked: ClassVar[list[int]] = []
+class Counting(ImageSamples):
+    asked: ClassVar[list[int]] = []
 
-        def target(self, index: int) -> int:
-            self.asked.append(index)
-            return index
+    def target(self, index: int) -> int:
+        self.asked.append(index)
+        return index
 
-    different = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
-    check_samples(different, ImageSamples([np.full((3, 2), 9, np.uint8)]))
+
+def test_targets_are_read_once_per_image_and_only_for_training():
+    samples = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
+    drop_unreadable(samples)
     assert Counting.asked == []
+    checked = check_samples(samples, ImageSamples([np.full((3, 2), 9, np.uint8)]))
+    assert sorted(Counting.asked) == [0, 1, 2, 3, 4]
+    assert len({digests.target for digests in checked.digests["training"]}) == 5
+
+
+def test_long_targets_that_differ_in_the_middle_are_different():
+    targets = [np.zeros(5000, np.int64), np.zeros(5000, np.int64)]
+    assert repr(targets[0]) == repr(targets[1])
+    targets[1][2500] = 1
+    image = np.full((2, 2), 7, np.uint8)
+    train = DatasetSamples.of([(image, target) for target in targets])
+    report = check_samples(train, ImageSamples([np.full((3, 2), 9, np.uint8)])).report
+    assert report.conflicting == (("item 0", "item 1"),)
+
+
+def test_a_target_that_cannot_be_read_is_left_to_the_loader_to_report():
+    class Failing(ImageSamples):
+        def target(self, index: int) -> int:
+            raise RuntimeError("no such annotation")
+
+    one = Failing([np.full((2, 2), 7, np.uint8)])
+    checked = check_samples(one, ImageSamples([np.full((3, 2), 9, np.uint8)]))
+    assert checked.digests["training"][0].target == "" and len(checked.train) == 1
 
 
 def gray_files(folder, count, dtype, high):

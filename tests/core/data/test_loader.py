@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from visiongraft.data.loader import (
     shard,
     shuffled_batches,
 )
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, TrainingError
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 
 
@@ -152,3 +154,23 @@ def test_targets_that_cannot_be_collated_are_named():
 def test_loading_on_a_cpu_starts_no_processes():
     assert default_workers(torch.device("cpu")) == 0
     assert default_workers(torch.device("cuda")) >= 1
+
+
+def die(image: Any, target: Any) -> tuple[Any, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def leave(image: Any, target: Any) -> tuple[Any, Any]:
+    os._exit(7)
+
+
+# Torch learns of the end of a worker by a signal or by a timeout, whichever comes first.
+@pytest.mark.parametrize("transform", [die, pytest.param(leave, marks=pytest.mark.slow)])
+def test_a_worker_that_ends_is_named_as_such(transform: Any) -> None:
+    loader = BatchLoader(dataset_of(transform), default_collate, workers=1)
+    how = "(was killed by signal: Killed|exited unexpectedly( with exit code 7)?)"
+    words = rf"worker process that loads images \(pid \d+\) {how}; if memory is .*workers=0"
+    with pytest.raises(TrainingError, match=words) as caught:
+        list(loader.batches([[(0, 0), (1, 0)]]))
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import safetensors.torch
 import torch
 
 from visiongraft.errors import ArtifactError, VisiongraftError
@@ -85,3 +86,29 @@ def test_files_of_a_prediction_are_named_after_its_image(tmp_path):
     write_prediction_files(tmp_path, numbered(4, "image 4"), {"files": "of a plain dict"})
     found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert found == {"00003-a.b.mask.png": b"mask", "00003-a.b.more.txt": b"more"}
+
+
+def test_equal_tensors_and_values_are_equal_bytes(tmp_path):
+    values = {name: [name] for name in "abcdefgh"}
+    for name in ("one", "other"):
+        write_tensors(tmp_path / name, {"b": torch.ones(3), "a": torch.zeros(2)}, values)
+        values = dict(reversed(values.items()))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    assert safetensors.torch.load_file(tmp_path / "one")["b"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.uint8])
+def test_a_flipped_bit_in_a_tensor_is_noticed(tmp_path, dtype):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.ones(5, dtype=dtype), "none": torch.ones(0)}, {"format": 1})
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"a\.safetensors is damaged: .* its checksum"):
+        read_tensors(path)
+
+
+def test_a_tensor_file_without_a_checksum_is_read(tmp_path):
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", {"format": "2"})
+    tensors, metadata = read_tensors(tmp_path / "a.safetensors")
+    assert tensors["a"].tolist() == [1, 1] and metadata == {"format": 2}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import load_backbone
 from visiongraft.saving.classes import is_class
-from visiongraft.saving.files import read_json, write_json, write_tensors
+from visiongraft.saving.files import read_json, read_tensors, write_json, write_tensors
 from visiongraft.saving.saved_model import is_saved_model, read_config
 
 AUDITED = Path(__file__).with_name("run_audited.py")
@@ -306,3 +308,83 @@ def test_a_model_of_an_earlier_format_which_names_no_class_is_loaded(saved: Path
 def test_the_config_of_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a folder"):
         read_config(tmp_path / "nowhere")
+
+
+# ---- wrong types ----
+
+WRONG: list[Any] = [None, True, -1, 10**30, 0.5, float("nan"), "x", [], [1, "x"], {}, {"x": None}]
+
+
+def entries(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every entry of a JSON value."""
+    items = value.items() if isinstance(value, dict) else ()
+    for key, inside in items:
+        yield (*path, key)
+        yield from entries(inside, (*path, key))
+
+
+def with_entry(value: Any, path: tuple[Any, ...], entry: Any) -> Any:
+    changed = json.loads(json.dumps(value))
+    target = changed
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = entry
+    return changed
+
+
+def test_wrong_types_in_a_config_are_read_or_refused_in_one_line(saved: Path) -> None:
+    config = read_json(saved / "config.json")
+    refused = 0
+    for path in entries({k: v for k, v in config.items() if k != "facts"}):
+        for wrong in WRONG:
+            write_json(saved / "config.json", with_entry(config, path, wrong))
+            try:
+                visiongraft.load(saved)
+            except VisiongraftError as error:
+                refused += 1
+                assert "\n" not in str(error), (path, wrong)
+                assert error.exit_code == 2
+    assert refused > 100
+
+
+def test_json_that_is_nested_too_deep_is_refused(saved: Path) -> None:
+    (saved / "config.json").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(ArtifactError, match="is not valid JSON"):
+        visiongraft.load(saved)
+
+
+@pytest.mark.parametrize("name", ["backbone.blocks.stem.0.weight", "head.linear.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(saved: Path, name: str) -> None:
+    tensors, metadata = read_tensors(saved / "model.safetensors")
+    tensors[name].view(-1)[0] = float("nan")
+    write_tensors(saved / "model.safetensors", tensors, metadata)
+    with pytest.raises(ArtifactError, match=f"safetensors is damaged: tensor '{name}' contai"):
+        visiongraft.load(saved)
+
+
+def test_weights_of_another_type_are_refused_by_name(saved: Path) -> None:
+    tensors, metadata = read_tensors(saved / "model.safetensors")
+    tensors["head.linear.weight"] = tensors["head.linear.weight"].to(torch.int8)
+    write_tensors(saved / "model.safetensors", tensors, metadata)
+    with pytest.raises(ArtifactError, match=r"'head\.linear\.weight' has values of type int8"):
+        visiongraft.load(saved)
+
+
+def test_mutants_of_the_weights_file_are_read_or_refused_in_one_line(saved: Path) -> None:
+    """Its header, that is: names, types, shapes and positions of the tensors."""
+    file = saved / "model.safetensors"
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    generator, refused = random.Random(0), 0
+    for _ in range(60):
+        mutant = bytearray(content)
+        for _ in range(generator.randint(1, 3)):
+            mutant[generator.randrange(header)] = generator.randrange(256)
+        file.write_bytes(bytes(mutant))
+        try:
+            visiongraft.load(saved)
+        except VisiongraftError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert error.exit_code == 2
+    assert refused > 40

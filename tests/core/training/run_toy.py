@@ -4,14 +4,19 @@ Reads one run a line from standard input, as JSON [FOLDER, SETTINGS, MOMENT...],
 process and answers with its exit code. Forking saves the imports; no run is ever made in this
 process itself, so each begins with the same empty state.
 
+With the setting "processes" as many of them train together, and the answer is the code of each: LOST
+for one that names the end of another as what ended it.
+
 A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
-(when the N-th file is written but not yet renamed).
+(when the N-th file is written but not yet renamed). The moment "shared sums" is a fault instead:
+all processes restore the sums of losses of the first one.
 """
 
 import gc
 import json
 import os
 import signal
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -19,7 +24,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import Toy, fit_toy, register_toys, toy_data
 
+from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.training import engine
+
+LOST = 40
 
 
 class Killer:
@@ -48,28 +57,62 @@ class Killer:
         self.count("phase")
 
 
+def share_sums() -> None:
+    restore = engine.restore_steps
+
+    def restore_first(optimizer, accelerator, checkpoint):
+        restore(optimizer, accelerator, checkpoint)
+        checkpoint.state.sums = dict(checkpoint.values["sums"][0])
+
+    engine.restore_steps = restore_first
+
+
 def train(folder: str, settings: dict, *moments: str) -> None:
     task = Toy(**settings.pop("task", {}))
     data = toy_data(settings.pop("count", 40))
-    fit_toy(data, task=task, out=folder, callbacks=[Killer(m) for m in moments], **settings)
+    if "shared sums" in moments:
+        share_sums()
+    killers = [Killer(moment) for moment in moments if moment != "shared sums"]
+    fit_toy(data, task=task, out=folder, callbacks=killers, **settings)
 
 
-def in_child(words: list) -> int:
+def in_child(words: list, environment: dict) -> int:
+    """Start a run in a child process and return the child's process id."""
     child = os.fork()
     if child == 0:
+        os.environ.update(environment)
         code = 1
         try:
             train(*words)
             code = 0
+        except TrainingError as error:
+            code = LOST if "another process of this distributed run has ended" in str(error) else 1
+            traceback.print_exc()
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
+
+
+def in_children(folder: str, settings: dict, *moments: str) -> list[int]:
+    processes = settings.pop("processes", 1)
+    environment = {}
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        environment["WORLD_SIZE"] = environment["LOCAL_WORLD_SIZE"] = str(processes)
+    children = []
+    for rank in range(processes):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+        children.append(in_child([folder, settings, *moments], {**environment, **own}))
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 if __name__ == "__main__":
     register_toys()
     gc.freeze()  # or each child would copy all that the libraries hold when it collects garbage
     for line in sys.stdin:
-        print(in_child(json.loads(line)), flush=True)
+        print(*in_children(*json.loads(line)), flush=True)

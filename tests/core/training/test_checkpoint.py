@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
-from visiongraft.saving.files import read_tensors, write_tensors
+from visiongraft.saving.files import CHECKSUM, read_tensors, write_tensors
 from visiongraft.training.checkpoint import Checkpoint, RunState, read_best
 
 PROGRESS = RunState(
@@ -58,14 +59,49 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert_same(CHECKPOINT, Checkpoint.read(tmp_path / "last.safetensors"))
 
 
-def test_a_changed_bit_would_be_noticed(tmp_path: Path) -> None:
+def test_a_changed_tensor_would_be_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    CHECKPOINT.write(path)
+    point = Checkpoint.read(path)
+    point.tensors["ema"]["head.weight"][1] += 1
+    with pytest.raises(AssertionError):
+        assert_same(CHECKPOINT, point)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_flipped_bit_anywhere_is_refused_in_one_line_that_names_the_file(
+    tmp_path: Path, data: st.DataObject
+) -> None:
     path = tmp_path / "last.safetensors"
     CHECKPOINT.write(path)
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
-    with pytest.raises(AssertionError):
+    with pytest.raises(CheckpointError, match="cannot resume: ") as caught:
         assert_same(CHECKPOINT, Checkpoint.read(path))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_the_best_weights_is_refused(tmp_path: Path) -> None:
+    best = tmp_path / "best-3.safetensors"
+    write_tensors(best, {"head.weight": torch.ones(2)}, {"epoch": 3})
+    content = bytearray(best.read_bytes())
+    content[-1] ^= 1
+    best.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"best-3\.safetensors is damaged: .*checksum; restore"
+    ):
+        read_best(best)
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(path: Path) -> None:
+    with safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = {k: v for k, v in file.metadata().items() if k != CHECKSUM}
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors is damaged: it has no checksum"):
+        Checkpoint.read(path)
 
 
 json_values = st.recursive(
@@ -134,12 +170,12 @@ def rewrite(path: Path, change: Any) -> None:
         (lambda p: p.write_bytes(p.read_bytes() + b"x"), "is damaged"),
         (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "is damaged"),
         (
-            lambda p: rewrite(p, lambda m: m.update(format=3, visiongraft="9.1.0")),
-            r"was saved by visiongraft 9\.1\.0 in format 3; visiongraft .* reads format 2",
+            lambda p: rewrite(p, lambda m: m.update(format=4, visiongraft="9.1.0")),
+            r"was saved by visiongraft 9\.1\.0 in format 4; visiongraft .* reads format 3",
         ),
         (
             lambda p: rewrite(p, lambda m: (m.update(format=1), m.pop("visiongraft"))),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
         ),
         (lambda p: rewrite(p, lambda m: m.clear()), "is not a checkpoint"),
         (lambda p: rewrite(p, lambda m: m.pop("state")), "is not a checkpoint .*state"),
@@ -169,7 +205,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObjec
 
 
 def test_a_saved_model_is_not_a_checkpoint(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
-    """It has the same format number, and nothing else in common."""
+    """It has a format number too, and nothing else in common."""
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1, out=tmp_path / "run")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Checkpoint.read(tmp_path / "run" / "model" / "model.safetensors")

@@ -226,6 +226,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_one_line(fit_toy, toy_data):
         fit_toy(toy_data(30), schedule="full(learning_rate=1e20)", clip_norm=None, epochs=3)
 
 
+def test_a_loss_that_is_not_finite_is_blamed_on_weights_that_are_not(fit_toy, toy_data, Toy):
+    """Not on the targets: what a plugin loads itself may be damaged, too."""
+
+    class Damaged(Toy):
+        def build_head(self, backbone):
+            head = super().build_head(backbone)
+            head.linear.weight.data[0, 0] = float("nan")
+            return head
+
+    with pytest.raises(
+        TrainingError, match=r"tensor 'head\.linear\.weight' of the network is not finite: look for"
+    ):
+        fit_toy(toy_data(30), task=Damaged(augment=False), schedule="full", epochs=1)
+
+
 @pytest.mark.parametrize("precision", ["bf16"])
 def test_mixed_precision_trains_and_leaves_float32_weights(fit_toy, toy_data, precision):
     model = fit_toy(toy_data(60), precision=precision, epochs=6)

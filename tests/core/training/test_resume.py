@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from visiongraft.errors import CheckpointError
 from visiongraft.training.checkpoint import Checkpoint
 
 RUN = Path(__file__).with_name("run_toy.py")
+LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
@@ -49,9 +51,9 @@ class Server:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps([str(folder), settings, *moments]) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        assert answer, self.log.read_text()
-        return int(answer)
+        first, *others = map(int, self.process.stdout.readline().split())
+        assert set(others) <= {LOST if first else 0}, self.log.read_text()
+        return first
 
     def close(self) -> None:
         self.process.communicate(timeout=30)
@@ -80,6 +82,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]
 
 def last(folder: Path) -> Checkpoint:
     return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -112,8 +119,8 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("augmented", "step 2"),  # its last step, before its evaluation
         ("augmented", "phase 2"),  # just before the first step after an unfreeze
         ("augmented", "step 5"),  # just after it
-        ("augmented", "write 4"),  # the first best weights are written but not renamed
-        ("augmented", "write 5"),  # the checkpoint that names them, likewise
+        ("augmented", "write 5"),  # the first best weights are written but not renamed
+        ("augmented", "write 6"),  # the checkpoint that names them, likewise
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),
@@ -167,6 +174,25 @@ def test_a_resumed_run_that_differs_would_be_noticed(
     assert run(folder, {"resume": True, **SETTINGS["augmented"]}) == 0
     with pytest.raises(AssertionError):
         assert_same_run(folder, whole["augmented"])
+
+
+@pytest.mark.slow
+def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {**AUGMENTED, "processes": 3, "epochs": 2, "batch_size": 4, "count": 51}
+    settings["schedule"] = "full(learning_rate=0.02)"
+    assert run(tmp_path / "whole", settings) == 0
+    assert run(tmp_path / "run", settings, "step 3") == -9
+    assert last(tmp_path / "run").state.step == 2
+    sums = last(tmp_path / "run").values["sums"]
+    assert len({each["loss"] for each in sums}) == 3  # each process has seen other samples
+    shutil.copytree(tmp_path / "run", tmp_path / "faulty")
+    assert run(tmp_path / "run", {"resume": True, **settings}) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert run(tmp_path / "faulty", {"resume": True, **settings}, "shared sums") == 0
+    losses = [records(tmp_path / name)[0]["train"]["loss"] for name in ("whole", "run", "faulty")]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path, fit_toy, toy_data):

@@ -1,0 +1,118 @@
+"""The folder of a run: one process writes it, and a start that fails leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from visiongraft.errors import OptionError, VisiongraftError
+from visiongraft.processes import is_alive
+from visiongraft.saving.lock import locked
+from visiongraft.training.inputs import FILE as INPUTS
+
+log = logging.getLogger("visiongraft")
+
+LOG = "run.log"
+DATA_CHECK = "data-check.json"
+FIRST_FILES = (LOG, DATA_CHECK, INPUTS)  # what a start writes before it has succeeded
+SCRATCH = "visiongraft-run-"
+YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
+_CACHED = re.compile(r"replay-\w{8}")
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+
+
+@contextmanager
+def run_folder(folder: Path, resume: bool) -> Iterator[None]:
+    """Create, lock and tidy up a run folder, and write the log into it, within a block.
+
+    Args:
+        folder: The folder.
+        resume: Whether it may contain a run.
+
+    Raises:
+        OptionError: It cannot be created, or contains a run and ``resume`` is not set.
+        TrainingError: Another process writes it.
+    """
+    created = _create(folder)
+    before = {name for name in FIRST_FILES if (folder / name).exists()}
+    try:
+        with locked(folder):
+            if not resume and (folder / "config.json").exists():
+                raise OptionError(
+                    f"{folder} already contains a run; pass resume=True (--resume) to continue it, "
+                    "or choose another folder"
+                )
+            _remove_leftovers(folder)
+            try:
+                with _logging_to(folder / LOG):
+                    yield
+            except BaseException:
+                if not (folder / "config.json").exists():  # the run has not begun
+                    for name in set(FIRST_FILES) - before:
+                        (folder / name).unlink(missing_ok=True)
+                raise
+    finally:
+        for path in created:  # those that are still empty
+            with suppress(OSError):
+                path.rmdir()
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Create a temporary folder for a run without a folder, and remove those of killed runs.
+
+    Yields:
+        The folder, which is removed at the end of the block.
+    """
+    for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError, VisiongraftError):
+            if time.time() - old.stat().st_mtime > YOUNG:
+                with locked(old):
+                    shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, locked(Path(name)):
+        yield Path(name)
+
+
+def _create(folder: Path) -> list[Path]:
+    """Create a folder and return the folders that were missing, the innermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{folder} cannot be created: {error.strerror or error}") from error
+    return missing
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove cached features and half-written files of runs that were killed."""
+    for path in folder.iterdir():
+        # Nothing but what `caching.store` makes: the user's own folder may have a similar name.
+        if _CACHED.fullmatch(path.name) and all(p.suffix == ".npy" for p in path.glob("*")):
+            shutil.rmtree(path, ignore_errors=True)
+    places = (folder, folder / "checkpoints", folder / "model")
+    for path in (found for place in places for found in place.glob(".*.tmp")):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not is_alive(int(match[1])):  # another command may write a file here now
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        handler.close()
