@@ -72,7 +72,7 @@ class DataReport:
         conflicting: Pairs of names: identical training images with different targets.
         heights: Minimum, median and maximum height in pixels.
         widths: Minimum, median and maximum width in pixels.
-        one_valued: Names of images whose pixels are all equal.
+        one_valued: Names of files whose pixels are all equal.
         dark: Names of images of 16 bits per value that are black, or nearly, in 8 bits.
     """
 
@@ -344,7 +344,8 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
         return Finding("", problem=str(error))
     # Include the shape: otherwise all black images of the same area would be identical.
     digest = digest or _digest(str(image.shape).encode() + image.tobytes())
-    values = unusual_values(image, content)
+    # Images in memory are as somebody made them; files may be decoded to nothing.
+    values = "" if content is None else unusual_values(image, content)
     return Finding(digest, image.shape[0], image.shape[1], values=values)
 
 

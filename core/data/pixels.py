@@ -11,12 +11,12 @@ DARK_BELOW = 16  # of 256: an image of 16 bits that holds values of 12 or fewer 
 _DARK = "dark "
 
 
-def unusual_values(image: NDArray[np.uint8], content: bytes | None) -> str:
+def unusual_values(image: NDArray[np.uint8], content: bytes) -> str:
     """Describe what is unusual about the values of an image.
 
     Args:
         image: uint8 (H, W, channels).
-        content: The bytes of its file, ``None`` if there is none.
+        content: The bytes of the file that it was decoded from.
 
     Returns:
         The value of the pixels if all are equal, such as ``"0 0 0"``; ``is_dark`` of the result is
@@ -24,7 +24,7 @@ def unusual_values(image: NDArray[np.uint8], content: bytes | None) -> str:
         other images.
 
     Examples:
-        >>> unusual_values(np.full((4, 5, 3), 7, np.uint8), None)
+        >>> unusual_values(np.full((4, 5, 3), 7, np.uint8), b"")
         '7 7 7'
     """
     first = image[0, 0]
@@ -33,9 +33,7 @@ def unusual_values(image: NDArray[np.uint8], content: bytes | None) -> str:
     equal = bool((few == first).all() and (image == first).all())
     black = bool(few.max() < DARK_BELOW and image.max() < DARK_BELOW)
     value = " ".join(map(str, first.tolist())) if equal else ""
-    if black and content is not None and has_16_bits(content):
-        return _DARK + value
-    return value
+    return _DARK + value if black and has_16_bits(content) else value
 
 
 def is_dark(values: str) -> bool:
