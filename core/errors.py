@@ -6,10 +6,13 @@ import difflib
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 COLOR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+MOST_NOTICED = 5  # warnings in an error
+LONGEST_NAME = 300  # in a list of names
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
@@ -110,23 +113,65 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     return f"; available: {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
+@contextmanager
+def noticed(warnings: Sequence[str]) -> Iterator[None]:
+    """Add to a ``DataError`` raised inside what was noticed before: it may be the cause.
+
+    Args:
+        warnings: One line for each thing that was skipped or assumed.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DataError: The error, with the first lines of the warnings.
+    """
+    try:
+        yield
+    except DataError as error:
+        if not warnings:
+            raise
+        lines = "; ".join(_cut(line) for line in warnings[:MOST_NOTICED])
+        more = len(warnings) - MOST_NOTICED
+        rest = f"; and {more} more warnings" if more > 0 else ""
+        raise DataError(f"{error} (noticed before: {lines}{rest})") from error
+
+
 def name_some(names: Iterable[str], shown: int = 3) -> str:
-    """Name the first few of many, for messages.
+    r"""Name the first few of many, for messages; very long names are cut off.
 
     Args:
         names: All of them.
         shown: How many to name.
 
     Returns:
-        A single line.
+        A single line, with unprintable characters escaped.
 
     Examples:
-        >>> name_some(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
+        >>> name_some(["a", "b", "c", "d", "e"]), name_some(["a\nb"])
+        ('a, b, c and 2 more', 'a\\nb')
     """
     all_names = list(names)
     more = len(all_names) - shown
-    return ", ".join(all_names[:shown]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_cut, all_names[:shown])) + (f" and {more} more" if more > 0 else "")
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Escape what would change a terminal's state or lines, or cannot be encoded as UTF-8.
+
+    Args:
+        text: A text from a file's name, a file or a user.
+
+    Returns:
+        The text, with control and other unprintable characters as Python writes them.
+
+    Examples:
+        >>> escape_unprintable("a\x1b[31m\nb"), escape_unprintable("gr\u00fcn") == "gr\u00fcn"
+        ('a\\x1b[31m\\nb', True)
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(message: object, limit: int | None = 300) -> str:
@@ -137,14 +182,14 @@ def one_line(message: object, limit: int | None = 300) -> str:
         limit: Maximum number of characters; ``None`` keeps all.
 
     Returns:
-        The text without color codes, its line breaks replaced by spaces, cut off if it is longer
-        than ``limit``; the name of the exception's class if it has no message.
+        The text without color codes, its line breaks replaced by spaces, other control characters
+        escaped, cut off if it is longer than ``limit``; the name of the exception's class if it has no message.
 
     Examples:
         >>> one_line("bad\n  \x1b[31mshape\x1b[0m"), one_line("abcdefgh", 6), one_line(KeyError())
         ('bad shape', 'abc...', 'KeyError')
     """
-    line = " ".join(COLOR_CODES.sub("", str(message)).split())
+    line = escape_unprintable(" ".join(COLOR_CODES.sub("", str(message)).split()))
     if not line and isinstance(message, BaseException):
         line = type(message).__name__
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
@@ -176,6 +221,11 @@ def place_of(error: BaseException) -> str:
         if not library and not {_OURS, _PYTHONS}.intersection(path.resolve().parents):
             return f"{path.name}:{frame.lineno}"
     return ""
+
+
+def _cut(name: str) -> str:
+    name = escape_unprintable(name)
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
 
 def _likeness(a: str, b: str) -> float:

@@ -21,6 +21,7 @@ from visiongraft.network import Network
 from visiongraft.processes import as_lost_process
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
+from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
@@ -225,7 +226,12 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     code = source_digests([*classes, run.schedule.generate, *losses])
-    return RunInputs(checked.digests, task.options(), weights, code)
+    kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
+    kinds["schedule"] = run.schedule.generate
+    if transfer is not None:
+        kinds["transfer_loss"] = type(transfer.loss)
+    paths = {setting: class_path(kind) for setting, kind in kinds.items()}
+    return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
 
 
 # ---- building the run ----

@@ -15,7 +15,7 @@ from typing import TextIO
 from visiongraft.cli.app import app
 from visiongraft.cli.entry_points import add_commands
 from visiongraft.cli.failures import Failure, failure_of
-from visiongraft.cli.output import Answer, reserved_stdout
+from visiongraft.cli.output import Answer, print_line, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
 
 __all__ = ["main"]
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not result:
                 return 0
             failure = Failure("interrupted", int(result))
-        print(f"error: {failure.message}", file=sys.stderr)
+        print_line(f"error: {failure.message}", sys.stderr)
         if as_json:
             values = {"error": failure.message, "exit_code": failure.exit_code}
             _print(Answer(values), stdout, as_json)

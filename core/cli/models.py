@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Callbacks, Json, parse_pairs
+from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, table, to_json
-from visiongraft.errors import DataError, OptionError, name_some
+from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
@@ -43,10 +43,11 @@ def evaluate(
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
-    predictor = _exported(model, provider, tile)
+    predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
@@ -74,21 +75,23 @@ def predict(
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
     paths, unreadable = _readable(images)
-    predictor = _exported(model, provider, tile)
+    predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
         found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
         found = predictor.predict(paths, batch_size=batch_size, save=out)
-    named = [{"image": str(path), **_values(one)} for path, one in zip(paths, found, strict=True)]
+    names = [escape_unprintable(str(path)) for path in paths]
+    named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
-    lines = [f"{path}: {_summary(one)}" for path, one in zip(paths, found, strict=True)]
+    lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
         lines.append(f"warning: unreadable images skipped: {count} ({problems})")
@@ -187,14 +190,17 @@ def _proof(certificate: Certificate) -> str:
     return f"{kept}; changed predictions on real images: {fraction}"
 
 
-def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:
+def _exported(
+    path: Path, provider: str | None, tile: int | None, time_limit: float | None
+) -> ExportedModel | None:
     """Open an exported file; return ``None`` for a folder."""
     if not path.is_dir():
         if tile is not None:
             raise OptionError(f"--tile requires a model folder, but {path} is a file")
-        return open_exported(path, provider)
-    if provider is not None:
-        raise OptionError(f"--provider requires an exported file, but {path} is a folder")
+        return open_exported(path, provider, time_limit)
+    for option, value in (("--provider", provider), ("--time-limit", time_limit)):
+        if value is not None:
+            raise OptionError(f"{option} requires an exported file, but {path} is a folder")
     return None
 
 

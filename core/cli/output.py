@@ -15,6 +15,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from visiongraft.errors import escape_unprintable
+
 WIDE = 100_000
 
 
@@ -33,33 +35,59 @@ class Answer:
     exit_code: int = 0
 
     def print(self, stdout: TextIO, as_json: bool) -> None:
-        """Print the output.
+        """Print the output; what cannot be printed or is not in the stream's encoding is escaped.
 
         Args:
             stdout: The stream to print to.
             as_json: Print one JSON object instead of text.
         """
         if as_json:
-            print(json.dumps(to_json(self.values), ensure_ascii=False), file=stdout, flush=True)
+            print(_json_line(to_json(self.values), stdout), file=stdout, flush=True)
             return
         for part in self.parts:
             if isinstance(part, str):
-                print(part, file=stdout)
+                print_line(part, stdout)
             else:
                 _print_table(part, stdout)
+
+
+def print_line(text: str, stream: TextIO) -> None:
+    """Print a text on one line; what cannot be printed or encoded is escaped.
+
+    Args:
+        text: The text, which may contain names from files and users.
+        stream: The stream to print to.
+    """
+    print(_encodable(escape_unprintable(text), stream), file=stream)
+
+
+def _json_line(value: Any, stdout: TextIO) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable() and _encodable(text, stdout) == text:
+        return text
+    escaped = (c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return "".join(c if _encodable(c, stdout) == c else json.dumps(c)[1:-1] for c in escaped)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """Escape what is not in the encoding of a stream, such as ASCII."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _print_table(part: Table, stdout: TextIO) -> None:
     console = Console(file=stdout)
     if console.is_terminal:
-        console.print(part)
+        with console.capture() as shown:
+            console.print(part)
+        print(_encodable(shown.get(), stdout), end="", file=stdout)
         return
     # In a pipe nothing is wrapped or cut, and lines have no trailing spaces.
     lines = Console(file=io.StringIO(), width=WIDE)
     with lines.capture() as captured:
         lines.print(part)
     for line in captured.get().splitlines():
-        print(line.rstrip(), file=stdout)
+        print(_encodable(line.rstrip(), stdout), file=stdout)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -67,7 +95,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     Args:
         columns: Headings.
-        rows: One cell per column; text is printed verbatim, without markup.
+        rows: One cell per column; text is printed without markup, and what cannot be printed is
+            escaped.
 
     Returns:
         A table for ``Answer.parts``.
@@ -78,7 +107,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(escape_unprintable(cell)) for cell in row))
     return made
 
 
@@ -134,11 +163,15 @@ def reserved_stdout(reserve: bool) -> Iterator[TextIO]:
     saved = os.dup(1)
     os.dup2(2, 1)
     try:
-        with redirect_stdout(sys.stderr), os.fdopen(saved, "w", closefd=False) as kept:
+        with redirect_stdout(sys.stderr), _like(real, saved) as kept:
             yield kept
     finally:
         os.dup2(saved, 1)
         os.close(saved)
+
+
+def _like(stream: TextIO, descriptor: int) -> TextIO:
+    return os.fdopen(descriptor, "w", encoding=stream.encoding, errors=stream.errors, closefd=False)
 
 
 def _is_descriptor(stream: TextIO, number: int) -> bool:

@@ -223,9 +223,14 @@ def check_samples(
         report,
         {"training": _digests(train, in_train), "validation": _digests(validation, in_validation)},
     )
-    for split, samples in (("training", checked.train), ("validation", checked.validation)):
+    for split, samples, findings in (
+        ("training", checked.train, in_train),
+        ("validation", checked.validation, in_validation),
+    ):
         if len(samples) == 0:
-            raise DataError(f"the {split} split has no readable images; add some")
+            problems = tuple(finding.problem for finding in findings if finding.problem)
+            cause = f" ({_some('unreadable', problems)})" if problems else ""
+            raise DataError(f"the {split} split has no readable images{cause}; add some")
     _refuse_black(train, in_train)
     return checked
 

@@ -15,6 +15,7 @@ How unusual images are handled:
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import re
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from visiongraft.errors import DataError, one_line
+from visiongraft.errors import DataError, escape_unprintable, one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
@@ -50,6 +51,13 @@ SMALL_FILE_BYTES = 2**24  # of class names, settings, or the annotations of one 
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112
+_MARKS = (  # that of UTF-32 first: it begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 # Unlike ``str.splitlines``, which also splits at control characters within a name.
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
@@ -228,21 +236,42 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
     """Read a text file.
 
     Args:
-        path: Path of the file, UTF-8 with or without a byte order mark.
+        path: Path of the file: UTF-8 with or without a byte order mark, or UTF-16 or UTF-32 with
+            one. No other encoding is guessed: the wrong one would change names silently.
         limit: Largest size in bytes.
 
     Returns:
-        Its text.
+        Its text, without the mark.
 
     Raises:
-        DataError: The file cannot be read, or is not UTF-8 text.
+        DataError: The file cannot be read, is not text in one of these encodings, or contains a
+            null byte.
     """
+    content = read_file(path, limit)
+    encoding = marked_encoding(content) or "utf-8"
     try:
-        return read_file(path, limit).decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{printable(path)} is not UTF-8 text ({error}); save it as UTF-8"
+            f"{printable(path)} is not {encoding.upper().removesuffix('-SIG')} text "
+            f"({one_line(error)}); save it as UTF-8"
         ) from error
+    if "\0" in text:  # neither a name nor a number has one, but UTF-16 without a mark has many
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{printable(path)}, line {line}: contains a null byte; save it as UTF-8")
+    return text
+
+
+def marked_encoding(content: bytes) -> str | None:
+    """Return the encoding that a byte order mark announces.
+
+    Args:
+        content: The beginning of a file.
+
+    Returns:
+        A codec that removes the mark, or ``None`` if there is no mark.
+    """
+    return next((name for mark, name in _MARKS if content.startswith(mark)), None)
 
 
 def read_lines(path: Path, limit: int = MAX_FILE_BYTES) -> list[str]:
@@ -264,10 +293,7 @@ def printable(path: Path | str) -> str:
         >>> printable("a/b.jpg"), printable("a\nb.jpg")
         ('a/b.jpg', 'a\\nb.jpg')
     """
-    text = str(path)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return escape_unprintable(str(path))
 
 
 def _silence_pillow() -> None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import (
     IMAGE_FOLDERS,
+    MASK_FOLDERS,
     SPLIT_WORDS,
     entries,
     files_below,
     is_image,
+    is_run_folder,
     list_images,
     only_folder,
     subfolders,
@@ -43,13 +46,15 @@ def read_folder(root: Path) -> LabeledSplits:
     Args:
         root: A folder that contains one folder per class, or ``train``, ``val`` and ``test``
             folders that do, or only another such folder. Folders below the folder of a class
-            belong to that class. Hidden files are skipped.
+            belong to that class. Hidden files and the folders of runs are skipped. Folders whose
+            names are the same in another Unicode form are one class.
 
     Returns:
         Files by split, sorted by path, so that they do not depend on the file system's order.
 
     Raises:
-        DataError: The folder does not exist, or no class folder contains an image.
+        DataError: The folder does not exist, no class folder contains an image, or the folders
+            with images are named like splits, images or masks and not like classes.
     """
     if not root.is_dir():
         found = "is not a folder" if root.exists() else "does not exist"
@@ -61,8 +66,8 @@ def read_folder(root: Path) -> LabeledSplits:
     splits: dict[str, FileSamples] = {}
     names: set[str] = set()
     for split, folder in _split_folders(root, warnings).items():
-        class_folders = subfolders(folder)
-        names.update(_class_name(each) for each in class_folders)
+        class_folders = _class_folders(folder, warnings)
+        names.update(class_name(each.name) for each in class_folders)
         splits[split] = _read_split(folder, class_folders, warnings)
     if not any(len(files) for files in splits.values()):
         raise DataError(_nothing_found(root))
@@ -81,8 +86,9 @@ def has_class_folders(root: Path) -> bool:
     """
     if _split_folders(root, []) != {"train": root}:
         return True
-    words = {*IMAGE_FOLDERS, *(word for names in SPLIT_WORDS.values() for word in names)}
-    return any(f.name.lower() not in words for f in subfolders(root) if list_images(f))
+    return any(
+        not _is_no_class(f) for f in subfolders(root) if list_images(f) and not _contains_run(f)
+    )
 
 
 def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
@@ -105,6 +111,56 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     return found
 
 
+def _class_folders(split: Path, warnings: list[str]) -> list[Path]:
+    """List the folders of classes; refuse folders that are not meant to be classes."""
+    found: list[Path] = []
+    runs: list[Path] = []
+    for folder in subfolders(split):
+        (runs if _contains_run(folder) else found).append(folder)
+    if runs:
+        named = name_some(printable(f.name) for f in runs)
+        warnings.append(
+            f"{printable(split)} contains the folders of runs, which are skipped: {named}"
+        )
+    used = [folder for folder in found if list_images(folder)]
+    no_classes = [folder for folder in used if _is_no_class(folder)]
+    named = name_some(printable(f.name) for f in no_classes)
+    if no_classes == used and any(len(used) > 1 or not _is_split(f) for f in used):
+        raise DataError(
+            f"{printable(split)}: the folders {named} contain images, but are not named like "
+            "classes; sort the images into CLASS/image.jpg, or pass a table of images and labels"
+        )
+    if len(no_classes) > 1:
+        warnings.append(
+            f"{printable(split)}: the folders {named} are read as classes; move them if they are not"
+        )
+    same: dict[str, list[Path]] = {}
+    for folder in found:
+        same.setdefault(class_name(folder.name), []).append(folder)
+    warnings += [
+        f"{printable(split)} contains {len(folders)} folders of class {name!r}, whose names differ "
+        "in their Unicode form only; they are read as one class"
+        for name, folders in same.items()
+        if len(folders) > 1
+    ]
+    return found
+
+
+def _contains_run(folder: Path) -> bool:
+    """Check for a run folder, or one that contains nothing but run folders."""
+    if is_run_folder(folder):
+        return True
+    return not list_images(folder) and any(is_run_folder(inner) for inner in subfolders(folder))
+
+
+def _is_no_class(folder: Path) -> bool:
+    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS) or _is_split(folder)
+
+
+def _is_split(folder: Path) -> bool:
+    return any(folder.name.lower() in words for words in SPLIT_WORDS.values())
+
+
 def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> FileSamples:
     paths: list[Path] = []
     labels: list[tuple[str, ...]] = []
@@ -113,10 +169,12 @@ def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> 
         files = list(files_below(folder))
         images = [path for path in files if is_image(path)]
         paths += images
-        labels += [(_class_name(folder),)] * len(images)
+        labels += [(class_name(folder.name),)] * len(images)
         others += [path for path in files if not is_image(path)]
         if not images:
-            warnings.append(f"class {_class_name(folder)!r} has no images in {printable(split)}")
+            warnings.append(
+                f"class {class_name(folder.name)!r} has no images in {printable(split)}"
+            )
     loose = [path for path in entries(split) if path.is_file()]
     for files, reason in ((others, "do not have an image suffix"), (loose, "have no label")):
         if files:
@@ -125,10 +183,6 @@ def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> 
                 f"{len(files)} files in {printable(split)} {reason} and are skipped: {named}"
             )
     return FileSamples(tuple(paths), tuple(labels))
-
-
-def _class_name(folder: Path) -> str:
-    return printable(folder.name)
 
 
 def _nothing_found(root: Path) -> str:

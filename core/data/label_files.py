@@ -7,9 +7,16 @@ from pathlib import Path
 
 from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.folder import LabeledSplits, has_class_folders
-from visiongraft.data.labels import LabelMap
-from visiongraft.data.listing import SPLIT_WORDS, files_in
-from visiongraft.data.manifest import MANIFEST_SUFFIXES, find_base, missing_files, read_manifest
+from visiongraft.data.labels import LabelMap, class_name
+from visiongraft.data.listing import SPLIT_WORDS, files_in, folders_named
+from visiongraft.data.manifest import (
+    MANIFEST_SUFFIXES,
+    find_base,
+    images_listed_twice,
+    missing_files,
+    read_manifest,
+)
+from visiongraft.data.names import find_listed
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
@@ -23,7 +30,8 @@ def read_list(path: Path) -> LabeledSplits:
     Args:
         path: A file of lines ``path label``. A label is a class name; or the zero-based index of a
             name in ``classes.txt`` next to the list, which has one name per line. Paths are
-            relative to the folder of the list, or see ``manifest.find_base``.
+            relative to the folder of the list, or see ``manifest.find_base``; and see
+            ``names.spellings``.
 
     Returns:
         The files, all in the training split; class names in the order of ``classes.txt`` if it
@@ -34,25 +42,30 @@ def read_list(path: Path) -> LabeledSplits:
     """
     shown = printable(path)
     classes = path.parent / CLASSES
-    names = (
-        LabelMap(tuple(read_lines(classes, SMALL_FILE_BYTES))).names if classes.is_file() else ()
-    )
-    listed: dict[str, str] = {}
+    lines = read_lines(classes, SMALL_FILE_BYTES) if classes.is_file() else []
+    names = LabelMap(tuple(map(class_name, lines))).names
+    rows: list[tuple[str, str, str]] = []
     for number, line in enumerate(read_lines(path), 1):
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
         entry = f"{shown}, entry {number}"
         if not name.strip():
             raise DataError(f"{entry}: {line[:40]!r} is not an image path followed by a label")
-        label = _label(label, names, entry)
-        if listed.setdefault(name.strip(), label) != label:
-            raise DataError(f"{entry}: {printable(name)} is listed twice, with different labels")
-    if not listed:
+        rows.append((entry, name.strip(), _label(label, names, entry)))
+    if not rows:
         raise DataError(f"{shown} lists no images")
-    base = find_base(path, list(listed))
-    files = FileSamples(
-        tuple(base / name for name in listed), tuple((label,) for label in listed.values())
-    )
-    warnings = missing_files(shown, base, [str(file) for file in files.paths])
+    base = find_base(path, [name for _, name, _ in rows])
+    listed: dict[Path, str] = {}
+    repeated: list[str] = []
+    for entry, name, label in rows:
+        file = find_listed(base, name) or base / name
+        if file in listed:
+            repeated.append(printable(name))
+        if listed.setdefault(file, label) != label:
+            raise DataError(f"{entry}: {printable(name)} is listed twice, with different labels")
+    warnings = missing_files(shown, base, [str(file) for file in listed])
+    if repeated:
+        warnings.append(images_listed_twice(shown, repeated))
+    files = FileSamples(tuple(listed), tuple((label,) for label in listed.values()))
     order = names or tuple(sorted(set(listed.values())))
     return LabeledSplits({"train": files}, order, tuple(warnings))
 
@@ -62,7 +75,8 @@ def read_indexed(root: Path) -> LabeledSplits | None:
 
     Args:
         root: A folder with one table; or with one per split, such as ``train.csv`` and ``val.csv``
-            or ``train.txt`` and ``val.txt``. A test split without labels is skipped.
+            or ``train.txt`` and ``val.txt``; or with a folder per split that contains images and
+            one table. A test split without labels is skipped.
 
     Returns:
         The splits; ``None`` if the folder has class folders, or no such file.
@@ -88,7 +102,19 @@ def read_indexed(root: Path) -> LabeledSplits | None:
                     "pass one of them, or rename them to train and val"
                 )
             return read_manifest(files[0])
+    tables = {split: _table_in(root, words) for split, words in SPLIT_WORDS.items()}
+    if tables["train"]:
+        return _read_splits(root, {split: found for split, found in tables.items() if found})
     return None
+
+
+def _table_in(root: Path, words: Sequence[str]) -> list[Path]:
+    """Return the only table in the folder of a split, as a list; empty if there is none."""
+    for folder in folders_named(root, words):
+        tables = files_in(folder, *MANIFEST_SUFFIXES)
+        if len(tables) == 1:
+            return tables
+    return []
 
 
 def _read_splits(root: Path, files: Mapping[str, Sequence[Path]]) -> LabeledSplits:
@@ -116,7 +142,7 @@ def _read_splits(root: Path, files: Mapping[str, Sequence[Path]]) -> LabeledSpli
 
 
 def _label(text: str, names: Sequence[str], entry: str) -> str:
-    label = text.strip()
+    label = class_name(text.strip())
     if not names or label in names:
         return label
     index = parse_number(label)

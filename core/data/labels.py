@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from visiongraft.errors import DataError, near_matches
+from visiongraft.errors import DataError, name_some, near_matches
+
+# Unicode categories of characters that change a terminal's or a file's lines, or have no encoding.
+_UNSAFE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
 class LabelMap:
     """Ordered class names; the id of a class is its position.
+
+    Names are the same if they differ in their Unicode form only, such as a letter with an accent
+    and the letter followed by a combining accent.
 
     Attributes:
         names: The class names, each once.
@@ -29,7 +36,8 @@ class LabelMap:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
+        counts = Counter(map(_composed, self.names))
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise DataError(f"class names {twice} appear more than once in the label map")
         if any(not n for n in self.names):
@@ -59,7 +67,7 @@ class LabelMap:
             DataError: There is no such class.
         """
         try:
-            return self._ids[name]
+            return self._ids[_composed(name)]
         except KeyError:
             raise DataError(
                 f"label {name!r} is not in the label map{near_matches(name, self.names)}"
@@ -67,7 +75,61 @@ class LabelMap:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.names)}
+        return {_composed(name): i for i, name in enumerate(self.names)}
+
+
+def class_name(text: str) -> str:
+    r"""Return the name of a class as readers write it, from a folder's name or a field of a table.
+
+    Args:
+        text: The name as found.
+
+    Returns:
+        The name in Unicode's composed form, so that it does not depend on the system that wrote
+        it, with control characters escaped.
+
+    Examples:
+        >>> class_name("gru\u0308n") == "gr\u00fcn", class_name("\x1b[31mred")
+        (True, '\\x1b[31mred')
+    """
+    composed = _composed(text)
+    if composed.isprintable():
+        return composed
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _UNSAFE else c for c in composed)
+
+
+def similar_names(names: Iterable[str]) -> list[str]:
+    """Find class names that are probably meant to be one class.
+
+    Args:
+        names: Class names.
+
+    Returns:
+        One line for a warning; none if all names differ in more than upper and lower case,
+        whitespace, invisible characters and compatible Unicode characters.
+
+    Examples:
+        >>> similar_names(["Cat", "cat ", "dog"])
+        ["class names that differ only in case, spaces or similar characters: 'Cat' and 'cat '"]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        groups.setdefault(_bare(name), []).append(name)
+    alike = [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    if not alike:
+        return []
+    return [
+        f"class names that differ only in case, spaces or similar characters: {name_some(alike)}"
+    ]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _bare(name: str) -> str:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
+from visiongraft.data.names import spellings
 from visiongraft.errors import DataError
 
 Found = TypeVar("Found")
@@ -21,8 +22,14 @@ SPLIT_WORDS = {
 }
 # Lowercase names of folders that merely contain images; "pictures" is one that users choose.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
-# Files and folders that operating systems leave behind in folders and archives.
-LEFTOVERS = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+# Lowercase names of folders that contain annotations.
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation")
+# Files and folders that operating systems leave behind in folders, on disks and in archives.
+LEFTOVERS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+    | {"__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+)
+RUN_IMAGE = "curves.png"  # which a run leaves in its folder
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -41,11 +48,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Walk through a folder and its subfolders, without hidden files and folders.
+    """Walk through a folder and its subfolders, without hidden files and run folders.
 
     Args:
         folder: Where to begin; symbolic links to folders are followed, but each folder is visited
-            once.
+            once. It may itself be a run folder.
 
     Yields:
         Files, sorted within each folder.
@@ -56,6 +63,9 @@ def files_below(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         seen.add(os.path.realpath(here))
+        if here != os.fspath(folder) and _belongs_to_run(files, folders):
+            folders.clear()
+            continue
         folders[:] = sorted(
             name
             for name in folders
@@ -72,6 +82,31 @@ def is_image(path: Path) -> bool:
 def is_hidden(name: str) -> bool:
     """Check whether a name begins with a dot or is one that operating systems leave behind."""
     return name.startswith(".") or name.lower() in LEFTOVERS
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Check whether a folder was written by a training run, such as ``--out`` inside of DATA.
+
+    Args:
+        folder: The folder to list.
+
+    Returns:
+        Whether it contains the files of a run or of a saved model, and no images but the curves.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    found = entries(folder)
+    folders = [path.name for path in found if path.is_dir()]
+    return _belongs_to_run([path.name for path in found if path.name not in folders], folders)
+
+
+def _belongs_to_run(files: Sequence[str], folders: Sequence[str]) -> bool:
+    if any(is_image(Path(name)) for name in files if name != RUN_IMAGE):
+        return False
+    if "config.json" in files:
+        return "metrics.jsonl" in files or "model.safetensors" in files
+    return "run.log" in files and not folders  # it has just begun
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -197,15 +232,16 @@ class FileIndex:
         """Return the key of a file by its relative path, or by its stem if that is unique.
 
         Args:
-            name: Relative path without file suffix.
+            name: Relative path without file suffix; see ``names.spellings``.
             suffixes: What may follow the name, preferred ones first.
         """
         for suffix in suffixes:
-            if name + suffix in self.files:
-                return name + suffix
-            alike = self.by_stem.get(Path(name).name + suffix, [])
-            if len(alike) == 1:
-                return alike[0]
+            for spelling in spellings(name):
+                if spelling + suffix in self.files:
+                    return spelling + suffix
+                alike = self.by_stem.get(Path(spelling).name + suffix, [])
+                if len(alike) == 1:
+                    return alike[0]
         return None
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from visiongraft.data.decode import printable
 from visiongraft.data.folder import LabeledSplits
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import IMAGE_FOLDERS, SPLIT_WORDS, folders_named
+from visiongraft.data.names import find_listed
 from visiongraft.data.parsing import read_table
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some, near_matches, one_line
@@ -23,6 +25,7 @@ PATH_COLUMNS = (
     "img_path", "image_name",
 )
 # fmt: on
+ONE_COLUMN_PER_CLASS = "_classes.csv"  # Roboflow's name of such a table
 LABEL_COLUMNS = ("label", "labels", "class", "category", "class_name", "label_name", "target")
 OTHER_SPLIT_COLUMNS = ("set", "subset", "part", "partition", "fold")
 _SEPARATORS = re.compile(r"[|;]")
@@ -41,10 +44,11 @@ def read_manifest(path: Path) -> LabeledSplits:
             number of class names separated by ``|`` or ``;``, or a list in Parquet) and optionally
             ``split`` (train, val, validation, test; empty means train). The first two may have
             another name of ``PATH_COLUMNS`` and ``LABEL_COLUMNS``. Paths are relative to the
-            folder of the table, or see ``find_base``.
+            folder of the table, or see ``find_base``; and see ``names.spellings``. A table named
+            ``_classes.csv`` has one column of 0 and 1 per class instead of labels.
 
     Returns:
-        Files by split, in the order of the table.
+        Files by split, in the order of the table. An image that is listed twice counts once.
 
     Raises:
         DataError: The table does not exist or is malformed, lacks a column, or has a row without
@@ -58,18 +62,21 @@ def read_manifest(path: Path) -> LabeledSplits:
         raise DataError(f"{shown} has no rows")
     first = rows[0][1]
     path_column = _column(shown, first, PATH_COLUMNS)
-    label_column = _column(shown, first, LABEL_COLUMNS)
+    classes = _class_columns(path, first, path_column)
+    label_column = "labels" if classes else _column(shown, first, LABEL_COLUMNS)
     several = label_column == "labels"
     base = find_base(path, [_text(row[path_column]) for _, row in rows])
     listed: dict[tuple[str, str], tuple[str, ...]] = {}
     repeated: list[str] = []
     for number, row in rows:
         where = f"{shown}, row {number}"
-        name, labels = _text(row[path_column]), _labels(row[label_column], several)
+        name = _text(row[path_column])
+        labels = _ones(row, classes, where) if classes else _labels(row[label_column], several)
         if not name or not (labels or several):
             empty = label_column if name else "path"
             raise DataError(f"{where}: {empty} is empty; fill it in or remove the row")
-        key = _split(where, row.get("split")), os.path.normpath(base / name)
+        path_found = find_listed(base, name) or base / name
+        key = _split(where, row.get("split")), os.path.normpath(path_found)
         if key in listed:
             repeated.append(printable(name))
         if listed.setdefault(key, labels) != labels:
@@ -79,7 +86,7 @@ def read_manifest(path: Path) -> LabeledSplits:
             )
     warnings = missing_files(shown, base, [file for _, file in listed])
     if repeated:
-        warnings.append(f"{shown} lists {len(repeated)} images twice: {name_some(repeated)}")
+        warnings.append(images_listed_twice(shown, repeated))
     warnings += [
         f"{shown}: column {name!r} is ignored; rename it to 'split' if it contains the splits"
         for name in OTHER_SPLIT_COLUMNS
@@ -90,7 +97,7 @@ def read_manifest(path: Path) -> LabeledSplits:
         warnings.append(
             f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
         )
-    names = sorted({label for labels in listed.values() for label in labels})
+    names = sorted({*classes.values(), *(n for labels in listed.values() for n in labels)})
     return LabeledSplits(_by_split(listed), tuple(names), tuple(warnings))
 
 
@@ -125,7 +132,7 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
     probes = names[:: max(len(names) // 20, 1)]
     beside = folders_named(table.parent, (table.stem.lower(), *IMAGE_FOLDERS))
     for folder in (table.parent, *beside):
-        if any(name and os.path.isfile(folder / name) for name in probes):
+        if any(find_listed(folder, name) for name in probes):
             return folder
     return table.parent
 
@@ -147,6 +154,24 @@ def _column(shown: str, row: Mapping[str, Any], names: Sequence[str]) -> str:
     return others[0]
 
 
+def _class_columns(path: Path, row: Mapping[str, Any], path_column: str) -> dict[str, str]:
+    """Return the class of each column of a table with one column per class; empty for others."""
+    if path.name.lower() != ONE_COLUMN_PER_CLASS or any(name in row for name in LABEL_COLUMNS):
+        return {}
+    names = [n for n in read_table(path, lowercase=False)[0] if n]
+    return {n.lower(): class_name(n) for n in names if n.lower() not in (path_column, "split")}
+
+
+def _ones(row: Mapping[str, Any], classes: Mapping[str, str], where: str) -> tuple[str, ...]:
+    for column in classes:
+        if _text(row[column]) not in ("0", "1"):
+            raise DataError(
+                f"{where}: the column {column!r} contains {_text(row[column])[:40]!r}; a table of "
+                "one column per class contains 0 and 1"
+            )
+    return tuple(name for column, name in classes.items() if _text(row[column]) == "1")
+
+
 def _text(value: Any) -> str:
     """Return the text of a cell; an empty cell may be an empty text, ``None`` or NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -159,7 +184,7 @@ def _labels(value: Any, several: bool) -> tuple[str, ...]:
         names = [_text(v) for v in value]
     else:
         names = _SEPARATORS.split(_text(value)) if several else [_text(value)]
-    return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    return tuple(dict.fromkeys(class_name(name.strip()) for name in names if name.strip()))
 
 
 def _split(where: str, value: Any) -> str:
@@ -170,6 +195,16 @@ def _split(where: str, value: Any) -> str:
         if word in words:
             return split
     raise DataError(f"{where}: split {word!r} is none of train, val, test")
+
+
+def images_listed_twice(shown: str, names: Sequence[str]) -> str:
+    """Return the warning about images that a table or list contains more than once.
+
+    Args:
+        shown: Name of the table in messages.
+        names: The names of the images, once for each repetition.
+    """
+    return f"{shown} lists {len(names)} images more than once; each counts once: {name_some(names)}"
 
 
 def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:

@@ -72,15 +72,16 @@ def read_yaml(path: Path, as_text: bool = False) -> Any:
         raise DataError(f"{printable(path)} is not valid YAML: {one_line(error)}") from error
 
 
-def read_table(path: Path) -> tuple[list[str], list[Row]]:
+def read_table(path: Path, lowercase: bool = True) -> tuple[list[str], list[Row]]:
     """Read a CSV file with a row of column names, separated by commas, tabs or semicolons.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file, encoded as ``read_text`` supports.
+        lowercase: Whether the case of the names of columns has no meaning.
 
     Returns:
-        The names of the columns in lowercase; and of each row that is not empty the number of the
-        line that it ends in, and its fields by column, all stripped of whitespace.
+        The names of the columns, by default in lowercase; and of each row that is not empty the
+        number of the line that it ends in, and its fields by column, all stripped of whitespace.
 
     Raises:
         DataError: The file cannot be read, is not valid CSV, a row has more fields than there are
@@ -104,7 +105,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
             if columns:
                 where = f"{shown}, row {reader.line_num}"
                 rows.append((reader.line_num, _by_column(columns, stripped, where)))
-            columns = columns or [name.lower() for name in stripped]
+            columns = columns or [name.lower() if lowercase else name for name in stripped]
     except csv.Error as error:
         raise DataError(f"{shown} is not valid CSV: {error}") from error
     return columns, rows

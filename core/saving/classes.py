@@ -15,24 +15,26 @@ def class_path(kind: Any) -> str:
         >>> class_path(Phase)
         'visiongraft.schedules:Phase'
     """
-    return f"{kind.__module__}:{kind.__qualname__}"
+    name = getattr(kind, "__qualname__", type(kind).__qualname__)
+    return f"{kind.__module__}:{name}"
 
 
-def is_class(recorded: str, kind: Any) -> bool:
+def is_class(recorded: str, present: str) -> bool:
     """Check whether a class or function is the one that a file names.
 
     A class may move to another module, such as from a script into a package. A class of the same name
     that subclasses a built-in one is another class.
 
     Args:
-        recorded: From ``class_path``.
-        kind: The class or function.
+        recorded: What ``class_path`` returned when the file was written.
+        present: What ``class_path`` returns now.
 
     Examples:
-        >>> from visiongraft.schedules import Phase
-        >>> is_class("visiongraft.moved:Phase", Phase), is_class("__main__:Phase", Phase)
-        (True, False)
+        >>> is_class("__main__:Count", "mine.tasks:Count")
+        True
+        >>> is_class("__main__:Classification", "visiongraft.plugins.tasks:Classification")
+        False
     """
-    module, _, name = recorded.partition(":")
-    built_in = [m.partition(".")[0] == HOST for m in (module, kind.__module__)]
-    return bool(name == kind.__qualname__ and built_in[0] == built_in[1])
+    (module, _, name), (other, _, other_name) = recorded.partition(":"), present.partition(":")
+    built_in = [m.partition(".")[0] == HOST for m in (module, other)]
+    return name == other_name and built_in[0] == built_in[1]

@@ -68,8 +68,9 @@ def unwritable(path: Path, error: OSError) -> VisiongraftError:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write JSON atomically, indented; characters without an encoding are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a surrogate's escape in JSON, too
 
 
 def read_json(path: Path) -> Any:

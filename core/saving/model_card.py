@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from visiongraft.errors import escape_unprintable
 from visiongraft.network import Network
 from visiongraft.options import is_integer
 from visiongraft.versions import VISIONGRAFT
@@ -62,6 +64,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.splitlines())
+    text = escape_unprintable(" ".join(text.splitlines()))
     text = text if len(text) <= 400 else text[:397] + "..."
+    # Names come from data: they must not become tags, images or links where the card is shown.
+    text = html.escape(text, quote=False).replace("](", "]\\(")
     return re.sub(r"(\\*)\|", r"\1\1\\|", text)  # backslashes before a bar would undo its escape

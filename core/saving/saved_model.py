@@ -252,7 +252,7 @@ def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:
         ArtifactError: It is another class.
     """
     recorded = config.classes.get("task")
-    if recorded is not None and not is_class(recorded, kind):
+    if recorded is not None and not is_class(recorded, class_path(kind)):
         raise ArtifactError(
             f"{folder} holds a model of the task class {recorded}, but task {config.task!r} is "
             f"{class_path(kind)} here; pass the class itself, load(folder, task=MyTask), and train "
@@ -293,7 +293,7 @@ def _build_backbone(
         preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
         backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
     recorded = config.classes.get("backbone")
-    if recorded is not None and not is_class(recorded, type(backbone)):
+    if recorded is not None and not is_class(recorded, class_path(type(backbone))):
         raise ArtifactError(
             f"{folder} holds a backbone of the class {recorded}, but {described['name']!r} is "
             f"{class_path(type(backbone))} here; install the plugin that provided it"

@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.errors import PluginError
+from visiongraft.errors import PluginError, escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
 
@@ -116,7 +116,7 @@ class _ConsoleLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         label = "warning: " if record.levelno >= logging.WARNING else ""
-        self.console.print(label + record.getMessage(), markup=False)
+        self.console.print(label + escape_unprintable(record.getMessage()), markup=False)
 
 
 class Curves:

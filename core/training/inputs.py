@@ -11,6 +11,7 @@ from typing import Any
 
 from visiongraft.data.check import SampleDigests
 from visiongraft.errors import ArtifactError, CheckpointError, name_some, one_line
+from visiongraft.saving.classes import is_class
 from visiongraft.saving.files import read_json, write_json
 
 FILE = "inputs.json"
@@ -32,6 +33,7 @@ class RunInputs:
             by module.
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
+        classes: Where task, backbone, schedule and transfer loss are defined, by setting.
     """
 
     samples: Splits
@@ -39,6 +41,7 @@ class RunInputs:
     weights: Mapping[str, str]
     code: Mapping[str, str]
     changes: Sequence[Mapping[str, Any]] = field(default=())
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the file into a run folder."""
@@ -111,12 +114,20 @@ def inputs_on_resume(
         The inputs with the changes of the run so far, and one warning a line.
 
     Raises:
-        CheckpointError: Samples, classes or weights differ, and that is not allowed.
+        CheckpointError: Samples, class names or weights differ, and that is not allowed; or the task,
+            backbone, schedule or transfer loss is another one of the same name.
     """
     before = RunInputs.read(folder)
     if before is None:
         line = f"{folder / FILE} is missing or damaged: whether data, weights and code are those "
         return now, [line + "that the run began with cannot be checked"]
+    for setting, present in now.classes.items():
+        recorded = before.classes.get(setting, present)
+        if not is_class(recorded, present):
+            raise CheckpointError(
+                f"cannot resume {folder}: its {setting} is {recorded}, and what has that name here is "
+                f"{present}; pass the same one, fit(..., resume=True, {setting}=...)"
+            )
     warnings = []
     if not comparable:
         now = replace(now, samples=before.samples)

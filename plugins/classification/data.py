@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visiongraft.data.labels import LabelMap
+from visiongraft.data.labels import LabelMap, similar_names
 from visiongraft.data.samples import Splits, TargetSamples
 from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
-from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.classification.reading import LabeledSplit, read_dataset
+from visiongraft.errors import DataError, name_some, noticed
+from visiongraft.plugins.classification.reading import (
+    LabeledDataset,
+    LabeledSplit,
+    read_dataset,
+)
 
 FEW_IMAGES = 5  # warn of classes with fewer training images
 IMBALANCE = 10  # warn of a ratio of training images between two classes from here on
@@ -73,6 +77,17 @@ def read_splits(
             names, or there are fewer than two classes.
     """
     dataset = read_dataset(data, class_names)
+    with noticed(dataset.warnings):
+        return _make_splits(dataset, class_names, multi_label, validation, seed)
+
+
+def _make_splits(
+    dataset: LabeledDataset,
+    class_names: tuple[str, ...],
+    multi_label: bool | None,
+    validation: float,
+    seed: int,
+) -> Splits:
     names = LabelMap(class_names or dataset.class_names).names
     if "train" not in dataset.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(dataset.splits)}")
@@ -96,7 +111,11 @@ def read_splits(
     }
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
-    warnings = (*dataset.warnings, *_class_warnings(train, validation_set, dataset.warnings))
+    warnings = (
+        *dataset.warnings,
+        *similar_names(names),
+        *_class_warnings(train, validation_set, dataset.warnings),
+    )
     return Splits(train, validation_set, facts, warnings)
 
 

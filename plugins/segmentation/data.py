@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.data.labels import LabelMap
+from visiongraft.data.check import UNREADABLE_LIMIT
+from visiongraft.data.labels import LabelMap, similar_names
 from visiongraft.data.samples import Samples, Splits, WrappedSamples
 from visiongraft.data.splits import (
     as_pair,
@@ -18,9 +19,14 @@ from visiongraft.data.splits import (
     training_and_validation,
     validation_split,
 )
-from visiongraft.errors import DataError, OptionError, name_some, near_matches
+from visiongraft.errors import DataError, OptionError, name_some, near_matches, noticed
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
-from visiongraft.plugins.segmentation.formats.masks import Mask, MaskReader, describe_mask
+from visiongraft.plugins.segmentation.formats.masks import (
+    Mask,
+    MaskReader,
+    describe_mask,
+    ignored_id,
+)
 from visiongraft.plugins.segmentation.formats.reading import read_dataset
 from visiongraft.plugins.segmentation.formats.values import (
     Ignore,
@@ -119,6 +125,20 @@ def read_splits(
             class names.
     """
     first, second = _read_pair(data)
+    warnings = (*first.warnings, *(second.warnings if second is not None else ()))
+    with noticed(warnings):
+        return _make_splits(first, second, class_names, kind, ignore, validation, seed)
+
+
+def _make_splits(
+    first: MaskDataset,
+    second: MaskDataset | None,
+    class_names: tuple[str, ...],
+    kind: str | None,
+    ignore: Ignore,
+    validation: float,
+    seed: int,
+) -> Splits:
     if "train" not in first.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(first.splits)}")
     kind = kind or infer_kind(first, class_names)
@@ -135,6 +155,8 @@ def read_splits(
         lambda all_of: _split_off(len(all_of), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
     )
+    if first.files:  # other masks are read lazily
+        _check_varied(train)
     facts: dict[str, Any] = {
         "classes": len(class_names),
         "kind": kind,
@@ -144,12 +166,40 @@ def read_splits(
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
     warnings = [*first.warnings, *(second.warnings if second is not None else ())]
+    warnings += similar_names(class_names)
     if ignored:
         warnings.append(
             f"pixels of {name_some(ignored)} are ignored in loss and metrics; list the class in "
             "class_names to train on it"
         )
     return Splits(train, validation_set, facts, tuple(warnings))
+
+
+def _check_varied(train: MaskedSamples) -> None:
+    """Refuse masks that are all of one class; many unreadable ones are left to the data check."""
+    found: set[int] = set()
+    unreadable = 0
+    ignored = ignored_id(2 if train.kind == "multi_label" else len(train.class_names))
+    for index in range(len(train)):
+        try:
+            found |= set(np.unique(train.target(index)).tolist()) - {ignored}
+        except DataError:
+            unreadable += 1
+        if len(found) > 1 or unreadable > UNREADABLE_LIMIT * len(train):
+            return
+    if len(found) == 1:
+        value = found.pop()
+        only = (
+            f"no pixel of {name_some(train.class_names)}"
+            if train.kind == "multi_label" and not value
+            else "nothing but its class"
+            if train.kind == "multi_label"
+            else f"nothing but {train.class_names[value]!r}"
+        )
+        raise DataError(
+            f"there is nothing to learn: the masks of all {len(train)} training images contain "
+            f"{only}; check the values of the masks and the names of the classes"
+        )
 
 
 def read_evaluation(
@@ -232,7 +282,7 @@ def _with_ids(
         ids = with_ignored(binary_ids(dataset), ignore)
     else:
         ids = value_ids(names, class_names, ignore)
-    reader = MaskReader(len(class_names), ids, dataset.colors, multi_label)
+    reader = MaskReader(len(class_names), ids, dataset.colors, multi_label, dataset.gray_colors)
     return MaskedSamples(samples, reader, class_names, kind)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.decode import printable, read_text
+from visiongraft.data.manifest import images_listed_twice, missing_files
+from visiongraft.data.names import find_listed
 from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, name_some
 
 IDENTITIES = "identity_CelebA.txt"
 PARTITION = "list_eval_partition.txt"
@@ -30,24 +32,37 @@ def find_file(root: Path, name: str) -> Path | None:
     return next((p for f in FOLDERS if (p := root / f / name).exists()), None)
 
 
-def read_identities(root: Path) -> dict[str, list[tuple[Path, str]]]:
+def read_identities(root: Path, warnings: list[str]) -> dict[str, list[tuple[Path, str]]]:
     """Read images and identities.
 
     Args:
         root: Folder with ``identity_CelebA.txt``, ``list_eval_partition.txt`` and
             ``img_align_celeba``.
+        warnings: Receives lines about images that are listed twice, do not exist or have no split.
 
     Returns:
         The images and their identities by split; without a partition file all are ``"train"``.
 
     Raises:
-        DataError: A file is missing or malformed.
+        DataError: A file is missing or malformed, none of the images exists, or an image is listed
+            with two identities.
     """
-    images = _require(root, IMAGES)
+    images, table = _require(root, IMAGES), _require(root, IDENTITIES)
+    identities = _by_name(table, _rows(table, 1), warnings)
     split_of = _partition(root)
     found: dict[str, list[tuple[Path, str]]] = {}
-    for name, words in _rows(_require(root, IDENTITIES), 1):
-        found.setdefault(split_of.get(name, "train"), []).append((images / name, words[0]))
+    for name, (identity,) in identities.items():
+        file = find_listed(images, name) or images / name
+        found.setdefault(split_of.get(name, "train"), []).append((file, identity))
+    files = [str(file) for rows in found.values() for file, _ in rows]
+    if files:
+        warnings += missing_files(printable(table), images, files)
+    without = [name for name in identities if name not in split_of] if split_of else []
+    if without:
+        warnings.append(
+            f"{PARTITION} lacks {len(without)} images, which are used for training: "
+            f"{name_some(map(printable, without))}"
+        )
     return found
 
 
@@ -81,12 +96,13 @@ class CelebaAttributes(DataReader):
         names = _attribute_names(table)
         split_of = _partition(root)
         found: dict[str, tuple[list[Path], list[tuple[str, ...]]]] = {}
-        for name, words in _rows(table, len(names), skip=2):
+        warnings: list[str] = []
+        for name, words in _by_name(table, _rows(table, len(names), skip=2), warnings).items():
             paths, targets = found.setdefault(split_of.get(name, "train"), ([], []))
-            paths.append(images / name)
+            paths.append(find_listed(images, name) or images / name)
             targets.append(tuple(n for n, w in zip(names, words, strict=True) if w == "1"))
         splits: dict[str, Samples] = {split: FileSamples(*both) for split, both in found.items()}
-        return DataSplits(splits, tuple(sorted(names)))
+        return DataSplits(splits, tuple(sorted(names)), tuple(warnings))
 
 
 def read_celeba_landmarks(root: Path) -> dict[Path, tuple[float, ...]]:
@@ -106,9 +122,31 @@ def read_celeba_landmarks(root: Path) -> dict[Path, tuple[float, ...]]:
     if table is None or images is None:
         return {}
     try:
-        return {images / n: tuple(map(float, w)) for n, w in _rows(table, 10, skip=2)}
+        return {
+            find_listed(images, n) or images / n: tuple(map(float, w))
+            for n, w in _rows(table, 10, skip=2)
+        }
     except ValueError as error:
         raise DataError(f"{printable(table)} is malformed: {error}") from error
+
+
+def _by_name(
+    table: Path, rows: Iterable[tuple[str, list[str]]], warnings: list[str]
+) -> dict[str, list[str]]:
+    """Return the values of each image; an image may be listed twice with the same values."""
+    found: dict[str, list[str]] = {}
+    repeated = []
+    for name, words in rows:
+        if name in found:
+            repeated.append(printable(name))
+        if found.setdefault(name, words) != words:
+            raise DataError(
+                f"{printable(table)}: {printable(name)} is listed twice, with different values "
+                f"({found[name][0]} and {words[0]}); keep one of the lines"
+            )
+    if repeated:
+        warnings.append(images_listed_twice(printable(table), repeated))
+    return found
 
 
 def _partition(root: Path) -> dict[str, str]:
@@ -118,7 +156,9 @@ def _partition(root: Path) -> dict[str, str]:
     split_of = {}
     for name, (code,) in _rows(path, 1):
         if code not in SPLIT_OF_CODE:
-            raise DataError(f"{printable(path)}: split {code!r} of {name} is none of 0, 1, 2")
+            raise DataError(
+                f"{printable(path)}: split {code[:40]!r} of {printable(name)} is none of 0, 1, 2"
+            )
         split_of[name] = SPLIT_OF_CODE[code]
     return split_of
 

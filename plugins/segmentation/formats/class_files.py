@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
-from visiongraft.data.labels import LabelMap
-from visiongraft.data.parsing import parse_number, read_table
+from visiongraft.data.labels import LabelMap, class_name
+from visiongraft.data.parsing import parse_number, read_table, show_value
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.masks import Color
 
-CLASSES = "classes.txt"
+CLASSES = ("classes.txt", "class_names.txt")  # the second as labelme2voc writes it
+LABEL_MAP = "labelmap.txt"  # as CVAT writes it
 VALUES = "_classes.csv"  # as Roboflow writes it
 COLORS = (
     "label_colors.txt",
@@ -20,6 +21,7 @@ COLORS = (
     "label_colours.csv",
     "colormap.csv",
     "class_dict.csv",
+    LABEL_MAP,
 )
 
 
@@ -27,9 +29,10 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     """Read class names, and their colors for color masks.
 
     Args:
-        root: The dataset's folder. It may contain ``classes.txt``, one name per line in the order
-            of the mask values; ``_classes.csv`` with the columns pixel value and class; or a color
-            map with lines ``R G B name``, or a CSV file with the columns name, r, g, b.
+        root: The dataset's folder. It may contain ``classes.txt`` or ``class_names.txt``, one name
+            per line in the order of the mask values; ``_classes.csv`` with the columns pixel value
+            and class; or a color map with lines ``R G B name``, a CSV file with the columns name,
+            r, g, b, or CVAT's ``labelmap.txt`` with lines ``name:R,G,B:parts:actions``.
 
     Returns:
         Names in the order of the mask values, and one color per name or none. No names if there
@@ -40,8 +43,9 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     """
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
-    if (root / CLASSES).is_file():
-        names = _unique_names(root / CLASSES, _lines(root / CLASSES))
+    listing = next((root / name for name in CLASSES if (root / name).is_file()), None)
+    if listing is not None:
+        names = _unique_names(listing, _lines(listing))
     elif (root / VALUES).is_file():
         names = _unique_names(root / VALUES, _names_by_value(root / VALUES))
     found = [root / name for name in COLORS if (root / name).is_file()]
@@ -52,7 +56,8 @@ def read_classes(root: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
         listed, colors = _read_colors(found[0])
         if names and set(names) != set(listed):
             raise DataError(
-                f"{printable(found[0])} and {CLASSES} beside it contain different classes; remove one"
+                f"{printable(found[0])} and {(listing or root / VALUES).name} beside it contain "
+                "different classes; remove one"
             )
         names = listed
     return names, colors
@@ -66,7 +71,7 @@ def _unique_names(path: Path, names: list[str]) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{printable(path)} contains no class names")
     try:
-        return LabelMap(tuple(names)).names
+        return LabelMap(tuple(map(class_name, names))).names
     except DataError as error:
         raise DataError(f"{printable(path)}: {error}") from None
 
@@ -87,6 +92,8 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
         if not {"name", "r", "g", "b"} <= set(columns):
             raise DataError(f"{printable(path)} must have the columns name, r, g, b")
         entries = [[row[column] for column in ("r", "g", "b", "name")] for _, row in rows]
+    elif path.name == LABEL_MAP:
+        entries = [_label_map_entry(line) for line in _lines(path) if not line.startswith("#")]
     else:
         entries = [line.split(maxsplit=3) for line in _lines(path)]
     names, colors = [], []
@@ -94,12 +101,19 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
         color = _color(entry[:3])
         if len(entry) < 4 or color is None or not entry[3].strip():
             expected = "three numbers from 0 to 255 and a name"
-            raise DataError(f"{printable(path)}, entry {number}: {entry} is not {expected}")
+            raise DataError(
+                f"{printable(path)}, entry {number}: {show_value(entry)} is not {expected}"
+            )
         colors.append(color)
         names.append(entry[3].strip())
     if len(set(colors)) < len(colors):
         raise DataError(f"{printable(path)} contains a color twice")
     return _unique_names(path, names), tuple(colors)
+
+
+def _label_map_entry(line: str) -> list[str]:
+    name, _, rest = line.partition(":")
+    return [*rest.partition(":")[0].split(","), name]
 
 
 def _color(cells: list[str]) -> Color | None:

@@ -17,6 +17,7 @@ class MaskDataset:
             are masks for ``MaskReader``, or tuples of one mask per class. A mask file may not exist.
         names: Class names in the order of the mask values; empty if unknown.
         colors: One color per class for color masks.
+        gray_colors: Whether the values of gray masks are colors, too, not indices of ``colors``.
         mask_per_class: Whether each class has its own mask, in the order of ``names``.
         files: Whether masks are files, which take time to read.
         warnings: One line for each part of the data that was ignored.
@@ -25,6 +26,7 @@ class MaskDataset:
     splits: dict[str, Samples]
     names: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
+    gray_colors: bool = False
     mask_per_class: bool = False
     files: bool = False
     warnings: tuple[str, ...] = ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from visiongraft.data.decode import printable
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import (
     SPLIT_WORDS,
     FileIndex,
@@ -34,6 +36,7 @@ VOC_CLASSES = (
 )
 # fmt: on
 
+VOC_IMAGE = re.compile(r"\d{4}_\d{6}|\d{6}")
 SINGLE_CLASS_PARENTS = ("masks", "SegmentationClass")  # may contain a single class folder
 
 
@@ -71,10 +74,10 @@ _HINT = (
 
 def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskDataset:
     names, colors = _read_class_names(root, pairs)
-    folders = sorted({folder.name for pair in pairs for folder in _class_folders(pair)})
+    folders = sorted({class_name(f.name) for pair in pairs for f in _class_folders(pair)})
     if folders and names and set(names) != set(folders):
         raise DataError(
-            f"classes.txt contains {name_some(names)}, but the folders in "
+            f"the class files name {name_some(names)}, but the folders in "
             f"{printable(pairs[0].masks)} are {name_some(folders)}"
         )
     names = names or tuple(folders)
@@ -85,8 +88,27 @@ def _read(root: Path, pairs: Sequence[FolderPair], warnings: list[str]) -> MaskD
         if not any(masks.files for masks in by_class):
             raise DataError(f"{printable(pair.masks)} contains no masks")
         splits.update(_match(pair, images, by_class, bool(folders), warnings))
-    names = names or (VOC_CLASSES if pairs[0].voc else ())
-    return MaskDataset(splits, names, colors, bool(folders), True, tuple(warnings))
+    if not names and pairs[0].voc:
+        names = VOC_CLASSES
+        _warn_of_voc_names(pairs[0], warnings)
+    return MaskDataset(
+        splits,
+        names,
+        colors,
+        mask_per_class=bool(folders),
+        files=True,
+        warnings=tuple(warnings),
+    )
+
+
+def _warn_of_voc_names(pair: FolderPair, warnings: list[str]) -> None:
+    """Warn that names are assumed, unless the images are named as those of Pascal VOC."""
+    if not all(VOC_IMAGE.fullmatch(path.stem) for path in list_images(pair.images)):
+        warnings.append(
+            f"{printable(pair.root)} has the layout of Pascal VOC and no list of classes, so Pascal "
+            "VOC's own 21 classes are assumed; if the masks have others, add classes.txt with one "
+            "name per line in the order of the mask values"
+        )
 
 
 def _read_class_names(
@@ -108,8 +130,11 @@ def _read_class_names(
 
 
 def _index_class_folders(pair: FolderPair, names: Sequence[str]) -> list[FileIndex]:
-    masks = {folder.name: list_images(folder) for folder in _class_folders(pair)}
-    return [_index(pair.masks / name, masks.get(name, [])) for name in names]
+    folders = {class_name(folder.name): folder for folder in _class_folders(pair)}
+    return [
+        _index(folder, list_images(folder)) if folder.is_dir() else _index(folder, [])
+        for folder in (folders.get(name, pair.masks / name) for name in names)
+    ]
 
 
 def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:

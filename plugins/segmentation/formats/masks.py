@@ -23,6 +23,7 @@ UNKNOWN = -2
 IGNORED_VALUE = 255  # the value of unlabeled pixels in nearly all datasets
 MAX_UINT8_CLASSES = 255  # more class ids do not fit into a byte beside that of ignored pixels
 MAX_SHOWN = 5
+_GRAY_MODES = ("1", "L")
 
 
 def ignored_id(classes: int) -> int:
@@ -46,6 +47,7 @@ class MaskReader:
         ids: The class id of each mask value, ``IGNORED`` or ``UNKNOWN``; larger values are unknown.
             With ``colors``, the class id of each color.
         colors: The colors of color masks; empty for masks of values.
+        gray_colors: Whether the values of gray masks are colors of ``colors``, not their indices.
         multi_label: Whether an image has one mask per class.
     """
 
@@ -53,6 +55,7 @@ class MaskReader:
     ids: tuple[int, ...]
     colors: tuple[Color, ...] = ()
     multi_label: bool = False
+    gray_colors: bool = False
 
     def read(self, raw: Any, image: str) -> Mask:
         """Read the mask of one image.
@@ -82,7 +85,7 @@ class MaskReader:
 
     def _read_one(self, raw: Any, image: str) -> Mask:
         name = describe_mask(raw, image)
-        values = load_values(raw, image, self.colors)
+        values = load_values(raw, image, self.colors, self.gray_colors)
         top = int(values.max(initial=0))
         if values.min(initial=0) < 0 or top >= len(self._table):
             raise DataError(self._unknown_values(np.unique(values), name))
@@ -120,13 +123,16 @@ def describe_mask(raw: Any, image: str) -> str:
     return f"{printable(raw)} (mask of {image})" if isinstance(raw, Path) else f"{image}, mask"
 
 
-def load_values(raw: Any, image: str, colors: Sequence[Color] = ()) -> Mask:
+def load_values(
+    raw: Any, image: str, colors: Sequence[Color] = (), gray_colors: bool = False
+) -> Mask:
     """Load the values of one mask.
 
     Args:
         raw: See ``MaskReader.read``.
         image: Name of the image, for messages.
         colors: Known colors, in the order of their values.
+        gray_colors: Whether the values of gray masks are colors, too.
 
     Returns:
         Integers (H, W); for a color mask the indices of its colors.
@@ -139,9 +145,12 @@ def load_values(raw: Any, image: str, colors: Sequence[Color] = ()) -> Mask:
         if not Path(raw).is_file():
             raise DataError(f"{image}: has no mask; {printable(raw)} does not exist")
         with open_image(read_file(Path(raw)), name) as opened:
-            return _from_pillow(opened, name, colors)
+            return _from_pillow(opened, colors, gray_colors)
     if isinstance(raw, PillowImage.Image):
-        return _from_pillow(raw, name, colors)
+        try:
+            return _from_pillow(raw, colors, gray_colors)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
     if hasattr(raw, "detach"):
         raw = raw.detach().cpu().numpy()
     if not isinstance(raw, np.ndarray):
@@ -150,36 +159,53 @@ def load_values(raw: Any, image: str, colors: Sequence[Color] = ()) -> Mask:
     return _from_array(np.asarray(raw), name)
 
 
-def _from_pillow(image: PillowImage.Image, name: str, colors: Sequence[Color]) -> Mask:
+def gray_levels(path: Path) -> set[int]:
+    """Return the gray levels in a mask file that is a gray image; none if it is not.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with open_image(read_file(path), printable(path)) as opened:
+        if opened.mode not in _GRAY_MODES:
+            return set()
+        return set(np.unique(np.array(opened.convert("L"))).tolist())
+
+
+def _from_pillow(image: PillowImage.Image, colors: Sequence[Color], gray_colors: bool) -> Mask:
     """Return the raw values; for palette images the indices, not the colors."""
     mode = image.mode
+    if gray_colors and mode in _GRAY_MODES:
+        return _color_indices(np.array(image.convert("RGB")), colors)
     if colors and mode == "P":
         listed = image.getpalette("RGB") or []
         palette = np.array([*listed, *[0] * (768 - len(listed))], np.uint8).reshape(-1, 3)
         indices = np.array(image)
         used = np.unique(indices)
         table: Mask = np.zeros(256, np.int64)
-        table[used] = _color_indices(palette[used], colors, name)
+        table[used] = _color_indices(palette[used], colors)
         values: Mask = table[indices]
         return values
     if mode in ("1", "L", "P") or mode.startswith("I"):
         values = np.array(image)
         return values.astype(np.uint8) if mode == "1" else values
     if mode not in ("RGB", "RGBA", "LA"):
-        raise DataError(f"{name}: a mask contains integers or colors, not Pillow's mode {mode}")
+        raise DataError(f"a mask contains integers or colors, not Pillow's mode {mode}")
     pixels = np.array(image.convert("RGB"))
     if colors:
-        return _color_indices(pixels, colors, name)
+        return _color_indices(pixels, colors)
     if (pixels == pixels[..., :1]).all():
         gray: Mask = pixels[..., 0]
         return gray
     raise DataError(
-        f"{name}: is a color image; define its colors in a file label_colors.txt with lines like: "
+        "is a color image; define its colors in a file label_colors.txt with lines like: "
         "128 64 128 road"
     )
 
 
-def _color_indices(pixels: NDArray[np.uint8], colors: Sequence[Color], name: str) -> Mask:
+def _color_indices(pixels: NDArray[np.uint8], colors: Sequence[Color]) -> Mask:
     """Return the index of each pixel's color (..., 3) among the known colors."""
     keys = _pack_rgb(np.array(colors, np.uint8).reshape(-1, 3))
     order = np.argsort(keys)
@@ -189,8 +215,8 @@ def _color_indices(pixels: NDArray[np.uint8], colors: Sequence[Color], name: str
     if unknown.size:
         shown = [str((int(k) >> 16, int(k) >> 8 & 255, int(k) & 255)) for k in np.unique(unknown)]
         raise DataError(
-            f"{name}: contains colors that are not classes: {name_some(shown, MAX_SHOWN)}; add them "
-            "to the color map, or save masks losslessly (PNG)"
+            f"contains colors that are not classes: {name_some(shown, MAX_SHOWN)}; add them to the "
+            "color map, or save masks losslessly (PNG)"
         )
     indices: Mask = found
     return indices

@@ -11,10 +11,11 @@ from visiongraft.errors import DataError
 from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
+from visiongraft.plugins.segmentation.formats.values import decide_gray_colors
 
 
 def read_dataset(data: Any) -> MaskDataset:
-    """Read images and masks, without decoding any image.
+    """Read images and masks, without decoding any image; only a few masks may be decoded.
 
     Args:
         data: A folder (see ``layouts.read_folder``); a map-style dataset of (image, mask); or
@@ -29,7 +30,9 @@ def read_dataset(data: Any) -> MaskDataset:
         DataError: There are no images, or the format is unknown.
     """
     try:
-        return read_folder(Path(data)) if isinstance(data, (str, Path)) else _from_dataset(data)
+        if isinstance(data, (str, Path)):
+            return decide_gray_colors(read_folder(Path(data)))
+        return _from_dataset(data)
     except DataError as error:
         found = read_or_raise(data, "masks", error)
         per_class = _is_mask_per_class(next(iter(found.splits.values())).target(0))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
     IGNORED_VALUE,
     UNKNOWN,
     Mask,
+    gray_levels,
     load_values,
 )
 
@@ -103,6 +107,29 @@ def _iter_masks(dataset: MaskDataset, limit: int | None = None) -> Iterator[Mask
                 problem = problem or error
     if problem is not None and not readable:
         raise problem
+
+
+def decide_gray_colors(dataset: MaskDataset) -> MaskDataset:
+    """Decide what gray masks beside a color map contain: colors, or the indices of colors.
+
+    Args:
+        dataset: A dataset of files.
+
+    Returns:
+        The dataset, with ``gray_colors`` if every gray level in its gray masks is a color. A
+        warning tells if gray masks are read as indices.
+    """
+    if not dataset.colors:
+        return dataset
+    levels: set[int] = set()
+    for samples in dataset.splits.values():
+        for index in range(0, len(samples), max(1, len(samples) // SAMPLED_MASKS)):
+            with suppress(DataError):  # the data check reports it
+                levels |= gray_levels(Path(samples.target(index)))
+    if levels <= {red for red, green, blue in dataset.colors if red == green == blue}:
+        return replace(dataset, gray_colors=bool(levels))
+    line = "gray masks beside a color map are read as indices of its lines, counted from 0"
+    return replace(dataset, warnings=(*dataset.warnings, line))
 
 
 def is_ignored(name: str, names: Sequence[str], class_names: Sequence[str], ignore: Ignore) -> bool:

@@ -265,3 +265,79 @@ def test_folders_that_systems_leave_behind_are_not_classes(tmp_path):
         (tmp_path / name).touch()
     read = read_folder(tmp_path)
     assert read.names == ("cat", "dog") and len(read.splits["train"]) == 2 and read.warnings == ()
+
+
+# ---- names that are not classes ----
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train", "valid", "test"),
+        ("train", "val"),
+        ("images", "masks"),
+        ("images", "labels"),
+        ("Images", "Train"),
+    ],
+)
+def test_folders_named_like_splits_or_masks_alone_are_no_classes(touch, folders):
+    root = touch(*(f"{folder}/{i}.jpg" for folder in folders for i in range(2)))
+    with pytest.raises(DataError, match="are not named like classes; sort") as caught:
+        read_folder(root)
+    assert all(folder in str(caught.value) for folder in folders)
+
+
+def test_a_class_may_be_named_like_a_split_among_others(touch):
+    root = touch("train/1.jpg", "bus/2.jpg", "mask/3.jpg", "no_mask/4.jpg")
+    read = read_folder(root)
+    assert read.names == ("bus", "mask", "no_mask", "train")
+    assert (
+        len(read.warnings) == 1
+        and "the folders mask, train are read as classes" in read.warnings[0]
+    )
+
+
+def test_images_beside_their_annotations_are_no_class(touch):
+    with pytest.raises(DataError, match="the folders images contain images"):
+        read_folder(touch("images/1.jpg", "labels/1.txt"))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("config.json", "metrics.jsonl", "curves.png", "checkpoints/best-0.safetensors"),
+        ("run.log",),
+        ("config.json", "model.safetensors", "README.md"),
+    ],
+    ids=["a run", "a run that begins", "a saved model"],
+)
+@pytest.mark.parametrize("folder", ["run1", "runs/first"])
+def test_the_folder_of_a_run_is_no_class(touch, folder, files):
+    root = touch("green/0.jpg", "red/1.jpg", *(f"{folder}/{name}" for name in files))
+    read = read_folder(root)
+    assert read.names == ("green", "red") and len(read.splits["train"]) == 2
+    top = folder.split("/")[0]
+    assert len(read.warnings) == 1
+    assert f"contains the folders of runs, which are skipped: {top}" in read.warnings[0]
+
+
+def test_a_class_whose_images_lie_beside_a_log_stays_a_class(touch):
+    root = touch("green/0.jpg", "green/run.log", "green/config.json", "red/run.log", "red/a/1.jpg")
+    assert read_folder(root).names == ("green", "red")
+    assert len(read_folder(root).splits["train"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", "$RECYCLE.BIN", "__MACOSX", "System Volume Information", "@eaDir"]
+)
+def test_what_systems_leave_behind_is_no_class(touch, name):
+    read = read_folder(touch("green/0.jpg", "red/1.jpg", f"{name}/2.jpg"))
+    assert read.names == ("green", "red") and not read.warnings
+
+
+def test_folders_that_differ_in_unicode_form_only_are_one_class(touch):
+    root = touch("gr\u00fcn/0.jpg", "gru\u0308n/1.jpg", "rot/2.jpg")
+    read = read_folder(root)
+    assert read.names == ("gr\u00fcn", "rot")
+    assert sorted(read.splits["train"].targets) == [("gr\u00fcn",), ("gr\u00fcn",), ("rot",)]
+    assert len(read.warnings) == 1 and "contains 2 folders of class 'grün'" in read.warnings[0]

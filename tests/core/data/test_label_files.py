@@ -128,3 +128,34 @@ def test_ambiguous_or_malformed_tables_and_lists_are_refused(
     with pytest.raises(DataError, match=words) as caught:
         read_indexed(lay({**IMAGES, **files}))
     assert "\n" not in str(caught.value)
+
+
+ONE_COLUMN_PER_CLASS = "filename, Green, red\na.jpg, 1, 0\nb.jpg, 0, 1\nc.jpg, 1, 1\nd.jpg,0,0\n"
+
+
+def test_a_table_with_a_column_per_class_in_each_split_is_read(lay: Lay) -> None:
+    images = {f"{split}/{name}.jpg": "" for split in ("train", "valid", "test") for name in "abcd"}
+    tables = {f"{split}/_classes.csv": ONE_COLUMN_PER_CLASS for split in ("train", "valid", "test")}
+    root = lay({**images, **tables})
+    read = read_indexed(root)
+    assert read is not None and read.names == ("Green", "red")
+    assert {split: list(files.targets) for split, files in read.splits.items()} == {
+        split: [("Green",), ("red",), ("Green", "red"), ()]
+        for split in ("train", "validation", "test")
+    }
+    assert read.splits["validation"].paths[0] == root / "valid" / "a.jpg"
+
+
+def test_a_column_of_a_class_with_another_value_is_refused(lay: Lay) -> None:
+    root = lay({"train/a.jpg": "", "train/_classes.csv": "filename,green,red\na.jpg,0.5,0\n"})
+    with pytest.raises(DataError, match=r"row 2: the column 'green' contains '0.5'"):
+        read_indexed(root)
+
+
+def test_an_image_that_a_list_contains_twice_counts_once_and_is_named(lay: Lay) -> None:
+    root = lay(
+        {**IMAGES, "list.txt": "images/a.jpg cat\nimages\\\\a.jpg cat\n".replace("\\\\", "\\")}
+    )
+    read = read_list(root / "list.txt")
+    assert len(read.splits["train"]) == 1
+    assert "lists 1 images more than once; each counts once" in read.warnings[0]

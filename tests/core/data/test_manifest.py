@@ -253,7 +253,7 @@ def test_images_that_do_not_exist_count_as_unreadable(write):
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):
     read = read_manifest(write("path,label", "0.jpg,a", "./0.jpg,a"))
     assert len(read.splits["train"]) == 1
-    assert "lists 1 images twice: ./0.jpg" in read.warnings[0]
+    assert "lists 1 images more than once; each counts once: ./0.jpg" in read.warnings[0]
 
 
 def test_a_name_with_a_line_break_stays_on_one_line(write, tmp_path):
@@ -335,3 +335,34 @@ def test_any_label_names_come_back_as_they_were_written(tmp_path_factory, names)
         writer.writerows([f"{i}.jpg", name] for i, name in enumerate(names))
     labels = read_manifest(folder / "t.csv").splits["train"].targets
     assert labels == tuple((name,) for name in names)
+
+
+def test_a_path_in_another_spelling_is_the_same_image(write, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a b.jpg").touch()
+    read = read_manifest(write("path,label", "sub\\a b.jpg,a", "sub/a%20b.jpg,a", "0.jpg,b"))
+    assert [p.name for p in read.splits["train"].paths] == ["a b.jpg", "0.jpg"]
+    assert "lists 1 images more than once" in read.warnings[0]
+
+
+def test_labels_lose_their_control_characters_and_their_unicode_form(write):
+    read = read_manifest(write("path,label", "0.jpg,\x1b[31ma", "1.jpg,gru\u0308n", "2.jpg,grün"))
+    assert read.names == ("\\x1b[31ma", "grün")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_table_may_be_in_an_encoding_that_its_byte_order_mark_names(write, encoding):
+    assert found(write("path,label", "0.jpg,grün", encoding=encoding)) == {
+        "train": [("0.jpg", ("grün",))]
+    }
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+def test_a_table_in_an_encoding_that_nothing_names_is_refused(write, encoding):
+    with pytest.raises(DataError, match=r"(is not UTF-8 text .*|a null byte); save it as UTF-8"):
+        read_manifest(write("path,label", "0.jpg,grün", encoding=encoding))
+
+
+def test_a_null_byte_in_a_path_is_refused_with_its_line(write):
+    with pytest.raises(DataError, match=r"table\.csv, line 2: contains a null byte"):
+        read_manifest(write("path,label", "a\0.jpg,a"))

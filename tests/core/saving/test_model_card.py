@@ -118,3 +118,11 @@ def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, 
     for row, (name, value) in zip(read["Facts"], values.items(), strict=True):
         assert row[0].count("|") == name.count("|")
         assert row[1].count("|") == str(value).count("|")
+
+
+def test_names_from_data_become_neither_tags_nor_links(toy_network: Network) -> None:
+    name = "<script>alert(1)</script> ![x](http://a.b) \x1b[31m\x9b"
+    card = model_card(toy_network, {"data": {name: 1, "classes": [name], "path": name}})
+    assert "<script" not in card and "](" not in card
+    assert "\x1b" not in card and "\x9b" not in card
+    assert "&lt;script&gt;" in card

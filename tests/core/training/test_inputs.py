@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import visiongraft
 from visiongraft.config import FitConfig
 from visiongraft.data.check import SampleDigests
 from visiongraft.data.samples import FileSamples, Samples, Splits
 from visiongraft.errors import CheckpointError, DataError
+from visiongraft.schedules import Phase, schedule
 from visiongraft.training.inputs import FILE, RunInputs
 
 QUICK: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1}
@@ -391,3 +393,35 @@ def test_inputs_come_back_with_any_names(tmp_path: Path) -> None:
     one = RunInputs(samples, {"names": ["x"]}, {"weights": "ab"}, {"m": "cd"}, [{"epoch": 1}])
     one.write(tmp_path)
     assert RunInputs.read(tmp_path) == one
+
+
+# ---- the classes behind the names ----
+
+
+def test_a_run_of_a_subclass_is_not_resumed_as_the_task_that_it_extends(
+    fit_toy: Any, toy_data: Any, Toy: Any, tmp_path: Path
+) -> None:
+    class Contrary(Toy):  # type: ignore[misc]
+        """Has the name of the task that it extends."""
+
+    settings: dict[str, Any] = {"out": tmp_path / "run", **QUICK}
+    fit_toy(toy_data(20), task=Contrary(augment=False), **settings)
+    with pytest.raises(
+        CheckpointError, match=r"its task is .*Contrary, and what has that name here"
+    ):
+        visiongraft.fit(toy_data(20), out=tmp_path / "run", resume=True, callbacks=())
+    visiongraft.fit(
+        toy_data(20), task=Contrary(augment=False), out=tmp_path / "run", resume=True, callbacks=()
+    )
+
+
+def test_a_run_is_not_resumed_by_another_schedule_of_the_same_name(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    @schedule
+    def linear_probe(stages: Any, epochs: int) -> Any:
+        yield Phase(epochs, "all", 1e-3)
+
+    fit_toy(toy_data(20), schedule=linear_probe, epochs=1, out=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"its schedule is .*linear_probe, and what has that"):
+        visiongraft.fit(toy_data(20), out=tmp_path / "run", resume=True, callbacks=())

@@ -393,3 +393,109 @@ def test_a_kind_that_does_not_match_the_data_raises(write_set: WriteSet) -> None
         read_splits(root, kind="multi_label")
     with pytest.raises(DataError, match="binary masks have two classes"):
         read_splits(root, kind="binary")
+
+
+# ---- gray masks beside a color map, assumed names, masks of one class ----
+
+TWO_GRAYS = "255 255 255 thing\n0 0 0 background\n"
+THING = [[255, 255, 0]]
+
+
+def test_gray_masks_beside_a_color_map_contain_its_colors(write_set: WriteSet) -> None:
+    root = write_set({"a": THING, "b": THING, "c": [[0, 0, 0]]}, classes=None)
+    (root / "label_colors.txt").write_text(TWO_GRAYS)
+    splits = read_splits(root, seed=1)
+    assert splits.train.class_names == ("thing", "background")
+    assert {**targets(splits.train), **targets(splits.validation)} == {
+        "a": [[0, 0, 1]],
+        "b": [[0, 0, 1]],
+        "c": [[1, 1, 1]],
+    }
+    assert not splits.warnings
+
+
+def test_black_and_white_masks_of_one_bit_contain_the_colors_of_the_map(
+    write_set: WriteSet,
+) -> None:
+    save = lambda mask: Image.fromarray(mask).convert("1")
+    root = write_set({"a": THING, "b": THING}, classes=None, save=save)
+    (root / "label_colors.txt").write_text(TWO_GRAYS)
+    assert targets(read_splits(root).train).popitem()[1] == [[0, 0, 1]]
+
+
+def test_gray_masks_of_indices_beside_a_color_map_are_told(write_set: WriteSet) -> None:
+    root = write_set({"a": A, "b": B}, classes=None)
+    (root / "label_colors.txt").write_text("0 0 0 sky\n128 0 0 road\n")
+    splits = read_splits(root)
+    assert {**targets(splits.train), **targets(splits.validation)} == {"a": A, "b": B}
+    assert any("are read as indices of its lines" in line for line in splits.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,0::\nroad:48,112,32::\n"),
+        ("class_names.txt", "sky\nroad\n"),
+    ],
+)
+def test_class_files_of_annotation_tools_come_before_the_names_of_voc(
+    write_set: WriteSet, name: str, text: str
+) -> None:
+    def save(mask: Any) -> Image.Image:
+        image = Image.fromarray(mask).convert("P")
+        image.putdata(mask.ravel().tolist())
+        image.putpalette([0, 0, 0, 48, 112, 32])
+        return image
+
+    folders = {"images": "JPEGImages", "folder": "SegmentationClass"}
+    root = write_set({"a": A, "b": B}, classes=None, save=save, **folders)
+    (root / name).write_text(text)
+    splits = read_splits(root)
+    assert splits.train.class_names == ("sky", "road") and not splits.warnings
+    assert {**targets(splits.train), **targets(splits.validation)} == {"a": A, "b": B}
+
+
+def test_the_names_of_voc_are_assumed_with_a_warning(write_set: WriteSet) -> None:
+    folders = {"images": "JPEGImages", "folder": "SegmentationClass"}
+    own = write_set({"a": A, "b": B}, classes=None, **folders)
+    (line,) = read_splits(own).warnings
+    assert "VOC's own 21 classes are assumed" in line and "add classes.txt" in line
+    voc = write_set({"2007_000032": A, "2007_000039": B}, None, root="voc", **folders)
+    assert not read_splits(voc).warnings
+
+
+@pytest.mark.parametrize(
+    ("mask", "only"), [([[0, 0]], "nothing but 'sky'"), ([[1, 255]], "nothing but 'road'")]
+)
+def test_masks_of_one_class_are_refused(write_set: WriteSet, mask: Any, only: str) -> None:
+    root = write_set({"a": mask, "b": mask, "c": mask})
+    with pytest.raises(DataError, match=f"masks of all 2 training images contain {only}"):
+        read_splits(root)
+
+
+def test_an_error_carries_what_was_noticed_before(write_set: WriteSet) -> None:
+    root = write_set({"a": [[0, 0]], "b": [[0, 0]], "c": A})
+    (root / "images" / "c.png").unlink()
+    with pytest.raises(DataError, match=r"noticed before: 1 masks in .* belong to no image: c"):
+        read_splits(root)
+
+
+def test_a_mask_is_named_once_in_an_error(write_set: WriteSet) -> None:
+    gray = {name: np.full((2, 2, 3), 1) for name in "abcd"}
+    gray["a"][0], gray["b"] = 2, np.full((2, 2, 3), 7)
+    root = write_set(gray, classes=None)
+    (root / "label_colors.txt").write_text("1 1 1 sky\n2 2 2 road\n")
+    checked = read_evaluation(root, ("sky", "road"), "multi_class")
+    assert [bool(checked.problem(i, 2, 2)) for i in range(4)] == [False, True, False, False]
+    problem = checked.problem(1, 2, 2)
+    assert problem.count("b.png (mask of ") == 1 and "colors that are not classes" in problem
+
+
+def test_masks_of_one_class_beside_missing_ones_are_left_to_the_data_check(
+    write_set: WriteSet,
+) -> None:
+    root = write_set({name: [[0, 0]] for name in "abcd"}, "sky\nroad\ncar\n")
+    for name in "abc":
+        (root / "masks" / f"{name}.png").unlink()
+    train = read_splits(root).train
+    assert any("has no mask" in train.problem(i, 1, 2) for i in range(len(train)))

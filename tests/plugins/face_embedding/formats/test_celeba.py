@@ -79,6 +79,18 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
         read_splits(root)
 
 
+def test_an_image_that_is_listed_twice_is_used_once_and_must_have_one_identity(
+    celeba: Write,
+) -> None:
+    root = celeba()
+    table = root / "identity_CelebA.txt"
+    table.write_text(table.read_text() + "000001.jpg 11\n")
+    assert read_splits(root).train.counts() == {"11": 2, "12": 2}
+    table.write_text(table.read_text() + "000001.jpg 12\n")
+    with pytest.raises(DataError, match=r"000001\.jpg is listed twice, with different values"):
+        read_splits(root)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -132,3 +144,33 @@ def test_a_malformed_attribute_table_is_refused(celeba: Write, table: str, words
     (root / "list_attr_celeba.txt").write_text(table)
     with pytest.raises(DataError, match=words):
         CelebaAttributes().read(root)
+
+
+def test_an_image_that_is_listed_twice_counts_once_and_is_named(celeba: Write) -> None:
+    root = celeba()
+    table = root / "identity_CelebA.txt"
+    table.write_text(table.read_text() + "000001.jpg 11\n")
+    splits = read_splits(root)
+    assert splits.train.counts() == {"11": 2, "12": 2}
+    assert "lists 1 images more than once; each counts once: 000001.jpg" in splits.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["identity_CelebA.txt", "list_attr_celeba.txt"])
+def test_an_image_with_two_identities_or_attributes_is_refused(celeba: Write, name: str) -> None:
+    root = celeba()
+    row = "000001.jpg 12\n" if name == "identity_CelebA.txt" else "000001.jpg 1 -1\n"
+    (root / name).write_text((root / name).read_text() + row)
+    with pytest.raises(
+        DataError, match=f"{name}: 000001.jpg is listed twice, with different values"
+    ):
+        read_splits(root) if name == "identity_CelebA.txt" else CelebaAttributes().read(root)
+
+
+def test_images_without_a_split_or_a_file_are_counted(celeba: Write) -> None:
+    root = celeba()
+    table = root / "list_eval_partition.txt"
+    table.write_text(table.read_text().replace("000003.jpg 0\n", ""))
+    (root / "img_align_celeba" / "000002.jpg").unlink()
+    warnings = read_splits(root).warnings
+    assert any("lists 1 images that do not exist" in line for line in warnings)
+    assert any("lacks 1 images, which are used for training: 000003.jpg" in w for w in warnings)

@@ -22,6 +22,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     [
         {"label_colors.txt": "128 128 128\tSky\n\n1 2 3   Road marking\n"},
         {"colormap.csv": "name,r,g,b\nSky,128,128,128\nRoad marking,1,2,3\n"},
+        {"labelmap.txt": "# label:color_rgb\nSky:128,128,128::\nRoad marking:1,2,3:a,b:c\n"},
         {"class_dict.csv": "r, g, b, NAME\n128,128,128,Sky\n1,2,3,Road marking\n"},
         {
             "label_colors.txt": "128 128 128 Sky\n1 2 3 Road marking",
@@ -37,6 +38,11 @@ def test_color_maps_of_both_formats_are_read(files: dict[str, str], tmp_path: Pa
 def test_class_names_are_in_the_order_of_the_lines(tmp_path: Path) -> None:
     write(tmp_path, {"classes.txt": "\ufeffroad\n sky \n\ncar\n"})
     assert read_classes(tmp_path) == (("road", "sky", "car"), ())
+
+
+def test_class_names_of_labelme_are_read(tmp_path: Path) -> None:
+    write(tmp_path, {"class_names.txt": "_background_\ncat\ndog\n"})
+    assert read_classes(tmp_path) == (("_background_", "cat", "dog"), ())
 
 
 def test_without_a_file_there_are_no_names(tmp_path: Path) -> None:
@@ -55,6 +61,8 @@ def test_without_a_file_there_are_no_names(tmp_path: Path) -> None:
         ({"colormap.csv": "name,red\n"}, "must have the columns name, r, g, b"),
         ({"colormap.csv": "name,r,g,b\nsky,1,2\n"}, "entry 1: .* is not three numbers"),
         ({"colormap.csv": "", "colormap.txt": ""}, "are both color maps; remove one"),
+        ({"labelmap.txt": "sky:1,2"}, "entry 1: .* is not three numbers"),
+        ({"labelmap.txt": "sky"}, "entry 1: .* is not three numbers"),
         ({"colormap.txt": "1 2 3 a", "classes.txt": "b"}, "contain different classes; remove one"),
     ],
     ids=str,
