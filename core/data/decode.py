@@ -145,7 +145,7 @@ def has_16_bits(content: bytes) -> bool:
     """
     try:
         with open_image(content, "") as image:
-            return image.mode[0] in "IF" or "16" in str(getattr(image, "tile", ""))
+            return image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", ""))
     except DataError:
         return False
 

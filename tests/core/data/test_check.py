@@ -494,7 +494,7 @@ def gray_files(folder, count, dtype, high):
     random = np.random.default_rng(0)
     paths = [folder / f"{i}.png" for i in range(count)]
     for path in paths:
-        Image.fromarray(random.integers(1, high, (9, 12)).astype(dtype)).save(path)
+        Image.fromarray(random.integers(1, high, (9, 160)).astype(dtype)).save(path)
     return paths
 
 
