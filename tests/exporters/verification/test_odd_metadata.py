@@ -46,7 +46,7 @@ def written(exported: Any, folder: Path, key: str, inside: bool, value: Any) -> 
     return path
 
 
-@pytest.mark.parametrize(("key", "inside", "odd"), few())
+@pytest.mark.parametrize(("key", "inside", "odd"), list(few()))
 def test_verify_never_ends_in_a_traceback(
     key: str,
     inside: bool,
