@@ -38,6 +38,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class CertifiedImage:
+    """The results of an exported file for one image that any machine can make.
+
+    Attributes:
+        kind: Kind of the image.
+        seed: Its seed.
+        height: Its height in pixels.
+        width: Its width in pixels.
+        batch: Number of the batch that it belongs to, from 0; images of one batch follow each other.
+        results: By name of the result: its shape, the accepted difference, and the numbers that stand
+            for it, ``~`` for those that rounding can change; parted by spaces.
+    """
+
+    kind: str
+    seed: int
+    height: int
+    width: int
+    batch: int
+    results: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Certificate:
     """What was checked on an exported file, and the results.
 
@@ -62,6 +84,8 @@ class Certificate:
             far as they are known.
         content_sha256: Hash of the bytes of the file without the certificate in it; ``None`` if
             the exporter does not compute one.
+        metadata_sha256: Hash of all other metadata of the file, as JSON; ``None`` likewise.
+        certified: Results of the file itself for seeded images.
     """
 
     file: str
@@ -79,6 +103,8 @@ class Certificate:
     settings: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, str] = field(default_factory=dict)
     content_sha256: str | None = None
+    metadata_sha256: str | None = None
+    certified: tuple[CertifiedImage, ...] = ()
 
     @property
     def difference(self) -> float:

@@ -138,18 +138,18 @@ def noticed(warnings: Sequence[str]) -> Iterator[None]:
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:
-    """Name the first few of many, for messages; very long names are cut off.
+    r"""Name the first few of many, for messages; very long names are cut off.
 
     Args:
         names: All of them.
         shown: How many to name.
 
     Returns:
-        A single line.
+        A single line, with unprintable characters escaped.
 
     Examples:
-        >>> name_some(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
+        >>> name_some(["a", "b", "c", "d", "e"]), name_some(["a\nb"])
+        ('a, b, c and 2 more', 'a\\nb')
     """
     all_names = list(names)
     more = len(all_names) - shown
@@ -224,6 +224,7 @@ def place_of(error: BaseException) -> str:
 
 
 def _cut(name: str) -> str:
+    name = escape_unprintable(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
 

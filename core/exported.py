@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from visiongraft.errors import ArtifactError
+from visiongraft.errors import ArtifactError, OptionError
 
 if TYPE_CHECKING:  # `visiongraft --help` does without numpy
     import numpy as np
@@ -38,12 +38,15 @@ def openers() -> dict[str, EntryPoint]:
     return {f".{point.name}": point for point in entry_points(group=GROUP)}
 
 
-def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
+def open_exported(
+    path: Path, provider: str | None = None, time_limit: float | None = None
+) -> ExportedModel:
     """Open an exported file.
 
     Args:
         path: The file.
         provider: Where to run it, such as ``"cuda"``; the CPU if ``None``.
+        time_limit: Seconds after which a run is stopped; ``None`` for no limit.
 
     Returns:
         The model, ready to predict.
@@ -51,6 +54,7 @@ def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
     Raises:
         ArtifactError: The file is missing or not an exported model.
         RuntimeProviderError: The provider cannot be used here.
+        OptionError: Runs of such a file cannot be limited.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
@@ -58,4 +62,12 @@ def open_exported(path: Path, provider: str | None = None) -> ExportedModel:
     if path.suffix.lower() not in points:
         raise ArtifactError(f"{path} is not an exported model ({', '.join(sorted(points))})")
     opened: ExportedModel = points[path.suffix.lower()].load()(path, provider)
+    if time_limit is not None:
+        if time_limit <= 0:
+            raise OptionError(f"--time-limit {time_limit:g} is not above 0")
+        if not hasattr(opened, "time_limit"):
+            raise OptionError(
+                f"runs of {path.suffix} files cannot be limited; leave out --time-limit"
+            )
+        opened.time_limit = time_limit
     return opened

@@ -15,6 +15,7 @@ from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, R
 from visiongraft.data.check import CheckedSplits, are_reproducible, check_samples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import OptionError, ScheduleError
+from visiongraft.interrupts import work_started
 from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
@@ -145,6 +146,7 @@ def fit(
     else:
         config, chosen, plan = new_settings(given)
     accelerator = make_accelerator(config)
+    work_started()
     with ExitStack() as stack:
         if folder is None:
             scratch = stack.enter_context(scratch_folder())

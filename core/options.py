@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeGuard
 
@@ -20,12 +20,12 @@ def is_number(value: object, finite: bool = True) -> TypeGuard[float]:
         Whether it is an ``int`` or a ``float``.
 
     Examples:
-        >>> is_number(0.5), is_number(True), is_number(float("inf"))
-        (True, False, False)
+        >>> is_number(0.5), is_number(True), is_number(float("inf")), is_number(10**400)
+        (True, False, False, False)
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return not finite or math.isfinite(value)
+    return not finite or abs(value) <= sys.float_info.max  # integers may be larger
 
 
 def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json
+from visiongraft.cli.options import Json, TimeLimit
 from visiongraft.cli.output import Answer, table
 
 _RESULTS = {True: "passed", False: "FAILED", None: "-"}
@@ -69,6 +69,7 @@ def bench(
         float, typer.Option(min=0.0, help="Seconds for each row of the table, after warm-up.")
     ] = 3.0,
     plot: Annotated[Path | None, typer.Option(help="Image to write, such as bench.png.")] = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Measure latency and throughput of exported files, side by side, on the same images."""
@@ -85,6 +86,7 @@ def bench(
         threads=threads,
         model=model,
         seconds=seconds,
+        time_limit=time_limit,
     )
     if plot is not None:
         draw(report, plot)
@@ -101,12 +103,13 @@ def verify(
         Path | None,
         typer.Option(help="Run or model folder that FILE was made from, to compare with PyTorch."),
     ] = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Check an exported FILE again: its bytes, certificate and results; exit with 1 if one fails."""
     from visiongraft.exporters.verification.recheck import recheck
 
-    report = recheck(file, data, model)
+    report = recheck(file, data, model, time_limit)
     rows = [[check.name, _RESULTS[check.passed], check.detail] for check in report.checks]
     values = {"file": file, "passed": report.passed, **vars(report)}
     failed = [check.name for check in report.checks if check.passed is False]

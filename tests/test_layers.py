@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
+        "interrupts",
         "processes",
         "versions",
         "seeds",

@@ -17,6 +17,7 @@ from visiongraft.cli.entry_points import add_commands
 from visiongraft.cli.failures import Failure, failure_of
 from visiongraft.cli.output import Answer, print_line, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
+from visiongraft.interrupts import EXIT_CODE
 
 __all__ = ["main"]
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):
                 sys.excepthook(type(error), error, error.__traceback__)
             failure = failure_of(error)
+        except KeyboardInterrupt:
+            failure = Failure("interrupted", EXIT_CODE)
         else:
             if isinstance(result, Answer):
                 if _is_first_process():

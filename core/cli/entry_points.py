@@ -14,6 +14,7 @@ import typer
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer
 from visiongraft.errors import PluginError, type_and_message
+from visiongraft.registry.isolation import check_import, exits_refused
 
 GROUP = "visiongraft.commands"
 
@@ -34,8 +35,12 @@ def add_commands(app: typer.Typer) -> None:
 
 def _loaded(point: EntryPoint) -> Callable[..., Answer]:
     try:
-        command: Callable[..., Answer] = point.load()
-    except Exception as error:  # a third-party module may raise anything
+        check_import(point.module, point.dist.name if point.dist is not None else "")
+        with exits_refused():
+            command: Callable[..., Answer] = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a third-party module may raise anything
         return _broken(point, type_and_message(error))
     return command
 

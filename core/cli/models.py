@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Callbacks, Json, parse_pairs
+from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, table, to_json
 from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
 from visiongraft.exported import ExportedModel, open_exported
@@ -43,10 +43,11 @@ def evaluate(
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
-    predictor = _exported(model, provider, tile)
+    predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
@@ -74,11 +75,12 @@ def predict(
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
+    time_limit: TimeLimit = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
     paths, unreadable = _readable(images)
-    predictor = _exported(model, provider, tile)
+    predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
@@ -188,14 +190,17 @@ def _proof(certificate: Certificate) -> str:
     return f"{kept}; changed predictions on real images: {fraction}"
 
 
-def _exported(path: Path, provider: str | None, tile: int | None) -> ExportedModel | None:
+def _exported(
+    path: Path, provider: str | None, tile: int | None, time_limit: float | None
+) -> ExportedModel | None:
     """Open an exported file; return ``None`` for a folder."""
     if not path.is_dir():
         if tile is not None:
             raise OptionError(f"--tile requires a model folder, but {path} is a file")
-        return open_exported(path, provider)
-    if provider is not None:
-        raise OptionError(f"--provider requires an exported file, but {path} is a folder")
+        return open_exported(path, provider, time_limit)
+    for option, value in (("--provider", provider), ("--time-limit", time_limit)):
+        if value is not None:
+            raise OptionError(f"{option} requires an exported file, but {path} is a folder")
     return None
 
 

@@ -33,6 +33,13 @@ Callbacks = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Stop a single run of an exported file that takes longer: it may loop for ever.",
+    ),
+]
 
 
 def parse_size(text: str) -> int | tuple[int, int]:

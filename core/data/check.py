@@ -15,11 +15,15 @@ import numpy as np
 
 from visiongraft.data.decode import decode_bytes
 from visiongraft.data.digests import digest_of
+from visiongraft.data.pixels import DARK_BELOW, is_dark, is_one_value, unusual_values
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
+STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
+DARK = f"use at most 1/{256 // DARK_BELOW} of the range of values"
+DARK_REMEDY = "scale their values to 0..65535, or save them with 8 bits"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Finding:
         height: Height in pixels; 0 if the image is unreadable.
         width: Width in pixels; 0 if the image is unreadable.
         problem: Why the sample cannot be used; empty if it can.
+        values: What is unusual about the values of its pixels, see ``unusual_values``.
         target: Hash of the target; empty if it is unknown.
     """
 
@@ -38,6 +43,7 @@ class Finding:
     height: int = 0
     width: int = 0
     problem: str = ""
+    values: str = ""
     target: str = ""
 
 
@@ -66,6 +72,8 @@ class DataReport:
         conflicting: Pairs of names: identical training images with different targets.
         heights: Minimum, median and maximum height in pixels.
         widths: Minimum, median and maximum width in pixels.
+        one_valued: Names of files whose pixels are all equal.
+        dark: Names of images of 16 bits per value that are black, or nearly, in 8 bits.
     """
 
     images: dict[str, int]
@@ -74,6 +82,8 @@ class DataReport:
     conflicting: tuple[tuple[str, str], ...] = ()
     heights: tuple[int, int, int] = (0, 0, 0)
     widths: tuple[int, int, int] = (0, 0, 0)
+    one_valued: tuple[str, ...] = ()
+    dark: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -87,6 +97,12 @@ class DataReport:
         if self.conflicting:
             pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
             lines.append(_some("identical training images have different targets", pairs))
+        if self.one_valued:
+            lines.append(_some("images have the same value in all pixels", self.one_valued))
+        if self.dark:
+            lines.append(
+                _some(f"16-bit images {DARK}, and are (nearly) black; {DARK_REMEDY}", self.dark)
+            )
         return tuple(lines)
 
     def counts(self) -> dict[str, Any]:
@@ -163,8 +179,8 @@ class _Cache:
 
 def _as_finding(value: Any) -> Finding | None:
     match value:
-        case [str(digest), int(height), int(width), str(problem)]:
-            return Finding(digest, height, width, problem)
+        case [str(digest), int(height), int(width), str(problem), str(values)]:
+            return Finding(digest, height, width, problem, values)
     return None  # unknown, or damaged
 
 
@@ -207,9 +223,15 @@ def check_samples(
         report,
         {"training": _digests(train, in_train), "validation": _digests(validation, in_validation)},
     )
-    for split, samples in (("training", checked.train), ("validation", checked.validation)):
+    for split, samples, findings in (
+        ("training", checked.train, in_train),
+        ("validation", checked.validation, in_validation),
+    ):
         if len(samples) == 0:
-            raise DataError(f"the {split} split has no readable images; add some")
+            problems = tuple(finding.problem for finding in findings if finding.problem)
+            cause = f" ({_some('unreadable', problems)})" if problems else ""
+            raise DataError(f"the {split} split has no readable images{cause}; add some")
+    _refuse_black(train, in_train)
     return checked
 
 
@@ -284,7 +306,7 @@ def _findings(
         key = store.key(samples, index, channels) if cached else None
         finding = store.get(key) or _check_image(samples, index, channels, lock, store)
         if key is not None:
-            store.fresh[key] = [finding.digest, finding.height, finding.width, finding.problem]
+            store.fresh[key] = [getattr(finding, name) for name in STORED]
         if not finding.problem:  # the target may have changed although the image has not
             problem = samples.problem(index, finding.height, finding.width)
             finding = replace(finding, problem=problem)
@@ -327,7 +349,9 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
         return Finding("", problem=str(error))
     # Include the shape: otherwise all black images of the same area would be identical.
     digest = digest or _digest(str(image.shape).encode() + image.tobytes())
-    return Finding(digest, image.shape[0], image.shape[1])
+    # Images in memory are as somebody made them; files may be decoded to nothing.
+    values = "" if content is None else unusual_values(image, content)
+    return Finding(digest, image.shape[0], image.shape[1], values=values)
 
 
 def _digest(content: bytes) -> str:
@@ -351,6 +375,12 @@ def _report(
         if not f.problem and f.digest in first
     ]
     good = [f for f in (*in_train, *in_validation) if not f.problem]
+    named = [
+        (finding, samples.name(i))
+        for samples, findings in ((train, in_train), (validation, in_validation))
+        for i, finding in enumerate(findings)
+        if finding.values and not finding.problem
+    ]
     return DataReport(
         images={
             "training": sum(not f.problem for f in in_train),
@@ -361,6 +391,8 @@ def _report(
         conflicting=tuple(conflicting),
         heights=_spread([f.height for f in good]),
         widths=_spread([f.width for f in good]),
+        one_valued=tuple(name for f, name in named if not is_dark(f.values)),
+        dark=tuple(name for f, name in named if is_dark(f.values)),
     )
 
 
@@ -375,6 +407,17 @@ def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
         raise DataError(
             f"{_some(f'of {total} images are unreadable', problems)}; repair or remove them "
             f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
+        )
+
+
+def _refuse_black(train: Samples, findings: list[Finding]) -> None:
+    """Refuse training images that are all black because of their range of values."""
+    good = [i for i, finding in enumerate(findings) if not finding.problem]
+    values = {findings[i].values for i in good}
+    if len(values) == 1 and all(is_dark(value) and is_one_value(value) for value in values):
+        raise DataError(
+            f"all {len(good)} training images, such as {train.name(good[0])}, have 16 bits, {DARK} "
+            f"and are black; {DARK_REMEDY}"
         )
 
 

@@ -137,6 +137,19 @@ def open_image(content: bytes, name: str) -> Iterator[Image.Image]:
         raise DataError(f"{name}: cannot be decoded: {one_line(error)}") from error
 
 
+def has_16_bits(content: bytes) -> bool:
+    """Check whether an image file holds 16 or more bits per value, from its header.
+
+    Args:
+        content: The bytes of an image file.
+    """
+    try:
+        with open_image(content, "") as image:
+            return image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", ""))
+    except DataError:
+        return False
+
+
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """Convert a Pillow image to an array; the image itself is not modified.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from visiongraft.errors import PluginError, near_matches
 from visiongraft.registry.calls import read_call
-from visiongraft.registry.manager import DISABLE_VARIABLE, uses_installed
+from visiongraft.registry.manager import DISABLE_VARIABLE, undiscovered
 from visiongraft.registry.sources import distributions
 
 GROUP = "visiongraft.names"
@@ -72,9 +72,10 @@ def _refuse(
 def _declared() -> dict[str, set[str]] | None:
     """Return the declared names by kind.
 
-    ``None`` if a distribution with plugins declares none, or if the user chose plugins.
+    ``None`` if a distribution with plugins declares none, if the user chose plugins, or if they are
+    imported already, so that what was registered since is known too.
     """
-    if not uses_installed() or os.environ.get(DISABLE_VARIABLE):
+    if not undiscovered() or os.environ.get(DISABLE_VARIABLE):
         return None
     found: dict[str, set[str]] = {}
     for distribution in distributions():

@@ -16,6 +16,7 @@ import pluggy
 
 from visiongraft.errors import PluginError, near_matches
 from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
+from visiongraft.registry.isolation import check_import, exits_refused
 from visiongraft.registry.records import (
     KINDS,
     Owned,
@@ -249,9 +250,12 @@ class PluginManager:
     def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
         changes: list[str] = []
         try:
-            with kept_settings(changes):
+            check_import(point.module, distribution.name)
+            with kept_settings(changes), exits_refused():
                 plugin = point.load()
-        except (Exception, SystemExit) as error:  # a third-party import may raise any error
+        except KeyboardInterrupt:  # the user's own: a plugin's was found by the check
+            raise
+        except BaseException as error:  # a third-party import may raise anything
             record = self._record(point.name, distribution)
             record.failures.append(as_failure(error))
         else:
@@ -322,7 +326,9 @@ class PluginManager:
                     continue
                 try:
                     yield kind, rules.named(implementation.function)
-                except (Exception, SystemExit) as error:  # a third-party hook may raise any error
+                except (KeyboardInterrupt, GeneratorExit):
+                    raise
+                except BaseException as error:  # a third-party hook may raise anything
                     record.failures.append(as_failure(error, f"{rules.hook}() raised "))
 
     def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
@@ -347,9 +353,9 @@ def plugins() -> PluginManager:
     return _in_use[-1] if _in_use else _installed()
 
 
-def uses_installed() -> bool:
-    """Check whether the process-wide manager of all installed plugins is in use."""
-    return not _in_use
+def undiscovered() -> bool:
+    """Check whether the next lookup has to find and import all installed plugins first."""
+    return not _in_use and not _installed.cache_info().currsize
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
+from visiongraft.registry.isolation import exits_refused
 from visiongraft.registry.records import KINDS, as_failure, imported, normalized
 
 
@@ -59,10 +60,11 @@ def import_file(path: Path) -> ModuleType:
             raise PluginError(
                 f"plugin file {path} has the name of another module ({origin or name}); rename it"
             )
-        return importlib.import_module(name)
-    except PluginError:
+        with exits_refused():
+            return importlib.import_module(name)
+    except (PluginError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a third-party import may raise any error
+    except BaseException as error:  # a third-party import may raise anything
         place = place_of(error)
         where = f" (at {place})" if place else ""
         raise PluginError(

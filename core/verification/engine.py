@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from visiongraft.certificate import Comparison
 from visiongraft.comparison import Arrays, Disagreement
 from visiongraft.errors import ExportError, one_line
+from visiongraft.verification.summaries import describe_difference
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
 MAX_NEAR_TIES = 3  # images of one comparison that may be near-ties
@@ -161,6 +162,7 @@ class RunningComparison:
     worst: tuple[float, float] = (-1.0, -1.0)
     worst_image: str = ""
     worst_name: str = ""
+    worst_change: str = ""
 
     def add(
         self,
@@ -188,8 +190,8 @@ class RunningComparison:
             ExportError: One of the sides fails.
         """
         self.images += len(images) if count is None else count
-        reference = _run(self.pair.reference.name, self.pair.reference.run, images)
-        candidate = _run("the exported file", self.pair.candidate, images)
+        reference = run_side(self.pair.reference.name, self.pair.reference.run, images)
+        candidate = run_side("the exported file", self.pair.candidate, images)
         results = reference, candidate
         if (
             ties_allowed
@@ -251,6 +253,9 @@ class RunningComparison:
             return alone.mismatches, alone.difference
 
         index = max(range(len(names)), key=badness)
+        self.worst_change = describe_difference(
+            *(of_image(side, index) for side in (outcome.reference, outcome.candidate))
+        )
         self.worst_image, self.worst_name = positions[index], f"{names[index]} ({height}x{width})"
 
     def _figures(self) -> str:
@@ -261,7 +266,10 @@ class RunningComparison:
             difference = (
                 f"relative difference {self.difference:.1e}, at most {tolerance:.0e} is accepted"
             )
-        counted = f"{difference}; {self.mismatches} changed predictions in {self.images} images"
+        counted = (
+            f"{self.worst_change}; {difference}; {self.mismatches} changed predictions in "
+            f"{self.images} images"
+        )
         if self.mismatches or not math.isfinite(self.difference):
             return counted
         return (
@@ -296,7 +304,12 @@ def equal_but_for_ties(reference: Arrays, candidate: Arrays) -> bool:
     return False
 
 
-def _run(side: str, run: RunBatch, images: ImageBatch) -> Arrays:
+def run_side(side: str, run: RunBatch, images: ImageBatch) -> Arrays:
+    """Run one side on raw images, uint8 (N, H, W, C).
+
+    Raises:
+        ExportError: It fails; the message starts with ``side``.
+    """
     try:
         return run(images)
     except Exception as error:  # PyTorch's and the runtimes' exceptions have no common base

@@ -8,7 +8,7 @@ prediction is stable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -73,17 +73,24 @@ def settle(
     return settled, count
 
 
-def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iterator[Arrays]:
+def decode_nearby(
+    graph: InferenceGraph,
+    decode: Decode,
+    images: Tensor,
+    levels: Sequence[float] = LEVELS,
+    draws: int = DRAWS,
+) -> Iterator[Arrays]:
     """Decode the same images with very slightly changed values.
 
     Args:
         graph: The network, in evaluation mode, on the CPU.
         decode: Returns its decoded outputs for raw images, by ``graph.preprocess`` first.
         images: uint8 (N, H, W, C).
+        levels: By how much values change at most, of 255.
+        draws: Number of random changes for each of them.
 
     Yields:
-        Decoded outputs, for random changes of the values by at most 0.0002 of 255, eight times,
-        then by 0.002 and by 0.02. The changes are the same in every run.
+        Decoded outputs, for each level and draw. The changes are the same in every run.
     """
     scale = 255 * torch.tensor(graph.preprocess.config.std)[:, None, None]
     random = torch.Generator().manual_seed(0)
@@ -91,8 +98,8 @@ def decode_nearby(graph: InferenceGraph, decode: Decode, images: Tensor) -> Iter
     def change(level: float, _module: Any, _inputs: Any, prepared: Tensor) -> Tensor:
         return prepared + level * (2 * torch.rand(prepared.shape, generator=random) - 1) / scale
 
-    for level in LEVELS:
-        for _ in range(DRAWS):
+    for level in levels:
+        for _ in range(draws):
             hook = graph.preprocess.register_forward_hook(partial(change, level))
             try:
                 decoded = decode(images)

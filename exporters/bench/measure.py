@@ -123,6 +123,7 @@ def measure(
     threads: int | None = None,
     model: Path | None = None,
     seconds: float = 3.0,
+    time_limit: float | None = None,
 ) -> Report:
     """Measure files side by side.
 
@@ -134,6 +135,7 @@ def measure(
         threads: Threads of the CPU a run, in onnxruntime and in PyTorch; all cores if ``None``.
         model: Run folder or saved model, measured in PyTorch on the CPU, eager and compiled.
         seconds: Time for each row, after the warm-up.
+        time_limit: Seconds after which one run of a file is stopped; ``None`` for no limit.
 
     Returns:
         The report.
@@ -146,7 +148,7 @@ def measure(
     threads = threads or usable_cores()
     images = BenchImages.of(data, max(batches))
     subjects = [
-        _file_subject(file, _shown(file, files), provider, threads, images)
+        _file_subject(file, _shown(file, files), provider, threads, images, time_limit)
         for file in files
         for provider in providers
     ]
@@ -206,9 +208,14 @@ def _rows(
 
 
 def _file_subject(
-    file: Path, name: str, provider: str, threads: int, images: BenchImages
+    file: Path,
+    name: str,
+    provider: str,
+    threads: int,
+    images: BenchImages,
+    time_limit: float | None,
 ) -> _Subject:
-    predictor = Predictor(file, provider, threads=threads)
+    predictor = Predictor(file, provider, threads=threads, time_limit=time_limit)
 
     def prepare(batch: int) -> Callable[[], object]:
         batch_images = images.batch(batch, predictor.input, predictor.metadata.get("preprocess"))

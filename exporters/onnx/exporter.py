@@ -20,9 +20,13 @@ from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
 from visiongraft.exporters.options import parse_options
-from visiongraft.exporters.runtime.description import CERTIFICATE
+from visiongraft.exporters.runtime.description import (
+    CERTIFICATE,
+    metadata_sha256,
+    read_description,
+)
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
-from visiongraft.exporters.runtime.onnx_file import MAX_BYTES
+from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, read_onnx
 from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
@@ -150,6 +154,7 @@ def _certificate(
     path: Path, draft: _Draft, findings: Findings, settings: dict[str, Any]
 ) -> Certificate:
     exact = draft.options.precision == "fp32"
+    described, _ = read_description(draft.file, read_onnx(draft.file).metadata)
     lower: dict[str, Any] = {"tolerance": None, "budget": draft.options.budget}
     return findings.certificate(
         path.name,
@@ -160,5 +165,6 @@ def _certificate(
         settings=settings,
         backbone=backbone_facts(draft.model),
         content_sha256=content_sha256(draft.file),
+        metadata_sha256=metadata_sha256(described),
         **({} if exact else lower),
     )

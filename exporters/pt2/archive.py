@@ -17,6 +17,7 @@ from torch.export.pt2_archive import PT2ArchiveReader
 from torch.export.pt2_archive._package import load_pt2
 
 from visiongraft.errors import ArtifactError, one_line
+from visiongraft.exporters.pt2.records import check_archive, check_same
 from visiongraft.exporters.pt2.safety import (
     check_program,
     check_records,
@@ -112,14 +113,11 @@ def _opened(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[tuple[PT2Archive
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         with open(path, "rb") as stream:
-            with zipfile.ZipFile(stream) as archive:  # torch's reader looks at no checksum
-                if (damaged := archive.testzip()) is not None:
-                    raise ValueError(f"the checksum of {damaged} is wrong")
+            sizes = check_archive(stream, max_bytes)
             stream.seek(0)
             reader = PT2ArchiveReader(stream)
-            sizes = map(reader.archive_file.get_record_size, reader.get_file_names())
-            if max(path.stat().st_size, sum(sizes)) > max_bytes:
-                raise ValueError(f"it is larger than max_bytes={max_bytes}")
+            size_of = reader.archive_file.get_record_size
+            check_same(sizes, {name: size_of(name) for name in reader.get_file_names()})
             yield reader, stream
     except ArtifactError:
         raise
@@ -141,6 +139,8 @@ def _checked(reader: PT2ArchiveReader) -> dict[str, Any]:
         import torchvision  # noqa: F401  registers its operators
     check_program(json.loads(text))
     metadata: dict[str, Any] = json.loads(reader.read_bytes(_EXTRA + METADATA_FILE))
+    if not isinstance(metadata, dict):
+        raise TypeError("its metadata are not a mapping")
     if _EXTRA + CERTIFICATE_FILE in names:
         metadata[CERTIFICATE] = json.loads(reader.read_bytes(_EXTRA + CERTIFICATE_FILE))
     return metadata

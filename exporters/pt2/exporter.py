@@ -18,6 +18,7 @@ from visiongraft.exporters.options import ExporterOptions, parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
+from visiongraft.exporters.runtime.description import metadata_sha256
 from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
@@ -81,6 +82,7 @@ class Pt2Exporter(Exporter):
                 versions,
                 backbone=backbone_facts(model),
                 content_sha256=content_sha256(temporary),
+                metadata_sha256=metadata_sha256(_opened(temporary).metadata),
             )
             add_certificate(temporary, certificate.to_json())
             move_into_place(temporary, path, certificate)

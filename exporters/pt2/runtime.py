@@ -10,6 +10,9 @@ Example::
 
 from __future__ import annotations
 
+import ctypes
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,18 @@ from visiongraft.errors import (
 )
 from visiongraft.exporters.runtime.description import described, described_input
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
+from visiongraft.exporters.runtime.time_limit import check_time_limit, stopped_after, too_slow
 
 DEVICES = ("cpu", "cuda")
+
+
+class _TimeIsOver(BaseException):
+    """Raised in the thread that runs a program; no operator may take it for an error of its own."""
+
+
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise an exception in another thread: loops of a program run in Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class Pt2Predictor(FilePredictor):
@@ -41,6 +54,7 @@ class Pt2Predictor(FilePredictor):
         device: Where to run: ``"cpu"`` or ``"cuda"``; ``None`` is the CPU, which the certificate was
             made on.
         max_bytes: Largest file that is loaded; 8 GiB if ``None``.
+        time_limit: Seconds after which a run is stopped; ``None`` for no limit.
 
     Attributes:
         path: The .pt2 file.
@@ -54,8 +68,15 @@ class Pt2Predictor(FilePredictor):
     """
 
     def __init__(
-        self, path: str | Path, device: str | None = None, *, max_bytes: int | None = None
+        self,
+        path: str | Path,
+        device: str | None = None,
+        *,
+        max_bytes: int | None = None,
+        time_limit: float | None = None,
     ) -> None:
+        check_time_limit(time_limit)
+        self.time_limit = time_limit
         self.path = Path(path)
         self.device = device or DEVICES[0]
         if self.device not in DEVICES:
@@ -92,15 +113,19 @@ class Pt2Predictor(FilePredictor):
 
         Raises:
             DataError: The array has another type or shape.
+            VisiongraftError: The run fails, or takes longer than ``time_limit``.
         """
         import torch
 
         if not self.input.accepts(images):
             raise DataError(f"{self.path} takes {self.input}, not {described(images)}")
+        stop = partial(_raise_in, threading.get_ident(), _TimeIsOver)
         try:
-            with torch.inference_mode():
+            with stopped_after(self.time_limit, stop), torch.inference_mode():
                 decoded = self._module(torch.tensor(images, device=self.device))
-            return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
+                return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
+        except _TimeIsOver as error:
+            raise too_slow(self.path, self.time_limit, described(images)) from error
         except Exception as error:  # torch's exceptions share no base
             raise VisiongraftError(
                 f"{self.path} failed on {described(images)}: {one_line(error)}"

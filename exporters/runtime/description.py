@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from visiongraft.errors import ArtifactError
+from visiongraft.options import is_number
 
 FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
@@ -102,12 +104,31 @@ def described_input(path: Path, metadata: Mapping[str, Any]) -> InputSpec:
         ArtifactError: visiongraft did not write it, or a version with another format did.
     """
     _check_format(path, metadata)
+    for key, (fits, words) in _TYPES.items():
+        if key in metadata and not fits(metadata[key]):
+            raise ArtifactError(
+                f"{path} is damaged: {key!r} in its metadata is not {words}; export it again"
+            )
     spec = _input(metadata.get("input"))
     options, about = metadata.get("task_options"), metadata.get("task_metadata")
     known = isinstance(metadata.get("task"), str) and isinstance(options, dict)
     if spec is None or not known or not isinstance(about, dict):
         raise ArtifactError(f"{path} does not describe its input; was it exported by visiongraft?")
     return spec
+
+
+def metadata_sha256(metadata: Mapping[str, Any]) -> str:
+    """Hash all metadata but the certificate, as JSON with sorted keys.
+
+    Args:
+        metadata: JSON values by key.
+
+    Returns:
+        SHA-256 in hexadecimal digits.
+    """
+    others = {key: value for key, value in metadata.items() if key != CERTIFICATE}
+    text = json.dumps(others, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check_format(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -119,6 +140,46 @@ def _check_format(path: Path, metadata: Mapping[str, Any]) -> None:
         f"{path} was exported by visiongraft {made_by or 'of an unknown version'} in format "
         f"{found}; this version reads format {FORMAT}: export the model again"
     )
+
+
+def _is_preprocessing(value: Any) -> bool:
+    """Check whether it describes how images are prepared."""
+    if not isinstance(value, dict):
+        return False
+    size, fraction = value.get("size"), value.get("crop_fraction", 1.0)
+    means = [value.get(key) for key in ("mean", "std")]
+    words = [value.get(key) for key in ("interpolation", "resize")]
+    return (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(_is_size(side) for side in size)
+        and all(isinstance(m, list) and m and all(map(is_number, m)) for m in means)
+        and all(isinstance(word, str) for word in words)
+        and is_number(fraction)
+    )
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_facts(value: Any) -> bool:
+    return not _is_mapping(value) or _has_texts(value.get("class_names", []))
+
+
+def _has_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "task_metadata": (_is_facts, "a mapping with a list of class names"),
+    "preprocess": (_is_preprocessing, "a description of the preprocessing"),
+    "outputs": (lambda value: isinstance(value, list) and all(map(_is_mapping, value)), "a list"),
+    "precision": (lambda value: isinstance(value, str), "a name"),
+    "versions": (_is_mapping, "a mapping"),
+    "backbone": (_is_mapping, "a mapping"),
+    "training": (_is_mapping, "a mapping"),
+}
 
 
 def _input(entry: Any) -> InputSpec | None:

@@ -34,11 +34,14 @@ class FilePredictor(ABC):
         path: The file.
         metadata: Its metadata, as JSON values.
         input: Its input.
+        time_limit: Seconds after which a run is stopped, as for a graph that may loop for ever;
+            ``None`` for no limit.
     """
 
     path: Path
     metadata: dict[str, Any]
     input: InputSpec
+    time_limit: float | None = None
 
     @abstractmethod
     def run(self, images: NDArray[Any]) -> Arrays:

@@ -66,6 +66,7 @@ class BoundRuns:
         self._outputs = [output.name for output in session.get_outputs()]
         self._pinned = _pinned_memory(device)
         self._bound: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        self._running: _Bound | None = None
 
     def run(self, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run once.
@@ -84,9 +85,16 @@ class BoundRuns:
         if bound is None:
             bound = self._bound[key] = self._bind(feed)
         bound.fill(feed)
+        bound.options.terminate = False
+        self._running = bound
         self._session.run_with_iobinding(bound.binding, bound.options)
         values: list[NDArray[Any]] = bound.binding.copy_outputs_to_cpu()
         return values
+
+    def terminate(self) -> None:
+        """Stop the run that is going on, from another thread."""
+        if self._running is not None:
+            self._running.options.terminate = True
 
     def _bind(self, feed: Mapping[str, NDArray[Any]]) -> _Bound:
         if len(self._bound) == MAX_SHAPES:

@@ -13,10 +13,12 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, one_line
@@ -25,7 +27,8 @@ from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.io_binding import BoundRuns
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, refuse_unsafe
-from visiongraft.exporters.runtime.providers import CUDA, Provider, open_session
+from visiongraft.exporters.runtime.providers import CUDA, FATAL, Provider, open_session
+from visiongraft.exporters.runtime.time_limit import check_time_limit, stopped_after, too_slow
 
 
 class Predictor(FilePredictor):
@@ -48,6 +51,7 @@ class Predictor(FilePredictor):
             of launching it; needs CUDA, implies ``io_binding``, and is refused where a part of the
             graph cannot run there.
         cache: Folder for the engines that TensorRT builds; a folder of the user if ``None``.
+        time_limit: Seconds after which a run is stopped; ``None`` for no limit.
 
     Attributes:
         path: The ONNX file.
@@ -75,7 +79,10 @@ class Predictor(FilePredictor):
         io_binding: bool = False,
         cuda_graph: bool = False,
         cache: str | Path | None = None,
+        time_limit: float | None = None,
     ) -> None:
+        check_time_limit(time_limit)
+        self.time_limit = time_limit
         self.path = Path(path)
         declared = refuse_unsafe(self.path, max_bytes)
         self.metadata, self.input = read_description(self.path, declared.metadata)
@@ -121,6 +128,7 @@ class Predictor(FilePredictor):
 
         Raises:
             DataError: An array has another type or shape.
+            VisiongraftError: The run fails, or takes longer than ``time_limit``.
         """
         if not self.input.accepts(images):
             raise DataError(f"{self.path} takes {self.input}, not {described(images)}")
@@ -129,17 +137,23 @@ class Predictor(FilePredictor):
             feed[self.input.sizes] = _sizes(images, sizes)
         elif sizes is not None and self.input.kind == "uint8":
             raise DataError(f"{self.path} derives sizes from its images; omit them")
-        try:
-            if self._bound is not None:
-                values = self._bound.run(feed)
-            else:
-                values = self._session.run(self._outputs, feed)
-        except VisiongraftError:
-            raise
-        except Exception as error:  # onnxruntime's exceptions share no base
-            raise VisiongraftError(
-                f"{self.path} failed on {described(images)}: {one_line(error)}"
-            ) from error
+        bound, options = self._bound, onnxruntime.RunOptions()
+        options.log_severity_level = FATAL  # what it would print, its exceptions say as well
+        stop = partial(setattr, options, "terminate", True)
+        with stopped_after(self.time_limit, stop if bound is None else bound.terminate) as over:
+            try:
+                if bound is not None:
+                    values = bound.run(feed)
+                else:
+                    values = self._session.run(self._outputs, feed, options)
+            except VisiongraftError:
+                raise
+            except Exception as error:  # onnxruntime's exceptions share no base
+                if over.is_set():
+                    raise too_slow(self.path, self.time_limit, described(images)) from error
+                raise VisiongraftError(
+                    f"{self.path} failed on {described(images)}: {one_line(error)}"
+                ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def content_sha256(self) -> str | None:

@@ -35,7 +35,7 @@ _DEFAULTS = {
     CUDA: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
 }
 _MATRIX = ("Conv", "Gemm", "MatMul")  # as parts of names: FusedConv and QLinearMatMul count too
-_FATAL = 4  # onnxruntime's log level
+FATAL = 4  # onnxruntime's log level
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _create(
         )
 
     if [name for name, _ in chosen] == [CPU]:
-        options.log_severity_level = _FATAL  # what it would print, its exceptions say as well
+        options.log_severity_level = FATAL  # what it would print, its exceptions say as well
         try:
             return create(), ""
         except Exception as error:  # onnxruntime's exceptions share no base

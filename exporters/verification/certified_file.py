@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
-from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
+from visiongraft.errors import (
+    ArtifactError,
+    ExportError,
+    OptionError,
+    VisiongraftError,
+    one_line,
+)
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
+from visiongraft.exporters.verification.certified_results import parse_certified
+from visiongraft.options import is_number
 
 
 class CertifiedFile:
@@ -20,6 +29,7 @@ class CertifiedFile:
 
     Args:
         path: The file.
+        time_limit: Seconds after which a run is stopped; ``None`` for no limit.
 
     Attributes:
         path: The file.
@@ -27,6 +37,7 @@ class CertifiedFile:
         metadata: The file's metadata, as JSON values.
         input: Its input.
         certificate: Its certificate, as JSON values.
+        certified: Results for seeded images in it; empty if there are none.
         exact: Whether no prediction may change, as for full precision.
 
     Raises:
@@ -35,13 +46,16 @@ class CertifiedFile:
             installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, time_limit: float | None = None) -> None:
         self.path = path
-        self.opened: ExportedModel = open_exported(path)
+        self.opened: ExportedModel = open_exported(path, time_limit=time_limit)
         self.metadata = self.opened.metadata
         self.input = described_input(path, self.metadata)
+        if "preprocess" not in self.metadata:
+            raise ArtifactError(f"{path} does not describe its preprocessing; export it again")
         self.certificate = _certificate(path, self.metadata)
         self.exact = not _is_lower(self.certificate)
+        self.certified = _certified(path, self.certificate)
         self._run: Callable[[NDArray[np.uint8]], Arrays] = (
             self.opened.run if self.input.kind == "uint8" else self._prepared_run()
         )
@@ -90,7 +104,12 @@ class CertifiedFile:
             ) from None
         given = self.metadata["preprocess"].items()
         config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given}
-        preprocess = Preprocess(PreprocessConfig(**config))
+        try:
+            preprocess = Preprocess(PreprocessConfig(**config))
+        except (TypeError, OptionError) as error:
+            raise ArtifactError(
+                f"{self.path} is damaged: its preprocessing cannot be built: {one_line(error)}"
+            ) from error
         run: Callable[..., Arrays] = self.opened.run  # such a file may also take the images' sizes
         count = len(self.input.names)
 
@@ -105,23 +124,44 @@ class CertifiedFile:
 def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the certificate if it has everything that is checked."""
     certificate = metadata.get(CERTIFICATE)
-    number, nothing = (int, float), type(None)
-    needed: dict[str, Any] = {
-        "comparisons": list,
-        "difference": number,
-        "mismatches": int,
-        "tolerance": (*number, nothing),
-        "budget": number if isinstance(certificate, dict) and _is_lower(certificate) else nothing,
-        "headline": str,
-        "metric_torch": (*number, nothing),
-        "metric_exported": (*number, nothing),
-        "precision": str,
+    if not isinstance(certificate, dict):
+        raise _uncheckable(path)
+
+    def is_fit(value: Any, kind: type, required: bool) -> bool:
+        if value is None:
+            return not required
+        return is_number(value) if kind is float else isinstance(value, kind)
+
+    needed: dict[str, tuple[type, bool]] = {
+        "comparisons": (list, True),
+        "difference": (float, True),
+        "mismatches": (int, True),
+        "tolerance": (float, False),
+        "budget": (float, _is_lower(certificate)),
+        "headline": (str, True),
+        "metric_torch": (float, False),
+        "metric_exported": (float, False),
+        "precision": (str, True),
+        "content_sha256": (str, False),
+        "data_sha256": (str, False),
     }
-    if not isinstance(certificate, dict) or not all(
-        isinstance(certificate.get(name), kind) for name, kind in needed.items()
-    ):
-        raise ArtifactError(f"{path} has no certificate that can be checked; export it again")
+    exact = not _is_lower(certificate)
+    fits = all(is_fit(certificate.get(name), *how) for name, how in needed.items())
+    if not fits or (exact and certificate.get("budget") is not None):
+        raise _uncheckable(path)
     return certificate
+
+
+def _certified(path: Path, certificate: Mapping[str, Any]) -> tuple[CertifiedImage, ...]:
+    """Return the results for seeded images in a certificate."""
+    found = parse_certified(certificate.get("certified", []))
+    if found is None:
+        raise _uncheckable(path)
+    return found
+
+
+def _uncheckable(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} has no certificate that can be checked; export it again")
 
 
 def _is_lower(certificate: Mapping[str, Any]) -> bool:

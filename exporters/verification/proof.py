@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from visiongraft.certificate import Certificate, Comparison
+from visiongraft.certificate import Certificate, CertifiedImage, Comparison
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError
+from visiongraft.exporters.verification.certified_results import certified_results
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
+from visiongraft.exporters.verification.seeded_images import MANY, seeded_images
 from visiongraft.exporters.verification.trial_images import (
     BATCHES,
     MAX_SINGLE,
@@ -25,7 +28,7 @@ from visiongraft.exporters.verification.trial_images import (
 from visiongraft.exporters.verification.trials import Trials
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Task
-from visiongraft.verification.engine import TOLERANCE, Pair, RunBatch, RunningComparison
+from visiongraft.verification.engine import TOLERANCE, Pair, RunBatch, RunningComparison, run_side
 from visiongraft.verification.pytorch import TorchReference
 
 MANY_CHANGED = 10  # times the budget: a fraction of changed predictions that is worth a warning
@@ -47,6 +50,7 @@ class Findings:
         metric_exported: The same for the file.
         data_sha256: Hash of the sizes and values of those images, in order, or ``None``.
         warnings: One line each on what was left out.
+        certified: Results for seeded images, for the certificate.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -54,6 +58,7 @@ class Findings:
     metric_exported: float | None
     data_sha256: str | None
     warnings: tuple[str, ...]
+    certified: tuple[CertifiedImage, ...] = ()
 
     def certificate(
         self, file: str, format: str, task: Task, versions: Mapping[str, str], **more: Any
@@ -86,6 +91,7 @@ def verify(
     *,
     batches: Sequence[int] = BATCHES,
     budget: float | None = None,
+    certify: bool = True,
 ) -> Findings:
     """Run a file next to PyTorch, and compare the results by the task's comparison.
 
@@ -111,6 +117,7 @@ def verify(
             to it first.
         batches: Sizes of the batches.
         budget: How much worse a lower precision may make the headline; ``None`` for full precision.
+        certify: Whether to record results for seeded images, which any machine can compare.
 
     Returns:
         The results.
@@ -134,7 +141,8 @@ def verify(
     comparisons += [trials.on_random(batch) for batch in (1, *batches)]
     comparisons += [trials.on_plain(batch) for batch in (1, len(PLAIN))]
     if real is None:
-        return Findings(tuple(comparisons), None, None, None, (_NO_IMAGES,))
+        certified = _certified(pair, graph, size, batches) if certify else ()
+        return Findings(tuple(comparisons), None, None, None, (_NO_IMAGES,), certified)
     map_size = (size or config.size) if graph.takes_prepared else None
     meters = (
         HeadlineMeter(task, real.samples, map_size),
@@ -148,7 +156,26 @@ def verify(
     if budget is not None:
         _check_budget(task, budget, single.images, metric_torch, metric_exported)
         warnings += _many_changed(budget, single)
-    return Findings((*comparisons, single), metric_torch, metric_exported, sha256, warnings)
+    certified = _certified(pair, graph, size, batches) if certify else ()
+    found = (*comparisons, single)
+    return Findings(found, metric_torch, metric_exported, sha256, warnings, certified)
+
+
+def _certified(
+    pair: Pair, graph: InferenceGraph, size: Size | None, batches: Sequence[int]
+) -> tuple[CertifiedImage, ...]:
+    """Record the file's results for seeded images."""
+    config = graph.preprocess.config
+    largest = max(batches, default=1)
+    images = seeded_images(
+        config.size,
+        size,
+        largest=MANY if largest >= BATCHES[-1] else largest,
+        whole=config.resize == "pad" or bool(graph.task.full_resolution_outputs),
+    )
+    reference = TorchReference(graph) if pair.tolerance is not None else None
+    run = partial(run_side, "the exported file", pair.candidate)
+    return certified_results(run, images, len(config.mean), reference)
 
 
 def _compare_single(

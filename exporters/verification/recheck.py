@@ -18,6 +18,8 @@ from visiongraft.comparison import compare_arrays
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, ExportError, VisiongraftError, one_line
+from visiongraft.exporters.runtime.description import metadata_sha256
+from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.certified_file import CertifiedFile
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.trial_images import (
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 IN_BATCHES = 24  # real images that run alone and in batches
 METRIC_TOLERANCE = 1e-3  # by which the metric in float32 may differ on another machine
+_OLDER = "this file's exporter, or its version, recorded none"
 CHANGED = 0.01  # fraction of a lower precision's predictions that may depend on the batch
 
 
@@ -76,7 +79,12 @@ class FileReport:
         return all(check.passed is not False for check in self.checks)
 
 
-def recheck(path: Path, data: str | None = None, model: Path | None = None) -> FileReport:
+def recheck(
+    path: Path,
+    data: str | None = None,
+    model: Path | None = None,
+    time_limit: float | None = None,
+) -> FileReport:
     """Check a file again.
 
     Args:
@@ -85,6 +93,7 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
             plugin is not installed.
         model: Run or model folder that the file was made from, to compare with PyTorch. Its
             validation images serve if ``data`` is ``None``.
+        time_limit: Seconds after which a run of the file is stopped; ``None`` for no limit.
 
     Returns:
         The report.
@@ -93,11 +102,12 @@ def recheck(path: Path, data: str | None = None, model: Path | None = None) -> F
         ArtifactError: The file is missing, unsafe, cannot be run, or has no certificate.
         DataError: The data cannot be read.
     """
-    file = CertifiedFile(path)
+    file = CertifiedFile(path, time_limit)
     task, absent = _task_of(file)
     trained = None if model is None else _load(model)
     samples = _samples(file, task, data, trained)
-    checks = [_content(file), _claims(file), _names(file, task, absent), _plain(file)]
+    checks = [_content(file), _metadata(file), _claims(file), _names(file, task, absent)]
+    checks += [_certified(file), _plain(file)]
     checks += _batches(
         file, compare_arrays if task is None else task.export_support().compare, samples
     )
@@ -170,7 +180,7 @@ def _content(file: CertifiedFile) -> FileCheck:
         return FileCheck(
             "content", False, "another program has rewritten the file or appended to it"
         )
-    if found != file.certificate["content_sha256"]:
+    if found != file.certificate.get("content_sha256"):
         return FileCheck("content", False, "the bytes are not those that were certified")
     beside = file.path.with_name(f"{file.path.name}.certificate.json")
     try:
@@ -180,6 +190,46 @@ def _content(file: CertifiedFile) -> FileCheck:
     if other != file.certificate:
         return FileCheck("content", False, f"{beside.name} is the certificate of another file")
     return FileCheck("content", True, "every byte is as certified")
+
+
+def _metadata(file: CertifiedFile) -> FileCheck:
+    """Check whether the metadata are those that were certified, and fit the certificate."""
+    given, metadata = file.certificate, file.metadata
+    if given.get("metadata_sha256") is None:
+        return FileCheck("metadata", None, f"not compared: {_OLDER}")
+    if metadata_sha256(metadata) != given["metadata_sha256"]:
+        return FileCheck("metadata", False, "a value is not the one that was certified")
+    wrong = [name for name in ("precision", "versions") if metadata.get(name) != given.get(name)]
+    backbone = metadata.get("backbone")
+    if isinstance(backbone, dict) and isinstance(provenance := backbone.get("provenance"), dict):
+        facts = {"name": backbone.get("name"), **provenance}
+        known = {key: value for key, value in facts.items() if value != "unknown"}
+        wrong += ["backbone"] * (known != given.get("backbone"))
+    if wrong:
+        other = "the certificate names another one"
+        return FileCheck("metadata", False, f"{', '.join(wrong)}: {other}")
+    return FileCheck("metadata", True, f"{len(metadata) - 1} values are as certified")
+
+
+def _certified(file: CertifiedFile) -> FileCheck:
+    """Check whether results for seeded images are those that were certified."""
+    name = "certified results"
+    if not file.certified:
+        return FileCheck(name, None, f"not compared: {_OLDER}")
+    try:
+        found = compare_certified(file.run, file.certified, file.input.channels)
+    except ExportError as error:
+        return FileCheck(name, False, str(error))
+    if found.problem:
+        return FileCheck(name, False, found.problem)
+    ties = f" ({found.near_ties} near-ties)" if found.near_ties else ""
+    left = f", {found.left_out} left out as near-ties" if found.left_out else ""
+    return FileCheck(
+        name,
+        True,
+        f"{found.numbers} numbers{left} as certified on {found.images} seeded images{ties} of "
+        f"{found.sizes[0]} to {found.sizes[1]} pixels, in batches of up to {found.largest_batch}",
+    )
 
 
 def _claims(file: CertifiedFile) -> FileCheck:
@@ -274,7 +324,7 @@ def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileChec
 def _judged(file: CertifiedFile, task: Task, images: int, value: float, sha256: str) -> FileCheck:
     given = file.certificate
     words = f"{task.headline} {value:.4f} on {images} images"
-    if given["metric_exported"] is None or sha256 != given["data_sha256"]:
+    if given["metric_exported"] is None or sha256 != given.get("data_sha256"):
         return FileCheck("metric", None, f"{words}, which are not those of the certificate")
     if file.exact:
         apart = abs(value - given["metric_exported"])
@@ -300,7 +350,7 @@ def _against_pytorch(
     graph = FloatGraph(graph) if file.input.kind == "float" else graph
     budget = None if file.exact else float(file.certificate["budget"])
     try:
-        findings = verify(file.run, graph, samples, file.fixed_size, budget=budget)
+        findings = verify(file.run, graph, samples, file.fixed_size, budget=budget, certify=False)
     except ExportError as error:
         yield FileCheck("PyTorch", False, str(error))
         return

@@ -8,6 +8,7 @@ from visiongraft.data.labels import similar_names
 from visiongraft.data.samples import Splits
 from visiongraft.data.splits import evaluation_split, training_and_validation
 from visiongraft.errors import DataError, OptionError, name_some, noticed
+from visiongraft.plugins.face_embedding.evaluation.threshold import people_needed
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import (
     IdentityDataset,
@@ -19,7 +20,14 @@ from visiongraft.seeds import mix_seed
 SHOWN = 5
 
 
-def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed: int = 0) -> Splits:
+def read_splits(
+    data: Any,
+    *,
+    align: bool = True,
+    validation: float = 0.2,
+    seed: int = 0,
+    false_accept_rate: float | None = None,
+) -> Splits:
     """Read a dataset for training.
 
     Args:
@@ -28,6 +36,7 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
         validation: Fraction of the identities to hold out if the dataset has no validation split,
             in (0, 1).
         seed: Seed of that split.
+        false_accept_rate: The rate that a threshold will be chosen for, if any.
 
     Returns:
         Training and validation samples without a common identity.
@@ -37,10 +46,12 @@ def read_splits(data: Any, *, align: bool = True, validation: float = 0.2, seed:
     """
     source = find_dataset(data, align)
     with noticed(source.warnings):
-        return _make_splits(source, validation, seed)
+        return _make_splits(source, validation, seed, false_accept_rate)
 
 
-def _make_splits(source: IdentityDataset, validation: float, seed: int) -> Splits:
+def _make_splits(
+    source: IdentityDataset, validation: float, seed: int, rate: float | None
+) -> Splits:
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
     samples = _samples(source)
@@ -65,7 +76,7 @@ def _make_splits(source: IdentityDataset, validation: float, seed: int) -> Split
         train.with_labels(),
         validation_set,
         facts,
-        (*source.warnings, *_remarks(train, validation_set)),
+        (*source.warnings, *_remarks(train, validation_set, rate)),
     )
 
 
@@ -183,8 +194,15 @@ def _spread(samples: FaceSamples) -> list[int]:
     return [min(counts), max(counts)]
 
 
-def _remarks(train: FaceSamples, validation: FaceSamples) -> list[str]:
+def _remarks(train: FaceSamples, validation: FaceSamples, rate: float | None) -> list[str]:
     lines = similar_names([*train.counts(), *validation.counts()])
+    people = len(validation.counts())
+    if rate is not None and people < people_needed(rate):
+        lines.append(
+            f"the validation split has {people} identities, on which all results rest; they are too "
+            f"few to choose a threshold for a false accept rate of {rate:g}, which needs "
+            f"{people_needed(rate)}, so the model will have no threshold"
+        )
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
         lines.append(f"identities with only one training image: {name_some(single, SHOWN)}")

@@ -66,7 +66,9 @@ class FaceEmbedding(Task):
             prediction and the exported file.
         align: Whether to align images with landmarks.
         threshold: Lowest cosine similarity at which two images count as the same identity; if
-            ``None``, it is chosen on the validation pairs after training.
+            ``None``, it is chosen on the validation pairs after training, where they can show it.
+        false_accept_rate: The fraction of pairs of two identities that the chosen threshold
+            accepts.
         identities: Number of identities in training, set by ``bind``.
         aligned: Whether the training images were aligned by landmarks, set by ``bind``.
     """
@@ -91,6 +93,7 @@ class FaceEmbedding(Task):
     mirror: bool = False
     align: bool = True
     threshold: float | None = None
+    false_accept_rate: float = 0.01
     identities: int = 0
     aligned: bool = False
 
@@ -132,11 +135,17 @@ class FaceEmbedding(Task):
             )
         if threshold is not None and not (is_number(threshold) and -1 <= threshold <= 1):
             raise OptionError(f"threshold={threshold!r} is not a cosine in -1..1")
+        rate = self.false_accept_rate
+        if not (is_number(rate) and 0 < rate < 1):
+            raise OptionError(f"false_accept_rate={rate!r} is not a fraction in (0, 1)")
 
     # ---- data ----
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-        return read_splits(data, align=self.align, validation=validation, seed=seed)
+        rate = self.false_accept_rate if self.threshold is None else None
+        return read_splits(
+            data, align=self.align, validation=validation, seed=seed, false_accept_rate=rate
+        )
 
     def read_evaluation(self, data: Any) -> Samples:
         return read_evaluation(data, self.align)
@@ -243,13 +252,13 @@ class FaceEmbedding(Task):
     def build_metrics(self) -> FaceMetrics:
         from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 
-        return FaceMetrics()
+        return FaceMetrics(self.false_accept_rate)
 
     def predictions(self, decoded: Arrays) -> list[Embedded]:
         return predictions(decoded, self.metadata())
 
     def after_training(self, results: Mapping[str, Any]) -> FaceEmbedding:
-        """Set the threshold with the highest accuracy on the validation pairs."""
+        """Set the threshold for the false accept rate, if the validation pairs can show it."""
         if self.threshold is not None or results.get("threshold") is None:
             return self
         return replace(self, threshold=float(results["threshold"]))

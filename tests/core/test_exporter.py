@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visiongraft.certificate import Certificate, Comparison
+from visiongraft.certificate import Certificate, CertifiedImage, Comparison
 from visiongraft.errors import ExportError, OptionError, PluginError
 from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import hookimpl
@@ -59,7 +59,10 @@ def test_a_certificate_sums_up_its_largest_difference_and_all_mismatches(
 @settings(max_examples=40)
 @given(st.lists(comparisons, min_size=1, max_size=3))
 def test_a_certificate_survives_its_file(made: list[Comparison]) -> None:
-    certificate = replace(CERTIFICATE, comparisons=tuple(made), warnings=("no real image",))
+    image = CertifiedImage("blocks", 1, 32, 40, 0, {"labels": "1 0.0001 0.0001 2"})
+    certificate = replace(
+        CERTIFICATE, comparisons=tuple(made), warnings=("no real image",), certified=(image,)
+    )
     read = json.loads(json.dumps(certificate.to_json()))
     computed = ("difference", "mismatches", "near_ties", "changed_fraction")
     assert [read.pop(name) for name in computed] == [
@@ -69,6 +72,7 @@ def test_a_certificate_survives_its_file(made: list[Comparison]) -> None:
         Comparison(**{**one, "sizes": tuple(tuple(size) for size in one["sizes"])})
         for one in read["comparisons"]
     )
+    read["certified"] = tuple(CertifiedImage(**one) for one in read["certified"])
     assert Certificate(**{**read, "warnings": tuple(read["warnings"])}) == certificate
 
 

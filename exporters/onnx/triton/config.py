@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from visiongraft.errors import ArtifactError, one_line
+from visiongraft.errors import ArtifactError, escape_unprintable, one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, read_description
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import refuse_unsafe
@@ -107,7 +107,7 @@ def describe_for_triton(path: Path, name: str) -> TritonConfig:
         _SCHEDULING if batched else "",
         _INSTANCES,
     ]
-    lines = "".join(f"{' '.join(name.split())}\n" for name in classes)
+    lines = "".join(f"{escape_unprintable(' '.join(name.split()))}\n" for name in classes)
     return TritonConfig("".join(parts), lines if any(named) else "")
 
 

@@ -17,7 +17,11 @@ from visiongraft.errors import DataError, name_some
 from visiongraft.options import is_number
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, around, in_order
 from visiongraft.plugins.detection.formats.image_files import annotation_size, split_of_name
-from visiongraft.plugins.detection.formats.voc_folders import VocFolders, find_voc_folders
+from visiongraft.plugins.detection.formats.voc_folders import (
+    VocFolders,
+    find_image,
+    find_voc_folders,
+)
 from visiongraft.plugins.detection.objects import Annotation, Box
 
 SUFFIX = ".json"
@@ -93,7 +97,7 @@ class _Reader:
                 self.others.append(printable(file))
                 continue
             key = file.relative_to(folders.annotations).with_suffix("").as_posix()
-            found = images.find(key)
+            found = find_image(images, key)
             unlisted.discard(found or "")
             path = images.files[found] if found else file.parent / _image_name(content, file)
             tops = [k.split("/")[0] for k in (key, found or "") if "/" in k]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
+    FileIndex,
     files_below,
     files_in,
     folders_named,
@@ -92,6 +93,24 @@ def find_voc_folders(folder: Path, warnings: list[str], suffix: str = ".xml") ->
         return by_split
     year = year_folder(folder)
     return [] if year is None else find_voc_folders(year, warnings, suffix)
+
+
+def find_image(images: FileIndex, key: str) -> str | None:
+    """Find the image of an annotation file.
+
+    Args:
+        images: The images.
+        key: Path of the file below its folder, without suffix.
+
+    Returns:
+        The key of the image with the same path, or of the only one of this name unless it belongs to
+        another split; ``None`` if there is none.
+    """
+    found = images.find(key)
+    if found is None:
+        return None
+    own, other = (split_of_name(each.rpartition("/")[0]) for each in (key, found))
+    return None if own and other and own != other else found
 
 
 def _by_split(folder: Path, warnings: list[str], suffix: str) -> list[VocFolders]:

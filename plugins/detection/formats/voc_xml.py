@@ -19,7 +19,7 @@ from visiongraft.plugins.detection.formats.image_files import (
     split_of,
     split_of_name,
 )
-from visiongraft.plugins.detection.formats.voc_folders import VocFolders
+from visiongraft.plugins.detection.formats.voc_folders import VocFolders, find_image
 from visiongraft.plugins.detection.formats.xml_files import only_child, read_xml
 from visiongraft.plugins.detection.objects import Annotation, Box
 
@@ -69,7 +69,7 @@ def _read_folders(
         for file in files:
             key = _key(file, folders)
             annotation, name, sides = _read_file(file, turned)
-            found_key = images.find(key)
+            found_key = find_image(images, key)
             unlisted.discard(found_key or "")
             path = images.files[found_key] if found_key else folders.images / (name or f"{key}.jpg")
             size, undecided = annotation_size(path, *sides)
@@ -102,7 +102,7 @@ def _files(folders: VocFolders, images: FileIndex) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for file in folders.files:
         key = _key(file, folders)
-        tops = [k.split("/")[0] for k in (key, images.find(key) or "") if "/" in k]
+        tops = [k.split("/")[0] for k in (key, find_image(images, key) or "") if "/" in k]
         split = next(filter(None, map(split_of_name, tops)), "train")
         found.setdefault(split, []).append(file)
     return found

@@ -155,14 +155,19 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
         raise DataError(
             f"{shown} lacks the column {missing[0]!r}; required are {', '.join(COLUMNS)}"
         )
-    found = {}
+    found: dict[Path, Landmarks] = {}
     for number, row in rows:
         try:
-            found[path.parent / row["path"]] = tuple(float(row[c]) for c in COLUMNS)
+            points = tuple(float(row[column]) for column in COLUMNS)
         except ValueError as error:
             raise DataError(
                 f"{shown}, row {number}: landmarks must be ten numbers ({error})"
             ) from None
+        if found.setdefault(path.parent / row["path"], points) != points:
+            raise DataError(
+                f"{shown}, row {number}: {printable(row['path'])} is listed twice, with different "
+                "landmarks; remove one of the rows"
+            )
     return found
 
 

@@ -16,6 +16,7 @@ from visiongraft.plugins.face_embedding.evaluation.protocol import (
     best_threshold,
     verify_in_folds,
 )
+from visiongraft.plugins.face_embedding.evaluation.threshold import threshold_for
 from visiongraft.task import Arrays
 
 CHUNK = 100_000  # pairs in memory at a time
@@ -26,9 +27,13 @@ class FaceMetrics:
 
     Images are first sorted by their index, so that the results do not depend on batches and
     processes.
+
+    Args:
+        false_accept_rate: The false accept rate to choose a threshold for, in (0, 1).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, false_accept_rate: float = 0.01) -> None:
+        self._rate = false_accept_rate
         self._embeddings: list[Vectors] = []
         self._identities: list[str] = []
         self._indices: list[int] = []
@@ -66,7 +71,7 @@ class FaceMetrics:
             pairs, roc_pairs = draw_pairs(identities), all_pairs(identities)
         return {
             **_verification(embeddings, pairs, identities),
-            **_curve(embeddings, roc_pairs),
+            **_curve(embeddings, roc_pairs, identities, self._rate),
             **identify(embeddings, identities),
             **retrieve(embeddings, identities),
             "identities": len(set(identities)),
@@ -97,7 +102,7 @@ def listed_pairs(listed: list[tuple[tuple[int, int], ...]], identities: list[str
 
 
 def pair_similarities(embeddings: Vectors, pairs: Pairs) -> Floats:
-    """Compute the cosine similarity of each pair, (P,) in -1..1."""
+    """Compute the cosine similarity of each pair, (P,) in -1..1, whatever the rounding."""
     chunks = [
         np.einsum(
             "pd,pd->p",
@@ -106,7 +111,7 @@ def pair_similarities(embeddings: Vectors, pairs: Pairs) -> Floats:
         )
         for i in range(0, len(pairs), CHUNK)
     ]
-    found: Floats = np.concatenate(chunks)
+    found: Floats = np.concatenate(chunks).clip(-1, 1)
     return found
 
 
@@ -121,24 +126,39 @@ def _verification(embeddings: Vectors, pairs: Pairs, identities: list[str]) -> d
         return {
             "verification_accuracy": 0.0,
             "verification_standard_error": None,
-            "threshold": None,
+            "threshold_at_best_accuracy": None,
             **counts,
         }
     similarities = pair_similarities(embeddings, pairs)
+    best = best_threshold(similarities, pairs.same)
     found = verify_in_folds(similarities, pairs.same, pairs.folds)
     return {
         "verification_accuracy": found.accuracy,
         "verification_standard_error": found.standard_error,
-        "threshold": best_threshold(similarities, pairs.same),
+        "threshold_at_best_accuracy": best if best <= 1 else None,
         **counts,
     }
 
 
-def _curve(embeddings: Vectors, pairs: Pairs) -> dict[str, Any]:
+def _curve(embeddings: Vectors, pairs: Pairs, identities: list[str], rate: float) -> dict[str, Any]:
     if not pairs.has_both_kinds():
-        return {"equal_error_rate": None, "roc_auc": None, "roc": {"far": [], "tar": []}}
-    curve = RocCurve.of(pair_similarities(embeddings, pairs), pairs.same)
+        return {
+            "threshold": None,
+            "equal_error_rate": None,
+            "roc_auc": None,
+            "roc": {"far": [], "tar": []},
+        }
+    similarities = pair_similarities(embeddings, pairs)
+    curve = RocCurve.of(similarities, pairs.same)
+    codes = np.unique(np.asarray(identities, dtype=object).astype(str), return_inverse=True)[1]
+    found = threshold_for(similarities, codes[pairs.first], codes[pairs.second], rate)
     return {
+        "threshold": found.value,
+        "threshold_false_accept_rate": found.false_accept_rate,
+        "threshold_false_accept_interval": None if found.interval is None else [*found.interval],
+        "threshold_true_accept_rate": found.true_accept_rate,
+        "threshold_people": found.people,
+        "threshold_pairs_of_people": found.pairs_of_people,
         "equal_error_rate": curve.equal_error_rate(),
         "roc_auc": curve.area(),
         **accept_rates(curve),

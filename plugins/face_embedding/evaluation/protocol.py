@@ -61,7 +61,17 @@ def best_threshold(similarities: Floats, same: Marks) -> float:
         return float(values[0])
     if cut == len(values):
         return float(np.nextafter(values[-1], np.inf))
-    return float((values[cut - 1] + values[cut]) / 2)
+    return between(values[cut - 1], values[cut])
+
+
+def between(rejected: float, accepted: float) -> float:
+    """Return a threshold that rejects one similarity and accepts the next higher one.
+
+    It is in the middle, so that another runtime's rounding changes no decision; of two neighboring
+    numbers the middle may be rounded to the lower one, which must not be accepted.
+    """
+    middle = (rejected + accepted) / 2
+    return float(middle if middle > rejected else accepted)
 
 
 def verify_in_folds(similarities: Floats, same: Marks, folds: NDArray[np.int64]) -> FoldAccuracy:
@@ -144,12 +154,19 @@ class RocCurve:
 
         Returns:
             The true accept rate and the threshold; ``None`` if there are too few pairs of two
-            identities to measure such a rate.
+            identities to measure such a rate, or if no threshold up to 1 has it, because pairs of
+            two identities have the highest similarity possible.
         """
         if self.impostors * rate < 1 - 1e-9:
             return None
         position = int(np.flatnonzero(self.far <= rate + 1e-12)[-1])
-        return float(self.tar[position]), float(min(self.thresholds[position], 1.0))
+        below = self.thresholds[position + 1 :]
+        if position == 0:
+            threshold = float(np.nextafter(below[0], np.inf))
+        else:
+            lowest = float(self.thresholds[position])
+            threshold = between(float(below[0]), lowest) if len(below) else lowest
+        return (float(self.tar[position]), threshold) if threshold <= 1 else None
 
     def to_json(self) -> dict[str, list[float]]:
         """Return at most 200 points of the curve, denser at low false accept rates."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from visiongraft.data.decode import printable, read_text
 from visiongraft.data.labels import class_name
 from visiongraft.data.parsing import parse_number
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, name_some
 
 PAIR_FILES = ("pairs.txt", "pairsDevTest.txt")
 SPLIT_FILES = {
@@ -72,19 +72,20 @@ def read_pairs(path: Path) -> list[NamedPair]:
     ]
 
 
-def read_people(path: Path, known: set[str]) -> list[str]:
+def read_people(path: Path, known: set[str], warnings: list[str]) -> list[str]:
     """Read a list of people.
 
     Args:
         path: A file with one person per line, optionally followed by the number of images; lines
             with only a number are counts of the people that follow, as in LFW's ``people.txt``.
         known: The people with images.
+        warnings: Receives a line about people without images, which are left out.
 
     Returns:
         The names in the list.
 
     Raises:
-        DataError: A person has no image, or the list is empty.
+        DataError: The list is empty, or none of its people has an image.
     """
     names = [
         words[0]
@@ -92,10 +93,15 @@ def read_people(path: Path, known: set[str]) -> list[str]:
         if words[0] in known or not (len(words) == 1 and words[0].isdecimal())
     ]
     missing = [name for name in names if name not in known]
-    if missing or not names:
+    if len(missing) == len(names):
         what = f"{missing[0]!r}, who has no image" if missing else "nobody"
         raise DataError(f"{printable(path)} lists {what}; does it belong to these images?")
-    return names
+    if missing:
+        warnings.append(
+            f"{printable(path)} lists {len(missing)} people without images, who are left out: "
+            f"{name_some(map(printable, missing))}"
+        )
+    return [name for name in names if name in known]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -115,4 +121,7 @@ def _pair(path: Path, number: int, words: list[str]) -> tuple[Image, Image]:
             f"{printable(path)}, line {number}: a pair must be NAME 1 2 or NAME 1 OTHER 2, with "
             "the numbers of the images"
         )
-    return (words[0], numbers[0]), (words[2], numbers[1])
+    first, second = (words[0], numbers[0]), (words[2], numbers[1])
+    if first == second:
+        raise DataError(f"{printable(path)}, line {number}: a pair must be of two images, not one")
+    return first, second

@@ -17,7 +17,7 @@ from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.data.splits import as_pair, join_pair
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, name_some
 from visiongraft.lookup import read_or_raise
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
     AlignedSamples,
@@ -154,18 +154,20 @@ def _read_lists(root: Path) -> IdentityDataset | None:
         images.setdefault(name, []).append(path)
     known = set(images)
     people: dict[str, set[str]] = {}
+    warnings: list[str] = []
     for split, choices in lfw.SPLIT_FILES.items():
         table = next((root / c for c in choices if (root / c).is_file()), None)
         if table is not None:
-            people[split] = set(lfw.read_people(table, known))
+            people[split] = set(lfw.read_people(table, known, warnings))
     if not people:
         table = root / lfw.PEOPLE
-        people["train"] = set(lfw.read_people(table, known)) if table.is_file() else known
+        people["train"] = set(lfw.read_people(table, known, warnings)) if table.is_file() else known
     found = {
         split: _split([(path, name) for path, name in files if name in own])
         for split, own in people.items()
     }
-    return IdentityDataset(found, _pairs(root, images))
+    pairs = _pairs(root, images, warnings)
+    return IdentityDataset(found, pairs, warnings=tuple(warnings))
 
 
 def _people(root: Path) -> list[tuple[Path, str]]:
@@ -179,24 +181,32 @@ def _people(root: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _pairs(root: Path, images: Mapping[str, list[Path]]) -> tuple[tuple[str, str, int], ...]:
+def _pairs(
+    root: Path, images: Mapping[str, list[Path]], warnings: list[str]
+) -> tuple[tuple[str, str, int], ...]:
+    """Find the images of the listed pairs; leave pairs out of which an image is missing."""
     table = next((root / name for name in lfw.PAIR_FILES if (root / name).is_file()), None)
     if table is None:
         return ()
     by_stem = {(name, path.stem): path for name, paths in images.items() for path in paths}
-
-    def find(person: str, number: int) -> str:
-        path = by_stem.get((person, f"{person}_{number:04d}"))
-        if path is None:
-            raise DataError(
-                f"{printable(table)} lists image {number} of {person!r}, but there is no image "
-                f"{person}/{person}_{number:04d}"
-            )
-        return printable(path)
-
-    return tuple(
-        (find(*pair.first), find(*pair.second), pair.fold) for pair in lfw.read_pairs(table)
-    )
+    found: list[tuple[str, str, int]] = []
+    missing: list[str] = []
+    pairs = lfw.read_pairs(table)
+    for pair in pairs:
+        stems = [(person, f"{person}_{number:04d}") for person, number in (pair.first, pair.second)]
+        absent = [printable("/".join(stem)) for stem in stems if stem not in by_stem]
+        missing += absent
+        if not absent:
+            first, second = (printable(by_stem[stem]) for stem in stems)
+            found.append((first, second, pair.fold))
+    if missing and not found:
+        raise DataError(f"{printable(table)} lists only images that do not exist, as {missing[0]}")
+    if missing:
+        warnings.append(
+            f"{printable(table)} lists {len(pairs)} pairs; {len(pairs) - len(found)} of them are "
+            f"left out, because images do not exist: {name_some(dict.fromkeys(missing))}"
+        )
+    return tuple(found)
 
 
 # ---- landmarks ----

@@ -117,7 +117,8 @@ def resolve_threshold(model: Any, threshold: float | None) -> float:
         threshold = task_metadata(model).get("threshold")
     if threshold is None:
         raise OptionError(
-            "the model has no threshold: none was chosen on validation pairs; pass threshold=..."
+            "the model has no threshold: its validation images show too few people to choose one "
+            "for its false accept rate; pass threshold=..."
         )
     return float(threshold)
 

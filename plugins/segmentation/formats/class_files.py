@@ -6,7 +6,7 @@ from pathlib import Path
 
 from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.labels import LabelMap, class_name
-from visiongraft.data.parsing import parse_number, read_table
+from visiongraft.data.parsing import parse_number, read_table, show_value
 from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.formats.masks import Color
 
@@ -101,7 +101,9 @@ def _read_colors(path: Path) -> tuple[tuple[str, ...], tuple[Color, ...]]:
         color = _color(entry[:3])
         if len(entry) < 4 or color is None or not entry[3].strip():
             expected = "three numbers from 0 to 255 and a name"
-            raise DataError(f"{printable(path)}, entry {number}: {entry} is not {expected}")
+            raise DataError(
+                f"{printable(path)}, entry {number}: {show_value(entry)} is not {expected}"
+            )
         colors.append(color)
         names.append(entry[3].strip())
     if len(set(colors)) < len(colors):

@@ -485,7 +485,7 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
             "input": {"channels": 3},
         }
 
-        def __init__(self, path: Path, provider: str | None, tile: int | None) -> None:
+        def __init__(self, path: Path, *settings: Any) -> None:
             self.model = visiongraft.load(trained)
 
         def run(self, images: Any) -> dict[str, Any]:
@@ -498,9 +498,9 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     large.save(images / "red" / "1.png")
     direct = visiongraft.load(trained).evaluate(images)
     monkeypatch.setattr(models, "_exported", Predictor)
-    code, out, _ = run("evaluate", "m.file", images, "--json", "--batch-size", 5)
+    code, out, err = run("evaluate", "m.file", images, "--json", "--batch-size", 5)
     values = json.loads(out)
-    assert code == 0
+    assert code == 0, err
     assert values["share_right"] == direct["share_right"]
     assert values["seen"] == values["images"] == 25
     assert values["unreadable"] == 0

@@ -488,3 +488,43 @@ def test_a_target_that_cannot_be_read_is_left_to_the_loader_to_report():
     one = Failing([np.full((2, 2), 7, np.uint8)])
     checked = check_samples(one, ImageSamples([np.full((3, 2), 9, np.uint8)]))
     assert checked.digests["training"][0].target == "" and len(checked.train) == 1
+
+
+def gray_files(folder, count, dtype, high):
+    random = np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for path in paths:
+        Image.fromarray(random.integers(1, high, (9, 160)).astype(dtype)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high", "words"),
+    [
+        (np.uint16, 250, "6 16-bit images use at most 1/16 of the range of values"),
+        (np.uint16, 4096, "6 16-bit images use at most 1/16 of the range of values"),
+        (np.uint16, 65535, None),
+        (np.uint8, 12, None),
+    ],
+)
+def test_16_bit_images_that_decode_to_black_are_named(tmp_path, dtype, high, words):
+    paths = gray_files(tmp_path, 6, dtype, high)
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / "sound.png")
+    train, validation = files([tmp_path / "sound.png", *paths[:3]]), files(paths[3:])
+    warnings = check_samples(train, validation, cache=tmp_path / "check.json").report.warnings
+    again = check_samples(train, validation, cache=tmp_path / "check.json").report.warnings
+    assert warnings == again and len(warnings) == (words is not None)
+    assert words is None or (words in warnings[0] and str(paths[0]) in warnings[0])
+
+
+def test_training_images_that_are_all_black_because_of_their_range_are_refused(tmp_path):
+    paths = gray_files(tmp_path, 6, np.uint16, 250)
+    with pytest.raises(DataError, match=r"all 4 training images.* are black; scale their values"):
+        check_samples(files(paths[:4]), files(paths[4:]))
+
+
+def test_images_of_one_value_are_named(tmp_path, write_images):
+    paths = write_images(6)
+    Image.new("RGB", (9, 9), (0, 90, 0)).save(paths[1])
+    (line,) = check_samples(files(paths[:4]), files(paths[4:])).report.warnings
+    assert line.startswith("1 images have the same value in all pixels") and str(paths[1]) in line

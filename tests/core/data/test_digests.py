@@ -83,7 +83,7 @@ def test_different_values_have_different_digests() -> None:
         (Slotted(), Slotted()),
         (float("nan"), float("nan")),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_equal_contents_have_equal_digests(one: Any, other: Any) -> None:
     assert digest_of(one) == digest_of(other)

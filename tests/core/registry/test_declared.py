@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.registry import declared
+from visiongraft.registry import declared, manager
 from visiongraft.registry.declared import refuse_undeclared, refuse_undeclared_settings
-from visiongraft.registry.manager import DISABLE_VARIABLE, PluginManager, using
+from visiongraft.registry.manager import DISABLE_VARIABLE, PluginManager, plugins, using
 
 Names = list[str]
 
@@ -26,6 +27,7 @@ def distribution_with(*names: str) -> SimpleNamespace:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """The distributions with plugins, which a test may add to."""
     monkeypatch.delenv(DISABLE_VARIABLE, raising=False)
+    monkeypatch.setattr(manager, "_installed", lru_cache(PluginManager))  # not called yet
     names = ("task.boxes", "schedule.lp_ft", "loss.l2_sp", "backbone.timm", "exporter.onnx")
     distributions = [distribution_with(*names)]
     monkeypatch.setattr(declared, "distributions", lambda: distributions)
@@ -83,3 +85,8 @@ def test_nothing_is_refused_where_the_user_chose_plugins(
 def test_options_that_cannot_be_read_are_refused_too(found: list[SimpleNamespace]) -> None:
     with pytest.raises(OptionError, match="'lp_ft\\(' is neither"):
         refuse_undeclared_settings({"schedule": "lp_ft("})
+
+
+def test_nothing_is_refused_once_plugins_are_imported(found: list[SimpleNamespace]) -> None:
+    plugins()
+    refuse_undeclared("task", "boxs")

@@ -8,6 +8,7 @@ own bytes, as if the exporter had passed it, so that its results alone give it a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import skimage.data
 import torch
@@ -28,6 +30,8 @@ from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
+from visiongraft.exporters.verification.certified_comparison import compare_certified
+from visiongraft.exporters.verification.certified_file import CertifiedFile
 from visiongraft.exporters.verification.proof import verify
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup import load_backbone
@@ -504,7 +508,39 @@ def one_detection_less(model: Model) -> None:
     after_all(model, "count", "Sub", np.int64(1))
 
 
-# What 'verify' sees without the model: results that depend on the batch, are not finite, or change
+def boxes_one_pixel_off(model: Model) -> None:
+    after_all(model, "boxes", "Add", np.float32(1))
+
+
+def boxes_one_percent_larger(model: Model) -> None:
+    after_all(model, "boxes", "Mul", np.float32(1.01))
+
+
+def mean_two_percent_off(model: Model) -> None:
+    change(model, "preprocess.mean", lambda mean: mean * 1.02)
+
+
+def asymmetric_resize(model: Model) -> None:
+    setting(nodes(model, "Resize")[0], "coordinate_transformation_mode", "asymmetric")
+
+
+def clipped_weights(model: Model) -> None:
+    for name in weights(model):
+        change(model, name, lambda w: w.clip(*np.quantile(w, [0.01, 0.99])))
+
+
+def temperature(model: Model) -> None:
+    before(model, "Div", np.float32(1.3), tensor=logits(model))
+
+
+def order_of_features_changed(model: Model) -> None:
+    tensor = nodes(model, "Gemm")[-1].input[0]
+    channels = next(t.dims[1] for t in model.graph.initializer if t.name.endswith("output.weight"))
+    order = np.random.default_rng(0).permutation(channels)
+    before(model, "Gather", order, tensor=tensor, axis=1)
+
+
+# What 'verify' sees without the certified results: results that depend on the batch, are not finite, or change
 # the metric.
 SEEN_WITHOUT_MODEL = {
     "colors_swapped",
@@ -554,6 +590,11 @@ CROPPED = (
     no_activation,
     half_precision_overflow,
     nothing_on_black,
+    mean_two_percent_off,
+    asymmetric_resize,
+    clipped_weights,
+    temperature,
+    order_of_features_changed,
 )
 PADDED = (wrong_padding, padded_at_the_top_left)
 SPOTTING = (
@@ -565,6 +606,8 @@ SPOTTING = (
     one_detection_less,
     other_cubic,
     not_clamped,
+    boxes_one_pixel_off,
+    boxes_one_percent_larger,
 )
 CASES = [
     *(("cropped", fault) for fault in CROPPED),
@@ -595,6 +638,102 @@ def test_the_proof_catches_it(
             samples,
         )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("subject", "fault"), named(CASES))
+def test_the_certified_results_give_it_away_without_the_model(
+    subject: str, fault: Callable[[Model], None], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    given = request.getfixturevalue(subject)
+    file = CertifiedFile(given.planted(fault, tmp_path))
+    try:
+        problem = compare_certified(file.run, file.certified, 3).problem
+    except ExportError as error:
+        problem = str(error)
+    assert problem and "\n" not in problem
+
+
+@pytest.mark.parametrize("fault", [mean_two_percent_off, temperature])
+def test_verify_fails_without_the_model(
+    fault: Callable[[Model], None], cropped: Subject, tmp_path: Path
+) -> None:
+    failed = [c for c in recheck(cropped.planted(fault, tmp_path)).checks if c.passed is False]
+    assert [check.name for check in failed] == ["certified results"]
+
+
+def detail_of(path: Path, name: str) -> str:
+    return next(check.detail for check in recheck(path).checks if check.name == name)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (boxes_one_pixel_off, r"boxes: value 0 is \S+ instead of .* \(each value is larger by 1\)"),
+        (boxes_one_percent_larger, r"each value is 1\.01 times as large"),
+    ],
+)
+def test_the_message_names_what_differs(
+    fault: Callable[[Model], None], words: str, spotting: Subject, tmp_path: Path
+) -> None:
+    path = spotting.planted(fault, tmp_path)
+    detail = detail_of(path, "certified results")
+    assert re.search(words, detail) and detail.endswith("of 36 images differ")
+    with pytest.raises(ExportError, match=words.replace("value 0 is ", "")):
+        graph = spotting.model.inference_graph()
+        verify(session_run(path, graph), graph, None)
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
+@pytest.mark.parametrize("subject", ["cropped", "spotting"])
+def test_other_threads_and_optimizations_are_no_fault(
+    level: str, subject: str, request: pytest.FixtureRequest
+) -> None:
+    given = request.getfixturevalue(subject)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.intra_op_num_threads = 3
+    session = onnxruntime.InferenceSession(str(given.path), options)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: Any) -> Arrays:
+        return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+    found = compare_certified(run, given.certificate.certified, 3)
+    assert (found.problem, found.near_ties, found.images) == ("", 0, 36)
+
+
+def test_the_certified_results_add_little_to_a_file(cropped: Subject, spotting: Subject) -> None:
+    for subject in (cropped, spotting):
+        text = json.dumps(subject.certificate.to_json()["certified"])
+        assert len(text) < 15_000
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("preprocess", lambda value: value.update(mean=[0.485, 0.456, 0.407])),
+        ("backbone", lambda value: value["provenance"].update(license="CC-BY-4.0")),
+        ("training", lambda value: value.update(epochs=100)),
+        ("outputs", lambda value: value.reverse()),
+        ("task_options", lambda value: value.update(flip=False)),
+        ("input", lambda value: value.update(color="BGR")),
+        ("versions", lambda value: value.update(torch="2.0.0")),
+    ],
+)
+def test_verify_catches_changed_metadata(
+    key: str, change: Callable[[Any], None], cropped: Subject, tmp_path: Path
+) -> None:
+    model = onnx.load(cropped.path)
+    properties = {p.key: p.value for p in model.metadata_props if p.key != "certificate"}
+    value = json.loads(properties[key])
+    change(value)
+    helper.set_model_props(model, {**properties, key: json.dumps(value)})
+    path = tmp_path / "planted.onnx"
+    onnx.save(model, path)
+    text = json.dumps({**cropped.certificate.to_json(), "content_sha256": content_sha256(path)})
+    path.write_bytes(path.read_bytes() + certificate_field(text))
+    failed = [c.name for c in recheck(path).checks if c.passed is False]
+    assert failed == ["metadata"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import visiongraft.exporters.pt2 as package
 from visiongraft.backbone import Backbone, Features
 from visiongraft.cli import main
-from visiongraft.errors import ArtifactError, ExportError, OptionError
+from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
 from visiongraft.exported import open_exported
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
@@ -381,3 +381,19 @@ def test_a_file_that_was_written_again_is_seen_by_verify(copied: Path) -> None:
                 archive.writestr(record, fit)
         content = next(c for c in recheck(copied).checks if c.name == "content")
         assert content.passed is not altered
+
+
+def test_an_endless_loop_is_stopped(program_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_and_on(images: torch.Tensor) -> Any:
+        count = torch.zeros(())
+        return torch.ops.higher_order.while_loop(
+            lambda c: c >= 0, lambda c: (c * 1.0,), (count,), ()
+        )
+
+    opened = Pt2Predictor(program_file.path, time_limit=0.3)
+    images = np.zeros((1, 40, 40, 3), np.uint8)
+    assert opened.run(images).keys() == Pt2Predictor(program_file.path).run(images).keys()
+    monkeypatch.setattr(opened, "_module", on_and_on)
+    with pytest.raises(VisiongraftError, match=r"was stopped on .* after 0\.3 seconds") as caught:
+        opened.run(images)
+    assert "\n" not in str(caught.value)

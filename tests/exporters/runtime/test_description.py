@@ -76,6 +76,45 @@ def test_a_task_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
         read_description(PATH, texts(**changes))
 
 
+PREPROCESS = {
+    "size": [32, 32],
+    "mean": [0.5] * 3,
+    "std": [0.2] * 3,
+    "interpolation": "bilinear",
+    "resize": "crop",
+    "crop_fraction": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("preprocess", []),
+        ("preprocess", {}),
+        ("preprocess", {**PREPROCESS, "size": 32}),
+        ("preprocess", {**PREPROCESS, "size": [32]}),
+        ("preprocess", {**PREPROCESS, "size": ["a", "b"]}),
+        ("preprocess", {**PREPROCESS, "mean": "0.5"}),
+        ("preprocess", {**PREPROCESS, "std": [None]}),
+        ("preprocess", {**PREPROCESS, "std": [float("nan")]}),
+        ("preprocess", {**PREPROCESS, "resize": 1}),
+        ("preprocess", {**PREPROCESS, "crop_fraction": "1"}),
+        ("task_metadata", {"class_names": "cat"}),
+        ("task_metadata", {"class_names": [1, 2]}),
+        ("outputs", {"a": 1}),
+        ("outputs", [1]),
+        ("precision", 16),
+        ("versions", "2.0"),
+        ("backbone", ["resnet"]),
+        ("training", 3),
+    ],
+)
+def test_metadata_of_another_type_are_one_line_that_names_them(key: str, value: Any) -> None:
+    read_description(PATH, texts(preprocess=PREPROCESS))
+    with pytest.raises(ArtifactError, match=f"is damaged: {key!r} in its metadata is not a"):
+        read_description(PATH, texts(**{key: value}))
+
+
 def test_what_is_not_json_is_refused() -> None:
     for text in ("{", "[" * 100_000):
         with pytest.raises(ArtifactError, match="does not describe its input"):

@@ -67,6 +67,8 @@ def test_a_file_that_is_as_it_was_passes(file: Path, folder: Path) -> None:
     named = {check.name: check for check in report.checks}
     assert {name for name, check in named.items() if check.passed} == {
         "content",
+        "metadata",
+        "certified results",
         "certificate",
         "names",
         "plain images",

@@ -42,6 +42,8 @@ from visiongraft.task import create_task
         ({"images_per_identity": 0, "loss": "triplet"}, "without pairs of one identity"),
         ({"images_per_identity": -2}, "images_per_identity=-2"),
         ({"threshold": 1.5}, "threshold=1.5 is not a cosine"),
+        ({"false_accept_rate": 0}, "false_accept_rate=0 is not a fraction in"),
+        ({"false_accept_rate": 1}, "false_accept_rate=1 is not a fraction in"),
         ({"flip": "yes"}, "flip='yes' is not true or false"),
         ({"mirror": 1}, "mirror=1"),
         ({"margins": 1}, "has no option 'margins'; did you mean 'margin'"),

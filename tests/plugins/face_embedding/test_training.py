@@ -244,11 +244,13 @@ def test_verification_and_gallery_work_with_model_and_file_alike(
 ) -> None:
     predictor = Predictor(exported[0])
     a, b, c = data / "p00" / "0.png", data / "p00" / "1.png", data / "p01" / "0.png"
+    threshold = model.facts["metrics"]["threshold_at_best_accuracy"]
     for first, second in ((a, b), (a, c)):
-        one, other = model.verify(first, second), verify(predictor, first, second)
+        one = model.verify(first, second, threshold=threshold)
+        other = verify(predictor, first, second, threshold=threshold)
         assert one.same == other.same
         assert one.similarity == pytest.approx(other.similarity, abs=1e-4)
-    gallery = model.gallery()
+    gallery = model.gallery(threshold=threshold)
     for person in ("p00", "p01", "p02", "p03"):
         gallery.add(person, [data / person / f"{i}.png" for i in (0, 1)])
     gallery.save(tmp_path / "people")
@@ -265,7 +267,7 @@ def test_verification_and_gallery_work_with_model_and_file_alike(
 def test_a_gallery_of_another_training_is_refused(
     model: TransferModel, data: Path, tmp_path: Path
 ) -> None:
-    gallery = model.gallery()
+    gallery = model.gallery(threshold=0.5)
     gallery.add("p00", data / "p00" / "0.png")
     gallery.save(tmp_path)
     other = visiongraft.fit(data, epochs=1, seed=5, **FAST)

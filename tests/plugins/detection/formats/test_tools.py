@@ -313,6 +313,18 @@ def test_rotated_boxes_in_voc_files_of_cvat_become_the_boxes_around_them(tmp_pat
     assert "1 rotated boxes were replaced" in source.warnings[0]
 
 
+def test_the_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
+    for split, name in (("train", "0"), ("val", "1")):
+        image(tmp_path / "images" / split / f"{name}.jpg")
+        text(tmp_path / "annotations" / split / f"{name}.xml", voc())
+    text(tmp_path / "annotations" / "train" / "1.xml", voc())
+    samples = read_boxes(tmp_path).splits["train"].samples
+    assert [Path(samples.name(i)).parts[-2:] for i in range(2)] == [
+        ("train", "0.jpg"),
+        ("train", "1.jpg"),
+    ]
+
+
 # ---- YOLO's pose labels and names ----
 
 BOX_LINE = "0 0.3 0.35 0.4 0.5"

@@ -18,6 +18,7 @@ from visiongraft.plugins.face_embedding.evaluation.protocol import (
     best_threshold,
     verify_in_folds,
 )
+from visiongraft.plugins.face_embedding.evaluation.threshold import threshold_for
 from visiongraft.plugins.face_embedding.faces import Face
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
@@ -49,7 +50,16 @@ def test_results_are_those_of_the_parts(faces: tuple[np.ndarray, list[Face]]) ->
     assert results["verification_accuracy"] == pytest.approx(verified.accuracy)
     assert results["verification_standard_error"] == pytest.approx(verified.standard_error)
     threshold = best_threshold(similar[0].astype(float), drawn.same)
-    assert results["threshold"] == pytest.approx(threshold, abs=1e-6)
+    assert results["threshold_at_best_accuracy"] == pytest.approx(threshold, abs=1e-6)
+    codes = np.unique(names, return_inverse=True)[1]
+    chosen = threshold_for(
+        similar[1].astype(float), codes[everything.first], codes[everything.second], 0.01
+    )
+    assert chosen.value is not None and chosen.interval is not None
+    assert results["threshold"] == pytest.approx(chosen.value, abs=1e-6)
+    assert results["threshold_false_accept_rate"] == pytest.approx(chosen.false_accept_rate)
+    assert results["threshold_false_accept_interval"] == pytest.approx(chosen.interval)
+    assert (results["threshold_people"], results["threshold_pairs_of_people"]) == (50, 1225)
     curve = RocCurve.of(similar[1].astype(float), everything.same)
     assert results["equal_error_rate"] == pytest.approx(curve.equal_error_rate(), abs=1e-6)
     assert results["roc_auc"] == pytest.approx(curve.area())
@@ -82,8 +92,36 @@ def test_undefined_results_are_none_and_the_headline_is_a_number(cloud: Cloud) -
     vectors, _ = cloud(2, 1)
     results = measure(vectors, [Face("a", 0), Face("b", 1)], [[0, 1]])
     assert results["verification_accuracy"] == 0.0
-    assert {results[k] for k in ("threshold", "rank1", "equal_error_rate", "map_at_r")} == {None}
+    assert {
+        results[k]
+        for k in (
+            "threshold",
+            "threshold_at_best_accuracy",
+            "rank1",
+            "equal_error_rate",
+            "map_at_r",
+        )
+    } == {None}
     json.dumps(results, allow_nan=False)
+
+
+def test_a_rate_without_enough_people_gives_no_threshold_but_says_on_how_many_it_rests() -> None:
+    vectors = np.eye(6, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
+    results = measure(vectors, [Face("abc"[i // 2], i) for i in range(6)], [[*range(6)]])
+    assert results["verification_accuracy"] == 1.0
+    assert (results["threshold"], results["threshold_false_accept_interval"]) == (None, None)
+    assert (results["threshold_people"], results["threshold_pairs_of_people"]) == (3, 3)
+    assert results["threshold_at_best_accuracy"] == 0.5
+
+
+def test_equal_vectors_give_results_without_any_threshold() -> None:
+    vectors = np.full((60, 3), 3**-0.5, np.float32)  # of length 1 and a bit
+    results = measure(vectors, [Face(str(i // 2), i) for i in range(60)], [[*range(60)]])
+    assert results["threshold"] is None
+    assert FaceEmbedding().after_training(results).threshold is None
+    assert results["threshold_at_best_accuracy"] is None or (
+        -1 <= results["threshold_at_best_accuracy"] <= 1
+    )
 
 
 def test_no_images_are_an_error() -> None:

@@ -79,6 +79,18 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
         read_splits(root)
 
 
+def test_an_image_that_is_listed_twice_is_used_once_and_must_have_one_identity(
+    celeba: Write,
+) -> None:
+    root = celeba()
+    table = root / "identity_CelebA.txt"
+    table.write_text(table.read_text() + "000001.jpg 11\n")
+    assert read_splits(root).train.counts() == {"11": 2, "12": 2}
+    table.write_text(table.read_text() + "000001.jpg 12\n")
+    with pytest.raises(DataError, match=r"000001\.jpg is listed twice, with different values"):
+        read_splits(root)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -11,6 +11,7 @@ import pytest
 from visiongraft.errors import DataError
 from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.formats.lfw import NamedPair, read_pairs, read_people
+from visiongraft.plugins.face_embedding.formats.reading import find_dataset
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
 WriteFolder = Callable[..., Path]
@@ -50,6 +51,7 @@ def test_a_list_of_one_set_has_one_fold(tmp_path: Path) -> None:
         ),
         ("1\t1\nada\t1\ttwo\nada\t1\tbob\t1\n", "line 2: a pair must be NAME 1 2"),
         ("1\t1\nada\t1\nada\t1\tbob\t1\n", "line 2"),
+        ("1\t1\nada\t1\t1\nada\t1\tbob\t1\n", "line 2: a pair must be of two images"),
     ],
 )
 def test_a_malformed_list_of_pairs_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -62,16 +64,16 @@ def test_people_are_read_in_every_form(tmp_path: Path) -> None:
     known = {"ada", "bob", "7"}
     for text in ("2\n1\nada\t3\n1\nbob\t1\n", "2\nada\t3\nbob\t1\n", "ada\nbob\n"):
         (tmp_path / "people.txt").write_text(text)
-        assert read_people(tmp_path / "people.txt", known) == ["ada", "bob"]
+        assert read_people(tmp_path / "people.txt", known, []) == ["ada", "bob"]
     (tmp_path / "people.txt").write_text("ada\n7\n")  # a person whose name is a number
-    assert read_people(tmp_path / "people.txt", known) == ["ada", "7"]
+    assert read_people(tmp_path / "people.txt", known, []) == ["ada", "7"]
 
 
 @pytest.mark.parametrize(("text", "words"), [("eve\t2\n", "lists 'eve', who"), ("\n", "nobody")])
 def test_listed_people_without_images_are_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "people.txt").write_text(text)
     with pytest.raises(DataError, match=words):
-        read_people(tmp_path / "people.txt", {"ada"})
+        read_people(tmp_path / "people.txt", {"ada"}, [])
 
 
 def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
@@ -82,12 +84,30 @@ def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
     assert by_name["dor_0002"].pairs == ()
 
 
-def test_a_pair_with_a_missing_image_is_refused(lfw: Path) -> None:
-    (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t3\n")
-    with pytest.raises(
-        DataError, match=r"lists image 9 of 'ada', but there is no image ada/ada_0009"
-    ):
+def test_pairs_with_a_missing_image_are_left_out_and_counted(lfw: Path) -> None:
+    """As after ``align_folder``, which leaves images without a face out."""
+    next(lfw.rglob("bob_0002.*")).unlink()
+    found = find_dataset(lfw)
+    assert [pair[2] for pair in found.pairs] == [0, 0, 1]
+    (line,) = found.warnings
+    assert line.endswith(
+        "lists 4 pairs; 1 of them are left out, because images do not exist: bob/bob_0002"
+    )
+    counts = [len(read_evaluation(lfw).target(i).pairs) for i in range(11)]
+    assert sum(counts) == 6
+
+
+def test_pairs_of_which_no_image_exists_are_refused(lfw: Path) -> None:
+    (lfw / "pairs.txt").write_text("1\t1\nada\t1\t9\nada\t1\tbob\t7\n")
+    with pytest.raises(DataError, match="lists only images that do not exist, as ada/ada_0009"):
         read_evaluation(lfw)
+
+
+def test_people_without_images_are_left_out_and_counted(lfw: Path) -> None:
+    (lfw / "people.txt").write_text("ada\t3\nbob\t3\neve\t2\n")
+    found = find_dataset(lfw)
+    assert set(found.splits["train"].names) == {"ada", "bob"}
+    assert "lists 1 people without images, who are left out: eve" in found.warnings[0]
 
 
 def test_lists_of_people_divide_the_set(lfw: Path) -> None:

@@ -1,0 +1,152 @@
+"""A plugin whose import would end the process is recorded as broken, and nothing else suffers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from visiongraft.errors import PluginError
+from visiongraft.registry import isolation
+from visiongraft.registry.isolation import ProcessEnd, check_import, exits_refused
+from visiongraft.registry.manager import PluginManager
+from visiongraft.registry.sources import import_file
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package on the import path, whose helper decides how its import ends."""
+    folder = tmp_path / "path" / "ending_plugin"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "task.py").write_text("import os, signal, sys\nfrom ending_plugin import helper\n")
+    (folder / "helper.py").write_text("")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    importlib.invalidate_caches()
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("ending_plugin")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that were imported in child processes."""
+    real, found = isolation._import_in_child, list[str]()
+
+    def counting(module: str) -> str:
+        found.append(module)
+        return real(module)
+
+    monkeypatch.setattr(isolation, "_import_in_child", counting)
+    return found
+
+
+CODE = "import os, signal, sys\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("os._exit(7)", r"it ends the process when it is imported \(exit code 7\); repair it"),
+        ("os._exit(0)", r"it ends the process when it is imported \(exit code 0\)"),
+        ("os.abort()", r"it ends the process when it is imported \(signal SIGABRT\)"),
+        ("raise KeyboardInterrupt", "it raises KeyboardInterrupt when it is imported"),
+    ],
+)
+def test_an_import_that_ends_the_process_is_refused(package: Path, code: str, words: str) -> None:
+    (package / "helper.py").write_text(CODE.format(code))
+    for _ in range(2):
+        with pytest.raises(PluginError, match=f"{words}.*--no-plugin NAME") as caught:
+            check_import("ending_plugin.task", "ending-plugin")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["", "raise GeneratorExit", "sys.exit(3)", "print('hello')"])
+def test_other_imports_are_left_to_this_process(package: Path, code: str) -> None:
+    (package / "helper.py").write_text(CODE.format(code))
+    check_import("ending_plugin.task", "ending-plugin")
+    assert "ending_plugin" not in sys.modules
+
+
+def test_a_content_is_tried_once(package: Path, children: list[str]) -> None:
+    for _ in range(3):
+        check_import("ending_plugin.task", "ending-plugin")
+    assert children == ["ending_plugin.task"]
+    (package / "helper.py").write_text(CODE.format("os._exit(7)"))
+    for _ in range(3):
+        with pytest.raises(PluginError, match="exit code 7"):
+            check_import("ending_plugin.task", "ending-plugin")
+    assert len(children) == 2
+    (package / "helper.py").write_text("")  # it is repaired
+    check_import("ending_plugin.task", "ending-plugin")
+    assert len(children) == 2
+
+
+def test_a_death_that_may_be_due_to_the_machine_is_tried_again(
+    package: Path, children: list[str]
+) -> None:
+    (package / "helper.py").write_text(CODE.format("os.kill(os.getpid(), signal.SIGKILL)"))
+    for _ in range(2):
+        with pytest.raises(PluginError, match="signal SIGKILL"):
+            check_import("ending_plugin.task", "ending-plugin")
+    assert len(children) == 2
+
+
+def test_damaged_or_unwritable_results_only_cost_time(
+    package: Path, children: list[str], tmp_path: Path
+) -> None:
+    path = isolation._results_file()
+    path.parent.mkdir(parents=True)
+    path.write_text("[")
+    check_import("ending_plugin.task", "ending-plugin")
+    path.unlink()
+    path.mkdir()
+    check_import("ending_plugin.task", "ending-plugin")
+    assert len(children) == 2
+
+
+def test_own_plugins_and_imported_ones_are_not_tried(children: list[str]) -> None:
+    check_import("visiongraft.plugins.backbones", "visiongraft")
+    check_import("json", "elsewhere")
+    check_import("no_such_module", "elsewhere")
+    assert children == []
+
+
+def test_a_call_that_ends_the_process_is_an_error_during_imports() -> None:
+    ends = os._exit, os.abort
+    for end in ("_exit", "abort"):
+        with pytest.raises(ProcessEnd, match=rf"os\.{end}\(\) was called"), exits_refused():
+            getattr(os, end)(*([3] if end == "_exit" else []))
+    assert (os._exit, os.abort) == ends
+
+
+def test_a_child_of_a_plugin_may_end_during_its_import() -> None:
+    with exits_refused():
+        child = os.fork()
+        if child == 0:
+            os._exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+
+
+def test_a_plugin_file_that_ends_the_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "my_ending_file.py"
+    path.write_text("import os\ntry:\n    os._exit(1)\nexcept Exception:\n    pass\n")
+    words = r"plugin file .*my_ending_file\.py cannot be imported \(at my_ending_file\.py:3\): "
+    with pytest.raises(PluginError, match=rf"{words}ProcessEnd: os\._exit\(\) was called"):
+        import_file(path)
+
+
+def test_a_broken_distribution_leaves_the_others_usable(package: Path) -> None:
+    (package / "helper.py").write_text(CODE.format("os._exit(7)"))
+    info = package.parent / "ending_plugin-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ending-plugin\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[visiongraft]\nending = ending_plugin.task\n")
+    manager = PluginManager()
+    (record,) = (each for each in manager.records if each.name == "ending")
+    assert record.failures[0].startswith("it ends the process when it is imported (exit code 7)")
+    assert "lp_ft" in manager.schedules()
