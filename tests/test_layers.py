@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("registry",),
     # Files, images, samples and batches.
     ("saving.files", "preprocess"),
+    ("saving.tensor_files",),
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),

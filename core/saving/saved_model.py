@@ -23,8 +23,9 @@ from visiongraft.network import Network
 from visiongraft.options import is_integer
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.classes import class_path, is_class
-from visiongraft.saving.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from visiongraft.saving.files import read_json, write_bytes, write_json
 from visiongraft.saving.model_card import model_card
+from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task

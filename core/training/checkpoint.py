@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from visiongraft.errors import ArtifactError, CheckpointError
-from visiongraft.saving.files import has_checksum, read_tensors, write_tensors
+from visiongraft.saving.tensor_files import has_checksum, read_tensors, write_tensors
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
 FORMAT = 3

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError, VisiongraftError
-from visiongraft.saving.files import write_bytes, write_json, write_tensors
+from visiongraft.saving.files import write_bytes, write_json
+from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.training.batches import ImageLoaders, PhaseBatches, choose_batches

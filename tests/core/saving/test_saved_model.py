@@ -22,8 +22,9 @@ from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup import load_backbone
 from visiongraft.saving.classes import is_class
-from visiongraft.saving.files import read_json, read_tensors, write_json, write_tensors
+from visiongraft.saving.files import read_json, write_json
 from visiongraft.saving.saved_model import is_saved_model, read_config
+from visiongraft.saving.tensor_files import read_tensors, write_tensors
 
 AUDITED = Path(__file__).with_name("run_audited.py")
 

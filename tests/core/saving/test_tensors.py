@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visiongraft.errors import WeightsError
 from visiongraft.lookup import load_backbone
-from visiongraft.saving.files import write_tensors
+from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.saving.weights import load_weights, read_weights
 
 NORM = "blocks.stage1.1"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
-from visiongraft.saving.files import CHECKSUM, read_tensors, write_tensors
+from visiongraft.saving.tensor_files import CHECKSUM, read_tensors, write_tensors
 from visiongraft.training.checkpoint import Checkpoint, RunState, read_best
 
 PROGRESS = RunState(

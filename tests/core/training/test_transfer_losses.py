@@ -205,7 +205,7 @@ def test_the_saved_model_holds_nothing_of_the_loss(
     fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
 ) -> None:
     from visiongraft import load
-    from visiongraft.saving.files import read_tensors
+    from visiongraft.saving.tensor_files import read_tensors
 
     model = fit_toy(
         toy_data(30), **{**FULL, "epochs": 1}, transfer_loss="embeddings", out=tmp_path / "run"
