@@ -235,11 +235,11 @@ def test_the_command_prints_a_table_and_json(
             "not tried: reader reads: damaged_data_raises_a_clear_error: the example dataset has no "
             "files that could be damaged"
         ),
-        "8 passed, 0 failed, 2 not tried",
+        "9 passed, 0 failed, 2 not tried",
     ]
     assert main(["check-plugin", "my_readers", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 8, 2)
+    assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 9, 2)
     assert answer["checks"][0]["check"] == "it_loads"
 
 
