@@ -192,7 +192,9 @@ def test_a_phase_in_which_nothing_trains_is_refused_in_one_line(
             return Entropy()
 
     task = Bare(augment=False)
-    with pytest.raises(TrainingError, match="nothing trains in this phase: the head has no param"):
+    with pytest.raises(
+        TrainingError, match="nothing trains in this phase: the head has no trainable"
+    ):
         fit_toy(toy_data(20), task=task, schedule="linear_probe", epochs=1)
     fit_toy(toy_data(20), task=task, schedule="full", epochs=1)
 
@@ -262,7 +264,7 @@ def test_a_run_folder_contains_what_is_documented(fit_toy, toy_data, tmp_path):
     names = {p.name for p in (tmp_path / "run").iterdir()}
     assert {
         *("config.json", "metrics.jsonl", "receipts.json", "checkpoints", "model"),
-        *("curves.png", "run.log", "data-check.json", "tensorboard"),
+        *("curves.png", "run.log", "data-check.json", "inputs.json", "tensorboard"),
     } == names
     receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
     assert all(len(value) == 64 for value in receipts[0]["frozen"].values())
