@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from visiongraft.registry import isolation
 
 # Several libraries start one thread per core in each of several processes; tests are small.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -16,3 +20,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
+    """Import no plugin made for a test in a child process first: there are many, at seconds each.
+
+    tests/core/registry/test_isolation.py tries what is left out here.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "_import_in_child", lambda module: "imported")
+        patch.setattr(isolation, "_write_results", lambda results: None)
+        yield

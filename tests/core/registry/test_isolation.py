@@ -16,6 +16,15 @@ from visiongraft.registry.isolation import ProcessEnd, check_import, exits_refus
 from visiongraft.registry.manager import PluginManager
 from visiongraft.registry.sources import import_file
 
+REAL = {name: getattr(isolation, name) for name in ("_import_in_child", "_write_results")}
+
+
+@pytest.fixture(autouse=True)
+def _in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what tests/conftest.py leaves out."""
+    for name, function in REAL.items():
+        monkeypatch.setattr(isolation, name, function)
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
