@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
@@ -43,7 +44,10 @@ def read_list(path: Path) -> LabeledSplits:
     shown = printable(path)
     classes = path.parent / CLASSES
     lines = read_lines(classes, SMALL_FILE_BYTES) if classes.is_file() else []
-    names = LabelMap(tuple(map(class_name, lines))).names
+    try:
+        names = LabelMap(tuple(map(class_name, lines))).names
+    except DataError as error:
+        raise DataError(f"{printable(classes)}: {error}") from None
     rows: list[tuple[str, str, str]] = []
     for number, line in enumerate(read_lines(path), 1):
         name, _, label = line.rpartition(" ") if "\t" not in line else line.rpartition("\t")
@@ -94,7 +98,13 @@ def read_indexed(root: Path) -> LabeledSplits | None:
             for split, words in SPLIT_WORDS.items()
         }
         if by_split["train"]:
-            return _read_splits(root, {split: found for split, found in by_split.items() if found})
+            found = _read_splits(root, {split: each for split, each in by_split.items() if each})
+            others = set(files).difference(*by_split.values())
+            unused = sorted(p.name for p in others if not _is_about_data(p))
+            if not unused:
+                return found
+            line = f"{printable(root)}: files without the name of a split are skipped: "
+            return replace(found, warnings=(*found.warnings, line + name_some(unused)))
         if files and suffixes is MANIFEST_SUFFIXES:
             if len(files) > 1:
                 raise DataError(
@@ -115,6 +125,11 @@ def _table_in(root: Path, words: Sequence[str]) -> list[Path]:
         if len(tables) == 1:
             return tables
     return []
+
+
+def _is_about_data(path: Path) -> bool:
+    """Check whether a text file beside lists is no list: class names, a license, a description."""
+    return path.name == CLASSES or path.stem.lower() in ("readme", "license", "labels", "names")
 
 
 def _read_splits(root: Path, files: Mapping[str, Sequence[Path]]) -> LabeledSplits:

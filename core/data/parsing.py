@@ -14,7 +14,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_file, read_text
+from visiongraft.data.decode import (
+    IMAGE_SUFFIXES,
+    SMALL_FILE_BYTES,
+    printable,
+    read_file,
+    read_text,
+)
 from visiongraft.errors import DataError, one_line
 
 MAX_DIGITS = 100  # of an integer, so that it always fits into a float
@@ -97,6 +103,7 @@ def read_table(path: Path, lowercase: bool = True) -> tuple[list[str], list[Row]
     )
     columns: list[str] = []
     rows: list[Row] = []
+    longest = 0
     try:
         for fields in reader:
             stripped = [field.strip() for field in fields]
@@ -104,10 +111,17 @@ def read_table(path: Path, lowercase: bool = True) -> tuple[list[str], list[Row]
                 continue
             if columns:
                 where = f"{shown}, row {reader.line_num}"
+                longest = max(longest, len(fields))
                 rows.append((reader.line_num, _by_column(columns, stripped, where)))
             columns = columns or [name.lower() if lowercase else name for name in stripped]
     except csv.Error as error:
         raise DataError(f"{shown} is not valid CSV: {error}") from error
+    merged = len(columns) > longest and any(Path(c).suffix in IMAGE_SUFFIXES for c in columns)
+    if rows and merged:  # a line end is missing after the names of the columns
+        raise DataError(
+            f"{shown} has {len(columns)} columns, but no row has more than {longest} fields; its "
+            "first row runs into the names of the columns"
+        )
     return columns, rows
 
 

@@ -69,7 +69,8 @@ def check_plausible(split: BoxSplit, name: str) -> list[str]:
         if sure and count > total / 2:
             raise DataError(cause)
         return [*warnings, cause] if total >= FEW or sure else warnings
-    sides = boxes[:, 2:] - boxes[:, :2]
+    with np.errstate(invalid="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
     if (sides < 1).all():
         raise DataError(
             f"{what} are less than a pixel wide and high; expected {_describe(split.form)} "
@@ -120,8 +121,8 @@ def _fits(boxes: Array, sizes: Array) -> NDArray[np.bool_]:
     """Check which boxes lie inside of their images and are at least a pixel wide and high."""
     margin = np.maximum(TOLERANCE * sizes, 1)
     low, high = boxes[:, :2], boxes[:, 2:]
-    # Comparisons with NaN are false.
-    inside = (low >= -margin) & (high <= sizes + margin) & (high - low >= 1)
+    with np.errstate(invalid="ignore"):  # comparisons with NaN are false
+        inside = (low >= -margin) & (high <= sizes + margin) & (high - low >= 1)
     fits: NDArray[np.bool_] = inside[:, 0] & inside[:, 1]
     return fits
 

@@ -525,10 +525,11 @@ def judge(valid: Outcome, found: Outcome, effect: Effect, root: Path) -> str:
         message = str(found.error)
         if not isinstance(found.error, VisiongraftError):
             return f"raised {found.error!r}"
-        if not message.isprintable() or len(message) > 4000:
+        if not message.isprintable() or len(message) > 20_000:
             return f"raised more than one printable line: {message!r}"
         of_all = re.match(
-            "the (training|validation) split|the dataset|there are too few classes|\\d+ identities are in",
+            r"the (training|validation) split|the dataset|there are too few classes|training requires|"
+            r"\d+ identities are in|\d+ images have no landmarks",
             message,
         )
         return "" if str(root) in message or of_all else f"names no file: {message}"

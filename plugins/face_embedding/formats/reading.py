@@ -166,6 +166,12 @@ def _read_lists(root: Path) -> IdentityDataset | None:
         split: _split([(path, name) for path, name in files if name in own])
         for split, own in people.items()
     }
+    unused = known.difference(*people.values())
+    if unused:
+        warnings.append(
+            f"{printable(root)}: {len(unused)} people in none of the lists of people are skipped: "
+            f"{name_some(map(printable, sorted(unused)))}"
+        )
     pairs = _pairs(root, images, warnings)
     return IdentityDataset(found, pairs, warnings=tuple(warnings))
 

@@ -159,3 +159,16 @@ def test_an_image_that_a_list_contains_twice_counts_once_and_is_named(lay: Lay) 
     read = read_list(root / "list.txt")
     assert len(read.splits["train"]) == 1
     assert "lists 1 images more than once; each counts once" in read.warnings[0]
+
+
+def test_a_list_without_the_name_of_a_split_is_skipped_with_a_warning(lay: Lay) -> None:
+    lists = {"train.txt": "a.jpg cat\n", "vall.txt": "b.jpg cat\n", "README.txt": "about"}
+    read = read_indexed(lay({"a.jpg": "", "b.jpg": "", "classes.txt": "cat\ndog\n", **lists}))
+    assert read is not None
+    assert read.warnings[-1].endswith("without the name of a split are skipped: vall.txt")
+
+
+def test_a_class_that_classes_txt_names_twice_is_refused_with_the_file(lay: Lay) -> None:
+    root = lay({"a.jpg": "", "classes.txt": "cat\ncat\n", "train.txt": "a.jpg cat\n"})
+    with pytest.raises(DataError, match=r"classes\.txt: class names \['cat'\] appear more than"):
+        read_indexed(root)

@@ -124,10 +124,11 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path) -> None:
     [
         ("path,label\na.png,b,c\n", r"row 2: 3 fields for 2 columns"),
         ("path,label,label\na.png,b,b\nb.png,a,b\n", r"row 3: the column 'label' appears twice"),
+        ("path,label,splita.png,a,train\nb.png,b,val\n", r"5 columns, but no row has more than 3"),
         ('path,label\na.png,"b\n', r"is not valid CSV: unexpected end"),
         ("path,label\na.png," + "b" * 140_000, r"is not valid CSV: field larger"),
     ],
-    ids=["too many fields", "column twice", "open quote", "long field"],
+    ids=["too many fields", "column twice", "no line end", "open quote", "long field"],
 )
 def test_a_table_that_has_no_sure_meaning_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):

@@ -108,6 +108,9 @@ def test_people_without_images_are_left_out_and_counted(lfw: Path) -> None:
     found = find_dataset(lfw)
     assert set(found.splits["train"].names) == {"ada", "bob"}
     assert "lists 1 people without images, who are left out: eve" in found.warnings[0]
+    assert found.warnings[1].endswith(
+        "2 people in none of the lists of people are skipped: cem, dor"
+    )
 
 
 def test_lists_of_people_divide_the_set(lfw: Path) -> None:
