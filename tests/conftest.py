@@ -29,6 +29,8 @@ def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
     tests/core/registry/test_isolation.py tries what is left out here.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(isolation, "_import_in_child", lambda module: "imported")
+        patch.setattr(
+            isolation, "_import_in_child", lambda modules: dict.fromkeys(modules, "imported")
+        )
         patch.setattr(isolation, "_write_results", lambda results: None)
         yield

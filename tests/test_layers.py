@@ -25,6 +25,7 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors",),
+    ("saving.files",),
     ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
@@ -43,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs",),
     ("registry",),
     # Files, images, samples and batches.
-    ("saving.files", "preprocess"),
+    ("preprocess",),
     ("saving.tensor_files",),
     ("data",),
     # Contracts of plugins.

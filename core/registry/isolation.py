@@ -2,7 +2,8 @@
 
 A plugin that calls ``os._exit`` is stopped while it is imported. What ends a process in other ways,
 such as a crash in compiled code, is found by importing an installed plugin in a child process first,
-once for each content of its source files; the results are kept in the user's cache folder.
+once for each content of its source files; the results are kept in the user's cache folder. Several
+plugins share one child, since most of its time is the import of torch.
 """
 
 from __future__ import annotations
@@ -10,34 +11,38 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from visiongraft.errors import PluginError
+from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
+from visiongraft.saving.files import read_json, write_json
 
 HOST = "visiongraft"
 PATIENCE = 120.0  # seconds after which an import in a child process is given up
 KEPT = 200  # results of earlier imports
+PASSING = ("signal", "unknown")  # results that may be due to the machine
 REMEDY = "repair it, remove it, or disable it with --no-plugin NAME"
 
 _CHILD = """
 import importlib, json, os, sys
 sys.path[:] = json.loads(sys.argv[2])
-try:
-    importlib.import_module(sys.argv[1])
-    result = "imported"
-except KeyboardInterrupt:
-    result = "interrupts"
-except BaseException:
-    result = "raises"
-sys.stdout.flush()
-os.write(1, f"\\n{sys.argv[3]}{result}".encode())
+for module in json.loads(sys.argv[1]):
+    try:
+        importlib.import_module(module)
+        result = "imported"
+    except KeyboardInterrupt:
+        result = "interrupts"
+    except BaseException:
+        result = "raises"
+    sys.stdout.flush()
+    os.write(1, f"\\n{sys.argv[3]}{result}\\n".encode())
 """
 
 
@@ -77,27 +82,60 @@ def check_import(module: str, distribution: str) -> None:
     Raises:
         PluginError: The import ends the process, or interrupts it like Ctrl-C.
     """
-    if distribution.lower() == HOST or module in sys.modules or getattr(sys, "frozen", False):
-        return
-    key = _content_key(module)
-    if key is None:
-        return
-    results = _read_results()
-    result = results.get(key)
-    if result is None:
-        result = _import_in_child(module)
-        if result in ("imported", "raises", "interrupts") or result.startswith("exit code"):
-            _write_results({**results, key: result})  # a kill may be due to the machine
+    for error in refused_imports([(module, distribution)]).values():
+        raise error
+
+
+def refused_imports(modules: Iterable[tuple[str, str]]) -> dict[str, PluginError]:
+    """Import installed plugins in one child process first, but for those whose content was.
+
+    Args:
+        modules: The module of each entry point and who ships it; see ``check_import``.
+
+    Returns:
+        What is wrong with an import, by module; the others are safe.
+    """
+    keys = {module: _content_key(module) for module, owner in modules if _is_checked(module, owner)}
+    known = {module: key for module, key in keys.items() if key is not None}
+    stored = _read_results() if known else {}
+    results = {module: stored[key] for module, key in known.items() if key in stored}
+    tried = _import_in_child([module for module in known if module not in results])
+    lasting = {known[m]: r for m, r in tried.items() if not r.startswith(PASSING)}
+    if lasting:
+        _write_results({**stored, **lasting})
+    return {m: error for m, r in {**results, **tried}.items() if (error := _as_error(r))}
+
+
+def _is_checked(module: str, distribution: str) -> bool:
+    frozen = getattr(sys, "frozen", False)
+    return not (distribution.lower() == HOST or module in sys.modules or frozen)
+
+
+def _as_error(result: str) -> PluginError | None:
     if result == "interrupts":
-        raise PluginError(f"it raises KeyboardInterrupt when it is imported; {REMEDY}")
+        return PluginError(f"it raises KeyboardInterrupt when it is imported; {REMEDY}")
     if result.startswith(("exit code", "signal")):
-        raise PluginError(f"it ends the process when it is imported ({result}); {REMEDY}")
+        return PluginError(f"it ends the process when it is imported ({result}); {REMEDY}")
+    return None
 
 
-def _import_in_child(module: str) -> str:
-    """Return how an import ended; "unknown" if that could not be found out."""
+def _import_in_child(modules: Sequence[str]) -> dict[str, str]:
+    """Return how each import ended; "unknown" if that could not be found out.
+
+    A child that an import ends is followed by another one for the modules after it.
+    """
+    results: dict[str, str] = {}
+    while len(results) < len(modules):
+        remaining = modules[len(results) :]
+        ended, last = _run_child(remaining)
+        results |= zip(remaining, [*ended, last], strict=False)
+    return results
+
+
+def _run_child(modules: Sequence[str]) -> tuple[list[str], str]:
+    """Return how the imports of one child ended, and what ended it before the next one."""
     mark = os.urandom(8).hex()
-    words = [sys.executable, "-c", _CHILD, module, json.dumps(sys.path), mark]
+    words = [sys.executable, "-c", _CHILD, json.dumps(modules), json.dumps(sys.path), mark]
     try:
         done = subprocess.run(
             words,
@@ -107,14 +145,19 @@ def _import_in_child(module: str) -> str:
             timeout=PATIENCE,
             check=False,
         )
+    except subprocess.TimeoutExpired as error:
+        return _results_in(error.stdout or b"", mark), "unknown"
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    _, found, result = done.stdout.decode(errors="replace").rpartition(mark)
-    if found:
-        return result
+        return [], "unknown"
     if done.returncode < 0:
-        return f"signal {signal.Signals(-done.returncode).name}"
-    return f"exit code {done.returncode}"
+        last = f"signal {signal.Signals(-done.returncode).name}"
+    else:
+        last = f"exit code {done.returncode}"
+    return _results_in(done.stdout, mark), last
+
+
+def _results_in(output: bytes, mark: str) -> list[str]:
+    return re.findall(rf"{mark}(\w+)\n", output.decode(errors="replace"))
 
 
 def _content_key(module: str) -> str | None:
@@ -145,16 +188,12 @@ def _results_file() -> Path:
 
 def _read_results() -> dict[str, str]:
     try:
-        values = json.loads(_results_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
+        values = read_json(_results_file())
+    except (ArtifactError, OSError, RuntimeError):
         return {}
     return {str(k): str(v) for k, v in values.items()} if isinstance(values, dict) else {}
 
 
 def _write_results(results: dict[str, str]) -> None:
-    with suppress(OSError, RuntimeError):  # without them, starts are slower only
-        path = _results_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(dict(list(results.items())[-KEPT:]), indent=2))
-        os.replace(temporary, path)
+    with suppress(VisiongraftError, OSError, RuntimeError):  # without them, starts are slower only
+        write_json(_results_file(), dict(list(results.items())[-KEPT:]))

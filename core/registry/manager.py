@@ -16,7 +16,7 @@ import pluggy
 
 from visiongraft.errors import PluginError, near_matches
 from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
-from visiongraft.registry.isolation import check_import, exits_refused
+from visiongraft.registry.isolation import exits_refused, refused_imports
 from visiongraft.registry.records import (
     KINDS,
     Owned,
@@ -225,32 +225,44 @@ class PluginManager:
     def _discover(self, unwanted: list[str]) -> None:
         named = [name for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name]
         blocked = {normalized(name) for name in [*named, *unwanted]}
+        found = [(distribution, _entry_points(distribution)) for distribution in distributions()]
+        refused = refused_imports(
+            (point.module, distribution.name)
+            for distribution, points in found
+            if not isinstance(points, Exception)
+            for point in points
+            if blocked.isdisjoint({normalized(distribution.name), normalized(point.name)})
+        )
         names = set()
-        for distribution in distributions():
+        for distribution, points in found:
             whole = normalized(distribution.name) in blocked
             names.add(distribution.name)
-            try:
-                points = sorted(distribution.entry_points.select(group=PROJECT))
-            except Exception as error:  # it raises whatever its parser trips over
+            if isinstance(points, Exception):
                 record = self._record(distribution.name, distribution)
                 record.blocked = whole
                 if not whole:
-                    record.failures.append(as_failure(error, "its entry points cannot be read: "))
+                    record.failures.append(as_failure(points, "its entry points cannot be read: "))
                 continue
             for point in points:
                 names.add(point.name)
                 if whole or normalized(point.name) in blocked:
                     self._record(point.name, distribution).blocked = True
                 else:
-                    self._load(point, distribution)
+                    self._load(point, distribution, refused.get(point.module))
         for name in unwanted:
             if normalized(name) not in {normalized(known) for known in names}:
                 raise PluginError(f"no plugin {name!r} to disable{near_matches(name, names)}")
 
-    def _load(self, point: metadata.EntryPoint, distribution: metadata.Distribution) -> None:
+    def _load(
+        self,
+        point: metadata.EntryPoint,
+        distribution: metadata.Distribution,
+        refused: PluginError | None,
+    ) -> None:
         changes: list[str] = []
         try:
-            check_import(point.module, distribution.name)
+            if refused is not None:
+                raise refused
             with kept_settings(changes), exits_refused():
                 plugin = point.load()
         except KeyboardInterrupt:  # the user's own: a plugin's was found by the check
@@ -343,6 +355,14 @@ class PluginManager:
 
     def _unambiguous(self, kind: str) -> dict[str, Any]:
         return {n: o[0][1] for n, o in sorted(self._items[kind].items()) if len(o) == 1}
+
+
+def _entry_points(distribution: metadata.Distribution) -> list[metadata.EntryPoint] | Exception:
+    """Return the entry points of a distribution in order, or what prevents reading them."""
+    try:
+        return sorted(distribution.entry_points.select(group=PROJECT))
+    except Exception as error:  # it raises whatever its parser trips over
+        return error
 
 
 _in_use: list[PluginManager] = []

@@ -56,9 +56,8 @@ class Case:
     words: str
 
 
-# Another plugin fails the same or a near check, in less time.
+# Another plugin fails the same check, in seconds less.
 SECOND_OF_A_KIND = {
-    "labels_kept_on_the_class",  # minutes: a process waits for its lost peer
     "decode_depends_on_values",
     "decode_fixes_the_batch",
     "state_in_the_second_phase",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,12 +43,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The modules that were imported in child processes."""
+    """The modules that were to be imported in child processes."""
     real, found = isolation._import_in_child, list[str]()
 
-    def counting(module: str) -> str:
-        found.append(module)
-        return real(module)
+    def counting(modules: Sequence[str]) -> dict[str, str]:
+        found.extend(modules)
+        return real(modules)
 
     monkeypatch.setattr(isolation, "_import_in_child", counting)
     return found
@@ -103,6 +103,25 @@ def test_a_death_that_may_be_due_to_the_machine_is_tried_again(
         with pytest.raises(PluginError, match="signal SIGKILL"):
             check_import("ending_plugin.task", "ending-plugin")
     assert len(children) == 2
+
+
+def test_several_modules_are_tried_in_one_child_until_one_ends_it(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tried = isolation._run_child, list[int]()
+
+    def counting(modules: Sequence[str]) -> tuple[list[str], str]:
+        tried.append(len(modules))
+        return real(modules)
+
+    monkeypatch.setattr(isolation, "_run_child", counting)
+    for name, code in {"a": "", "b": "raise OSError", "c": "os._exit(7)", "d": ""}.items():
+        (package / f"{name}.py").write_text(CODE.format(code))
+    modules = [f"ending_plugin.{name}" for name in "abcd"]
+    (refused,) = isolation.refused_imports((m, "ending-plugin") for m in modules).items()
+    assert refused[0] == "ending_plugin.c"
+    assert "exit code 7" in str(refused[1])
+    assert tried == [4, 1]
 
 
 def test_damaged_or_unwritable_results_only_cost_time(
