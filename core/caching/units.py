@@ -143,7 +143,7 @@ def replaced(backbone: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
 
 @contextmanager
 def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward method for the length of a block."""
+    """Replace the forward method of a module for the length of a block."""
     own = vars(module).get("forward")
     module.forward = forward
     try:

@@ -105,8 +105,8 @@ def training_and_validation(
     train = splits["train"]
     if "validation" in splits:
         return train, splits["validation"], "the dataset's validation split"
-    kept, held_out = split_off(train)
-    return train.subset(kept), train.subset(held_out), how
+    kept, validation = split_off(train)
+    return train.subset(kept), train.subset(validation), how
 
 
 def stratified_split(
@@ -174,17 +174,17 @@ def split_by_class(
         [0, 2, 4]
     """
     keys = [min(ids, key=lambda i: (counts[i], i), default=None) for ids in classes]
-    kept, validation = stratified_split(keys, fraction, seed)
+    kept, chosen = stratified_split(keys, fraction, seed)
     learned = {i for position in kept for i in classes[position]}
     returned = set()
-    for position in validation:
+    for position in chosen:
         if not learned.issuperset(classes[position]):
             learned.update(classes[position])
             returned.add(position)
-    held_out = [i for i in validation if i not in returned]
-    if not held_out:
+    validation = [i for i in chosen if i not in returned]
+    if not validation:
         raise DataError(
             "no class has two images, so none can be held out for validation; add images or a "
             "validation split"
         )
-    return sorted([*kept, *returned]), held_out
+    return sorted([*kept, *returned]), validation

@@ -1,7 +1,7 @@
 """Refuse names that no plugin declares, before importing plugins takes seconds.
 
 A distribution may declare all names that its plugins provide, as entry points of the group
-``visiongraft.names`` called ``KIND.NAME``, such as ``task.classification``. Where every distribution
+``visiongraft.names`` called ``KIND.NAME``, such as ``schedule.lp_ft``. Where every distribution
 with plugins does, other names are refused at once.
 """
 

@@ -32,7 +32,7 @@ def is_class(recorded: str, present: str) -> bool:
     Examples:
         >>> is_class("__main__:Count", "mine.tasks:Count")
         True
-        >>> is_class("__main__:Classification", "visiongraft.plugins.tasks:Classification")
+        >>> is_class("__main__:Count", "visiongraft.plugins.tasks:Count")
         False
     """
     (module, _, name), (other, _, other_name) = recorded.partition(":"), present.partition(":")

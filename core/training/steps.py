@@ -112,7 +112,7 @@ class Steps:
         return {name: value / max(mine, 1) for name, value in sums.items()}
 
     def _cause(self) -> str:
-        """Tell what to look for where a loss is not finite."""
+        """Describe what to look for if a loss is not finite."""
         network = self.run.network
         damaged = [n for n, t in network.named_parameters() if not t.isfinite().all()]
         damaged += [n for n, t in network.named_buffers() if t.isnan().any()]

@@ -251,10 +251,10 @@ def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
 
 
 def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    kept, held_out = stratified_split([0] * count, fraction, seed)
-    if not held_out:
+    kept, validation = stratified_split([0] * count, fraction, seed)
+    if not validation:
         raise DataError("a single image cannot be split; add images or a validation split")
-    return kept, held_out
+    return kept, validation
 
 
 def _with_ids(

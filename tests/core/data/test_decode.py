@@ -66,7 +66,9 @@ def test_a_lossy_image_is_decoded_as_pillow_decodes_it(photo, encode, format):
 
 def test_pixels_may_be_written_to(photo, encode):
     for channels in (1, 3, 4):
-        decode_bytes(encode(photo), "p", channels)[:] = 0
+        pixels = decode_bytes(encode(photo), "p", channels)
+        pixels[:] = 7
+        assert (pixels == 7).all()
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
