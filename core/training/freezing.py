@@ -277,10 +277,11 @@ def check_optimizer(network: Network, optimizer: torch.optim.Optimizer, where: s
     trainable = {id(p) for p in network.parameters() if p.requires_grad}
     listed = [id(p) for group in optimizer.param_groups for p in group["params"]]
     held = set(listed) | {id(p) for p in optimizer.state}
-    missing = [names[i] for i in trainable - set(listed)]
-    surplus = [
-        names.get(i, "a tensor that is not a parameter of the network") for i in held - trainable
-    ]
+    # In the network's order, so that the message is the same in every process.
+    missing = [name for i, name in names.items() if i in trainable - set(listed)]
+    surplus = [name for i, name in names.items() if i in held - trainable]
+    if held - set(names):
+        surplus.append("a tensor that is not a parameter of the network")
     if missing:
         raise ReceiptError(f"trainable parameter {missing[0]!r} is not in the optimizer {where}")
     if surplus:
