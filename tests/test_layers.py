@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "versions",
         "seeds",
         "comparison",
+        "selection",
         "certificate",
         "caching.units",
         "caching.folding",
@@ -61,7 +62,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
-    ("arguments",),
+    ("starting",),
+    ("arguments", "run_data"),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,12 +20,14 @@ class Batch:
         targets: What the task's ``collate`` made.
         sizes: int64 (N, 2), original height and width in pixels.
         indices: int64 (N,), position of each sample in its ``Samples``.
+        streams: In training a batch of each stream of the run, by name, see ``Task.streams``.
     """
 
     images: Tensor
     targets: Any
     sizes: Tensor
     indices: Tensor
+    streams: Mapping[str, Batch] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; images in the memory layout that suits convolutions best."""
@@ -34,4 +37,5 @@ class Batch:
         targets = pytree.tree_map_only(
             Tensor, lambda t: t.to(device, non_blocking=True), self.targets
         )
-        return Batch(images, targets, self.sizes.to(device), self.indices)
+        streams = {name: batch.to(device) for name, batch in self.streams.items()}
+        return Batch(images, targets, self.sizes.to(device), self.indices, streams)

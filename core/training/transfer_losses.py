@@ -82,6 +82,7 @@ class TransferLoss(nn.Module, ABC):
         name: The name by which users select the loss.
         reads_features: Whether ``forward`` uses feature maps or embeddings. If so, each step keeps
             them, and nothing is replayed, since replay has no images for the source backbone.
+        streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
 
     Example:
         ::
@@ -101,6 +102,7 @@ class TransferLoss(nn.Module, ABC):
 
     name: ClassVar[str]
     reads_features: ClassVar[bool] = False
+    streams: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:
         super().__init__()
