@@ -85,20 +85,48 @@ class Streams:
 
     def _loader(self, name: str) -> BatchLoader:
         if name not in self._loaders:
-            task, workers = self.network.task, self.config.workers
-            dataset = SampleDataset(
+            workers = self.config.workers
+            self._loaders[name] = stream_loader(
+                self.network,
+                name,
                 self.samples[name],
-                self.network.preprocess_on_cpu(),
-                task.stream_transform(name, self.network.preprocess.config),
-                mix_seed(self.config.seed, "stream", name),
-            )
-            self._loaders[name] = BatchLoader(
-                dataset,
-                partial(collate_targets, task.collate),
-                default_workers(self.device) if workers is None else workers,
+                seed=self.config.seed,
+                workers=default_workers(self.device) if workers is None else workers,
                 pin_memory=self.device.type == "cuda",
             )
         return self._loaders[name]
+
+
+def stream_loader(
+    network: Network,
+    name: str,
+    samples: Samples,
+    *,
+    seed: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> BatchLoader:
+    """Create the loader of a stream.
+
+    Args:
+        network: The network, with task and preprocessing.
+        name: Name of the stream.
+        samples: Its samples.
+        seed: Seed of the run.
+        workers: Number of worker processes.
+        pin_memory: As for ``BatchLoader``.
+
+    Returns:
+        A loader whose keys are the index of a sample and the number of the pass.
+    """
+    task = network.task
+    dataset = SampleDataset(
+        samples,
+        network.preprocess_on_cpu(),
+        task.stream_transform(name, network.preprocess.config),
+        mix_seed(seed, "stream", name),
+    )
+    return BatchLoader(dataset, partial(collate_targets, task.collate), workers, pin_memory)
 
 
 def endless_keys(name: str, size: int, seed: int, start: int, count: int) -> list[Key]:

@@ -367,6 +367,10 @@ OTHER: dict[str, Any] = {
     "workers": 1,
     "device": "cuda",
     "seed": 1,
+    "evaluate_on": {"old": "elsewhere"},
+    "streams": {"unlabelled": "elsewhere"},
+    "select": "last",
+    "start": "elsewhere",
 }
 
 

@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import Toy, fit_toy, register_toys, toy_data
+from conftest import StreamingToy, Toy, fit_toy, register_toys, toy_data
 
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
@@ -68,7 +68,11 @@ def share_sums() -> None:
 
 
 def train(folder: str, settings: dict, *moments: str) -> None:
-    task = Toy(**settings.pop("task", {}))
+    kind = StreamingToy if settings.get("streams") else Toy
+    task = kind(**settings.pop("task", {}))
+    for name in ("evaluate_on", "streams"):  # numbers of images
+        counts = settings.pop(name, {})
+        settings[name] = {one: toy_data(count, seed=1) for one, count in counts.items()}
     data = toy_data(settings.pop("count", 40))
     if "shared sums" in moments:
         share_sums()
