@@ -21,7 +21,7 @@ from visiongraft.schedules import (
     register_schedules,
     schedule,
 )
-from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.trainable import trainable_stages
 
 BUILT_IN = {s.name: s for s in register_schedules()}
 
