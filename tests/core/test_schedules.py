@@ -43,6 +43,7 @@ def plans(draw: st.DrawFn) -> tuple[Schedule, tuple[str, ...], int]:
         "batch_norm": st.sampled_from(["frozen", "train"]),
         "probe_epochs": st.integers(0, 80),
         "n": st.integers(0, len(stages)),
+        "trainable": st.sampled_from(["all", "head"]),
         "at": st.builds(growing, st.just(stages), st.sets(st.integers(0, epochs - 1), min_size=1)),
     }
     known = BUILT_IN[name].generate.__kwdefaults__
