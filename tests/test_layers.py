@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "comparison",
         "selection",
         "certificate",
+        "loss_parts",
         "caching.units",
         "caching.folding",
     ),
@@ -50,6 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),
+    ("optimizers",),
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
@@ -85,6 +87,7 @@ CONTRACTS = (
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
+    "optimizers",  # OptimizerFactory, OptimizerSpec
     "schedules",  # Schedule, Phase
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given

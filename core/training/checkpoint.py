@@ -26,8 +26,11 @@ class RunState:
         step: Finished optimizer steps of the present epoch.
         epoch: Finished epochs of the run.
         streams: Samples of each stream that all processes have taken.
-        sums: Sums of loss parts over the samples of the present epoch, and their number, as far as
-            this process has seen them.
+        steps: Finished optimizer steps of the run.
+        sums: Of each loss part the sum over the present epoch and its weight, such as the number of
+            samples, as far as this process has seen them.
+        gradients: Of each part of the network the sum of its gradients' norms in the present epoch,
+            and their number.
         history: One record per finished epoch.
         receipts: One receipt per finished phase.
         before: Metrics of validation and evaluation sets before training, if they were measured.
@@ -42,7 +45,9 @@ class RunState:
     step: int = 0
     epoch: int = 0
     streams: dict[str, int] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    gradients: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from visiongraft.network import Network
 from visiongraft.schedules import Schedule
 from visiongraft.selection import Selection
 from visiongraft.training.checkpoint import RunState
+from visiongraft.training.optimizers import RunOptimizer
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Run:
         config: Its settings.
         network: What trains.
         schedule: Yields the phases.
+        optimizers: What the task's optimizers are, usually a single one.
         training: Training samples.
         validation: Validation samples.
         evaluation: Further samples to evaluate after each epoch, by name.
@@ -36,6 +38,7 @@ class Run:
     config: FitConfig
     network: Network
     schedule: Schedule
+    optimizers: tuple[RunOptimizer, ...]
     training: Samples
     validation: Samples
     folder: Path | None

@@ -22,6 +22,7 @@ from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.hookspecs import hookimpl
+from visiongraft.loss_parts import LossParts
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
@@ -166,14 +167,15 @@ class StreamingToy(Toy):
     def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Any:
         return self.train_transform(preprocess)
 
-    def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
         parts = super().training_step(network, batch)
         images = batch.streams["unlabelled"].images
         plain, noisy = (
             network.head(network.backbone(each))
             for each in (images, images + 0.1 * torch.randn_like(images))
         )
-        return {**parts, "consistency": (plain.detach() - noisy).square().mean()}
+        moved = (plain.detach() - noisy).square().mean(1)
+        return {**parts, "consistency": (moved.sum(), len(moved))}
 
 
 def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]]:

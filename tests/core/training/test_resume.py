@@ -30,11 +30,13 @@ FURTHER = {
     "select": "best(old.share_right >= -0.5)",
     "streams": {"unlabelled": 23},
 }
+ADVERSARIAL = {"plugin": "adversarial", "epochs": 2, "checkpoint_every": 1, "batch_size": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": AUGMENTED,
     "further data": {**AUGMENTED, **FURTHER},
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
+    "adversarial": ADVERSARIAL,
 }
 
 
@@ -137,6 +139,8 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("shrinking", "step 3"),  # before a stage is frozen again
         ("shrinking", "phase 2"),
         ("shrinking", "step 6"),  # after it
+        ("adversarial", "update 3"),  # between the two optimizers of a step
+        ("adversarial", "step 5"),
     ],
 )
 def test_kill_and_resume_is_bit_exact(
@@ -196,7 +200,8 @@ def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
     assert run(tmp_path / "run", settings, "step 3") == -9
     assert last(tmp_path / "run").state.step == 2
     sums = last(tmp_path / "run").values["sums"]
-    assert len({each["loss"] for each in sums}) == 3  # each process has seen other samples
+    seen = {tuple(each["entropy"]) for each in sums}
+    assert len(seen) == 3  # each process has seen other samples
     shutil.copytree(tmp_path / "run", tmp_path / "faulty")
     assert run(tmp_path / "run", {"resume": True, **settings}) == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
@@ -216,6 +221,21 @@ def test_two_processes_resume_in_the_middle_of_a_stream_as_if_never_stopped(
     assert last(tmp_path / "run").state.streams == {"unlabelled": 2 * 2 * 4}
     assert run(tmp_path / "run", {"resume": True, **settings}) == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_missing_targets_count_alike_in_one_process_and_in_two(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {"plugin": "missing_targets", "epochs": 2, "optimizer": "sgd", "count": 60}
+    settings |= {"schedule": "linear_probe(learning_rate=0.1)", "replay": "off"}
+    assert run(tmp_path / "one", {**settings, "batch_size": 12}) == 0
+    assert run(tmp_path / "two", {**settings, "batch_size": 6, "processes": 2}) == 0
+    one, two = (last(tmp_path / name) for name in ("one", "two"))
+    for name, tensor in one.tensors["network"].items():
+        torch.testing.assert_close(two.tensors["network"][name], tensor, rtol=1e-5, atol=1e-6)
+    losses = [[r["train"]["answers"] for r in records(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path, fit_toy, toy_data):

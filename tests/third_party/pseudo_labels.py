@@ -56,7 +56,7 @@ class PseudoLabels(Classification):
     def collate(self, targets: list[Any]) -> Any:
         return torch.stack(targets) if isinstance(targets[0], Tensor) else super().collate(targets)
 
-    def training_step(self, network: Any, batch: Any) -> dict[str, Tensor]:
+    def training_step(self, network: Any, batch: Any) -> dict[str, Any]:
         parts = super().training_step(network, batch)
         further = batch.streams["unlabelled"]
         with torch.no_grad():
@@ -64,7 +64,8 @@ class PseudoLabels(Classification):
             probability, label = logits.float().softmax(1).max(1)
         strong = network.head(network.backbone(network.preprocess.normalize(further.targets)))
         losses = F.cross_entropy(strong.float(), label, reduction="none")
-        return {**parts, "pseudo": (losses * (probability >= self.confidence)).mean()}
+        sure = probability >= self.confidence
+        return {**parts, "pseudo": ((losses * sure).sum(), len(sure))}
 
     def examples(self) -> TaskExamples:
         return replace(super().examples(), make_streams=write_images)
