@@ -291,7 +291,7 @@ class Engine:
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(self.images.parts[part]), run.config.batch_size * processes)
-        mine = [part for b in plan if (part := shard(b, rank, processes))]
+        mine = [own for b in plan if (own := shard(b, rank, processes))]
         batches = phase_batches.evaluation(part, mine)
         decoded = ((d, b.targets) for d, b in decode_batches(run.network, batches))
         everyones = decoded if processes == 1 else gather_object(list(decoded))

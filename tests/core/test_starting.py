@@ -13,7 +13,13 @@ import torch
 import visiongraft
 from visiongraft.config import FitConfig
 from visiongraft.data.images import DatasetSamples
-from visiongraft.errors import ArtifactError, CheckpointError, OptionError, VisiongraftError
+from visiongraft.errors import (
+    ArtifactError,
+    CheckpointError,
+    DataError,
+    OptionError,
+    VisiongraftError,
+)
 from visiongraft.hookspecs import hookimpl
 
 FULL: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 1, "device": "cpu"}
@@ -151,7 +157,7 @@ def named(Toy: Any, strict: bool) -> Any:
         def read(self, data: Any, **options: Any) -> Any:
             found = tuple(sorted({target for _, target in data}))
             if strict and self.names and set(found) - set(self.names):
-                raise visiongraft.DataError(f"unknown class {found[-1]!r}")
+                raise DataError(f"unknown class {found[-1]!r}")
             numbers = [(image, found.index(target)) for image, target in data]
             parts = super().read(numbers, **options)
             return replace(parts, train=With(parts.train, found))
@@ -207,6 +213,6 @@ def test_options_that_were_determined_after_training_are_determined_again(
     settings = {"backbone": "toys/toy", "weights": None, "task": task}
     first = go_on(toy_data(30), out=tmp_path / "first", **settings)
     again = go_on(toy_data(60), start=tmp_path / "first", task=task)
-    assert (first.task.threshold, again.task.threshold) == (5.0, 12.0)
+    assert (first.task.threshold, again.task.threshold) == (6.0, 12.0)
     kept = go_on(toy_data(60), start=tmp_path / "first", task=replace(task, threshold=1.0))
     assert kept.task.threshold == 1.0

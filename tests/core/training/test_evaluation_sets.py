@@ -173,7 +173,7 @@ def test_images_of_a_set_that_are_also_in_training_are_reported(
     settings = {**QUICK, "epochs": 1}
     fit_toy(toy_data(30), out=tmp_path / "run", evaluate_on={"old": toy_data(30)}, **settings)
     log = (tmp_path / "run" / "run.log").read_text()
-    assert "25 images of evaluation set 'old' are also in training" in log
+    assert "24 images of evaluation set 'old' are also in training" in log
 
 
 # ---- resuming ----
@@ -199,6 +199,7 @@ def test_a_run_with_sets_and_streams_that_is_killed_within_an_epoch_resumes_exac
 ) -> None:
     settings = {
         **QUICK,
+        "epochs": 2,
         "task": StreamingToy(),
         "batch_size": 8,
         "checkpoint_every": 1,
@@ -206,12 +207,12 @@ def test_a_run_with_sets_and_streams_that_is_killed_within_an_epoch_resumes_exac
         "select": "best(old.share_right >= -0.5)",
         "streams": {"unlabelled": [image for image, _ in toy_data(11, seed=6)]},
     }
-    fit_toy(toy_data(30), out=tmp_path / "whole", **settings)
+    fit_toy(toy_data(20), out=tmp_path / "whole", **settings)
     with pytest.raises(Stop):
-        fit_toy(toy_data(30), out=tmp_path / "run", callbacks=[StopAt(5)], **settings)
+        fit_toy(toy_data(20), out=tmp_path / "run", callbacks=[StopAt(4)], **settings)
     kept = Checkpoint.read(tmp_path / "run/checkpoints/last.safetensors").state
-    assert kept.step > 0 and kept.streams == {"unlabelled": 4 * 8} and kept.before
-    fit_toy(toy_data(30), out=tmp_path / "run", resume=True, **settings)
+    assert kept.step > 0 and kept.streams == {"unlabelled": 3 * 8} and kept.before
+    fit_toy(toy_data(20), out=tmp_path / "run", resume=True, **settings)
     for file in ("metrics.jsonl", "model/model.safetensors", "model/config.json"):
         one, other = (tmp_path / name / file for name in ("whole", "run"))
         assert one.read_bytes() == other.read_bytes(), file
