@@ -69,7 +69,7 @@ class Transfer(Holder):
         foreign = {id(p) for module in (backbone, *self._held) for p in module.parameters()}
         if any(id(parameter) in foreign for parameter in loss.parameters()):
             raise PluginError(
-                f"transfer loss {choice.name!r} registers a backbone or the source head as its own, "
+                f"transfer loss {choice.name!r} registers a backbone as its own, or the source head, "
                 "which would train and save it twice; take it from the step that forward() "
                 "receives, or copy it"
             )

@@ -49,6 +49,7 @@ class Bench:
         targets = labels if targets is None else targets
         return Batch(images, targets, torch.full((len(labels), 2), 8), torch.arange(len(labels)))
 
+    @torch.no_grad()
     def prepare(self, *batches: Batch) -> None:
         """Show the loss these batches as the training set."""
         self.loss.prepare([self.seen(batch) for batch in batches])
