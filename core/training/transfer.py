@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from hashlib import sha256
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.batch import Batch
 from visiongraft.errors import PluginError, ReceiptError, VisiongraftError, type_and_message
 from visiongraft.network import Network, frozen_parameters
+from visiongraft.task import LossParts
 from visiongraft.training.freezing import digest
 from visiongraft.training.transfer_losses import Holder, TransferChoice, TransferLoss, TransferStep
 
@@ -104,9 +105,7 @@ class Transfer(Holder):
             network.backbone, network.head, self.source, batch, network.task, self.source_head
         )
 
-    def add(
-        self, network: Network, batch: Batch, compute: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def add(self, network: Network, batch: Batch, compute: Callable[[], LossParts]) -> LossParts:
         """Run the task's training step and add the losses' parts to its own.
 
         Args:
@@ -132,10 +131,15 @@ class Transfer(Holder):
                 hooks.callback(hook.remove)
             if any(loss.reads_outputs for loss in losses.values()):
                 hooks.callback(network.head.register_forward_hook(keep_outputs).remove)
-            parts = dict(compute())
-        for name, loss in losses.items():
-            parts |= {f"{name}.{part}": value for part, value in loss(step).items()}
-        return parts
+            parts = compute()
+        if not isinstance(parts, Mapping):  # who reads the parts says what is wrong
+            return parts
+        added = {
+            f"{name}.{part}": value
+            for name, loss in losses.items()
+            for part, value in loss(step).items()
+        }
+        return {**parts, **added}
 
     def check(self, where: str) -> None:
         """Prove that the source, and what the losses hold, is unchanged.

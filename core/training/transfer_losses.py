@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.batch import Batch
 from visiongraft.errors import TrainingError
-from visiongraft.task import Task
+from visiongraft.task import LossParts, Task
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -184,15 +184,16 @@ class TransferLoss(Holder, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+    def forward(self, step: TransferStep) -> LossParts:
         """Compute the parts that are added to the task's loss.
 
         Args:
             step: Batch, network, source, and what both made of the images.
 
         Returns:
-            Scalars by name. A part over images is a mean over the batch, so that gradient
-            accumulation and several processes have the same result as one large batch.
+            Loss parts by name, see ``Task.build_loss``. A part over images is a mean over the batch,
+            so that gradient accumulation and several processes have the same result as one large
+            batch.
         """
 
     def prepare(self, steps: Iterable[TransferStep]) -> None:

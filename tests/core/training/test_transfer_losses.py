@@ -32,7 +32,8 @@ from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase
 from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.freezing import apply_phase, check_optimizer, parameter_groups
+from visiongraft.training.freezing import check_optimizers
+from visiongraft.training.trainable import apply_phase, parameter_groups
 from visiongraft.training.transfer import Transfer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, TransferStep
 
@@ -493,7 +494,7 @@ def test_a_losss_own_parameters_train_with_the_head(toy_network: Network) -> Non
     names = {name: group["lr"] for group in groups for name in group["names"]}
     assert names["transfer.losses.0.project.weight"] == names["head.linear.weight"] == 0.1
     optimizer = torch.optim.AdamW(groups)
-    assert check_optimizer(toy_network, optimizer, "here") == len(names)
+    assert check_optimizers(toy_network, [optimizer], "here") == len(names)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 from visiongraft.training.transfer import Transfer
 from visiongraft.training.transfer_losses import TransferStep
 

@@ -10,7 +10,7 @@ import torch
 
 from visiongraft.errors import OptionError
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 
 def shift(bench: Any) -> None:
