@@ -88,6 +88,7 @@ def test_channels_weigh_the_same_without_attention_or_class_ids(
         assert torch.allclose(weights, torch.full_like(weights, 1 / len(weights)))
 
 
+@pytest.mark.slow  # imports scikit-learn
 def test_the_probe_is_the_logistic_regression_of_scikit_learn() -> None:
     from sklearn.linear_model import LogisticRegression
 

@@ -75,12 +75,12 @@ def loss_from(loss: Any, source: str) -> Any:
 @pytest.mark.parametrize(
     ("task", "loss"), [pytest.param(t, x, marks=m, id=f"{t}-{x}") for t, x, m in CASES]
 )
-def test_a_run_resumes_exactly_keeps_its_receipts_and_is_exported(
+def test_a_run_resumes_exactly_and_keeps_its_receipts(
     sources: dict[str, dict[str, Any]], tmp_path: Path, task: str, loss: Any
 ) -> None:
     settings = {**sources[task], "epochs": 2, "checkpoint_every": 1, "ema": 0.9}
     settings["transfer_loss"] = loss_from(loss, sources[task]["backbone"])
-    whole = visiongraft.fit(out=tmp_path / "whole", callbacks=(), **settings)
+    visiongraft.fit(out=tmp_path / "whole", callbacks=(), **settings)
     with pytest.raises(KeyboardInterrupt):
         visiongraft.fit(
             out=tmp_path / "part", callbacks=[Stop(4)], **settings
@@ -96,7 +96,16 @@ def test_a_run_resumes_exactly_keeps_its_receipts_and_is_exported(
     receipts = json.loads((tmp_path / "part" / "receipts.json").read_text())
     assert receipts == json.loads((tmp_path / "whole" / "receipts.json").read_text())
     assert all(name.startswith("backbone.") for name in receipts[0]["frozen"])
-    certificate = whole.export(tmp_path / "model.onnx")
+
+
+@EXHAUSTIVE
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_trained_with_losses_is_exported_with_a_certificate(
+    sources: dict[str, dict[str, Any]], tmp_path: Path, task: str
+) -> None:
+    settings = {**sources[task], "epochs": 1, "transfer_loss": ["delta", "bss", "lwf"]}
+    model = visiongraft.fit(callbacks=(), **settings)
+    certificate = model.export(tmp_path / "model.onnx")
     assert any(comparison.predictions for comparison in certificate.comparisons)
 
 
