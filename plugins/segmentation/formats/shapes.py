@@ -147,10 +147,9 @@ def _undecided(splits: Mapping[str, list[ShapeImage]]) -> list[str]:
         for image in images
         if image.turned and image.shapes
     ]
-    if not turned:
-        return []
-    return [
+    line = (
         f"{len(turned)} images are rotated or mirrored by EXIF, and their annotations have no size: "
         "the shapes are taken to lie on the upright images; if they lie on the stored pixels, remove "
         f"the EXIF orientation: {name_some(turned)}"
-    ]
+    )
+    return [line] if turned else []
