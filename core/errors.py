@@ -109,7 +109,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.15]
     near += [n for n in names if n.rsplit("/", 1)[-1] == name and n not in near]
     if near:
-        return "; did you mean " + " or ".join(repr(shorten(n)) for n in near[:3]) + "?"
+        return "; did you mean " + " or ".join(shorten(repr(n)) for n in near[:3]) + "?"
     return f"; available: {', '.join(map(shorten, names))}" if 0 < len(names) <= 20 else ""
 
 

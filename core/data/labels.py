@@ -72,7 +72,7 @@ class LabelMap:
             return self._ids[_composed(name)]
         except KeyError:
             raise DataError(
-                f"label {shorten(name)!r} is not in the label map{near_matches(name, self.names)}"
+                f"label {shorten(repr(name))} is not in the label map{near_matches(name, self.names)}"
             ) from None
 
     @cached_property

@@ -94,14 +94,14 @@ def _categories(content: Row, file: Path, warnings: list[str]) -> dict[Key, str]
         name = class_name(name)
         if found.setdefault(key, name) != name:
             raise DataError(
-                f"{printable(file)}: category id {shorten(str(key))} is both {shorten(found[key])!r} "
-                f"and {shorten(name)!r}; each category needs its own id"
+                f"{printable(file)}: category id {shorten(str(key))} is both {shorten(repr(found[key]))} "
+                f"and {shorten(repr(name))}; each category needs its own id"
             )
     for name, count in Counter(found.values()).items():
         if count > 1:
             same = name_some(str(key) for key in found if found[key] == name)
             warnings.append(
-                f"{printable(file)}: the categories {same} are all named {shorten(name)!r} and are one "
+                f"{printable(file)}: the categories {same} are all named {shorten(repr(name))} and are one "
                 "class"
             )
     return {key: found[key] for key in sorted(found, key=lambda k: (isinstance(k, str), k))}

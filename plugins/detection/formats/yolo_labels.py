@@ -191,7 +191,7 @@ def _same_names(names: Mapping[int, str], file: Path) -> list[str]:
     for number, name in sorted(names.items()):
         ids.setdefault(name, []).append(str(number))
     return [
-        f"{printable(file)}: the class ids {name_some(same)} are all named {shorten(name)!r} and are "
+        f"{printable(file)}: the class ids {name_some(same)} are all named {shorten(repr(name))} and are "
         "one class"
         for name, same in ids.items()
         if len(same) > 1

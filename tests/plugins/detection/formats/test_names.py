@@ -117,8 +117,10 @@ def test_names_that_differ_in_case_or_spaces_only_are_warned_about(write: WriteN
 
 
 def test_distinct_names_are_not_warned_about(write: WriteNames) -> None:
-    splits = read_splits(write(("cat", "dog", "cats", "gruen", COMPOSED)))
-    assert not any("differ only" in line or "one class" in line for line in splits.warnings)
+    names = ("cat", "dog", "cats", "gruen", COMPOSED)
+    assert not any("one class" in line for line in read_boxes(write(names)).warnings)
+    splits = read_splits(write((*names, *names)))
+    assert not any("differ only" in line for line in splits.warnings)
 
 
 def test_control_characters_in_names_are_escaped(write: WriteNames) -> None:
