@@ -130,7 +130,7 @@ class Holder(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         for module in self._held:
-            module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            module._apply(fn, recurse)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 

@@ -89,9 +89,9 @@ def fit_logistic(
         optimizer.zero_grad()
         loss = F.cross_entropy(inputs @ weight.T + offset, ids)
         loss = loss + decay / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return weight.detach(), offset.detach()

@@ -165,9 +165,9 @@ def _calibrated(logits: Tensor, ids: Tensor) -> float:
         optimizer.zero_grad()
         # Bounded, since all-right predictions would be scaled without end.
         loss = F.cross_entropy(logits * log_factor.exp(), ids) + 1e-3 * log_factor.square()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return float(log_factor.detach().exp())

@@ -46,6 +46,10 @@ class Distillation(TransferLoss):
     reads_features: ClassVar[bool] = True
     reads_outputs: ClassVar[bool] = True
     scale: Tensor
+    ours_mean: Tensor
+    ours_std: Tensor
+    theirs_mean: Tensor
+    theirs_std: Tensor
 
     def __init__(
         self,
