@@ -14,7 +14,12 @@ from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.interrupts import work_started
-from visiongraft.lookup import find_optimizers, find_transfer_loss, load_backbone
+from visiongraft.lookup import (
+    find_optimizers,
+    find_transfer_loss,
+    load_backbone,
+    load_source_head,
+)
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.processes import as_lost_process
@@ -25,7 +30,7 @@ from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, load_head, model_folder
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
-from visiongraft.seeds import seed_everything
+from visiongraft.seeds import preserved, seed_everything
 from visiongraft.starting import AFTER_TRAINING, find_start, start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.checkpoint import Checkpoint
@@ -36,7 +41,8 @@ from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import run_folder, scratch_folder
 from visiongraft.training.trainable import trainable_parameters
-from visiongraft.training.transfer_losses import Transfer
+from visiongraft.training.transfer import Transfer
+from visiongraft.training.transfer_losses import TransferChoice
 
 
 def fit(
@@ -61,7 +67,7 @@ def fit(
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
-    transfer_loss: str | None = None,
+    transfer_loss: str | TransferChoice | Sequence[str | TransferChoice] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
@@ -117,8 +123,8 @@ def fit(
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
             of a plugin.
         weight_decay: Weight decay, never applied to biases and normalization weights.
-        transfer_loss: Regularizer towards the pretrained weights, such as ``"l2_sp(alpha=0.01)"``;
-            ``None`` for none.
+        transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
+            one, a list of several, or ``None``.
         views: Number of fixed augmented views per image, whose features can be cached; ``None``
             augments anew in every epoch.
         replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
@@ -249,8 +255,12 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
     classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
     transfer = run.network.transfer
-    losses = [] if transfer is None else [type(transfer.loss)]
-    weights = {}
+    losses = {} if transfer is None else transfer.named_losses
+    weights = {
+        f"{name}.{option}": file_sha256(path)
+        for name, loss in losses.items()
+        for option, path in loss.files().items()
+    }
     if config.weights not in (None, "pretrained"):
         weights["weights"] = file_sha256(Path(str(config.weights)))
     elif config.start is not None:
@@ -260,11 +270,12 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     makers = [each.factory.make for each in run.optimizers]
-    code = source_digests([*classes, run.schedule.generate, *makers, *losses])
+    kinds_of_losses = map(type, losses.values())
+    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_losses])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
-    if transfer is not None:
-        kinds["transfer_loss"] = type(transfer.loss)
+    for index, loss in enumerate(losses.values()):
+        kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
     paths = {setting: class_path(kind) for setting, kind in kinds.items()}
     return RunInputs(data.digests, task.options(), weights, code, classes=paths)
 
@@ -275,8 +286,7 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
 def _check_streams(config: FitConfig, task: Task) -> None:
     """Refuse streams that nothing uses, and missing ones."""
     users = dict.fromkeys(task.streams, f"task {task.name!r}")
-    if config.transfer_loss is not None:
-        loss = find_transfer_loss(config.transfer_loss)
+    for loss in map(find_transfer_loss, config.transfer_loss):
         users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
     for name in given:
@@ -313,8 +323,8 @@ def _build(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
-    if config.transfer_loss is not None:
-        network.transfer = Transfer(find_transfer_loss(config.transfer_loss), backbone)
+    if config.transfer_loss:
+        network.transfer = _transfer(config, task, backbone, scratch)
     return Run(
         config=config,
         network=network,
@@ -327,6 +337,26 @@ def _build(
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
     )
+
+
+def _transfer(config: FitConfig, task: Task, backbone: Backbone, scratch: Path) -> Transfer:
+    """Make the transfer losses of a run, and what they read of the source."""
+    choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
+    needing = [choice.name for choice in choices if choice.kind.needs_source_head]
+    if not needing:
+        return Transfer(choices, backbone)
+    source: tuple[str | Path, str | None] = (config.backbone, config.weights)
+    if config.start is not None:
+        source = (start_folder(config.start, scratch), "pretrained")
+    with preserved():  # what a head draws is replaced by its weights
+        head = load_source_head(*source, task)
+    if head is None:
+        raise OptionError(
+            f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
+            f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
+            "of a saved model as backbone, or published weights that contain their classifier"
+        )
+    return Transfer(choices, backbone, head)
 
 
 def _check_first_phase(run: Run) -> None:
@@ -347,7 +377,7 @@ def _facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
     config = asdict(run.config)
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += [name for name in ("transfer_loss", "start") if config[name] is not None]
+    settings += [name for name in ("transfer_loss", "start") if config[name]]
     before, after = data.task.options(), run.network.task.options()
     determined = [name for name, value in after.items() if value != before[name]]
     return {
