@@ -81,7 +81,7 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     history = [json.loads(line) for line in lines]
     best = [record for record in history if record["best"]][-1]
     headline = model.task.headline
-    values = {
+    values: dict[str, Any] = {
         "run": str(out),
         "model": str(out / "model"),
         "epochs": len(history),

@@ -250,5 +250,5 @@ def _by_split(
         ]
         if own:
             paths, targets, further = zip(*own, strict=True)
-            found[split] = FileSamples(paths, targets, further if any(further) else ())
+            found[split] = FileSamples(paths, targets, further=further if any(further) else ())
     return found

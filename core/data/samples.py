@@ -139,7 +139,7 @@ class FileSamples(Samples):
 
     paths: Sequence[Path]
     targets: Sequence[Any]
-    further: Sequence[Mapping[str, str]] = ()
+    further: Sequence[Mapping[str, str]] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):

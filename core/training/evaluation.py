@@ -15,7 +15,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.network import Network
 from visiongraft.options import is_number
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, Metrics, Task
 from visiongraft.task_contract import returned
 
 
@@ -61,7 +61,9 @@ def measure_all(
         return measure(task, ((decoded, targets) for decoded, targets, _ in results))
     values = attribute_values(samples, by)
     whole = task.build_metrics()
-    groups = {value: (task.build_metrics(), []) for value in sorted(set(values))}
+    groups: dict[str, tuple[Metrics, list[int]]] = {
+        value: (task.build_metrics(), []) for value in sorted(set(values))
+    }
     for decoded, targets, positions in results:
         whole.update(decoded, targets)
         for value in sorted({values[position] for position in positions}):

@@ -60,7 +60,7 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.targets]
             further = [{"parity": "odd" if int(p.stem) % 2 else "even"} for p in files.paths]
-            return FileSamples(files.paths, targets, further)
+            return FileSamples(files.paths, targets, further=further)
 
         def predictions(self, decoded: Any) -> list[Any]:
             names = ("blue", "green", "red")
