@@ -125,7 +125,8 @@ def fit(
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
         resume: Continue the run in ``out`` where it stopped, with all of its settings. Data and
             weights files may have moved, but must have the contents that they had.
-        allow_changed_data: Continue also with changed data and weights files.
+        allow_changed_data: Continue also with changed data and weights, from which a transfer loss then
+            measures distances.
         callbacks: Names of callbacks, or objects that implement run hooks.
 
     Returns:
@@ -232,8 +233,14 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     kinds["schedule"] = run.schedule.generate
     if transfer is not None:
         kinds["transfer_loss"] = type(transfer.loss)
-    paths = {setting: class_path(kind) for setting, kind in kinds.items()}
-    return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
+    return RunInputs(
+        checked.digests,
+        task.options(),
+        weights,
+        code,
+        classes={setting: class_path(kind) for setting, kind in kinds.items()},
+        transfer_source=None if transfer is None else transfer.origin,
+    )
 
 
 # ---- building the run ----
