@@ -109,9 +109,7 @@ def refused_imports(modules: Iterable[tuple[str, str]]) -> dict[str, PluginError
     if lasting:
         _write_results({**stored, **lasting})
     faults = {m: fault for m, r in {**results, **tried}.items() if (fault := _fault(r))}
-    return {
-        m: PluginError(f"it {fault} when it is imported{REMEDY}") for m, fault in faults.items()
-    }
+    return {module: PluginError(f"it {fault}{REMEDY}") for module, fault in faults.items()}
 
 
 def file_fault(module: str, path: Path) -> str | None:
@@ -122,8 +120,8 @@ def file_fault(module: str, path: Path) -> str | None:
         path: The file.
 
     Returns:
-        What its import does to the process, such as ``"ends the process (signal SIGSEGV)"``; ``None``
-        if it is safe.
+        What is wrong, such as ``"ends the process when it is imported (signal SIGSEGV)"``; ``None`` if
+        it is safe.
     """
     if module in sys.modules or getattr(sys, "frozen", False):
         return None
@@ -159,8 +157,10 @@ def _is_checked(module: str, distribution: str) -> bool:
 
 def _fault(result: str) -> str | None:
     if result == "interrupts":
-        return "raises KeyboardInterrupt"
-    return f"ends the process ({result})" if result.startswith(("exit code", "signal")) else None
+        return "raises KeyboardInterrupt when it is imported"
+    if result.startswith(("exit code", "signal")):
+        return f"ends the process when it is imported ({result})"
+    return None
 
 
 def _import_in_child(modules: Sequence[str]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def import_file(path: Path) -> ModuleType:
             )
         fault = file_fault(name, path)
         if fault is not None:
-            raise PluginError(f"plugin file {path} cannot be imported: it {fault}")
+            raise PluginError(f"plugin file {path}: it {fault}")
         with exits_refused():
             return importlib.import_module(name)
     except (PluginError, KeyboardInterrupt):

@@ -36,7 +36,7 @@ def test_the_end_of_a_copy_is_described(function: Callable[[], object], result: 
     assert try_in_copy(function, 20) == result
 
 
-def test_a_copy_is_ended_when_patience_is(tmp_path: object) -> None:
+def test_a_copy_is_ended_when_patience_is() -> None:
     started = time.monotonic()
     assert try_in_copy(lambda: time.sleep(60), 0.1) == "unknown"
     assert time.monotonic() - started < 10
@@ -47,7 +47,7 @@ def test_what_a_copy_changes_and_prints_stays_there(capfd: pytest.CaptureFixture
 
     def change() -> None:
         values.append(1)
-        print("out", flush=True)
+        os.write(1, b"out")
         os.write(2, b"err")
 
     assert try_in_copy(change, 20) == "returns"
