@@ -53,9 +53,10 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     declared = _declared()
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
-        if isinstance(value, str):
-            name, _ = read_call(value, setting.replace("_", " "))
-            _refuse(declared, kind, name, name)
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, str):
+                name, _ = read_call(one, setting.replace("_", " "))
+                _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
     prefix, slash, short = backbone.rpartition("/")
     if slash and not Path(backbone).exists():

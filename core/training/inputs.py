@@ -34,7 +34,7 @@ class RunInputs:
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
-        transfer_source: SHA-256 of the backbone that a transfer loss measures distances from.
+        transfer_source: SHA-256 of the networks that transfer losses compare with.
     """
 
     samples: Splits
@@ -93,7 +93,7 @@ class RunInputs:
             if before.weights.get(name, digest) != digest
         ]
         source = [
-            "the transfer loss measures distances from other weights"
+            "the transfer losses compare with other weights"
             for digest in (self.transfer_source,)
             if before.transfer_source not in (digest, None)
         ]

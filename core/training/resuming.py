@@ -57,12 +57,11 @@ def take_checkpoint(
     return Checkpoint(run.state, groups, others)
 
 
-def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
-    """Restore the position of a run, its network and the averaged weights.
+def restore_run(run: Run, checkpoint: Checkpoint) -> None:
+    """Restore the position of a run and its network.
 
     Args:
         run: The run; changed in place.
-        ema: The averaged weights, if any are kept; changed in place.
         checkpoint: The checkpoint.
 
     Raises:
@@ -76,10 +75,18 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
             "cannot resume: the checkpoint does not fit the network; with other data or another "
             "version of a plugin start another run"
         ) from error
-    if ema:
-        for name, tensor in checkpoint.tensors.get("ema", {}).items():
-            ema.tensors[name].copy_(tensor)
-        ema.updates = checkpoint.values["ema_updates"]
+
+
+def restore_ema(ema: EMA, checkpoint: Checkpoint) -> None:
+    """Restore the averaged weights.
+
+    Args:
+        ema: The averages of the restored network; changed in place.
+        checkpoint: The checkpoint.
+    """
+    for name, tensor in checkpoint.tensors.get("ema", {}).items():
+        ema.tensors[name].copy_(tensor)
+    ema.updates = checkpoint.values["ema_updates"]
 
 
 def restore_steps(
