@@ -11,10 +11,9 @@ Entry points are named after the task:
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
-from visiongraft.errors import PluginError, type_and_message
+from visiongraft.registry.functions import functions
 
 PREDICTIONS = "visiongraft.predictions"
 DRAWINGS = "visiongraft.drawings"
@@ -31,17 +30,10 @@ def task_function(group: str, task: str) -> Callable[..., Any] | None:
         The function, or ``None`` if no installed plugin provides it.
 
     Raises:
-        PluginError: It cannot be loaded.
+        PluginError: It cannot be loaded, or several plugins provide it.
     """
-    found = tuple(entry_points(group=group, name=task))
-    if not found:
+    found = functions(group).get(task)
+    if found is None:
         return None
-    try:
-        function: Callable[..., Any] = found[0].load()
-    except Exception as error:  # third-party modules may raise anything
-        kind = group.rpartition(".")[2]
-        raise PluginError(
-            f"{kind} of task {task!r} ({found[0].value}) cannot be loaded: "
-            f"{type_and_message(error)}"
-        ) from error
+    function: Callable[..., Any] = found.load(f"the {found.kind} function of task {task!r}")
     return function
