@@ -151,8 +151,9 @@ def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{np.mean(values):.1f} ± {error:.1f}"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / math.sqrt(len(values)):.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
