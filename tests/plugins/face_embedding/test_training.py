@@ -291,6 +291,7 @@ def test_a_saved_model_is_the_backbone_of_a_second_set(
     assert found.task.identities == 6
 
 
+@pytest.mark.exhaustive  # the command line knows no task
 def test_the_command_line_does_it_all(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,7 +320,11 @@ def test_the_command_line_does_it_all(
 # ---- conformance ----
 
 QUICK = (*DATA_CHECKS, *FORWARD_CHECKS)
-OF_THE_ENGINE = (*FREEZING_CHECKS, *REPRODUCING_CHECKS, *PROCESS_CHECKS)  # resuming implies equality
+OF_THE_ENGINE = (
+    *FREEZING_CHECKS,
+    *REPRODUCING_CHECKS,
+    *PROCESS_CHECKS,
+)  # resuming implies equality
 TRIALS: dict[str, Callable[[], TaskTrial]] = {
     "default": lambda: TaskTrial(FaceEmbedding()),
     # A batch of two identities teaches a loss over pairs next to nothing.
