@@ -11,7 +11,7 @@ Entry points are named after the task:
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from visiongraft.errors import PluginError, type_and_message
@@ -33,15 +33,36 @@ def task_function(group: str, task: str) -> Callable[..., Any] | None:
     Raises:
         PluginError: It cannot be loaded.
     """
-    found = tuple(entry_points(group=group, name=task))
-    if not found:
-        return None
+    for point in task_functions(group, task).values():
+        return load_task_function(point)
+    return None
+
+
+def task_functions(group: str, task: str) -> dict[str, EntryPoint]:
+    """Return what installed distributions provide for a task, by name of the distribution.
+
+    Args:
+        group: ``PREDICTIONS`` or ``DRAWINGS``.
+        task: Name of the task.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group, name=task):
+        found.setdefault("-" if point.dist is None else point.dist.name, point)
+    return found
+
+
+def load_task_function(point: EntryPoint) -> Callable[..., Any]:
+    """Load one of ``task_functions``.
+
+    Raises:
+        PluginError: It cannot be loaded.
+    """
     try:
-        function: Callable[..., Any] = found[0].load()
+        function: Callable[..., Any] = point.load()
     except Exception as error:  # third-party modules may raise anything
-        kind = group.rpartition(".")[2]
+        kind = point.group.rpartition(".")[2]
         raise PluginError(
-            f"{kind} of task {task!r} ({found[0].value}) cannot be loaded: "
+            f"{kind} of task {point.name!r} ({point.value}) cannot be loaded: "
             f"{type_and_message(error)}"
         ) from error
     return function

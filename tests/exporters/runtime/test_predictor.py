@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -333,27 +332,6 @@ def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Pa
 
 
 # ---- typed predictions ----
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Install a distribution that provides typed predictions for the task of the file."""
-
-    def install(code: str, draw: str = "") -> None:
-        folder = tmp_path / "site"
-        info = folder / "shades_plugin-1.dist-info"
-        info.mkdir(parents=True)
-        (folder / "shades_prediction.py").write_text(code + draw)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shades-plugin\nVersion: 1\n")
-        drawings = "[visiongraft.drawings]\nshades = shades_prediction:draw\n" if draw else ""
-        (info / "entry_points.txt").write_text(
-            f"[visiongraft.predictions]\nshades = shades_prediction:typed\n{drawings}"
-        )
-        monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.delitem(sys.modules, "shades_prediction", raising=False)
-        importlib.invalidate_caches()
-
-    return install
 
 
 TYPED = """
