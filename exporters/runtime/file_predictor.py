@@ -60,6 +60,11 @@ class FilePredictor(ABC):
         """Hash the file without its certificate; ``None`` if it was changed after certification."""
 
     @property
+    def kernels(self) -> str | None:
+        """What the rounding of its results depends on, besides the file; ``None`` if that is not known."""
+        return None
+
+    @property
     def task(self) -> str:
         """Name of the task."""
         return str(self.metadata["task"])

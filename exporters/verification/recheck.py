@@ -28,6 +28,7 @@ from visiongraft.errors import (
 from visiongraft.exporters.runtime.description import metadata_sha256
 from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.certified_file import CertifiedFile
+from visiongraft.exporters.verification.certified_results import MOST
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.trial_images import (
     BATCHES,
@@ -37,7 +38,7 @@ from visiongraft.exporters.verification.trial_images import (
     RealImages,
 )
 from visiongraft.exporters.verification.trials import Trials
-from visiongraft.verification.engine import Compare, Pair, SingleImages
+from visiongraft.verification.engine import TOLERANCE, Compare, Pair, SingleImages
 
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
@@ -223,7 +224,8 @@ def _certified(file: CertifiedFile) -> FileCheck:
     if not file.certified:
         return FileCheck(name, None, f"not compared: {_OLDER}")
     try:
-        found = compare_certified(file.run, file.certified, file.input.channels)
+        most = TOLERANCE if file.same_kernels else MOST
+        found = compare_certified(file.run, file.certified, file.input.channels, most)
     except ExportError as error:
         return FileCheck(name, False, str(error))
     if found.problem:
