@@ -38,7 +38,7 @@ def test_a_file_of_the_model_differs_in_nothing(described: Any, exported: Any) -
         ),
         (
             lambda d: d["preprocess"]["mean"].__setitem__(0, 0.25),
-            "preprocess.mean[0] is 0.25, but the model's is 0.485",
+            "preprocess.mean[0] is 0.25, but the model's is 0.5",
         ),
         (
             lambda d: d["preprocess"].update(size=[32]),
