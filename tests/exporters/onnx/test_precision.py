@@ -21,9 +21,11 @@ from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
 from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.runtime.onnx_content import certificate_field
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.proof import BudgetError, Findings, verify
+from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
 from visiongraft.verification.engine import TOLERANCE
@@ -331,19 +333,48 @@ def results_of(content: bytes, threads: int = 0) -> Callable[[Any], Any]:
     return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
 
 
-@pytest.mark.parametrize("factor", [0.9, 1.1])
-@pytest.mark.parametrize("kind", ["activation", "weight"])
+@pytest.mark.parametrize(
+    ("kind", "factor", "every"),
+    [
+        ("activation", 0.9, 3),
+        pytest.param("activation", 0.97, 1, marks=pytest.mark.exhaustive),
+        pytest.param("activation", 1.1, 1, marks=pytest.mark.exhaustive),
+        pytest.param("weight", 0.9, 1, marks=pytest.mark.exhaustive),
+        pytest.param("weight", 1.1, 1, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_scale_that_is_off_is_seen_where_the_kernels_are_the_same(
-    kind: str, factor: float, small: Any
+    kind: str, factor: float, every: int, small: Any
 ) -> None:
     path, certificate = small
-    model = onnx.load(path)
-    for name in [name for name, its in scales(model).items() if its == kind][::2]:
+    names = [name for name, its in scales(onnx.load(path)).items() if its == kind]
+    assert len(names) >= 3
+    for name in names[::every]:
         run = results_of(rescaled(path, name, factor))
         assert compare_certified(run, certificate.certified, 3, TOLERANCE).problem, name
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_verify_compares_more_tightly_where_the_kernels_are_the_same(
+    small: Any, tmp_path: Path
+) -> None:
+    path, certificate = small
+    name = next(name for name, kind in scales(onnx.load(path)).items() if kind == "activation")
+    text = json.dumps(certificate.to_json(), ensure_ascii=False)
+    assert path.read_bytes().endswith(certificate_field(text))
+    planted = onnx.load_from_string(rescaled(path, name, 0.97))
+    found = {}
+    for kernels in (certificate.kernels, "onnxruntime 1.0, Linux x86_64 with avx2"):
+        entry = next(prop for prop in planted.metadata_props if prop.key == "certificate")
+        entry.value = json.dumps({**certificate.to_json(), "kernels": kernels})
+        onnx.save(planted, tmp_path / "planted.onnx")
+        report = recheck(tmp_path / "planted.onnx")
+        found[kernels] = next(c for c in report.checks if c.name == "certified results")
+    assert [check.passed for check in found.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "threads", [1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (2, 3))]
+)
 def test_other_threads_round_8_bits_in_the_same_way(threads: int, small: Any) -> None:
     path, certificate = small
     run = results_of(path.read_bytes(), threads)
