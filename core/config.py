@@ -22,8 +22,9 @@ from visiongraft.versions import VISIONGRAFT, describe_other_format
 FORMAT = 2
 GIGABYTE = 1_000_000_000
 
-TYPES = {str: "a string", dict: "a set of values by name"}
-CALLS = ("schedule", "transfer_loss")  # settings that name a plugin's item, with its options
+TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
+CALLS = ("schedule",)  # settings that name a plugin's item, with its options
+CALL_LISTS = ("transfer_loss",)  # settings that name any number of such items
 
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
@@ -112,13 +113,15 @@ class FitConfig:
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
     batch_size: PositiveInt = setting(32, "Batch size per process")
-    optimizer: str = setting("adamw", "Optimizer: adamw or sgd")
+    optimizer: str = setting(
+        "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
+    )
     weight_decay: WeightDecay = setting(
         0.05, "Weight decay, never applied to biases and normalization weights"
     )
-    transfer_loss: dict[str, Any] | None = setting(
+    transfer_loss: list[dict[str, Any]] = setting(
         None,
-        "Regularizer towards the pretrained weights, such as l2_sp(alpha=0.01)",
+        "Regularizers towards the pretrained network, such as l2_sp(alpha=0.01)",
         "no regularizer",
     )
     views: PositiveInt | None = setting(
@@ -190,9 +193,15 @@ class FitConfig:
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")
         if isinstance(values["size"], list):
             values["size"] = tuple(values["size"])
+        for name in CALL_LISTS:  # runs of 0.2 and before have one or none
+            if values[name] is None or isinstance(values[name], dict):
+                values[name] = [values[name]] if values[name] is not None else []
         try:
             for name in CALLS:
                 _check_call(name, values[name])
+            for name in CALL_LISTS:
+                for value in values[name] if isinstance(values[name], list) else ():
+                    _check_call(name, value)
             return cls(**values)
         except OptionError as error:
             raise ArtifactError(f"{path} is not the config of a run: {error}") from error
@@ -245,9 +254,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _check_call(name: str, value: Any) -> None:
-    """Refuse what is neither ``None`` nor a name with options."""
+    """Refuse what is not a name with options."""
     is_call = isinstance(value, dict) and value.keys() >= {"name", "options"}
-    if value is not None and not (
-        is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)
-    ):
+    if not (is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)):
         raise OptionError(f"{name}={value!r} is not a name with options")

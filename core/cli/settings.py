@@ -79,6 +79,8 @@ def _option_type(kind: Any) -> Any:
     """Return the type that the command line converts the text of an option to."""
     if NoneType in get_args(kind):
         (kind,) = (k for k in get_args(kind) if k is not NoneType)
+    if get_origin(kind) is list:  # repeatable
+        return list[str]
     return kind if kind in (str, int, float) or get_origin(kind) is Literal else str
 
 

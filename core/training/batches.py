@@ -221,8 +221,9 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     if images.network.preprocess.config.resize == "pad":
         return ReplayPlan(reason="images of resize='pad' differ in size")
     transfer = images.network.transfer
-    if transfer is not None and transfer.reads_features:
-        return ReplayPlan(reason=f"transfer loss {transfer.name!r} needs the images")
+    reading = transfer.reading_features() if transfer is not None else ""
+    if reading:
+        return ReplayPlan(reason=f"transfer loss {reading!r} needs the images")
     if phase.epochs < 2 and config.replay == "auto":
         return ReplayPlan(reason="not worthwhile for a single epoch")
     count = len(images.training)
@@ -232,7 +233,10 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
 
 
 def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
-    return phase.trainable in ("all", images.network.backbone.stages[0])
+    network = images.network
+    if isinstance(phase.trainable, tuple) or network.adapter_parameters:  # trial runs find out
+        return False
+    return phase.trainable in ("all", network.backbone.stages[0])
 
 
 def _rows(images: ImageLoaders, augment: bool) -> int:

@@ -250,6 +250,7 @@ def make_config(**changes: Any) -> FitConfig:
         "backbone": "toys/toy",
         "weights": None,
         "schedule": {"name": "full", "options": {}},
+        "transfer_loss": [],
         "batch_size": 4,
         "device": "cpu",
         **changes,
