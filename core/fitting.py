@@ -132,7 +132,8 @@ def fit(
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
         resume: Continue the run in ``out`` where it stopped, with all of its settings. Data and
             weights files may have moved, but must have the contents that they had.
-        allow_changed_data: Continue also with changed data and weights files.
+        allow_changed_data: Continue also with changed data and weights, with which transfer losses then
+            compare.
         callbacks: Names of callbacks, or objects that implement run hooks.
 
     Returns:
@@ -245,8 +246,14 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     kinds["schedule"] = run.schedule.generate
     for index, loss in enumerate(losses.values()):
         kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
-    paths = {setting: class_path(kind) for setting, kind in kinds.items()}
-    return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
+    return RunInputs(
+        checked.digests,
+        task.options(),
+        weights,
+        code,
+        classes={setting: class_path(kind) for setting, kind in kinds.items()},
+        transfer_source=None if transfer is None else transfer.origin,
+    )
 
 
 # ---- building the run ----

@@ -39,11 +39,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "caching.units",
         "caching.folding",
     ),
-    # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs",),
     ("registry",),
+    # Parts of tasks that need no model: what decodes, draws and compares without torch.
+    ("task_functions", "task_support"),
     # Files, images, samples and batches.
     ("preprocess",),
     ("saving.tensor_files",),

@@ -116,15 +116,15 @@ def demo(
     as_json: Json = False,
 ) -> Answer:
     """Fine-tune on sample images, export the model with a proof, and predict with the file."""
-    from importlib.metadata import entry_points
+    from visiongraft.registry.functions import functions
 
-    points = {point.name: point for point in entry_points(group=DEMOS)}
-    if not points:
+    known = functions(DEMOS)
+    if not known:
         raise PluginError("no plugin with a demo is installed")
-    chosen = name or min(points)
-    if chosen not in points:
-        raise PluginError(f"no demo {chosen!r}{near_matches(chosen, points)}")
-    report = points[chosen].load()(out)
+    chosen = name or min(known)
+    if chosen not in known:
+        raise PluginError(f"no demo {chosen!r}{near_matches(chosen, known)}")
+    report = known[chosen].load()(out)
     return Answer(report, report["summary"])
 
 

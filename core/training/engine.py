@@ -97,7 +97,7 @@ class Engine:
         Raises:
             ReceiptError: Something frozen changed.
             TrainingError: The loss is not finite.
-            CheckpointError: The backbone to start from is not the one that the run began with.
+            CheckpointError: The checkpoint does not fit the network, or its best weights are missing.
         """
         run = self.run
         if checkpoint is not None:

@@ -34,6 +34,7 @@ class RunInputs:
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
+        transfer_source: SHA-256 of the networks that transfer losses compare with.
     """
 
     samples: Splits
@@ -42,6 +43,7 @@ class RunInputs:
     code: Mapping[str, str]
     changes: Sequence[Mapping[str, Any]] = field(default=())
     classes: Mapping[str, str] = field(default_factory=dict)
+    transfer_source: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the file into a run folder."""
@@ -90,7 +92,12 @@ class RunInputs:
             for name, digest in self.weights.items()
             if before.weights.get(name, digest) != digest
         ]
-        return [*samples, *options, *weights]
+        source = [
+            "the transfer losses compare with other weights"
+            for digest in (self.transfer_source,)
+            if before.transfer_source not in (digest, None)
+        ]
+        return [*samples, *options, *weights, *source]
 
     def changed_code(self, before: RunInputs) -> list[str]:
         """Return the names of modules whose source differs."""

@@ -46,9 +46,9 @@ def recorded_function(
         return task_function(group, task)
     installed = task_functions(group, task)
     owner, others = record["distribution"], record["others"]
-    for distribution, point in installed.items():
+    for distribution, function in installed.items():
         if distribution == owner or (owner is None and distribution not in others):
-            return load_task_function(point)
+            return load_task_function(function)
     if not installed:
         return None
     found = " and ".join(installed)
@@ -60,7 +60,7 @@ def recorded_function(
         )
     raise ArtifactError(
         f"{path} was exported from a task whose {method} function is that of {owner}, but the one that "
-        f"is installed for task {task!r} is of {found}; install {owner}"
+        f"is installed for task {task!r} is of {found}; install or enable {owner}"
     )
 
 

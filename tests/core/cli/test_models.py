@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -517,26 +516,25 @@ def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.M
     assert json.loads(run("exporters", "--json")[1]) == {"exporters": []}
 
 
-class Points(dict[str, Any]):
-    """Replaces installed demos."""
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        points = [SimpleNamespace(name=n, load=lambda f=f: f) for n, f in self.items()]
-        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+DEMO = """
+def show(out):
+    return {"out": out, "summary": [f"{__name__} in {out}"]}
+"""
 
 
-def test_demo_runs_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def report(name: str) -> Callable[[Path], dict[str, Any]]:
-        return lambda out: {"out": out, "summary": [f"{name} in {out}"]}
-
-    Points(second=report("second"), first=report("first")).install(monkeypatch)
+def test_demo_runs_what_is_installed(
+    run: Run, install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = "second = second:show\nfirst = first:show\n"
+    install("demos", f"[visiongraft.demos]\n{points}", first=DEMO, second=DEMO)
+    monkeypatch.setenv("VISIONGRAFT_DISABLE_PLUGINS", "visiongraft")
     assert run("demo") == (0, "first in demo\n", "")
     assert run("demo", "second", "--out", "x") == (0, "second in x\n", "")
-    values = json.loads(run("demo", "--json")[1])
+    values = json.loads(run("demo", "first", "--json")[1])
     assert values == {"out": "demo", "summary": ["first in demo"]}
     assert run("demo", "secnod")[2] == "error: no demo 'secnod'; did you mean 'second'?\n"
 
 
 def test_without_any_demo_the_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Points().install(monkeypatch)
+    monkeypatch.setenv("VISIONGRAFT_DISABLE_PLUGINS", "visiongraft")
     assert run("demo") == (2, "", "error: no plugin with a demo is installed\n")

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +16,6 @@ import torch
 from visiongraft.errors import CheckpointError
 from visiongraft.training.checkpoint import Checkpoint
 
-RUN = Path(__file__).with_name("run_toy.py")
-LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
@@ -32,54 +26,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "shrinking": SHRINKING,
     "adversarial": ADVERSARIAL,
 }
-
-
-class Server:
-    """A process that starts runs; ``hash_seed`` orders its sets unlike those of others."""
-
-    def __init__(self, hash_seed: int, log: Path) -> None:
-        self.log = log
-        with open(log, "w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(RUN)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-            )
-
-    def run(self, folder: Path, settings: dict[str, Any], *moments: str) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(folder), settings, *moments]) + "\n")
-        self.process.stdin.flush()
-        first, *others = map(int, self.process.stdout.readline().split())
-        assert set(others) <= {LOST if first else 0}, self.log.read_text()
-        return first
-
-    def close(self) -> None:
-        self.process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """Run in a process of its own and return its exit code: 0, or -9 if it was killed.
-
-    Neighboring runs come from different servers, so that what is killed is resumed elsewhere.
-    """
-    folder = tmp_path_factory.mktemp("servers")
-    servers = [Server(seed, folder / f"{seed}.log") for seed in (1, 2)]
-    turns = cycle(servers)
-
-    def run(folder: Path, settings: dict[str, Any], *moments: str) -> int:
-        server = next(turns)
-        code = server.run(folder, settings, *moments)
-        assert code in (0, -9), server.log.read_text()
-        return code
-
-    yield run
-    for server in servers:
-        server.close()
 
 
 def last(folder: Path) -> Checkpoint:

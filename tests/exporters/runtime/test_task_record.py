@@ -48,28 +48,28 @@ def recorded(exported: Any, tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_function_of_the_recorded_distribution_is_the_one_that_decodes(
-    recorded: Callable[..., Path], install: Callable[..., None]
+    recorded: Callable[..., Path], provide: Callable[..., None]
 ) -> None:
-    install(TYPED.format("own"), name="own-plugin")
-    install(TYPED.format("other"), name="other-plugin")
+    provide(TYPED.format("own"), name="own-plugin")
+    provide(TYPED.format("other"), name="other-plugin")
     for name in ("own", "other"):
         assert Predictor(recorded(f"{name}-plugin")).predict(IMAGE) == [name]
 
 
-def test_the_function_of_another_distribution_is_refused_with_the_one_to_install(
-    recorded: Callable[..., Path], install: Callable[..., None]
+def test_the_function_of_another_distribution_is_refused_with_the_one_to_provide(
+    recorded: Callable[..., Path], provide: Callable[..., None]
 ) -> None:
-    install(TYPED.format("other"), name="other-plugin")
+    provide(TYPED.format("other"), name="other-plugin")
     predictor = Predictor(recorded("own-plugin"))
-    with pytest.raises(ArtifactError, match=r"is of other-plugin; install own-plugin$"):
+    with pytest.raises(ArtifactError, match=r"is of other-plugin; install or enable own-plugin$"):
         predictor.predict(IMAGE)
     assert predictor.run(IMAGE[None])["classes"].shape == (1,)
 
 
 def test_a_function_that_belonged_to_another_class_at_export_is_refused(
-    recorded: Callable[..., Path], install: Callable[..., None]
+    recorded: Callable[..., Path], provide: Callable[..., None]
 ) -> None:
-    install(TYPED.format("base"), name="base-plugin")
+    provide(TYPED.format("base"), name="base-plugin")
     with pytest.raises(ArtifactError) as caught:
         Predictor(recorded(None, ["base-plugin"])).predict(IMAGE)
     assert str(caught.value).endswith(
@@ -80,17 +80,17 @@ def test_a_function_that_belonged_to_another_class_at_export_is_refused(
 
 
 def test_a_function_that_is_installed_after_the_export_decodes(
-    recorded: Callable[..., Path], install: Callable[..., None]
+    recorded: Callable[..., Path], provide: Callable[..., None]
 ) -> None:
-    install(TYPED.format("base"), name="base-plugin")
-    install(TYPED.format("mine"), name="mine-at-last")
+    provide(TYPED.format("base"), name="base-plugin")
+    provide(TYPED.format("mine"), name="mine-at-last")
     assert Predictor(recorded(None, ["base-plugin"])).predict(IMAGE) == ["mine"]
 
 
 def test_a_file_that_records_no_function_is_decoded_by_the_name_of_its_task(
-    exported: Any, install: Callable[..., None], tmp_path: Path
+    exported: Any, provide: Callable[..., None], tmp_path: Path
 ) -> None:
-    install(TYPED.format("by name"))
+    provide(TYPED.format("by name"))
     model = exported.load()
     kept = {
         p.key: p.value for p in model.metadata_props if p.key not in ("functions", "task_class")
@@ -102,11 +102,11 @@ def test_a_file_that_records_no_function_is_decoded_by_the_name_of_its_task(
 
 def test_a_drawing_of_another_class_is_left_out_with_a_warning(
     recorded: Callable[..., Path],
-    install: Callable[..., None],
+    provide: Callable[..., None],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    install(TYPED.format("own"), DRAW, name="own-plugin")
+    provide(TYPED.format("own"), DRAW, name="own-plugin")
     path = recorded("own-plugin", draw={"distribution": None, "others": ["own-plugin"]})
     assert Predictor(path).predict(IMAGE, save=tmp_path / "drawn") == ["own"]
     (message,) = caplog.messages
@@ -114,9 +114,9 @@ def test_a_drawing_of_another_class_is_left_out_with_a_warning(
 
 
 def test_the_command_ends_with_the_remedy(
-    recorded: Callable[..., Path], install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    recorded: Callable[..., Path], provide: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(TYPED.format("base"), name="base-plugin")
+    provide(TYPED.format("base"), name="base-plugin")
     path = recorded(None, ["base-plugin"])
     (path.parent / "image.png").write_bytes(b"never read")
     assert main(["predict", str(path), str(path.parent / "image.png")]) == 2
