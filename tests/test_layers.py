@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "versions",
         "seeds",
         "comparison",
+        "selection",
         "certificate",
         "loss_parts",
         "caching.units",
@@ -63,7 +64,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
-    ("arguments",),
+    ("starting",),
+    ("arguments", "run_data"),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
