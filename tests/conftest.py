@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +51,27 @@ def pytest_runtest_setup() -> None:
         read = getattr(library, "get_torchlib_ops", None)
         if read is not None and not hasattr(read, "cache_info"):
             library.get_torchlib_ops = functools.cache(read)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Install distributions, each with entry points and modules of given code, for one test."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+
+    def install(name: str, entry_points: str, **modules: str) -> Path:
+        info = site / f"{name.replace('-', '_')}-1.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        for module, code in modules.items():
+            (site / f"{module}.py").write_text(code)
+        importlib.invalidate_caches()
+        return site
+
+    yield install
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(site)):
+            del sys.modules[name]

@@ -34,21 +34,24 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "versions",
         "seeds",
         "comparison",
+        "selection",
         "certificate",
+        "loss_parts",
         "caching.units",
         "caching.folding",
     ),
-    # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_functions", "task_support"),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs",),
     ("registry",),
+    # Parts of tasks that need no model: what decodes, draws and compares without torch.
+    ("task_functions", "task_support"),
     # Files, images, samples and batches.
     ("preprocess",),
     ("saving.tensor_files",),
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),
+    ("optimizers",),
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
@@ -61,7 +64,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
-    ("arguments",),
+    ("starting",),
+    ("arguments", "run_data"),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -83,10 +87,12 @@ CONTRACTS = (
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
+    "optimizers",  # OptimizerFactory, OptimizerSpec
     "schedules",  # Schedule, Phase
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
+    "training.transfer",  # Transfer, which the network holds while it trains
     "training.transfer_losses",  # TransferLoss
 )
 

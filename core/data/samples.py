@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +85,36 @@ class Samples(ABC):
         """
         return ""
 
+    def checked_target(self, index: int, height: int, width: int) -> tuple[str, Callable[[], Any]]:
+        """Return the result of ``problem``, and a function that returns the target.
+
+        The check before training calls this. Override it if ``problem`` has to read the target
+        anyway, such as a mask, so that it is read once.
+
+        Args:
+            index: Position of the sample.
+            height: Height of its image in pixels.
+            width: Width of its image in pixels.
+
+        Returns:
+            The problem, and the function; call it only if there is no problem.
+        """
+        return self.problem(index, height, width), partial(self.target, index)
+
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return what else is known about a sample, such as its site or camera.
+
+        Models are evaluated by groups of samples that share an attribute, see
+        ``TransferModel.evaluate``. Samples that wrap others forward this method.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            Values by name; empty if nothing is known.
+        """
+        return {}
+
     def subset(self, indices: Sequence[int]) -> Samples:
         """Return some of the samples, in the given order.
 
@@ -100,6 +131,7 @@ class FileSamples(Samples):
     Attributes:
         paths: One file per sample.
         targets: One target per sample.
+        further: Further attributes of each sample, or none at all.
 
     Raises:
         DataError: The numbers of files and targets differ.
@@ -107,6 +139,7 @@ class FileSamples(Samples):
 
     paths: Sequence[Path]
     targets: Sequence[Any]
+    further: Sequence[Mapping[str, str]] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):
@@ -126,6 +159,10 @@ class FileSamples(Samples):
     def load(self, index: int, channels: int = 3) -> Image:
         """Decode the file."""
         return decode_file(self.paths[index], channels)
+
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the further attributes."""
+        return self.further[index] if self.further else {}
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file, or ``None`` if it cannot be read."""
@@ -174,6 +211,10 @@ class WrappedSamples(Samples):
         """Return the problem in the wrapped samples."""
         return self.base.problem(self.position(index), height, width)
 
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the attributes in the wrapped samples."""
+        return self.base.attributes(self.position(index))
+
 
 @dataclass(frozen=True)
 class TargetSamples(WrappedSamples):
@@ -213,6 +254,10 @@ class SampleSubset(WrappedSamples):
     def position(self, index: int) -> int:
         """Return the position of a selected sample in the wrapped samples."""
         return self.indices[index]
+
+    def checked_target(self, index: int, height: int, width: int) -> tuple[str, Callable[[], Any]]:
+        """Return problem and target in the wrapped samples."""
+        return self.base.checked_target(self.position(index), height, width)
 
 
 @dataclass(frozen=True)

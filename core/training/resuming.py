@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from visiongraft.errors import CheckpointError
 from visiongraft.seeds import restore_random_state
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.ema import EMA
-from visiongraft.training.optimizers import optimizer_tensors, restore_optimizer
+from visiongraft.training.optimizers import optimizer_tensors, restore_optimizers
 from visiongraft.training.run import Run
 
 RankState = tuple[dict[str, Tensor], dict[str, Any]]
@@ -20,7 +21,7 @@ RankState = tuple[dict[str, Tensor], dict[str, Any]]
 
 def take_checkpoint(
     run: Run,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     ema: EMA | None,
     accelerator: Accelerator,
     ranks: list[RankState],
@@ -29,7 +30,7 @@ def take_checkpoint(
 
     Args:
         run: The run.
-        optimizer: The optimizer of the phase.
+        optimizers: The optimizers of the phase.
         ema: The averaged weights, if any are kept.
         accelerator: Holds the gradient scaler.
         ranks: Of each process the tensors of its random state, and as JSON values ``random``, the rest
@@ -38,7 +39,7 @@ def take_checkpoint(
     Returns:
         The checkpoint.
     """
-    tensors, values = optimizer_tensors(optimizer)
+    tensors, values = optimizer_tensors(optimizers)
     groups = {
         "network": dict(run.network.state_dict()),
         "optimizer": tensors,
@@ -52,27 +53,20 @@ def take_checkpoint(
         "sums": [values["sums"] for _, values in ranks],
         "ema_updates": ema.updates if ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "source": _source(run),
     }
     return Checkpoint(run.state, groups, others)
 
 
-def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
-    """Restore the position of a run, its network and the averaged weights.
+def restore_run(run: Run, checkpoint: Checkpoint) -> None:
+    """Restore the position of a run and its network.
 
     Args:
         run: The run; changed in place.
-        ema: The averaged weights, if any are kept; changed in place.
         checkpoint: The checkpoint.
 
     Raises:
-        CheckpointError: It was taken with another backbone to start from, or another network.
+        CheckpointError: It was taken with another network.
     """
-    if checkpoint.values.get("source") != _source(run):
-        raise CheckpointError(
-            f"cannot resume: backbone {run.config.backbone!r} has other weights now than "
-            "when the run began, and its transfer loss measures the distance from them"
-        )
     run.state = checkpoint.state
     try:
         run.network.load_state_dict(checkpoint.tensors.get("network", {}))
@@ -81,34 +75,37 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
             "cannot resume: the checkpoint does not fit the network; with other data or another "
             "version of a plugin start another run"
         ) from error
-    if ema:
-        for name, tensor in checkpoint.tensors.get("ema", {}).items():
-            ema.tensors[name].copy_(tensor)
-        ema.updates = checkpoint.values["ema_updates"]
+
+
+def restore_ema(ema: EMA, checkpoint: Checkpoint) -> None:
+    """Restore the averaged weights.
+
+    Args:
+        ema: The averages of the restored network; changed in place.
+        checkpoint: The checkpoint.
+    """
+    for name, tensor in checkpoint.tensors.get("ema", {}).items():
+        ema.tensors[name].copy_(tensor)
+    ema.updates = checkpoint.values["ema_updates"]
 
 
 def restore_steps(
-    optimizer: torch.optim.Optimizer, accelerator: Accelerator, checkpoint: Checkpoint
+    optimizers: Sequence[torch.optim.Optimizer], accelerator: Accelerator, checkpoint: Checkpoint
 ) -> None:
     """Restore what steps read and change, as the last thing before the first step.
 
-    These are optimizer, gradient scaler, and of this process the random state and sums of losses.
+    These are optimizers, gradient scaler, and of this process the random state and sums of losses.
 
     Args:
-        optimizer: The optimizer of the phase; changed in place.
+        optimizers: The optimizers of the phase; changed in place.
         accelerator: Holds the gradient scaler; changed in place.
         checkpoint: The checkpoint; its state becomes that of this process.
     """
     tensors, values = checkpoint.tensors, checkpoint.values
-    restore_optimizer(optimizer, tensors.get("optimizer", {}), values["optimizer"])
+    restore_optimizers(optimizers, tensors.get("optimizer", {}), values["optimizer"])
     if accelerator.scaler is not None and values["scaler"]:
         accelerator.scaler.load_state_dict(values["scaler"])
     rank, states = accelerator.process_index, values["random"]
     if rank < len(states):
         restore_random_state(tensors.get(f"random{rank}", {}), states[rank])
         checkpoint.state.sums = values["sums"][rank]
-
-
-def _source(run: Run) -> str | None:
-    """Return the digest of the backbone that a transfer loss measures distances from, if there is one."""
-    return None if run.network.transfer is None else run.network.transfer.origin

@@ -16,6 +16,7 @@ import torch
 import visiongraft
 from visiongraft.config import FitConfig
 from visiongraft.errors import (
+    ArtifactError,
     BackboneError,
     CheckpointError,
     DataError,
@@ -63,8 +64,8 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("in_channels", "3", OptionError, "in_channels='3'"),
     ("batch_size", 0, OptionError, "batch_size=0"),
     ("batch_size", 8.0, OptionError, "batch_size=8.0"),
-    ("optimizer", "adam", OptionError, "did you mean 'adamw'"),
-    ("optimizer", None, OptionError, "no optimizer None"),
+    ("optimizer", "adam", PluginError, "did you mean 'adamw'"),
+    ("optimizer", None, OptionError, "optimizer=None is not the name of an optimizer"),
     ("weight_decay", -0.1, OptionError, "weight_decay=-0.1"),
     ("weight_decay", float("inf"), OptionError, "weight_decay=inf"),
     ("weight_decay", "none", OptionError, "weight_decay='none'"),
@@ -88,6 +89,10 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("device", "tpu", OptionError, "device='tpu' is not one of cpu, cuda"),
     ("seed", -1, OptionError, "seed=-1"),
     ("seed", 0.5, OptionError, "seed=0.5"),
+    ("start", "nowhere", ArtifactError, "start=nowhere is not the folder of a saved model"),
+    ("evaluate_on", {"a b": []}, OptionError, "is not a path by name"),
+    ("select", "worst", OptionError, "select='worst' is not 'best', 'last' or"),
+    ("streams", {"more": []}, OptionError, "neither task 'toy' nor a transfer loss uses 'more'"),
     ("callbacks", ["progres"], PluginError, "did you mean 'progress'"),
     ("callbacks", [object], OptionError, "implements no run hook"),
 ]
@@ -367,6 +372,10 @@ OTHER: dict[str, Any] = {
     "workers": 1,
     "device": "cuda",
     "seed": 1,
+    "evaluate_on": {"old": "elsewhere"},
+    "streams": {"unlabelled": "elsewhere"},
+    "select": "last",
+    "start": "elsewhere",
 }
 
 
