@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import functools
+import importlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,3 +39,39 @@ def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
         )
         patch.setattr(isolation, "_write_results", lambda results: None)
         yield
+
+
+def pytest_runtest_setup() -> None:
+    """Read onnxscript's operators once a process: every export parses all of them, in a second.
+
+    Nothing is imported for this, because most tests export nothing.
+    """
+    for name in [name for name in sys.modules if name.startswith("onnxscript._framework_apis.")]:
+        library: Any = sys.modules[name]
+        read = getattr(library, "get_torchlib_ops", None)
+        if read is not None and not hasattr(read, "cache_info"):
+            library.get_torchlib_ops = functools.cache(read)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Install distributions, each with entry points and modules of given code, for one test."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+
+    def install(name: str, entry_points: str, **modules: str) -> Path:
+        info = site / f"{name.replace('-', '_')}-1.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        for module, code in modules.items():
+            (site / f"{module}.py").write_text(code)
+        importlib.invalidate_caches()
+        return site
+
+    yield install
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(site)):
+            del sys.modules[name]
