@@ -11,7 +11,13 @@ import torch
 
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
-from visiongraft.lookup import find_schedule, find_source, find_task, find_transfer_loss
+from visiongraft.lookup import (
+    find_adapter,
+    find_schedule,
+    find_source,
+    find_task,
+    find_transfer_loss,
+)
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
@@ -116,6 +122,7 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "weights": lambda weights: None if weights is None else str(weights),
         "size": as_size,
         "transfer_loss": _transfer_loss,
+        "adapters": _adapters,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
@@ -128,6 +135,12 @@ def _schedule(what: Any, learning_rate: float | None) -> Schedule:
 
 def _transfer_loss(what: str | None) -> dict[str, Any] | None:
     return None if what is None else find_transfer_loss(what).to_json()
+
+
+def _adapters(what: Any) -> list[dict[str, Any]]:
+    """Convert no adapter, one, or a list of them to what a config stores."""
+    several = what if isinstance(what, (list, tuple)) else [] if what is None else [what]
+    return [find_adapter(one).to_json() for one in several]
 
 
 def _check_device(device: str | None) -> None:

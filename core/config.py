@@ -19,11 +19,13 @@ from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
 
-TYPES = {str: "a string", dict: "a set of values by name"}
+TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule", "transfer_loss")  # settings that name a plugin's item, with its options
+CALL_LISTS = ("adapters",)  # settings that name any number of such items
 
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
@@ -55,7 +57,7 @@ Norm = Annotated[
 ]
 
 
-def setting(default: Any, help: str, shown: str | None = None) -> Any:
+def setting(default: Any, help: str, shown: str | None = None, since: int = 2) -> Any:
     """Declare a setting of ``fit`` as a field of ``FitConfig``.
 
     Args:
@@ -63,11 +65,12 @@ def setting(default: Any, help: str, shown: str | None = None) -> Any:
         help: Help text on the command line, and the beginning of the parameter's description in the
             docstring of ``fit``; without the final period.
         shown: What the command line shows as the default instead of the value.
+        since: The first format of ``config.json`` that has the setting.
 
     Returns:
         The field.
     """
-    return field(metadata={"default": default, "help": help, "shown": shown})
+    return field(metadata={"default": default, "help": help, "shown": shown, "since": since})
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,13 @@ class FitConfig:
         None,
         "Regularizer towards the pretrained weights, such as l2_sp(alpha=0.01)",
         "no regularizer",
+    )
+    adapters: list[dict[str, Any]] = setting(
+        None,
+        "Adapters that train in place of the backbone's weights, such as lora(rank=8), as listed by "
+        "`visiongraft adapters`",
+        "no adapters",
+        since=3,
     )
     views: PositiveInt | None = setting(
         None,
@@ -183,16 +193,24 @@ class FitConfig:
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise ArtifactError(f"{path} is not the config of a run")
         found, saved_by = values.pop("format"), values.pop("visiongraft", None)
-        if found != FORMAT:
+        if found not in READABLE:
             raise ArtifactError(describe_other_format(path, found, FORMAT, saved_by))
+        for setting in fields(cls):
+            if setting.metadata["since"] > found:
+                values.setdefault(setting.name, setting.metadata["default"])
         if values.keys() != known:
             odd = sorted(values.keys() ^ known)
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")
         if isinstance(values["size"], list):
             values["size"] = tuple(values["size"])
+        for name in CALL_LISTS:
+            values[name] = [] if values[name] is None else values[name]
         try:
             for name in CALLS:
                 _check_call(name, values[name])
+            for name in CALL_LISTS:
+                for value in values[name] if isinstance(values[name], list) else ():
+                    _check_call(name, value)
             return cls(**values)
         except OptionError as error:
             raise ArtifactError(f"{path} is not the config of a run: {error}") from error

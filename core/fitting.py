@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
@@ -16,7 +17,7 @@ from visiongraft.data.check import CheckedSplits, are_reproducible, check_sample
 from visiongraft.data.samples import Splits
 from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.interrupts import work_started
-from visiongraft.lookup import find_transfer_loss, load_backbone
+from visiongraft.lookup import find_adapter, find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.processes import as_lost_process
@@ -59,6 +60,7 @@ def fit(
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
     transfer_loss: str | None = None,
+    adapters: str | Sequence[str] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
@@ -105,6 +107,9 @@ def fit(
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizer towards the pretrained weights, such as ``"l2_sp(alpha=0.01)"``;
             ``None`` for none.
+        adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
+            listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
+            backbone stays frozen.
         views: Number of fixed augmented views per image, whose features can be cached; ``None``
             augments anew in every epoch.
         replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
@@ -158,7 +163,12 @@ def fit(
         with accelerator.main_process_first():  # the others read its results from the folder
             splits, checked = _read(source, chosen, config, folder, accelerator.is_main_process)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
-        run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
+        run.warnings = (
+            *run.warnings,
+            *ignored_settings(),
+            *splits.warnings,
+            *checked.report.warnings,
+        )
         checkpoint, inputs = None, _inputs(run, checked)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
@@ -177,6 +187,8 @@ def fit(
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
             if folder is not None and engine.main:
                 model.save(folder / "model")
+                if all(c.adapter.freezes_base for c in run.network.backbone.adapters):
+                    model.save_adapter(folder / "adapter")
             if engine.main:
                 hooks.hook.run_finished(run=run)
         except BaseException as error:
@@ -227,11 +239,13 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
         weights["weights"] = file_sha256(Path(str(config.weights)))
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
-    code = source_digests([*classes, run.schedule.generate, *losses])
+    adapters = {c.name: type(c.adapter) for c in backbone.adapters}
+    code = source_digests([*classes, run.schedule.generate, *losses, *adapters.values()])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
     if transfer is not None:
         kinds["transfer_loss"] = type(transfer.loss)
+    kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
     paths = {setting: class_path(kind) for setting, kind in kinds.items()}
     return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
 
@@ -275,6 +289,7 @@ def _build(
         preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)
     network = Network(backbone, task)
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss is not None:
         network.transfer = Transfer(find_transfer_loss(config.transfer_loss), backbone)
     return Run(
@@ -285,6 +300,7 @@ def _build(
         validation=checked.validation,
         folder=folder,
         scratch=scratch,
+        warnings=notes,
     )
 
 
@@ -307,6 +323,7 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits, inputs: RunInputs) 
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
     settings += ["transfer_loss"] if run.config.transfer_loss else []
+    settings += ["adapters"] if run.config.adapters else []
     return {
         "data": {
             **splits.facts,

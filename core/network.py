@@ -32,7 +32,9 @@ class Network(nn.Module):
     Attributes:
         transfer: The regularizer towards the pretrained weights, if there is one.
         created_frozen: Names of the parameters that head and loss were created with
-            ``requires_grad=False``; these are never trained.
+            ``requires_grad=False``, and of those that adapters froze; these are never trained.
+        adapter_parameters: Names of the parameters that each adapter trains.
+        base_values: The values that adapters may change, as they were before, by name in the backbone.
     """
 
     transfer: Transfer | None
@@ -51,6 +53,8 @@ class Network(nn.Module):
             for part in ("head", "loss")
             for name in frozen_parameters(self.get_submodule(part))
         )
+        self.adapter_parameters: dict[str, frozenset[str]] = {}
+        self.base_values: dict[str, Tensor] = {}
         self.task = task
         self.held_in_eval: tuple[nn.Module, ...] = ()
 

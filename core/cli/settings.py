@@ -60,7 +60,9 @@ def _source(ctx: typer.Context, name: str) -> str:
 def _option(field: Field[Any], kind: Any) -> Parameter:
     """Make the option of a setting."""
     parser, metavar = PARSERS.get(field.name, (None, None))
+    declared = (f"--{REPEATED[field.name]}",) if field.name in REPEATED else ()
     option = typer.Option(
+        *declared,
         help=f"{field.metadata['help']}.",
         show_default=field.metadata["shown"] or True,
         parser=parser,
@@ -79,6 +81,8 @@ def _option_type(kind: Any) -> Any:
     """Return the type that the command line converts the text of an option to."""
     if NoneType in get_args(kind):
         (kind,) = (k for k in get_args(kind) if k is not NoneType)
+    if get_origin(kind) is list:  # repeatable
+        return list[str]
     return kind if kind in (str, int, float) or get_origin(kind) is Literal else str
 
 
@@ -90,6 +94,7 @@ def _positive_or_none(text: str) -> float | None:
     return None if text == "none" else float(text) or None
 
 
+REPEATED = {"adapters": "adapter"}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),

@@ -18,7 +18,12 @@ from visiongraft.registry.manager import DISABLE_VARIABLE, undiscovered
 from visiongraft.registry.sources import distributions
 
 GROUP = "visiongraft.names"
-SETTINGS = {"task": "task", "schedule": "schedule", "transfer_loss": "loss"}  # and their kinds
+SETTINGS = {  # and their kinds
+    "task": "task",
+    "schedule": "schedule",
+    "transfer_loss": "loss",
+    "adapters": "adapter",
+}
 
 
 def refuse_undeclared(kind: str, name: str) -> None:
@@ -41,16 +46,17 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
         settings: Some arguments of ``fit`` by name.
 
     Raises:
-        PluginError: The task, schedule or transfer loss is not declared, or the prefix of the
+        PluginError: The task, schedule, transfer loss or an adapter is not declared, or the prefix of the
             backbone.
         OptionError: The options in such a name cannot be read.
     """
     declared = _declared()
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
-        if isinstance(value, str):
-            name, _ = read_call(value, setting.replace("_", " "))
-            _refuse(declared, kind, name, name)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str):
+                name, _ = read_call(one, setting.replace("_", " "))
+                _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
     prefix, slash, short = backbone.rpartition("/")
     if slash and not Path(backbone).exists():
