@@ -33,11 +33,11 @@ def test_settings_are_equal_after_a_round_trip(config, tmp_path):
         (lambda v: v.pop("format"), "is not the config of a run"),
         (
             lambda v: v.update(format=7, visiongraft="9.1.0"),
-            r"was saved by visiongraft 9\.1\.0 in format 7; visiongraft .* reads format 2",
+            r"was saved by visiongraft 9\.1\.0 in format 7; visiongraft .* reads format 3",
         ),
         (
             lambda v: (v.update(format=1), v.pop("visiongraft")),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
         ),
     ],
 )

@@ -25,10 +25,12 @@ LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+ADAPTED = {**AUGMENTED, "schedule": "gradual(learning_rate=0.02)", "adapters": ["gains"]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": AUGMENTED,
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
+    "adapted": ADAPTED,
 }
 
 
@@ -127,6 +129,7 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("shrinking", "step 3"),  # before a stage is frozen again
         ("shrinking", "phase 2"),
         ("shrinking", "step 6"),  # after it
+        ("adapted", "step 5"),  # in the first epoch that trains an adapter
     ],
 )
 def test_kill_and_resume_is_bit_exact(
