@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from visiongraft.adaptation.networks import (
     adapter_state,
     base_digest,
+    freezes_base,
     merged_network,
     remove_adapters,
 )
@@ -213,11 +214,9 @@ class TransferModel:
             raise OptionError(
                 "the model has no adapters of its own to save; train with fit(..., adapters=[...])"
             )
-        if not all(choice.adapter.freezes_base for choice in network.backbone.adapters):
-            names = [c.name for c in network.backbone.adapters if not c.adapter.freezes_base]
-            raise OptionError(
-                f"adapter {names[0]!r} trains the base as well; save the model instead"
-            )
+        if not freezes_base(network):
+            names = " and ".join(map(repr, network.adapter_parameters))
+            raise OptionError(f"with {names} the base trains as well; save the model instead")
         name = plugins().name_of("task", type(self.task))
         state, base = adapter_state(network), base_digest(network)
         save_adapter(Path(folder), network, state, base, self.facts, name)

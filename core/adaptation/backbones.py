@@ -60,6 +60,11 @@ def merge_adapters(backbone: Backbone) -> None:
     for choice in backbone.adapters:
         choice.adapter.merge(backbone)
     backbone.adapters = tuple(c for c in backbone.adapters if c.adapter.layers(backbone))
+    forget_removed(backbone)
+
+
+def forget_removed(backbone: Backbone) -> None:
+    """Remove the stages of tensors that a backbone no longer has from its ``info``."""
     left = set(_tensor_names(backbone))
     stages = {name: stage for name, stage in backbone.info.stage_of.items() if name in left}
     backbone.info = replace(backbone.info, stage_of=stages)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from hashlib import sha256
+from typing import Any
 
 from torch import Tensor
 
-from visiongraft.adaptation.backbones import apply_adapter, merge_adapters
+from visiongraft.adaptation.backbones import apply_adapter, forget_removed, merge_adapters
 from visiongraft.adaptation.layers import Adapted, detach
 from visiongraft.adaptation.targets import own_modules
 from visiongraft.adapters import AdapterChoice
@@ -44,13 +45,19 @@ def apply_adapters(network: Network, choices: Sequence[AdapterChoice]) -> tuple[
             for what, count in applied.left_out.items()
         ]
     trained = frozenset[str]().union(*network.adapter_parameters.values())
-    if any(choice.adapter.freezes_base for choice in choices):
+    if freezes_base(network):
         network.created_frozen |= {PREFIX + name for name in existing} - trained
     state = backbone.state_dict()
     changing = {n.removeprefix(PREFIX) for n in trained}.intersection(existing)
     changing |= _buffers_beside(backbone, changing)
     network.base_values = {name: state[name].detach().to("cpu", copy=True) for name in changing}
     return tuple(notes)
+
+
+def freezes_base(network: Network) -> bool:
+    """Check whether a network has adapters that leave the rest of the backbone frozen."""
+    own = network.adapter_parameters
+    return any(c.adapter.freezes_base for c in network.backbone.adapters if c.adapter.name in own)
 
 
 def merged_network(network: Network) -> Network:
@@ -77,12 +84,12 @@ def remove_adapters(network: Network) -> Backbone:
         network: The network; its backbone is changed in place and must not be used further in it.
     """
     backbone = network.backbone
-    for layer in list(own_modules(backbone).values()):
-        if isinstance(layer, Adapted):
-            detach(layer)
+    for layer in _adapted(network).values():
+        detach(layer)
     backbone.load_state_dict(network.base_values, strict=False)
-    backbone.adapters = ()
-    merge_adapters(backbone)
+    own = network.adapter_parameters
+    backbone.adapters = tuple(c for c in backbone.adapters if c.adapter.name not in own)
+    forget_removed(backbone)
     return backbone
 
 
@@ -108,17 +115,22 @@ def base_digest(network: Network) -> str:
     Args:
         network: The network; without adapters that of its backbone as it is.
     """
-    added = {
-        f"{name}.{module.adapter_name}."
-        for name, module in own_modules(network.backbone).items()
-        if isinstance(module, Adapted)
-    }
+    added = [f"{name}.{layer.adapter_name}." for name, layer in _adapted(network).items()]
     content = [
         f"{name} {digest(network.base_values.get(name, tensor))}"
         for name, tensor in sorted(network.backbone.state_dict().items())
         if not any(name.startswith(prefix) for prefix in added)
     ]
     return sha256("\n".join(content).encode()).hexdigest()
+
+
+def _adapted(network: Network) -> dict[str, Any]:
+    """Return the layers with adapters that ``apply_adapters`` put there, by name in the backbone."""
+    return {
+        name: module
+        for name, module in own_modules(network.backbone).items()
+        if isinstance(module, Adapted) and module.adapter_name in network.adapter_parameters
+    }
 
 
 def _buffers_beside(backbone: Backbone, parameters: set[str]) -> set[str]:

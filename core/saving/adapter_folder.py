@@ -43,7 +43,8 @@ def save_adapter(
         task_name: Name by which the task is found again.
     """
     values = asdict(config_of(network, facts, task_name))
-    values["backbone"][BASE] = base
+    own = [c for c in network.backbone.adapters if c.adapter.name in network.adapter_parameters]
+    values["backbone"] |= {BASE: base, "adapters": [choice.to_json() for choice in own]}
     write_tensors(folder / TENSORS, tensors, {"format": FORMAT})
     write_json(folder / CONFIG, {"format": FORMAT, **values})
 

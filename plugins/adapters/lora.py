@@ -101,7 +101,7 @@ class MagnitudeUpdate(LowRankUpdate):
         (inputs,) = args
         weight, bias = layer._parameters["weight"], layer._parameters["bias"]
         assert weight is not None
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             direction = weight + self.update(weight)
         factor = self._factor(direction)
         if isinstance(layer, nn.Conv2d):

@@ -214,7 +214,9 @@ def test_stoch_norm_trains_the_base_and_leaves_batch_norm(
     before, after = load_backbone(base).state_dict(), state(model.network)
     assert not torch.equal(before["model.conv1.weight"], after["model.conv1.weight"])
     assert not torch.equal(before["model.bn1.running_mean"], after["model.bn1.running_mean"])
-    with pytest.raises(OptionError, match="'stoch_norm' trains the base as well; save the model"):
+    with pytest.raises(
+        OptionError, match="with 'stoch_norm' the base trains as well; save the model"
+    ):
         model.save_adapter(tmp_path)
 
 
