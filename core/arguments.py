@@ -13,6 +13,7 @@ from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
     find_adapter,
+    find_optimizer,
     find_schedule,
     find_source,
     find_task,
@@ -25,7 +26,6 @@ from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
 from visiongraft.training.inputs import RunInputs
-from visiongraft.training.optimizers import check_optimizer_name
 
 
 def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
@@ -48,9 +48,9 @@ def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
         "task_options": task.options(),
         "schedule": schedule.to_json(),
     }
-    check_optimizer_name(values["optimizer"])
+    find_optimizer(values["optimizer"])  # before the dataset is read and checked
     if not is_saved_model(given["backbone"]):
-        find_source(str(given["backbone"]))  # before the dataset is read and checked
+        find_source(str(given["backbone"]))
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule

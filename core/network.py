@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.preprocess import Preprocess
-from visiongraft.task import Decoded, Task
+from visiongraft.task import Decoded, LossParts, Task
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -35,6 +35,7 @@ class Network(nn.Module):
             ``requires_grad=False``, and of those that adapters froze; these are never trained.
         adapter_parameters: Names of the parameters that each adapter trains.
         base_values: The values that adapters may change, as they were before, by name in the backbone.
+        trained: Names of the parameters that the current phase trains.
     """
 
     transfer: Transfer | None
@@ -56,9 +57,10 @@ class Network(nn.Module):
         self.adapter_parameters: dict[str, frozenset[str]] = {}
         self.base_values: dict[str, Tensor] = {}
         self.task = task
+        self.trained: frozenset[str] = frozenset()
         self.held_in_eval: tuple[nn.Module, ...] = ()
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> LossParts:
         """Compute the loss parts of a training batch."""
         if self.transfer is None:
             return self.task.training_step(self, batch)
