@@ -71,13 +71,14 @@ def trainable_parameters(network: Network, trainable: str | tuple[str, ...]) -> 
     return frozenset(name for name in names if name.startswith("backbone.") or name not in fixed)
 
 
-def selected_parameters(network: Network, part: str) -> frozenset[str]:
+def selected_parameters(network: Network, part: str, asked: str = "trainable") -> frozenset[str]:
     """Find the parameters that one name of a selection stands for.
 
     Args:
         network: The network.
         part: A stage, ``"backbone"``, ``"head"``, ``"loss"``, an adapter, a module, or a pattern over
             the names of parameters.
+        asked: What named it, for the message.
 
     Returns:
         Names of parameters.
@@ -99,7 +100,7 @@ def selected_parameters(network: Network, part: str) -> frozenset[str]:
     if not found:
         known = [*network.backbone.stages, "backbone", "head", "loss", *network.adapter_parameters]
         raise ScheduleError(
-            f"trainable={part!r} selects no parameter of this network{near_matches(part, known)}"
+            f"{asked}={part!r} selects no parameter of this network{near_matches(part, known)}"
         )
     return found
 
@@ -194,7 +195,7 @@ def _rate_factors(network: Network, phase: Phase) -> Mapping[str, float]:
         if part == "backbone":
             factors[name] = phase.layer_decay ** (len(stages) - stages.index(stage_of[rest]))
     for part, factor in phase.rates.items():
-        for name in selected_parameters(network, part):
+        for name in selected_parameters(network, part, "rates"):
             factors[name] *= factor
     return factors
 
@@ -236,9 +237,7 @@ def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _fixed_norms(
-    network: Network, phase: Phase, trained: Collection[str]
-) -> Iterator[nn.Module]:
+def _fixed_norms(network: Network, phase: Phase, trained: Collection[str]) -> Iterator[nn.Module]:
     """Find the batch norms of a backbone whose statistics a phase does not change.
 
     Beside adapters that freeze the base these are all whose parameters do not train. A batch norm that
