@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from visiongraft.adaptation.networks import apply_adapters, freezes_base
+from visiongraft.adaptation.networks import apply_adapters, has_its_base
 from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
@@ -193,7 +193,7 @@ def fit(
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
             if folder is not None and engine.main:
                 model.save(folder / "model")
-                if config.adapters and freezes_base(run.network):
+                if has_its_base(run.network):
                     model.save_adapter(folder / "adapter")
             if engine.main:
                 hooks.hook.run_finished(run=run)

@@ -15,8 +15,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.adaptation.networks import (
     adapter_state,
-    base_digest,
-    freezes_base,
+    has_its_base,
     merged_network,
     remove_adapters,
 )
@@ -214,12 +213,14 @@ class TransferModel:
             raise OptionError(
                 "the model has no adapters of its own to save; train with fit(..., adapters=[...])"
             )
-        if not freezes_base(network):
+        if not has_its_base(network):
             names = " and ".join(map(repr, network.adapter_parameters))
-            raise OptionError(f"with {names} the base trains as well; save the model instead")
+            raise OptionError(
+                f"beside {names} the base has trained as well; save the model instead"
+            )
         name = plugins().name_of("task", type(self.task))
-        state, base = adapter_state(network), base_digest(network)
-        save_adapter(Path(folder), network, state, base, self.facts, name)
+        state = adapter_state(network)
+        save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
 
     def use_adapter(self, folder: str | Path, *, task: type[Task] | None = None) -> None:
         """Exchange the adapters and the head for others that were trained on the same base.
@@ -232,8 +233,10 @@ class TransferModel:
             ArtifactError: The folder is missing or damaged, or its base is another one; the model
                 then stays as it is.
         """
+        device = next(self.network.parameters()).device
         backbone = remove_adapters(deepcopy(self.network))
-        self.network, config = load_adapted(Path(folder), backbone, task)
+        network, config = load_adapted(Path(folder), backbone, task)
+        self.network = network.to(device)
         self.facts, self.validation, self.run_folder = config.facts, None, None
 
     def inference_graph(self) -> InferenceGraph:

@@ -35,6 +35,8 @@ def apply_adapter(backbone: Backbone, choice: AdapterChoice) -> tuple[frozenset[
         raise PluginError(
             f"adapter {choice.name!r} cannot be applied: {type_and_message(error)}"
         ) from error
+    if not isinstance(applied, Applied):
+        raise PluginError(f"adapter {choice.name!r} returned {applied!r}, not an Applied")
     parameters = {name for name, _ in backbone.named_parameters()}
     unknown = sorted(applied.trains - parameters)
     if unknown:

@@ -51,6 +51,8 @@ def apply_adapters(network: Network, choices: Sequence[AdapterChoice]) -> tuple[
     changing = {n.removeprefix(PREFIX) for n in trained}.intersection(existing)
     changing |= _buffers_beside(backbone, changing)
     network.base_values = {name: state[name].detach().to("cpu", copy=True) for name in changing}
+    if freezes_base(network):
+        network.base_sha256 = base_digest(network)
     return tuple(notes)
 
 
@@ -58,6 +60,11 @@ def freezes_base(network: Network) -> bool:
     """Check whether a network has adapters that leave the rest of the backbone frozen."""
     own = network.adapter_parameters
     return any(c.adapter.freezes_base for c in network.backbone.adapters if c.adapter.name in own)
+
+
+def has_its_base(network: Network) -> bool:
+    """Check whether a network has adapters on a base that did not train, also not by its schedule."""
+    return freezes_base(network) and base_digest(network) == network.base_sha256
 
 
 def merged_network(network: Network) -> Network:

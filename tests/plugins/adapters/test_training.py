@@ -214,10 +214,18 @@ def test_stoch_norm_trains_the_base_and_leaves_batch_norm(
     before, after = load_backbone(base).state_dict(), state(model.network)
     assert not torch.equal(before["model.conv1.weight"], after["model.conv1.weight"])
     assert not torch.equal(before["model.bn1.running_mean"], after["model.bn1.running_mean"])
-    with pytest.raises(
-        OptionError, match="with 'stoch_norm' the base trains as well; save the model"
-    ):
+    with pytest.raises(OptionError, match="beside 'stoch_norm' the base has trained as well; save"):
         model.save_adapter(tmp_path)
+
+
+def test_an_adapter_whose_base_trained_is_not_saved_alone(
+    fit: Callable[..., TransferModel], tmp_path: Path
+) -> None:
+    schedule = "full(trainable=['lora', 'stage4', 'head'], learning_rate=0.01)"
+    model = fit(adapters="lora(rank=2)", schedule=schedule, epochs=1, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "adapter").exists()
+    with pytest.raises(OptionError, match="beside 'lora' the base has trained as well"):
+        model.save_adapter(tmp_path / "adapter")
 
 
 # ---- settings ----
