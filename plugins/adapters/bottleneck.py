@@ -64,8 +64,9 @@ class BottleneckLayer(LayerAdapter):
 class Bottleneck(Adapter):
     """Bottlenecks beside or after the MLPs: y + scale * up(relu(down(x))).
 
-    ``place="parallel"`` reads the input of the module (AdaptFormer, Chen et al., 2022);
-    ``place="sequential"`` reads its output (Houlsby et al., 2019; its scale is 1). They are not linear,
+    ``place="parallel"`` reads the input of the module (AdaptFormer, Chen et al., 2022), or its output if
+    that has another shape; ``place="sequential"`` always reads its output (Houlsby et al., 2019; its
+    scale is 1). They are not linear,
     so that they are not merged but saved and exported with the model. Without modules named ``mlp``, as
     in most CNNs, blocks of several convolutions get them, made of 1x1 convolutions.
 
@@ -95,7 +96,7 @@ class Bottleneck(Adapter):
 
     def apply(self, backbone: Backbone) -> Applied:
         modules, called = own_modules(backbone), calls(backbone)
-        usable = {n: m for n, m in modules.items() if self._fits(m, called.get(n))}
+        usable = {n: m for n, m in modules.items() if _returns_one_tensor(m, called.get(n))}
         if self.targets:
             chosen = select(f"adapter {self.name!r}", usable, self.targets)
         else:
@@ -111,15 +112,16 @@ class Bottleneck(Adapter):
             spatial, shape = _is_spatial(module), called[name].outputs
             assert shape is not None
             channels = shape[1 if spatial else -1]
-            part = BottleneckLayer(channels, self.width, self.scale, self.place, spatial)
+            equal = called[name].inputs == shape
+            place = self.place if equal else "sequential"
+            part = BottleneckLayer(channels, self.width, self.scale, place, spatial)
             self.attach(backbone, name, part.to(device))
         return Applied()
 
-    def _fits(self, module: nn.Module, call: Call | None) -> bool:
-        """Check whether a module computes one tensor from one, of equal shapes if they are added."""
-        if call is None or call.outputs is None or not any(True for _ in module.children()):
-            return False
-        return self.place == "sequential" or call.inputs == call.outputs
+
+def _returns_one_tensor(module: nn.Module, call: Call | None) -> bool:
+    """Check whether a module that consists of others returns one tensor."""
+    return call is not None and call.outputs is not None and any(True for _ in module.children())
 
 
 def _blocks(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -261,6 +261,11 @@ def toy_data_fixture() -> Any:
     return toy_data
 
 
+@pytest.fixture(name="Gains", scope="session")
+def gains_class() -> type[Adapter]:
+    return Gains
+
+
 @pytest.fixture(name="Toy", scope="session")
 def toy_class() -> type[Toy]:
     return Toy

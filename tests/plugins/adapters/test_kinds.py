@@ -112,12 +112,9 @@ def test_lora_adds_a_scaled_product_of_two_matrices(
 def test_dora_scales_rows_to_trained_norms(layers: Any, apply: Any, perturb: Any) -> None:
     backbone = layers(layer=nn.Linear(12, 20))
     perturb(backbone, apply(backbone, "dora(rank=4)"))
-    layer = backbone.layer
+    magnitudes = backbone.layer.dora.m.detach().clone()
     merge_adapters(backbone)
-    norms = layer.weight.norm(dim=1)
-    backbone = layers(layer=nn.Linear(12, 20))
-    perturb(backbone, apply(backbone, "dora(rank=4)"))
-    torch.testing.assert_close(norms, backbone.layer.dora.m.abs())
+    torch.testing.assert_close(backbone.layer.weight.norm(dim=1), magnitudes.abs())
 
 
 def test_the_norm_of_dora_gets_no_gradient(layers: Any, apply: Any, perturb: Any) -> None:
@@ -162,8 +159,8 @@ def test_a_grouped_update_keeps_groups_apart() -> None:
 
 
 def test_a_bottleneck_adds_a_small_network(layers: Any, apply: Any, perturb: Any) -> None:
-    mlp = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 12))
     for place in ("parallel", "sequential"):
+        mlp = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 12))
         backbone = layers(norm=nn.LayerNorm(12), mlp=mlp)
         x = torch.randn(2, 5, 12)
         plain = backbone.mlp(x)
@@ -183,8 +180,8 @@ def test_a_bottleneck_adds_a_small_network(layers: Any, apply: Any, perturb: Any
     [
         ("timm/test_vit", 6),
         ("timm/test_resnet", 4),
-        ("timm/test_efficientnet", 2),
-        ("timm/test_convnext", 6),
+        ("timm/test_efficientnet", 4),
+        ("timm/test_convnext", 9),
     ],
 )
 def test_bottlenecks_find_mlps_or_blocks(name: str, modules: int, apply: Any, embed: Any) -> None:
@@ -280,4 +277,4 @@ def test_layers_that_were_left_out_are_told(caplog: pytest.LogCaptureFixture) ->
     task = Classification(class_names=("a", "b"))
     network = Network(load_backbone("timm/test_efficientnet", None, size=32), task)
     (note,) = apply_adapters(network, [find_adapter("lora")])
-    assert note.startswith("adapter 'lora' leaves out 3 depthwise convolutions")
+    assert note.startswith("adapter 'lora' leaves out 2 depthwise convolutions")

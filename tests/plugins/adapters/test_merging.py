@@ -114,13 +114,38 @@ def test_a_backbone_with_adapters_can_be_copied_and_pickled(
     assert type(twin.layer) is nn.Linear
 
 
-@pytest.mark.parametrize("name", ["torchvision/vit_b_16"])
-@pytest.mark.slow
-def test_attention_that_reads_its_weights_is_adapted_as_well(
-    name: str, apply: Any, perturb: Any, embed: Any
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        output: torch.Tensor = self.attention(x, x, x, need_weights=False)[0]
+        return output
+
+
+@pytest.mark.parametrize("adapter", ["lora(rank=2)", "dora(rank=2)"])
+def test_multi_head_attention_is_adapted_through_its_weights(
+    adapter: str, layers: Any, apply: Any, perturb: Any, embed: Any
 ) -> None:
-    """Its output layer is never called: only its weight is read."""
-    backbone = load_backbone(name, None, size=32)
+    """Its projections are never called: only their weights are read."""
+    backbone = layers(block=SelfAttention())
+    plain = embed(backbone)
+    trained = apply(backbone, adapter)
+    owners = {n.partition("." + adapter[:4])[0] for n in trained}
+    assert owners == {"block.attention", "block.attention.out_proj"}
+    torch.testing.assert_close(embed(backbone), plain)
+    perturb(backbone, trained)
+    changed = embed(backbone)
+    assert (changed - plain).abs().max() > 0.01
+    merge_adapters(backbone)
+    torch.testing.assert_close(embed(backbone), changed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.exhaustive
+def test_the_attention_of_torchvision_is_adapted(apply: Any, perturb: Any, embed: Any) -> None:
+    backbone = load_backbone("torchvision/vit_b_16", None, size=32)
     plain = embed(backbone, 32)
     trained = apply(backbone, "lora(rank=2, targets=['*.encoder_layer_0.self_attention*'])")
     ends = {n.split("self_attention.")[1] for n in trained}
