@@ -121,7 +121,7 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": str,
         "weights": lambda weights: None if weights is None else str(weights),
         "size": as_size,
-        "transfer_loss": _transfer_loss,
+        "transfer_loss": _transfer_losses,
         "adapters": _adapters,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
@@ -133,8 +133,12 @@ def _schedule(what: Any, learning_rate: float | None) -> Schedule:
     return schedule if learning_rate is None else schedule(learning_rate=learning_rate)
 
 
-def _transfer_loss(what: str | None) -> dict[str, Any] | None:
-    return None if what is None else find_transfer_loss(what).to_json()
+def _transfer_losses(what: Any) -> list[dict[str, Any]]:
+    """Convert no transfer loss, one, or a list of them to what a config stores."""
+    if what is None:
+        return []
+    several = what if isinstance(what, (list, tuple)) else [what]
+    return [find_transfer_loss(one).to_json() for one in several]
 
 
 def _adapters(what: Any) -> list[dict[str, Any]]:

@@ -24,8 +24,8 @@ READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
 
 TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
-CALLS = ("schedule", "transfer_loss")  # settings that name a plugin's item, with its options
-CALL_LISTS = ("adapters",)  # settings that name any number of such items
+CALLS = ("schedule",)  # settings that name a plugin's item, with its options
+CALL_LISTS = ("transfer_loss", "adapters")  # settings that name any number of such items
 
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
@@ -121,9 +121,9 @@ class FitConfig:
     weight_decay: WeightDecay = setting(
         0.05, "Weight decay, never applied to biases and normalization weights"
     )
-    transfer_loss: dict[str, Any] | None = setting(
+    transfer_loss: list[dict[str, Any]] = setting(
         None,
-        "Regularizer towards the pretrained weights, such as l2_sp(alpha=0.01)",
+        "Regularizers towards the pretrained network, such as l2_sp(alpha=0.01)",
         "no regularizer",
     )
     adapters: list[dict[str, Any]] = setting(
@@ -205,8 +205,9 @@ class FitConfig:
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")
         if isinstance(values["size"], list):
             values["size"] = tuple(values["size"])
-        for name in CALL_LISTS:
-            values[name] = [] if values[name] is None else values[name]
+        for name in CALL_LISTS:  # runs of 0.2 and before have one or none
+            if values[name] is None or isinstance(values[name], dict):
+                values[name] = [values[name]] if values[name] is not None else []
         try:
             for name in CALLS:
                 _check_call(name, values[name])
@@ -265,9 +266,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def _check_call(name: str, value: Any) -> None:
-    """Refuse what is neither ``None`` nor a name with options."""
+    """Refuse what is not a name with options."""
     is_call = isinstance(value, dict) and value.keys() >= {"name", "options"}
-    if value is not None and not (
-        is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)
-    ):
+    if not (is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)):
         raise OptionError(f"{name}={value!r} is not a name with options")

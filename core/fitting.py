@@ -22,6 +22,7 @@ from visiongraft.lookup import (
     find_optimizers,
     find_transfer_loss,
     load_backbone,
+    load_source_head,
 )
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
@@ -32,7 +33,7 @@ from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
-from visiongraft.seeds import seed_everything
+from visiongraft.seeds import preserved, seed_everything
 from visiongraft.task import Task
 from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
@@ -43,7 +44,8 @@ from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import DATA_CHECK, run_folder, scratch_folder
 from visiongraft.training.trainable import trainable_parameters
-from visiongraft.training.transfer_losses import Transfer
+from visiongraft.training.transfer import Transfer
+from visiongraft.training.transfer_losses import TransferChoice
 
 
 def fit(
@@ -64,7 +66,7 @@ def fit(
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
-    transfer_loss: str | None = None,
+    transfer_loss: str | TransferChoice | Sequence[str | TransferChoice] | None = None,
     adapters: str | Sequence[str] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
@@ -111,8 +113,8 @@ def fit(
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
             of a plugin.
         weight_decay: Weight decay, never applied to biases and normalization weights.
-        transfer_loss: Regularizer towards the pretrained weights, such as ``"l2_sp(alpha=0.01)"``;
-            ``None`` for none.
+        transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
+            one, a list of several, or ``None``.
         adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
             listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
             backbone stays frozen.
@@ -239,19 +241,24 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
     transfer = run.network.transfer
-    losses = [] if transfer is None else [type(transfer.loss)]
-    weights = {}
+    losses = {} if transfer is None else transfer.named_losses
+    weights = {
+        f"{name}.{option}": file_sha256(path)
+        for name, loss in losses.items()
+        for option, path in loss.files().items()
+    }
     if config.weights not in (None, "pretrained"):
         weights["weights"] = file_sha256(Path(str(config.weights)))
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     makers = [each.factory.make for each in run.optimizers]
     adapters = {c.name: type(c.adapter) for c in backbone.adapters}
-    code = source_digests([*classes, run.schedule.generate, *makers, *losses, *adapters.values()])
+    kinds_of_parts = [*map(type, losses.values()), *adapters.values()]
+    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_parts])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
-    if transfer is not None:
-        kinds["transfer_loss"] = type(transfer.loss)
+    for index, loss in enumerate(losses.values()):
+        kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
     kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
     paths = {setting: class_path(kind) for setting, kind in kinds.items()}
     return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
@@ -297,8 +304,8 @@ def _build(
         backbone.info = replace(backbone.info, preprocess=preprocess)
     network = Network(backbone, task)
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
-    if config.transfer_loss is not None:
-        network.transfer = Transfer(find_transfer_loss(config.transfer_loss), backbone)
+    if config.transfer_loss:
+        network.transfer = _transfer(config, task, backbone)
     return Run(
         config=config,
         network=network,
@@ -310,6 +317,23 @@ def _build(
         scratch=scratch,
         warnings=notes,
     )
+
+
+def _transfer(config: FitConfig, task: Task, backbone: Backbone) -> Transfer:
+    """Make the transfer losses of a run, and what they read of the source."""
+    choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
+    needing = [choice.name for choice in choices if choice.kind.needs_source_head]
+    if not needing:
+        return Transfer(choices, backbone)
+    with preserved():  # what a head draws is replaced by its weights
+        head = load_source_head(config.backbone, config.weights, task)
+    if head is None:
+        raise OptionError(
+            f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
+            f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
+            "of a saved model as backbone, or published weights that contain their classifier"
+        )
+    return Transfer(choices, backbone, head)
 
 
 def _check_first_phase(run: Run) -> None:

@@ -6,7 +6,6 @@ objects on; nothing below it asks the registry.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -14,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
 from visiongraft.adapters import Adapter, AdapterChoice
-from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
+from visiongraft.backbone import Backbone, BackboneSource, PooledHead, backbone_names, names_in
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
 from visiongraft.errors import (
     ArtifactError,
@@ -41,15 +42,16 @@ from visiongraft.saving.saved_model import (
     is_saved_model,
     load_saved_backbone,
     load_tensors,
+    model_folder,
     network_around,
     preprocess_of,
     read_config,
 )
-from visiongraft.saving.weights import load_weights
+from visiongraft.saving.weights import load_weights, read_weights
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task
 from visiongraft.training.optimizers import RunOptimizer
-from visiongraft.training.transfer_losses import TransferChoice, TransferLoss
+from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
 
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
@@ -216,11 +218,12 @@ def find_optimizers(task: Task, default: str) -> tuple[RunOptimizer, ...]:
     )
 
 
-def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
+def find_transfer_loss(what: str | TransferChoice | Mapping[str, Any]) -> TransferChoice:
     """Find a transfer loss by name, with or without options.
 
     Args:
-        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` returned.
+        what: A choice, a name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json``
+            returned.
 
     Returns:
         The loss's class with these options.
@@ -233,10 +236,23 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
         >>> find_transfer_loss("l2_sp(alpha=0.01)").options
         {'alpha': 0.01}
     """
+    if isinstance(what, TransferChoice):
+        return what
+    if not isinstance(what, (str, Mapping)):
+        raise OptionError(f"transfer_loss={what!r} is not the name of a transfer loss")
     name, options = _name_and_options(what, "transfer loss")
     kind: type[TransferLoss] = plugins().get("loss", name)
-    known = list(inspect.signature(kind).parameters)[2:]
-    refuse_unknown(f"transfer loss {name!r}", options, known)
+    parameters = options_of(kind)
+    refuse_unknown(f"transfer loss {name!r}", options, [p.name for p in parameters])
+    for parameter in parameters:
+        required = (
+            parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        )
+        if required and parameter.name not in options:
+            raise OptionError(
+                f"transfer loss {name!r} needs the option {parameter.name!r}: "
+                f"{name}({parameter.name}=...)"
+            )
     return TransferChoice(name, kind, options)
 
 
@@ -266,6 +282,34 @@ def find_adapter(what: str | Mapping[str, Any]) -> AdapterChoice:
         raise
     except Exception as error:  # a third-party adapter may raise any error
         raise PluginError(f"adapter {name!r} cannot be made: {type_and_message(error)}") from error
+
+
+def load_source_head(
+    name: str | Path, weights: str | Path | None, task: Task | None = None
+) -> nn.Module | None:
+    """Load the head that a backbone was trained with.
+
+    Args:
+        name: As in ``load_backbone``.
+        weights: As in ``load_backbone``.
+        task: A task whose class need not be an installed plugin's.
+
+    Returns:
+        A module from ``Features`` to outputs: the head of a saved model, or the classifier of
+        published weights; ``None`` if the backbone comes without one.
+    """
+    if weights is None:
+        return None
+    if is_saved_model(name):
+        if weights != "pretrained":
+            return None
+        folder = model_folder(Path(name))
+        own = task is not None and read_config(folder).task == task.name
+        return load_network(folder, type(task) if own and task is not None else None)[0].head
+    source, short = find_source(str(name))
+    file = None if weights == "pretrained" else read_weights(Path(weights))
+    classifier = source.build_classifier(short, file)
+    return None if classifier is None else PooledHead(classifier)
 
 
 def find_task(name: str, what: str, how: str) -> type[Task]:

@@ -96,6 +96,7 @@ CONTRACTS = (
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
+    "training.transfer",  # Transfer, which the network holds while it trains
     "training.transfer_losses",  # TransferLoss
 )
 

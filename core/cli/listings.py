@@ -88,13 +88,14 @@ def readers(as_json: Json = False) -> Answer:
 
 
 def losses(as_json: Json = False) -> Answer:
-    """List transfer losses (regularizers towards the pretrained weights) and their options."""
+    """List transfer losses (regularizers towards the pretrained network) and their options."""
+    from visiongraft.training.transfer_losses import options_of
+
     found: list[dict[str, Any]] = []
     for name, kind in _manager().losses().items():
-        parameters = list(inspect.signature(kind).parameters.values())[2:]
         options = {
             p.name: None if p.default is p.empty else p.default
-            for p in parameters
+            for p in options_of(kind)
             if p.kind is not p.VAR_KEYWORD
         }
         found.append({"name": name, "description": _summary(kind), "options": options})

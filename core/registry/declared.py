@@ -54,7 +54,7 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     declared = _declared()
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
-        for one in value if isinstance(value, list) else [value]:
+        for one in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(one, str):
                 name, _ = read_call(one, setting.replace("_", " "))
                 _refuse(declared, kind, name, name)

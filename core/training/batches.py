@@ -221,8 +221,9 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     if images.network.preprocess.config.resize == "pad":
         return ReplayPlan(reason="images of resize='pad' differ in size")
     transfer = images.network.transfer
-    if transfer is not None and transfer.reads_features:
-        return ReplayPlan(reason=f"transfer loss {transfer.name!r} needs the images")
+    reading = transfer.reading_features() if transfer is not None else ""
+    if reading:
+        return ReplayPlan(reason=f"transfer loss {reading!r} needs the images")
     if phase.epochs < 2 and config.replay == "auto":
         return ReplayPlan(reason="not worthwhile for a single epoch")
     count = len(images.training)

@@ -40,7 +40,13 @@ from visiongraft.training.optimizers import (
     learning_rate_factor,
     set_learning_rate,
 )
-from visiongraft.training.resuming import restore_run, restore_steps, take_checkpoint
+from visiongraft.training.preparing import prepare_losses
+from visiongraft.training.resuming import (
+    restore_ema,
+    restore_run,
+    restore_steps,
+    take_checkpoint,
+)
 from visiongraft.training.run import Run
 from visiongraft.training.steps import Steps
 from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
@@ -67,7 +73,7 @@ class Engine:
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = EMA(run.network, run.config.ema) if run.config.ema else None
+        self.ema: EMA | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(
             run.network, run.config, self.device, run.training, run.validation
@@ -94,9 +100,8 @@ class Engine:
             CheckpointError: The backbone to start from is not the one that the run began with.
         """
         run = self.run
-        seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
         if checkpoint is not None:
-            restore_run(run, self.ema, checkpoint)
+            restore_run(run, checkpoint)
             if run.state.best is not None and run.folder:
                 self.best = read_best(run.folder / "checkpoints" / run.state.best["file"])
         self._write_history()
@@ -104,6 +109,13 @@ class Engine:
             self.hooks.run_started(run=run)
             for line in run.warnings:  # now that callbacks show what is logged
                 log.warning("%s", line)
+        if checkpoint is None:
+            prepare_losses(self.images)
+        if run.config.ema:  # now that the shapes of all tensors are known
+            self.ema = EMA(run.network, run.config.ema)
+            if checkpoint is not None:
+                restore_ema(self.ema, checkpoint)
+        seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
         phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
         index = 0
         phase: Phase | None = next(phases, None)

@@ -58,12 +58,11 @@ def take_checkpoint(
     return Checkpoint(run.state, groups, others)
 
 
-def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
-    """Restore the position of a run, its network and the averaged weights.
+def restore_run(run: Run, checkpoint: Checkpoint) -> None:
+    """Restore the position of a run and its network.
 
     Args:
         run: The run; changed in place.
-        ema: The averaged weights, if any are kept; changed in place.
         checkpoint: The checkpoint.
 
     Raises:
@@ -72,7 +71,7 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
     if checkpoint.values.get("source") != _source(run):
         raise CheckpointError(
             f"cannot resume: backbone {run.config.backbone!r} has other weights now than "
-            "when the run began, and its transfer loss measures the distance from them"
+            "when the run began, and its transfer losses compare with them"
         )
     run.state = checkpoint.state
     try:
@@ -82,10 +81,18 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
             "cannot resume: the checkpoint does not fit the network; with other data or another "
             "version of a plugin start another run"
         ) from error
-    if ema:
-        for name, tensor in checkpoint.tensors.get("ema", {}).items():
-            ema.tensors[name].copy_(tensor)
-        ema.updates = checkpoint.values["ema_updates"]
+
+
+def restore_ema(ema: EMA, checkpoint: Checkpoint) -> None:
+    """Restore the averaged weights.
+
+    Args:
+        ema: The averages of the restored network; changed in place.
+        checkpoint: The checkpoint.
+    """
+    for name, tensor in checkpoint.tensors.get("ema", {}).items():
+        ema.tensors[name].copy_(tensor)
+    ema.updates = checkpoint.values["ema_updates"]
 
 
 def restore_steps(
@@ -111,5 +118,5 @@ def restore_steps(
 
 
 def _source(run: Run) -> str | None:
-    """Return the digest of the backbone that a transfer loss measures distances from, if there is one."""
+    """Return the digest of what transfer losses compare with, if there are any."""
     return None if run.network.transfer is None else run.network.transfer.origin

@@ -287,6 +287,7 @@ def make_config(**changes: Any) -> FitConfig:
         "weights": None,
         "schedule": {"name": "full", "options": {}},
         "adapters": [],
+        "transfer_loss": [],
         "batch_size": 4,
         "device": "cpu",
         **changes,

@@ -243,9 +243,10 @@ def test_transfer_losses_are_listed_with_their_options(run: Run) -> None:
     assert (code, out.splitlines()[1].split()) == (0, ["pull", "force=0.5,", "by=none", "Pulls."])
 
 
-def test_the_built_in_transfer_loss_is_listed(run: Run) -> None:
-    (loss,) = json.loads(run("losses", "--json")[1])["losses"]
-    assert (loss["name"], loss["options"]) == ("l2_sp", {"alpha": 0.1, "beta": 0.01})
+def test_built_in_transfer_losses_are_listed(run: Run) -> None:
+    found = {each["name"]: each for each in json.loads(run("losses", "--json")[1])["losses"]}
+    assert found["l2_sp"]["options"] == {"alpha": 0.1, "beta": 0.01}
+    assert found["lwf"]["options"].keys() == {"strength", "temperature"}  # not the source head
 
 
 @pytest.mark.usefixtures("third_party")

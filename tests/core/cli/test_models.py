@@ -170,6 +170,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
     words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
+    words += ["--transfer-loss", "bss"]
     code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
@@ -179,7 +180,10 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "task_options": {"classes": 4, "augment": False, "maps": False},
         "backbone": "toys/toy",
         "weights": None,
-        "transfer_loss": {"name": "l2_sp", "options": {"alpha": 0.5}},
+        "transfer_loss": [
+            {"name": "l2_sp", "options": {"alpha": 0.5}},
+            {"name": "bss", "options": {}},
+        ],
         "epochs": 1,
         "validation": 0.25,
         "size": [16, 16],
