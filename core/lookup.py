@@ -6,6 +6,7 @@ objects on; nothing below it asks the registry.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping

@@ -83,23 +83,21 @@ def fold(layer: nn.Module) -> None:
     detach(layer)
 
 
-def detach(layer: nn.Module) -> None:
+def detach(layer: Any) -> None:
     """Remove a layer's adapter and leave its tensors as they are."""
-    assert isinstance(layer, Adapted)
     delattr(layer, layer.adapter_name)
     del vars(layer)["adapter_name"]
     layer.__class__ = layer.plain_class
 
 
-def adapter_of(layer: nn.Module) -> LayerAdapter:
+def adapter_of(layer: Any) -> LayerAdapter:
     """Return the adapter of a layer that has one."""
-    assert isinstance(layer, Adapted)
-    found: LayerAdapter = layer._modules[layer.adapter_name]  # type: ignore[attr-defined]
+    found: LayerAdapter = layer._modules[layer.adapter_name]
     return found
 
 
 @cache
-def adapted_class(plain: type[nn.Module], parameter: str | None) -> type[nn.Module]:
+def adapted_class(plain: Any, parameter: str | None) -> Any:
     """Return the class of layers with an adapter, a subclass of the layer's own.
 
     Args:

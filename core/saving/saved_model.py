@@ -259,7 +259,7 @@ def load_tensors(network: Network, expected: Mapping[str, Tensor], path: Path) -
         raise ArtifactError(f"{path} is damaged: {fault}")
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     network.eval()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.lookup import find_adapter, load_backbone
 from visiongraft.seeds import seeded
-from visiongraft.testing.report import Checks, NotTried, expect, require, trying
+from visiongraft.testing.report import Check, Checks, NotTried, expect, require, trying
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.freezing import expect_frozen
 from visiongraft.testing.tasks.reproducing import equal_runs_are_equal
@@ -118,7 +120,11 @@ def _fits(name: str, backbone: str) -> bool:
     return True
 
 
-ADAPTER_CHECKS = (*check, equal_runs_are_equal, a_killed_run_resumes_exactly)
+ADAPTER_CHECKS: tuple[Check[Any], ...] = (
+    *check,
+    equal_runs_are_equal,
+    a_killed_run_resumes_exactly,
+)
 
 
 def check_adapter(what: str) -> None:

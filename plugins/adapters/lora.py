@@ -99,7 +99,8 @@ class MagnitudeUpdate(LowRankUpdate):
 
     def forward(self, layer: nn.Module, plain: Callable[..., Any], *args: Any) -> Any:
         (inputs,) = args
-        weight, bias = layer._parameters["weight"], layer._parameters["bias"]
+        weight = layer._parameters["weight"]
+        bias: Tensor | None = layer._parameters["bias"]
         assert weight is not None
         with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             direction = weight + self.update(weight)
@@ -192,7 +193,7 @@ class DoRA(LoRA):
 
 
 def _norms(weight: Tensor) -> Tensor:
-    return weight.flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(weight.flatten(1), dim=1)
 
 
 def _is_depthwise(layer: WeightedLayer) -> bool:
