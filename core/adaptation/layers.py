@@ -8,7 +8,7 @@ an output, and what folds batch norms into convolutions would not notice them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +18,10 @@ from visiongraft.errors import OptionError, TrainingError
 
 if TYPE_CHECKING:
     from visiongraft.adapters import LayerAdapter
+
+_CLASSES: dict[
+    tuple[Any, str | None], Any
+] = {}  # made once each, so that layers of a kind share one
 
 
 class Adapted:
@@ -96,7 +100,6 @@ def adapter_of(layer: Any) -> LayerAdapter:
     return found
 
 
-@cache
 def adapted_class(plain: Any, parameter: str | None) -> Any:
     """Return the class of layers with an adapter, a subclass of the layer's own.
 
@@ -104,17 +107,18 @@ def adapted_class(plain: Any, parameter: str | None) -> Any:
         plain: The layer's own class.
         parameter: See ``attach``.
     """
-    members: dict[str, Any] = {"plain_class": plain, "adapted_parameter": parameter}
-    if parameter is None:
-        members["forward"] = _forward
-        if issubclass(
-            plain, nn.Sequential
-        ):  # which runs all of its submodules, one after the other
+    key = (plain, parameter)
+    if key not in _CLASSES:
+        members: dict[str, Any] = {"plain_class": plain, "adapted_parameter": parameter}
+        members |= {"__module__": plain.__module__, "__doc__": plain.__doc__}
+        if parameter is None:
+            members["forward"] = _forward
+        else:
+            members[parameter] = property(partial(_value, parameter))
+        if issubclass(plain, nn.Sequential):  # which runs all of its submodules one after the other
             members["__iter__"] = _own_children
-    else:
-        members[parameter] = property(partial(_value, parameter))
-    members |= {"__module__": plain.__module__, "__doc__": plain.__doc__}
-    return type(f"Adapted{plain.__name__}", (Adapted, plain), members)
+        _CLASSES[key] = type(f"Adapted{plain.__name__}", (Adapted, plain), members)
+    return _CLASSES[key]
 
 
 def _forward(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -193,7 +193,8 @@ class DoRA(LoRA):
 
 
 def _norms(weight: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    return norms
 
 
 def _is_depthwise(layer: WeightedLayer) -> bool:
