@@ -8,6 +8,7 @@ from them. ``fit`` repeats names, types and defaults for editors; a test keeps b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
+from visiongraft.selection import VALIDATION, Selection
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
 FORMAT = 3
@@ -57,6 +59,21 @@ Norm = Annotated[
 ]
 
 
+NamedPaths = Annotated[
+    dict[str, Any],
+    Rule(
+        lambda v: isinstance(v, dict) and all(_is_named_path(n, p) for n, p in v.items()),
+        "a path by name; names are letters, digits, '_' and '-', and not 'train' or 'validation'",
+    ),
+]
+
+
+def _is_named_path(name: object, path: object) -> bool:
+    """Check one dataset of several; the path of one in memory is ``None``."""
+    good = isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
+    return good and name not in ("train", VALIDATION) and isinstance(path, str | None)
+
+
 def setting(default: Any, help: str, shown: str | None = None, since: int = 2) -> Any:
     """Declare a setting of ``fit`` as a field of ``FitConfig``.
 
@@ -91,6 +108,12 @@ class FitConfig:
     weights: str | None = setting(
         "pretrained", "Initial weights: pretrained, none (random), or a weights file"
     )
+    start: str | None = setting(
+        None,
+        "Folder of a saved model or a run to continue with: its task, backbone and head",
+        "a new head on the backbone",
+        since=3,
+    )
     schedule: dict[str, Any] = setting(
         "lp_ft",
         "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
@@ -99,6 +122,24 @@ class FitConfig:
     epochs: PositiveInt = setting(10, "Total number of epochs over all phases")
     validation: Fraction = setting(
         0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    )
+    evaluate_on: NamedPaths | None = setting(
+        None,
+        "Further labeled datasets to evaluate after each epoch",
+        "no further datasets",
+        since=3,
+    )
+    select: str = setting(
+        "best",
+        "Which epoch to keep: best, last, or the best that satisfies conditions, such as "
+        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training",
+        since=3,
+    )
+    streams: NamedPaths | None = setting(
+        None,
+        "Further data for the training steps, as far as the task or a transfer loss uses any",
+        "no further data",
+        since=3,
     )
     size: tuple[int, int] | None = setting(
         None,
@@ -169,6 +210,12 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
+        Selection.parse(self.select).check_names(self.evaluate_on or {})
+
+    @property
+    def selection(self) -> Selection:
+        """Which epoch to keep."""
+        return Selection.parse(self.select)
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into a run folder."""

@@ -36,6 +36,7 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
+from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.saved_model import (
     SavedConfig,
     build_network,
@@ -50,7 +51,7 @@ from visiongraft.saving.saved_model import (
 )
 from visiongraft.saving.weights import load_weights, read_weights
 from visiongraft.schedules import Schedule
-from visiongraft.task import Task
+from visiongraft.task import Task, create_task
 from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
 
@@ -335,6 +336,33 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
         f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
         f"of yours, use {how}"
     )
+
+
+def find_exported_task(metadata: Mapping[str, Any]) -> Task:
+    """Create the task that an exported file was made for.
+
+    Args:
+        metadata: The file's metadata, with ``task``, ``task_options`` and, except in files of earlier
+            versions, ``task_class``.
+
+    Returns:
+        The task.
+
+    Raises:
+        ArtifactError: The task of that name is another class.
+        PluginError: No plugin provides it, or several do.
+        OptionError: Its options do not fit.
+    """
+    name = metadata["task"]
+    kind = find_task(name, "the exported file", "--plugin FILE.py")
+    recorded = metadata.get("task_class")
+    if recorded is not None and not is_class(recorded, class_path(kind)):
+        raise ArtifactError(
+            f"the exported file is of the task class {recorded}, but task {name!r} is "
+            f"{class_path(kind)} here; use --plugin FILE.py with that class and --no-plugin for the "
+            "other one, and train subclasses under a name of their own"
+        )
+    return create_task(kind, metadata["task_options"])
 
 
 def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network, SavedConfig]:

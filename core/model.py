@@ -38,7 +38,7 @@ from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.task import Task
 from visiongraft.task_contract import read_evaluation, read_splits
 from visiongraft.tiling import decode_tiled
-from visiongraft.training.evaluation import decode_batches, measure
+from visiongraft.training.evaluation import decode_batches, measure_all
 
 
 @dataclass
@@ -120,27 +120,36 @@ class TransferModel:
         return results
 
     def evaluate(
-        self, data: Any, *, batch_size: int = 32, tile: int | tuple[int, int] | None = None
+        self,
+        data: Any,
+        *,
+        by: str | None = None,
+        batch_size: int = 32,
+        tile: int | tuple[int, int] | None = None,
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
         Args:
             data: In any form that ``fit`` takes; of data with several parts the test part, else
                 the validation part.
+            by: An attribute of the samples, such as a further column of a table, by whose values they
+                are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``images`` and ``unreadable`` counts.
+            The task's metrics, and ``images`` and ``unreadable`` counts; with ``by`` also ``groups``,
+            the metrics and ``images`` of each value.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
+            OptionError: No sample has the attribute.
         """
         samples, unreadable = drop_unreadable(
             read_evaluation(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
-        results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
+        results = measure_all(self.task, samples, by, decoded)
         return {**results, "images": len(samples), "unreadable": unreadable}
 
     def export(

@@ -12,7 +12,7 @@ from torch import Tensor
 from visiongraft.errors import ArtifactError
 from visiongraft.network import Network
 from visiongraft.saving.files import write_json
-from visiongraft.saving.saved_model import CONFIG, FORMAT, SavedConfig, config_of, read_config
+from visiongraft.saving.saved_model import CONFIG, FORMAT, SavedConfig, describe_model, read_config
 from visiongraft.saving.tensor_files import write_tensors
 
 TENSORS = "adapter.safetensors"
@@ -42,7 +42,7 @@ def save_adapter(
         facts: JSON values for the config.
         task_name: Name by which the task is found again.
     """
-    values = asdict(config_of(network, facts, task_name))
+    values = asdict(describe_model(network, facts, task_name))
     own = [c for c in network.backbone.adapters if c.adapter.name in network.adapter_parameters]
     values["backbone"] |= {BASE: base, "adapters": [choice.to_json() for choice in own]}
     write_tensors(folder / TENSORS, tensors, {"format": FORMAT})

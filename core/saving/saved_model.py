@@ -87,21 +87,15 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_na
         facts: JSON values for config and model card.
         task_name: Name by which the task is found again.
     """
-    config = config_of(network, facts, task_name)
+    config = describe_model(network, facts, task_name)
     format = FORMAT if network.backbone.adapters else PLAIN
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": format})
     write_json(folder / CONFIG, {"format": format, **asdict(config)})
     write_bytes(folder / CARD, model_card(network, facts).encode())
 
 
-def config_of(network: Network, facts: Mapping[str, Any], task_name: str) -> SavedConfig:
-    """Describe a network as ``config.json`` does.
-
-    Args:
-        network: The network.
-        facts: JSON values for config and model card.
-        task_name: Name by which the task is found again.
-    """
+def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -> SavedConfig:
+    """Return what ``config.json`` holds of a model; see ``save_model``."""
     info, adapters = network.backbone.info, network.backbone.adapters
     return SavedConfig(
         task=task_name,
@@ -304,6 +298,38 @@ def load_saved_backbone(
     elif weights is not None:
         load_weights(backbone, Path(weights), partial=partial)
     return backbone
+
+
+def load_head(network: Network, folder: Path) -> None:
+    """Load the head of a saved model into a network for the same task.
+
+    Args:
+        network: The network; changed in place.
+        folder: The saved model, or a run folder.
+
+    Raises:
+        ArtifactError: The file is damaged, or the head does not fit.
+    """
+    path = model_folder(folder) / WEIGHTS
+    tensors = {n: t for n, t in read_tensors(path)[0].items() if n.startswith("head.")}
+    expected = {n: t for n, t in network.inference_state().items() if n.startswith("head.")}
+    differing = sorted(
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in tensors
+        or name not in expected
+        or expected[name].shape != tensors[name].shape
+    )
+    if differing:
+        raise ArtifactError(
+            f"start={folder}: {len(differing)} tensors of the model's head do not fit the task, first "
+            f"{differing[0]!r}; pass backbone={folder} instead of start, to begin with a new head"
+        )
+    learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
+    fault = first(damaged(learned, expected))
+    if fault:
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    network.load_state_dict(tensors, strict=False)
 
 
 def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:

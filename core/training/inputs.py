@@ -34,6 +34,7 @@ class RunInputs:
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
+        transfer_source: SHA-256 of the networks that transfer losses compare with.
     """
 
     samples: Splits
@@ -42,6 +43,7 @@ class RunInputs:
     code: Mapping[str, str]
     changes: Sequence[Mapping[str, Any]] = field(default=())
     classes: Mapping[str, str] = field(default_factory=dict)
+    transfer_source: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the file into a run folder."""
@@ -84,13 +86,18 @@ class RunInputs:
             One part of a sentence per kind of difference; empty if there is none.
         """
         samples = list(_changed_samples(before.samples, self.samples))
-        options = list(_changed_options(before.task_options, _as_stored(self.task_options)))
+        options = list(changed_options(before.task_options, _as_stored(self.task_options)))
         weights = [
             f"the file of {name} has other content"
             for name, digest in self.weights.items()
             if before.weights.get(name, digest) != digest
         ]
-        return [*samples, *options, *weights]
+        source = [
+            "the transfer losses compare with other weights"
+            for digest in (self.transfer_source,)
+            if before.transfer_source not in (digest, None)
+        ]
+        return [*samples, *options, *weights, *source]
 
     def changed_code(self, before: RunInputs) -> list[str]:
         """Return the names of modules whose source differs."""
@@ -243,7 +250,16 @@ def _short_names(splits: Splits) -> dict[str, str]:
 # ---- options of the task ----
 
 
-def _changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Describe how options, as JSON values, differ.
+
+    Args:
+        before: Values by name.
+        after: Other values by name.
+
+    Yields:
+        One part of a sentence per option.
+    """
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old == new:

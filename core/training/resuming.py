@@ -53,7 +53,6 @@ def take_checkpoint(
         "sums": [values["sums"] for _, values in ranks],
         "ema_updates": ema.updates if ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "source": _source(run),
     }
     return Checkpoint(run.state, groups, others)
 
@@ -66,13 +65,8 @@ def restore_run(run: Run, checkpoint: Checkpoint) -> None:
         checkpoint: The checkpoint.
 
     Raises:
-        CheckpointError: It was taken with another backbone to start from, or another network.
+        CheckpointError: It was taken with another network.
     """
-    if checkpoint.values.get("source") != _source(run):
-        raise CheckpointError(
-            f"cannot resume: backbone {run.config.backbone!r} has other weights now than "
-            "when the run began, and its transfer losses compare with them"
-        )
     run.state = checkpoint.state
     try:
         run.network.load_state_dict(checkpoint.tensors.get("network", {}))
@@ -115,8 +109,3 @@ def restore_steps(
     if rank < len(states):
         restore_random_state(tensors.get(f"random{rank}", {}), states[rank])
         checkpoint.state.sums = values["sums"][rank]
-
-
-def _source(run: Run) -> str | None:
-    """Return the digest of what transfer losses compare with, if there are any."""
-    return None if run.network.transfer is None else run.network.transfer.origin

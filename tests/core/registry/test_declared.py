@@ -19,7 +19,7 @@ Names = list[str]
 def distribution_with(*names: str) -> SimpleNamespace:
     points = [SimpleNamespace(name=name) for name in names]
     return SimpleNamespace(
-        entry_points=SimpleNamespace(select=lambda group: points if group == declared.GROUP else [])
+        entry_points=SimpleNamespace(select=lambda group: points if group == declared.NAMES else [])
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -314,11 +316,10 @@ def test_a_run_with_a_transfer_loss_resumes_exactly(
         assert "transfer.losses.0.project.weight" in str(one.tensors["optimizer"].keys())
 
 
-def test_resuming_from_another_source_is_refused(
-    start: Path, fit_toy: Any, toy_data: Any, tmp_path: Path
+def test_resuming_from_another_source_is_refused_and_may_be_allowed(
+    start: Path, fit_toy: Any, toy_data: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import shutil
-
+    """The loss then compares with the other weights, and the model card says so."""
     source = tmp_path / "source"
     shutil.copytree(start, source)
     settings = {"transfer_loss": "l2_sp", "out": tmp_path / "run", "checkpoint_every": 1}
@@ -326,8 +327,33 @@ def test_resuming_from_another_source_is_refused(
         fit_from(source, fit_toy, toy_data(40), callbacks=[Stop(3)], **settings)
     shutil.rmtree(source)
     fit_toy(toy_data(60, seed=4), epochs=1, out=source)  # another model under the same name
-    with pytest.raises(CheckpointError, match="the file of backbone has other content"):
+    words = "the file of backbone has other content; the transfer losses compare with other weights"
+    with pytest.raises(CheckpointError, match=f"since the run began, {words}; .* allow_changed"):
         fit_from(source, fit_toy, toy_data(40), resume=True, **settings)
+    source_seen: dict[str, Tensor] = {}
+
+    class Watch:
+        @hookimpl
+        def run_started(self, run: Any) -> None:
+            source_seen.update(run.network.transfer.source.named_parameters())
+
+    again = {"resume": True, "allow_changed_data": True, "callbacks": [Watch()], **settings}
+    with caplog.at_level(logging.WARNING, "visiongraft"):
+        model = fit_from(source, fit_toy, toy_data(40), **again)
+    assert all(torch.equal(source_seen[n], p) for n, p in source_of(source).items())
+    assert f"the run goes on with changed data: {words}" in caplog.text
+    assert model.facts["data"]["changed during training"] == [f"from epoch 1: {words}"]
+
+
+def test_weights_that_change_without_their_file_are_noticed(
+    start: Path, fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that a library downloads."""
+    settings = {"transfer_loss": "l2_sp", "out": tmp_path / "run", "epochs": 1}
+    fit_from(start, fit_toy, toy_data(30), **settings)
+    monkeypatch.setattr(Transfer, "_contents", lambda self: {"the source": "another"})
+    with pytest.raises(CheckpointError, match="began, the transfer losses compare with other"):
+        fit_from(start, fit_toy, toy_data(30), resume=True, **settings)
 
 
 @pytest.mark.parametrize("other", ["l2_sp(alpha=0.2)", None, "embeddings"])
