@@ -30,6 +30,7 @@ from visiongraft.cli import main
 from visiongraft.hookspecs import RegistrationHooks
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import (
+    ADAPTER_CHECKS,
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
     READER_CHECKS,
@@ -187,7 +188,14 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "check",
-    [*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS, *READER_CHECKS],
+    [
+        *ADAPTER_CHECKS,
+        *TASK_CHECKS,
+        *BACKBONE_CHECKS,
+        *SCHEDULE_CHECKS,
+        *EXPORTER_CHECKS,
+        *READER_CHECKS,
+    ],
     ids=lambda check: check.name,
 )
 def test_every_check_is_explained_in_its_own_words(check: Check) -> None:
