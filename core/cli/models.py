@@ -229,14 +229,12 @@ def _evaluate_exported(
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.lookup import find_task
-    from visiongraft.task import create_task
+    from visiongraft.lookup import find_exported_task
     from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure_all
 
     metadata = predictor.metadata
-    kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
-    task = create_task(kind, metadata["task_options"])
+    task = find_exported_task(metadata)
     channels = metadata["input"]["channels"]
     samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
