@@ -109,8 +109,8 @@ def _trains_at_random(trial: TaskTrial) -> bool:
     losses = []
     for seed in range(2):
         with torch.no_grad(), seeded(seed), trying("to compute the loss of a training batch"):
-            parts = read_parts(network(batch), network.task.name)
-            losses.append({name: part.mean for name, part in parts.items()})
+            found = read_parts(network(batch), network.task.name)
+            losses.append({name: part.mean for name, part in found.items()})
     return losses[0] != losses[1]
 
 
