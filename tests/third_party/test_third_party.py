@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
@@ -85,3 +86,38 @@ def test_it_passes_the_kit(trials: dict[str, TaskTrial], name: str, check: Check
     manager.register(module_of(HERE / f"{name}.py"), name)
     with using(manager):
         check.run(trials[name])
+
+
+def test_adapters_train_in_stages_and_are_merged(tmp_path: Path) -> None:
+    plugin, task = module_of(HERE / "adapter_stages.py"), module_of(HERE / "missing_targets.py")
+    manager = PluginManager()
+    manager.register(plugin, "stages")
+    with using(manager):
+        model = visiongraft.fit(
+            task.make_dataset(tmp_path, 24, 0),
+            task=task.Marks(),
+            backbone="simple_cnn",
+            weights=None,
+            size=32,
+            adapters=["update(rank=1)"],
+            schedule="adapters_by_stages",
+            epochs=3,
+            out=tmp_path / "run",
+            device="cpu",
+            callbacks=(),
+        )
+    receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    frozen = [set(each["frozen"]) for each in receipts]
+    updates = {n for n, _ in model.network.named_parameters() if ".update." in n}
+    deeper = {name for name in updates if "stem" not in name}
+    assert updates
+    assert updates <= frozen[0]
+    assert updates & frozen[1] == updates - deeper
+    assert not updates & frozen[2]
+    base = {n for n, _ in model.network.named_parameters() if n.startswith("backbone.")} - updates
+    thawed = base - frozen[2]
+    assert thawed  # the last stage
+    assert thawed < base
+    assert base <= frozen[0] & frozen[1]
+    saved = visiongraft.load(tmp_path / "run", task=task.Marks)
+    assert not any("update" in name for name in saved.network.state_dict())

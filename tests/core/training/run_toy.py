@@ -4,7 +4,8 @@ Reads one run a line from standard input, as JSON [FOLDER, SETTINGS, MOMENT...],
 process and answers with its exit code. Forking saves the imports; no run is ever made in this
 process itself, so each begins with the same empty state.
 
-With the setting "plugin" it trains the task of that file of tests/third_party on its own examples.
+With the setting "plugin" it trains the task of that file of tests/third_party on its own examples, and
+with "others" further files there are plugins, too.
 With the setting "processes" as many of them train together, and the answer is the code of each: LOST
 for one that names the end of another as what ended it.
 
@@ -35,6 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, schedule
 from visiongraft.training import engine
 
@@ -137,6 +139,8 @@ def train(folder: str, settings: dict, *moments: str) -> None:
     for name in ("evaluate_on", "streams"):  # numbers of images
         counts = settings.pop(name, {})
         settings[name] = {one: toy_data(number, seed=1) for one, number in counts.items()}
+    for plugin in settings.pop("others", []):
+        plugins().register(import_module(plugin), plugin)
     if "plugin" in settings:
         module = import_module(settings.pop("plugin"))
         task, data = module.register_tasks()[0](), module.make_dataset(Path(), count, 0)

@@ -27,7 +27,17 @@ FURTHER = {
     "streams": {"unlabelled": 23},
 }
 ADVERSARIAL = {"plugin": "adversarial", "epochs": 2, "checkpoint_every": 1, "batch_size": 8}
+STAGES = {
+    "plugin": "missing_targets",
+    "others": ["adapter_stages"],
+    "adapters": ["update(rank=1)"],
+    "schedule": "adapters_by_stages",
+    "epochs": 3,
+    "checkpoint_every": 1,
+    "batch_size": 8,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
+    "adapter stages": STAGES,
     "augmented": AUGMENTED,
     "further data": {**AUGMENTED, **FURTHER},
     "replayed": REPLAYED,
@@ -91,6 +101,8 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("adapted", "step 5"),  # in the first epoch that trains an adapter
         ("adversarial", "update 3"),  # between the two optimizers of a step
         ("adversarial", "step 5"),
+        ("adapter stages", "phase 2"),  # just before the first step of adapters
+        ("adapter stages", "step 11"),
     ],
 )
 def test_kill_and_resume_is_bit_exact(
