@@ -24,6 +24,7 @@ from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
 from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import seed_everything
@@ -175,6 +176,7 @@ def fit(
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
             facts = _facts(run, splits, checked, inputs)
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
+            model.training_images = _training_images(run, inputs)
             if folder is not None and engine.main:
                 model.save(folder / "model")
             if engine.main:
@@ -234,6 +236,13 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
         kinds["transfer_loss"] = type(transfer.loss)
     paths = {setting: class_path(kind) for setting, kind in kinds.items()}
     return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
+
+
+def _training_images(run: Run, inputs: RunInputs) -> TrainingImages | None:
+    """Collect digests of the training images, unless images in memory differ each time."""
+    if not are_reproducible(run.training, run.config.in_channels):
+        return None
+    return TrainingImages.of(run.training, inputs.trained_on())
 
 
 # ---- building the run ----

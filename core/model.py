@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from visiongraft.backbone import BackboneInfo
 from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
-from visiongraft.data.check import drop_unreadable
+from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
@@ -27,10 +27,12 @@ from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
 from visiongraft.task_contract import read_evaluation, read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure
+from visiongraft.training.evaluation_data import prepare_evaluation
 
 
 @dataclass
@@ -46,6 +48,7 @@ class TransferModel:
         validation: Validation samples of the run, if available.
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
+        training_images: Digests of the images that it was trained on, if known.
     """
 
     network: Network
@@ -53,6 +56,7 @@ class TransferModel:
     validation: Samples | None = field(default=None, repr=False)
     run_folder: Path | None = None
     callbacks: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
+    training_images: TrainingImages | None = field(default=None, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -116,24 +120,28 @@ class TransferModel:
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
+        Issues with the data are logged as warnings, as in ``fit``.
+
         Args:
-            data: In any form that ``fit`` takes; of data with several parts the test part, else
-                the validation part.
+            data: In any form that ``fit`` takes; of a dataset with splits the test split is used,
+                otherwise the validation split, otherwise all images.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``images`` and ``unreadable`` counts.
+            The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
+            dataset without splits; the counts ``images``, ``unreadable`` and
+            ``images_seen_in_training``, which is ``None`` if unknown; and ``warnings``, a list of
+            lines. Of samples with groups, such as identities, those in training are counted too.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
-        samples, unreadable = drop_unreadable(
-            read_evaluation(self.task, data), self.backbone_info.in_channels
-        )
-        decoded = self._decoded(samples, batch_size, self.task.collate, tile)
+        channels = self.backbone_info.in_channels
+        measured = prepare_evaluation(self.task, data, channels, self.training_images)
+        decoded = self._decoded(measured.samples, batch_size, self.task.collate, tile)
         results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
-        return {**results, "images": len(samples), "unreadable": unreadable}
+        return {**results, **measured.facts}
 
     def export(
         self,
@@ -186,7 +194,7 @@ class TransferModel:
             folder: Where to.
         """
         name = plugins().name_of("task", type(self.task))
-        save_model(Path(folder), self.network, self.facts, name)
+        save_model(Path(folder), self.network, self.facts, name, self.training_images)
 
     def inference_graph(self) -> InferenceGraph:
         """Return the graph from raw images to predictions, on the CPU and in evaluation mode."""
@@ -206,7 +214,7 @@ class TransferModel:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
         if data is not None:
-            samples = read_evaluation(self.task, data)
+            samples = read_evaluation(self.task, data).samples
         elif self.validation is not None:
             return self.validation
         elif self.run_folder is not None:
@@ -217,7 +225,7 @@ class TransferModel:
             samples = parts.validation
         else:
             return None
-        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
+        return check_evaluated(samples, self.backbone_info.in_channels).samples
 
     def _decoded(
         self,
@@ -278,4 +286,9 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
     network, config = load_network(path, task)
-    return TransferModel(network, config.facts, run_folder=given if path != given else None)
+    return TransferModel(
+        network,
+        config.facts,
+        run_folder=given if path != given else None,
+        training_images=TrainingImages.read(path),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
-from visiongraft.cli.output import Answer, table, to_json
+from visiongraft.cli.output import Answer, shown_warnings, table, to_json
 from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
@@ -18,6 +18,8 @@ from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
+
+SEEN = "_seen_in_training"  # end of the names of results that count images, or groups of them
 
 Model = Annotated[
     Path,
@@ -48,16 +50,31 @@ def evaluate(
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
     predictor = _exported(model, provider, tile, time_limit)
-    if predictor is None:
-        from visiongraft.model import load
+    with shown_warnings():
+        if predictor is None:
+            from visiongraft.model import load
 
-        results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
-    else:
-        results = _evaluate_exported(predictor, data, batch_size)
+            results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
+        else:
+            results = _evaluate_exported(predictor, data, batch_size)
     numbers = [
-        [name, _number(value)] for name, value in results.items() if is_number(value, finite=False)
+        [name, _number(value)]
+        for name, value in results.items()
+        if is_number(value, finite=False) and not name.endswith(SEEN)
     ]
-    return Answer(results, [table(["metric", "value"], numbers)])
+    return Answer(results, [table(["metric", "value"], numbers), _measured_on(results)])
+
+
+def _measured_on(results: Mapping[str, Any]) -> str:
+    """Describe which images were measured, and how many of them were in training if that is known."""
+    names = {None: "", "all": " on all images of the dataset"}
+    where = names.get(results["split"], f" on the {results['split']} split")
+    found = [
+        f"{value} {name.removesuffix(SEEN).replace('_', ' ')} seen in training"
+        for name, value in results.items()
+        if name.endswith(SEEN) and value is not None
+    ]
+    return ", ".join([f"measured{where}: {results['images']} images", *found])
 
 
 def predict(
@@ -206,20 +223,19 @@ def _exported(
 
 def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
-    from visiongraft.data.check import drop_unreadable
     from visiongraft.lookup import find_task
     from visiongraft.task import create_task
-    from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure
+    from visiongraft.training.evaluation_data import prepare_evaluation
 
     metadata = predictor.metadata
     kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
     task = create_task(kind, metadata["task_options"])
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
-    batches = _same_size(samples, channels, batch_size)
+    measured = prepare_evaluation(task, data, channels)
+    batches = _same_size(measured.samples, channels, batch_size)
     decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
-    return {**measure(task, decoded), "images": len(samples), "unreadable": unreadable}
+    return {**measure(task, decoded), **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:

@@ -84,6 +84,21 @@ class Samples(ABC):
         """
         return ""
 
+    def group(self, index: int) -> str | None:
+        """Return the name of the person, patient or place that a sample is of.
+
+        Override it if evaluation should show how well a model does on others than those of training:
+        ``evaluate`` then counts the groups that were in training. Samples that wrap others forward
+        this method.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            The name; ``None`` if samples have no groups.
+        """
+        return None
+
     def subset(self, indices: Sequence[int]) -> Samples:
         """Return some of the samples, in the given order.
 
@@ -174,6 +189,10 @@ class WrappedSamples(Samples):
         """Return the problem in the wrapped samples."""
         return self.base.problem(self.position(index), height, width)
 
+    def group(self, index: int) -> str | None:
+        """Return the group in the wrapped samples."""
+        return self.base.group(self.position(index))
+
 
 @dataclass(frozen=True)
 class TargetSamples(WrappedSamples):
@@ -232,3 +251,22 @@ class Splits:
     validation: Samples
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """The samples that a trained model is evaluated on.
+
+    Attributes:
+        samples: The samples.
+        split: Which split of the dataset they are, such as ``"test"``; ``"all"`` for all images of a
+            dataset without splits; ``None`` if unknown.
+        warnings: One line for each issue that a user should know about: what was skipped, or may not
+            mean what it says.
+        groups: What the names of ``Samples.group`` stand for, in the plural, such as ``"patients"``.
+    """
+
+    samples: Samples
+    split: str | None = None
+    warnings: tuple[str, ...] = ()
+    groups: str = "groups"

@@ -34,6 +34,7 @@ class RunInputs:
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
+        earlier: Hashes of images that were in training before such a change, and no longer are.
     """
 
     samples: Splits
@@ -42,6 +43,7 @@ class RunInputs:
     code: Mapping[str, str]
     changes: Sequence[Mapping[str, Any]] = field(default=())
     classes: Mapping[str, str] = field(default_factory=dict)
+    earlier: Sequence[str] = field(default=())
 
     def write(self, folder: Path) -> None:
         """Write the file into a run folder."""
@@ -70,9 +72,16 @@ class RunInputs:
                 split: [SampleDigests(*line.split(" ", 2)) for line in lines]
                 for split, lines in values["samples"].items()
             }
-            return cls(**values)
+            inputs = cls(**values)
+            for digest in inputs.trained_on():
+                int(digest, 16)
+            return inputs
         except (ArtifactError, KeyError, TypeError, ValueError, AttributeError):
             return None
+
+    def trained_on(self) -> list[str]:
+        """Return the hashes of all images that were in training, now or before a change."""
+        return [*(each.image for each in self.samples.get("training", ())), *self.earlier]
 
     def changes_since(self, before: RunInputs) -> list[str]:
         """Describe what differs in samples, classes and weights.
@@ -150,7 +159,13 @@ def inputs_on_resume(
             "uses the new code"
         )
     entry = [{"epoch": epoch, "changes": changes}] if changes else []
-    return replace(now, code=before.code, changes=[*before.changes, *entry]), warnings
+    kept = {each.image for each in now.samples["training"]}
+    return replace(
+        now,
+        code=before.code,
+        changes=[*before.changes, *entry],
+        earlier=sorted({*before.trained_on()} - kept),
+    ), warnings
 
 
 def _as_stored(value: Any) -> Any:
