@@ -29,7 +29,7 @@ from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
-from visiongraft.task_contract import read_evaluation, read_splits
+from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure
 from visiongraft.training.evaluation_data import prepare_evaluation
@@ -213,19 +213,18 @@ class TransferModel:
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
+        channels = self.backbone_info.in_channels
         if data is not None:
-            samples = read_evaluation(self.task, data).samples
-        elif self.validation is not None:
+            return prepare_evaluation(self.task, data, channels).samples
+        if self.validation is not None:
             return self.validation
-        elif self.run_folder is not None:
-            config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(named_reader(config.data)[1]).exists():
-                return None
-            parts = read_splits(self.task, config.data, config.validation, config.seed)
-            samples = parts.validation
-        else:
+        if self.run_folder is None:
             return None
-        return check_evaluated(samples, self.backbone_info.in_channels).samples
+        config = FitConfig.read(self.run_folder)
+        if config.data is None or not Path(named_reader(config.data)[1]).exists():
+            return None
+        splits = read_splits(self.task, config.data, config.validation, config.seed)
+        return check_evaluated(splits.validation, channels).samples
 
     def _decoded(
         self,

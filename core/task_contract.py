@@ -94,7 +94,7 @@ def read_evaluation(task: Task, data: Any) -> EvaluationSplit:
     """
     found = task.read_evaluation(data)
     split = found if isinstance(found, EvaluationSplit) else EvaluationSplit(found)
-    form = "visiongraft.EvaluationSplit(samples) or visiongraft.Samples"
+    form = "visiongraft.Samples, alone or in visiongraft.EvaluationSplit"
     returned(task, "read_evaluation", split.samples, Samples, form)
     return split
 

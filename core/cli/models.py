@@ -158,7 +158,10 @@ def export(
     options = parse_pairs(settings or [])
     if precision is not None:
         options["precision"] = precision
-    certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
+    with shown_warnings():
+        certificate = load(model).export(
+            file, format=format, data=data, callbacks=callback, **options
+        )
     rows = [
         [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
         for c in certificate.comparisons

@@ -154,10 +154,9 @@ def _samples(
     if data is None:
         return None
     if task is not None:
-        from visiongraft.data.check import check_evaluated
-        from visiongraft.task_contract import read_evaluation
+        from visiongraft.training.evaluation_data import prepare_evaluation
 
-        return check_evaluated(read_evaluation(task, data).samples, file.input.channels).samples
+        return prepare_evaluation(task, data, file.input.channels).samples
     if not Path(data).is_dir():
         raise DataError(
             f"{data} is not a folder; without the task's plugin, pass a folder of images"
