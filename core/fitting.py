@@ -160,7 +160,7 @@ def fit(
             splits, checked = _read(source, chosen, config, folder, accelerator.is_main_process)
         run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
         run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
-        checkpoint, inputs = None, _inputs(run, checked)
+        checkpoint, inputs, start = None, _inputs(run, checked), _images_of_start(config)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
             inputs = _resumed(run, inputs, checkpoint, folder, allow_changed_data)
@@ -176,7 +176,7 @@ def fit(
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
             facts = _facts(run, splits, checked, inputs)
             model = TransferModel(run.network, facts, checked.validation, folder, hooks)
-            model.training_images = _training_images(run, inputs)
+            model.training_images = _training_images(run, inputs, start)
             if folder is not None and engine.main:
                 model.save(folder / "model")
             if engine.main:
@@ -238,11 +238,21 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     return RunInputs(checked.digests, task.options(), weights, code, classes=paths)
 
 
-def _training_images(run: Run, inputs: RunInputs) -> TrainingImages | None:
-    """Collect digests of the training images, unless images in memory differ each time."""
+def _images_of_start(config: FitConfig) -> TrainingImages | None:
+    """Read the digests of the images that the saved model to start from was trained on."""
+    if config.weights != "pretrained" or not is_saved_model(config.backbone):
+        return None
+    return TrainingImages.read(model_folder(Path(config.backbone)))
+
+
+def _training_images(
+    run: Run, inputs: RunInputs, start: TrainingImages | None
+) -> TrainingImages | None:
+    """Collect digests of all training images, unless images in memory differ each time."""
     if not are_reproducible(run.training, run.config.in_channels):
         return None
-    return TrainingImages.of(run.training, inputs.trained_on())
+    own = TrainingImages.of(run.training, inputs.trained_on())
+    return own if start is None else own.joined(start)
 
 
 # ---- building the run ----

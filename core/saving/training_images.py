@@ -47,6 +47,11 @@ class TrainingImages:
         groups = {name for i in range(len(samples)) if (name := samples.group(i)) is not None}
         return cls(np.unique(_short(images)), np.unique(_short_names(groups)), are_files(samples))
 
+    def joined(self, other: TrainingImages) -> TrainingImages:
+        """Add the digests of another training set; images of another form than these are left out."""
+        images = np.union1d(self.images, other.images) if other.files == self.files else self.images
+        return TrainingImages(images, np.union1d(self.groups, other.groups), self.files)
+
     def write(self, folder: Path) -> None:
         """Write the file into the folder of a saved model."""
         tensors = {"images": torch.from_numpy(self.images), "groups": torch.from_numpy(self.groups)}

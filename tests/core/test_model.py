@@ -97,6 +97,19 @@ def test_evaluation_counts_the_images_that_were_in_training(
     assert counted(visiongraft.load(tmp_path / "first"), data) is None
 
 
+def test_images_of_the_model_that_a_run_started_from_are_counted_too(
+    model: Any, fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "first")
+    settings = {"epochs": 1, "weights": "pretrained", "backbone": tmp_path / "first"}
+    second = fit_toy(toy_data(10, seed=9), **settings)
+    assert second.evaluate(toy_data(60))["images_seen_in_training"] == 48
+    assert second.evaluate(toy_data(10, seed=9))["images_seen_in_training"] == 8
+    settings["weights"] = None  # these know nothing of the first model's images
+    other = fit_toy(toy_data(10, seed=9), **settings)
+    assert other.evaluate(toy_data(60))["images_seen_in_training"] == 0
+
+
 def test_of_training_images_that_differ_each_time_none_are_recorded(
     fit_toy: Any, toy_data: Any
 ) -> None:
