@@ -11,6 +11,7 @@ from visiongraft.certificate import Certificate as Certificate
 from visiongraft.certificate import Comparison as Comparison
 from visiongraft.comparison import Disagreement as Disagreement
 from visiongraft.data.batch import Batch as Batch
+from visiongraft.data.batch import StepInfo as StepInfo
 from visiongraft.data.labels import LabelMap as LabelMap
 from visiongraft.data.readers import DataReader as DataReader
 from visiongraft.data.readers import DataSplits as DataSplits
@@ -30,6 +31,9 @@ from visiongraft.lookup import read_data as read_data
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
 from visiongraft.network import Network as Network
+from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
+from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
+from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule

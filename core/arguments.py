@@ -11,7 +11,13 @@ import torch
 
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
-from visiongraft.lookup import find_schedule, find_source, find_task, find_transfer_loss
+from visiongraft.lookup import (
+    find_optimizer,
+    find_schedule,
+    find_source,
+    find_task,
+    find_transfer_loss,
+)
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
@@ -19,7 +25,6 @@ from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
 from visiongraft.training.inputs import RunInputs
-from visiongraft.training.optimizers import check_optimizer_name
 
 
 def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
@@ -42,9 +47,9 @@ def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
         "task_options": task.options(),
         "schedule": schedule.to_json(),
     }
-    check_optimizer_name(values["optimizer"])
+    find_optimizer(values["optimizer"])  # before the dataset is read and checked
     if not is_saved_model(given["backbone"]):
-        find_source(str(given["backbone"]))  # before the dataset is read and checked
+        find_source(str(given["backbone"]))
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule

@@ -112,7 +112,9 @@ class FitConfig:
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
     batch_size: PositiveInt = setting(32, "Batch size per process")
-    optimizer: str = setting("adamw", "Optimizer: adamw or sgd")
+    optimizer: str = setting(
+        "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
+    )
     weight_decay: WeightDecay = setting(
         0.05, "Weight decay, never applied to biases and normalization weights"
     )

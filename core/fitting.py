@@ -16,7 +16,7 @@ from visiongraft.data.check import CheckedSplits, are_reproducible, check_sample
 from visiongraft.data.samples import Splits
 from visiongraft.errors import OptionError, ScheduleError
 from visiongraft.interrupts import work_started
-from visiongraft.lookup import find_transfer_loss, load_backbone
+from visiongraft.lookup import find_optimizers, find_transfer_loss, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.processes import as_lost_process
@@ -34,10 +34,10 @@ from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.environment import ignored_settings
-from visiongraft.training.freezing import trainable_stages
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import DATA_CHECK, run_folder, scratch_folder
+from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer_losses import Transfer
 
 
@@ -102,7 +102,8 @@ def fit(
         batch_size: Batch size per process.
         learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
             own.
-        optimizer: Optimizer: ``"adamw"`` or ``"sgd"``.
+        optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
+            of a plugin.
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizer towards the pretrained weights, such as ``"l2_sp(alpha=0.01)"``;
             ``None`` for none.
@@ -229,7 +230,8 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
         weights["weights"] = file_sha256(Path(str(config.weights)))
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
-    code = source_digests([*classes, run.schedule.generate, *losses])
+    makers = [each.factory.make for each in run.optimizers]
+    code = source_digests([*classes, run.schedule.generate, *makers, *losses])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
     if transfer is not None:
@@ -300,6 +302,7 @@ def _build(
         config=config,
         network=network,
         schedule=schedule,
+        optimizers=find_optimizers(task, config.optimizer),
         training=checked.train,
         validation=checked.validation,
         folder=folder,
@@ -313,7 +316,7 @@ def _check_first_phase(run: Run) -> None:
     phase = next(run.schedule.phases(stages, run.config.epochs), None)
     if phase is None:
         raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
-    trainable_stages(stages, phase.trainable)
+    trainable_parameters(run.network, phase.trainable)
 
 
 def _facts(run: Run, splits: Splits, checked: CheckedSplits, inputs: RunInputs) -> dict[str, Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from visiongraft.data.readers import DataReader
     from visiongraft.exporter import Exporter
     from visiongraft.model import TransferModel
+    from visiongraft.optimizers import OptimizerFactory
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.task import Task
     from visiongraft.training.freezing import Receipt
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
-API_VERSION = (2, 0)
+API_VERSION = (2, 1)
 API_ATTRIBUTE = "visiongraft_api"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -100,6 +101,26 @@ class RegistrationHooks:
                 @hookimpl
                 def register_schedules():
                     return [head_then_rest]
+        """
+
+    @hookspec
+    def register_optimizers(self) -> Iterable[OptimizerFactory]:  # type: ignore[empty-body]
+        """Provide optimizers.
+
+        Returns:
+            Instances of ``OptimizerFactory``, as ``visiongraft.optimizers.optimizer`` makes them of
+            functions, each found by its ``name``: ``fit(..., optimizer="rmsprop(alpha=0.9)")``.
+
+        Example:
+            ::
+
+                @optimizer
+                def rmsprop(groups, *, alpha=0.99):
+                    return torch.optim.RMSprop(groups, alpha=alpha)
+
+                @hookimpl
+                def register_optimizers():
+                    return [rmsprop]
         """
 
     @hookspec

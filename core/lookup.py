@@ -18,6 +18,7 @@ from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
 from visiongraft.errors import BackboneError, DataError, OptionError, PluginError
 from visiongraft.network import Network
+from visiongraft.optimizers import OptimizerFactory, task_optimizers
 from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
@@ -33,6 +34,7 @@ from visiongraft.saving.saved_model import (
 from visiongraft.saving.weights import load_weights
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task
+from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss
 
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
@@ -153,6 +155,50 @@ def find_schedule(what: str | Schedule | Mapping[str, Any]) -> Schedule:
     found: Schedule = plugins().get("schedule", name)
     # Under the name that the user wrote, such as "distribution:name", it is found again on resume.
     return replace(found, name=name)(**options)
+
+
+def find_optimizer(what: str) -> OptimizerFactory:
+    """Find an optimizer by name, with or without options.
+
+    Args:
+        what: A name, or a call such as ``"sgd(momentum=0.8)"``.
+
+    Returns:
+        The factory.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: The options cannot be read, or one is unknown.
+
+    Examples:
+        >>> find_optimizer("adamw(eps=1e-6)").options
+        {'eps': 1e-06}
+    """
+    if not isinstance(what, str):
+        raise OptionError(f"optimizer={what!r} is not the name of an optimizer")
+    name, options = _name_and_options(what, "optimizer")
+    found: OptimizerFactory = plugins().get("optimizer", name)
+    return found(**options)
+
+
+def find_optimizers(task: Task, default: str) -> tuple[RunOptimizer, ...]:
+    """Find the optimizers that a task asks for.
+
+    Args:
+        task: The task.
+        default: The optimizer of the run.
+
+    Returns:
+        At least one.
+
+    Raises:
+        PluginError: The task asks for something else than optimizers with names of their own.
+        OptionError: An option is unknown.
+    """
+    return tuple(
+        RunOptimizer(spec, find_optimizer(spec.optimizer or default)(**spec.options))
+        for spec in task_optimizers(task)
+    )
 
 
 def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.preprocess import Preprocess
-from visiongraft.task import Decoded, Task
+from visiongraft.task import Decoded, LossParts, Task
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -32,7 +32,9 @@ class Network(nn.Module):
     Attributes:
         transfer: The regularizer towards the pretrained weights, if there is one.
         created_frozen: Names of the parameters that head and loss were created with
-            ``requires_grad=False``; these are never trained.
+            ``requires_grad=False``, and of those that adapters froze; these are never trained.
+        adapter_parameters: Names of the parameters that each adapter trains.
+        trained: Names of the parameters that the current phase trains.
     """
 
     transfer: Transfer | None
@@ -51,10 +53,12 @@ class Network(nn.Module):
             for part in ("head", "loss")
             for name in frozen_parameters(self.get_submodule(part))
         )
+        self.adapter_parameters: dict[str, frozenset[str]] = {}
         self.task = task
+        self.trained: frozenset[str] = frozenset()
         self.held_in_eval: tuple[nn.Module, ...] = ()
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> LossParts:
         """Compute the loss parts of a training batch."""
         if self.transfer is None:
             return self.task.training_step(self, batch)

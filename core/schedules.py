@@ -14,7 +14,7 @@ from typing import Any
 
 from visiongraft.errors import ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
-from visiongraft.options import refuse_unknown
+from visiongraft.options import is_number, refuse_unknown
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -24,6 +24,8 @@ Phases = Generator["Phase", History, None]
 PROBE_RATE = 3e-3
 TUNING_RATE = 1e-4
 
+SHAPES = ("cosine", "linear", "constant")
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -32,24 +34,33 @@ class Phase:
     Attributes:
         epochs: Passes over the training data, at least 1.
         trainable: ``"head"``, ``"all"``, or the name of a stage: that stage, all deeper ones and
-            the head.
+            the head. A tuple selects exactly what it names: stages, ``"backbone"``, ``"head"``,
+            ``"loss"``, adapters, modules such as ``"head.2"``, and patterns over the names of
+            parameters such as ``"*.bias"``.
         learning_rate: Peak learning rate of the head.
         layer_decay: Factor in (0, 1] on the learning rate for each stage further from the head.
         batch_norm: In trainable stages, ``"frozen"`` keeps running statistics fixed and uses them
             to normalize; ``"train"`` updates them. Scale and shift train in both cases.
         augment: Whether training images are augmented at random.
+        rates: Further factors on the learning rate of what a name selects, as in a tuple of
+            ``trainable``. Factors of several names multiply.
+        shape: What follows the linear warm-up of the learning rate: ``"cosine"`` or ``"linear"``
+            down to zero, or ``"constant"``.
 
     Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
         1.0
+        >>> biases_only = Phase(epochs=3, trainable=("*.bias", "head"), rates={"head": 10.0})
     """
 
     epochs: int
-    trainable: str = "all"
+    trainable: str | tuple[str, ...] = "all"
     learning_rate: float = 1e-3
     layer_decay: float = 1.0
     batch_norm: str = "frozen"
     augment: bool = True
+    rates: Mapping[str, float] = field(default_factory=dict)
+    shape: str = "cosine"
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
@@ -60,6 +71,25 @@ class Phase:
             raise ScheduleError(f"layer_decay={self.layer_decay!r} of a phase is not in (0, 1]")
         if self.batch_norm not in ("frozen", "train"):
             raise ScheduleError(f"batch_norm={self.batch_norm!r} is neither 'frozen' nor 'train'")
+        if isinstance(self.trainable, list):  # as JSON has it
+            object.__setattr__(self, "trainable", tuple(self.trainable))
+        parts = self.trainable if isinstance(self.trainable, tuple) else (self.trainable,)
+        if not parts or not all(isinstance(part, str) and part for part in parts):
+            raise ScheduleError(
+                f"trainable={self.trainable!r} of a phase is no name and no tuple of names"
+            )
+        for part, factor in self.rates.items():
+            if not (is_number(factor) and factor > 0):
+                raise ScheduleError(f"rates={{{part!r}: {factor!r}}} of a phase is not positive")
+        if self.shape not in SHAPES:
+            raise ScheduleError(
+                f"shape={self.shape!r} is unknown{near_matches(self.shape, SHAPES)}"
+            )
+
+    @property
+    def label(self) -> str:
+        """What it trains, as one string."""
+        return self.trainable if isinstance(self.trainable, str) else ", ".join(self.trainable)
 
 
 @dataclass(frozen=True)
@@ -149,12 +179,14 @@ def full(
     stages: Sequence[str],
     epochs: int,
     *,
+    trainable: str | Sequence[str] = "all",
     learning_rate: float = TUNING_RATE,
     layer_decay: float = 0.85,
     batch_norm: str = "frozen",
 ) -> Phases:
-    """Train everything from the start."""
-    yield Phase(epochs, "all", learning_rate, layer_decay, batch_norm)
+    """Train everything from the start, or what ``trainable`` selects, see ``Phase``."""
+    chosen = trainable if isinstance(trainable, str) else tuple(trainable)
+    yield Phase(epochs, chosen, learning_rate, layer_decay, batch_norm)
 
 
 @schedule

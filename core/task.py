@@ -31,6 +31,7 @@ from torch.utils.data import default_collate
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
 from visiongraft.errors import OptionError
+from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
 from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
     from visiongraft.data.batch import Batch
     from visiongraft.network import InferenceGraph, Network
+    from visiongraft.optimizers import OptimizerSpec
     from visiongraft.preprocess import PreprocessConfig
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Decoded",
     "Disagreement",
     "ExportSupport",
+    "LossParts",
     "Metrics",
     "Task",
     "TaskExamples",
@@ -108,6 +111,7 @@ class Task(ABC):
             and contrastive losses do, so that its parts are not means over samples. Pairs are formed
             within one forward pass of one process: gradient accumulation and further processes add
             more such passes, but do not make them larger.
+        adversarial: Whether parts of the loss oppose each other, so that their sum need not fall.
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
@@ -120,6 +124,7 @@ class Task(ABC):
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
+    adversarial: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
@@ -221,8 +226,9 @@ class Task(ABC):
         Returns:
             A module whose ``forward(outputs, targets)`` returns named scalars, whose sum is
             minimized. Each is a mean over the samples of the batch, so that gradient accumulation
-            and several processes are equivalent to one large batch; a loss that compares samples
-            with each other sets ``loss_over_pairs`` instead. Parameters and buffers of the loss are
+            and several processes are equivalent to one large batch. A mean over anything else, such
+            as the targets that are not missing, is returned as ``(sum, weight)``; a loss that
+            compares samples with each other sets ``loss_over_pairs`` instead. Parameters and buffers of the loss are
             trained, checkpointed and resumed, and never exported; parameters that require no
             gradient here, as in the head, stay frozen. A loss that keeps an optimizer of its own is
             refused.
@@ -315,19 +321,27 @@ class Task(ABC):
         """
         return None
 
-    def training_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+    def optimizers(self) -> tuple[OptimizerSpec, ...]:
+        """Return the optimizers of training; the default is that of the run, for everything.
+
+        With several, each step runs ``training_step`` once per optimizer, in this order, on the same
+        batch; ``batch.step.optimizer`` names the one whose parameters are updated by the result.
+        Together they must train all that a phase trains, and no two the same.
+        """
+        return ()
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
         """Compute the loss parts of one batch; override it for unusual training.
 
         Args:
             network: Has ``backbone``, ``head`` and ``loss``.
-            batch: Images, targets and original sizes, on the device.
+            batch: Images, targets and original sizes, on the device; ``batch.step`` tells where in
+                the run this is.
 
         Returns:
-            Scalars by name.
+            Loss parts by name, see ``build_loss``.
         """
-        parts: dict[str, Tensor] = network.loss(
-            network.head(network.backbone(batch.images)), batch.targets
-        )
+        parts: LossParts = network.loss(network.head(network.backbone(batch.images)), batch.targets)
         return parts
 
     def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:

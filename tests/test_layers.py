@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "seeds",
         "comparison",
         "certificate",
+        "loss_parts",
         "caching.units",
         "caching.folding",
     ),
@@ -49,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),
+    ("optimizers",),
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
@@ -83,6 +85,7 @@ CONTRACTS = (
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
+    "optimizers",  # OptimizerFactory, OptimizerSpec
     "schedules",  # Schedule, Phase
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given

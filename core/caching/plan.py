@@ -26,9 +26,11 @@ from visiongraft.caching.units import (
     replaced,
     stored_values,
 )
-from visiongraft.data.batch import Batch
+from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.errors import one_line
+from visiongraft.loss_parts import read_parts
 from visiongraft.network import Network
+from visiongraft.optimizers import task_optimizers
 from visiongraft.seeds import preserved, seed_everything
 
 DTYPES = {"float32": np.float32, "float16": np.float16}  # that floats are stored in
@@ -253,7 +255,12 @@ def _losses(network: Network, batch: Batch) -> dict[str, Tensor]:
     devices = [batch.images.device] if batch.images.is_cuda else []
     with _kept(network), torch.random.fork_rng(devices), torch.enable_grad():
         seed_everything(0)
-        return {name: part.detach() for name, part in network(batch).items()}
+        specs, found = task_optimizers(network.task), {}
+        for spec in specs:
+            parts = network(replace(batch, step=StepInfo(spec.name)))
+            for name, part in read_parts(parts, network.task.name).items():
+                found[f"{spec.name}.{name}" if len(specs) > 1 else name] = part.value.detach()
+        return found
 
 
 @contextmanager

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """Where in a run a training step is.
+
+    Attributes:
+        optimizer: Name of the optimizer that the step is for, see ``Task.optimizers``.
+        number: Steps of the run before it.
+        progress: Fraction of the run's epochs that has passed, in [0, 1).
+    """
+
+    optimizer: str = "main"
+    number: int = 0
+    progress: float = 0.0
 
 
 @dataclass
@@ -19,12 +34,14 @@ class Batch:
         targets: What the task's ``collate`` made.
         sizes: int64 (N, 2), original height and width in pixels.
         indices: int64 (N,), position of each sample in its ``Samples``.
+        step: Where in the run this training step is.
     """
 
     images: Tensor
     targets: Any
     sizes: Tensor
     indices: Tensor
+    step: StepInfo = StepInfo()
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; images in the memory layout that suits convolutions best."""
@@ -34,4 +51,4 @@ class Batch:
         targets = pytree.tree_map_only(
             Tensor, lambda t: t.to(device, non_blocking=True), self.targets
         )
-        return Batch(images, targets, self.sizes.to(device), self.indices)
+        return replace(self, images=images, targets=targets, sizes=self.sizes.to(device))

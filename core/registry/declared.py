@@ -18,7 +18,12 @@ from visiongraft.registry.manager import DISABLE_VARIABLE, undiscovered
 from visiongraft.registry.sources import distributions
 
 GROUP = "visiongraft.names"
-SETTINGS = {"task": "task", "schedule": "schedule", "transfer_loss": "loss"}  # and their kinds
+SETTINGS = {  # and their kinds
+    "task": "task",
+    "schedule": "schedule",
+    "optimizer": "optimizer",
+    "transfer_loss": "loss",
+}
 
 
 def refuse_undeclared(kind: str, name: str) -> None:
@@ -41,8 +46,8 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
         settings: Some arguments of ``fit`` by name.
 
     Raises:
-        PluginError: The task, schedule or transfer loss is not declared, or the prefix of the
-            backbone.
+        PluginError: The task, schedule, optimizer or transfer loss is not declared, or the prefix of
+            the backbone.
         OptionError: The options in such a name cannot be read.
     """
     declared = _declared()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from visiongraft.backbone import BackboneSource
     from visiongraft.data.readers import DataReader
     from visiongraft.exporter import Exporter
+    from visiongraft.optimizers import OptimizerFactory
     from visiongraft.schedules import Schedule
     from visiongraft.task import Task
     from visiongraft.training.transfer_losses import TransferLoss
@@ -126,6 +127,10 @@ class PluginManager:
         """Return all schedules by name."""
         return self._unambiguous("schedule")
 
+    def optimizers(self) -> dict[str, OptimizerFactory]:
+        """Return all optimizers by name."""
+        return self._unambiguous("optimizer")
+
     def exporters(self) -> dict[str, type[Exporter]]:
         """Return all exporters by name."""
         return self._unambiguous("exporter")
@@ -150,8 +155,8 @@ class PluginManager:
         """Look one item up.
 
         Args:
-            kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"exporter"``, ``"reader"``,
-                ``"loss"`` or ``"callback"``.
+            kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"optimizer"``, ``"exporter"``,
+                ``"reader"``, ``"loss"`` or ``"callback"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 

@@ -96,6 +96,9 @@ KINDS = {
     "schedule": PluginKind(
         "register_schedules", base="visiongraft.schedules:Schedule", is_class=False
     ),
+    "optimizer": PluginKind(
+        "register_optimizers", base="visiongraft.optimizers:OptimizerFactory", is_class=False
+    ),
     "exporter": PluginKind(
         "register_exporters", base="visiongraft.exporter:Exporter", needs=("suffix",)
     ),

@@ -232,7 +232,10 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
 
 
 def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
-    return phase.trainable in ("all", images.network.backbone.stages[0])
+    network = images.network
+    if isinstance(phase.trainable, tuple) or network.adapter_parameters:  # trial runs find out
+        return False
+    return phase.trainable in ("all", network.backbone.stages[0])
 
 
 def _rows(images: ImageLoaders, augment: bool) -> int:

@@ -62,7 +62,7 @@ class ConsoleProgress:
         parameters = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
         epochs = "epoch" if phase.epochs == 1 else "epochs"
         self.console.print(
-            f"phase {index + 1}: {phase.trainable}, {phase.epochs} {epochs}, "
+            f"phase {index + 1}: {phase.label}, {phase.epochs} {epochs}, "
             f"{parameters:,} trainable parameters"
         )
 

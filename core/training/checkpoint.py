@@ -25,8 +25,11 @@ class RunState:
         phase_epoch: Finished epochs of this phase.
         step: Finished optimizer steps of the present epoch.
         epoch: Finished epochs of the run.
-        sums: Sums of loss parts over the samples of the present epoch, and their number, as far as
-            this process has seen them.
+        steps: Finished optimizer steps of the run.
+        sums: Of each loss part the sum over the present epoch and its weight, such as the number of
+            samples, as far as this process has seen them.
+        gradients: Of each part of the network the sum of its gradients' norms in the present epoch,
+            and their number.
         history: One record per finished epoch.
         receipts: One receipt per finished phase.
         best: Record number and value of the best epoch so far, and the file that holds it.
@@ -39,7 +42,9 @@ class RunState:
     phase_epoch: int = 0
     step: int = 0
     epoch: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    gradients: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None

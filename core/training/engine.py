@@ -6,7 +6,9 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pluggy
@@ -27,16 +29,21 @@ from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
     FrozenSnapshot,
-    apply_phase,
     check_moments,
-    check_optimizer,
+    check_optimizers,
     frozen_tensors,
-    parameter_groups,
 )
-from visiongraft.training.optimizers import build_optimizer, learning_rate_factor, set_learning_rate
+from visiongraft.training.norms import mean_norms
+from visiongraft.training.optimizers import (
+    PhaseOptimizer,
+    build_optimizer,
+    learning_rate_factor,
+    set_learning_rate,
+)
 from visiongraft.training.resuming import restore_run, restore_steps, take_checkpoint
 from visiongraft.training.run import Run
 from visiongraft.training.steps import Steps
+from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
 
 log = logging.getLogger("visiongraft")
 
@@ -61,7 +68,7 @@ class Engine:
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(run.network, run.config.ema) if run.config.ema else None
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(
             run.network, run.config, self.device, run.training, run.validation
         )
@@ -120,13 +127,13 @@ class Engine:
         apply_phase(network, phase)
         if not any(p.requires_grad for p in network.parameters()):
             raise TrainingError(
-                "nothing trains in this phase: the head has no trainable parameters"
+                f"nothing trains in phase {index + 1}: {phase.label} has no trainable parameters"
             )
-        groups = parameter_groups(network, phase, run.config.weight_decay)
-        before, where = self.optimizer, f"at the start of phase {index + 1}"
-        self.optimizer = build_optimizer(run.config.optimizer, groups, before)
-        check_optimizer(network, self.optimizer, where)
-        check_moments(before, self.optimizer, where)
+        before, where = self.optimizers, f"at the start of phase {index + 1}"
+        made = list(self._build_optimizers(phase))
+        self.optimizers = [each.optimizer for each in made]
+        check_optimizers(network, self.optimizers, where)
+        check_moments(before, self.optimizers, where)
         if self.ema and not state.snapshot:
             self.ema.adopt(network, frozen_tensors(network))
         snapshot = (
@@ -146,16 +153,19 @@ class Engine:
             )
             # Prepared for each phase, since processes hook the gradients of what trains now only.
             model = self.accelerator.prepare_model(network)
-            optimizer = self.accelerator.prepare_optimizer(self.optimizer)
+            optimizers = [
+                replace(each, optimizer=self.accelerator.prepare_optimizer(each.optimizer))
+                for each in made
+            ]
             if checkpoint is not None:
-                restore_steps(self.optimizer, self.accelerator, checkpoint)
+                restore_steps(self.optimizers, self.accelerator, checkpoint)
             while state.phase_epoch < phase.epochs and not self._exhausted():
-                self._train_epoch(model, optimizer, phase_batches, phase)
+                self._train_epoch(model, optimizers, phase_batches, phase)
                 self._finish_epoch(phase_batches, phase)
             self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             self.accelerator.free_memory()
         ema = self.ema.tensors if self.ema else None
-        receipt = snapshot.check(network, self.optimizer, phase=phase, index=index, ema=ema)
+        receipt = snapshot.check(network, self.optimizers, phase=phase, index=index, ema=ema)
         if network.transfer is not None:
             network.transfer.check(f"in phase {index + 1}")
         state.receipts.append(receipt.to_json())
@@ -166,6 +176,19 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
+    def _build_optimizers(self, phase: Phase) -> Iterator[PhaseOptimizer]:
+        """Make those optimizers for which there is something to train in a phase."""
+        run, before = self.run, self.optimizers
+        for each in run.optimizers:
+            names = frozenset().union(
+                *(selected_parameters(run.network, p) for p in each.spec.parts)
+            )
+            groups = parameter_groups(run.network, phase, run.config.weight_decay, names)
+            for group in groups:
+                group["lr"] = group["peak_lr"] = group["peak_lr"] * each.spec.rate
+            if groups:
+                yield PhaseOptimizer(each.spec, build_optimizer(each.factory, groups, before))
+
     def _exhausted(self) -> bool:
         patience = self.run.config.patience
         return patience is not None and self.run.state.stale >= patience
@@ -175,7 +198,7 @@ class Engine:
     def _train_epoch(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[PhaseOptimizer],
         phase_batches: PhaseBatches,
         phase: Phase,
     ) -> None:
@@ -186,11 +209,14 @@ class Engine:
         model.train()
         for step in range(state.step, len(steps)):
             done = state.phase_epoch * len(steps) + step
-            set_learning_rate(optimizer, learning_rate_factor(done, phase.epochs * len(steps)))
-            losses = self.steps.step(model, optimizer, steps[step], batches, phase_batches.mixes)
+            for each in optimizers:
+                shape = each.spec.shape or phase.shape
+                factor = learning_rate_factor(done, phase.epochs * len(steps), shape)
+                set_learning_rate(each.optimizer, factor)
+            losses = self.steps.step(model, optimizers, steps[step], batches, phase_batches.mixes)
             if self.ema:
                 self.ema.update(run.network, frozen)
-            state.step = step + 1
+            state.step, state.steps = step + 1, state.steps + 1
             if self.main:
                 self.hooks.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
@@ -205,17 +231,18 @@ class Engine:
         record = {
             "epoch": state.epoch,
             "phase": state.phase,
-            "trainable": phase.trainable,
+            "trainable": phase.label,
             "learning_rate": phase.learning_rate,
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
+            "norms": mean_norms(state.gradients, run.network),
             "validation": scalars(results),
             "best": better,
         }
         state.history.append(record)
         state.epoch += 1
         state.phase_epoch += 1
-        state.step, state.sums = 0, {}
+        state.step, state.sums, state.gradients = 0, {}, {}
         ended = state.phase_epoch == phase.epochs or self._exhausted()
         self._append_history(record)
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
@@ -280,8 +307,7 @@ class Engine:
         if not self.best_written and best is not None:
             write_tensors(folder / best["file"], self.best, {"epoch": best["epoch"]})
             self.best_written = True
-        assert self.optimizer is not None
-        checkpoint = take_checkpoint(run, self.optimizer, self.ema, self.accelerator, ranks)
+        checkpoint = take_checkpoint(run, self.optimizers, self.ema, self.accelerator, ranks)
         checkpoint.write(folder / "last.safetensors")
         for old in folder.glob("best-*.safetensors"):
             if best is None or old.name != best["file"]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,60 +13,69 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from visiongraft.errors import CheckpointError, OptionError, PluginError, near_matches
-
-Groups = list[dict[str, Any]]
-
-OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
-    "adamw": lambda groups: torch.optim.AdamW(groups),
-    "sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True),
-}
+from visiongraft.errors import CheckpointError, PluginError
+from visiongraft.optimizers import Groups, OptimizerFactory, OptimizerSpec
 
 
-def check_optimizer_name(name: str) -> None:
-    """Refuse an unknown optimizer.
+@dataclass(frozen=True)
+class RunOptimizer:
+    """An optimizer of a run, before a phase says what it trains.
 
-    Args:
-        name: What the user wrote.
-
-    Raises:
-        OptionError: The name is unknown.
+    Attributes:
+        spec: What the task asks for.
+        factory: Makes it.
     """
-    if name not in OPTIMIZERS:
-        raise OptionError(f"no optimizer {name!r}{near_matches(str(name), OPTIMIZERS)}")
+
+    spec: OptimizerSpec
+    factory: OptimizerFactory
+
+
+@dataclass
+class PhaseOptimizer:
+    """An optimizer at work in a phase.
+
+    Attributes:
+        spec: What the task asks for.
+        optimizer: PyTorch's optimizer.
+    """
+
+    spec: OptimizerSpec
+    optimizer: torch.optim.Optimizer
 
 
 def build_optimizer(
-    name: str, groups: Groups, previous: torch.optim.Optimizer | None = None
+    factory: OptimizerFactory, groups: Groups, previous: Iterable[torch.optim.Optimizer] = ()
 ) -> torch.optim.Optimizer:
-    """Make a phase's optimizer; parameters that trained before keep their moments.
+    """Make an optimizer of a phase; parameters that trained before keep their moments.
 
     Args:
-        name: ``"adamw"`` or ``"sgd"`` (Nesterov momentum 0.9).
-        groups: From ``freezing.parameter_groups``.
-        previous: The optimizer of the phase before.
+        factory: Makes the optimizer.
+        groups: From ``trainable.parameter_groups``.
+        previous: The optimizers of the phase before.
 
     Returns:
         An optimizer of exactly these parameters.
 
     Raises:
-        OptionError: The name is unknown.
+        OptionError: The value of an option is invalid.
     """
-    check_optimizer_name(name)
-    optimizer = OPTIMIZERS[name](groups)
-    if previous is not None:
-        for parameter in named_parameters(optimizer).values():
-            if parameter in previous.state:
-                optimizer.state[parameter] = previous.state[parameter]
+    optimizer = factory.build(groups)
+    for parameter in named_parameters(optimizer).values():
+        for before in previous:
+            if parameter in before.state:
+                optimizer.state[parameter] = before.state[parameter]
     return optimizer
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float = 0.05) -> float:
-    """Scale the peak learning rate: linear warm-up, then a cosine down to zero.
+def learning_rate_factor(
+    step: int, steps: int, shape: str = "cosine", warmup: float = 0.05
+) -> float:
+    """Scale the peak learning rate: linear warm-up, then by the shape of the phase.
 
     Args:
         step: Step of the phase, from 0.
         steps: Steps in the phase.
+        shape: ``"cosine"`` or ``"linear"`` down to zero, or ``"constant"``.
         warmup: Fraction of the steps that warms up.
 
     Returns:
@@ -78,7 +88,10 @@ def learning_rate_factor(step: int, steps: int, warmup: float = 0.05) -> float:
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    done = (step - rising) / max(1, steps - rising)
+    if shape == "constant":
+        return 1.0
+    return 1 - done if shape == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
@@ -96,50 +109,54 @@ def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read an optimizer's state, keyed by parameter name.
+def optimizer_tensors(
+    optimizers: Iterable[torch.optim.Optimizer],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the state of optimizers, keyed by parameter name.
 
     Args:
-        optimizer: One that ``build_optimizer`` made.
+        optimizers: Made by ``build_optimizer``; no two have a parameter in common.
 
     Returns:
         Tensors by ``"<parameter>/<slot>"``, and the slots that are not tensors, likewise.
     """
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    for name, parameter in named_parameters(optimizer).items():
-        for slot, value in optimizer.state.get(parameter, {}).items():
-            target = tensors if isinstance(value, Tensor) else values
-            target[f"{name}/{slot}"] = value
+    for optimizer in optimizers:
+        for name, parameter in named_parameters(optimizer).items():
+            for slot, value in optimizer.state.get(parameter, {}).items():
+                target = tensors if isinstance(value, Tensor) else values
+                target[f"{name}/{slot}"] = value
     return tensors, values
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+def restore_optimizers(
+    optimizers: Iterable[torch.optim.Optimizer],
+    tensors: Mapping[str, Tensor],
+    values: Mapping[str, Any],
 ) -> None:
-    """Restore an optimizer's state.
+    """Restore the state of optimizers.
 
     Args:
-        optimizer: One with the same parameters as the one that was read.
+        optimizers: With the same parameters as those that were read.
         tensors: From ``optimizer_tensors``.
         values: From ``optimizer_tensors``.
 
     Raises:
-        CheckpointError: The state holds a parameter that the optimizer does not.
+        CheckpointError: The state names a parameter that no optimizer holds.
     """
-    parameters = named_parameters(optimizer)
+    owners = {n: (o, p) for o in optimizers for n, p in named_parameters(o).items()}
     for key, value in {**tensors, **values}.items():
         name, _, slot = key.rpartition("/")
-        if name not in parameters:
+        if name not in owners:
             raise CheckpointError(
                 f"the checkpoint's optimizer state names {name!r}, which is frozen"
             )
+        optimizer, parameter = owners[name]
         if isinstance(value, Tensor):
             # AdamW keeps its step counter on the CPU, moments beside their parameter.
-            value = (
-                value.clone() if slot == "step" else value.to(parameters[name].device, copy=True)
-            )
-        optimizer.state[parameters[name]][slot] = value
+            value = value.clone() if slot == "step" else value.to(parameter.device, copy=True)
+        optimizer.state[parameter][slot] = value
 
 
 class OptimizerWatch:

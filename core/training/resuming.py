@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from visiongraft.errors import CheckpointError
 from visiongraft.seeds import restore_random_state
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.ema import EMA
-from visiongraft.training.optimizers import optimizer_tensors, restore_optimizer
+from visiongraft.training.optimizers import optimizer_tensors, restore_optimizers
 from visiongraft.training.run import Run
 
 RankState = tuple[dict[str, Tensor], dict[str, Any]]
@@ -20,7 +21,7 @@ RankState = tuple[dict[str, Tensor], dict[str, Any]]
 
 def take_checkpoint(
     run: Run,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     ema: EMA | None,
     accelerator: Accelerator,
     ranks: list[RankState],
@@ -29,7 +30,7 @@ def take_checkpoint(
 
     Args:
         run: The run.
-        optimizer: The optimizer of the phase.
+        optimizers: The optimizers of the phase.
         ema: The averaged weights, if any are kept.
         accelerator: Holds the gradient scaler.
         ranks: Of each process the tensors of its random state, and as JSON values ``random``, the rest
@@ -38,7 +39,7 @@ def take_checkpoint(
     Returns:
         The checkpoint.
     """
-    tensors, values = optimizer_tensors(optimizer)
+    tensors, values = optimizer_tensors(optimizers)
     groups = {
         "network": dict(run.network.state_dict()),
         "optimizer": tensors,
@@ -88,19 +89,19 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
 
 
 def restore_steps(
-    optimizer: torch.optim.Optimizer, accelerator: Accelerator, checkpoint: Checkpoint
+    optimizers: Sequence[torch.optim.Optimizer], accelerator: Accelerator, checkpoint: Checkpoint
 ) -> None:
     """Restore what steps read and change, as the last thing before the first step.
 
-    These are optimizer, gradient scaler, and of this process the random state and sums of losses.
+    These are optimizers, gradient scaler, and of this process the random state and sums of losses.
 
     Args:
-        optimizer: The optimizer of the phase; changed in place.
+        optimizers: The optimizers of the phase; changed in place.
         accelerator: Holds the gradient scaler; changed in place.
         checkpoint: The checkpoint; its state becomes that of this process.
     """
     tensors, values = checkpoint.tensors, checkpoint.values
-    restore_optimizer(optimizer, tensors.get("optimizer", {}), values["optimizer"])
+    restore_optimizers(optimizers, tensors.get("optimizer", {}), values["optimizer"])
     if accelerator.scaler is not None and values["scaler"]:
         accelerator.scaler.load_state_dict(values["scaler"])
     rank, states = accelerator.process_index, values["random"]

@@ -11,6 +11,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.schedules import Schedule
 from visiongraft.training.checkpoint import RunState
+from visiongraft.training.optimizers import RunOptimizer
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Run:
         config: Its settings.
         network: What trains.
         schedule: Yields the phases.
+        optimizers: What the task's optimizers are, usually a single one.
         training: Training samples.
         validation: Validation samples.
         folder: The run folder, or ``None`` to keep nothing on disk.
@@ -32,6 +34,7 @@ class Run:
     config: FitConfig
     network: Network
     schedule: Schedule
+    optimizers: tuple[RunOptimizer, ...]
     training: Samples
     validation: Samples
     folder: Path | None

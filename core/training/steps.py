@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -12,25 +13,29 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from visiongraft.data.batch import Batch
+from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.data.loader import BatchIndices, checked_batches, shard_batches, shuffled_batches
 from visiongraft.errors import TrainingError
+from visiongraft.loss_parts import LossPart, read_parts
 from visiongraft.seeds import seeded
-from visiongraft.training.optimizers import OptimizerWatch
+from visiongraft.training.norms import gradient_norms, is_sampled
+from visiongraft.training.optimizers import OptimizerWatch, PhaseOptimizer
 from visiongraft.training.run import Run
 
 
-@dataclass(frozen=True)
+@dataclass
 class Steps:
     """The steps of a run's epochs.
 
     Attributes:
         run: The run.
         accelerator: Its device, precision and processes.
+        count: Steps in the present epoch.
     """
 
     run: Run
     accelerator: Accelerator
+    count: int = 1
 
     @cached_property
     def watch(self) -> OptimizerWatch:
@@ -40,7 +45,9 @@ class Steps:
     def plan(self) -> list[BatchIndices]:
         """Sample the batches of the present epoch, and group those of one step."""
         batches, count = self._sample_batches(), self.run.config.accumulate
-        return [batches[i : i + count] for i in range(0, len(batches), count)]
+        steps = [batches[i : i + count] for i in range(0, len(batches), count)]
+        self.count = len(steps)
+        return steps
 
     def mine(self, steps: list[BatchIndices]) -> list[list[int]]:
         """Return the part of each batch that this process loads.
@@ -57,59 +64,144 @@ class Steps:
     def step(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[PhaseOptimizer],
         step: BatchIndices,
         batches: Iterator[Batch],
         mixes: bool,
     ) -> dict[str, float]:
-        """Accumulate the gradients of one step's batches, each weighted by its fraction of the samples.
+        """Update the network once by each optimizer that is due, on the same batches.
 
         Args:
             model: The prepared network.
-            optimizer: Its optimizer.
+            optimizers: The optimizers of the phase.
             step: Samples of each batch and process.
             batches: Loads the batches of this process.
             mixes: Whether the task mixes the samples of a batch.
 
         Returns:
-            Mean loss parts of this process, and their sum as ``"loss"``.
+            Mean loss parts of this process, and their sum as ``"loss"``. With several optimizers the
+            parts are called ``optimizer.part``.
 
         Raises:
             TrainingError: The loss is not finite.
         """
-        run, state, accelerator = self.run, self.run.state, self.accelerator
-        processes, rank = accelerator.num_processes, accelerator.process_index
-        total = sum(len(part) for batch in step for part in batch)
-        sums: dict[str, float] = {}
-        for position, whole in enumerate(step):
-            count = len(whole[rank])
-            batch = next(batches).to(accelerator.device)
+        state = self.run.state
+        loaded = self._loaded(step, batches, mixes)
+        reported: dict[str, list[float]] = {}
+        several = len(self.run.optimizers) > 1
+        for each in optimizers:
+            if several and not isinstance(loaded, list):
+                loaded = list(loaded)
+            if state.steps % each.spec.every == 0:
+                sums = self._update(model, each, step, loaded)
+                prefix = f"{each.spec.name}." if several else ""
+                reported |= {f"{prefix}{name}": pair for name, pair in sums.items()}
+        for name, (value, weight) in reported.items():
+            before = state.sums.get(name, [0.0, 0.0])
+            state.sums[name] = [before[0] + value, before[1] + weight]
+        return _means(reported)
+
+    def _loaded(self, step: BatchIndices, batches: Iterator[Batch], mixes: bool) -> Iterable[Batch]:
+        """Load the batches of a step, mixed if they are to be."""
+        run, state, rank = self.run, self.run.state, self.accelerator.process_index
+        task, progress = run.network.task, self._progress()
+        for position in range(len(step)):
+            batch = next(batches).to(self.accelerator.device)
+            batch.step = StepInfo(number=state.steps, progress=progress)
             if mixes:
                 with seeded(run.config.seed, "mix", state.epoch, state.step, position, rank):
-                    batch.images, batch.targets = run.network.task.mix(batch.images, batch.targets)
+                    batch.images, batch.targets = task.mix(batch.images, batch.targets)
+            yield batch
+
+    def _update(
+        self, model: nn.Module, each: PhaseOptimizer, step: BatchIndices, batches: Iterable[Batch]
+    ) -> dict[str, list[float]]:
+        """Accumulate the gradients of one step's batches and make one step of one optimizer.
+
+        The loss is that of all batches and processes together. A sum with a weight of its own can be
+        divided only when all weights are known, so that its batches go backward together.
+
+        Returns:
+            Of each loss part the sum and the weight of this process.
+        """
+        accelerator, owner = self.accelerator, self.run.network.task.name
+        rank = accelerator.process_index
+        sums: dict[str, list[float]] = {}
+        waiting: list[tuple[dict[str, LossPart], int]] = []
+        for position, (whole, batch) in enumerate(zip(step, batches, strict=True)):
+            batch.step = replace(batch.step, optimizer=each.spec.name)
             last = position == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 with accelerator.autocast(), self.watch.watching():
-                    losses: dict[str, Tensor] = model(batch)
-                loss = torch.stack([part.float() for part in losses.values()]).sum()
+                    parts = read_parts(model(batch), owner)
+                waiting.append((parts, len(whole[rank])))
+                if last or all(part.weight is None for part in parts.values()):
+                    self._backward(waiting, step)
+                    waiting = []
+            _add(sums, parts, len(whole[rank]))
+        self._check_finite(sums)
+        self._finish(model, each)
+        return sums
+
+    def _backward(self, waiting: list[tuple[dict[str, LossPart], int]], step: BatchIndices) -> None:
+        """Compute the gradients of batches, each weighted by its fraction of the whole step."""
+        processes = self.accelerator.num_processes
+        total = sum(len(part) for batch in step for part in batch)
+        weights = self._total_weights(waiting)
+        terms = []
+        for parts, count in waiting:
+            means = [part.value.float() for part in parts.values() if part.weight is None]
+            if means:
                 # Processes average their gradients, so each counts by its fraction times their number.
-                accelerator.backward(loss * (count * processes / total))
-            for name, part in [("loss", loss), *losses.items()]:
-                sums[name] = sums.get(name, 0.0) + float(part.detach()) * count
-        if not all(abs(s) < float("inf") for s in sums.values()):
+                terms.append(torch.stack(means).sum() * (count * processes / total))
+            for name, part in parts.items():
+                if part.weight is not None:
+                    scale = processes / weights[name] if count and weights[name] else 0.0
+                    terms.append(part.value.float() * scale)
+        self.accelerator.backward(torch.stack(terms).sum() if len(terms) > 1 else terms[0])
+
+    def _total_weights(self, waiting: list[tuple[dict[str, LossPart], int]]) -> dict[str, float]:
+        """Add up the weights of parts that have their own, over batches and processes."""
+        weights: dict[str, Tensor] = {}
+        for parts, count in waiting:
+            for name, part in parts.items():
+                if part.weight is not None:
+                    weight = part.weight.double() if count else part.weight.double() * 0
+                    weights[name] = weights[name] + weight if name in weights else weight
+        if not weights:
+            return {}
+        together = torch.stack([weights[name] for name in sorted(weights)])
+        if self.accelerator.num_processes > 1:
+            together = cast(Tensor, self.accelerator.reduce(together))
+        return dict(zip(sorted(weights), together.tolist(), strict=True))
+
+    def _finish(self, model: nn.Module, each: PhaseOptimizer) -> None:
+        """Measure and clip the gradients, and make the step."""
+        run, accelerator = self.run, self.accelerator
+        accelerator.unscale_gradients()
+        if is_sampled(run.state.step, self.count):
+            for part, norm in gradient_norms(run.network).items():
+                before = run.state.gradients.get(part, [0.0, 0])
+                run.state.gradients[part] = [before[0] + norm, before[1] + 1]
+        clip_norm = each.spec.clip_norm or run.config.clip_norm
+        if clip_norm:
+            held = [p for group in each.optimizer.param_groups for p in group["params"]]
+            accelerator.clip_grad_norm_(held, clip_norm)
+        each.optimizer.step()
+        model.zero_grad(set_to_none=True)  # of the parameters of other optimizers, too
+
+    def _check_finite(self, sums: dict[str, list[float]]) -> None:
+        state = self.run.state
+        if not all(math.isfinite(number) for pair in sums.values() for number in pair):
+            means = {name: value for name, (value, _) in sums.items()}
             raise TrainingError(
-                f"the loss is not finite ({sums}) in phase {state.phase + 1}, epoch "
+                f"the loss is not finite ({means}) in phase {state.phase + 1}, epoch "
                 f"{state.epoch + 1}, step {state.step + 1}; {self._cause()}, or lower the learning rate"
             )
-        if run.config.clip_norm:
-            trainable = [p for p in model.parameters() if p.requires_grad]
-            accelerator.clip_grad_norm_(trainable, run.config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        mine = sum(len(batch[rank]) for batch in step)
-        for name, value in {**sums, "samples": float(mine)}.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
-        return {name: value / max(mine, 1) for name, value in sums.items()}
+
+    def _progress(self) -> float:
+        state = self.run.state
+        return min(1.0, (state.epoch + state.step / self.count) / self.run.config.epochs)
 
     def _cause(self) -> str:
         """Describe what to look for if a loss is not finite."""
@@ -126,9 +218,7 @@ class Steps:
         sums = torch.tensor([self.run.state.sums[n] for n in names], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             sums = cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device))).cpu()
-        total = dict(zip(names, sums.tolist(), strict=True))
-        samples = total.pop("samples")
-        return {name: value / samples for name, value in total.items()}
+        return _means(dict(zip(names, sums.tolist(), strict=True)))
 
     def _sample_batches(self) -> BatchIndices:
         """Sample by the task's own batch sampler, or at random."""
@@ -143,3 +233,23 @@ class Steps:
         return shard_batches(
             shuffled_batches(count, size, config.seed, epoch, processes), processes
         )
+
+
+def _add(sums: dict[str, list[float]], parts: dict[str, LossPart], count: int) -> None:
+    """Add the parts of a batch to sums; a batch that another process counts adds nothing."""
+    for name, part in parts.items():
+        value, weight = float(part.value.detach()), float(count)
+        if part.weight is None:
+            value *= count
+        elif count:
+            weight = float(part.weight)
+        else:
+            value = 0.0
+        before = sums.get(name, [0.0, 0.0])
+        sums[name] = [before[0] + value, before[1] + weight]
+
+
+def _means(sums: dict[str, list[float]]) -> dict[str, float]:
+    """Return the mean of each part, 0 for one that is over nothing, and their sum as ``"loss"``."""
+    means = {name: value / weight if weight else 0.0 for name, (value, weight) in sums.items()}
+    return {**means, "loss": sum(means.values())}

@@ -28,6 +28,7 @@ from visiongraft.errors import (
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import frozen_parameters
 from visiongraft.options import is_number
+from visiongraft.task import LossParts
 from visiongraft.training.freezing import digest
 
 
@@ -106,15 +107,16 @@ class TransferLoss(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+    def forward(self, step: TransferStep) -> LossParts:
         """Compute the parts that are added to the task's loss.
 
         Args:
             step: Both backbones and their features.
 
         Returns:
-            Scalars by name. A part over images is a mean over the batch, so that gradient
-            accumulation and several processes have the same result as one large batch.
+            Loss parts by name, see ``Task.build_loss``. A part over images is a mean over the batch,
+            so that gradient accumulation and several processes have the same result as one large
+            batch.
         """
 
 
@@ -231,8 +233,8 @@ class Transfer(nn.Module):
         return self
 
     def add(
-        self, backbone: Backbone, head: nn.Module, compute: Callable[[], dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+        self, backbone: Backbone, head: nn.Module, compute: Callable[[], LossParts]
+    ) -> LossParts:
         """Run the task's training step and add this loss's parts to its own.
 
         Args:

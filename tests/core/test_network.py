@@ -19,7 +19,8 @@ from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import Preprocess
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase, check_modes
+from visiongraft.training.freezing import check_modes
+from visiongraft.training.trainable import apply_phase
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from visiongraft.schedules import (
     register_schedules,
     schedule,
 )
-from visiongraft.training.freezing import trainable_stages
+from visiongraft.training.trainable import trainable_stages
 
 BUILT_IN = {s.name: s for s in register_schedules()}
 
@@ -43,6 +43,7 @@ def plans(draw: st.DrawFn) -> tuple[Schedule, tuple[str, ...], int]:
         "batch_norm": st.sampled_from(["frozen", "train"]),
         "probe_epochs": st.integers(0, 80),
         "n": st.integers(0, len(stages)),
+        "trainable": st.sampled_from(["all", "head"]),
         "at": st.builds(growing, st.just(stages), st.sets(st.integers(0, epochs - 1), min_size=1)),
     }
     known = BUILT_IN[name].generate.__kwdefaults__

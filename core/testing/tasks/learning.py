@@ -28,7 +28,7 @@ def a_few_images_are_overfit(trial: TaskTrial) -> None:
     )
     training = Attempt(f"to train on {len(samples)} images for {steps} steps")
     got = f"a loss that went from {first:.4g} to {last:.4g}"
-    training.expect(last < first, got, "a decreasing loss")
+    training.expect(task.adversarial or last < first, got, "a decreasing loss")
     before = trial.measure(trial.network(), samples)
     after = trial.measure(trial.overfit(), samples)
     training.expect(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,13 +11,15 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from visiongraft.data.batch import Batch
+from visiongraft.data.batch import Batch, StepInfo
+from visiongraft.loss_parts import LossPart, read_parts
 from visiongraft.network import Network
+from visiongraft.optimizers import task_optimizers
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Attempt, Checks, NotTried, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, score
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 check = Checks(TaskTrial.of)
 
@@ -25,7 +29,7 @@ MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself 
 
 @check("task.Task.build_loss")
 def loss_parts_are_means(trial: TaskTrial) -> None:
-    """Loss parts are named finite scalars, each a mean over the samples of the batch, or over pairs."""
+    """Loss parts are named finite scalars: means over samples or pairs, or sums with their weights."""
     network, batch = trial.together(TOGETHER)
     whole = losses_of(network, batch)
     if losses_of(network, batch, seed=1) != whole:
@@ -34,13 +38,18 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
         _expect_means_over_pairs(trial, network)
         return
     cuts = (range(2), range(2, TOGETHER))
-    parts = [losses_of(network, trial.batch(network, list(cut))) for cut in cuts]
+    parts = [parts_of(network, trial.batch(network, list(cut))) for cut in cuts]
     computing = Attempt(f"to compute the loss of {TOGETHER} images, and of 2 and 4 of them")
     for part in parts:
         got = f"parts {', '.join(part)}, not {', '.join(whole)}"
         computing.expect(part.keys() == whole.keys(), got, "the same parts for any batch")
     for name, value in whole.items():
-        mean = sum(len(c) * p[name] for c, p in zip(cuts, parts, strict=True)) / TOGETHER
+        weights = [
+            len(cut) if part[name].weight is None else float(part[name].weight or 0)
+            for cut, part in zip(cuts, parts, strict=True)
+        ]
+        total = sum(w * p[name].mean for w, p in zip(weights, parts, strict=True))
+        mean = total / sum(weights) if sum(weights) else 0.0
         computing.expect(
             abs(value - mean) <= 1e-3 * max(abs(value), abs(mean), 1e-3),
             f"{name}={value:.6g}, and a mean of {mean:.6g}",
@@ -67,9 +76,12 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     network, batch = trial.together(TOGETHER)
     apply_phase(network, Phase(1, "all"))
     network.train()
-    with seeded(0), trying("to compute the loss of a training batch"):
-        parts = network(batch)
-        total = torch.stack([part.float() for part in parts.values()]).sum()
+    total = torch.zeros(())
+    for spec in task_optimizers(network.task):
+        asked = replace(batch, step=StepInfo(spec.name))
+        with seeded(0), trying("to compute the loss of a training batch"):
+            parts = read_parts(network(asked), network.task.name)
+            total = total + torch.stack([part.value.float() for part in parts.values()]).sum()
     known = {id(p) for p in network.parameters()}
     strays = [tuple(leaf.shape) for leaf in _leaves(total) if id(leaf) not in known]
     expect(
@@ -93,27 +105,37 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
 
 
 def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]:
-    """Compute the loss parts of a batch, without gradients.
+    """Compute the loss parts of a batch as means, see ``parts_of``."""
+    return {name: part.mean for name, part in parts_of(network, batch, seed).items()}
+
+
+def parts_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, LossPart]:
+    """Compute the loss parts of a batch for each optimizer, without gradients.
 
     In evaluation mode, so that nothing is random. Some heads return what their loss needs in training
     mode only; then in that mode, but for batch norm and dropout.
     """
-    words = f"to compute the loss of {len(batch.sizes)} images"
-    with seeded(seed), torch.no_grad(), trying(words, see="task.Task.training_step"):
-        try:
-            parts = network.task.training_step(network.eval(), batch)
-        except Exception:
-            network.train()
-            for module in network.modules():
-                if isinstance(module, (_BatchNorm, _DropoutNd)):
-                    module.eval()
-            parts = network.task.training_step(network, batch)
-    named = isinstance(parts, dict) and bool(parts)
-    expect(named, words, type(parts).__name__, "parts by name in a dict")
-    for name, part in parts.items():
-        good = isinstance(part, Tensor) and part.ndim == 0 and bool(part.isfinite())
-        expect(good, words, f"{name}={part!r}", "finite scalar tensors")
-    return {name: float(part) for name, part in parts.items()}
+    words, see = f"to compute the loss of {len(batch.sizes)} images", "task.Task.training_step"
+    found: dict[str, LossPart] = {}
+    specs = task_optimizers(network.task)
+    for spec in specs:
+        asked = replace(batch, step=StepInfo(spec.name))
+        with seeded(seed), torch.no_grad(), trying(words, see=see):
+            try:
+                parts = network.task.training_step(network.eval(), asked)
+            except Exception:
+                network.train()
+                for module in network.modules():
+                    if isinstance(module, (_BatchNorm, _DropoutNd)):
+                        module.eval()
+                parts = network.task.training_step(network, asked)
+            read = read_parts(parts, network.task.name)
+        for name, part in read.items():
+            value, weight = float(part.value), 1.0 if part.weight is None else float(part.weight)
+            good = math.isfinite(value) and math.isfinite(weight) and weight >= 0
+            expect(good, words, f"{name}={parts[name]!r}", "finite scalar tensors")
+            found[f"{spec.name}.{name}" if len(specs) > 1 else name] = part
+    return found
 
 
 def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:

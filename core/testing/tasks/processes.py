@@ -17,7 +17,7 @@ from visiongraft.testing.tasks.runs import expect_near_losses
 from visiongraft.testing.tasks.saving import as_texts, some_images
 from visiongraft.testing.tasks.trial import BATCH, TOGETHER, TaskTrial
 from visiongraft.testing.tasks.two_processes import Together, save_images, start_together
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 check = Checks(TaskTrial.of)
 

@@ -22,7 +22,7 @@ from visiongraft.caching.store import Replay
 from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 
 def seasoned(model: nn.Module, seed: int = 0) -> nn.Module:

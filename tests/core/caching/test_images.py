@@ -18,7 +18,7 @@ from visiongraft.caching.units import cached_images, recording, replaced
 from visiongraft.data.batch import Batch
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 CPU = torch.device("cpu")
 

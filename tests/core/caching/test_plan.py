@@ -15,7 +15,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 Step = Callable[[Any, Network, Batch], dict[str, Tensor]]
 

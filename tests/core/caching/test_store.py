@@ -21,7 +21,7 @@ from visiongraft.lookup import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 
 def random_batch(network: Network, count: int = 3) -> Batch:

@@ -4,11 +4,13 @@ Reads one run a line from standard input, as JSON [FOLDER, SETTINGS, MOMENT...],
 process and answers with its exit code. Forking saves the imports; no run is ever made in this
 process itself, so each begins with the same empty state.
 
+With the setting "plugin" it trains the task of that file of tests/third_party on its own examples.
 With the setting "processes" as many of them train together, and the answer is the code of each: LOST
 for one that names the end of another as what ended it.
 
-A moment is "step N" (the N-th optimizer step of that process), "phase N" (its start) or "write N"
-(when the N-th file is written but not yet renamed). The moment "shared sums" is a fault instead:
+A moment is "step N" (the end of the N-th step of that process), "update N" (the N-th time that any
+optimizer updates weights), "phase N" (its start) or "write N" (when the N-th file is written but not yet
+renamed). The moment "shared sums" is a fault instead:
 all processes restore the sums of losses of the first one.
 """
 
@@ -19,10 +21,13 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(1, str(Path(__file__).parents[2] / "third_party"))
 from conftest import Toy, fit_toy, register_toys, toy_data
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
@@ -37,6 +42,7 @@ class Killer:
         self.left = int(number)
         self.replace = os.replace
         os.replace = self.count_write
+        register_optimizer_step_post_hook(lambda *_: self.count("update"))
 
     def count(self, kind: str) -> None:
         if kind == self.kind:
@@ -68,8 +74,12 @@ def share_sums() -> None:
 
 
 def train(folder: str, settings: dict, *moments: str) -> None:
-    task = Toy(**settings.pop("task", {}))
-    data = toy_data(settings.pop("count", 40))
+    count = settings.pop("count", 40)
+    if "plugin" in settings:
+        module = import_module(settings.pop("plugin"))
+        task, data = module.register_tasks()[0](), module.make_dataset(Path(), count, 0)
+    else:
+        task, data = Toy(**settings.pop("task", {})), toy_data(count)
     if "shared sums" in moments:
         share_sums()
     killers = [Killer(moment) for moment in moments if moment != "shared sums"]

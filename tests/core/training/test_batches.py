@@ -32,7 +32,7 @@ from visiongraft.training.batches import (
     PhaseBatches,
     choose_batches,
 )
-from visiongraft.training.freezing import apply_phase
+from visiongraft.training.trainable import apply_phase
 
 TRAINING, HELD_OUT = 10, 4
 ROW = 12 * 4  # the toy backbone's embedding in float32

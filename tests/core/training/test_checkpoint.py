@@ -22,7 +22,7 @@ PROGRESS = RunState(
     phase_epoch=2,
     step=3,
     epoch=4,
-    sums={"loss": 0.1 + 0.2, "samples": 16.0},
+    sums={"loss": [0.1 + 0.2, 16.0]},
     history=[{"epoch": 0, "phase": 0, "validation": {"good": 1 / 3}, "best": True}],
     receipts=[{"phase": 0, "frozen": {"backbone.stem": "ab" * 32}}],
     best={"epoch": 0, "value": 1 / 3, "file": "best-0.safetensors", "results": {"table": [[1]]}},
@@ -117,14 +117,14 @@ json_values = st.recursive(
 
 @settings(max_examples=50)
 @given(
-    sums=st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=3),
+    sums=st.dictionaries(st.text(), st.lists(st.floats(allow_nan=False)), max_size=3),
     history=st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3),
     replayed=st.none() | st.booleans(),
     names=st.sets(st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=3),
 )
 def test_any_position_and_any_names_come_back(
     tmp_path: Path,
-    sums: dict[str, float],
+    sums: dict[str, list[float]],
     history: list[dict[str, Any]],
     replayed: bool | None,
     names: set[str],

@@ -14,22 +14,22 @@ from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReceiptError, ScheduleError, TrainingError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import find_optimizer
 from visiongraft.network import Network
+from visiongraft.optimizers import adamw
 from visiongraft.schedules import Phase
 from visiongraft.training import engine
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.ema import EMA
 from visiongraft.training.freezing import (
     FrozenSnapshot,
-    apply_phase,
     check_moments,
-    check_optimizer,
+    check_optimizers,
     digest,
     frozen_tensors,
-    parameter_groups,
-    trainable_stages,
 )
 from visiongraft.training.optimizers import build_optimizer
+from visiongraft.training.trainable import apply_phase, parameter_groups, trainable_stages
 
 
 def batch_of(count: int = 6) -> Batch:
@@ -45,7 +45,7 @@ def batch_of(count: int = 6) -> Batch:
 def train_a_little(network, phase, steps=3, optimizer="adamw"):
     """Train without a fault; return snapshot and optimizer, ready to be checked."""
     apply_phase(network, phase)
-    made = build_optimizer(optimizer, parameter_groups(network, phase, 0.1))
+    made = build_optimizer(find_optimizer(optimizer), parameter_groups(network, phase, 0.1))
     snapshot = FrozenSnapshot.take(network)
     for _ in range(steps):
         network.train()
@@ -61,7 +61,7 @@ def train_a_little(network, phase, steps=3, optimizer="adamw"):
 def test_honest_training_gets_its_receipt(toy_network, trainable, batch_norm, optimizer):
     phase = Phase(1, trainable, 0.1, batch_norm=batch_norm)
     snapshot, made = train_a_little(toy_network, phase, optimizer=optimizer)
-    receipt = snapshot.check(toy_network, made, phase=phase, index=0)
+    receipt = snapshot.check(toy_network, [made], phase=phase, index=0)
     chosen = trainable_stages(toy_network.backbone.stages, trainable)
     frozen = {n.split(".")[2] for n in receipt.frozen if "running" not in n and "num_" not in n}
     assert frozen == set(toy_network.backbone.stages) - set(chosen)
@@ -114,10 +114,10 @@ def test_unfreezing_keeps_parameter_objects_and_the_moments_of_what_trained_befo
     moment = before.state[toy_network.head.linear.weight]["exp_avg"].clone()
     second = Phase(1, "all", 0.1)
     apply_phase(toy_network, second)
-    after = build_optimizer("adamw", parameter_groups(toy_network, second, 0.1), before)
+    after = build_optimizer(adamw, parameter_groups(toy_network, second, 0.1), [before])
     assert [id(p) for p in toy_network.parameters()] == identities
     assert torch.equal(after.state[toy_network.head.linear.weight]["exp_avg"], moment)
-    assert check_optimizer(toy_network, after, "here") == len(identities)
+    assert check_optimizers(toy_network, [after], "here") == len(identities)
 
 
 def test_moments_lost_at_unfreezing_are_caught(toy_network):
@@ -125,16 +125,16 @@ def test_moments_lost_at_unfreezing_are_caught(toy_network):
     phase = Phase(1, "all", 0.1)
     apply_phase(toy_network, phase)
     groups = parameter_groups(toy_network, phase, 0.1)
-    check_moments(before, build_optimizer("adamw", groups, before), "here")
+    check_moments([before], [build_optimizer(adamw, groups, [before])], "here")
     with pytest.raises(ReceiptError, match="lost the moments of 'head"):
-        check_moments(before, build_optimizer("adamw", groups), "here")
+        check_moments([before], [build_optimizer(adamw, groups)], "here")
 
 
 def test_freezing_again_drops_the_optimizer_state_of_what_is_frozen(toy_network):
     _, before = train_a_little(toy_network, Phase(1, "all", 0.1))
     phase = Phase(1, "head", 0.1)
     apply_phase(toy_network, phase)
-    after = build_optimizer("adamw", parameter_groups(toy_network, phase, 0.1), before)
+    after = build_optimizer(adamw, parameter_groups(toy_network, phase, 0.1), [before])
     held = set(after.state)
     assert held == set(toy_network.head.parameters()) | set(toy_network.loss.parameters())
     assert all(p.grad is None for p in toy_network.backbone.parameters())
@@ -146,8 +146,8 @@ def test_parameters_of_equal_value_are_distinguished(toy_network):
             parameter.fill_(0.5)
     phase = Phase(1, "all")
     apply_phase(toy_network, phase)
-    made = build_optimizer("adamw", parameter_groups(toy_network, phase, 0.1))
-    assert check_optimizer(toy_network, made, "") == len(list(toy_network.parameters()))
+    made = build_optimizer(adamw, parameter_groups(toy_network, phase, 0.1))
+    assert check_optimizers(toy_network, [made], "") == len(list(toy_network.parameters()))
 
 
 def test_vectors_and_scalars_get_no_weight_decay_and_deeper_stages_learn_faster(toy_network):
@@ -254,10 +254,10 @@ FAULTS = {
 def test_a_planted_fault_is_caught_and_named(toy_network, fault):
     phase = Phase(1, "stage2", 0.1)
     snapshot, optimizer = train_a_little(toy_network, phase)
-    snapshot.check(toy_network, optimizer, phase=phase, index=3)
+    snapshot.check(toy_network, [optimizer], phase=phase, index=3)
     fault(toy_network, optimizer)
     with pytest.raises(ReceiptError, match=FAULTS[fault]):
-        snapshot.check(toy_network, optimizer, phase=phase, index=3)
+        snapshot.check(toy_network, [optimizer], phase=phase, index=3)
 
 
 def test_an_averaged_copy_that_moved_is_caught(toy_network):
@@ -265,10 +265,10 @@ def test_an_averaged_copy_that_moved_is_caught(toy_network):
     average = EMA(toy_network, 0.9)
     snapshot, optimizer = train_a_little(toy_network, phase)
     average.update(toy_network, set(frozen_tensors(toy_network)))
-    snapshot.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+    snapshot.check(toy_network, [optimizer], phase=phase, index=0, ema=average.tensors)
     average.tensors["backbone.blocks.stem.0.weight"] += 1e-6
     with pytest.raises(ReceiptError, match="the averaged copy of"):
-        snapshot.check(toy_network, optimizer, phase=phase, index=0, ema=average.tensors)
+        snapshot.check(toy_network, [optimizer], phase=phase, index=0, ema=average.tensors)
 
 
 @pytest.mark.parametrize("fault", [drift, decay, write_by_hand], ids=lambda f: f.__name__)
@@ -297,7 +297,7 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
 def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new optimizer at each unfreeze."""
     monkeypatch.setattr(
-        engine, "build_optimizer", lambda name, groups, _: build_optimizer(name, groups)
+        engine, "build_optimizer", lambda factory, groups, _: build_optimizer(factory, groups)
     )
 
 
@@ -306,7 +306,7 @@ def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         engine,
         "build_optimizer",
-        lambda name, groups, before: before or build_optimizer(name, groups),
+        lambda factory, groups, before: before[0] if before else build_optimizer(factory, groups),
     )
 
 
@@ -476,7 +476,7 @@ def test_what_head_and_loss_create_as_frozen_stays_frozen(
     before = {n: t.clone() for n, t in anchored.state_dict().items()}
     phase = Phase(1, trainable, 0.1)
     snapshot, made = train_a_little(anchored, phase)
-    receipt = snapshot.check(anchored, made, phase=phase, index=0)
+    receipt = snapshot.check(anchored, [made], phase=phase, index=0)
     changed = {n for n, t in anchored.state_dict().items() if not torch.equal(t, before[n])}
     assert {n for n in changed if n.startswith(("head.", "loss."))} == {
         "head.linear.weight",
@@ -503,7 +503,7 @@ def test_changing_it_costs_the_receipt(anchored: Network, name: str) -> None:
     snapshot, made = train_a_little(anchored, phase)
     anchored.state_dict()[name].add_(1e-6)
     with pytest.raises(ReceiptError, match=f"frozen tensor '{name}' changed"):
-        snapshot.check(anchored, made, phase=phase, index=0)
+        snapshot.check(anchored, [made], phase=phase, index=0)
 
 
 def test_thawing_it_in_a_training_step_costs_the_receipt(anchored: Network) -> None:
@@ -511,7 +511,7 @@ def test_thawing_it_in_a_training_step_costs_the_receipt(anchored: Network) -> N
     snapshot, made = train_a_little(anchored, phase)
     anchored.loss.judge.requires_grad_(True)
     with pytest.raises(ReceiptError, match=r"'loss\.judge\.0\.weight' is not in the optimizer"):
-        snapshot.check(anchored, made, phase=phase, index=0)
+        snapshot.check(anchored, [made], phase=phase, index=0)
 
 
 def test_putting_it_into_training_mode_costs_the_receipt(anchored: Network) -> None:
@@ -519,7 +519,7 @@ def test_putting_it_into_training_mode_costs_the_receipt(anchored: Network) -> N
     snapshot, made = train_a_little(anchored, phase)
     anchored.loss.judge[1].train()
     with pytest.raises(ReceiptError, match=r"'loss\.judge\.1' was put into training mode"):
-        snapshot.check(anchored, made, phase=phase, index=0)
+        snapshot.check(anchored, [made], phase=phase, index=0)
 
 
 def test_a_head_that_registers_the_backbone_thaws_nothing_of_it(toy_network: Network) -> None:
@@ -536,6 +536,8 @@ def test_a_run_in_which_nothing_is_left_to_train_is_refused(fit_toy: Any, toy_da
         def build_loss(self) -> nn.Module:
             return super().build_loss().requires_grad_(False)
 
-    with pytest.raises(TrainingError, match="the head has no trainable parameters"):
+    with pytest.raises(
+        TrainingError, match="nothing trains in phase 1: head has no trainable parameters"
+    ):
         fit_toy(toy_data(20), task=Fixed(augment=False), schedule="linear_probe", epochs=1)
     fit_toy(toy_data(20), task=Fixed(augment=False), schedule="full", epochs=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,12 +14,24 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks
 
 from tests.core.conftest import Toy
-from visiongraft.errors import CheckpointError, OptionError, PluginError
+from visiongraft.data.batch import StepInfo
+from visiongraft.errors import (
+    CheckpointError,
+    OptionError,
+    PluginError,
+    ReceiptError,
+    ScheduleError,
+)
+from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup import find_optimizer
+from visiongraft.optimizers import OptimizerFactory, OptimizerSpec, adamw, optimizer, sgd
+from visiongraft.registry.manager import plugins
+from visiongraft.schedules import SHAPES
 from visiongraft.training.optimizers import (
     build_optimizer,
     learning_rate_factor,
     optimizer_tensors,
-    restore_optimizer,
+    restore_optimizers,
     set_learning_rate,
 )
 
@@ -38,11 +52,11 @@ def steps(layer: nn.Linear, optimizer: torch.optim.Optimizer, count: int) -> Non
 def test_state_read_by_name_and_put_back_continues_exactly(name):
     torch.manual_seed(0)
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    first = build_optimizer(name, groups_of(one))
+    first = build_optimizer(find_optimizer(name), groups_of(one))
     steps(one, first, 3)
     other.load_state_dict(one.state_dict())
-    second = build_optimizer(name, groups_of(other))
-    restore_optimizer(second, *optimizer_tensors(first))
+    second = build_optimizer(find_optimizer(name), groups_of(other))
+    restore_optimizers([second], *optimizer_tensors([first]))
     steps(one, first, 2)
     steps(other, second, 2)
     assert torch.equal(one.weight, other.weight)
@@ -50,26 +64,26 @@ def test_state_read_by_name_and_put_back_continues_exactly(name):
 
 
 def test_state_that_is_not_a_tensor_is_restored_too() -> None:
-    optimizer = build_optimizer("sgd", groups_of(nn.Linear(3, 2)))
-    restore_optimizer(optimizer, {}, {"weight/count": 3, "bias/note": None})
-    assert optimizer_tensors(optimizer) == ({}, {"weight/count": 3, "bias/note": None})
+    optimizer = build_optimizer(sgd, groups_of(nn.Linear(3, 2)))
+    restore_optimizers([optimizer], {}, {"weight/count": 3, "bias/note": None})
+    assert optimizer_tensors([optimizer]) == ({}, {"weight/count": 3, "bias/note": None})
 
 
 def test_state_of_a_frozen_parameter_is_refused():
     layer = nn.Linear(3, 2)
-    optimizer = build_optimizer("adamw", groups_of(layer))
+    optimizer = build_optimizer(adamw, groups_of(layer))
     with pytest.raises(CheckpointError, match=r"'stem\.weight', which is frozen"):
-        restore_optimizer(optimizer, {"stem.weight/exp_avg": torch.zeros(1)}, {})
+        restore_optimizers([optimizer], {"stem.weight/exp_avg": torch.zeros(1)}, {})
 
 
 def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(OptionError, match="did you mean 'sgd'"):
-        build_optimizer("sgdd", [])
+    with pytest.raises(PluginError, match="did you mean 'sgd'"):
+        find_optimizer("sgdd")
 
 
-@given(total=st.integers(1, 500), data=st.data())
-def test_the_learning_rate_rises_once_then_falls_and_stays_in_bounds(total, data):
-    factors = [learning_rate_factor(s, total) for s in range(total)]
+@given(total=st.integers(1, 500), shape=st.sampled_from(SHAPES))
+def test_the_learning_rate_rises_once_then_falls_and_stays_in_bounds(total, shape):
+    factors = [learning_rate_factor(s, total, shape) for s in range(total)]
     assert all(0 < f <= 1 for f in factors)
     top = factors.index(max(factors))
     assert factors[top] == 1.0
@@ -83,7 +97,7 @@ def test_every_group_follows_its_own_peak():
         {"names": ["weight"], "params": [layer.weight], "lr": 1.0, "peak_lr": 1.0},
         {"names": ["bias"], "params": [layer.bias], "lr": 0.2, "peak_lr": 0.2},
     ]
-    optimizer = build_optimizer("sgd", groups)
+    optimizer = build_optimizer(sgd, groups)
     set_learning_rate(optimizer, 0.5)
     assert [g["lr"] for g in optimizer.param_groups] == [0.5, 0.1]
 
@@ -145,3 +159,184 @@ def test_an_optimizer_without_state_to_lose_is_accepted(
 def test_watching_ends_with_the_run(fit_toy: Any, toy_data: Any) -> None:
     fit_toy(toy_data(20), schedule="linear_probe", epochs=1)
     assert not _global_optimizer_post_hooks
+
+
+# ---- several optimizers ----
+
+
+class Opposed(Toy):
+    """A toy whose loss is trained by another optimizer than the rest."""
+
+    specs: ClassVar[Any] = (
+        OptimizerSpec("scale", ("loss",), "sgd", options={"momentum": 0.5}, rate=0.5, every=2),
+        OptimizerSpec("rest", ("backbone", "head"), shape="constant"),
+    )
+    seen: ClassVar[list[StepInfo]] = []
+
+    def optimizers(self) -> tuple[OptimizerSpec, ...]:
+        return self.specs
+
+    def training_step(self, network: Any, batch: Any) -> Any:
+        self.seen.append(batch.step)
+        return super().training_step(network, batch)
+
+
+def watched(specs: Any = Opposed.specs) -> Opposed:
+    kind = type("Watched", (Opposed,), {"specs": specs, "seen": []})
+    return kind(augment=False)
+
+
+def test_each_step_runs_once_per_optimizer_that_is_due(fit_toy: Any, toy_data: Any) -> None:
+    task = watched()
+    fit_toy(toy_data(60), task=task, schedule="full", epochs=2, batch_size=12, replay=False)
+    order = [(step.number, step.optimizer) for step in task.seen]
+    assert order[:4] == [(0, "scale"), (0, "rest"), (1, "rest"), (2, "scale")]
+    assert [number for number, name in order if name == "scale"] == [0, 2, 4, 6]
+    assert [number for number, name in order if name == "rest"] == list(range(8))
+    progress = [step.progress for step in task.seen]
+    assert progress[0] == 0
+    assert progress == sorted(progress)
+    assert progress[-1] == pytest.approx(7 / 8)
+
+
+def test_records_name_the_parts_of_each_optimizer(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    fit_toy(toy_data(40), task=watched(), schedule="full", epochs=1, out=tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    parts = {f"{name}.{part}" for name in ("scale", "rest") for part in ("entropy", "penalty")}
+    assert record["train"].keys() == parts | {"loss"}
+
+
+def test_an_optimizer_rests_while_nothing_of_its_own_trains(fit_toy: Any, toy_data: Any) -> None:
+    specs = (OptimizerSpec("body", ("backbone",)), OptimizerSpec("rest", ("head", "loss")))
+    task = watched(specs)
+    fit_toy(toy_data(40), task=task, schedule="lp_ft(probe_epochs=1)", epochs=2, replay=False)
+    names = [step.optimizer for step in task.seen]
+    first = names.index("body")
+    assert 0 < first
+    assert set(names[:first]) == {"rest"}
+    assert set(names[first:]) == {"body", "rest"}
+
+
+@pytest.mark.parametrize(
+    ("specs", "error", "words"),
+    [
+        ((OptimizerSpec("one", ("head",)),), ReceiptError, "is not in the optimizer"),
+        (
+            (OptimizerSpec("one", ("*",)), OptimizerSpec("two", ("head",))),
+            ReceiptError,
+            r"'head\.\S+' twice",
+        ),
+        (
+            (OptimizerSpec("one"), OptimizerSpec("one")),
+            PluginError,
+            "a tuple of OptimizerSpec, each with another name",
+        ),
+        ([OptimizerSpec()], PluginError, "not a tuple of OptimizerSpec"),
+        ((OptimizerSpec(optimizer="adma"),), PluginError, "did you mean 'adamw'"),
+        (
+            (OptimizerSpec(options={"beta": 1}),),
+            OptionError,
+            "optimizer 'adamw' has no option 'beta'; did you mean 'betas'",
+        ),
+        ((OptimizerSpec(parts=("critic",)),), ScheduleError, "'critic' selects no parameter"),
+    ],
+)
+def test_wrong_optimizers_end_as_one_line(
+    fit_toy: Any, toy_data: Any, specs: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words) as raised:
+        fit_toy(toy_data(20), task=watched(specs), schedule="full", epochs=1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parts": ()},
+        {"parts": "head"},
+        {"rate": 0},
+        {"every": 0},
+        {"clip_norm": -1},
+        {"shape": "sine"},
+    ],
+    ids=str,
+)
+def test_a_spec_with_a_wrong_value_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="of optimizer 'main'"):
+        OptimizerSpec(**wrong)
+
+
+def test_a_wrong_value_of_an_option_is_refused_in_one_line(fit_toy: Any, toy_data: Any) -> None:
+    with pytest.raises(OptionError, match=r"optimizer 'sgd' with .*momentum"):
+        fit_toy(toy_data(20), optimizer="sgd(momentum=-1)", epochs=1)
+
+
+def test_an_optimizer_of_a_plugin_is_used_by_name(fit_toy: Any, toy_data: Any) -> None:
+    made = []
+
+    class Plugin:
+        @hookimpl
+        def register_optimizers(self) -> list[OptimizerFactory]:
+            @optimizer
+            def rmsprop(groups: Any, *, alpha: float = 0.99) -> torch.optim.Optimizer:
+                made.append(alpha)
+                return torch.optim.RMSprop(groups, alpha=alpha)
+
+            return [rmsprop]
+
+    plugins().register(Plugin(), "rms")
+    fit_toy(toy_data(20), optimizer="rmsprop(alpha=0.9)", schedule="full", epochs=1)
+    assert made == [0.9]
+
+
+# ---- parts of the loss with weights of their own ----
+
+
+def weights_after(fit_toy: Any, data: Any, task: Toy, **settings: Any) -> dict[str, torch.Tensor]:
+    model = fit_toy(
+        data, task=task, schedule="linear_probe(learning_rate=0.1)", epochs=2, optimizer="sgd",
+        replay=False, **settings,
+    )  # fmt: skip
+    return model.network.state_dict()
+
+
+class Weighted(Toy):
+    """Counts the samples of class 0 only, and regularizes by a mean."""
+
+    def build_head(self, backbone: Any) -> nn.Module:
+        head = super().build_head(backbone)
+        head.norm, head.drop = nn.Identity(), nn.Identity()  # equal whatever shares a batch
+        return head
+
+    def training_step(self, network: Any, batch: Any) -> Any:
+        logits = network.head(network.backbone(batch.images))
+        known = (batch.targets == 0).float()
+        losses = nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        return {"known": ((losses * known).sum(), known.sum()), "norm": logits.square().mean()}
+
+
+def test_accumulated_batches_equal_one_large_batch_with_weights_too(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    data, task = toy_data(60), Weighted(augment=False)
+    one = weights_after(fit_toy, data, task, batch_size=12)
+    four = weights_after(fit_toy, data, task, batch_size=3, accumulate=4)
+    for name, tensor in one.items():
+        torch.testing.assert_close(four[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mean_over_known_targets_would_differ(fit_toy: Any, toy_data: Any) -> None:
+    """The fault that sums with weights avoid."""
+
+    class Means(Weighted):
+        def training_step(self, network: Any, batch: Any) -> Any:
+            parts = dict(super().training_step(network, batch))
+            value, weight = parts["known"]
+            return {**parts, "known": value / weight.clamp(min=1)}
+
+    data, task = toy_data(60), Means(augment=False)
+    one = weights_after(fit_toy, data, task, batch_size=12)
+    four = weights_after(fit_toy, data, task, batch_size=3, accumulate=4)
+    assert any(not torch.allclose(four[n], t, rtol=1e-3, atol=1e-4) for n, t in one.items())

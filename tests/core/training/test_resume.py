@@ -25,10 +25,12 @@ LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+ADVERSARIAL = {"plugin": "adversarial", "epochs": 2, "checkpoint_every": 1, "batch_size": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": AUGMENTED,
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
+    "adversarial": ADVERSARIAL,
 }
 
 
@@ -127,6 +129,8 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("shrinking", "step 3"),  # before a stage is frozen again
         ("shrinking", "phase 2"),
         ("shrinking", "step 6"),  # after it
+        ("adversarial", "update 3"),  # between the two optimizers of a step
+        ("adversarial", "step 5"),
     ],
 )
 def test_kill_and_resume_is_bit_exact(
@@ -186,13 +190,29 @@ def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
     assert run(tmp_path / "run", settings, "step 3") == -9
     assert last(tmp_path / "run").state.step == 2
     sums = last(tmp_path / "run").values["sums"]
-    assert len({each["loss"] for each in sums}) == 3  # each process has seen other samples
+    seen = {tuple(each["entropy"]) for each in sums}
+    assert len(seen) == 3  # each process has seen other samples
     shutil.copytree(tmp_path / "run", tmp_path / "faulty")
     assert run(tmp_path / "run", {"resume": True, **settings}) == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     assert run(tmp_path / "faulty", {"resume": True, **settings}, "shared sums") == 0
     losses = [records(tmp_path / name)[0]["train"]["loss"] for name in ("whole", "run", "faulty")]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.slow
+def test_missing_targets_count_alike_in_one_process_and_in_two(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {"plugin": "missing_targets", "epochs": 2, "optimizer": "sgd", "count": 60}
+    settings |= {"schedule": "linear_probe(learning_rate=0.1)", "replay": "off"}
+    assert run(tmp_path / "one", {**settings, "batch_size": 12}) == 0
+    assert run(tmp_path / "two", {**settings, "batch_size": 6, "processes": 2}) == 0
+    one, two = (last(tmp_path / name) for name in ("one", "two"))
+    for name, tensor in one.tensors["network"].items():
+        torch.testing.assert_close(two.tensors["network"][name], tensor, rtol=1e-5, atol=1e-6)
+    losses = [[r["train"]["answers"] for r in records(tmp_path / name)] for name in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_run_stopped_before_its_first_checkpoint_begins_anew(tmp_path, fit_toy, toy_data):

@@ -28,7 +28,8 @@ from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase
 from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.freezing import apply_phase, check_optimizer, parameter_groups
+from visiongraft.training.freezing import check_optimizers
+from visiongraft.training.trainable import apply_phase, parameter_groups
 from visiongraft.training.transfer_losses import L2SP, Transfer, TransferLoss, TransferStep
 
 FULL = {"schedule": "full(learning_rate=0.02)", "weight_decay": 0.0, "epochs": 3, "device": "cpu"}
@@ -353,7 +354,7 @@ def test_a_losss_own_parameters_train_with_the_head(toy_network: Network) -> Non
     names = {name: group["lr"] for group in groups for name in group["names"]}
     assert names["transfer.loss.project.weight"] == names["head.linear.weight"] == 0.1
     optimizer = torch.optim.AdamW(groups)
-    assert check_optimizer(toy_network, optimizer, "here") == len(names)
+    assert check_optimizers(toy_network, [optimizer], "here") == len(names)
 
 
 def test_a_loss_that_writes_to_the_source_breaks_the_receipt(fit_toy: Any, toy_data: Any) -> None:

@@ -1,0 +1,84 @@
+"""Plugins as third parties write them, in one file each: they need public names only, and pass the kit."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import visiongraft
+from visiongraft.registry.manager import PluginManager, using
+from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
+
+HERE = Path(__file__).parent
+FILES = sorted(path for path in HERE.glob("*.py") if not path.stem.startswith("test_"))
+# Modules that the pages for plugin authors import from.
+PUBLIC = {
+    "visiongraft",
+    "visiongraft.data.images",
+    "visiongraft.data.samples",
+    "visiongraft.data.splits",
+    "visiongraft.errors",
+    "visiongraft.schedules",
+    "visiongraft.task",
+}
+# What these plugins are about; the other checks are about what other tasks do alike.
+ORDINARY = {
+    "loss_parts_are_means",
+    "every_single_image_has_a_loss",
+    "learned_tensors_are_registered",
+    "a_few_images_are_overfit",
+    "a_killed_run_resumes_exactly",
+    "replay_changes_nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, TaskTrial]:
+    found = {}
+    for path in FILES:
+        for kind in getattr(module_of(path), "register_tasks", list)():
+            found[path.stem] = TaskTrial(kind())
+    return found
+
+
+def module_of(path: Path) -> Any:
+    spec = spec_from_file_location(f"third_party_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_plugin_imports_public_names_only(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("visiongraft"):
+            assert node.module in PUBLIC
+            names = {alias.name for alias in node.names}
+            assert not any(name.startswith("_") for name in names)
+            if node.module == "visiongraft":
+                assert names <= set(visiongraft.__all__)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(c, id=c.name, marks=[] if c.name in ORDINARY else pytest.mark.exhaustive)
+        for c in TASK_CHECKS
+    ],
+)
+@pytest.mark.parametrize("name", [path.stem for path in FILES])
+def test_it_passes_the_kit(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
+    if name not in trials:
+        pytest.skip("no task")
+    manager = PluginManager()
+    manager.register(module_of(HERE / f"{name}.py"), name)
+    with using(manager):
+        check.run(trials[name])
