@@ -72,6 +72,7 @@ class RunInputs:
                 split: [SampleDigests(*line.split(" ", 2)) for line in lines]
                 for split, lines in values["samples"].items()
             }
+            values["earlier"] = tuple(values.get("earlier", ()))
             inputs = cls(**values)
             for digest in inputs.trained_on():
                 int(digest, 16)
@@ -164,7 +165,7 @@ def inputs_on_resume(
         now,
         code=before.code,
         changes=[*before.changes, *entry],
-        earlier=sorted({*before.trained_on()} - kept),
+        earlier=tuple(sorted({*before.trained_on()} - kept)),
     ), warnings
 
 
