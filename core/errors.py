@@ -12,7 +12,7 @@ from pathlib import Path
 
 COLOR_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 MOST_NOTICED = 5  # warnings in an error
-LONGEST_NAME = 300  # in a list of names
+LONGEST_NAME = 300  # in a message; no file system has longer ones
 _OURS = Path(__file__).resolve().parent
 _PYTHONS = Path(sysconfig.get_path("stdlib")).resolve()
 
@@ -109,8 +109,8 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     near = [n for n in near if _likeness(name, n) > _likeness(name, near[0]) - 0.15]
     near += [n for n in names if n.rsplit("/", 1)[-1] == name and n not in near]
     if near:
-        return "; did you mean " + " or ".join(repr(n) for n in near[:3]) + "?"
-    return f"; available: {', '.join(names)}" if 0 < len(names) <= 20 else ""
+        return "; did you mean " + " or ".join(shorten(repr(n)) for n in near[:3]) + "?"
+    return f"; available: {', '.join(map(shorten, names))}" if 0 < len(names) <= 20 else ""
 
 
 @contextmanager
@@ -131,14 +131,14 @@ def noticed(warnings: Sequence[str]) -> Iterator[None]:
     except DataError as error:
         if not warnings:
             raise
-        lines = "; ".join(_cut(line) for line in warnings[:MOST_NOTICED])
+        lines = "; ".join(shorten(line) for line in warnings[:MOST_NOTICED])
         more = len(warnings) - MOST_NOTICED
         rest = f"; and {more} more warnings" if more > 0 else ""
         raise DataError(f"{error} (noticed before: {lines}{rest})") from error
 
 
 def name_some(names: Iterable[str], shown: int = 3) -> str:
-    r"""Name the first few of many, for messages; very long names are cut off.
+    r"""Name the first few of many, for messages; very long names are shortened.
 
     Args:
         names: All of them.
@@ -153,7 +153,27 @@ def name_some(names: Iterable[str], shown: int = 3) -> str:
     """
     all_names = list(names)
     more = len(all_names) - shown
-    return ", ".join(map(_cut, all_names[:shown])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shorten, all_names[:shown])) + (f" and {more} more" if more > 0 else "")
+
+
+def shorten(text: str) -> str:
+    """Shorten a name or line that is too long for a message, in its middle.
+
+    Args:
+        text: A text from a file's name, a file or a user.
+
+    Returns:
+        At most 300 characters, with unprintable characters escaped.
+
+    Examples:
+        >>> shorten("cat"), len(shorten("x" * 5000)), shorten("x" * 5000)[146:152]
+        ('cat', 300, 'xxx...')
+    """
+    line = escape_unprintable(text)
+    if len(line) <= LONGEST_NAME:
+        return line
+    half = (LONGEST_NAME - 3) // 2
+    return f"{line[: LONGEST_NAME - 3 - half]}...{line[-half:]}"
 
 
 def escape_unprintable(text: str) -> str:
@@ -221,11 +241,6 @@ def place_of(error: BaseException) -> str:
         if not library and not {_OURS, _PYTHONS}.intersection(path.resolve().parents):
             return f"{path.name}:{frame.lineno}"
     return ""
-
-
-def _cut(name: str) -> str:
-    name = escape_unprintable(name)
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
 
 def _likeness(a: str, b: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -267,10 +267,10 @@ def _findings(
         if key is not None:
             store.fresh[key] = [getattr(finding, name) for name in STORED]
         if not finding.problem:  # the target may have changed although the image has not
-            problem = samples.problem(index, finding.height, finding.width)
-            finding = replace(finding, problem=problem)
-        if targets and not finding.problem:
-            finding = replace(finding, target=_target_digest(samples, index))
+            size = finding.height, finding.width
+            problem, target = samples.checked_target(index, *size)
+            digest = _target_digest(target) if targets and not problem else ""
+            finding = replace(finding, problem=problem, target=digest)
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -279,9 +279,9 @@ def _findings(
             yield from threads.map(check, range(start, min(start + window, len(samples))))
 
 
-def _target_digest(samples: Samples, index: int) -> str:
+def _target_digest(target: Callable[[], Any]) -> str:
     try:
-        return digest_of(samples.target(index))
+        return digest_of(target())
     except Exception:  # a third-party target may raise any error: loading it reports that
         return ""
 

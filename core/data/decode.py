@@ -30,7 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from visiongraft.errors import DataError, escape_unprintable, one_line
+from visiongraft.errors import (
+    LONGEST_NAME,
+    DataError,
+    escape_unprintable,
+    one_line,
+    shorten,
+)
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
@@ -58,6 +64,7 @@ _MARKS = (  # that of UTF-32 first: it begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_IMPOSSIBLE_NAME = re.compile(rf"[^/\\]{{{LONGEST_NAME + 1},}}")
 # Unlike ``str.splitlines``, which also splits at control characters within a name.
 _LINE_ENDS = re.compile(r"\r\n|\r|\n")
 
@@ -252,14 +259,23 @@ def read_text(path: Path, limit: int = MAX_FILE_BYTES) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{printable(path)} is not {encoding.upper().removesuffix('-SIG')} text "
-            f"({one_line(error)}); save it as UTF-8"
-        ) from error
+        raise not_text(path, encoding, error) from error
     if "\0" in text:  # neither a name nor a number has one, but UTF-16 without a mark has many
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{printable(path)}, line {line}: contains a null byte; save it as UTF-8")
     return text
+
+
+def not_text(path: Path, encoding: str, error: UnicodeDecodeError) -> DataError:
+    """Return the error for a file that is not text in the encoding that it seems to have.
+
+    Args:
+        path: Path of the file.
+        encoding: The codec that it was decoded with.
+        error: Its error.
+    """
+    name = encoding.upper().removesuffix("-SIG")
+    return DataError(f"{printable(path)} is not {name} text ({one_line(error)}); save it as UTF-8")
 
 
 def marked_encoding(content: bytes) -> str | None:
@@ -287,13 +303,14 @@ def printable(path: Path | str) -> str:
         path: Any path.
 
     Returns:
-        The path, with unprintable characters escaped.
+        The path, with unprintable characters escaped. Names that are longer than those of any file
+        are shortened in their middle.
 
     Examples:
-        >>> printable("a/b.jpg"), printable("a\nb.jpg")
-        ('a/b.jpg', 'a\\nb.jpg')
+        >>> printable("a/b.jpg"), printable("a\nb.jpg"), len(printable("a/" + 5000 * "b"))
+        ('a/b.jpg', 'a\\nb.jpg', 302)
     """
-    return escape_unprintable(str(path))
+    return escape_unprintable(_IMPOSSIBLE_NAME.sub(lambda name: shorten(name[0]), str(path)))
 
 
 def _silence_pillow() -> None:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from visiongraft.errors import DataError, name_some, near_matches
+from visiongraft.errors import DataError, name_some, near_matches, shorten
 
 # Unicode categories of characters that change a terminal's or a file's lines, or have no encoding.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
+_BACKGROUND = frozenset({"background", "__background__", "_background_"})
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class LabelMap:
         counts = Counter(map(_composed, self.names))
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
-            raise DataError(f"class names {twice} appear more than once in the label map")
+            named = name_some(map(repr, twice))
+            raise DataError(f"class names [{named}] appear more than once in the label map")
         if any(not n for n in self.names):
             raise DataError("the label map contains an empty class name")
 
@@ -70,7 +72,7 @@ class LabelMap:
             return self._ids[_composed(name)]
         except KeyError:
             raise DataError(
-                f"label {name!r} is not in the label map{near_matches(name, self.names)}"
+                f"label {shorten(repr(name))} is not in the label map{near_matches(name, self.names)}"
             ) from None
 
     @cached_property
@@ -96,6 +98,16 @@ def class_name(text: str) -> str:
     if composed.isprintable():
         return composed
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _UNSAFE else c for c in composed)
+
+
+def is_background(name: str) -> bool:
+    """Check whether a class name means what belongs to no class, as annotation tools write it.
+
+    Examples:
+        >>> is_background("Background"), is_background("_background_"), is_background("back")
+        (True, True, False)
+    """
+    return name.strip().lower() in _BACKGROUND
 
 
 def similar_names(names: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 from visiongraft.data.decode import (
     IMAGE_SUFFIXES,
     SMALL_FILE_BYTES,
+    not_text,
     printable,
     read_file,
     read_text,
@@ -40,11 +41,18 @@ def read_json(path: Path) -> Any:
         Its value.
 
     Raises:
-        DataError: The file cannot be read, is not valid JSON, is nested too deep, contains an
-            integer with more than 100 digits, or gives a key of an object two different values.
+        DataError: The file cannot be read, is not text in one of these encodings, is not valid
+            JSON, is nested too deep, contains an integer with more than 100 digits, or gives a key
+            of an object two different values.
     """
+    content = read_file(path)
+    encoding = json.detect_encoding(content)
     try:
-        return json.loads(read_file(path), object_pairs_hook=_unique, parse_int=_integer)
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise not_text(path, encoding, error) from error
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{printable(path)} is not valid JSON: {one_line(error)}") from error
 

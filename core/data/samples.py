@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +84,22 @@ class Samples(ABC):
             One line that names the file or annotation and the problem; empty if there is none.
         """
         return ""
+
+    def checked_target(self, index: int, height: int, width: int) -> tuple[str, Callable[[], Any]]:
+        """Return the result of ``problem``, and a function that returns the target.
+
+        The check before training calls this. Override it if ``problem`` has to read the target
+        anyway, such as a mask, so that it is read once.
+
+        Args:
+            index: Position of the sample.
+            height: Height of its image in pixels.
+            width: Width of its image in pixels.
+
+        Returns:
+            The problem, and the function; call it only if there is no problem.
+        """
+        return self.problem(index, height, width), partial(self.target, index)
 
     def group(self, index: int) -> str | None:
         """Return the name of the person, patient or place that a sample is of.
@@ -232,6 +249,10 @@ class SampleSubset(WrappedSamples):
     def position(self, index: int) -> int:
         """Return the position of a selected sample in the wrapped samples."""
         return self.indices[index]
+
+    def checked_target(self, index: int, height: int, width: int) -> tuple[str, Callable[[], Any]]:
+        """Return problem and target in the wrapped samples."""
+        return self.base.checked_target(self.position(index), height, width)
 
 
 @dataclass(frozen=True)

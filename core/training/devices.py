@@ -10,6 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from visiongraft.config import FitConfig
 from visiongraft.errors import TrainingError, one_line
 from visiongraft.training.environment import LAUNCHERS, read_launch, without_settings
+from visiongraft.training.memory import keep_freed_memory
 
 
 def make_accelerator(config: FitConfig) -> Accelerator:
@@ -37,6 +38,7 @@ def make_accelerator(config: FitConfig) -> Accelerator:
         or (shared["device"].type == "cpu") != (cpu or not torch.cuda.is_available())
     ):
         AcceleratorState._reset_state(reset_partial_state=shared["num_processes"] == 1)
+    keep_freed_memory()
     with without_settings():
         _join(cpu)
         return _accelerator(config, cpu)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visiongraft.data.labels import LabelMap
+from visiongraft.data.labels import LabelMap, class_name, is_background, similar_names
 from visiongraft.data.samples import EvaluationSplit, Splits, TargetSamples
 from visiongraft.data.splits import (
     evaluation_split,
@@ -21,7 +21,6 @@ from visiongraft.plugins.detection.formats.reading import read_boxes
 from visiongraft.plugins.detection.objects import (
     AnnotationTally,
     Objects,
-    is_background,
     to_objects,
 )
 from visiongraft.plugins.detection.plausibility import check_plausible
@@ -121,6 +120,7 @@ def read_splits(
         facts["test images, not used"] = len(splits["test"])
     remarks = (
         *source.warnings,
+        *similar_names(names),
         *unlabeled,
         *doubts,
         *tally.lines(),
@@ -215,7 +215,7 @@ def _unlabeled(split: BoxSplit, name: str) -> list[str]:
 
 
 def _labeled(split: BoxSplit, names: tuple[str, ...], tally: AnnotationTally) -> DetectionSamples:
-    class_ids = {name: i for i, name in enumerate(names)}
+    class_ids = {class_name(name): i for i, name in enumerate(names)}
     targets = []
     for position, annotation in enumerate(split.annotations):
         location = split.samples.name(position)

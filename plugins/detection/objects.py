@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visiongraft.data.labels import is_background
 from visiongraft.errors import name_some
 
 Box = tuple[float, float, float, float]
@@ -22,7 +23,6 @@ Box = tuple[float, float, float, float]
 MIN_SIDE = 0.1  # pixels; a narrower box has no area to speak of, and regressing to it diverges
 TOLERANCE = 1.0  # pixels; boxes reach so far out of the image by rounding, clipped without warning
 
-BACKGROUND = frozenset({"background", "__background__", "_background_"})
 SKIPPED = "boxes labeled as background were skipped"
 CLIPPED = "boxes that extended beyond their image were clipped to it"
 OUTSIDE = "boxes outside of their image were dropped"
@@ -159,11 +159,6 @@ def to_objects(
         cleaned[key] = _area(clipped) if area is None or not 0 < area < math.inf else float(area)
     boxes, labels, crowds = zip(*cleaned, strict=True) if cleaned else ((), (), ())
     return Objects(boxes, labels, annotation.size, crowds, tuple(cleaned.values()))
-
-
-def is_background(name: str) -> bool:
-    """Check whether a class name means "no object"."""
-    return name.strip().lower() in BACKGROUND
 
 
 def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor]:

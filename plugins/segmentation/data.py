@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,16 +71,23 @@ class MaskedSamples(WrappedSamples):
         Returns:
             One line that names mask and image, or an empty string.
         """
+        return self.checked_target(index, height, width)[0]
+
+    def checked_target(
+        self, index: int, height: int, width: int
+    ) -> tuple[str, Callable[[], Mask | None]]:
+        """Return problem and mask of a sample; the mask is read once."""
         try:
             mask = self.target(index)
         except DataError as error:
-            return str(error)
-        if mask.shape[-2:] == (height, width):
-            return ""
-        raw = self.base.target(index)
-        name = describe_mask(raw[0] if isinstance(raw, tuple) else raw, self.base.name(index))
-        size = f"{mask.shape[-2]}x{mask.shape[-1]}"
-        return f"{name}: has {size} pixels, but its image has {height}x{width}"
+            return str(error), lambda: None
+        problem = ""
+        if mask.shape[-2:] != (height, width):
+            raw = self.base.target(index)
+            name = describe_mask(raw[0] if isinstance(raw, tuple) else raw, self.base.name(index))
+            size = f"{mask.shape[-2]}x{mask.shape[-1]}"
+            problem = f"{name}: has {size} pixels, but its image has {height}x{width}"
+        return problem, lambda: mask
 
     def subset(self, indices: Sequence[int]) -> MaskedSamples:
         """Return some of the samples, in the given order, with the same reader and class names."""
@@ -302,7 +309,7 @@ def _with_ids(
             if not is_ignored(name, names, class_names, ignore):
                 LabelMap(class_names).id_of(name)
         samples, ids = _reorder(samples, names, class_names), presence_ids(ignore)
-    elif kind == "binary" and not dataset.colors:
+    elif kind == "binary" and not dataset.colors and not dataset.drawn:
         ids = with_ignored(binary_ids(dataset), ignore)
     else:
         ids = value_ids(names, class_names, ignore)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft import errors
-from visiongraft.errors import VisiongraftError, name_some, near_matches, one_line
+from visiongraft.errors import VisiongraftError, name_some, near_matches, one_line, shorten
 
 KINDS = [
     kind
@@ -61,6 +61,14 @@ def test_the_hint_never_breaks_and_only_names_what_exists(name: str, known: list
 @pytest.mark.parametrize(("count", "text"), [(0, ""), (3, "a, b, c"), (4, "a, b, c and 1 more")])
 def test_the_first_few_names_are_shown(count, text):
     assert name_some("abcde"[:count]) == text
+
+
+@pytest.mark.parametrize("length", [300, 301, 5000])
+def test_a_long_name_is_shortened_in_its_middle(length: int) -> None:
+    name = "a" + "x" * (length - 2) + "z"
+    for shown in (shorten(name), name_some([name])):
+        assert shown[0] == "a" and shown[-1] == "z" and len(shown) == 300
+        assert ("..." in shown) == (length > 300)
 
 
 def test_a_librarys_message_becomes_one_short_line() -> None:

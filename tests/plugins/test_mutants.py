@@ -39,6 +39,7 @@ from visiongraft.task import Task
 
 CPU_SECONDS = 5
 WAITING_SECONDS = 60  # wall-clock time, for those that wait: the machine may be busy
+LONGEST = 4_000  # characters of a message, in which a name of 5,000 is shortened
 ORDINARY, EXHAUSTIVE = 15, 150  # mutants of each format
 
 Files = dict[str, bytes]
@@ -162,6 +163,42 @@ def yolo_folders() -> Files:
     return yolo() | {"classes.txt": b"cat\ndog\n"}
 
 
+def labelme() -> Files:
+    files: Files = {}
+    for split, count in (("train", 4), ("val", 2)):
+        for i in range(count):
+            files[f"{split}/é{i}.png"] = image(10 * count + i)
+            shapes = [
+                {"label": name, "points": [[x, 2], [x + 5, 2.5], [x + 5, 9], [x, 9]]}
+                | {"group_id": None, "shape_type": "polygon", "flags": {}}
+                for name, x in (("cat", 1), ("dog", 8))
+            ]
+            content = {"version": "5.4.1", "shapes": shapes, "imagePath": f"é{i}.png"}
+            content |= {"imageData": None, "imageHeight": 12, "imageWidth": 16}
+            text = json.dumps(content, ensure_ascii=False, indent=1)
+            files[f"{split}/é{i}.json"] = text.encode()
+    return files
+
+
+def cvat() -> Files:
+    files: Files = {}
+    labels = "".join(f"<label>\n<name>{name}</name>\n</label>" for name in ("cat", "dog"))
+    for split, count in (("train", 4), ("val", 2)):
+        images = ""
+        for i in range(count):
+            files[f"{split}/é{i}.png"] = image(10 * count + i)
+            images += (
+                f'<image id="{i}" name="é{i}.png" width="16" height="12">\n'
+                '<polygon label="cat" points="1,2;6,2.5;6,9;1,9" z_order="0"/>\n'
+                '<mask label="dog" left="8" top="2" width="5" height="4" rle="3, 7, 2, 8"/>\n'
+                "</image>\n"
+            )
+        meta = f"<meta><task><labels>{labels}</labels></task></meta>"
+        text = f"<annotations>\n<version>1.1</version>\n{meta}\n{images}</annotations>"
+        files[f"{split}/annotations.xml"] = text.encode()
+    return files
+
+
 def masks() -> Files:
     files: Files = {"classes.txt": b"ground\ncat\ndog\n"}
     for split, count in (("train", 4), ("val", 2)):
@@ -244,6 +281,10 @@ FORMATS: dict[str, tuple[Callable[[], Files], Callable[[], Task], str]] = {
     "VOC beside images": (voc_folders, Detection, ""),
     "YOLO": (yolo_yaml, Detection, "data.yaml"),
     "YOLO without YAML": (yolo_folders, Detection, ""),
+    "LabelMe": (labelme, Detection, ""),
+    "CVAT": (cvat, Detection, ""),
+    "LabelMe as masks": (labelme, Segmentation, ""),
+    "CVAT as masks": (cvat, Segmentation, ""),
     "masks": (masks, Segmentation, ""),
     "color masks": (color_masks, Segmentation, ""),
     "color masks with a table": (color_table, Segmentation, ""),
@@ -486,6 +527,8 @@ def count_annotations(target: Any) -> int:
     for name in ("boxes", "pairs"):
         if hasattr(target, name):
             return len(getattr(target, name))
+    if isinstance(target, np.ndarray):
+        return len(np.unique(target))
     return len(target) if isinstance(target, (tuple, list)) else 1
 
 
@@ -525,7 +568,7 @@ def judge(valid: Outcome, found: Outcome, effect: Effect, root: Path) -> str:
         message = str(found.error)
         if not isinstance(found.error, VisiongraftError):
             return f"raised {found.error!r}"
-        if not message.isprintable() or len(message) > 20_000:
+        if not message.isprintable() or len(message) > LONGEST:
             return f"raised more than one printable line: {message!r}"
         of_all = re.match(
             r"the (training|validation) split|the dataset|there are too few classes|training requires|"
@@ -536,7 +579,7 @@ def judge(valid: Outcome, found: Outcome, effect: Effect, root: Path) -> str:
     if found.samples == valid.samples:
         return ""
     told = found.warnings - valid.warnings
-    unprintable = [line for line in told if not line.isprintable()]
+    unprintable = [line for line in told if not line.isprintable() or len(line) > LONGEST]
     if unprintable:
         return f"warns in more than one printable line: {unprintable[0]!r}"
     if effect == "same" and not told:
@@ -608,6 +651,7 @@ WARNED = Outcome(None, {"train:a": "(1,)"}, (1, 1), frozenset({"1 image is skipp
         (Outcome(TimeoutError("reading took 60 s")), "other", "raised TimeoutError"),
         (Outcome(DataError("/d/a.txt: two\nlines")), "other", "more than one printable line"),
         (Outcome(DataError("/d/a.txt: \x1b[31m")), "other", "more than one printable line"),
+        (Outcome(DataError("/d/" + "x" * 5000)), "other", "more than one printable line"),
         (Outcome(DataError("it is damaged")), "other", "names no file"),
         (Outcome(DataError("/d/a.txt is damaged")), "same", ""),
         (Outcome(DataError("the validation split has 1 class")), "less", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,11 @@ from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Attempt, Checks, NotTried, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, score
-from visiongraft.training.trainable import apply_phase
+from visiongraft.training.trainable import (
+    apply_phase,
+    selected_parameters,
+    trainable_parameters,
+)
 
 check = Checks(TaskTrial.of)
 
@@ -102,6 +107,24 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     expected = "a gradient for every parameter of head and loss"
     got = f"none for {', '.join(idle[:3])}"
     computing.expect(not idle, got, expected, "task.Task.build_head")
+
+
+@check("task.Task.optimizers")
+def every_parameter_has_one_optimizer(trial: TaskTrial) -> None:
+    """Each parameter of backbone, head and loss is trained by exactly one optimizer."""
+    network = trial.network()
+    with trying("to select what each optimizer trains") as selecting:
+        owners = Counter(
+            name
+            for spec in task_optimizers(network.task)
+            for name in frozenset().union(*(selected_parameters(network, p) for p in spec.parts))
+        )
+    trained = trainable_parameters(network, "all")
+    none = [name for name, _ in network.named_parameters() if name in trained - owners.keys()]
+    several = [name for name, count in owners.items() if count > 1]
+    expected = "one optimizer for each parameter"
+    selecting.expect(not none, f"none for {', '.join(none[:3])}", expected)
+    selecting.expect(not several, f"two for {', '.join(sorted(several)[:3])}", expected)
 
 
 def losses_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, float]:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visiongraft.data.annotations.image_files import annotation_size, find_images
+from visiongraft.data.annotations.shapes import rotated
 from visiongraft.data.decode import printable
+from visiongraft.data.labels import class_name
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
-from visiongraft.errors import DataError, name_some
+from visiongraft.errors import DataError, name_some, shorten
 from visiongraft.options import is_integer, is_number
 from visiongraft.plugins.detection.formats.coco_files import load_coco
 from visiongraft.plugins.detection.formats.dataset import (
@@ -19,9 +22,7 @@ from visiongraft.plugins.detection.formats.dataset import (
     BoxForm,
     BoxSplit,
     in_order,
-    rotated,
 )
-from visiongraft.plugins.detection.formats.image_files import annotation_size, find_root
 from visiongraft.plugins.detection.objects import Annotation, Box
 
 Key = int | str  # an id; the format only needs ids to be equal
@@ -76,7 +77,9 @@ def read_coco(files: Mapping[str, Path]) -> BoxDataset:
 
 def _group(content: Row, categories: Mapping[Key, str]) -> set[str]:
     """Find a category 0 that is the supercategory of all others, as Roboflow writes it."""
-    above = {str(row.get("supercategory")) for row in content["categories"] if row["id"] != 0}
+    above = {
+        class_name(str(row.get("supercategory"))) for row in content["categories"] if row["id"] != 0
+    }
     name, others = categories.get(0), [n for key, n in categories.items() if key != 0]
     return {name} if name is not None and above == {name} and name not in others else set()
 
@@ -87,17 +90,19 @@ def _categories(content: Row, file: Path, warnings: list[str]) -> dict[Key, str]
     for row in content["categories"]:
         key, name = _key(row, "id", file, "a category"), row.get("name")
         if not isinstance(name, str) or not name:
-            raise DataError(f"{printable(file)}: category {key} has no name")
+            raise DataError(f"{printable(file)}: category {shorten(str(key))} has no name")
+        name = class_name(name)
         if found.setdefault(key, name) != name:
             raise DataError(
-                f"{printable(file)}: category id {key} is both {found[key]!r} and {name!r}; each "
-                "category needs its own id"
+                f"{printable(file)}: category id {shorten(str(key))} is both {shorten(repr(found[key]))} "
+                f"and {shorten(repr(name))}; each category needs its own id"
             )
     for name, count in Counter(found.values()).items():
         if count > 1:
             same = name_some(str(key) for key in found if found[key] == name)
             warnings.append(
-                f"{printable(file)}: the categories {same} are all named {name!r} and are one class"
+                f"{printable(file)}: the categories {same} are all named {shorten(repr(name))} and are one "
+                "class"
             )
     return {key: found[key] for key in sorted(found, key=lambda k: (isinstance(k, str), k))}
 
@@ -120,10 +125,8 @@ def _read_split(
             f"{printable(file)}: {unlisted.total()} boxes of images that are not listed were "
             f"skipped: image ids {name_some(map(str, unlisted))}"
         )
-    # Tools on Windows write backslashes, which are not separators elsewhere.
-    names = [row["file_name"].replace("\\", "/") for row in images.values()]
-    root = find_root(names, file.parent, split, warnings)
-    paths = [root / name for name in names]
+    names = [row["file_name"] for row in images.values()]
+    paths = find_images(names, file.parent, split, warnings)
     reader = _Reader(file, categories)
     annotations = [
         reader.read((image, rows[key]), path)
@@ -146,11 +149,11 @@ def _images(content: Row, file: Path, warnings: list[str]) -> tuple[dict[Key, Ro
     for row in content["images"]:
         key, name = _key(row, "id", file, "an image"), row.get("file_name")
         if not isinstance(name, str) or not name:
-            raise DataError(f"{printable(file)}: image {key} has no file_name")
+            raise DataError(f"{printable(file)}: image {shorten(str(key))} has no file_name")
         shown = printable(name)
         if key in first and images[first[key]]["file_name"] != name:
             raise DataError(
-                f"{printable(file)}: image id {key} is both "
+                f"{printable(file)}: image id {shorten(str(key))} is both "
                 f"{printable(images[first[key]]['file_name'])!r} and {shown!r}; each image needs "
                 "its own id"
             )
@@ -195,8 +198,8 @@ class _Reader:
             category = _key(row, "category_id", self.file, "an annotation")
             if category not in self.categories:
                 raise DataError(
-                    f"{printable(self.file)}: a box in {shown} has category id {category}, which "
-                    "is not listed"
+                    f"{printable(self.file)}: a box in {shown} has category id "
+                    f"{shorten(str(category))}, which is not listed"
                 )
             boxes.append(self._box(row, shown))
             names.append(self.categories[category])

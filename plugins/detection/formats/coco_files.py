@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from visiongraft.data.annotations.image_files import split_of_name
 from visiongraft.data.decode import printable
 from visiongraft.data.listing import files_in, folders_named, one_of_each, subfolders
 from visiongraft.data.parsing import read_json
 from visiongraft.errors import DataError
-from visiongraft.plugins.detection.formats.image_files import split_of_name
 
 FOLDERS = ("annotations", "annotation")
 SHAPE = "a COCO file contains the lists images, annotations and categories"

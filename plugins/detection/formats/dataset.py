@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from visiongraft.data.labels import is_background
 from visiongraft.data.samples import Samples
-from visiongraft.plugins.detection.objects import Annotation, Box, is_background
+from visiongraft.plugins.detection.objects import Annotation
 
 Layout = Literal["corners", "size", "center"]
 Unit = Literal["pixels", "fractions"]
@@ -68,32 +68,3 @@ def in_order(*lists: Sequence[str]) -> tuple[str, ...]:
     """Merge lists of class names in order of appearance, without background."""
     joined = dict.fromkeys(name for names in lists for name in names)
     return tuple(name for name in joined if not is_background(name))
-
-
-def around(points: Sequence[tuple[float, float]]) -> Box:
-    """Return the box around points.
-
-    Args:
-        points: At least one pair of x and y.
-    """
-    xs, ys = zip(*points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def rotated(box: Box, degrees: float) -> Box:
-    """Return the box around a box that is rotated about its center.
-
-    Args:
-        box: x1, y1, x2, y2.
-        degrees: Angle in degrees.
-
-    Examples:
-        >>> [round(value) for value in rotated((0.0, 0.0, 4.0, 2.0), 90.0)]
-        [1, -1, 3, 3]
-    """
-    x1, y1, x2, y2 = box
-    sine, cosine = (abs(f(math.radians(degrees))) for f in (math.sin, math.cos))
-    half_width = ((x2 - x1) * cosine + (y2 - y1) * sine) / 2
-    half_height = ((x2 - x1) * sine + (y2 - y1) * cosine) / 2
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height

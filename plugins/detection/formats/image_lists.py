@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visiongraft.data.decode import read_lines
+from visiongraft.data.names import find_listed, spellings
 
 _PROBES = 20
 
@@ -36,22 +37,22 @@ def read_image_list(file: Path, base: Path) -> list[Path]:
     for shortened in _without_leading_folders(names):
         for folder in dict.fromkeys((file.parent, base)):
             step = max(len(names) // _PROBES, 1)
-            if any(os.path.isfile(folder / name) for name in shortened[::step]):
-                return [folder / name for name in shortened]
+            if any(find_listed(folder, name) for name in shortened[::step]):
+                return [find_listed(folder, name) or folder / name for name in shortened]
     return [file.parent / line for line in lines]
 
 
 def find_path(written: str, folders: Sequence[Path]) -> Path | None:
-    """Find a file or folder by its path, maybe with backslashes, relative to one of some folders.
+    """Find a file or folder by its path, relative to one of some folders.
 
     Args:
-        written: The path as written in a file.
+        written: The path as written in a file; see ``names.spellings``.
         folders: The folders, preferred ones first.
 
     Returns:
         Its path, or ``None`` if it does not exist.
     """
-    for text in dict.fromkeys((written, written.replace("\\", "/"))):
+    for text in spellings(written):
         for folder in folders:
             if os.path.exists(folder / text):
                 return folder / text

@@ -7,20 +7,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from visiongraft.data.annotations.cvat import find_cvat_files, is_cvat, read_cvat
+from visiongraft.data.annotations.folders import (
+    AnnotationFolders,
+    find_annotation_folders,
+    official_folder,
+)
+from visiongraft.data.annotations.labelme import find_labelme_folders, read_labelme
 from visiongraft.data.decode import printable
 from visiongraft.data.listing import only_folder
 from visiongraft.errors import DataError
 from visiongraft.plugins.detection.formats.coco import read_coco
 from visiongraft.plugins.detection.formats.coco_files import coco_problem, find_files
-from visiongraft.plugins.detection.formats.cvat import find_cvat_files, is_cvat, read_cvat
 from visiongraft.plugins.detection.formats.darknet import find_data_file, read_data_file
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.labelme import find_labelme_folders, read_labelme
-from visiongraft.plugins.detection.formats.voc_folders import (
-    VocFolders,
-    find_voc_folders,
-    official_folder,
-)
+from visiongraft.plugins.detection.formats.shapes import to_boxes
 from visiongraft.plugins.detection.formats.voc_xml import read_voc
 from visiongraft.plugins.detection.formats.yolo_folders import (
     find_yolo_folders,
@@ -57,7 +58,7 @@ def read_path(path: Path) -> BoxDataset:
     if path.is_file() and suffix in (".yaml", ".yml"):
         return read_config(path)
     if path.is_file() and suffix == ".xml" and is_cvat(path):
-        return read_cvat({path: None})
+        return to_boxes(read_cvat({path: None}))
     if path.is_file() and suffix == ".data":
         return read_data_file(path)
     if path.is_file():
@@ -110,13 +111,13 @@ def _yolo_yaml(folder: Path) -> Read | None:
 
 def _cvat(folder: Path) -> Read | None:
     files = find_cvat_files(folder)
-    return partial(read_cvat, files) if files else None
+    return (lambda: to_boxes(read_cvat(files))) if files else None
 
 
 def _labelme(folder: Path) -> Read | None:
     warnings: list[str] = []
     found = find_labelme_folders(folder, warnings)
-    return partial(read_labelme, found, warnings) if found else None
+    return (lambda: to_boxes(read_labelme(found, warnings))) if found else None
 
 
 def _coco(folder: Path) -> Read | None:
@@ -136,11 +137,11 @@ def _yolo_folders(folder: Path) -> Read | None:
 
 def _voc(folder: Path) -> Read | None:
     warnings: list[str] = []
-    found = find_voc_folders(folder, warnings)
+    found = find_annotation_folders(folder, warnings)
     return partial(read_voc, found, warnings) if found and not _all_cvat(found) else None
 
 
-def _all_cvat(folders: Sequence[VocFolders]) -> bool:
+def _all_cvat(folders: Sequence[AnnotationFolders]) -> bool:
     return all(is_cvat(file) for each in folders for file in each.files)
 
 

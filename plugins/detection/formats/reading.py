@@ -14,6 +14,7 @@ from visiongraft.data.images import (
     image_array,
     load_item,
 )
+from visiongraft.data.labels import class_name
 from visiongraft.data.samples import Image, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
@@ -91,6 +92,8 @@ def _convert(
     names: Sequence[str] | None,
     warnings: tuple[str, ...] = (),
 ) -> BoxDataset:
+    if names is not None:
+        names = [class_name(name) for name in names]
     found = {}
     for split, (samples, items) in splits.items():
         annotations = [
@@ -139,7 +142,7 @@ def _listed(values: Any) -> list[Any]:
 def _name(label: Any, names: Sequence[str] | None, where: str) -> str:
     """Return the class name of a label; without class names, an id is its own name."""
     if isinstance(label, str) and label:
-        return label
+        return class_name(label)
     if isinstance(label, bool) or not isinstance(label, Integral):
         raise DataError(f"{where}: {label!r} is neither a class name nor a class id")
     if names is None:

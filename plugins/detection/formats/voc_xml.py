@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from visiongraft.data.decode import printable, read_lines
-from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
-from visiongraft.data.samples import FileSamples
-from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order, rotated
-from visiongraft.plugins.detection.formats.image_files import (
+from visiongraft.data.annotations.folders import AnnotationFolders, find_image
+from visiongraft.data.annotations.image_files import (
     annotation_size,
     split_of,
     split_of_name,
 )
-from visiongraft.plugins.detection.formats.voc_folders import VocFolders, find_image
-from visiongraft.plugins.detection.formats.xml_files import only_child, read_xml
+from visiongraft.data.annotations.shapes import rotated
+from visiongraft.data.annotations.xml_files import only_child, read_xml
+from visiongraft.data.decode import printable, read_lines
+from visiongraft.data.labels import class_name
+from visiongraft.data.listing import FileIndex, files_in, is_image, list_images
+from visiongraft.data.names import find_listed
+from visiongraft.data.samples import FileSamples
+from visiongraft.errors import DataError, name_some
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.objects import Annotation, Box
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(folders: Sequence[VocFolders], warnings: Sequence[str] = ()) -> BoxDataset:
+def read_voc(folders: Sequence[AnnotationFolders], warnings: Sequence[str] = ()) -> BoxDataset:
     """Read XML files.
 
     Coordinates are used as written; boxes that CVAT rotates are replaced by the boxes around them.
@@ -57,7 +60,7 @@ def read_voc(folders: Sequence[VocFolders], warnings: Sequence[str] = ()) -> Box
 
 
 def _read_folders(
-    folders: VocFolders, warnings: list[str]
+    folders: AnnotationFolders, warnings: list[str]
 ) -> dict[str, list[tuple[Path, Annotation]]]:
     """Read the XML files of one folder; return images and annotations by split."""
     listed = list_images(folders.images) if folders.images.is_dir() else []
@@ -71,7 +74,11 @@ def _read_folders(
             annotation, name, sides = _read_file(file, turned)
             found_key = find_image(images, key)
             unlisted.discard(found_key or "")
-            path = images.files[found_key] if found_key else folders.images / (name or f"{key}.jpg")
+            path = (
+                images.files[found_key]
+                if found_key
+                else find_listed(folders.images, name) or folders.images / (name or f"{key}.jpg")
+            )
             size, undecided = annotation_size(path, *sides)
             annotation = replace(annotation, size=size, turned=undecided)
             found.setdefault(split, []).append((path, annotation))
@@ -88,11 +95,11 @@ def _read_folders(
     return found
 
 
-def _key(file: Path, folders: VocFolders) -> str:
+def _key(file: Path, folders: AnnotationFolders) -> str:
     return file.relative_to(folders.annotations).with_suffix("").as_posix()
 
 
-def _files(folders: VocFolders, images: FileIndex) -> dict[str, list[Path]]:
+def _files(folders: AnnotationFolders, images: FileIndex) -> dict[str, list[Path]]:
     """Split XML files by folder, by lists, or by the subfolders of XML files or images."""
     if folders.split is not None:
         return {folders.split: list(folders.files)}
@@ -115,7 +122,7 @@ def _lists(folder: Path) -> dict[str, Path]:
     return {split: lists[name] for name in lists if (split := split_of([name]))}
 
 
-def _listed(file: Path, folders: VocFolders) -> list[Path]:
+def _listed(file: Path, folders: AnnotationFolders) -> list[Path]:
     known = {_key(path, folders): path for path in folders.files}
     names = dict.fromkeys(_name(line, known) for line in read_lines(file))
     return [known.get(name, folders.annotations / f"{name}.xml") for name in names]
@@ -151,7 +158,7 @@ def _read_file(file: Path, turned: list[str]) -> tuple[Annotation, str, tuple[An
     boxes: list[Box] = []
     names, crowd = [], []
     for entry in root.iter("object"):
-        name = _text(only_child(entry, "name", file))
+        name = class_name(_text(only_child(entry, "name", file)))
         if not name:
             raise DataError(f"{printable(file)}: an object has no name")
         box, degrees = _box(entry, file), _rotation(entry)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from visiongraft.data.annotations.image_files import split_of, split_of_name
 from visiongraft.data.decode import IMAGE_SUFFIXES, SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.listing import files_in, folders_named, list_images, one_of_each, subfolders
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxDataset
-from visiongraft.plugins.detection.formats.image_files import split_of, split_of_name
 from visiongraft.plugins.detection.formats.yolo_labels import (
     NAME_FILES,
     names_by_id,

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visiongraft.data.annotations.image_files import read_header
 from visiongraft.data.decode import printable
+from visiongraft.data.labels import class_name
 from visiongraft.data.listing import files_in, folders_named
+from visiongraft.data.names import spellings
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.data.samples import FileSamples
-from visiongraft.errors import DataError, name_some
+from visiongraft.errors import DataError, name_some, shorten
 from visiongraft.plugins.detection.formats.dataset import (
     BoxDataset,
     BoxForm,
     BoxSplit,
     in_order,
 )
-from visiongraft.plugins.detection.formats.image_files import read_header
 from visiongraft.plugins.detection.formats.yolo_lines import (
     Keypoints,
     Line,
@@ -69,6 +71,7 @@ def read_images(
     if keypoints is None:
         keypoints = guess_keypoints(every, lines)
     _check_classes(every, names, file)
+    lines += _same_names(names, file)
     unused = labels.unused()
     if unused:
         lines.append(
@@ -100,7 +103,7 @@ def names_by_id(names: Any, file: Path) -> dict[int, str]:
             f"{printable(file)}: names={show_value(names)} is not a list of class names"
         )
     found = {
-        number: str(name)
+        number: class_name(str(name))
         for key, name in names.items()
         if (number := parse_number(str(key))) is not None
         and str(name)
@@ -125,7 +128,8 @@ class _LabelFiles:
         folder = self.folders.setdefault(image.parent, _labels_folder(image.parent))
         if folder not in self.files:
             self.files[folder] = {path.stem: path for path in files_in(folder, ".txt")}
-        found = self.files[folder].get(image.stem)
+        known = self.files[folder]
+        found = next((known[stem] for stem in spellings(image.stem) if stem in known), None)
         if found is not None:
             self.used.add(found)
         return found
@@ -179,6 +183,19 @@ def _check_classes(lines: Sequence[Line], names: Mapping[int, str], file: Path) 
                 f"{line.where}: class id {line.class_id} has no name in {printable(file)}, only "
                 f"{name_some(map(str, sorted(names)))}"
             )
+
+
+def _same_names(names: Mapping[int, str], file: Path) -> list[str]:
+    """Return one line for each name that several class ids have."""
+    ids: dict[str, list[str]] = {}
+    for number, name in sorted(names.items()):
+        ids.setdefault(name, []).append(str(number))
+    return [
+        f"{printable(file)}: the class ids {name_some(same)} are all named {shorten(repr(name))} and are "
+        "one class"
+        for name, same in ids.items()
+        if len(same) > 1
+    ]
 
 
 def _split(rows: Sequence[_Row], names: Mapping[int, str], keypoints: Keypoints | None) -> BoxSplit:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visiongraft.data.annotations.shapes import around
 from visiongraft.data.decode import SMALL_FILE_BYTES, printable, read_lines
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.errors import DataError
-from visiongraft.plugins.detection.formats.dataset import around
 from visiongraft.plugins.detection.objects import Box
 
 FORM = "expected class id, center x, center y, width and height, the last four in 0..1"

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.decode import printable
+from visiongraft.data.manifest import find_base
+from visiongraft.data.names import find_listed
 from visiongraft.data.parsing import read_table
 from visiongraft.data.samples import Image, WrappedSamples
 from visiongraft.errors import DataError
@@ -135,7 +137,8 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
 
     Args:
         path: A CSV file with the columns ``path`` and ``left_eye_x``, ``left_eye_y``,
-            ``right_eye_x``, ..., ``mouth_right_y``, in pixels; paths are relative to its folder.
+            ``right_eye_x``, ..., ``mouth_right_y``, in pixels; paths are relative to its folder, or
+            see ``manifest.find_base``; and see ``names.spellings``.
         required: Whether to raise an error if none of the landmark columns exists.
 
     Returns:
@@ -155,6 +158,7 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
         raise DataError(
             f"{shown} lacks the column {missing[0]!r}; required are {', '.join(COLUMNS)}"
         )
+    base = find_base(path, [row["path"] for _, row in rows])
     found: dict[Path, Landmarks] = {}
     for number, row in rows:
         try:
@@ -163,7 +167,8 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
             raise DataError(
                 f"{shown}, row {number}: landmarks must be ten numbers ({error})"
             ) from None
-        if found.setdefault(path.parent / row["path"], points) != points:
+        image = find_listed(base, row["path"]) or base / row["path"]
+        if found.setdefault(image, points) != points:
             raise DataError(
                 f"{shown}, row {number}: {printable(row['path'])} is listed twice, with different "
                 "landmarks; remove one of the rows"

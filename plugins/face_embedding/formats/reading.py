@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -222,16 +223,18 @@ def _align(dataset: IdentityDataset, landmarks: Mapping[Path, Landmarks]) -> Ide
     """Align the images of a dataset: all of them, so that the network sees one kind of image."""
     if not landmarks:
         return dataset
+    known = {os.path.normpath(path): points for path, points in landmarks.items()}
     splits = {}
     for name, split in dataset.splits.items():
         assert isinstance(split.samples, FileSamples)
-        without = [path for path in split.samples.paths if path not in landmarks]
+        paths = [os.path.normpath(path) for path in split.samples.paths]
+        without = [path for path in paths if path not in known]
         if without:
             raise DataError(
                 f"{len(without)} images have no landmarks, such as {printable(without[0])}; add "
                 "them, or read the images without alignment by align=False"
             )
-        points = tuple(landmarks[path] for path in split.samples.paths)
+        points = tuple(known[path] for path in paths)
         splits[name] = IdentitySplit(AlignedSamples(split.samples, points), split.names)
     return replace(dataset, splits=splits, aligned=True)
 

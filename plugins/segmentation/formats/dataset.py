@@ -19,7 +19,8 @@ class MaskDataset:
         colors: One color per class for color masks.
         gray_colors: Whether the values of gray masks are colors, too, not indices of ``colors``.
         mask_per_class: Whether each class has its own mask, in the order of ``names``.
-        files: Whether masks are files, which take time to read.
+        files: Whether masks take time to read, as those in files do.
+        drawn: Whether masks are drawn, so that their values are sure to be positions in ``names``.
         warnings: One line for each part of the data that was ignored.
     """
 
@@ -29,4 +30,5 @@ class MaskDataset:
     gray_colors: bool = False
     mask_per_class: bool = False
     files: bool = False
+    drawn: bool = False
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,6 @@ from visiongraft.data.listing import (
     SPLIT_WORDS,
     FileIndex,
     list_images,
-    only_folder,
     subfolders,
 )
 from visiongraft.data.samples import FileSamples, Samples
@@ -44,8 +43,7 @@ def read_folder(root: Path) -> MaskDataset:
     """Read a folder of images and masks.
 
     Args:
-        root: The folder, or one that contains nothing but it; see ``folders.find_folders`` for the
-            layouts.
+        root: The folder; see ``folders.find_folders`` for the layouts.
 
     Returns:
         The dataset, without opening any image or mask.
@@ -58,17 +56,26 @@ def read_folder(root: Path) -> MaskDataset:
         raise DataError(f"{printable(root)} {problem}; {_HINT}")
     warnings: list[str] = []
     pairs = find_folders(root, warnings)
-    inner = None if pairs else only_folder(root)
-    if inner is not None:
-        return read_folder(inner)
     if not pairs:
         raise DataError(f"{printable(root)} contains no folders images and masks; {_HINT}")
     return _read(root, pairs, warnings)
 
 
+def contains_masks(root: Path) -> bool:
+    """Check whether a folder contains folders of images and masks, and masks in them.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        DataError: See ``folders.find_folders``.
+    """
+    return any(pair.flat or list_images(pair.masks) for pair in find_folders(root, []))
+
+
 _HINT = (
-    "pass a folder with images/ and masks/, with train/ and train_labels/, or in the layout of "
-    "Pascal VOC"
+    "pass a folder with images/ and masks/, with train/ and train_labels/, in the layout of Pascal "
+    "VOC, or of images with the files of LabelMe (.json) or CVAT (.xml)"
 )
 
 

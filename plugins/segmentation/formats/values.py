@@ -43,6 +43,8 @@ def infer_kind(dataset: MaskDataset, class_names: tuple[str, ...]) -> str:
     """
     if dataset.mask_per_class:
         return "multi_label"
+    if dataset.drawn:
+        return "multi_class"
     names = dataset.names or class_names
     if names:
         # Two classes with the values 0 and 255 would otherwise be one class and ignored pixels.

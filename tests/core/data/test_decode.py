@@ -485,6 +485,14 @@ def test_a_path_that_is_printable_stays_as_it_is():
     assert printable(Path("a b/ä.jpg")) == "a b/ä.jpg"
 
 
+def test_a_name_that_no_file_can_have_is_shortened_in_its_middle():
+    shown = printable("folder/a" + "x" * 4998 + "z/image.png")
+    assert shown.startswith("folder/axx") and shown.endswith("xxz/image.png")
+    assert len(shown) == len("folder/") + 300 + len("/image.png") and "x...x" in shown
+    longest = "/".join(["人" * 255] * 15)
+    assert printable(longest) == longest
+
+
 def test_lines_of_a_text_file_are_stripped_and_not_empty(tmp_path):
     (tmp_path / "names.txt").write_bytes("\ufeff cat \r\n\n  \ndög\n".encode())
     assert read_lines(tmp_path / "names.txt") == ["cat", "dög"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,3 +85,15 @@ def test_a_set_around_another_passes_everything_on() -> None:
         assert (outer.load(index) == inner.load(index)).all()
         assert outer.content(index) == inner.content(index)
         assert outer.problem(index, 4, 5) == f"{index} is not 4x5"
+        problem, target = outer.checked_target(index, 4, 5)
+        assert problem == f"{index} is not 4x5" and target() == inner.target(index)
+
+
+def test_a_subset_asks_its_samples_for_problem_and_target_together() -> None:
+    class Together(ImageSamples):
+        def checked_target(self, index: int, height: int, width: int) -> tuple[str, Any]:
+            return f"{index} in {height}x{width}", lambda: index
+
+    samples = Together([np.zeros((1, 1), np.uint8)] * 3).subset([2, 0]).subset([0])
+    problem, target = samples.checked_target(0, 4, 5)
+    assert problem == "2 in 4x5" and target() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -247,6 +248,45 @@ def test_landmarks_in_the_table_align_its_images(write_people: WriteFolder) -> N
     rows += [f"{n}/{i}.png,{n},{POINTS}" for n in "abcd" for i in (1, 2)]
     (root / "faces.csv").write_text("\n".join(rows))
     assert read_splits(root / "faces.csv").train.load(0).shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize(
+    ("people", "written"),
+    [
+        ("abcd", "{name}\\{i}.png"),
+        ("abcd", "./{name}/../{name}/{i}.png"),
+        ("abcd", "{name}/%3{i}.png"),
+        (tuple(unicodedata.normalize("NFD", f"{n}\u00e9") for n in "abcd"), "{composed}/{i}.png"),
+        (tuple(f"{n}\u00e9" for n in "abcd"), "{decomposed}/{i}.png"),
+    ],
+    ids=["backslashes", "dots", "URL", "composed", "decomposed"],
+)
+def test_landmarks_find_their_images_in_other_spellings(
+    write_people: WriteFolder, people: Sequence[str], written: str
+) -> None:
+    root = write_people(dict.fromkeys(people, 2))
+    rows = [f"path,label,{COLUMNS}"]
+    for name in people:
+        forms = {"composed": "NFC", "decomposed": "NFD"}
+        others = {key: unicodedata.normalize(form, name) for key, form in forms.items()}
+        paths = [written.format(name=name, i=i, **others) for i in (1, 2)]
+        rows += [f"{path},{name},{POINTS}" for path in paths]
+    (root / "landmarks.csv").write_text("\n".join(rows))
+    for data in (root, root / "landmarks.csv"):
+        assert read_splits(data).facts["aligned by landmarks"] is True
+
+
+def test_landmarks_are_found_in_a_folder_of_images_beside_their_table(
+    write_people: WriteFolder,
+) -> None:
+    root = write_people({"a": 2, "b": 2, "c": 2, "d": 2})
+    rows = [f"path,label,{COLUMNS}"]
+    rows += [f"{n}/{i}.png,{n},{POINTS}" for n in "abcd" for i in (1, 2)]
+    (root.parent / "table").mkdir()
+    root.rename(root.parent / "table" / "images")
+    table = root.parent / "table" / "faces.csv"
+    table.write_text("\n".join(rows))
+    assert read_splits(table).facts["aligned by landmarks"] is True
 
 
 def test_images_without_landmarks_among_others_are_an_error(write_people: WriteFolder) -> None:

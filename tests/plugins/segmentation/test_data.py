@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiongraft.data.check import check_samples
+from visiongraft.data.digests import digest_of
 from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
+from visiongraft.plugins.segmentation.formats import masks
 from visiongraft.registry.manager import PluginManager, using
 
 WriteSet = Callable[..., Path]
@@ -33,6 +35,25 @@ def keys(samples: Any) -> list[str]:
 
 
 # ---- folders ----
+
+
+def test_the_check_before_training_decodes_each_mask_once(
+    write_set: WriteSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_set({"train/a": A, "train/b": B, "val/c": A})
+    splits = read_splits(root)
+    read: list[str] = []
+    decode = masks.load_values
+
+    def counted(raw: Path, *others: Any) -> Any:
+        read.append(raw.stem)
+        return decode(raw, *others)
+
+    monkeypatch.setattr(masks, "load_values", counted)
+    checked = check_samples(splits.train, splits.validation)
+    assert sorted(read) == ["a", "b", "c"]
+    found = checked.digests["training"]
+    assert found[0].target == digest_of(splits.train.target(0)) != found[1].target
 
 
 def test_folders_define_splits(write_set: WriteSet) -> None:

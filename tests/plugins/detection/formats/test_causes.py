@@ -85,7 +85,10 @@ def test_missing_images_are_named_as_the_cause(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (json.dumps(coco()).encode()[:100], "is not valid JSON"),
-        (json.dumps(coco(), ensure_ascii=False).replace("cat", "Bär").encode("latin-1"), "JSON"),
+        (
+            json.dumps(coco(), ensure_ascii=False).replace("cat", "Bär").encode("latin-1"),
+            r"is not UTF-8 text .*; save it as UTF-8",
+        ),
         (json.dumps({"images": [], "annotations": []}).encode(), "has no list 'categories'"),
     ],
     ids=["truncated", "latin-1", "categories"],

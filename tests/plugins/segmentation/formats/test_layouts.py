@@ -16,6 +16,7 @@ from visiongraft.errors import DataError
 from visiongraft.plugins.segmentation.data import MaskedSamples, read_evaluation, read_splits
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import read_folder
+from visiongraft.plugins.segmentation.formats.reading import read_path
 
 CLASSES = "sky\nroad\ncar\n"
 COLORS = np.array([[128, 128, 128], [1, 2, 3], [0, 0, 0]], np.uint8)
@@ -97,10 +98,10 @@ def test_splits_are_folders(tmp_path: Path, images: str, masks: str) -> None:
 
 def test_a_nested_folder_is_read(tmp_path: Path) -> None:
     write(tmp_path / "camvid" / "v2", SCENES, "images/{split}/{name}", "masks/{split}/{name}")
-    assert seen(read_folder(tmp_path)) == SCENES
+    assert seen(read_path(tmp_path)) == SCENES
     (tmp_path / "other").mkdir()
     with pytest.raises(DataError, match="contains no folders images and masks"):
-        read_folder(tmp_path)
+        read_path(tmp_path)
 
 
 @pytest.mark.parametrize(

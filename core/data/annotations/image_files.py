@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from visiongraft.data.decode import FORMATS, printable
 from visiongraft.data.listing import entries, subfolders
+from visiongraft.data.names import find_listed
 from visiongraft.data.parsing import parse_number
 from visiongraft.errors import DataError
 from visiongraft.options import is_number
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def annotation_size(path: Path, height: Any, width: Any) -> tuple[tuple[int, int] | None, bool]:
-    """Return the size that boxes refer to.
+    """Return the size that coordinates refer to.
 
     Args:
         path: The image.
@@ -110,6 +110,22 @@ def split_of_name(name: str) -> str | None:
     return split_of(re.split(r"[^A-Za-z0-9]+", name))
 
 
+def find_images(names: Sequence[str], near: Path, split: str, warnings: list[str]) -> list[Path]:
+    """Find the images that an annotation file names.
+
+    Args:
+        names: The file names as they are written; see ``names.spellings``.
+        near: The annotation file's folder; see ``find_root``.
+        split: The split of these files.
+        warnings: One line is appended if the files are outside of the dataset's folder.
+
+    Returns:
+        One path for each name; an image that does not exist keeps its name.
+    """
+    root = find_root(names, near, split, warnings)
+    return [find_listed(root, name) or root / name.replace("\\", "/") for name in names]
+
+
 def find_root(names: Sequence[str], near: Path, split: str, warnings: list[str]) -> Path:
     """Find the folder that file names in an annotation file are relative to.
 
@@ -129,7 +145,7 @@ def find_root(names: Sequence[str], near: Path, split: str, warnings: list[str])
     probes = names[::step]
 
     def hits(root: Path) -> int:
-        return sum(os.path.isfile(root / probe) for probe in probes)
+        return sum(find_listed(root, probe) is not None for probe in probes)
 
     def fits(root: Path, start: Path) -> int:
         named = split_of_name(str(root.relative_to(start)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from visiongraft.data.annotations.image_files import split_of_name
 from visiongraft.data.decode import IMAGE_SUFFIXES, printable
 from visiongraft.data.listing import (
     FileIndex,
@@ -17,7 +18,6 @@ from visiongraft.data.listing import (
     year_folder,
 )
 from visiongraft.errors import name_some
-from visiongraft.plugins.detection.formats.image_files import split_of_name
 
 # Names of folders in lower case; of two that exist the first is used.
 ANNOTATIONS = ("annotations", "annotation", "labels", "label", "xml", "xmls")
@@ -26,7 +26,7 @@ LISTS = "ImageSets/Main"
 
 
 @dataclass(frozen=True)
-class VocFolders:
+class AnnotationFolders:
     """Files of one image each, and their images.
 
     Attributes:
@@ -44,7 +44,7 @@ class VocFolders:
     split: str | None = None
 
 
-def official_folder(folder: Path) -> VocFolders | None:
+def official_folder(folder: Path) -> AnnotationFolders | None:
     """Find XML files in VOC's official folders, ``Annotations`` and ``JPEGImages``.
 
     Args:
@@ -55,10 +55,12 @@ def official_folder(folder: Path) -> VocFolders | None:
     """
     annotations, images = folder / "Annotations", folder / "JPEGImages"
     files = files_in(annotations, ".xml") if images.is_dir() else []
-    return VocFolders(annotations, images, tuple(files), folder / LISTS) if files else None
+    return AnnotationFolders(annotations, images, tuple(files), folder / LISTS) if files else None
 
 
-def find_voc_folders(folder: Path, warnings: list[str], suffix: str = ".xml") -> list[VocFolders]:
+def find_annotation_folders(
+    folder: Path, warnings: list[str], suffix: str = ".xml"
+) -> list[AnnotationFolders]:
     """Find XML files, or others with one file for each image, with images.
 
     In this order: in two subfolders, or both in ``folder`` itself; both in each of the folders
@@ -92,7 +94,7 @@ def find_voc_folders(folder: Path, warnings: list[str], suffix: str = ".xml") ->
     if by_split:
         return by_split
     year = year_folder(folder)
-    return [] if year is None else find_voc_folders(year, warnings, suffix)
+    return [] if year is None else find_annotation_folders(year, warnings, suffix)
 
 
 def find_image(images: FileIndex, key: str) -> str | None:
@@ -113,12 +115,14 @@ def find_image(images: FileIndex, key: str) -> str | None:
     return None if own and other and own != other else found
 
 
-def _by_split(folder: Path, warnings: list[str], suffix: str) -> list[VocFolders]:
+def _by_split(folder: Path, warnings: list[str], suffix: str) -> list[AnnotationFolders]:
     splits = [(split, p) for p in subfolders(folder) if (split := split_of_name(p.name))]
     return [found for split, p in splits if (found := _find(p, split, warnings, suffix))]
 
 
-def _find(folder: Path, split: str | None, warnings: list[str], suffix: str) -> VocFolders | None:
+def _find(
+    folder: Path, split: str | None, warnings: list[str], suffix: str
+) -> AnnotationFolders | None:
     candidates = folders_named(folder, ANNOTATIONS)
     found = {p: files for p in candidates if (files := _files_below(p, suffix))}
     if found:
@@ -138,12 +142,14 @@ def _find(folder: Path, split: str | None, warnings: list[str], suffix: str) -> 
                 f"folders are skipped: {named}"
             )
         images = next(iter([*with_images, *around[:1]]), folder)
-        return VocFolders(annotations, images, tuple(found[annotations]), folder / LISTS, split)
+        return AnnotationFolders(
+            annotations, images, tuple(found[annotations]), folder / LISTS, split
+        )
     files = files_in(folder, suffix)
     for images in (folder, *folders_named(folder, IMAGES)) if files else ():
         stems = {path.stem for path in files_in(images, *IMAGE_SUFFIXES)}
         if any(file.stem in stems for file in files):
-            return VocFolders(folder, images, tuple(files), folder / LISTS, split)
+            return AnnotationFolders(folder, images, tuple(files), folder / LISTS, split)
     return None
 
 

@@ -1,0 +1,1 @@
+"""Files of annotation tools that several tasks read: finding them and their images, and parsing."""
