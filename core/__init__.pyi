@@ -26,6 +26,7 @@ from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks
 from visiongraft.hookspecs import hookimpl as hookimpl
 from visiongraft.lookup import find_schedule as find_schedule
+from visiongraft.lookup import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup import load_backbone as load_backbone
 from visiongraft.lookup import read_data as read_data
 from visiongraft.model import TransferModel as TransferModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -142,6 +142,42 @@ class BackboneSource(ABC):
             BackboneError: The architecture refuses this size or number of channels.
             WeightsError: Its published weights could not be downloaded or read.
         """
+
+    def build_classifier(
+        self, name: str, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module | None:
+        """Make the classifier that a backbone's weights were trained with, for transfer losses.
+
+        Args:
+            name: One of ``names()``.
+            weights: Tensors of a published file by its own names; ``None`` for the weights that
+                this source publishes.
+
+        Returns:
+            A module from pooled embeddings (N, embedding_dim) to logits (N, source classes);
+            ``None``, as by default, if there is none.
+
+        Raises:
+            WeightsError: The published weights could not be downloaded or read.
+        """
+        return None
+
+
+class PooledHead(nn.Module):
+    """A head that applies a classifier to the embedding.
+
+    Args:
+        classifier: From pooled embeddings (N, embedding_dim) to logits (N, classes).
+    """
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, features: Features) -> Tensor:
+        """Compute logits, (N, classes)."""
+        logits: Tensor = self.classifier(features.pooled)
+        return logits
 
 
 def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:

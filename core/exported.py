@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.registry.functions import Function, functions
 
 if TYPE_CHECKING:  # `visiongraft --help` does without numpy
     import numpy as np
@@ -33,9 +33,9 @@ class ExportedModel(Protocol):
         """Return the task's decoded results for uint8 (N, H, W, C)."""
 
 
-def openers() -> dict[str, EntryPoint]:
+def openers() -> dict[str, Function]:
     """Return the installed openers of exported files, by suffix."""
-    return {f".{point.name}": point for point in entry_points(group=GROUP)}
+    return {f".{name}": function for name, function in functions(GROUP).items()}
 
 
 def open_exported(
@@ -55,13 +55,14 @@ def open_exported(
         ArtifactError: The file is missing or not an exported model.
         RuntimeProviderError: The provider cannot be used here.
         OptionError: Runs of such a file cannot be limited.
+        PluginError: What opens such files cannot be imported, or there are several.
     """
     if not path.is_file():
         raise ArtifactError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    points = openers()
-    if path.suffix.lower() not in points:
-        raise ArtifactError(f"{path} is not an exported model ({', '.join(sorted(points))})")
-    opened: ExportedModel = points[path.suffix.lower()].load()(path, provider)
+    known = openers()
+    if path.suffix.lower() not in known:
+        raise ArtifactError(f"{path} is not an exported model ({', '.join(sorted(known))})")
+    opened: ExportedModel = known[path.suffix.lower()].load()(path, provider)
     if time_limit is not None:
         if time_limit <= 0:
             raise OptionError(f"--time-limit {time_limit:g} is not above 0")

@@ -6,7 +6,6 @@ objects on; nothing below it asks the registry.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -14,28 +13,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
+from torch import nn
+
+from visiongraft.backbone import Backbone, BackboneSource, PooledHead, backbone_names, names_in
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
-from visiongraft.errors import BackboneError, DataError, OptionError, PluginError
+from visiongraft.errors import ArtifactError, BackboneError, DataError, OptionError, PluginError
 from visiongraft.network import Network
 from visiongraft.optimizers import OptimizerFactory, task_optimizers
 from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.saved_model import (
     SavedConfig,
     build_network,
     check_class,
     is_saved_model,
     load_saved_backbone,
+    model_folder,
     read_config,
 )
-from visiongraft.saving.weights import load_weights
+from visiongraft.saving.weights import load_weights, read_weights
 from visiongraft.schedules import Schedule
-from visiongraft.task import Task
+from visiongraft.task import Task, create_task
 from visiongraft.training.optimizers import RunOptimizer
-from visiongraft.training.transfer_losses import TransferChoice, TransferLoss
+from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
 
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
@@ -201,11 +204,12 @@ def find_optimizers(task: Task, default: str) -> tuple[RunOptimizer, ...]:
     )
 
 
-def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
+def find_transfer_loss(what: str | TransferChoice | Mapping[str, Any]) -> TransferChoice:
     """Find a transfer loss by name, with or without options.
 
     Args:
-        what: A name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json`` returned.
+        what: A choice, a name, a call such as ``"l2_sp(alpha=0.01)"``, or what ``to_json``
+            returned.
 
     Returns:
         The loss's class with these options.
@@ -218,11 +222,52 @@ def find_transfer_loss(what: str | Mapping[str, Any]) -> TransferChoice:
         >>> find_transfer_loss("l2_sp(alpha=0.01)").options
         {'alpha': 0.01}
     """
+    if isinstance(what, TransferChoice):
+        return what
+    if not isinstance(what, (str, Mapping)):
+        raise OptionError(f"transfer_loss={what!r} is not the name of a transfer loss")
     name, options = _name_and_options(what, "transfer loss")
     kind: type[TransferLoss] = plugins().get("loss", name)
-    known = list(inspect.signature(kind).parameters)[2:]
-    refuse_unknown(f"transfer loss {name!r}", options, known)
+    parameters = options_of(kind)
+    refuse_unknown(f"transfer loss {name!r}", options, [p.name for p in parameters])
+    for parameter in parameters:
+        required = (
+            parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        )
+        if required and parameter.name not in options:
+            raise OptionError(
+                f"transfer loss {name!r} needs the option {parameter.name!r}: "
+                f"{name}({parameter.name}=...)"
+            )
     return TransferChoice(name, kind, options)
+
+
+def load_source_head(
+    name: str | Path, weights: str | Path | None, task: Task | None = None
+) -> nn.Module | None:
+    """Load the head that a backbone was trained with.
+
+    Args:
+        name: As in ``load_backbone``.
+        weights: As in ``load_backbone``.
+        task: A task whose class need not be an installed plugin's.
+
+    Returns:
+        A module from ``Features`` to outputs: the head of a saved model, or the classifier of
+        published weights; ``None`` if the backbone comes without one.
+    """
+    if weights is None:
+        return None
+    if is_saved_model(name):
+        if weights != "pretrained":
+            return None
+        folder = model_folder(Path(name))
+        own = task is not None and read_config(folder).task == task.name
+        return load_network(folder, type(task) if own and task is not None else None)[0].head
+    source, short = find_source(str(name))
+    file = None if weights == "pretrained" else read_weights(Path(weights))
+    classifier = source.build_classifier(short, file)
+    return None if classifier is None else PooledHead(classifier)
 
 
 def find_task(name: str, what: str, how: str) -> type[Task]:
@@ -247,6 +292,33 @@ def find_task(name: str, what: str, how: str) -> type[Task]:
         f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
         f"of yours, use {how}"
     )
+
+
+def find_exported_task(metadata: Mapping[str, Any]) -> Task:
+    """Create the task that an exported file was made for.
+
+    Args:
+        metadata: The file's metadata, with ``task``, ``task_options`` and, except in files of earlier
+            versions, ``task_class``.
+
+    Returns:
+        The task.
+
+    Raises:
+        ArtifactError: The task of that name is another class.
+        PluginError: No plugin provides it, or several do.
+        OptionError: Its options do not fit.
+    """
+    name = metadata["task"]
+    kind = find_task(name, "the exported file", "--plugin FILE.py")
+    recorded = metadata.get("task_class")
+    if recorded is not None and not is_class(recorded, class_path(kind)):
+        raise ArtifactError(
+            f"the exported file is of the task class {recorded}, but task {name!r} is "
+            f"{class_path(kind)} here; use --plugin FILE.py with that class and --no-plugin for the "
+            "other one, and train subclasses under a name of their own"
+        )
+    return create_task(kind, metadata["task_options"])
 
 
 def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network, SavedConfig]:

@@ -31,7 +31,7 @@ from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
 from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
-from visiongraft.training.evaluation import decode_batches, measure
+from visiongraft.training.evaluation import decode_batches, measure_all
 from visiongraft.training.evaluation_data import prepare_evaluation
 
 
@@ -116,7 +116,12 @@ class TransferModel:
         return results
 
     def evaluate(
-        self, data: Any, *, batch_size: int = 32, tile: int | tuple[int, int] | None = None
+        self,
+        data: Any,
+        *,
+        by: str | None = None,
+        batch_size: int = 32,
+        tile: int | tuple[int, int] | None = None,
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
@@ -125,6 +130,8 @@ class TransferModel:
         Args:
             data: In any form that ``fit`` takes; of a dataset with splits the test split is used,
                 otherwise the validation split, otherwise all images.
+            by: An attribute of the samples, such as a further column of a table, by whose values they
+                are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
@@ -132,16 +139,17 @@ class TransferModel:
             The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
             dataset without splits; the counts ``images``, ``unreadable`` and
             ``images_seen_in_training``, which is ``None`` if unknown; and ``warnings``, a list of
-            lines. Of samples with groups, such as identities, those in training are counted too.
+            lines. Of samples with subjects, such as identities, those in training are counted too; with ``by`` also
+            ``groups``, the metrics and ``images`` of each value.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
+            OptionError: No sample has the attribute.
         """
         channels = self.backbone_info.in_channels
         measured = prepare_evaluation(self.task, data, channels, self.training_images)
         decoded = self._decoded(measured.samples, batch_size, self.task.collate, tile)
-        results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
-        return {**results, **measured.facts}
+        return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
 
     def export(
         self,

@@ -14,7 +14,7 @@ from visiongraft.task import Decoded, LossParts, Task
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
-    from visiongraft.training.transfer_losses import Transfer
+    from visiongraft.training.transfer import Transfer
 
 
 SAVED = ("backbone.", "head.", "preprocess.")  # the parts that inference needs
@@ -30,7 +30,7 @@ class Network(nn.Module):
         task: Builds head and loss.
 
     Attributes:
-        transfer: The regularizer towards the pretrained weights, if there is one.
+        transfer: The regularizers towards the pretrained network, if there are any.
         created_frozen: Names of the parameters that head and loss were created with
             ``requires_grad=False``, and of those that adapters froze; these are never trained.
         adapter_parameters: Names of the parameters that each adapter trains.
@@ -62,9 +62,7 @@ class Network(nn.Module):
         """Compute the loss parts of a training batch."""
         if self.transfer is None:
             return self.task.training_step(self, batch)
-        return self.transfer.add(
-            self.backbone, self.head, lambda: self.task.training_step(self, batch)
-        )
+        return self.transfer.add(self, batch, lambda: self.task.training_step(self, batch))
 
     def inference_state(self) -> dict[str, Tensor]:
         """Return the tensors that a saved model contains: all but those of the losses."""

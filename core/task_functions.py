@@ -11,10 +11,10 @@ Entry points are named after the task:
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from dataclasses import replace
 from typing import Any
 
-from visiongraft.errors import PluginError, type_and_message
+from visiongraft.registry.functions import Function, functions
 
 PREDICTIONS = "visiongraft.predictions"
 DRAWINGS = "visiongraft.drawings"
@@ -31,17 +31,31 @@ def task_function(group: str, task: str) -> Callable[..., Any] | None:
         The function, or ``None`` if no installed plugin provides it.
 
     Raises:
-        PluginError: It cannot be loaded.
+        PluginError: It cannot be loaded, or several plugins provide it.
     """
-    found = tuple(entry_points(group=group, name=task))
-    if not found:
-        return None
-    try:
-        function: Callable[..., Any] = found[0].load()
-    except Exception as error:  # third-party modules may raise anything
-        kind = group.rpartition(".")[2]
-        raise PluginError(
-            f"{kind} of task {task!r} ({found[0].value}) cannot be loaded: "
-            f"{type_and_message(error)}"
-        ) from error
-    return function
+    found = functions(group).get(task)
+    return None if found is None else load_task_function(found)
+
+
+def task_functions(group: str, task: str) -> dict[str, Function]:
+    """Return the functions that installed plugins provide for a task, by name of the distribution.
+
+    Args:
+        group: ``PREDICTIONS`` or ``DRAWINGS``.
+        task: Name of the task.
+    """
+    found = functions(group).get(task)
+    if found is None:
+        return {}
+    return {owner[1].name: replace(found, owners=(owner,)) for owner in found.owners}
+
+
+def load_task_function(function: Function) -> Callable[..., Any]:
+    """Load one of ``task_functions``.
+
+    Raises:
+        PluginError: It cannot be loaded, or several plugins provide it.
+    """
+    described = f"the {function.kind} function of task {function.name!r}"
+    loaded: Callable[..., Any] = function.load(described)
+    return loaded

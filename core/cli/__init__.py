@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from visiongraft.cli.app import app
-from visiongraft.cli.entry_points import add_commands
+from visiongraft.cli.entry_points import added_commands
 from visiongraft.cli.failures import Failure, failure_of
 from visiongraft.cli.output import Answer, print_line, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
 from visiongraft.interrupts import EXIT_CODE
+from visiongraft.registry.disabled import disabling
 
 __all__ = ["main"]
 
@@ -39,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with reserved_stdout(as_json) as stdout:
         try:
             chosen, rest = take_choice(arguments)
-            add_commands(app)
-            with chosen.used():
+            with disabling(chosen.blocked), added_commands(app), chosen.used():
                 result = app(rest or ["--help"], standalone_mode=False, prog_name="visiongraft")
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):

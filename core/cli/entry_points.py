@@ -6,48 +6,49 @@ Each is a function like the built-in commands: typer reads its parameters, and i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer
-from visiongraft.errors import PluginError, type_and_message
-from visiongraft.registry.isolation import check_import, exits_refused
+from visiongraft.errors import PluginError
+from visiongraft.registry.functions import Function, functions
 
 GROUP = "visiongraft.commands"
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add all commands of the entry points, except those whose names are taken.
+@contextmanager
+def added_commands(app: typer.Typer) -> Iterator[None]:
+    """Add all commands of the entry points, except those whose names are taken, within a block.
 
     Args:
         app: The program; its own commands cannot be replaced.
     """
-    known = {command.name for command in app.registered_commands}
-    known |= {c.callback.__name__.replace("_", "-") for c in app.registered_commands if c.callback}
-    for point in sorted(entry_points(group=GROUP)):
-        if point.name not in known:
-            known.add(point.name)
-            app.command(point.name)(_loaded(point))
-
-
-def _loaded(point: EntryPoint) -> Callable[..., Answer]:
+    own = list(app.registered_commands)
+    names = {command.name for command in own}
+    names |= {c.callback.__name__.replace("_", "-") for c in own if c.callback}
+    for name, function in functions(GROUP).items():
+        if name not in names:
+            app.command(name)(_loaded(function))
     try:
-        check_import(point.module, point.dist.name if point.dist is not None else "")
-        with exits_refused():
-            command: Callable[..., Answer] = point.load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a third-party module may raise anything
-        return _broken(point, type_and_message(error))
+        yield
+    finally:
+        app.registered_commands[:] = own
+
+
+def _loaded(function: Function) -> Callable[..., Answer]:
+    try:
+        command: Callable[..., Answer] = function.load()
+    except PluginError as error:
+        return _broken(str(error))
     return command
 
 
-def _broken(point: EntryPoint, cause: str) -> Callable[..., Answer]:
+def _broken(cause: str) -> Callable[..., Answer]:
     def command(as_json: Json = False) -> Answer:
-        raise PluginError(f"command {point.name!r} ({point.value}) could not be loaded: {cause}")
+        raise PluginError(cause)
 
-    command.__doc__ = f"Could not be loaded: {cause}"
+    command.__doc__ = f"Cannot be used: {cause}"
     return command

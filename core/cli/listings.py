@@ -14,7 +14,7 @@ from visiongraft.cli.output import Answer, table
 from visiongraft.errors import BackboneError, OptionError
 
 if TYPE_CHECKING:
-    from visiongraft.registry.manager import PluginManager
+    from visiongraft.registry.manager import PluginManager, PluginRecord
     from visiongraft.task import Task
 
 
@@ -88,13 +88,14 @@ def readers(as_json: Json = False) -> Answer:
 
 
 def losses(as_json: Json = False) -> Answer:
-    """List transfer losses (regularizers towards the pretrained weights) and their options."""
+    """List transfer losses (regularizers towards the pretrained network) and their options."""
+    from visiongraft.training.transfer_losses import options_of
+
     found: list[dict[str, Any]] = []
     for name, kind in _manager().losses().items():
-        parameters = list(inspect.signature(kind).parameters.values())[2:]
         options = {
             p.name: None if p.default is p.empty else p.default
-            for p in parameters
+            for p in options_of(kind)
             if p.kind is not p.VAR_KEYWORD
         }
         found.append({"name": name, "description": _summary(kind), "options": options})
@@ -114,13 +115,14 @@ def plugins(as_json: Json = False) -> Answer:
             "api": r.api,
             "disabled": r.blocked,
             "provides": r.provides,
+            "functions": r.functions,
             "problems": r.problems,
         }
         for r in records
     ]
     rows = []
     for r in records:
-        provided = "disabled" if r.blocked else _provided(r.provides)
+        provided = "disabled" if r.blocked else _provided(r)
         rows.append([r.name, r.distribution, r.version, r.api, provided])
     problems = [f"problem: {r.owner}: {problem}" for r in records for problem in r.problems]
     columns = ["plugin", "distribution", "version", "API", "provides"]
@@ -140,9 +142,13 @@ def _listing(kind: str, found: list[dict[str, Any]], *columns: str) -> Answer:
     return Answer({kind: found}, [table(columns, rows)])
 
 
-def _provided(names: dict[str, list[str]]) -> str:
-    listed = {kind: [name or "(no prefix)" for name in found] for kind, found in names.items()}
-    return "; ".join(f"{kind} {', '.join(found)}" for kind, found in listed.items()) or "-"
+def _provided(record: PluginRecord) -> str:
+    parts = [
+        f"{kind} {', '.join(name or '(no prefix)' for name in names)}"
+        for kind, names in record.provides.items()
+    ]
+    parts += [f"{kind} {record.name}" for kind in record.functions]
+    return "; ".join(parts) or "-"
 
 
 def _options(kind: type[Any]) -> list[dict[str, Any]]:

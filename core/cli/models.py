@@ -19,7 +19,7 @@ from visiongraft.saving.files import write_json
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
 
-SEEN = "_seen_in_training"  # end of the names of results that count images, or groups of them
+SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
 Model = Annotated[
     Path,
@@ -42,6 +42,13 @@ Tile = Annotated[
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="Also evaluate groups of images, by an attribute such as a further column of a table.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
@@ -54,15 +61,18 @@ def evaluate(
         if predictor is None:
             from visiongraft.model import load
 
-            results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
+            results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
         else:
-            results = _evaluate_exported(predictor, data, batch_size)
+            results = _evaluate_exported(predictor, data, by, batch_size)
     numbers = [
         [name, _number(value)]
         for name, value in results.items()
         if is_number(value, finite=False) and not name.endswith(SEEN)
     ]
-    return Answer(results, [table(["metric", "value"], numbers), _measured_on(results)])
+    parts = [table(["metric", "value"], numbers)]
+    if by is not None:
+        parts.append(_group_table(by, results["groups"]))
+    return Answer(results, [*parts, _measured_on(results)])
 
 
 def _measured_on(results: Mapping[str, Any]) -> str:
@@ -75,6 +85,16 @@ def _measured_on(results: Mapping[str, Any]) -> str:
         if name.endswith(SEEN) and value is not None
     ]
     return ", ".join([f"measured{where}: {results['images']} images", *found])
+
+
+def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return a table with the scalar metrics of each group."""
+    names = [n for n, v in next(iter(groups.values())).items() if is_number(v, finite=False)]
+    rows = [
+        [value or "(none)", *(_number(metrics.get(name, "")) for name in names)]
+        for value, metrics in groups.items()
+    ]
+    return table([by, *names], rows)
 
 
 def predict(
@@ -224,38 +244,42 @@ def _exported(
     return None
 
 
-def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
+def _evaluate_exported(
+    predictor: ExportedModel, data: str, by: str | None, batch_size: int
+) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
-    from visiongraft.lookup import find_task
-    from visiongraft.task import create_task
-    from visiongraft.training.evaluation import measure
+    from visiongraft.lookup import find_exported_task
+    from visiongraft.training.evaluation import measure_all
     from visiongraft.training.evaluation_data import prepare_evaluation
 
     metadata = predictor.metadata
-    kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
-    task = create_task(kind, metadata["task_options"])
+    task = find_exported_task(metadata)
     channels = metadata["input"]["channels"]
     measured = prepare_evaluation(task, data, channels)
-    batches = _same_size(measured.samples, channels, batch_size)
-    decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
-    return {**measure(task, decoded), **measured.facts}
+    samples = measured.samples
+    batches = _same_size(samples, channels, batch_size)
+    decoded = (
+        (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
+        for images, positions in batches
+    )
+    return {**measure_all(task, samples, by, decoded), **measured.facts}
 
 
-def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield batches of consecutive images of equal size, with their targets."""
+def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:
+    """Yield batches of consecutive images of equal size, with their positions."""
     import numpy as np
 
     images: list[Any] = []
-    targets: list[Any] = []
+    positions: list[int] = []
     for index in range(len(samples)):
         image = samples.load(index, channels)
         if images and (len(images) == batch_size or image.shape != images[0].shape):
-            yield np.stack(images), targets
-            images, targets = [], []
+            yield np.stack(images), positions
+            images, positions = [], []
         images.append(image)
-        targets.append(samples.target(index))
+        positions.append(index)
     if images:
-        yield np.stack(images), targets
+        yield np.stack(images), positions
 
 
 def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:

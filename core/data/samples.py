@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -101,18 +101,32 @@ class Samples(ABC):
         """
         return self.problem(index, height, width), partial(self.target, index)
 
-    def group(self, index: int) -> str | None:
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return what else is known about a sample, such as its site or camera.
+
+        Models are evaluated by groups of samples that share an attribute, see
+        ``TransferModel.evaluate``. Samples that wrap others forward this method.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            Values by name; empty if nothing is known.
+        """
+        return {}
+
+    def subject(self, index: int) -> str | None:
         """Return the name of the person, patient or place that a sample is of.
 
         Override it if evaluation should show how well a model does on others than those of training:
-        ``evaluate`` then counts the groups that were in training. Samples that wrap others forward
+        ``evaluate`` then counts the subjects that were in training. Samples that wrap others forward
         this method.
 
         Args:
             index: Position of the sample.
 
         Returns:
-            The name; ``None`` if samples have no groups.
+            The name; ``None`` if samples have no subjects.
         """
         return None
 
@@ -132,6 +146,7 @@ class FileSamples(Samples):
     Attributes:
         paths: One file per sample.
         targets: One target per sample.
+        further: Further attributes of each sample, or none at all.
 
     Raises:
         DataError: The numbers of files and targets differ.
@@ -139,6 +154,7 @@ class FileSamples(Samples):
 
     paths: Sequence[Path]
     targets: Sequence[Any]
+    further: Sequence[Mapping[str, str]] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):
@@ -158,6 +174,10 @@ class FileSamples(Samples):
     def load(self, index: int, channels: int = 3) -> Image:
         """Decode the file."""
         return decode_file(self.paths[index], channels)
+
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the further attributes."""
+        return self.further[index] if self.further else {}
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file, or ``None`` if it cannot be read."""
@@ -206,9 +226,13 @@ class WrappedSamples(Samples):
         """Return the problem in the wrapped samples."""
         return self.base.problem(self.position(index), height, width)
 
-    def group(self, index: int) -> str | None:
-        """Return the group in the wrapped samples."""
-        return self.base.group(self.position(index))
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the attributes in the wrapped samples."""
+        return self.base.attributes(self.position(index))
+
+    def subject(self, index: int) -> str | None:
+        """Return the subject in the wrapped samples."""
+        return self.base.subject(self.position(index))
 
 
 @dataclass(frozen=True)
@@ -284,10 +308,10 @@ class EvaluationSplit:
             dataset without splits; ``None`` if unknown.
         warnings: One line for each issue that a user should know about: what was skipped, or may not
             mean what it says.
-        groups: What the names of ``Samples.group`` stand for, in the plural, such as ``"patients"``.
+        subjects: What the names of ``Samples.subject`` stand for, in the plural, such as ``"patients"``.
     """
 
     samples: Samples
     split: str | None = None
     warnings: tuple[str, ...] = ()
-    groups: str = "groups"
+    subjects: str = "subjects"

@@ -7,17 +7,17 @@ with plugins does, other names are refused at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import PluginError, near_matches
 from visiongraft.registry.calls import read_call
-from visiongraft.registry.manager import DISABLE_VARIABLE, undiscovered
+from visiongraft.registry.disabled import disabled
+from visiongraft.registry.functions import NAMES
+from visiongraft.registry.manager import undiscovered
 from visiongraft.registry.sources import distributions
 
-GROUP = "visiongraft.names"
 SETTINGS = {  # and their kinds
     "task": "task",
     "schedule": "schedule",
@@ -53,9 +53,10 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     declared = _declared()
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
-        if isinstance(value, str):
-            name, _ = read_call(value, setting.replace("_", " "))
-            _refuse(declared, kind, name, name)
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, str):
+                name, _ = read_call(one, setting.replace("_", " "))
+                _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
     prefix, slash, short = backbone.rpartition("/")
     if slash and not Path(backbone).exists():
@@ -80,12 +81,12 @@ def _declared() -> dict[str, set[str]] | None:
     ``None`` if a distribution with plugins declares none, if the user chose plugins, or if they are
     imported already, so that what was registered since is known too.
     """
-    if not undiscovered() or os.environ.get(DISABLE_VARIABLE):
+    if not undiscovered() or disabled():
         return None
     found: dict[str, set[str]] = {}
     for distribution in distributions():
         try:
-            points = list(distribution.entry_points.select(group=GROUP))
+            points = list(distribution.entry_points.select(group=NAMES))
         except Exception:  # damaged metadata, which discovery reports
             return None
         if not points:

@@ -1,34 +1,39 @@
 """Imports of plugins that would end the process, kept apart from it.
 
 A plugin that calls ``os._exit`` is stopped while it is imported. What ends a process in other ways,
-such as a crash in compiled code, is found by importing an installed plugin in a child process first,
-once for each content of its source files; the results are kept in the user's cache folder. Several
-plugins share one child, since most of its time is the import of torch.
+such as a crash in compiled code, is found by importing a plugin in a child process first, once for
+each content of its source files; the results are kept in the user's cache folder.
+
+Installed plugins share a new process, since most of its time is the import of torch. A plugin file
+changes often and is imported last, when torch is there: it is tried in a copy of this process.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
+from visiongraft.registry.copies import can_copy, describe_end, try_in_copy
 from visiongraft.saving.files import read_json, write_json
 
 HOST = "visiongraft"
 PATIENCE = 120.0  # seconds after which an import in a child process is given up
 KEPT = 200  # results of earlier imports
 PASSING = ("signal", "unknown")  # results that may be due to the machine
-REMEDY = "repair it, remove it, or disable it with --no-plugin NAME"
+REMEDY = "; repair it, remove it, or disable it with --no-plugin NAME"
 
 _CHILD = """
 import importlib, json, os, sys
@@ -59,7 +64,7 @@ def exits_refused() -> Iterator[None]:
         def refuse(*arguments: Any) -> None:
             if os.getpid() != owner:  # a child of the plugin may end
                 ends[name](*arguments)
-            raise ProcessEnd(f"os.{name}() was called during the import; {REMEDY}")
+            raise ProcessEnd(f"os.{name}() was called during the import{REMEDY}")
 
         return refuse
 
@@ -103,7 +108,46 @@ def refused_imports(modules: Iterable[tuple[str, str]]) -> dict[str, PluginError
     lasting = {known[m]: r for m, r in tried.items() if not r.startswith(PASSING)}
     if lasting:
         _write_results({**stored, **lasting})
-    return {m: error for m, r in {**results, **tried}.items() if (error := _as_error(r))}
+    faults = {m: fault for m, r in {**results, **tried}.items() if (fault := _fault(r))}
+    return {module: PluginError(f"it {fault}{REMEDY}") for module, fault in faults.items()}
+
+
+def file_fault(module: str, path: Path) -> str | None:
+    """Import a plugin file in a child process first, unless its present content was.
+
+    Args:
+        module: The name by which it can be imported.
+        path: The file.
+
+    Returns:
+        What is wrong, such as ``"ends the process when it is imported (signal SIGSEGV)"``; ``None`` if
+        it is safe.
+    """
+    if module in sys.modules or getattr(sys, "frozen", False):
+        return None
+    key = _key(module, _with_helpers(path))
+    stored = _read_results() if key is not None else {}
+    result = stored.get(str(key)) or _import_file(module)
+    if key is not None and key not in stored and not result.startswith(PASSING):
+        _write_results({**stored, key: result})
+    return _fault(result)
+
+
+def _import_file(module: str) -> str:
+    """Return how an import ended that most of the libraries it needs precede."""
+    if can_copy():
+        with suppress(OSError):
+            result = try_in_copy(lambda: _import_guarded(module), PATIENCE)
+            if result in ("returns", "raises"):
+                return "imported"
+            if result == "unknown":
+                return result
+    return _import_in_child([module])[module]  # also where only a copy may have failed
+
+
+def _import_guarded(module: str) -> None:
+    with exits_refused():
+        import_module(module)
 
 
 def _is_checked(module: str, distribution: str) -> bool:
@@ -111,11 +155,11 @@ def _is_checked(module: str, distribution: str) -> bool:
     return not (distribution.lower() == HOST or module in sys.modules or frozen)
 
 
-def _as_error(result: str) -> PluginError | None:
+def _fault(result: str) -> str | None:
     if result == "interrupts":
-        return PluginError(f"it raises KeyboardInterrupt when it is imported; {REMEDY}")
+        return "raises KeyboardInterrupt when it is imported"
     if result.startswith(("exit code", "signal")):
-        return PluginError(f"it ends the process when it is imported ({result}); {REMEDY}")
+        return f"ends the process when it is imported ({result})"
     return None
 
 
@@ -149,11 +193,7 @@ def _run_child(modules: Sequence[str]) -> tuple[list[str], str]:
         return _results_in(error.stdout or b"", mark), "unknown"
     except (OSError, subprocess.SubprocessError):
         return [], "unknown"
-    if done.returncode < 0:
-        last = f"signal {signal.Signals(-done.returncode).name}"
-    else:
-        last = f"exit code {done.returncode}"
-    return _results_in(done.stdout, mark), last
+    return _results_in(done.stdout, mark), describe_end(done.returncode)
 
 
 def _results_in(output: bytes, mark: str) -> list[str]:
@@ -172,6 +212,10 @@ def _content_key(module: str) -> str | None:
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
     if not folders and spec.origin is not None:
         files = [Path(spec.origin)]
+    return _key(module, files)
+
+
+def _key(module: str, files: Iterable[Path]) -> str | None:
     content = hashlib.sha256(f"{module} {sys.version} {sys.prefix}".encode())
     try:
         for path in files:
@@ -179,6 +223,36 @@ def _content_key(module: str) -> str | None:
     except OSError:
         return None
     return content.hexdigest()
+
+
+def _with_helpers(path: Path) -> Iterator[Path]:
+    """List a file and the files in its folder that it imports, directly or not."""
+    found, waiting = set[Path](), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        yield file
+        for name in sorted(_imported_names(file)):
+            package = path.parent / name
+            if (package / "__init__.py").is_file():
+                waiting += sorted(package.rglob("*.py"))
+            elif (helper := path.parent / f"{name}.py").is_file():
+                waiting.append(helper)
+
+
+def _imported_names(file: Path) -> set[str]:
+    """Return the first parts of the names of modules that a file imports."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python shows them when it imports the file
+            nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - {""}
 
 
 def _results_file() -> Path:

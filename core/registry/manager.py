@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,6 +15,8 @@ import pluggy
 
 from visiongraft.errors import PluginError, near_matches
 from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
+from visiongraft.registry.disabled import DISABLE_VARIABLE, disabled, disabling
+from visiongraft.registry.functions import function_points, is_disabled
 from visiongraft.registry.isolation import exits_refused, refused_imports
 from visiongraft.registry.records import (
     KINDS,
@@ -26,8 +27,8 @@ from visiongraft.registry.records import (
     owned_by,
     selectors,
 )
-from visiongraft.registry.settings import kept_settings
-from visiongraft.registry.sources import api_of, distributions, import_file
+from visiongraft.registry.settings import UNDONE, kept_settings
+from visiongraft.registry.sources import api_of, distributions, import_file, points_of
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneSource
@@ -42,7 +43,6 @@ __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugin
 
 log = logging.getLogger("visiongraft")
 
-DISABLE_VARIABLE = "VISIONGRAFT_DISABLE_PLUGINS"
 _RENAMED = {"register_listeners": "; it is now register_callbacks"}  # since plugin interface 2.0
 
 
@@ -68,11 +68,12 @@ class PluginManager:
 
     def __init__(self, discover: bool = True, blocked: Iterable[str] = ()) -> None:
         self.records: list[PluginRecord] = []
+        self.blocked = tuple(blocked)
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(RegistrationHooks)
         self._items: dict[str, dict[str, list[Owned]]] = {k: {} for k in KINDS}
         if discover:
-            self._discover(list(blocked))
+            self._discover()
 
     def register(
         self, plugin: object, name: str, distribution: metadata.Distribution | None = None
@@ -227,36 +228,48 @@ class PluginManager:
 
     # ---- loading ----
 
-    def _discover(self, unwanted: list[str]) -> None:
-        named = [name for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name]
-        blocked = {normalized(name) for name in [*named, *unwanted]}
-        found = [(distribution, _entry_points(distribution)) for distribution in distributions()]
+    def _discover(self) -> None:
+        off = disabled(self.blocked)
+        found = [(d, points_of(d)) for d in distributions(functions=True)]
         refused = refused_imports(
             (point.module, distribution.name)
             for distribution, points in found
             if not isinstance(points, Exception)
             for point in points
-            if blocked.isdisjoint({normalized(distribution.name), normalized(point.name)})
+            if point.group == PROJECT and not is_disabled(point, distribution, off)
         )
-        names = set()
         for distribution, points in found:
-            whole = normalized(distribution.name) in blocked
-            names.add(distribution.name)
             if isinstance(points, Exception):
                 record = self._record(distribution.name, distribution)
-                record.blocked = whole
-                if not whole:
+                record.blocked = normalized(distribution.name) in off
+                if not record.blocked:
                     record.failures.append(as_failure(points, "its entry points cannot be read: "))
                 continue
-            for point in points:
-                names.add(point.name)
-                if whole or normalized(point.name) in blocked:
+            for point in (each for each in points if each.group == PROJECT):
+                if is_disabled(point, distribution, off):
                     self._record(point.name, distribution).blocked = True
                 else:
                     self._load(point, distribution, refused.get(point.module))
-        for name in unwanted:
+        self._list_functions([distribution for distribution, _ in found], off)
+        names = {word for r in self.records for word in (r.name, r.distribution)}
+        for name in self.blocked:
             if normalized(name) not in {normalized(known) for known in names}:
                 raise PluginError(f"no plugin {name!r} to disable{near_matches(name, names)}")
+
+    def _list_functions(self, found: list[metadata.Distribution], off: set[str]) -> None:
+        """Record which functions there are, and which names several distributions provide."""
+        owners: dict[tuple[str, str], list[PluginRecord]] = {}
+        for distribution in found:
+            own = {r.name: r for r in self.records if r.distribution == distribution.name}
+            for kind, point in function_points(distribution):
+                record = own.get(point.name) or self._record(point.name, distribution)
+                own[point.name] = record
+                record.blocked = is_disabled(point, distribution, off)
+                if not record.blocked:
+                    record.functions.append(kind)
+                    others = owners.setdefault((kind, point.name), [])
+                    _note_clashes(f"{kind} {point.name!r}", record, others)
+                    others.append(record)
 
     def _load(
         self,
@@ -282,7 +295,7 @@ class PluginManager:
     def _note_changes(self, record: PluginRecord, changes: list[str]) -> None:
         """Note process-wide settings that a plugin changed, and that were changed back."""
         for change in changes:
-            record.changes.append(f"{change} for everybody; this was undone")
+            record.changes.append(f"{change} {UNDONE}")
             log.warning("%s %s", record.owner, record.changes[-1])
 
     def _register(self, plugin: object, record: PluginRecord) -> None:
@@ -352,22 +365,18 @@ class PluginManager:
         for name, item in items:
             record.provides.setdefault(kind, []).append(name)
             owners = self._items[kind].setdefault(name, [])
-            for other, _ in owners:
-                record.clashes.append(f"{kind} {name!r} is also provided by {other.owner}")
-                if other is not record:
-                    other.clashes.append(f"{kind} {name!r} is also provided by {record.owner}")
+            _note_clashes(f"{kind} {name!r}", record, [other for other, _ in owners])
             owners.append((record, item))
 
     def _unambiguous(self, kind: str) -> dict[str, Any]:
         return {n: o[0][1] for n, o in sorted(self._items[kind].items()) if len(o) == 1}
 
 
-def _entry_points(distribution: metadata.Distribution) -> list[metadata.EntryPoint] | Exception:
-    """Return the entry points of a distribution in order, or what prevents reading them."""
-    try:
-        return sorted(distribution.entry_points.select(group=PROJECT))
-    except Exception as error:  # it raises whatever its parser trips over
-        return error
+def _note_clashes(what: str, record: PluginRecord, others: list[PluginRecord]) -> None:
+    for other in others:
+        record.clashes.append(f"{what} is also provided by {other.owner}")
+        if other is not record:
+            other.clashes.append(f"{what} is also provided by {record.owner}")
 
 
 _in_use: list[PluginManager] = []
@@ -387,6 +396,8 @@ def undiscovered() -> bool:
 def using(manager: PluginManager) -> Iterator[PluginManager]:
     """Let everything look up plugins in another manager for the length of a block.
 
+    What the manager blocks is disabled within the block, functions included.
+
     Args:
         manager: The manager to use.
 
@@ -395,7 +406,8 @@ def using(manager: PluginManager) -> Iterator[PluginManager]:
     """
     _in_use.append(manager)
     try:
-        yield manager
+        with disabling(manager.blocked):
+            yield manager
     finally:
         _in_use.pop()
 

@@ -124,6 +124,7 @@ class PluginRecord:
         api: The API version that it declares, or ``"-"``.
         blocked: Whether the user has left it out; it is not even imported then.
         provides: Names of what it registers, by kind.
+        functions: The kinds of functions that its distribution provides under its name.
         failures: What kept it, or one of its hooks, from being used, one line each.
         clashes: What it provides under a name that another plugin provides too, one line each.
         changes: Process-wide settings of libraries that it changed on import, one line each.
@@ -135,6 +136,7 @@ class PluginRecord:
     api: str = "-"
     blocked: bool = False
     provides: dict[str, list[str]] = field(default_factory=dict)
+    functions: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     clashes: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)

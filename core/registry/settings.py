@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+UNDONE = "for everybody; this was undone"  # ends messages about changes
+
 
 class Setting(NamedTuple):
     """A process-wide setting of a library.

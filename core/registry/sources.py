@@ -12,20 +12,34 @@ from types import ModuleType
 
 from visiongraft.errors import PluginError, place_of
 from visiongraft.hookspecs import API_ATTRIBUTE, API_VERSION, PROJECT
-from visiongraft.registry.isolation import exits_refused
+from visiongraft.registry.isolation import exits_refused, file_fault
 from visiongraft.registry.records import KINDS, as_failure, imported, normalized
 
 
-def distributions() -> list[metadata.Distribution]:
-    """List the installed distributions that name plugins, by name; the first on the path counts."""
+def distributions(functions: bool = False) -> list[metadata.Distribution]:
+    """List the installed distributions that name plugins, by name; the first on the path counts.
+
+    Args:
+        functions: Whether to list those, too, that name functions only.
+    """
     found: dict[str, metadata.Distribution] = {}
+    mark = f"[{PROJECT}." if functions else f"[{PROJECT}]"
     for distribution in metadata.distributions():
-        if f"[{PROJECT}]" not in (distribution.read_text("entry_points.txt") or ""):
+        text = distribution.read_text("entry_points.txt") or ""
+        if f"[{PROJECT}]" not in text and mark not in text:
             continue
         # Without either file it is what a broken removal left behind.
         if distribution.read_text("METADATA") or distribution.read_text("PKG-INFO"):
             found.setdefault(normalized(distribution.name), distribution)
     return [distribution for _, distribution in sorted(found.items())]
+
+
+def points_of(distribution: metadata.Distribution) -> list[metadata.EntryPoint] | Exception:
+    """Return all entry points of a distribution in order, or what prevents reading them."""
+    try:
+        return sorted(distribution.entry_points)
+    except Exception as error:  # it raises whatever its parser trips over
+        return error
 
 
 def import_file(path: Path) -> ModuleType:
@@ -40,7 +54,8 @@ def import_file(path: Path) -> ModuleType:
         The module.
 
     Raises:
-        PluginError: There is no such file, its name is taken, or it cannot be imported.
+        PluginError: There is no such file, its name is taken, or it cannot be imported, or not without
+            ending this process.
     """
     path = path.absolute()
     name = path.stem
@@ -60,6 +75,9 @@ def import_file(path: Path) -> ModuleType:
             raise PluginError(
                 f"plugin file {path} has the name of another module ({origin or name}); rename it"
             )
+        fault = file_fault(name, path)
+        if fault is not None:
+            raise PluginError(f"plugin file {path}: it {fault}")
         with exits_refused():
             return importlib.import_module(name)
     except (PluginError, KeyboardInterrupt):

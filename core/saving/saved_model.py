@@ -91,8 +91,20 @@ def save_model(
         task_name: Name by which the task is found again.
         training_images: Digests of the images it was trained on, if known.
     """
+    config = describe_model(network, facts, task_name)
+    if training_images is not None:
+        training_images.write(folder)
+    else:
+        (folder / TRAINING_IMAGES).unlink(missing_ok=True)  # of another model that was saved there
+    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
+    write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
+    write_bytes(folder / CARD, model_card(network, facts).encode())
+
+
+def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -> SavedConfig:
+    """Return what ``config.json`` holds of a model; see ``save_model``."""
     info = network.backbone.info
-    config = SavedConfig(
+    return SavedConfig(
         task=task_name,
         task_options=network.task.options(),
         backbone={
@@ -108,13 +120,6 @@ def save_model(
             "backbone": class_path(type(network.backbone)),
         },
     )
-    if training_images is not None:
-        training_images.write(folder)
-    else:
-        (folder / TRAINING_IMAGES).unlink(missing_ok=True)  # of another model that was saved there
-    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
-    write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
-    write_bytes(folder / CARD, model_card(network, facts).encode())
 
 
 def read_config(folder: Path) -> SavedConfig:
@@ -252,6 +257,38 @@ def load_saved_backbone(
     elif weights is not None:
         load_weights(backbone, Path(weights), partial=partial)
     return backbone
+
+
+def load_head(network: Network, folder: Path) -> None:
+    """Load the head of a saved model into a network for the same task.
+
+    Args:
+        network: The network; changed in place.
+        folder: The saved model, or a run folder.
+
+    Raises:
+        ArtifactError: The file is damaged, or the head does not fit.
+    """
+    path = model_folder(folder) / WEIGHTS
+    tensors = {n: t for n, t in read_tensors(path)[0].items() if n.startswith("head.")}
+    expected = {n: t for n, t in network.inference_state().items() if n.startswith("head.")}
+    differing = sorted(
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in tensors
+        or name not in expected
+        or expected[name].shape != tensors[name].shape
+    )
+    if differing:
+        raise ArtifactError(
+            f"start={folder}: {len(differing)} tensors of the model's head do not fit the task, first "
+            f"{differing[0]!r}; pass backbone={folder} instead of start, to begin with a new head"
+        )
+    learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
+    fault = first(damaged(learned, expected))
+    if fault:
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    network.load_state_dict(tensors, strict=False)
 
 
 def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:

@@ -28,12 +28,12 @@ class TrainingImages:
 
     Attributes:
         images: int64 (n,), ascending: of each image's file, or its pixels if there is no file.
-        groups: int64 (m,), ascending: of the names of ``Samples.group``.
+        subjects: int64 (m,), ascending: of the names of ``Samples.subject``.
         files: Whether ``images`` are of files.
     """
 
     images: Digests
-    groups: Digests
+    subjects: Digests
     files: bool
 
     @classmethod
@@ -44,17 +44,20 @@ class TrainingImages:
             samples: The training samples.
             images: Hexadecimal digests of their images.
         """
-        groups = {name for i in range(len(samples)) if (name := samples.group(i)) is not None}
-        return cls(np.unique(_short(images)), np.unique(_short_names(groups)), are_files(samples))
+        subjects = {name for i in range(len(samples)) if (name := samples.subject(i)) is not None}
+        return cls(np.unique(_short(images)), np.unique(_short_names(subjects)), are_files(samples))
 
     def joined(self, other: TrainingImages) -> TrainingImages:
         """Add the digests of another training set; images of another form than these are left out."""
         images = np.union1d(self.images, other.images) if other.files == self.files else self.images
-        return TrainingImages(images, np.union1d(self.groups, other.groups), self.files)
+        return TrainingImages(images, np.union1d(self.subjects, other.subjects), self.files)
 
     def write(self, folder: Path) -> None:
         """Write the file into the folder of a saved model."""
-        tensors = {"images": torch.from_numpy(self.images), "groups": torch.from_numpy(self.groups)}
+        tensors = {
+            "images": torch.from_numpy(self.images),
+            "subjects": torch.from_numpy(self.subjects),
+        }
         write_tensors(folder / FILE, tensors, {"format": FORMAT, "files": self.files})
 
     @classmethod
@@ -78,16 +81,16 @@ class TrainingImages:
             tensors, values = read_tensors(path)
         except ArtifactError as error:
             raise ArtifactError(f"{error}; {remedy}") from error
-        found = [tensors.get(name) for name in ("images", "groups")]
-        images, groups = (
+        found = [tensors.get(name) for name in ("images", "subjects")]
+        images, subjects = (
             each.numpy() if each is not None and _is_list(each) else None for each in found
         )
         files = values.get("files")
         if values.get("format") != FORMAT or not isinstance(files, bool):
             raise ArtifactError(f"{path} has an unknown format; {remedy}")
-        if images is None or groups is None:
+        if images is None or subjects is None:
             raise ArtifactError(f"{path} does not hold digests; {remedy}")
-        return cls(images, groups, files)
+        return cls(images, subjects, files)
 
     def seen_images(self, samples: Samples, images: Sequence[str]) -> list[int] | None:
         """Find images that were in training.
@@ -104,9 +107,9 @@ class TrainingImages:
         found: list[int] = np.flatnonzero(np.isin(_short(images), self.images)).tolist()
         return found
 
-    def seen_groups(self, names: Sequence[str]) -> list[str]:
-        """Return the names of groups that were in training."""
-        seen = np.isin(_short_names(names), self.groups)
+    def seen_subjects(self, names: Sequence[str]) -> list[str]:
+        """Return the names of subjects that were in training."""
+        seen = np.isin(_short_names(names), self.subjects)
         return [name for name, known in zip(names, seen, strict=True) if known]
 
 

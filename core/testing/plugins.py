@@ -11,13 +11,23 @@ from visiongraft.registry.records import normalized
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
-from visiongraft.testing.report import LONGEST, Attempt, Check, Checks, Result, expect, run_all
+from visiongraft.testing.report import (
+    LONGEST,
+    Attempt,
+    Check,
+    Checks,
+    NotTried,
+    Result,
+    expect,
+    run_all,
+)
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
-from visiongraft.testing.specimen import Specimen
+from visiongraft.testing.specimen import Shades, Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
 from visiongraft.testing.tasks.reproducing import equal_runs_are_equal, expect_same_runs
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.training.transfer_losses import TransferLoss, options_of
 
 
 def _record(subject: Any) -> PluginRecord:
@@ -73,7 +83,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
-    "loss": (lambda name, item: TaskTrial(Specimen(), transfer_loss=name), LOSS_CHECKS),
+    "loss": (lambda name, item: _loss_trial(name, item), LOSS_CHECKS),
 }
 
 
@@ -120,8 +130,27 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     make, checks = _KINDS[kind]
     try:
         trial = make(name, item)
+    except NotTried as reason:
+        yield Result(subject, "-", "not tried", str(reason), 0.0)
+        return
     except (Exception, SystemExit) as error:  # third-party classes may raise anything
         message = f"it cannot be checked: {one_line(repr(error), LONGEST)}"
         yield Result(subject, "-", "failed", message, 0.0)
         return
     yield from run_all(subject, trial, checks)
+
+
+def _loss_trial(name: str, kind: type[TransferLoss]) -> TaskTrial:
+    """Make a trial of a transfer loss with class ids, and with a source that has a head."""
+    needed = [
+        p.name for p in options_of(kind) if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    ]
+    if needed:
+        raise NotTried(f"option {needed[0]!r} has no default")
+    trial = TaskTrial(Shades(), transfer_loss=name)
+    if kind.needs_source_head:
+        folder = trial.folder("source") / "run"
+        trial.fit("to train a source model", epochs=1, out=folder, transfer_loss=None)
+        trial.backbone = str(folder)
+        trial.settings["weights"] = "pretrained"
+    return trial

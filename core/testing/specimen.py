@@ -18,6 +18,8 @@ from visiongraft.data.samples import Samples, Splits
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 
+SHADES = 3
+
 Dataset = list[tuple[np.ndarray[Any, Any], float]]
 
 
@@ -41,6 +43,21 @@ class _Head(nn.Module):
     def forward(self, features: Features) -> Tensor:
         values: Tensor = self.linear(self.norm(features.pooled))
         return values[:, 0]
+
+
+class _Classifier(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, SHADES)
+
+    def forward(self, features: Features) -> Tensor:
+        logits: Tensor = self.linear(features.pooled)
+        return logits
+
+
+class _CrossEntropy(nn.Module):
+    def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"cross_entropy": F.cross_entropy(outputs.float(), targets)}
 
 
 class _Loss(nn.Module):
@@ -109,6 +126,25 @@ class Specimen(Task):
 
     def examples(self) -> TaskExamples:
         return TaskExamples(make_dataset, lambda targets: {"brightness": targets.numpy()})
+
+
+@dataclass(frozen=True)
+class Shades(Specimen):
+    """Which of three shades an image has: dark, gray or light."""
+
+    name: ClassVar[str] = "shades"
+
+    def collate(self, targets: list[float]) -> Tensor:
+        return torch.tensor([min(int(target * SHADES), SHADES - 1) for target in targets])
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        return _Classifier(backbone.info.embedding_dim)
+
+    def build_loss(self) -> nn.Module:
+        return _CrossEntropy()
+
+    def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+        return {"brightness": outputs.argmax(1).to(torch.float32)}
 
 
 def make_dataset(folder: Path, count: int, seed: int) -> Dataset:

@@ -23,7 +23,7 @@ class EvaluationData:
     Attributes:
         samples: The samples.
         facts: ``split``, ``images``, ``unreadable``, ``images_seen_in_training`` (``None`` if
-            unknown), the number of seen groups if the samples have groups, and ``warnings``.
+            unknown), the number of seen subjects if the samples have subjects, and ``warnings``.
     """
 
     samples: Samples
@@ -67,7 +67,7 @@ def prepare_evaluation(
 def _seen_in_training(
     found: EvaluationSplit, checked: CheckedSamples, training: TrainingImages | None
 ) -> tuple[dict[str, int | None], list[str]]:
-    """Count the images and groups that were in training; return a warning if there are any."""
+    """Count the images and subjects that were in training; return a warning if there are any."""
     samples, total = checked.samples, len(checked.samples)
     images = None if training is None else training.seen_images(samples, checked.images)
     seen: dict[str, int | None] = {
@@ -79,14 +79,14 @@ def _seen_in_training(
             f"{len(images)} of {total} evaluated images were in training, so that the results do not "
             f"show how good the model is on new images: {name_some(map(samples.name, images))}"
         )
-    names = {name: None for i in range(total) if (name := samples.group(i)) is not None}
+    names = {name: None for i in range(total) if (name := samples.subject(i)) is not None}
     if not names:
         return seen, warnings
-    groups = None if training is None else training.seen_groups(list(names))
-    seen[f"{found.groups}_seen_in_training"] = None if groups is None else len(groups)
-    if groups:
+    subjects = None if training is None else training.seen_subjects(list(names))
+    seen[f"{found.subjects}_seen_in_training"] = None if subjects is None else len(subjects)
+    if subjects:
         warnings.append(
-            f"{len(groups)} of {len(names)} evaluated {found.groups} were in training, so that the "
-            f"results do not show how good the model is on new {found.groups}: {name_some(groups)}"
+            f"{len(subjects)} of {len(names)} evaluated {found.subjects} were in training, so that the "
+            f"results do not show how good the model is on new {found.subjects}: {name_some(subjects)}"
         )
     return seen, warnings

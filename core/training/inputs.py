@@ -16,6 +16,7 @@ from visiongraft.saving.files import read_json, write_json
 
 FILE = "inputs.json"
 FORMAT = 1
+TRAINED_ON = ("training", "stream")  # how names of datasets begin whose images are trained on
 LONGEST = 60  # characters of an option's value in a message
 
 Splits = Mapping[str, Sequence[SampleDigests]]
@@ -35,6 +36,7 @@ class RunInputs:
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
         earlier: Hashes of images that were in training before such a change, and no longer are.
+        transfer_source: SHA-256 of the networks that transfer losses compare with.
     """
 
     samples: Splits
@@ -44,6 +46,7 @@ class RunInputs:
     changes: Sequence[Mapping[str, Any]] = field(default=())
     classes: Mapping[str, str] = field(default_factory=dict)
     earlier: Sequence[str] = field(default=())
+    transfer_source: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write the file into a run folder."""
@@ -82,7 +85,8 @@ class RunInputs:
 
     def trained_on(self) -> list[str]:
         """Return the hashes of all images that were in training, now or before a change."""
-        return [*(each.image for each in self.samples.get("training", ())), *self.earlier]
+        used = [part for name, part in self.samples.items() if name.partition(" ")[0] in TRAINED_ON]
+        return [*(each.image for part in used for each in part), *self.earlier]
 
     def changes_since(self, before: RunInputs) -> list[str]:
         """Describe what differs in samples, classes and weights.
@@ -94,13 +98,18 @@ class RunInputs:
             One part of a sentence per kind of difference; empty if there is none.
         """
         samples = list(_changed_samples(before.samples, self.samples))
-        options = list(_changed_options(before.task_options, _as_stored(self.task_options)))
+        options = list(changed_options(before.task_options, _as_stored(self.task_options)))
         weights = [
             f"the file of {name} has other content"
             for name, digest in self.weights.items()
             if before.weights.get(name, digest) != digest
         ]
-        return [*samples, *options, *weights]
+        source = [
+            "the transfer losses compare with other weights"
+            for digest in (self.transfer_source,)
+            if before.transfer_source not in (digest, None)
+        ]
+        return [*samples, *options, *weights, *source]
 
     def changed_code(self, before: RunInputs) -> list[str]:
         """Return the names of modules whose source differs."""
@@ -160,7 +169,7 @@ def inputs_on_resume(
             "uses the new code"
         )
     entry = [{"epoch": epoch, "changes": changes}] if changes else []
-    kept = {each.image for each in now.samples["training"]}
+    kept = set(now.trained_on())
     return replace(
         now,
         code=before.code,
@@ -259,7 +268,16 @@ def _short_names(splits: Splits) -> dict[str, str]:
 # ---- options of the task ----
 
 
-def _changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Describe how options, as JSON values, differ.
+
+    Args:
+        before: Values by name.
+        after: Other values by name.
+
+    Yields:
+        One part of a sentence per option.
+    """
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old == new:

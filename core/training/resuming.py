@@ -53,27 +53,20 @@ def take_checkpoint(
         "sums": [values["sums"] for _, values in ranks],
         "ema_updates": ema.updates if ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "source": _source(run),
     }
     return Checkpoint(run.state, groups, others)
 
 
-def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
-    """Restore the position of a run, its network and the averaged weights.
+def restore_run(run: Run, checkpoint: Checkpoint) -> None:
+    """Restore the position of a run and its network.
 
     Args:
         run: The run; changed in place.
-        ema: The averaged weights, if any are kept; changed in place.
         checkpoint: The checkpoint.
 
     Raises:
-        CheckpointError: It was taken with another backbone to start from, or another network.
+        CheckpointError: It was taken with another network.
     """
-    if checkpoint.values.get("source") != _source(run):
-        raise CheckpointError(
-            f"cannot resume: backbone {run.config.backbone!r} has other weights now than "
-            "when the run began, and its transfer loss measures the distance from them"
-        )
     run.state = checkpoint.state
     try:
         run.network.load_state_dict(checkpoint.tensors.get("network", {}))
@@ -82,10 +75,18 @@ def restore_run(run: Run, ema: EMA | None, checkpoint: Checkpoint) -> None:
             "cannot resume: the checkpoint does not fit the network; with other data or another "
             "version of a plugin start another run"
         ) from error
-    if ema:
-        for name, tensor in checkpoint.tensors.get("ema", {}).items():
-            ema.tensors[name].copy_(tensor)
-        ema.updates = checkpoint.values["ema_updates"]
+
+
+def restore_ema(ema: EMA, checkpoint: Checkpoint) -> None:
+    """Restore the averaged weights.
+
+    Args:
+        ema: The averages of the restored network; changed in place.
+        checkpoint: The checkpoint.
+    """
+    for name, tensor in checkpoint.tensors.get("ema", {}).items():
+        ema.tensors[name].copy_(tensor)
+    ema.updates = checkpoint.values["ema_updates"]
 
 
 def restore_steps(
@@ -108,8 +109,3 @@ def restore_steps(
     if rank < len(states):
         restore_random_state(tensors.get(f"random{rank}", {}), states[rank])
         checkpoint.state.sums = values["sums"][rank]
-
-
-def _source(run: Run) -> str | None:
-    """Return the digest of the backbone that a transfer loss measures distances from, if there is one."""
-    return None if run.network.transfer is None else run.network.transfer.origin

@@ -1,35 +1,27 @@
-"""Transfer losses: regularizers towards the pretrained weights.
+"""Transfer losses: regularizers towards the pretrained network, added to the task's own loss.
 
-A transfer loss is added to the task's own loss in every training step. It sees the network, a
-read-only copy of the backbone as it was before training, and what both make of the same images.
+A transfer loss sees in every training step the batch, the network, and a read-only copy of the
+network that it started from: its backbone, and its head if there is one.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.errors import (
-    OptionError,
-    PluginError,
-    ReceiptError,
-    TrainingError,
-    VisiongraftError,
-    type_and_message,
-)
-from visiongraft.hookspecs import hookimpl
-from visiongraft.network import frozen_parameters
-from visiongraft.options import is_number
-from visiongraft.task import LossParts
-from visiongraft.training.freezing import digest
+from visiongraft.data.batch import Batch
+from visiongraft.errors import TrainingError
+from visiongraft.task import LossParts, Task
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass
@@ -40,25 +32,67 @@ class TransferStep:
         backbone: The backbone that trains.
         head: The task's head.
         source: The backbone as it was before training, frozen and in evaluation mode.
+        batch: The images, targets and positions of the step's samples.
+        task: The task.
+        source_head: The head that the source backbone was trained with, from ``Features`` to
+            outputs, frozen and in evaluation mode; ``None`` if no loss of the run needs it.
         seen: Images (N, C, H, W) and ``Features`` of the step's last pass through the backbone;
-            ``None`` if the loss does not read features.
+            ``None`` if no loss of the run reads features.
+        returned: What the head returned last; ``None`` if no loss of the run reads outputs.
     """
 
     backbone: Backbone
     head: nn.Module
     source: Backbone
+    batch: Batch
+    task: Task
+    source_head: nn.Module | None = None
     seen: tuple[Tensor, Features] | None = None
+    returned: Any = None
+    _source_features: Features | None = field(default=None, repr=False)
+    _source_outputs: Any = field(default=None, repr=False)
+
+    @property
+    def images(self) -> Tensor:
+        """The preprocessed images, float (N, C, height, width), that the backbone was given."""
+        return self._seen()[0]
 
     @property
     def features(self) -> Features:
         """What the backbone made of the batch, with gradients."""
         return self._seen()[1]
 
+    @property
+    def outputs(self) -> Any:
+        """What the head returned for the batch, with gradients."""
+        if self.returned is None:
+            raise TrainingError(
+                "the transfer loss reads outputs but does not declare it, or the task's step never "
+                "ran the head; set reads_outputs = True on the loss's class"
+            )
+        return self.returned
+
     def source_features(self) -> Features:
-        """Compute the features of the source backbone for the same images, without gradients."""
-        with torch.no_grad():
-            features: Features = self.source(self._seen()[0])
-        return features
+        """Compute the features of the source backbone for the same images, without gradients.
+
+        All losses of a step share the result.
+        """
+        if self._source_features is None:
+            with torch.no_grad():
+                self._source_features = self.source(self._seen()[0])
+        return self._source_features
+
+    def source_outputs(self) -> Any:
+        """Compute the outputs of the source backbone and its head, without gradients."""
+        if self.source_head is None:
+            raise TrainingError(
+                "the transfer loss reads the source's outputs but does not declare it; set "
+                "needs_source_head = True on the loss's class"
+            )
+        if self._source_outputs is None:
+            with torch.no_grad():
+                self._source_outputs = self.source_head(self.source_features())
+        return self._source_outputs
 
     def _seen(self) -> tuple[Tensor, Features]:
         if self.seen is None:
@@ -69,20 +103,62 @@ class TransferStep:
         return self.seen
 
 
-class TransferLoss(nn.Module, ABC):
-    """Base of transfer losses; options are the constructor's keywords after the two modules.
+class Holder(nn.Module):
+    """A module that holds others which are no part of it: read-only, and neither trained nor saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: tuple[nn.Module, ...] = ()
+
+    @property
+    def held(self) -> tuple[nn.Module, ...]:
+        """The modules that it holds."""
+        return self._held
+
+    def hold(self, module: ModuleT) -> ModuleT:
+        """Freeze a module, put it into evaluation mode and keep it; it goes to other devices with this one.
+
+        Args:
+            module: Such as a teacher.
+
+        Returns:
+            The module.
+        """
+        # Inside a tuple, where `nn.Module` does not register it.
+        self._held = (*self._held, module.requires_grad_(False).eval())
+        return module
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        for module in self._held:
+            module._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class TransferLoss(Holder, ABC):
+    """Base of transfer losses; options are the constructor's keywords after the modules.
 
     The loss itself is a module: parameters that it registers are trained with the head,
-    checkpointed and resumed, and never exported. It must not register the source backbone.
+    checkpointed and resumed, and never exported; parameters with ``requires_grad=False`` stay
+    frozen under the receipt. It must not register the source: what it reads of other networks, such
+    as a teacher, it keeps with ``hold``, and what it trains of the source head is a copy.
 
     Args:
         backbone: The backbone that will train.
         source: The read-only copy, equal to it now.
 
+    If ``needs_source_head`` is set, the constructor has a third parameter before its options: the
+    source head, read-only.
+
     Attributes:
         name: The name by which users select the loss.
-        reads_features: Whether ``forward`` uses feature maps or embeddings. If so, each step keeps
-            them, and nothing is replayed, since replay has no images for the source backbone.
+        reads_features: Whether ``forward`` or ``prepare`` uses images, feature maps or embeddings.
+            If so, each step keeps them, and features are not cached, since a cache has no images
+            for the source.
+        reads_outputs: Whether ``forward`` uses what the head returned.
+        needs_source_head: Whether the loss needs the head that the backbone was trained with. A run
+            whose backbone comes without one is refused.
+        streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
 
     Example:
         ::
@@ -97,11 +173,14 @@ class TransferLoss(nn.Module, ABC):
 
                 def forward(self, step):
                     moved = step.features.pooled - step.source_features().pooled
-                    return {"distance": self.weight * moved.square().sum(1).mean()}
+                    return {"distance": self.weight * moved.square().mean()}
     """
 
     name: ClassVar[str]
     reads_features: ClassVar[bool] = False
+    reads_outputs: ClassVar[bool] = False
+    needs_source_head: ClassVar[bool] = False
+    streams: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:
         super().__init__()
@@ -111,7 +190,7 @@ class TransferLoss(nn.Module, ABC):
         """Compute the parts that are added to the task's loss.
 
         Args:
-            step: Both backbones and their features.
+            step: Batch, network, source, and what both made of the images.
 
         Returns:
             Loss parts by name, see ``Task.build_loss``. A part over images is a mean over the batch,
@@ -119,45 +198,21 @@ class TransferLoss(nn.Module, ABC):
             batch.
         """
 
+    def prepare(self, steps: Iterable[TransferStep]) -> None:
+        """Compute something of the whole training set once, before the first step.
 
-class L2SP(TransferLoss):
-    """L2-SP: half the squared distance to the starting point (Li et al., 2018).
+        Results are kept in buffers that the constructor registers, with ``None`` if the dataset
+        decides on their shape: checkpoints contain them, and a resumed run does not prepare again.
 
-    It replaces weight decay, so ``weight_decay=0`` goes with it. Frozen parameters do not
-    count.
+        Args:
+            steps: The training set in order and without augmentation, in batches, with both
+                backbones in evaluation mode and without gradients. Each iteration reads the images
+                again. Only ``features`` and ``outputs`` that the class declares are there.
+        """
 
-    Args:
-        backbone: The backbone that will train.
-        source: The starting point.
-        alpha: Weight of the distance from the backbone's starting values.
-        beta: Weight of the head's squared norm.
-    """
-
-    name: ClassVar[str] = "l2_sp"
-
-    def __init__(
-        self, backbone: Backbone, source: Backbone, *, alpha: float = 0.1, beta: float = 0.01
-    ) -> None:
-        super().__init__(backbone, source)
-        for option, value in (("alpha", alpha), ("beta", beta)):
-            if not (is_number(value) and value >= 0):
-                raise OptionError(f"{option}={value!r} of l2_sp is not a number of at least 0")
-        self.alpha, self.beta = alpha, beta
-
-    def forward(self, step: TransferStep) -> dict[str, Tensor]:
-        """Return the two parts, ``backbone`` and ``head``."""
-        origin = dict(step.source.named_parameters())
-        moved = [p - origin[n] for n, p in step.backbone.named_parameters() if p.requires_grad]
-        return {
-            "backbone": self.alpha / 2 * _squared_norm(moved, step.head),
-            "head": self.beta / 2 * _squared_norm(list(step.head.parameters()), step.head),
-        }
-
-
-def _squared_norm(tensors: list[Tensor], like: nn.Module) -> Tensor:
-    if not tensors:
-        return next(like.parameters()).new_zeros(())
-    return torch.stack([t.square().sum() for t in tensors]).sum()
+    def files(self) -> Mapping[str, Path]:
+        """Return the files that the loss computes from, by option; a run records their content."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -179,108 +234,7 @@ class TransferChoice:
         return {"name": self.name, "options": dict(self.options)}
 
 
-class Transfer(nn.Module):
-    """A transfer loss at work in one network, with its copy of the source backbone.
-
-    Only the loss is a submodule: the copy is neither saved nor trained, and stays in evaluation
-    mode, but goes to the network's device with it.
-
-    Args:
-        choice: The loss and its options.
-        backbone: The backbone before training; a copy of it is taken.
-
-    Attributes:
-        origin: SHA-256 of the copy.
-
-    Raises:
-        PluginError: The loss cannot be made, or registers the source backbone.
-    """
-
-    def __init__(self, choice: TransferChoice, backbone: Backbone) -> None:
-        super().__init__()
-        self._hidden = (deepcopy(backbone).requires_grad_(False).eval(),)
-        self.name = choice.kind.name
-        self.origin = self._digest()
-        try:
-            self.loss = choice.kind(backbone, self.source, **choice.options)
-        except VisiongraftError:
-            raise
-        except Exception as error:  # a third-party loss may raise any error
-            raise PluginError(
-                f"transfer loss {choice.name!r} cannot be made: {type_and_message(error)}"
-            ) from error
-        foreign = {id(p) for p in (*backbone.parameters(), *self.source.parameters())}
-        if any(id(parameter) in foreign for parameter in self.loss.parameters()):
-            raise PluginError(
-                f"transfer loss {choice.name!r} registers a backbone as its own, which would train "
-                "and save it twice; take it from the step that forward() receives"
-            )
-        self.created_frozen = frozen_parameters(self)
-
-    @property
-    def source(self) -> Backbone:
-        """The backbone as it was before training."""
-        return self._hidden[0]
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether the loss needs every step's images and features."""
-        return self.loss.reads_features
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        self.source._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
-
-    def add(
-        self, backbone: Backbone, head: nn.Module, compute: Callable[[], LossParts]
-    ) -> LossParts:
-        """Run the task's training step and add this loss's parts to its own.
-
-        Args:
-            backbone: The backbone that trains.
-            head: The task's head.
-            compute: The task's step.
-
-        Returns:
-            All parts; those of this loss are called ``name.part``.
-        """
-        step = TransferStep(backbone, head, self.source)
-        if self.reads_features:
-
-            def keep(module: nn.Module, args: Any, output: Features) -> None:
-                step.seen = args[0], output
-
-            handle = backbone.register_forward_hook(keep)
-            try:
-                parts = compute()
-            finally:
-                handle.remove()
-        else:
-            parts = compute()
-        return {**parts, **{f"{self.name}.{n}": part for n, part in self.loss(step).items()}}
-
-    def check(self, where: str) -> None:
-        """Prove that the source backbone is unchanged.
-
-        Args:
-            where: The phase in words, for the message.
-
-        Raises:
-            ReceiptError: It has changed.
-        """
-        if self._digest() != self.origin:
-            raise ReceiptError(
-                f"the source backbone of transfer loss {self.name!r} changed {where}; it is "
-                "read-only"
-            )
-
-    def _digest(self) -> str:
-        content = "".join(digest(tensor) for tensor in self.source.state_dict().values())
-        return sha256(content.encode()).hexdigest()
-
-
-@hookimpl
-def register_losses() -> list[type[TransferLoss]]:
-    """Provide the built-in transfer losses."""
-    return [L2SP]
+def options_of(kind: type[TransferLoss]) -> list[inspect.Parameter]:
+    """Return the parameters of a loss's constructor that are options."""
+    parameters = list(inspect.signature(kind).parameters.values())
+    return parameters[2 + kind.needs_source_head :]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from itertools import accumulate
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import WeightsError
+from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.timm_source import TimmBackbone, create_timm_model
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.weights import file_sha256, fit_weights, read_weights
@@ -85,6 +86,12 @@ class BundledSource(BackboneSource):
             }
             backbone.info = replace(backbone.info, provenance=provenance)
         return backbone
+
+    def build_classifier(
+        self, name: str, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module | None:
+        weights = read_weights(bundled_file()) if weights is None else weights
+        return linear_classifier(weights, ("_fc", "classifier"))
 
 
 class BundledBackbone(TimmBackbone):

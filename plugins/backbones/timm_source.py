@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.errors import BackboneError, one_line
+from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.stages import name_stages, timm_stages
@@ -55,6 +56,25 @@ class TimmSource(BackboneSource):
             self.build(name, pretrained=False, in_channels=in_channels, size=size)
             raise unavailable(full, one_line(error.__cause__ or error)) from error
         return TimmBackbone.around(model, full, in_channels, size, pretrained=True)
+
+    def build_classifier(
+        self, name: str, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module | None:
+        import timm
+
+        full = f"{self.prefix}/{name}"
+        config = timm.get_pretrained_cfg(name)
+        classifier = (config and config.classifier) or ()
+        modules = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        if weights is None:
+            _check_weights_available(full, name)
+            try:
+                weights = timm.create_model(name, pretrained=True).state_dict()
+            except Exception as error:  # a download can fail in many ways
+                raise unavailable(full, one_line(error)) from error
+        else:
+            weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        return linear_classifier(weights, modules)
 
 
 class TimmBackbone(Backbone):

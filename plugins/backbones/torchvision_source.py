@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import GoogLeNet, Inception3, MaxVit, VisionTransformer, WeightsEnum
 from torchvision.transforms import InterpolationMode
 
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import one_line
+from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
 from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
@@ -20,6 +21,8 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.weights import fit_weights
 
 Size = tuple[int, int]
+
+CLASSIFIERS = ("classifier", "fc", "head", "heads")  # modules whose last layer is the classifier
 
 
 class TorchvisionSource(BackboneSource):
@@ -68,6 +71,18 @@ class TorchvisionSource(BackboneSource):
         if pretrained:
             _load_published(backbone, published)
         return backbone
+
+    def build_classifier(
+        self, name: str, weights: Mapping[str, Tensor] | None = None
+    ) -> nn.Module | None:
+        if weights is None:
+            published: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+            weights = _download(f"{self.prefix}/{name}", published)
+        names = [n.removeprefix("model.").removesuffix(".weight") for n in weights]
+        heads = [n for n in names if n.split(".")[0] in CLASSIFIERS and not n.endswith(".bias")]
+        # Convolutions are followed by more than an average, as in squeezenet.
+        plain = {n.removeprefix("model."): t for n, t in weights.items() if t.ndim < 4}
+        return linear_classifier(plain, reversed(heads))
 
 
 @cache
@@ -124,9 +139,12 @@ def _set_image_channels(model: nn.Module, in_channels: int) -> None:
 
 
 def _load_published(backbone: Backbone, published: WeightsEnum) -> None:
-    name = backbone.info.name
+    tensors = _download(backbone.info.name, published)
+    fit_weights(backbone, tensors, f"published weights {published}")
+
+
+def _download(name: str, published: WeightsEnum) -> dict[str, Tensor]:
     try:
-        tensors = dict(published.get_state_dict(progress=True, check_hash=True))
+        return dict(published.get_state_dict(progress=True, check_hash=True))
     except Exception as error:  # a download can fail in many ways
         raise unavailable(name, f"the hub cannot be reached: {one_line(error)}") from error
-    fit_weights(backbone, tensors, f"published weights {published}")

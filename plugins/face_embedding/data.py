@@ -100,7 +100,7 @@ def read_evaluation(data: Any, align: bool = True) -> EvaluationSplit:
     with noticed(source.warnings):
         _check_comparable(samples[split], "the dataset")
     warnings = (*source.warnings, *_doubts(samples[split], "evaluated"))
-    return EvaluationSplit(samples[split], name_evaluated(split), warnings, groups="identities")
+    return EvaluationSplit(samples[split], name_evaluated(split), warnings, subjects="identities")
 
 
 def check_trainable(train: FaceSamples) -> None:

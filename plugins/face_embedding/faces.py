@@ -49,7 +49,7 @@ class FaceSamples(TargetSamples):
         targets = tuple(replace(face, label=labels[face.identity]) for face in self.targets)
         return replace(self, targets=targets, identities=len(names))
 
-    def group(self, index: int) -> str:
+    def subject(self, index: int) -> str:
         """Return the identity, by which evaluation recognizes people of the training set."""
         return self.targets[index].identity
 

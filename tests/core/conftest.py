@@ -17,10 +17,12 @@ from torchvision.transforms import v2
 import visiongraft
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.config import FitConfig
+from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.hookspecs import hookimpl
+from visiongraft.loss_parts import LossParts
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
@@ -155,6 +157,27 @@ class Toy(Task):
         return [int(label) for label in decoded["label"]]
 
 
+@dataclass(frozen=True)
+class StreamingToy(Toy):
+    """Also learns that noise does not change its answers for unlabeled images."""
+
+    name = "streaming-toy"
+    streams = ("unlabelled",)
+
+    def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Any:
+        return self.train_transform(preprocess)
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        parts = super().training_step(network, batch)
+        images = batch.streams["unlabelled"].images
+        plain, noisy = (
+            network.head(network.backbone(each))
+            for each in (images, images + 0.1 * torch.randn_like(images))
+        )
+        moved = (plain.detach() - noisy).square().mean(1)
+        return {**parts, "consistency": (moved.sum(), len(moved))}
+
+
 def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]]:
     """Noisy images in which channel ``target`` is brighter."""
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -179,7 +202,7 @@ class ToySource(BackboneSource):
 class ToyPlugin:
     @hookimpl
     def register_tasks(self) -> list[type[Task]]:
-        return [Toy]
+        return [Toy, StreamingToy]
 
     @hookimpl
     def register_backbones(self) -> list[BackboneSource]:
@@ -235,6 +258,11 @@ def toy_class() -> type[Toy]:
     return Toy
 
 
+@pytest.fixture(name="StreamingToy", scope="session")
+def streaming_toy_class() -> type[StreamingToy]:
+    return StreamingToy
+
+
 @pytest.fixture
 def toy_network() -> Network:
     torch.manual_seed(0)
@@ -250,6 +278,7 @@ def make_config(**changes: Any) -> FitConfig:
         "backbone": "toys/toy",
         "weights": None,
         "schedule": {"name": "full", "options": {}},
+        "transfer_loss": [],
         "batch_size": 4,
         "device": "cpu",
         **changes,

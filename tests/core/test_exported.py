@@ -1,25 +1,23 @@
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from visiongraft import exported
-from visiongraft.errors import ArtifactError
-from visiongraft.exported import GROUP, open_exported
+from visiongraft.errors import ArtifactError, PluginError
+from visiongraft.exported import open_exported
 
-
+OPENER = """
 class Opened:
-    def __init__(self, path: Path, provider: str | None) -> None:
+    def __init__(self, path, provider):
         self.given = path, provider
+"""
 
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [EntryPoint("toy", f"{__name__}:Opened", GROUP)]
-    monkeypatch.setattr(EntryPoint, "load", lambda self: Opened)
-    monkeypatch.setattr(exported, "entry_points", lambda group: points)
+def installed(install: Callable[..., Path]) -> None:
+    install("toys", "[visiongraft.predictors]\ntoy = toy_opener:Opened\n", toy_opener=OPENER)
 
 
 @pytest.mark.parametrize("name", ["m.toy", "m.TOY"])
@@ -27,14 +25,25 @@ def test_a_file_is_opened_by_its_suffix(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.touch()
     opened = open_exported(path, "cuda")
-    assert isinstance(opened, Opened)
-    assert opened.given == (path, "cuda")
+    assert type(opened).__name__ == "Opened"
+    assert opened.given == (path, "cuda")  # type: ignore[attr-defined]
 
 
 def test_another_suffix_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     (tmp_path / "m.zip").touch()
-    with pytest.raises(ArtifactError, match=r"m\.zip is not an exported model \(\.toy\)"):
+    with pytest.raises(
+        ArtifactError, match=r"m\.zip is not an exported model \(\.onnx, \.pt2, \.toy\)"
+    ):
         open_exported(tmp_path / "m.zip")
+
+
+def test_a_suffix_that_two_distributions_open_is_opened_by_neither(
+    tmp_path: Path, install: Callable[..., Path]
+) -> None:
+    install("other", "[visiongraft.predictors]\ntoy = other_opener:Opened\n", other_opener=OPENER)
+    (tmp_path / "m.toy").touch()
+    with pytest.raises(PluginError, match=r"predictor 'toy' is provided by other 1\.5 and toys 1"):
+        open_exported(tmp_path / "m.toy")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

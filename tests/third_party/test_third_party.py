@@ -23,6 +23,7 @@ PUBLIC = {
     "visiongraft.data.samples",
     "visiongraft.data.splits",
     "visiongraft.errors",
+    "visiongraft.plugins.classification.task",
     "visiongraft.schedules",
     "visiongraft.task",
 }

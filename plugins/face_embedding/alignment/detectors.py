@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from PIL import Image as PillowImage
 from visiongraft.data.decode import decode_file, printable
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Image
-from visiongraft.errors import DataError, PluginError, near_matches, type_and_message
+from visiongraft.errors import DataError, PluginError, near_matches
 from visiongraft.plugins.face_embedding.alignment.landmarks import SIDE, align
+from visiongraft.registry.functions import functions
 
 GROUP = "visiongraft.face_detectors"
 
@@ -55,20 +55,16 @@ def find_detector(detector: str | Detector) -> Detector:
         The detector.
 
     Raises:
-        PluginError: No package registers a detector of that name, or it cannot be loaded.
+        PluginError: No package registers a detector of that name, or it cannot be loaded, or several
+            do.
     """
     if not isinstance(detector, str):
         return detector
     name, _, argument = detector.partition(":")
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in points:
-        raise PluginError(f"no detector {name!r}{near_matches(name, points)}")
-    try:
-        build = points[name].load()
-    except Exception as error:  # a third-party module may raise any error
-        cause = type_and_message(error)
-        raise PluginError(f"detector {name!r} cannot be loaded: {cause}") from error
-    found: Detector = build(argument)
+    known = functions(GROUP)
+    if name not in known:
+        raise PluginError(f"no detector {name!r}{near_matches(name, known)}")
+    found: Detector = known[name].load(f"detector {name!r}")(argument)
     return found
 
 

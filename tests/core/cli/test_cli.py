@@ -112,14 +112,17 @@ def test_the_version_is_shown(run: Run) -> None:
     assert run("--version") == (0, f"visiongraft {visiongraft.__version__}\n", "")
 
 
+WITHOUT_PLUGINS = {"VISIONGRAFT_DISABLE_PLUGINS": "visiongraft"}  # and so without torch
+
+
 def test_the_module_runs_as_a_program_without_escape_codes_in_a_pipe() -> None:
-    done = process(sys.executable, "-m", "visiongraft", "schedules")
+    done = process(sys.executable, "-m", "visiongraft", "plugins", **WITHOUT_PLUGINS)
     assert done.returncode == 0
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("name")
-    assert len([line for line in lines if line.startswith("lp_ft ")]) == 1
+    assert lines[0].startswith("plugin ")
+    assert len([line for line in lines if line.startswith("schedules ")]) == 1
     assert all(line == line.rstrip() for line in lines)
 
 
@@ -243,9 +246,10 @@ def test_transfer_losses_are_listed_with_their_options(run: Run) -> None:
     assert (code, out.splitlines()[1].split()) == (0, ["pull", "force=0.5,", "by=none", "Pulls."])
 
 
-def test_the_built_in_transfer_loss_is_listed(run: Run) -> None:
-    (loss,) = json.loads(run("losses", "--json")[1])["losses"]
-    assert (loss["name"], loss["options"]) == ("l2_sp", {"alpha": 0.1, "beta": 0.01})
+def test_built_in_transfer_losses_are_listed(run: Run) -> None:
+    found = {each["name"]: each for each in json.loads(run("losses", "--json")[1])["losses"]}
+    assert found["l2_sp"]["options"] == {"alpha": 0.1, "beta": 0.01}
+    assert found["lwf"]["options"].keys() == {"strength", "temperature"}  # not the source head
 
 
 @pytest.mark.usefixtures("third_party")
@@ -419,8 +423,8 @@ def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_reader_that_stops_early_gets_no_traceback() -> None:
-    command = f"{sys.executable} -m visiongraft schedules | head -n 1"
-    done = process("bash", "-c", command)
+    command = f"{sys.executable} -m visiongraft plugins | head -n 1"
+    done = process("bash", "-c", command, **WITHOUT_PLUGINS)
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
 
@@ -433,12 +437,11 @@ def test_with_json_nothing_else_reaches_standard_output() -> None:
     code = (
         "import os, subprocess, sys\n"
         "import visiongraft.registry.manager as m\n"
-        "real = m.plugins\n"
         "def noisy():\n"
         "    print('from python')\n"
         "    os.write(1, b'from c\\n')\n"
         "    subprocess.run(['echo', 'from a child'])\n"
-        "    return real()\n"
+        "    return m.PluginManager(discover=False)\n"
         "m.plugins = noisy\n"
         "from visiongraft.cli import main\n"
         "code = main(['schedules', '--json'])\n"

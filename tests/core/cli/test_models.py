@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,9 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.targets]
-            return EvaluationSplit(FileSamples(files.paths, targets), "all", found.warnings)
+            further = [{"parity": "odd" if int(p.stem) % 2 else "even"} for p in files.paths]
+            samples = FileSamples(files.paths, targets, further=further)
+            return EvaluationSplit(samples, "all", found.warnings)
 
         def predictions(self, decoded: Any) -> list[Any]:
             names = ("blue", "green", "red")
@@ -169,7 +170,9 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
+    words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
     words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
+    words += ["--transfer-loss", "bss"]
     code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
@@ -179,9 +182,16 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "task_options": {"classes": 4, "augment": False, "maps": False},
         "backbone": "toys/toy",
         "weights": None,
-        "transfer_loss": {"name": "l2_sp", "options": {"alpha": 0.5}},
+        "transfer_loss": [
+            {"name": "l2_sp", "options": {"alpha": 0.5}},
+            {"name": "bss", "options": {}},
+        ],
         "epochs": 1,
         "validation": 0.25,
+        "evaluate_on": {"old": str(images), "b": str(images)},
+        "select": "last",
+        "streams": None,
+        "start": None,
         "size": [16, 16],
         "resize": "stretch",
         "in_channels": 3,
@@ -347,6 +357,55 @@ def test_evaluate_names_what_was_skipped(run: Run, trained: Path, images: Path) 
     assert any("notes.txt" in line for line in lines)
     assert any(line.startswith("warning: 1 unreadable images were dropped: ") for line in lines)
     assert any("150.png" in line for line in lines)
+
+
+def test_evaluate_prints_a_table_of_groups(run: Run, trained: Path, images: Path) -> None:
+    code, out, err = run("evaluate", trained, images, "--by", "parity")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    (start,) = (i for i, row in enumerate(rows) if row[:1] == ["parity"])
+    assert rows[start] == ["parity", "share_right", "seen", "images"]
+    assert [(row[0], row[-1]) for row in rows[start + 1 :]] == [("even", "12"), ("odd", "12")]
+    assert run("evaluate", trained, images, "--by", "parities")[2] == (
+        "error: by='parities': no sample has this attribute; did you mean 'parity'?\n"
+    )
+
+
+def test_fit_continues_with_a_model_and_prints_the_evaluation_sets(
+    run: Run, trained: Path, images: Path
+) -> None:
+    words = ["fit", images, "--start", trained, "--out", "again", "--schedule", "full"]
+    words += ["--epochs", 1, "--device", "cpu", "--evaluate-on", f"old={images}"]
+    code, out, err = run(*words, "--select", "best(old.share_right >= -1)", "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["selection"]["satisfied"]
+    before = run("evaluate", trained, images, "--json")[1]
+    told = values["evaluation"]["old.share_right before training"]
+    assert told == json.loads(before)["share_right"]
+    assert f"old share_right {told:.4f}" in err
+    code, out, _ = run("fit", images, "--out", "again", "--resume")
+    assert ["old", f"{values['evaluation']['old.share_right']:.4f}"] in [
+        line.split() for line in out.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--evaluate-on", "old"], "--evaluate-on old: expected NAME=PATH"),
+        (["--stream", "a=x", "--stream", "a=y"], "--stream a=y: 'a' appears twice"),
+        (["--select", "worst"], "select='worst' is not 'best', 'last' or"),
+        (["--stream", "a=x"], "neither task 'colors' nor a transfer loss uses 'a'"),
+    ],
+)
+def test_a_malformed_dataset_or_selection_is_refused(
+    run: Run, images: Path, words: list[str], message: str
+) -> None:
+    code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+    assert not Path("run").exists()
 
 
 def test_predict_prints_one_line_per_image(run: Run, trained: Path, images: Path) -> None:
@@ -548,6 +607,8 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     assert err == ""
     out = run("evaluate", "m.file", images, "--batch-size", 5)[1]
     assert out.splitlines()[-1] == "measured on all images of the dataset: 25 images"
+    values = json.loads(run("evaluate", "m.file", images, "--json", "--by", "parity")[1])
+    assert values["groups"] == visiongraft.load(trained).evaluate(images, by="parity")["groups"]
 
 
 def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,26 +618,25 @@ def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.M
     assert json.loads(run("exporters", "--json")[1]) == {"exporters": []}
 
 
-class Points(dict[str, Any]):
-    """Replaces installed demos."""
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        points = [SimpleNamespace(name=n, load=lambda f=f: f) for n, f in self.items()]
-        monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+DEMO = """
+def show(out):
+    return {"out": out, "summary": [f"{__name__} in {out}"]}
+"""
 
 
-def test_demo_runs_what_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def report(name: str) -> Callable[[Path], dict[str, Any]]:
-        return lambda out: {"out": out, "summary": [f"{name} in {out}"]}
-
-    Points(second=report("second"), first=report("first")).install(monkeypatch)
+def test_demo_runs_what_is_installed(
+    run: Run, install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = "second = second:show\nfirst = first:show\n"
+    install("demos", f"[visiongraft.demos]\n{points}", first=DEMO, second=DEMO)
+    monkeypatch.setenv("VISIONGRAFT_DISABLE_PLUGINS", "visiongraft")
     assert run("demo") == (0, "first in demo\n", "")
     assert run("demo", "second", "--out", "x") == (0, "second in x\n", "")
-    values = json.loads(run("demo", "--json")[1])
+    values = json.loads(run("demo", "first", "--json")[1])
     assert values == {"out": "demo", "summary": ["first in demo"]}
     assert run("demo", "secnod")[2] == "error: no demo 'secnod'; did you mean 'second'?\n"
 
 
 def test_without_any_demo_the_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Points().install(monkeypatch)
+    monkeypatch.setenv("VISIONGRAFT_DISABLE_PLUGINS", "visiongraft")
     assert run("demo") == (2, "", "error: no plugin with a demo is installed\n")

@@ -19,7 +19,7 @@ Names = list[str]
 def distribution_with(*names: str) -> SimpleNamespace:
     points = [SimpleNamespace(name=name) for name in names]
     return SimpleNamespace(
-        entry_points=SimpleNamespace(select=lambda group: points if group == declared.GROUP else [])
+        entry_points=SimpleNamespace(select=lambda group: points if group == declared.NAMES else [])
     )
 
 
@@ -40,6 +40,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         ({"task": "boxs"}, "no task 'boxs'; did you mean 'boxes'?"),
         ({"schedule": "lpft(epochs=2)"}, "no schedule 'lpft'; did you mean 'lp_ft'?"),
         ({"transfer_loss": "x"}, "no loss 'x'; available: l2_sp"),
+        ({"transfer_loss": ["l2_sp", "x(a=1)"]}, "no loss 'x'; available: l2_sp"),
         ({"backbone": "tim/r50"}, "no backbone 'tim/r50'; did you mean 'timm/r50'?"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -160,12 +160,124 @@ def test_a_child_of_a_plugin_may_end_during_its_import() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
 
 
-def test_a_plugin_file_that_ends_the_process_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "my_ending_file.py"
-    path.write_text("import os\ntry:\n    os._exit(1)\nexcept Exception:\n    pass\n")
+# ---- plugin files ----
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A plugin file; what importing it leaves is removed."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(isolation, "can_copy", lambda: sys.platform == "linux")
+    before = set(sys.modules)
+    yield tmp_path / "my_ending_file.py"
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How imports of files in copies of this process ended."""
+    real, found = isolation.try_in_copy, list[str]()
+
+    def noting(function: Callable[[], object], patience: float) -> str:
+        found.append(real(function, patience))
+        return found[-1]
+
+    monkeypatch.setattr(isolation, "try_in_copy", noting)
+    return found
+
+
+def test_a_file_that_calls_the_end_of_the_process_is_refused_with_its_line(file: Path) -> None:
+    file.write_text("import os\ntry:\n    os._exit(1)\nexcept Exception:\n    pass\n")
     words = r"plugin file .*my_ending_file\.py cannot be imported \(at my_ending_file\.py:3\): "
     with pytest.raises(PluginError, match=rf"{words}ProcessEnd: os\._exit\(\) was called"):
-        import_file(path)
+        import_file(file)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            r"it ends the process when it is imported \(signal SIGKILL\)",
+        ),
+        (
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            r"it ends the process when it is imported \(signal SIGTERM\)",
+        ),
+        ("ctypes.CDLL(None)._exit(7)", r"it ends the process when it is imported \(exit code 7\)"),
+        ("raise KeyboardInterrupt", "it raises KeyboardInterrupt when it is imported"),
+    ],
+)
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_file_whose_import_ends_the_process_is_refused(
+    file: Path, code: str, words: str, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not copied:
+        monkeypatch.setattr(isolation, "can_copy", lambda: False)
+    file.write_text(f"import ctypes, os, signal\n{code}\n")
+    for _ in range(2):
+        with pytest.raises(PluginError, match=rf"my_ending_file\.py: {words}$") as caught:
+            import_file(file)
+        assert "\n" not in str(caught.value)
+        assert file.stem not in sys.modules
+
+
+def test_a_file_is_tried_once_for_each_content_of_it_and_its_helpers(
+    file: Path, copies: list[str], children: list[str]
+) -> None:
+    helper, package = file.with_name("ending_helper.py"), file.with_name("ending_package")
+    package.mkdir()
+    contents = {
+        file: "import ending_helper\n",
+        helper: "def later():\n    from ending_package import inner\n",
+        package / "__init__.py": "",
+        package / "inner.py": "",
+        file.with_name("unrelated.py"): "",
+    }
+    for path, content in contents.items():
+        path.write_text(content)
+    for changed in (None, *contents):
+        if changed is not None:
+            changed.write_text(f"{contents[changed]}\n# changed\n")
+        for _ in range(2):
+            import_file(file)
+            for name in ("my_ending_file", "ending_helper"):
+                del sys.modules[name]
+    assert copies == ["returns"] * 5
+    assert children == []
+
+
+def test_a_file_that_only_raises_is_left_to_this_process(file: Path, copies: list[str]) -> None:
+    file.write_text("raise ValueError('mine')\n")
+    for _ in range(2):
+        with pytest.raises(PluginError, match=r"my_ending_file\.py:1\): ValueError: mine"):
+            import_file(file)
+    assert copies == ["raises"]
+
+
+def test_a_file_that_only_ends_copies_is_used(
+    file: Path, children: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs in a new process and not in a copy may hold something that cannot be copied."""
+    file.write_text(f"import os\nif os.getppid() == {os.getpid()} and {os.getpid()}:\n    x = 1\n")
+    file.write_text(
+        "import os, signal, sys\n"
+        "if 'pytest' in sys.modules and os.getpid() != int(os.environ['OWNER']):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.setenv("OWNER", str(os.getpid()))
+    assert import_file(file).__name__ == file.stem
+    assert children == [file.stem]
+
+
+def test_a_file_that_cannot_be_parsed_is_refused_as_such(file: Path) -> None:
+    file.write_text("def broken(:\n")
+    with pytest.raises(PluginError, match="SyntaxError"):
+        import_file(file)
+
+
+# ---- several plugins ----
 
 
 def test_a_broken_distribution_leaves_the_others_usable(package: Path) -> None:

@@ -61,16 +61,16 @@ def test_images_in_files_and_in_memory_cannot_be_compared(tmp_path: Path) -> Non
 
 
 class Patients(ImageSamples):
-    def group(self, index: int) -> str:
+    def subject(self, index: int) -> str:
         return f"patient {index}"
 
 
 def test_groups_are_recognized_by_their_names() -> None:
     samples = Patients([np.full((3, 4), i, np.uint8) for i in range(3)])
     names = ["patient 5", "patient 2"]
-    assert record(samples).seen_groups(names) == ["patient 2"]
-    assert record(samples.subset([0, 1])).seen_groups(names) == []
-    assert record(images(1)).seen_groups(names) == []
+    assert record(samples).seen_subjects(names) == ["patient 2"]
+    assert record(samples.subset([0, 1])).seen_subjects(names) == []
+    assert record(images(1)).seen_subjects(names) == []
 
 
 def test_the_file_holds_8_bytes_an_image_and_no_names(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_the_file_holds_8_bytes_an_image_and_no_names(tmp_path: Path) -> None:
     written = record(samples)
     written.write(tmp_path)
     content = (tmp_path / FILE).read_bytes()
-    assert len(content) < 500 * 16 + 400  # every image is a group here
+    assert len(content) < 500 * 16 + 400  # every image is of another subject here
     assert b"patient" not in content
     read = TrainingImages.read(tmp_path)
     assert read is not None
     assert np.array_equal(read.images, written.images) and len(read.images) == 500
-    assert np.array_equal(read.groups, written.groups) and read.files is False
+    assert np.array_equal(read.subjects, written.subjects) and read.files is False
 
 
 def test_equal_training_sets_have_equal_files_in_any_order(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ all processes restore the sums of losses of the first one.
 """
 
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -26,14 +27,43 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(1, str(Path(__file__).parents[2] / "third_party"))
-from conftest import Toy, fit_toy, register_toys, toy_data
+import torch
+from accelerate import Accelerator
+from conftest import StreamingToy, Toy, fit_toy, register_toys, toy_data
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from visiongraft.errors import TrainingError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.schedules import Phase, schedule
 from visiongraft.training import engine
 
 LOST = 40
+
+
+@schedule
+def probe_then_all(stages, epochs):
+    yield Phase(1, "head", 1e-2)
+    yield Phase(epochs - 1, "all", 1e-3, batch_norm="frozen")
+
+
+class Linear(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 3)
+
+    def forward(self, features):
+        return self.linear(features.pooled)
+
+
+class Plain(Toy):
+    """Without the head's batch norm and dropout, which only see the images of their own process."""
+
+    def build_head(self, backbone):
+        for module in backbone.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return Linear(backbone.info.embedding_dim)
 
 
 class Killer:
@@ -73,16 +103,54 @@ def share_sums() -> None:
     engine.restore_steps = restore_first
 
 
+def wrap_once() -> None:
+    prepare, kept = Accelerator.prepare_model, []
+
+    def prepare_once(accelerator, network):
+        if not kept:
+            kept.append(prepare(accelerator, network))
+        return kept[0]
+
+    Accelerator.prepare_model = prepare_once
+
+
+FAULTS = {"shared sums": share_sums, "wrap once": wrap_once}
+
+
+def report_last_weights(folder: str) -> None:
+    """Write how many processes joined, and a hash of the weights that this one ends with."""
+    finish = engine.Engine._finish
+
+    def report_and_finish(self):
+        tensors = self.run.network.state_dict().values()
+        content = b"".join(t.cpu().contiguous().numpy().tobytes() for t in tensors)
+        joined = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        report = Path(folder, f"rank{os.environ.get('RANK', '0')}")
+        report.write_text(f"{joined} {hashlib.sha256(content).hexdigest()}")
+        finish(self)
+
+    engine.Engine._finish = report_and_finish
+
+
 def train(folder: str, settings: dict, *moments: str) -> None:
     count = settings.pop("count", 40)
+    for name in ("evaluate_on", "streams"):  # numbers of images
+        counts = settings.pop(name, {})
+        settings[name] = {one: toy_data(number, seed=1) for one, number in counts.items()}
     if "plugin" in settings:
         module = import_module(settings.pop("plugin"))
         task, data = module.register_tasks()[0](), module.make_dataset(Path(), count, 0)
     else:
-        task, data = Toy(**settings.pop("task", {})), toy_data(count)
-    if "shared sums" in moments:
-        share_sums()
-    killers = [Killer(moment) for moment in moments if moment != "shared sums"]
+        kind = {"toy": Toy, "plain": Plain, "streaming": StreamingToy}[settings.pop("kind", "toy")]
+        task, data = kind(**settings.pop("task", {})), toy_data(count)
+    if settings.get("schedule") == probe_then_all.name:
+        settings["schedule"] = probe_then_all
+    if settings.pop("report", False):
+        report_last_weights(folder)
+    for moment in moments:
+        if moment in FAULTS:
+            FAULTS[moment]()
+    killers = [Killer(moment) for moment in moments if moment not in FAULTS]
     fit_toy(data, task=task, out=folder, callbacks=killers, **settings)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
+from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.tensor_files import CHECKSUM, read_tensors, write_tensors
 from visiongraft.training.checkpoint import Checkpoint, RunState, read_best
 
@@ -143,6 +146,86 @@ def test_a_new_run_stands_at_its_beginning() -> None:
     assert not (fresh.history or fresh.receipts or fresh.snapshot or fresh.sums)
     fresh.history.append({})
     assert RunState().history == []
+
+
+# ---- the number of processes ----
+
+
+def checkpoint_of(processes: int, step: int) -> Checkpoint:
+    return Checkpoint(RunState(step=step), {}, {"random": [{}] * processes})
+
+
+@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("processes", [1, 3])
+def test_as_many_processes_as_before_resume_without_a_word(processes: int, step: int) -> None:
+    assert checkpoint_of(processes, step).check_processes(processes) == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (
+            3,
+            1,
+            "1 process instead of 3: steps are taken over other batches, so that results differ",
+        ),
+        (1, 2, "2 processes instead of 1: steps are taken over other batches"),
+    ],
+)
+def test_another_number_of_processes_is_a_warning_between_epochs(
+    before: int, now: int, words: str
+) -> None:
+    (warning,) = checkpoint_of(before, step=0).check_processes(now)
+    assert warning.startswith(f"the run goes on with {words}")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (3, 1, "1 process: .* whose batches 3 processes shared; resume it with 3, or start a new"),
+        (1, 2, "2 processes: .* whose batches 1 process shared; resume it with 1, or"),
+    ],
+)
+def test_another_number_of_processes_is_refused_within_an_epoch(
+    before: int, now: int, words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=f"cannot resume with {words}"):
+        checkpoint_of(before, step=1).check_processes(now)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_compares_the_number_of_its_processes(
+    fit_toy: Any,
+    toy_data: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    stopped: bool,
+) -> None:
+    """Here the checkpoint of one process is made to look like that of two."""
+
+    class Stopper:
+        @hookimpl
+        def checkpoint_saved(self) -> None:
+            if stopped:
+                raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1, "checkpoint_every": 1}
+    settings["out"] = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        fit_toy(toy_data(30), callbacks=[Stopper()], **settings)
+    path = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    point = Checkpoint.read(path)
+    assert (point.state.step > 0) == stopped
+    for values in ("random", "sums"):
+        point.values[values] *= 2
+    point.write(path)
+    if stopped:
+        with pytest.raises(CheckpointError, match="cannot resume with 1 process: the run stopped"):
+            fit_toy(toy_data(30), resume=True, **settings)
+        return
+    with caplog.at_level(logging.WARNING, "visiongraft"):
+        fit_toy(toy_data(30), resume=True, **settings)
+    assert "the run goes on with 1 process instead of 2" in caplog.text
 
 
 # ---- damage ----

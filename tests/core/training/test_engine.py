@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,35 +100,35 @@ def quiet(stages: Any, epochs: int) -> Any:
     yield Phase(epochs, "head", 1e-2)
 
 
-PROCESSES = Path(__file__).with_name("run_processes.py")
-
-
-def launch(folder: Path, batch_size: int, *fault: str, processes: int = 1) -> list[str]:
+def launch(
+    server: Any, folder: Path, batch_size: int, *fault: str, processes: int = 1
+) -> list[str]:
     """Train in this many processes; return what each reports: how many joined, and its weights."""
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    words = [*(several if processes > 1 else []), PROCESSES, folder, batch_size, *fault]
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    settings = {
+        "kind": "plain",
+        "task": {"augment": False},
+        "schedule": "probe_then_all",
+        "epochs": 3,
+        "report": True,
+    }
+    settings |= {"count": 51, "batch_size": batch_size, "processes": processes}  # an uneven batch
+    assert server.run(folder, {**settings, "ema": 0.9, "replay": False}, *fault) == 0
     return [(folder / f"rank{rank}").read_text() for rank in range(processes)]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "alone"
-    (line,) = launch(folder, 16)
+    (line,) = launch(server, folder, 16)
     assert line.startswith("1 ")
     return folder
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone: Path) -> None:
-    first, second = launch(tmp_path / "two", 8, processes=2)
+def test_two_processes_train_like_one_through_an_unfreeze(
+    server: Any, tmp_path: Path, alone: Path
+) -> None:
+    first, second = launch(server, tmp_path / "two", 8, processes=2)
     assert first.startswith("2 ")  # they did join
     assert first == second  # and hold the same weights
     for name in ("network", "ema"):
@@ -148,9 +146,9 @@ def test_two_processes_train_like_one_through_an_unfreeze(tmp_path: Path, alone:
 
 @pytest.mark.exhaustive
 def test_processes_that_hook_gradients_only_once_would_be_noticed(
-    tmp_path: Path, alone: Path
+    server: Any, tmp_path: Path, alone: Path
 ) -> None:
-    first, second = launch(tmp_path / "two", 8, "wrap-once", processes=2)
+    first, second = launch(server, tmp_path / "two", 8, "wrap once", processes=2)
     assert first != second  # what was unfrozen is not synchronized
     one, two = final_weights(alone), final_weights(tmp_path / "two")
     assert largest_difference(one, two) > 1e-6

@@ -21,7 +21,7 @@ from visiongraft.training.evaluation_data import prepare_evaluation
 class Patients(ImageSamples):
     """Images of one value, each two of one patient."""
 
-    def group(self, index: int) -> str:
+    def subject(self, index: int) -> str:
         return f"patient {self.images[index].max() // 2}"
 
 
@@ -74,12 +74,12 @@ def test_what_is_not_known_is_none_and_no_warning(task: Any) -> None:
     facts = prepare_evaluation(task, samples(1, kind=Patients), 3).facts  # of a task without splits
     assert facts["split"] is None
     assert facts["images_seen_in_training"] is None
-    assert facts["groups_seen_in_training"] is None
+    assert facts["subjects_seen_in_training"] is None
     assert facts["warnings"] == []
 
 
-def test_groups_that_were_in_training_are_counted_and_named(task: Any) -> None:
-    split = EvaluationSplit(samples(3, 4, 5, 9, kind=Patients), groups="patients")
+def test_subjects_that_were_in_training_are_counted_and_named(task: Any) -> None:
+    split = EvaluationSplit(samples(3, 4, 5, 9, kind=Patients), subjects="patients")
     facts = prepare_evaluation(task, split, 3, trained_on(samples(2, 8, kind=Patients))).facts
     assert facts["images_seen_in_training"] == 0
     assert facts["patients_seen_in_training"] == 2  # 1 and 4, on other images of them

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,66 +16,23 @@ import torch
 from visiongraft.errors import CheckpointError
 from visiongraft.training.checkpoint import Checkpoint
 
-RUN = Path(__file__).with_name("run_toy.py")
-LOST = 40
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+FURTHER = {
+    "kind": "streaming",
+    "evaluate_on": {"old": 7, "other": 5},
+    "select": "best(old.share_right >= -0.5)",
+    "streams": {"unlabelled": 23},
+}
 ADVERSARIAL = {"plugin": "adversarial", "epochs": 2, "checkpoint_every": 1, "batch_size": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": AUGMENTED,
+    "further data": {**AUGMENTED, **FURTHER},
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
     "adversarial": ADVERSARIAL,
 }
-
-
-class Server:
-    """A process that starts runs; ``hash_seed`` orders its sets unlike those of others."""
-
-    def __init__(self, hash_seed: int, log: Path) -> None:
-        self.log = log
-        with open(log, "w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, str(RUN)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
-            )
-
-    def run(self, folder: Path, settings: dict[str, Any], *moments: str) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps([str(folder), settings, *moments]) + "\n")
-        self.process.stdin.flush()
-        first, *others = map(int, self.process.stdout.readline().split())
-        assert set(others) <= {LOST if first else 0}, self.log.read_text()
-        return first
-
-    def close(self) -> None:
-        self.process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., int]]:
-    """Run in a process of its own and return its exit code: 0, or -9 if it was killed.
-
-    Neighboring runs come from different servers, so that what is killed is resumed elsewhere.
-    """
-    folder = tmp_path_factory.mktemp("servers")
-    servers = [Server(seed, folder / f"{seed}.log") for seed in (1, 2)]
-    turns = cycle(servers)
-
-    def run(folder: Path, settings: dict[str, Any], *moments: str) -> int:
-        server = next(turns)
-        code = server.run(folder, settings, *moments)
-        assert code in (0, -9), server.log.read_text()
-        return code
-
-    yield run
-    for server in servers:
-        server.close()
 
 
 def last(folder: Path) -> Checkpoint:
@@ -123,6 +76,10 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("augmented", "step 5"),  # just after it
         ("augmented", "write 5"),  # the first best weights are written but not renamed
         ("augmented", "write 6"),  # the checkpoint that names them, likewise
+        ("further data", "step 2"),  # in the middle of an epoch and of a stream
+        pytest.param("further data", "step 4", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "phase 2", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "write 6", marks=pytest.mark.exhaustive),
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),
@@ -198,6 +155,19 @@ def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
     assert run(tmp_path / "faulty", {"resume": True, **settings}, "shared sums") == 0
     losses = [records(tmp_path / name)[0]["train"]["loss"] for name in ("whole", "run", "faulty")]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.slow
+def test_two_processes_resume_in_the_middle_of_a_stream_as_if_never_stopped(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {**AUGMENTED, **FURTHER, "processes": 2, "epochs": 2, "batch_size": 4}
+    settings["schedule"] = "full(learning_rate=0.02)"
+    assert run(tmp_path / "whole", settings) == 0
+    assert run(tmp_path / "run", settings, "step 3") == -9
+    assert last(tmp_path / "run").state.streams == {"unlabelled": 2 * 2 * 4}
+    assert run(tmp_path / "run", {"resume": True, **settings}) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -335,27 +334,6 @@ def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Pa
 # ---- typed predictions ----
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Install a distribution that provides typed predictions for the task of the file."""
-
-    def install(code: str, draw: str = "") -> None:
-        folder = tmp_path / "site"
-        info = folder / "shades_plugin-1.dist-info"
-        info.mkdir(parents=True)
-        (folder / "shades_prediction.py").write_text(code + draw)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shades-plugin\nVersion: 1\n")
-        drawings = "[visiongraft.drawings]\nshades = shades_prediction:draw\n" if draw else ""
-        (info / "entry_points.txt").write_text(
-            f"[visiongraft.predictions]\nshades = shades_prediction:typed\n{drawings}"
-        )
-        monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.delitem(sys.modules, "shades_prediction", raising=False)
-        importlib.invalidate_caches()
-
-    return install
-
-
 TYPED = """
 def typed(arrays, metadata):
     return [metadata["class_names"][i] for i in arrays["classes"]]
@@ -363,9 +341,9 @@ def typed(arrays, metadata):
 
 
 def test_an_installed_plugin_makes_typed_predictions(
-    exported: Any, images: list[Any], install: Callable[..., None]
+    exported: Any, images: list[Any], provide: Callable[..., None]
 ) -> None:
-    install(TYPED)
+    provide(TYPED)
     predictor = Predictor(exported.path)
     names = [predictor.class_names[i] for i in expected(exported, images)]
     assert predictor.predict(images) == names
@@ -379,9 +357,9 @@ def test_an_installed_plugin_makes_typed_predictions(
     ],
 )
 def test_a_broken_prediction_plugin_is_named(
-    exported: Any, images: list[Any], install: Callable[..., None], code: str, message: str
+    exported: Any, images: list[Any], provide: Callable[..., None], code: str, message: str
 ) -> None:
-    install(code)
+    provide(code)
     with pytest.raises(PluginError, match=f"task 'shades'.*{message}"):
         Predictor(exported.path).predict(images[0])
 
@@ -398,9 +376,9 @@ def draw(image, prediction):
 
 
 def test_predictions_are_drawn_on_their_images(
-    exported: Any, images: list[Any], install: Callable[..., None], tmp_path: Path
+    exported: Any, images: list[Any], provide: Callable[..., None], tmp_path: Path
 ) -> None:
-    install(TYPED, DRAW)
+    provide(TYPED, DRAW)
     Image.fromarray(images[0]).save(tmp_path / "first.png")
     given = [tmp_path / "first.png", *images[1:4]]
     results = Predictor(exported.path).predict(given, batch_size=3, save=tmp_path / "drawn")
@@ -422,13 +400,13 @@ def test_predictions_are_drawn_on_their_images(
 def test_where_nothing_draws_predictions_still_come_with_a_warning(
     exported: Any,
     images: list[Any],
-    install: Callable[..., None],
+    provide: Callable[..., None],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     plugin: tuple[str, ...],
 ) -> None:
     if plugin:
-        install(*plugin)
+        provide(*plugin)
     assert len(Predictor(exported.path).predict(images[:2], save=tmp_path / "drawn")) == 2
     assert caplog.messages == ["no plugin that draws predictions of task 'shades' is installed"]
     assert not (tmp_path / "drawn").exists()
@@ -447,9 +425,9 @@ print(len(predictions), sorted(heavy))
 
 
 def test_predicting_imports_no_torch(
-    exported: Any, images: list[Any], install: Callable[..., None], tmp_path: Path
+    exported: Any, images: list[Any], provide: Callable[..., None], tmp_path: Path
 ) -> None:
-    install(TYPED)
+    provide(TYPED)
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     command = [sys.executable, "-c", ALONE, str(exported.path), str(tmp_path / "a.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from visiongraft.errors import DataError, PluginError, WeightsError
-from visiongraft.plugins.face_embedding.alignment import detectors, mtcnn
+from visiongraft.plugins.face_embedding.alignment import mtcnn
 from visiongraft.plugins.face_embedding.alignment.detectors import (
     align_face,
     align_folder,
@@ -94,30 +95,27 @@ def test_a_damaged_detector_names_the_image_it_failed_on(tmp_path: Path) -> None
 # ---- by name ----
 
 
-class Point:
-    name = "mine"
+MINE = """
+import numpy as np
 
-    @staticmethod
-    def load() -> Any:
-        return lambda text: at((float(text), 0, 50))
+def build(text):
+    corners = np.array([[float(text), 0, float(text) + 50, 50]])
+    return lambda image: (corners, np.zeros((1, 5, 2)))
+"""
 
 
-def test_a_detector_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors, "entry_points", lambda group: [Point()])
+def test_a_detector_is_found_by_name(install: Callable[..., Path]) -> None:
+    install("faces", "[visiongraft.face_detectors]\nmine = my_faces:build\n", my_faces=MINE)
     boxes, _ = find_detector("mine:7")(np.zeros((60, 60, 3), np.uint8))
     assert boxes.tolist() == [[7, 0, 57, 50]]
     with pytest.raises(PluginError, match="no detector 'mien'; did you mean 'mine'"):
         find_detector("mien")
 
 
-def test_a_detector_that_cannot_be_imported_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(Point):
-        @staticmethod
-        def load() -> Any:
-            raise ImportError("no module named 'camera'")
-
-    monkeypatch.setattr(detectors, "entry_points", lambda group: [Broken()])
-    with pytest.raises(PluginError, match="'mine' cannot be loaded: ImportError: no module"):
+def test_a_detector_that_cannot_be_imported_is_reported(install: Callable[..., Path]) -> None:
+    install("faces", "[visiongraft.face_detectors]\nmine = my_faces:build\n")
+    words = r"detector 'mine' \(my_faces:build\) cannot be loaded: ModuleNotFoundError: No module"
+    with pytest.raises(PluginError, match=words):
         find_detector("mine")
 
 

@@ -1,0 +1,191 @@
+"""What transfer losses gain with few labels, in the shape of TLlib's table.
+
+    python benchmarks/transfer_losses.py --data FOLDER [--weights FILE] [--results FILE.jsonl] [...]
+
+FOLDER contains hymenoptera/ and cifar10_small/, each with train/CLASS/ and val/CLASS/; FILE contains
+torchvision's published weights of mobilenet_v2, which is skipped without it. Each cell trains on a
+seeded fraction of the labels of each class and measures the accuracy of the last epoch on val/: no
+epoch is chosen by it. Finished cells are appended to the results and are not trained again, so that the
+table can be made in several sittings; --limit N trains at most N cells. Afterwards it prints the
+table of all finished cells: mean and standard error over seeds, in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import visiongraft
+from visiongraft.registry.manager import plugins
+
+METHODS: dict[str, dict[str, Any]] = {
+    "vanilla": {},
+    "l2_sp": {"transfer_loss": "l2_sp", "weight_decay": 0.0},
+    "delta": {"transfer_loss": "delta"},
+    "bss": {"transfer_loss": "bss"},
+    "stoch_norm": {"adapters": ["stoch_norm"]},
+    "lwf": {"transfer_loss": "lwf"},
+    "co_tuning": {"transfer_loss": "co_tuning"},
+    "bi_tuning": {"transfer_loss": "bi_tuning"},
+}
+BACKBONES = {
+    "efficientnet_lite0": "bundled/efficientnet_lite0",
+    "mobilenet_v2": "torchvision/mobilenet_v2",
+}
+SETS = ("hymenoptera", "cifar10_small")
+FRACTIONS = (15, 30, 50, 100)  # percent of the labels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run.
+
+    Attributes:
+        data: Name of the dataset.
+        backbone: Short name of the backbone.
+        method: Name of the method, or a transfer loss with options.
+        percent: Of the labels of each class.
+        seed: Of the labels and the run.
+    """
+
+    data: str
+    backbone: str
+    method: str
+    percent: int
+    seed: int
+
+
+def subset(data: Path, cell: Cell, folder: Path) -> Path:
+    """Link a seeded fraction of each class's training images, and all validation images."""
+    for split in ("train", "val"):
+        for label in sorted(p for p in (data / split).iterdir() if p.is_dir()):
+            files = sorted(label.iterdir())
+            if split == "train":
+                generator = np.random.default_rng([cell.seed, len(files)])
+                count = max(2, math.ceil(len(files) * cell.percent / 100))
+                files = [files[i] for i in sorted(generator.permutation(len(files))[:count])]
+            (folder / split / label.name).mkdir(parents=True)
+            for file in files:
+                os.symlink(file.resolve(), folder / split / label.name / file.name)
+    return folder
+
+
+def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
+    """Train one cell and return its accuracy and time."""
+    began = time.perf_counter()
+    settings = METHODS.get(cell.method, {"transfer_loss": cell.method})
+    weights = given.weights if cell.backbone == "mobilenet_v2" else given.pretrained
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "run"
+        visiongraft.fit(
+            subset(Path(given.data) / cell.data, cell, Path(name) / "data"),
+            task="classification",
+            backbone=BACKBONES.get(cell.backbone, cell.backbone),
+            weights=weights,
+            schedule=given.schedule,
+            size=given.size,
+            epochs=given.epochs,
+            batch_size=given.batch_size,
+            seed=cell.seed,
+            out=out,
+            callbacks=(),
+            **settings,
+        )
+        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    accuracy = json.loads(lines[-1])["validation"]["accuracy"]
+    return {"accuracy": accuracy, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def cells(given: argparse.Namespace) -> Iterator[Cell]:
+    """Yield the cells of the table; those of one seed first, so that a part of it is useful."""
+    for seed, data, backbone, percent, method in product(
+        given.seeds, given.sets, given.backbones, given.percents, given.methods
+    ):
+        if method == "stoch_norm" and not plugins().provides("adapter", "stoch_norm"):
+            continue
+        if backbone == "mobilenet_v2" and given.weights is None:
+            continue
+        yield Cell(data, backbone, method, percent, seed)
+
+
+def read(results: Path) -> dict[Cell, dict[str, Any]]:
+    """Read the finished cells; a line that was cut off by a kill is ignored."""
+    found = {}
+    lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        found[Cell(**values.pop("cell"))] = values
+    return found
+
+
+def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
+    """Return mean and standard error over seeds, one table for each dataset and backbone."""
+    lines = []
+    for data, backbone in dict.fromkeys((c.data, c.backbone) for c in found):
+        own = {c: r for c, r in found.items() if (c.data, c.backbone) == (data, backbone)}
+        lines += ["", f"{data}, {backbone}", f"{'':24}" + "".join(f"{p:>13} %" for p in percents)]
+        for method in dict.fromkeys(c.method for c in own):
+            row = f"{method:24}"
+            for percent in percents:
+                of_cell = (r for c, r in own.items() if (c.method, c.percent) == (method, percent))
+                row += f"{_mean([100 * r['accuracy'] for r in of_cell]):>15}"
+            lines.append(row)
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{np.mean(values):.1f} ± {error:.1f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data")
+    parser.add_argument("--weights")
+    parser.add_argument("--pretrained", default="pretrained", help="none: random, for trials")
+    parser.add_argument("--results", type=Path, default=Path("transfer_losses.jsonl"))
+    parser.add_argument("--schedule", default="full(learning_rate=5e-4)")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--limit", type=int, default=sys.maxsize)
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--percents", nargs="+", type=int, default=FRACTIONS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    given = parser.parse_args(arguments)
+    if given.data is None:
+        print("transfer_losses: pass --data FOLDER to measure something", file=sys.stderr)
+        return
+    given.pretrained = None if given.pretrained == "none" else given.pretrained
+    found = read(given.results)
+    left = [cell for cell in cells(given) if cell not in found][: given.limit]
+    for cell in left:
+        found[cell] = train(cell, given)
+        print(cell, found[cell], file=sys.stderr, flush=True)
+        with open(given.results, "a", encoding="utf-8") as file:
+            # On a line of its own, also after one that a kill cut off.
+            file.write("\n" + json.dumps({"cell": asdict(cell), **found[cell]}))
+    print(table(found, given.percents))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""L2-SP: the squared distance of the weights from their pretrained values."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from visiongraft.backbone import Backbone
+from visiongraft.plugins.losses.checks import check_strength, squared_norm
+from visiongraft.training.transfer_losses import TransferLoss, TransferStep
+
+
+class L2SP(TransferLoss):
+    """L2-SP: half the squared distance to the starting point (Li et al., 2018).
+
+    Loss: ``alpha / 2 * sum (w - w0)^2`` over the backbone's trainable parameters, and
+    ``beta / 2 * sum w^2`` over the head's. It replaces weight decay, so ``weight_decay=0`` goes with
+    it. Frozen parameters do not count.
+
+    As in the paper these are sums over weights, not means: each weight is pulled back with
+    ``alpha * (w - w0)`` in any network, like by weight decay, while the value of the loss grows with
+    the number of weights.
+
+    Args:
+        backbone: The backbone that will train.
+        source: The starting point.
+        alpha: Weight of the distance from the backbone's starting values.
+        beta: Weight of the head's squared norm.
+    """
+
+    name: ClassVar[str] = "l2_sp"
+
+    def __init__(
+        self, backbone: Backbone, source: Backbone, *, alpha: float = 0.1, beta: float = 0.01
+    ) -> None:
+        super().__init__(backbone, source)
+        check_strength(self.name, alpha=alpha, beta=beta)
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+        """Return the two parts, ``backbone`` and ``head``."""
+        origin = dict(step.source.named_parameters())
+        moved = [p - origin[n] for n, p in step.backbone.named_parameters() if p.requires_grad]
+        return {
+            "backbone": self.alpha / 2 * squared_norm(moved, step.head),
+            "head": self.beta / 2 * squared_norm(list(step.head.parameters()), step.head),
+        }
