@@ -105,6 +105,9 @@ def test_images_of_the_model_that_a_run_started_from_are_counted_too(
     second = fit_toy(toy_data(10, seed=9), **settings)
     assert second.evaluate(toy_data(60))["images_seen_in_training"] == 48
     assert second.evaluate(toy_data(10, seed=9))["images_seen_in_training"] == 7
+    quick = {"epochs": 1, "schedule": "linear_probe", "device": "cpu", "callbacks": ()}
+    third = visiongraft.fit(toy_data(10, seed=9), start=model, **quick)
+    assert third.evaluate(toy_data(60))["images_seen_in_training"] == 48
     settings["weights"] = None  # these know nothing of the first model's images
     other = fit_toy(toy_data(10, seed=9), **settings)
     assert other.evaluate(toy_data(60))["images_seen_in_training"] == 0
