@@ -9,12 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from visiongraft.adaptation.networks import apply_adapters, has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.interrupts import work_started
 from visiongraft.lookup import (
+    find_adapter,
     find_optimizers,
     find_transfer_loss,
     load_backbone,
@@ -69,6 +71,7 @@ def fit(
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
     transfer_loss: str | TransferChoice | Sequence[str | TransferChoice] | None = None,
+    adapters: str | Sequence[str] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
@@ -126,6 +129,9 @@ def fit(
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
             one, a list of several, or ``None``.
+        adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
+            listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
+            backbone stays frozen.
         views: Number of fixed augmented views per image, whose features can be cached; ``None``
             augments anew in every epoch.
         replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
@@ -192,7 +198,7 @@ def fit(
                 if folder is None or accelerator.is_main_process:
                     origin.keep(scratch)
         run = _build(config, plan, found, folder, scratch)
-        run.warnings = (*ignored_settings(), *found.warnings)
+        run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
         checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
@@ -214,6 +220,8 @@ def fit(
             model.training_images = _training_images(run, found, inputs, before)
             if folder is not None and engine.main:
                 model.save(folder / "model")
+                if has_its_base(run.network):
+                    model.save_adapter(folder / "adapter")
             if engine.main:
                 hooks.hook.run_finished(run=run)
         except BaseException as error:
@@ -273,12 +281,14 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     makers = [each.factory.make for each in run.optimizers]
-    kinds_of_losses = map(type, losses.values())
-    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_losses])
+    adapters = {c.name: type(c.adapter) for c in backbone.adapters}
+    kinds_of_parts = [*map(type, losses.values()), *adapters.values()]
+    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_parts])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
     for index, loss in enumerate(losses.values()):
         kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
+    kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
     return RunInputs(
         data.digests,
         task.options(),
@@ -352,6 +362,7 @@ def _build(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
         network.transfer = _transfer(config, task, backbone, scratch)
     return Run(
@@ -363,6 +374,7 @@ def _build(
         validation=checked.validation,
         folder=folder,
         scratch=scratch,
+        warnings=notes,
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
     )
@@ -406,7 +418,7 @@ def _facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
     config = asdict(run.config)
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += [name for name in ("transfer_loss", "start") if config[name]]
+    settings += [name for name in ("transfer_loss", "adapters", "start") if config[name]]
     before, after = data.task.options(), run.network.task.options()
     determined = [name for name, value in after.items() if value != before[name]]
     return {
