@@ -69,10 +69,10 @@ def evaluate(
         for name, value in results.items()
         if is_number(value, finite=False) and not name.endswith(SEEN)
     ]
-    parts = [table(["metric", "value"], numbers)]
+    parts = [table(["metric", "value"], numbers), _measured_on(results)]
     if by is not None:
         parts.append(_group_table(by, results["groups"]))
-    return Answer(results, [*parts, _measured_on(results)])
+    return Answer(results, parts)
 
 
 def _measured_on(results: Mapping[str, Any]) -> str:
