@@ -3,6 +3,9 @@
 from visiongraft import data as data
 from visiongraft import errors as errors
 from visiongraft import schedules as schedules
+from visiongraft.adapters import Adapter as Adapter
+from visiongraft.adapters import Applied as Applied
+from visiongraft.adapters import LayerAdapter as LayerAdapter
 from visiongraft.backbone import Backbone as Backbone
 from visiongraft.backbone import BackboneInfo as BackboneInfo
 from visiongraft.backbone import BackboneSource as BackboneSource

@@ -12,26 +12,34 @@ import torch
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
+    find_adapter,
     find_optimizer,
     find_schedule,
     find_source,
     find_task,
     find_transfer_loss,
 )
+from visiongraft.model import TransferModel
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule
+from visiongraft.starting import IN_MEMORY, Start
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
 from visiongraft.training.inputs import RunInputs
 
+NAMED_DATA = ("evaluate_on", "streams")  # settings that are several datasets by name
 
-def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
+
+def new_settings(
+    given: Mapping[str, Any], start: Start | None = None
+) -> tuple[FitConfig, Task, Schedule]:
     """Make the settings of a new run.
 
     Args:
         given: The arguments of ``fit`` by name.
+        start: The model to continue with.
 
     Returns:
         The settings, the task and the schedule.
@@ -39,17 +47,23 @@ def new_settings(given: Mapping[str, Any]) -> tuple[FitConfig, Task, Schedule]:
     Raises:
         VisiongraftError: A setting is invalid.
     """
-    task = _task(given["task"], given["task_options"])
+    if start is None:
+        task = _task(given["task"], given["task_options"])
+    else:
+        _refuse_with_start(given)
+        task = start.task
+        check_task_class(type(task))
     schedule = _schedule(given["schedule"], given["learning_rate"])
     values = {
         **_converted(given),
+        **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
         "schedule": schedule.to_json(),
     }
     find_optimizer(values["optimizer"])  # before the dataset is read and checked
-    if not is_saved_model(given["backbone"]):
-        find_source(str(given["backbone"]))
+    if not is_saved_model(values["backbone"]):
+        find_source(values["backbone"])
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
@@ -98,7 +112,14 @@ def resumed_settings(
         called.pop("data", None)
     inputs = RunInputs.read(folder)
     recorded = {"data", *inputs.weights} if inputs is not None else set()
+    if IN_MEMORY in (called.get("start"), stored.start):
+        recorded -= {"start"}  # a model in memory is kept in the run folder
     moved = {name: called.pop(name) for name in recorded if isinstance(called.get(name), str)}
+    if inputs is not None:
+        named = [
+            name for name in NAMED_DATA if _same_names(called.get(name), getattr(stored, name))
+        ]
+        moved |= {name: called.pop(name) for name in named}
     other = differences(called, stored)
     if other:
         raise CheckpointError(
@@ -109,21 +130,59 @@ def resumed_settings(
         raise CheckpointError(
             f"run {folder} was trained on data in memory: pass the same data again"
         )
+    for name in NAMED_DATA:
+        sets, again = getattr(stored, name) or {}, given[name] or {}
+        missing = [one for one, path in sets.items() if path is None and one not in again]
+        if missing:
+            raise CheckpointError(
+                f"{name}={missing[0]!r} of run {folder} was in memory: pass the same data again"
+            )
     _check_device(stored.device)
     return replace(stored, **moved), create_task(kind, stored.task_options), plan
+
+
+def merged(stored: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return datasets by name as they were passed, or else their paths from the settings."""
+    passed = {name: data for name, data in (given or {}).items() if data is not None}
+    return {**(stored or {}), **passed}
+
+
+def _same_names(called: Any, stored: Mapping[str, Any] | None) -> bool:
+    """Check whether datasets have the names of those of a run; their contents are compared later."""
+    return isinstance(called, dict) and stored is not None and called.keys() == stored.keys()
 
 
 def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
     """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
     convert: dict[str, Callable[[Any], Any]] = {
-        "data": lambda data: str(data) if isinstance(data, (str, Path)) else None,
+        "data": _path,
+        "evaluate_on": _paths,
+        "streams": _paths,
         "backbone": str,
-        "weights": lambda weights: None if weights is None else str(weights),
+        "start": lambda start: IN_MEMORY if isinstance(start, TransferModel) else _text(start),
+        "weights": _text,
         "size": as_size,
         "transfer_loss": _transfer_losses,
+        "adapters": _adapters,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _path(data: Any) -> str | None:
+    """Return a dataset's path; ``None`` if it is in memory."""
+    return str(data) if isinstance(data, (str, Path)) else None
+
+
+def _paths(sets: Mapping[str, Any] | None) -> Any:
+    """Return the paths of several datasets by name; what has another form is refused later."""
+    if not isinstance(sets, Mapping):
+        return sets
+    return {name: _path(data) for name, data in sets.items()} or None
 
 
 def _schedule(what: Any, learning_rate: float | None) -> Schedule:
@@ -137,6 +196,23 @@ def _transfer_losses(what: Any) -> list[dict[str, Any]]:
         return []
     several = what if isinstance(what, (list, tuple)) else [what]
     return [find_transfer_loss(one).to_json() for one in several]
+
+
+def _adapters(what: Any) -> list[dict[str, Any]]:
+    """Convert no adapter, one, or a list of them to what a config stores."""
+    several = what if isinstance(what, (list, tuple)) else [] if what is None else [what]
+    return [find_adapter(one).to_json() for one in several]
+
+
+def _refuse_with_start(given: Mapping[str, Any]) -> None:
+    """Refuse settings that the model to continue with determines."""
+    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    for name in ("backbone", "weights", "in_channels"):
+        if given[name] != defaults[name]:
+            raise OptionError(
+                f"start continues with the model's backbone; omit {name}={given[name]!r}, or pass "
+                "backbone=FOLDER instead of start, to begin with a new head"
+            )
 
 
 def _check_device(device: str | None) -> None:

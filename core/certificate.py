@@ -86,6 +86,8 @@ class Certificate:
             the exporter does not compute one.
         metadata_sha256: Hash of all other metadata of the file, as JSON; ``None`` likewise.
         certified: Results of the file itself for seeded images.
+        kernels: The runtime's version and the processor's instructions, which decide how ``certified`` of
+            a lower precision was rounded; ``None`` if they are not known.
     """
 
     file: str
@@ -105,6 +107,7 @@ class Certificate:
     content_sha256: str | None = None
     metadata_sha256: str | None = None
     certified: tuple[CertifiedImage, ...] = ()
+    kernels: str | None = None
 
     @property
     def difference(self) -> float:

@@ -8,6 +8,7 @@ from them. ``fit`` repeats names, types and defaults for editors; a test keeps b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,14 +18,16 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
+from visiongraft.selection import VALIDATION, Selection
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
 
 TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
-CALL_LISTS = ("transfer_loss",)  # settings that name any number of such items
+CALL_LISTS = ("transfer_loss", "adapters")  # settings that name any number of such items
 
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
@@ -56,7 +59,22 @@ Norm = Annotated[
 ]
 
 
-def setting(default: Any, help: str, shown: str | None = None) -> Any:
+NamedPaths = Annotated[
+    dict[str, Any],
+    Rule(
+        lambda v: isinstance(v, dict) and all(_is_named_path(n, p) for n, p in v.items()),
+        "a path by name; names are letters, digits, '_' and '-', and not 'train' or 'validation'",
+    ),
+]
+
+
+def _is_named_path(name: object, path: object) -> bool:
+    """Check one dataset of several; the path of one in memory is ``None``."""
+    good = isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
+    return good and name not in ("train", VALIDATION) and isinstance(path, str | None)
+
+
+def setting(default: Any, help: str, shown: str | None = None, since: int = 2) -> Any:
     """Declare a setting of ``fit`` as a field of ``FitConfig``.
 
     Args:
@@ -64,11 +82,12 @@ def setting(default: Any, help: str, shown: str | None = None) -> Any:
         help: Help text on the command line, and the beginning of the parameter's description in the
             docstring of ``fit``; without the final period.
         shown: What the command line shows as the default instead of the value.
+        since: The first format of ``config.json`` that has the setting.
 
     Returns:
         The field.
     """
-    return field(metadata={"default": default, "help": help, "shown": shown})
+    return field(metadata={"default": default, "help": help, "shown": shown, "since": since})
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,12 @@ class FitConfig:
     weights: str | None = setting(
         "pretrained", "Initial weights: pretrained, none (random), or a weights file"
     )
+    start: str | None = setting(
+        None,
+        "Folder of a saved model or a run to continue with: its task, backbone and head",
+        "a new head on the backbone",
+        since=3,
+    )
     schedule: dict[str, Any] = setting(
         "lp_ft",
         "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
@@ -97,6 +122,24 @@ class FitConfig:
     epochs: PositiveInt = setting(10, "Total number of epochs over all phases")
     validation: Fraction = setting(
         0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    )
+    evaluate_on: NamedPaths | None = setting(
+        None,
+        "Further labeled datasets to evaluate after each epoch",
+        "no further datasets",
+        since=3,
+    )
+    select: str = setting(
+        "best",
+        "Which epoch to keep: best, last, or the best that satisfies conditions, such as "
+        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training",
+        since=3,
+    )
+    streams: NamedPaths | None = setting(
+        None,
+        "Further data for the training steps, as far as the task or a transfer loss uses any",
+        "no further data",
+        since=3,
     )
     size: tuple[int, int] | None = setting(
         None,
@@ -123,6 +166,13 @@ class FitConfig:
         None,
         "Regularizers towards the pretrained network, such as l2_sp(alpha=0.01)",
         "no regularizer",
+    )
+    adapters: list[dict[str, Any]] = setting(
+        None,
+        "Adapters that train in place of the backbone's weights, such as lora(rank=8), as listed by "
+        "`visiongraft adapters`",
+        "no adapters",
+        since=3,
     )
     views: PositiveInt | None = setting(
         None,
@@ -160,6 +210,12 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
+        Selection.parse(self.select).check_names(self.evaluate_on or {})
+
+    @property
+    def selection(self) -> Selection:
+        """Which epoch to keep."""
+        return Selection.parse(self.select)
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into a run folder."""
@@ -186,8 +242,11 @@ class FitConfig:
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise ArtifactError(f"{path} is not the config of a run")
         found, saved_by = values.pop("format"), values.pop("visiongraft", None)
-        if found != FORMAT:
+        if found not in READABLE:
             raise ArtifactError(describe_other_format(path, found, FORMAT, saved_by))
+        for setting in fields(cls):
+            if setting.metadata["since"] > found:
+                values.setdefault(setting.name, setting.metadata["default"])
         if values.keys() != known:
             odd = sorted(values.keys() ^ known)
             raise ArtifactError(f"{path} has missing or unknown settings: {', '.join(odd)}")

@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from visiongraft.arguments import new_settings, resumed_settings
+from visiongraft.adaptation.networks import apply_adapters, has_its_base
+from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
-from visiongraft.data.check import CheckedSplits, are_reproducible, check_samples
-from visiongraft.data.samples import Splits
-from visiongraft.errors import OptionError, ScheduleError
+from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.interrupts import work_started
 from visiongraft.lookup import (
+    find_adapter,
     find_optimizers,
     find_transfer_loss,
     load_backbone,
@@ -27,20 +27,21 @@ from visiongraft.network import Network
 from visiongraft.processes import as_lost_process
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
+from visiongraft.run_data import Given, RunData, read_run_data
 from visiongraft.saving.classes import class_path
-from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
+from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, load_head, model_folder
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, seed_everything
+from visiongraft.starting import AFTER_TRAINING, find_start, start_folder, started_backbone
 from visiongraft.task import Task
-from visiongraft.task_contract import bound, read_splits
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.environment import ignored_settings
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import DATA_CHECK, run_folder, scratch_folder
+from visiongraft.training.run_folder import run_folder, scratch_folder
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer import Transfer
 from visiongraft.training.transfer_losses import TransferChoice
@@ -53,10 +54,14 @@ def fit(
     task_options: Mapping[str, Any] | None = None,
     backbone: str | Path = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
+    start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int = 10,
     out: str | Path | None = None,
     validation: float = 0.2,
+    evaluate_on: Mapping[str, Any] | None = None,
+    select: str = "best",
+    streams: Mapping[str, Any] | None = None,
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
@@ -65,6 +70,7 @@ def fit(
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
     transfer_loss: str | TransferChoice | Sequence[str | TransferChoice] | None = None,
+    adapters: str | Sequence[str] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
@@ -92,12 +98,22 @@ def fit(
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
+        start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
+            as its preprocessing; or the model itself. The data must have its classes. The schedule
+            ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
         epochs: Total number of epochs over all phases.
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
             split, in (0, 1).
+        evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
+            that ``data`` takes.
+        select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,
+            such as ``"best(anchors.accuracy >= -0.02)"``; a signed number is relative to the value
+            before training. If no epoch does, a warning says so and the closest one is kept.
+        streams: Further data for the training steps, as far as the task or a transfer loss uses any, by
+            name, such as ``{"unlabelled": "photos/"}``.
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
@@ -112,6 +128,9 @@ def fit(
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
             one, a list of several, or ``None``.
+        adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
+            listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
+            backbone stays frozen.
         views: Number of fixed augmented views per image, whose features can be cached; ``None``
             augments anew in every epoch.
         replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
@@ -151,8 +170,11 @@ def fit(
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
         config, chosen, plan = resumed_settings(folder, given, defaults)
+        origin = None
     else:
-        config, chosen, plan = new_settings(given)
+        origin = find_start(given)
+        config, chosen, plan = new_settings(given, origin)
+    _check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
     with ExitStack() as stack:
@@ -162,29 +184,42 @@ def fit(
             scratch = folder
             if accelerator.is_main_process:
                 stack.enter_context(run_folder(folder, resume))
-        source = data if data is not None else config.data
+        sources = Given(
+            data if data is not None else config.data,
+            evaluate_on=merged(config.evaluate_on, evaluate_on),
+            streams=merged(config.streams, streams),
+            start=origin,
+        )
         with accelerator.main_process_first():  # the others read its results from the folder
-            splits, checked = _read(source, chosen, config, folder, accelerator.is_main_process)
-        run = _build(config, bound(chosen, checked.train), plan, checked, folder, scratch)
-        run.warnings = (*ignored_settings(), *splits.warnings, *checked.report.warnings)
-        checkpoint, inputs = None, _inputs(run, checked)
+            found = read_run_data(sources, chosen, config, folder, accelerator.is_main_process)
+            if origin is not None:
+                origin.check_names(found.task)
+                if folder is None or accelerator.is_main_process:
+                    origin.keep(scratch)
+        run = _build(config, plan, found, folder, scratch)
+        run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+        checkpoint, inputs = None, _inputs(run, found)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
-            inputs = _resumed(run, inputs, checkpoint, folder, allow_changed_data)
+            inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
         hooks = listen(callbacks)
         _check_first_phase(run)
+        engine = Engine(run, hooks, accelerator)
+        if checkpoint is None:
+            engine.measure_before()
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
             config.write(folder)  # only now: invalid input must not leave a run behind
-        engine = Engine(run, hooks, accelerator)
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
-            facts = _facts(run, splits, checked, inputs)
-            model = TransferModel(run.network, facts, checked.validation, folder, hooks)
+            facts = _facts(run, found, inputs)
+            model = TransferModel(run.network, facts, found.checked.validation, folder, hooks)
             if folder is not None and engine.main:
                 model.save(folder / "model")
+                if has_its_base(run.network):
+                    model.save_adapter(folder / "adapter")
             if engine.main:
                 hooks.hook.run_finished(run=run)
         except BaseException as error:
@@ -213,18 +248,18 @@ def _checkpoint(run: Run, folder: Path, processes: int) -> Checkpoint | None:
 
 
 def _resumed(
-    run: Run, inputs: RunInputs, checkpoint: Checkpoint | None, folder: Path, allowed: bool
+    run: Run, inputs: RunInputs, checkpoint: Checkpoint | None, data: RunData, allowed: bool
 ) -> RunInputs:
     """Compare data, weights and code with those that the run began with."""
-    channels = run.config.in_channels
-    comparable = all(are_reproducible(s, channels) for s in (run.training, run.validation))
+    assert run.folder is not None
+    comparable = data.are_reproducible(run.config.in_channels)
     epoch = checkpoint.state.epoch if checkpoint is not None else 0
-    inputs, warnings = inputs_on_resume(inputs, folder, epoch, allowed, comparable)
+    inputs, warnings = inputs_on_resume(inputs, run.folder, epoch, allowed, comparable)
     run.warnings += tuple(warnings)
     return inputs
 
 
-def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
+def _inputs(run: Run, data: RunData) -> RunInputs:
     task, backbone, config = run.network.task, run.network.backbone, run.config
     classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
@@ -237,17 +272,23 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
     }
     if config.weights not in (None, "pretrained"):
         weights["weights"] = file_sha256(Path(str(config.weights)))
+    elif config.start is not None:
+        weights["start"] = file_sha256(
+            model_folder(start_folder(config.start, run.scratch)) / WEIGHTS
+        )
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     makers = [each.factory.make for each in run.optimizers]
-    kinds_of_losses = map(type, losses.values())
-    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_losses])
+    adapters = {c.name: type(c.adapter) for c in backbone.adapters}
+    kinds_of_parts = [*map(type, losses.values()), *adapters.values()]
+    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_parts])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
     for index, loss in enumerate(losses.values()):
         kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
+    kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
     return RunInputs(
-        checked.digests,
+        data.digests,
         task.options(),
         weights,
         code,
@@ -259,44 +300,49 @@ def _inputs(run: Run, checked: CheckedSplits) -> RunInputs:
 # ---- building the run ----
 
 
-def _read(
-    data: Any, task: Task, config: FitConfig, folder: Path | None, save: bool
-) -> tuple[Splits, CheckedSplits]:
-    if data is None:
-        raise OptionError("data is missing: pass a path, a dataset, or (training, validation)")
-    splits = read_splits(task, data, config.validation, config.seed)
-    checked = check_samples(
-        splits.train,
-        splits.validation,
-        channels=config.in_channels,
-        cache=None if folder is None else folder / DATA_CHECK,
-        save=save,
-    )
-    return splits, checked
+def _check_streams(config: FitConfig, task: Task) -> None:
+    """Refuse streams that nothing uses, and missing ones."""
+    users = dict.fromkeys(task.streams, f"task {task.name!r}")
+    for loss in map(find_transfer_loss, config.transfer_loss):
+        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+    given = config.streams or {}
+    for name in given:
+        if name not in users:
+            known = near_matches(name, users) if users else "; they use no streams"
+            raise OptionError(
+                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
+            )
+    for name, user in users.items():
+        if name not in given:
+            raise OptionError(
+                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
+                f"line --stream {name}=PATH"
+            )
 
 
 def _build(
-    config: FitConfig,
-    task: Task,
-    schedule: Schedule,
-    checked: CheckedSplits,
-    folder: Path | None,
-    scratch: Path,
+    config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
 ) -> Run:
+    task, checked = data.task, data.checked
     seed_everything(config.seed)
-    backbone = load_backbone(
-        config.backbone,
-        config.weights,
-        in_channels=config.in_channels,
-        size=config.size or task.input_size,
-    )
-    resize = config.resize or task.resize
+    if config.start is not None:
+        where = start_folder(config.start, scratch)
+        backbone = started_backbone(where, config.size)
+    else:
+        size = config.size or task.input_size
+        backbone = load_backbone(
+            config.backbone, config.weights, in_channels=config.in_channels, size=size
+        )
+    resize = config.resize or (task.resize if config.start is None else None)
     if resize is not None:
         preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)
     network = Network(backbone, task)
+    if config.start is not None:
+        load_head(network, where)
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
-        network.transfer = _transfer(config, task, backbone)
+        network.transfer = _transfer(config, task, backbone, scratch)
     return Run(
         config=config,
         network=network,
@@ -306,17 +352,23 @@ def _build(
         validation=checked.validation,
         folder=folder,
         scratch=scratch,
+        warnings=notes,
+        evaluation={name: each.samples for name, each in data.evaluation.items()},
+        streams={name: each.samples for name, each in data.streams.items()},
     )
 
 
-def _transfer(config: FitConfig, task: Task, backbone: Backbone) -> Transfer:
+def _transfer(config: FitConfig, task: Task, backbone: Backbone, scratch: Path) -> Transfer:
     """Make the transfer losses of a run, and what they read of the source."""
     choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
     needing = [choice.name for choice in choices if choice.kind.needs_source_head]
     if not needing:
         return Transfer(choices, backbone)
+    source: tuple[str | Path, str | None] = (config.backbone, config.weights)
+    if config.start is not None:
+        source = (start_folder(config.start, scratch), "pretrained")
     with preserved():  # what a head draws is replaced by its weights
-        head = load_source_head(config.backbone, config.weights, task)
+        head = load_source_head(*source, task)
     if head is None:
         raise OptionError(
             f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
@@ -335,7 +387,7 @@ def _check_first_phase(run: Run) -> None:
     trainable_parameters(run.network, phase.trainable)
 
 
-def _facts(run: Run, splits: Splits, checked: CheckedSplits, inputs: RunInputs) -> dict[str, Any]:
+def _facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
     best = run.state.best or {}
     phases: dict[int, dict[str, Any]] = {}
     for record in run.history:
@@ -344,22 +396,45 @@ def _facts(run: Run, splits: Splits, checked: CheckedSplits, inputs: RunInputs) 
     config = asdict(run.config)
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += ["transfer_loss"] if run.config.transfer_loss else []
+    settings += [name for name in ("transfer_loss", "adapters", "start") if config[name]]
+    before, after = data.task.options(), run.network.task.options()
+    determined = [name for name, value in after.items() if value != before[name]]
     return {
         "data": {
-            **splits.facts,
-            **checked.report.counts(),
+            **data.splits.facts,
+            **data.checked.report.counts(),
+            **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
             **({"changed during training": changes} if changes else {}),
         },
         "training": {
             "schedule": config["schedule"],
             "phases": list(phases.values()),
             **{name: config[name] for name in settings},
+            **({AFTER_TRAINING: determined} if determined else {}),
         },
         "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
+        **_evaluation_facts(run),
         "receipts": {
             f"phase {r['phase'] + 1}": f"{len(r['frozen'])} frozen tensors unchanged, "
             f"{r['modules_in_eval']} modules kept in evaluation mode"
             for r in run.state.receipts
         },
     }
+
+
+def _evaluation_facts(run: Run) -> dict[str, Any]:
+    """Return the metrics of the evaluation sets, and how the epoch was selected if not by default."""
+    best: dict[str, Any] = run.state.best or {}
+    facts: dict[str, Any] = {}
+    if run.state.before:
+        facts["evaluation"] = {
+            f"{part}.{name}{when}": value
+            for when, results in (("", best["evaluation"]), (" before training", run.state.before))
+            for part, metrics in results.items()
+            for name, value in metrics.items()
+        }
+    if run.config.select != "best":
+        unsatisfied = best["unsatisfied"]
+        facts["selection"] = {"select": run.config.select, "satisfied": not unsatisfied}
+        facts["selection"] |= {"not satisfied": unsatisfied} if unsatisfied else {}
+    return facts

@@ -26,6 +26,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from visiongraft.adapters import Adapter
     from visiongraft.backbone import BackboneSource
     from visiongraft.certificate import Certificate
     from visiongraft.data.readers import DataReader
@@ -170,6 +171,22 @@ class RegistrationHooks:
                 @hookimpl
                 def register_losses():
                     return [L2SP]
+        """
+
+    @hookspec
+    def register_adapters(self) -> Iterable[type[Adapter]]:  # type: ignore[empty-body]
+        """Provide adapters, which train few parameters in place of a whole backbone.
+
+        Returns:
+            Subclasses of ``Adapter``, each found by its ``name``:
+            ``fit(..., adapters=["lora(rank=8)"])``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_adapters():
+                    return [Scaling]
         """
 
     @hookspec

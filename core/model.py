@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,13 @@ import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.backbone import BackboneInfo
+from visiongraft.adaptation.networks import (
+    adapter_state,
+    has_its_base,
+    merged_network,
+    remove_adapters,
+)
+from visiongraft.backbone import Backbone, BackboneInfo
 from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import drop_unreadable
@@ -20,17 +27,18 @@ from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup import load_network, named_reader
+from visiongraft.lookup import load_adapted, load_network, named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.task import Task
 from visiongraft.task_contract import read_evaluation, read_splits
 from visiongraft.tiling import decode_tiled
-from visiongraft.training.evaluation import decode_batches, measure
+from visiongraft.training.evaluation import decode_batches, measure_all
 
 
 @dataclass
@@ -112,27 +120,36 @@ class TransferModel:
         return results
 
     def evaluate(
-        self, data: Any, *, batch_size: int = 32, tile: int | tuple[int, int] | None = None
+        self,
+        data: Any,
+        *,
+        by: str | None = None,
+        batch_size: int = 32,
+        tile: int | tuple[int, int] | None = None,
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
         Args:
             data: In any form that ``fit`` takes; of data with several parts the test part, else
                 the validation part.
+            by: An attribute of the samples, such as a further column of a table, by whose values they
+                are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``images`` and ``unreadable`` counts.
+            The task's metrics, and ``images`` and ``unreadable`` counts; with ``by`` also ``groups``,
+            the metrics and ``images`` of each value.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
+            OptionError: No sample has the attribute.
         """
         samples, unreadable = drop_unreadable(
             read_evaluation(self.task, data), self.backbone_info.in_channels
         )
         decoded = self._decoded(samples, batch_size, self.task.collate, tile)
-        results = measure(self.task, ((arrays, targets) for arrays, targets, _ in decoded))
+        results = measure_all(self.task, samples, by, decoded)
         return {**results, "images": len(samples), "unreadable": unreadable}
 
     def export(
@@ -180,18 +197,64 @@ class TransferModel:
         return certificate
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a folder with weights, config and model card.
+        """Write the model as a folder with weights, config and model card; adapters are merged.
 
         Args:
             folder: Where to.
+
+        Raises:
+            TrainingError: The merged weights are not finite.
         """
         name = plugins().name_of("task", type(self.task))
-        save_model(Path(folder), self.network, self.facts, name)
+        save_model(Path(folder), merged_network(self.network), self.facts, name)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write the adapters and the head only, without the base that they were trained on.
+
+        Args:
+            folder: Where to; ``visiongraft.load(folder, base=...)`` loads them.
+
+        Raises:
+            OptionError: The model has no adapters, or its base trained as well.
+        """
+        network = self.network
+        if not network.adapter_parameters:
+            raise OptionError(
+                "the model has no adapters of its own to save; train with fit(..., adapters=[...])"
+            )
+        if not has_its_base(network):
+            names = " and ".join(map(repr, network.adapter_parameters))
+            raise OptionError(
+                f"beside {names} the base has trained as well; save the model instead"
+            )
+        name = plugins().name_of("task", type(self.task))
+        state = adapter_state(network)
+        save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
+
+    def use_adapter(self, folder: str | Path, *, task: type[Task] | None = None) -> None:
+        """Exchange the adapters and the head for others that were trained on the same base.
+
+        Args:
+            folder: Written by ``save_adapter``.
+            task: The task's class, if it is not an installed plugin's.
+
+        Raises:
+            ArtifactError: The folder is missing or damaged, or its base is another one; the model
+                then stays as it is.
+        """
+        device = next(self.network.parameters()).device
+        backbone = remove_adapters(deepcopy(self.network))
+        network, config = load_adapted(Path(folder), backbone, task)
+        self.network = network.to(device)
+        self.facts, self.validation, self.run_folder = config.facts, None, None
 
     def inference_graph(self) -> InferenceGraph:
-        """Return the graph from raw images to predictions, on the CPU and in evaluation mode."""
+        """Return the graph from raw images to predictions, on the CPU and in evaluation mode.
+
+        Adapters are merged, so that the graph is as fast as without them.
+        """
         self.network.to("cpu").eval()
-        return InferenceGraph(self.network).eval()
+        return InferenceGraph(merged_network(self.network)).eval()
 
     def proof_samples(self, data: Any = None) -> Samples | None:
         """Find the images that an exported file is proved on.
@@ -255,12 +318,19 @@ class TransferModel:
             write_prediction_files(folder, name, result)
 
 
-def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel:
+def load(
+    folder: str | Path,
+    *,
+    task: type[Task] | None = None,
+    base: str | Path | Backbone | None = None,
+) -> TransferModel:
     """Load a saved model, or the best model of a run.
 
     Args:
-        folder: A saved model's folder, or a run folder.
+        folder: A saved model's folder, a run folder, or the folder of an adapter.
         task: The task's class, if it is not an installed plugin's.
+        base: What an adapter was trained on: the name of a backbone, the folder of a saved model, or
+            a backbone, which is changed in place; ``None`` for the name that it was trained with.
 
     Returns:
         The model, in evaluation mode on the CPU.
@@ -270,6 +340,11 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
         PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
     given = Path(folder)
+    if is_adapter(given):
+        network, config = load_adapted(given, base, task)
+        return TransferModel(network, config.facts)
+    if base is not None:
+        raise ArtifactError(f"{given} holds no adapter; base= is for folders of save_adapter")
     path = model_folder(given)
     if not given.is_dir():
         raise ArtifactError(f"{given} is not a folder; pass a run folder or a saved model's")

@@ -30,6 +30,7 @@ from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import Samples, Splits, Transform
+from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.errors import OptionError
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
@@ -115,6 +116,9 @@ class Task(ABC):
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
+        streams: Names of the further datasets that ``training_step`` uses beside the training set,
+            such as ``("unlabelled",)``. Users pass each by name; ``batch.streams`` holds a batch of
+            each. If they depend on an option, define a property.
     """
 
     name: ClassVar[str]
@@ -126,6 +130,7 @@ class Task(ABC):
     loss_over_pairs: ClassVar[bool] = False
     adversarial: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
+    streams: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
 
@@ -317,6 +322,36 @@ class Task(ABC):
 
         Returns:
             For each batch, one list of sample indices per process; or ``None`` to shuffle all samples.
+        """
+        return None
+
+    def read_stream(self, name: str, data: Any) -> Samples:
+        """Find the samples of a stream, without decoding any image.
+
+        Args:
+            name: Name of the stream, one of ``streams`` or one that a transfer loss uses.
+            data: The user's argument.
+
+        Returns:
+            Samples in any order. By default images without targets: of a folder, a sequence of paths
+            or a map-style dataset; ``Batch.targets`` is then ``None``. Override it to read targets,
+            which ``collate`` combines.
+
+        Raises:
+            DataError: The dataset is missing or has no images.
+        """
+        return unlabeled_samples(data)
+
+    def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Transform | None:
+        """Create the random augmentation of one sample of a stream.
+
+        Args:
+            name: Name of the stream.
+            preprocess: As for ``train_transform``.
+
+        Returns:
+            As ``train_transform``, for the stream's targets, which may be ``None``. The default
+            augments nothing.
         """
         return None
 

@@ -94,6 +94,17 @@ def read_evaluation(task: Task, data: Any) -> Samples:
     return samples
 
 
+def read_stream(task: Task, name: str, data: Any) -> Samples:
+    """Call ``Task.read_stream`` and check the result.
+
+    Raises:
+        PluginError: The result is not ``Samples``.
+    """
+    found = task.read_stream(name, data)
+    samples: Samples = returned(task, "read_stream", found, Samples, "visiongraft.Samples")
+    return samples
+
+
 def bound(task: AnyTask, train: Samples) -> AnyTask:
     """Call ``Task.bind`` and check the result.
 

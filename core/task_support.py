@@ -54,7 +54,10 @@ class TaskExamples:
             may be empty (no label, no box), some are.
         ideal: Returns the decoded outputs of a model that is always right, from collated targets:
             ``ideal(targets)``. ``None`` if there is no such thing.
+        make_streams: Creates what a user passes for each of ``Task.streams``, by name:
+            ``make_streams(folder, count, seed)``, of ``count`` images each. Required if there are any.
     """
 
     make_dataset: Callable[[Path, int, int], Any]
     ideal: Callable[[Any], Arrays] | None = None
+    make_streams: Callable[[Path, int, int], Mapping[str, Any]] | None = None

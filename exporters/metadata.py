@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -11,6 +12,10 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from visiongraft.exporters.runtime.description import FORMAT
+from visiongraft.exporters.runtime.task_record import FUNCTIONS
+from visiongraft.exporters.task_record import functions_of
+from visiongraft.saving.classes import class_path
+from visiongraft.training.freezing import digest
 from visiongraft.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -38,24 +43,48 @@ def describe_model(
         precision: Precision of its network.
 
     Returns:
-        JSON values by key: ``format, task, task_options, task_metadata, preprocess, input,
-        outputs, precision, versions, backbone, training``. The certificate is added later. Paths in
-        ``backbone`` and ``training`` are cut to file names.
+        JSON values by key: those of ``describe_trained``, and ``format, functions, input, outputs,
+        precision, versions``. The certificate is added later.
     """
-    info = model.backbone_info
     return {
         "format": FORMAT,
-        "task": model.task.name,
-        "task_options": model.task.options(),
-        "task_metadata": model.task.metadata(),
-        "preprocess": asdict(info.preprocess),
+        **describe_trained(model),
+        FUNCTIONS: functions_of(model.task),
         "input": dict(taken),
         "outputs": [dict(output) for output in outputs],
         "precision": precision,
         "versions": dict(versions),
+    }
+
+
+def describe_trained(model: TransferModel) -> dict[str, Any]:
+    """Collect what a file says about the model that it was exported from.
+
+    Args:
+        model: The model.
+
+    Returns:
+        JSON values by key: ``task, task_class, task_options, task_metadata, preprocess, backbone,
+        training, weights_sha256``. Paths in ``backbone`` and ``training`` are cut to file names.
+    """
+    info = model.backbone_info
+    return {
+        "task": model.task.name,
+        "task_class": class_path(type(model.task)),
+        "task_options": model.task.options(),
+        "task_metadata": model.task.metadata(),
+        "preprocess": asdict(info.preprocess),
         "backbone": {"name": info.name, "provenance": without_folders(info.provenance)},
         "training": without_folders(model.facts),
+        "weights_sha256": _weights_sha256(model),
     }
+
+
+def _weights_sha256(model: TransferModel) -> str:
+    """Hash names, types, shapes and values of all tensors that a saved model contains."""
+    tensors = sorted(model.network.inference_state().items())
+    lines = "".join(f"{name} {digest(tensor)}\n" for name, tensor in tensors)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "versions",
         "seeds",
         "comparison",
+        "selection",
         "certificate",
         "loss_parts",
         "caching.units",
@@ -50,6 +51,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),
+    ("adaptation.layers",),
+    ("adaptation.targets",),
+    ("adapters",),
+    ("adaptation.backbones",),
     ("optimizers",),
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
@@ -59,11 +64,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Training, from batches to checkpoints.
     ("config",),
     ("training",),
+    ("adaptation",),
     ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
-    ("arguments",),
+    ("starting",),
+    ("arguments", "run_data"),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -78,6 +85,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Where imports for types may point up to, each with what is named there.
 CONTRACTS = (
+    "adapters",  # Adapter
     "backbone",  # Backbone, BackboneSource
     "data.batch",  # Batch
     "data.readers",  # DataReader

@@ -40,6 +40,13 @@ Tile = Annotated[
 def evaluate(
     model: Model,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="Also evaluate groups of images, by an attribute such as a further column of a table.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
@@ -51,13 +58,26 @@ def evaluate(
     if predictor is None:
         from visiongraft.model import load
 
-        results = load(model).evaluate(data, batch_size=batch_size, tile=tile)
+        results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
     else:
-        results = _evaluate_exported(predictor, data, batch_size)
+        results = _evaluate_exported(predictor, data, by, batch_size)
     numbers = [
         [name, _number(value)] for name, value in results.items() if is_number(value, finite=False)
     ]
-    return Answer(results, [table(["metric", "value"], numbers)])
+    parts = [table(["metric", "value"], numbers)]
+    if by is not None:
+        parts.append(_group_table(by, results["groups"]))
+    return Answer(results, parts)
+
+
+def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return a table with the scalar metrics of each group."""
+    names = [n for n, v in next(iter(groups.values())).items() if is_number(v, finite=False)]
+    rows = [
+        [value or "(none)", *(_number(metrics.get(name, "")) for name in names)]
+        for value, metrics in groups.items()
+    ]
+    return table([by, *names], rows)
 
 
 def predict(
@@ -204,39 +224,46 @@ def _exported(
     return None
 
 
-def _evaluate_exported(predictor: ExportedModel, data: str, batch_size: int) -> dict[str, Any]:
+def _evaluate_exported(
+    predictor: ExportedModel, data: str, by: str | None, batch_size: int
+) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
     from visiongraft.data.check import drop_unreadable
-    from visiongraft.lookup import find_task
-    from visiongraft.task import create_task
+    from visiongraft.lookup import find_exported_task
     from visiongraft.task_contract import read_evaluation
-    from visiongraft.training.evaluation import measure
+    from visiongraft.training.evaluation import measure_all
 
     metadata = predictor.metadata
-    kind = find_task(metadata["task"], "the exported file", "--plugin FILE.py")
-    task = create_task(kind, metadata["task_options"])
+    task = find_exported_task(metadata)
     channels = metadata["input"]["channels"]
     samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
     batches = _same_size(samples, channels, batch_size)
-    decoded = ((predictor.run(images), task.collate(targets)) for images, targets in batches)
-    return {**measure(task, decoded), "images": len(samples), "unreadable": unreadable}
+    decoded = (
+        (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
+        for images, positions in batches
+    )
+    return {
+        **measure_all(task, samples, by, decoded),
+        "images": len(samples),
+        "unreadable": unreadable,
+    }
 
 
-def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield batches of consecutive images of equal size, with their targets."""
+def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:
+    """Yield batches of consecutive images of equal size, with their positions."""
     import numpy as np
 
     images: list[Any] = []
-    targets: list[Any] = []
+    positions: list[int] = []
     for index in range(len(samples)):
         image = samples.load(index, channels)
         if images and (len(images) == batch_size or image.shape != images[0].shape):
-            yield np.stack(images), targets
-            images, targets = [], []
+            yield np.stack(images), positions
+            images, positions = [], []
         images.append(image)
-        targets.append(samples.target(index))
+        positions.append(index)
     if images:
-        yield np.stack(images), targets
+        yield np.stack(images), positions
 
 
 def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:

@@ -85,6 +85,34 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
+def parse_paths(option: str, settings: Sequence[str]) -> dict[str, str]:
+    """Parse several ``NAME=PATH``.
+
+    Args:
+        option: The option that they are values of, for the message.
+        settings: The values.
+
+    Returns:
+        Paths by name.
+
+    Raises:
+        OptionError: A value is not ``NAME=PATH``, or a name appears twice.
+
+    Examples:
+        >>> parse_paths("--evaluate-on", ["old=data/old", "new=data/new"])
+        {'old': 'data/old', 'new': 'data/new'}
+    """
+    paths: dict[str, str] = {}
+    for setting in settings:
+        name, equals, path = setting.partition("=")
+        if not (name and equals and path):
+            raise OptionError(f"{option} {setting}: expected NAME=PATH")
+        if name in paths:
+            raise OptionError(f"{option} {setting}: {name!r} appears twice")
+        paths[name] = path
+    return paths
+
+
 def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, Any]:
     """Parse ``name=value`` settings by the types of the task's fields.
 

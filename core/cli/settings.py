@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from visiongraft.cli.options import parse_bytes, parse_size
+from visiongraft.cli.options import parse_bytes, parse_paths, parse_size
 from visiongraft.config import FitConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,7 +43,9 @@ def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], C
 
 def given_settings(ctx: typer.Context, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the user passed, without those at their defaults."""
-    return {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
+    given = {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
+    paths = {n: parse_paths(NAMED_PATHS[n], v) for n, v in given.items() if n in NAMED_PATHS}
+    return {**given, **paths}
 
 
 def setting_help(name: str) -> str:
@@ -60,16 +62,19 @@ def _source(ctx: typer.Context, name: str) -> str:
 def _option(field: Field[Any], kind: Any) -> Parameter:
     """Make the option of a setting."""
     parser, metavar = PARSERS.get(field.name, (None, None))
+    named = NAMED_PATHS.get(field.name)
+    declared = named or REPEATED.get(field.name)
     option = typer.Option(
-        help=f"{field.metadata['help']}.",
+        *([declared] if declared else []),
+        help=f"{field.metadata['help']}{'; repeatable' if declared else ''}.",
         show_default=field.metadata["shown"] or True,
         parser=parser,
-        metavar=metavar,
+        metavar="NAME=PATH" if named else metavar,
     )
     default = field.metadata["default"]
     if parser is not None and default is not None:
         default = str(default)
-    kind = str if parser else _option_type(kind)
+    kind = list[str] | None if named else str if parser else _option_type(kind)
     return Parameter(
         field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
@@ -92,6 +97,9 @@ def _positive_or_none(text: str) -> float | None:
     return None if text == "none" else float(text) or None
 
 
+# Settings that are several datasets by name, and their options.
+NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
+REPEATED = {"adapters": "--adapter"}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),

@@ -81,19 +81,32 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     history = [json.loads(line) for line in lines]
     best = [record for record in history if record["best"]][-1]
     headline = model.task.headline
-    values = {
+    values: dict[str, Any] = {
         "run": str(out),
         "model": str(out / "model"),
         "epochs": len(history),
         "best_epoch": best["epoch"],
         "headline": headline,
         "validation": best["validation"],
+        **{name: model.facts[name] for name in ("evaluation", "selection") if name in model.facts},
     }
     phases = table(
         ["phase", "trained", "epochs", f"best {headline}"], _phase_rows(history, model.task)
     )
+    parts: list[Any] = [phases]
+    if "evaluate_on" in best:
+        parts.append(table(["evaluation set", headline], _set_rows(best["evaluate_on"], headline)))
     score = f"{headline} {best['validation'][headline]:.4f} at epoch {best['epoch'] + 1}"
-    return Answer(values, [phases, f"best {score}; model saved to {out / 'model'}"])
+    kept = "last" if model.facts.get("selection", {}).get("select") == "last" else "best"
+    return Answer(values, [*parts, f"{kept} {score}; model saved to {out / 'model'}"])
+
+
+def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[str]]:
+    """Return a row with the headline metric of each evaluation set at the selected epoch."""
+    return [
+        [name, f"{metrics[headline]:.4f}" if headline in metrics else ""]
+        for name, metrics in results.items()
+    ]
 
 
 def _phase_rows(history: list[dict[str, Any]], task: Any) -> list[list[str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Batch:
         targets: What the task's ``collate`` made.
         sizes: int64 (N, 2), original height and width in pixels.
         indices: int64 (N,), position of each sample in its ``Samples``.
+        streams: In training a batch of each stream of the run, by name, see ``Task.streams``.
         step: Where in the run this training step is.
     """
 
@@ -42,6 +44,7 @@ class Batch:
     sizes: Tensor
     indices: Tensor
     step: StepInfo = StepInfo()
+    streams: Mapping[str, Batch] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; images in the memory layout that suits convolutions best."""
@@ -51,4 +54,7 @@ class Batch:
         targets = pytree.tree_map_only(
             Tensor, lambda t: t.to(device, non_blocking=True), self.targets
         )
-        return replace(self, images=images, targets=targets, sizes=self.sizes.to(device))
+        streams = {name: batch.to(device) for name, batch in self.streams.items()}
+        return replace(
+            self, images=images, targets=targets, sizes=self.sizes.to(device), streams=streams
+        )

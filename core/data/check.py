@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -134,6 +134,21 @@ class CheckedSplits:
     digests: dict[str, list[SampleDigests]]
 
 
+@dataclass(frozen=True)
+class CheckedSet:
+    """The readable samples of a further dataset.
+
+    Attributes:
+        samples: The samples.
+        digests: Their digests, in their order.
+        warnings: One line for each issue that a user should know about before training.
+    """
+
+    samples: Samples
+    digests: list[SampleDigests]
+    warnings: tuple[str, ...]
+
+
 @dataclass
 class _Cache:
     """Findings by path, size and times of a file, so that resuming need not decode again.
@@ -233,6 +248,48 @@ def check_samples(
             raise DataError(f"the {split} split has no readable images{cause}; add some")
     _refuse_black(train, in_train)
     return checked
+
+
+def check_further(
+    name: str,
+    samples: Samples,
+    training: Sequence[SampleDigests] = (),
+    *,
+    channels: int = 3,
+    cache: Path | None = None,
+    save: bool = True,
+) -> CheckedSet:
+    """Decode every image of a dataset beside the training data once and drop unreadable ones.
+
+    Args:
+        name: The dataset in words, for messages.
+        samples: Its samples.
+        training: Digests of the training images, which must not be among them.
+        channels: Number of channels to decode to.
+        cache: As for ``check_samples``, a file of its own.
+        save: Write that file; otherwise it is only read.
+
+    Returns:
+        The readable samples.
+
+    Raises:
+        DataError: More than 1% of the images are unreadable, or there is no readable image.
+    """
+    store = _Cache(cache)
+    store.load()
+    findings = list(_findings(samples, channels, store, targets=True))
+    problems = tuple(f"{name}: {finding.problem}" for finding in findings if finding.problem)
+    readable, digests = _readable(samples, findings), _digests(samples, findings)
+    if save:
+        store.save(DataReport(images={name: len(readable)}, unreadable=problems))
+    _refuse_too_many(problems, len(samples))
+    if len(readable) == 0:
+        raise DataError(f"{name} has no readable images; add some")
+    trained = {each.image for each in training}
+    leaked = tuple(each.name for each in digests if each.image in trained)
+    warnings = [_some("unreadable images were dropped", problems)] if problems else []
+    warnings += [_some(f"images of {name} are also in training", leaked)] if leaked else []
+    return CheckedSet(readable, digests, tuple(warnings))
 
 
 def are_reproducible(samples: Samples, channels: int = 3) -> bool:

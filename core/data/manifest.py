@@ -45,7 +45,8 @@ def read_manifest(path: Path) -> LabeledSplits:
             ``split`` (train, val, validation, test; empty means train). The first two may have
             another name of ``PATH_COLUMNS`` and ``LABEL_COLUMNS``. Paths are relative to the
             folder of the table, or see ``find_base``; and see ``names.spellings``. A table named
-            ``_classes.csv`` has one column of 0 and 1 per class instead of labels.
+            ``_classes.csv`` has one column of 0 and 1 per class instead of labels. Further columns
+            become attributes of the samples, by their names in lower case.
 
     Returns:
         Files by split, in the order of the table. An image that is listed twice counts once.
@@ -66,6 +67,8 @@ def read_manifest(path: Path) -> LabeledSplits:
     label_column = "labels" if classes else _column(shown, first, LABEL_COLUMNS)
     several = label_column == "labels"
     base = find_base(path, [_text(row[path_column]) for _, row in rows])
+    used = {path_column, label_column, "split", *classes}
+    attributes: dict[tuple[str, str], dict[str, str]] = {}
     listed: dict[tuple[str, str], tuple[str, ...]] = {}
     repeated: list[str] = []
     for number, row in rows:
@@ -79,6 +82,7 @@ def read_manifest(path: Path) -> LabeledSplits:
         key = _split(where, row.get("split")), os.path.normpath(path_found)
         if key in listed:
             repeated.append(printable(name))
+        attributes[key] = {n: _text(value) for n, value in row.items() if n not in used}
         if listed.setdefault(key, labels) != labels:
             raise DataError(
                 f"{where}: {printable(name)} is listed twice, with different labels; write one row "
@@ -98,7 +102,7 @@ def read_manifest(path: Path) -> LabeledSplits:
             f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
         )
     names = sorted({*classes.values(), *(n for labels in listed.values() for n in labels)})
-    return LabeledSplits(_by_split(listed), tuple(names), tuple(warnings))
+    return LabeledSplits(_by_split(listed, attributes), tuple(names), tuple(warnings))
 
 
 def _parquet_rows(path: Path) -> list[Row]:
@@ -233,11 +237,18 @@ def missing_files(shown: str, folder: Path, files: list[str]) -> list[str]:
     return [f"{shown} lists {len(missing)} images that do not exist: {named}"]
 
 
-def _by_split(listed: dict[tuple[str, str], tuple[str, ...]]) -> dict[str, FileSamples]:
+def _by_split(
+    listed: dict[tuple[str, str], tuple[str, ...]],
+    attributes: dict[tuple[str, str], dict[str, str]],
+) -> dict[str, FileSamples]:
     found = {}
     for split in SPLIT_WORDS:
-        own = [(Path(file), labels) for (each, file), labels in listed.items() if each == split]
+        own = [
+            (Path(key[1]), labels, attributes[key])
+            for key, labels in listed.items()
+            if key[0] == split
+        ]
         if own:
-            paths, labels = zip(*own, strict=True)
-            found[split] = FileSamples(paths, labels)
+            paths, targets, further = zip(*own, strict=True)
+            found[split] = FileSamples(paths, targets, further=further if any(further) else ())
     return found

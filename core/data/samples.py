@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,20 @@ class Samples(ABC):
         """
         return self.problem(index, height, width), partial(self.target, index)
 
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return what else is known about a sample, such as its site or camera.
+
+        Models are evaluated by groups of samples that share an attribute, see
+        ``TransferModel.evaluate``. Samples that wrap others forward this method.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            Values by name; empty if nothing is known.
+        """
+        return {}
+
     def subset(self, indices: Sequence[int]) -> Samples:
         """Return some of the samples, in the given order.
 
@@ -117,6 +131,7 @@ class FileSamples(Samples):
     Attributes:
         paths: One file per sample.
         targets: One target per sample.
+        further: Further attributes of each sample, or none at all.
 
     Raises:
         DataError: The numbers of files and targets differ.
@@ -124,6 +139,7 @@ class FileSamples(Samples):
 
     paths: Sequence[Path]
     targets: Sequence[Any]
+    further: Sequence[Mapping[str, str]] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):
@@ -143,6 +159,10 @@ class FileSamples(Samples):
     def load(self, index: int, channels: int = 3) -> Image:
         """Decode the file."""
         return decode_file(self.paths[index], channels)
+
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the further attributes."""
+        return self.further[index] if self.further else {}
 
     def content(self, index: int) -> bytes | None:
         """Return the bytes of the file, or ``None`` if it cannot be read."""
@@ -190,6 +210,10 @@ class WrappedSamples(Samples):
     def problem(self, index: int, height: int, width: int) -> str:
         """Return the problem in the wrapped samples."""
         return self.base.problem(self.position(index), height, width)
+
+    def attributes(self, index: int) -> Mapping[str, str]:
+        """Return the attributes in the wrapped samples."""
+        return self.base.attributes(self.position(index))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +28,13 @@ from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import ReplayError
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
+from visiongraft.selection import VALIDATION
 
 log = logging.getLogger("visiongraft")
 
 # Small batches keep the activations of a pure inference pass in the processor's cache.
 FILL_BATCH_CPU = 8
+TRAIN = "train"
 
 
 @dataclass
@@ -45,6 +47,8 @@ class ImageLoaders:
         device: Where the network runs.
         training: Training samples.
         validation: Validation samples.
+        evaluation: Further samples to evaluate, by name.
+        streams: Names of the streams that training steps use.
     """
 
     network: Network
@@ -52,7 +56,14 @@ class ImageLoaders:
     device: torch.device
     training: Samples
     validation: Samples
+    evaluation: Mapping[str, Samples] = field(default_factory=dict)
+    streams: tuple[str, ...] = ()
     _loaders: dict[tuple[str, bool, bool], BatchLoader] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, Samples]:
+        """All samples by the name of their part; all but ``"train"`` are to be evaluated."""
+        return {TRAIN: self.training, VALIDATION: self.validation, **self.evaluation}
 
     @property
     def transform(self) -> Transform | None:
@@ -60,7 +71,7 @@ class ImageLoaders:
         return self.network.task.train_transform(self.network.preprocess.config)
 
     def loader(self, part: str, augment: bool = False, whole: bool = True) -> BatchLoader:
-        """Return the loader of ``"train"`` or ``"validation"``; made on first use.
+        """Return the loader of a part, see ``parts``; made on first use.
 
         Args:
             part: Which samples.
@@ -69,11 +80,10 @@ class ImageLoaders:
         """
         key = (part, augment, whole)
         if key not in self._loaders:
-            samples = self.training if part == "train" else self.validation
             workers = self.config.workers
             self._loaders[key] = BatchLoader(
                 SampleDataset(
-                    samples,
+                    self.parts[part],
                     self.network.preprocess_on_cpu(),
                     self.transform if augment else None,
                     self.config.seed,
@@ -81,7 +91,7 @@ class ImageLoaders:
                 self.network.task.collate if whole else list,
                 default_workers(self.device) if workers is None else workers,
                 pin_memory=self.device.type == "cuda",
-                one_size=part == "validation" and whole and self.network.one_size,
+                one_size=part != TRAIN and whole and self.network.one_size,
             )
         return self._loaders[key]
 
@@ -108,12 +118,12 @@ class ImageBatches:
         """Load training images."""
         view = self.images.view(epoch, self.augment)
         keys = [[(i, view) for i in batch] for batch in plan]
-        return self.images.loader("train", self.augment).batches(keys)
+        return self.images.loader(TRAIN, self.augment).batches(keys)
 
-    def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Load validation images."""
+    def evaluation(self, part: str, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Load the images of a part to evaluate."""
         keys = [[(i, 0) for i in batch] for batch in plan]
-        return self.images.loader("validation").batches(keys)
+        return self.images.loader(part).batches(keys)
 
 
 @dataclass
@@ -129,14 +139,14 @@ class CachedBatches:
     def train(self, plan: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
         """Load the features of training images."""
         offset = self.images.view(epoch, self.augment) * len(self.images.training)
-        return self._play("train", plan, offset)
+        return self._play(TRAIN, plan, offset)
 
-    def validation(self, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Load the features of validation images."""
+    def evaluation(self, part: str, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Load the features of the images of a part to evaluate."""
         if self.images.network.one_size:
-            sizes = self.stores["validation"].sizes
-            plan = [part for batch in plan for part in _by_size(batch, sizes)]
-        return self._play("validation", plan, 0)
+            sizes = self.stores[part].sizes
+            plan = [each for batch in plan for each in _by_size(batch, sizes)]
+        return self._play(part, plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
         store, device = self.stores[part], self.images.device
@@ -216,6 +226,9 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
         return ReplayPlan(reason="every stage trains")
     if augment and not config.views:
         return ReplayPlan(reason="images are augmented at random; views=K would repeat")
+    if images.streams:
+        names = ", ".join(map(repr, images.streams))
+        return ReplayPlan(reason=f"training steps need the images of {names} as well")
     if processes > 1:
         return ReplayPlan(reason=f"{processes} processes share the data")
     if images.network.preprocess.config.resize == "pad":
@@ -228,7 +241,7 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
         return ReplayPlan(reason="not worthwhile for a single epoch")
     count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]
-    batch = next(images.loader("train", augment).batches([keys])).to(images.device)
+    batch = next(images.loader(TRAIN, augment).batches([keys])).to(images.device)
     return plan_replay(images.network, batch, config.replay_dtype)
 
 
@@ -239,9 +252,13 @@ def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
     return phase.trainable in ("all", network.backbone.stages[0])
 
 
-def _rows(images: ImageLoaders, augment: bool) -> int:
+def _rows(images: ImageLoaders, augment: bool) -> dict[str, int]:
+    """Return the number of rows to store of each part: one for each image and view."""
     views = images.config.views if augment and images.config.views else 1
-    return len(images.training) * views
+    return {
+        part: len(samples) * (views if part == TRAIN else 1)
+        for part, samples in images.parts.items()
+    }
 
 
 def _does_not_pay(plan: ReplayPlan) -> str:
@@ -254,8 +271,7 @@ def _does_not_pay(plan: ReplayPlan) -> str:
 
 
 def _over_budget(images: ImageLoaders, plan: ReplayPlan, augment: bool, folder: Path) -> str:
-    rows = _rows(images, augment) + len(images.validation)
-    total = rows * plan.bytes_per_image
+    total = sum(_rows(images, augment).values()) * plan.bytes_per_image
     if total > images.config.replay_budget:
         return f"{_size(total)} is over the budget of {_size(images.config.replay_budget)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,25 +284,25 @@ def _over_budget(images: ImageLoaders, plan: ReplayPlan, augment: bool, folder: 
 def _fill(
     images: ImageLoaders, replay: Replay, plan: ReplayPlan, augment: bool
 ) -> dict[str, Store]:
-    rows = {"train": _rows(images, augment), "validation": len(images.validation)}
+    rows = _rows(images, augment)
     total = sum(rows.values()) * plan.bytes_per_image
     log.info(
         "replay: storing %s (%s per image, %s) for %d training and %d validation rows",
         _size(total),
         _size(plan.bytes_per_image),
         replay.dtype,
-        rows["train"],
-        rows["validation"],
+        rows[TRAIN],
+        sum(rows.values()) - rows[TRAIN],
     )
     size = FILL_BATCH_CPU if images.device.type == "cpu" else images.config.batch_size
     stores = {}
     for part, count in rows.items():
-        samples = len(images.training if part == "train" else images.validation)
+        samples = len(images.parts[part])
         keys: list[list[Key]] = [
             [(row % samples, row // samples) for row in batch]
             for batch in ordered_batches(count, size)
         ]
-        loader = images.loader(part, augment and part == "train", whole=False)
+        loader = images.loader(part, augment and part == TRAIN, whole=False)
         stores[part] = replay.record(part, count, loader.batches(keys))
     return stores
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ class ConsoleProgress:
             self.console.print(
                 f"resuming at epoch {run.state.epoch + 1}, step {run.state.step + 1}"
             )
+        if run.state.before:
+            self.console.print(f"before training: {_headlines(run.state.before, run)}")
         self.bars.start()
 
     @hookimpl
@@ -86,9 +89,12 @@ class ConsoleProgress:
         headline = run.network.task.headline
         mark = " *" if record["best"] else ""
         replayed = " (replayed)" if record["replayed"] else ""
+        others = _headlines(record.get("evaluate_on", {}), run)
         self.console.print(
             f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
             f"{headline} {record['validation'][headline]:.4f}{mark}{replayed}"
+            f"{', ' if others else ''}{others}",
+            markup=False,
         )
 
     @hookimpl
@@ -107,6 +113,14 @@ class ConsoleProgress:
     def run_failed(self) -> None:
         """End the display."""
         self.run_finished()
+
+
+def _headlines(results: dict[str, dict[str, float]], run: Run) -> str:
+    """Return the headline metric of each evaluation set, in one line."""
+    name = run.network.task.headline
+    return ", ".join(
+        f"{part} {name} {metrics.get(name, math.nan):.4f}" for part, metrics in results.items()
+    )
 
 
 class _ConsoleLog(logging.Handler):
@@ -140,6 +154,11 @@ class Curves:
         values = [r["validation"][headline] for r in run.history]
         metric.plot(epochs, values, marker="o", color="C1")
         metric.set(title=f"validation {headline}", xlabel="epoch")
+        for name in run.evaluation:
+            values = [r["evaluate_on"][name].get(headline) for r in run.history]
+            metric.plot(epochs, values, marker=".", linestyle="--", label=name)
+        if run.evaluation:
+            metric.legend()
         for axes in (loss, metric):
             axes.grid(alpha=0.3)
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -174,8 +193,9 @@ class TensorBoard:
     @hookimpl
     def epoch_ended(self, record: dict[str, Any]) -> None:
         """Write one point per value."""
-        for part in ("train", "validation"):
-            for name, value in record[part].items():
+        parts = {n: record[n] for n in ("train", "validation")} | record.get("evaluate_on", {})
+        for part, values in parts.items():
+            for name, value in values.items():
                 self.writer.add_scalar(f"{part}/{name}", value, record["epoch"] + 1)
 
     @hookimpl

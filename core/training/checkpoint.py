@@ -25,6 +25,7 @@ class RunState:
         phase_epoch: Finished epochs of this phase.
         step: Finished optimizer steps of the present epoch.
         epoch: Finished epochs of the run.
+        streams: Samples of each stream that all processes have taken.
         steps: Finished optimizer steps of the run.
         sums: Of each loss part the sum over the present epoch and its weight, such as the number of
             samples, as far as this process has seen them.
@@ -32,7 +33,8 @@ class RunState:
             and their number.
         history: One record per finished epoch.
         receipts: One receipt per finished phase.
-        best: Record number and value of the best epoch so far, and the file that holds it.
+        before: Metrics of validation and evaluation sets before training, if they were measured.
+        best: Record number and results of the selected epoch so far, and the file that holds it.
         stale: Epochs of this phase since the last improvement.
         snapshot: Digests of the tensors that this phase must not change; empty before it starts.
         replayed: Whether this phase is replayed; ``None`` before that is decided.
@@ -42,11 +44,13 @@ class RunState:
     phase_epoch: int = 0
     step: int = 0
     epoch: int = 0
+    streams: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     sums: dict[str, list[float]] = field(default_factory=dict)
     gradients: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
+    before: dict[str, dict[str, float]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     stale: int = 0
     snapshot: dict[str, str] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -23,7 +22,8 @@ from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
-from visiongraft.training.batches import ImageLoaders, PhaseBatches, choose_batches
+from visiongraft.selection import VALIDATION, is_better, is_preferred
+from visiongraft.training.batches import ImageBatches, ImageLoaders, PhaseBatches, choose_batches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
@@ -49,6 +49,7 @@ from visiongraft.training.resuming import (
 )
 from visiongraft.training.run import Run
 from visiongraft.training.steps import Steps
+from visiongraft.training.streams import Streams
 from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
 
 log = logging.getLogger("visiongraft")
@@ -76,7 +77,21 @@ class Engine:
         self.ema: EMA | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(
-            run.network, run.config, self.device, run.training, run.validation
+            run.network,
+            run.config,
+            self.device,
+            run.training,
+            run.validation,
+            run.evaluation,
+            tuple(run.streams),
+        )
+        self.streams = Streams(
+            run.network,
+            run.config,
+            self.device,
+            run.streams,
+            accelerator.num_processes,
+            accelerator.process_index,
         )
         self.steps = Steps(run, accelerator)
         self.best: dict[str, Tensor] = {}
@@ -87,6 +102,21 @@ class Engine:
     def main(self) -> bool:
         """Whether this process writes files and talks to callbacks."""
         return bool(self.accelerator.is_main_process)
+
+    def measure_before(self) -> None:
+        """Measure validation and evaluation sets before training, if anything is compared with it.
+
+        Raises:
+            OptionError: ``select`` compares a metric that does not exist.
+        """
+        run = self.run
+        if not (run.evaluation or run.selection.conditions or run.config.start):
+            return
+        images = ImageBatches(self.images, augment=False)
+        run.state.before = {
+            part: scalars(self._evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
+        }
+        run.selection.check_metrics(run.state.before)
 
     def train(self, checkpoint: Checkpoint | None = None) -> None:
         """Run all phases; the network ends with the weights of the best epoch.
@@ -216,7 +246,10 @@ class Engine:
     ) -> None:
         run, state, config = self.run, self.run.state, self.run.config
         steps = self.steps.plan()
-        batches = phase_batches.train(self.steps.mine(steps[state.step :]), state.epoch)
+        mine = self.steps.mine(steps[state.step :])
+        batches = phase_batches.train(mine, state.epoch)
+        if run.streams:
+            batches = self.streams.join(batches, len(mine), state.streams)
         frozen = set(frozen_tensors(run.network)) if self.ema else set()
         model.train()
         for step in range(state.step, len(steps)):
@@ -229,6 +262,7 @@ class Engine:
             if self.ema:
                 self.ema.update(run.network, frozen)
             state.step, state.steps = step + 1, state.steps + 1
+            state.streams = self.streams.after(state.streams, len(steps[step]))
             if self.main:
                 self.hooks.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
@@ -238,8 +272,9 @@ class Engine:
         run, state = self.run, self.run.state
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
-            results = self._validate(phase_batches)
-            better = self._note_best(results)
+            results = self._evaluate(VALIDATION, phase_batches)
+            others = {p: scalars(self._evaluate(p, phase_batches)) for p in run.evaluation}
+            better = self._note_best(results, others)
         record = {
             "epoch": state.epoch,
             "phase": state.phase,
@@ -249,6 +284,7 @@ class Engine:
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),
             "validation": scalars(results),
+            **({"evaluate_on": others} if others else {}),
             "best": better,
         }
         state.history.append(record)
@@ -262,30 +298,46 @@ class Engine:
         if self.main:
             self.hooks.epoch_ended(run=run, record=record)
 
-    def _validate(self, phase_batches: PhaseBatches) -> dict[str, Any]:
+    def _evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
         """Evaluate on all processes together; each gets all results, in the same order."""
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = ordered_batches(len(run.validation), run.config.batch_size * processes)
-        mine = [part for b in plan if (part := shard(b, rank, processes))]
-        decoded = (
-            (d, b.targets) for d, b in decode_batches(run.network, phase_batches.validation(mine))
-        )
+        plan = ordered_batches(len(self.images.parts[part]), run.config.batch_size * processes)
+        mine = [own for b in plan if (own := shard(b, rank, processes))]
+        batches = phase_batches.evaluation(part, mine)
+        decoded = ((d, b.targets) for d, b in decode_batches(run.network, batches))
         everyones = decoded if processes == 1 else gather_object(list(decoded))
         return measure(run.network.task, everyones)
 
-    def _note_best(self, results: dict[str, Any]) -> bool:
-        task, state = self.run.network.task, self.run.state
+    def _note_best(self, results: dict[str, Any], others: dict[str, dict[str, float]]) -> bool:
+        """Keep the weights if the epoch is the one to select so far; return whether it is."""
+        task, state, selection = self.run.network.task, self.run.state, self.run.selection
         value = results.get(task.headline)
         if not isinstance(value, (int, float)):
             raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
         sign = 1.0 if task.better == "higher" else -1.0
-        if state.best is not None and not _is_better(sign * value, sign * state.best["value"]):
-            state.stale += 1
+        measured = {VALIDATION: scalars(results), **others}
+        missing = selection.shortfall(measured, state.before)
+        if selection.last:
+            past = [sign * record["validation"][task.headline] for record in state.history]
+            improved = all(is_better(sign * value, each) for each in past)
+        else:
+            improved = state.best is None or is_preferred(
+                (*missing, sign * value),
+                (*state.best.get("missing", (0, 0.0)), sign * state.best["value"]),
+            )
+        state.stale = 0 if improved else state.stale + 1
+        if not (improved or selection.last):
             return False
-        file = f"best-{state.epoch}.safetensors"
-        state.best = {"epoch": state.epoch, "value": value, "file": file, "results": results}
-        state.stale = 0
+        state.best = {
+            "epoch": state.epoch,
+            "value": value,
+            "missing": list(missing),
+            "unsatisfied": selection.unsatisfied(measured, state.before),
+            "file": f"best-{state.epoch}.safetensors",
+            "results": results,
+            "evaluation": others,
+        }
         self.best = {
             n: t.detach().to("cpu", copy=True) for n, t in self.run.network.state_dict().items()
         }
@@ -332,12 +384,15 @@ class Engine:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
         run.network.load_state_dict(self.best)
         assert run.state.best is not None
+        unsatisfied = run.state.best.get("unsatisfied")
+        if self.main and unsatisfied:
+            log.warning(
+                "no epoch satisfies select=%r; the model is that of epoch %d, which comes closest: %s",
+                run.config.select,
+                run.state.best["epoch"] + 1,
+                "; ".join(unsatisfied),
+            )
         run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()
         self.accelerator.wait_for_everyone()
-
-
-def _is_better(value: float, best: float) -> bool:
-    """Compare two headlines; one that is not a number is worse than any other."""
-    return value > best or (math.isnan(best) and not math.isnan(value))

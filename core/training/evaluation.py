@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.data.batch import Batch
+from visiongraft.data.samples import Samples
+from visiongraft.errors import OptionError, near_matches
 from visiongraft.network import Network
 from visiongraft.options import is_number
-from visiongraft.task import Arrays, Decoded, Task
+from visiongraft.task import Arrays, Decoded, Metrics, Task
 from visiongraft.task_contract import returned
 
 
@@ -31,6 +33,68 @@ def measure(task: Task, results: Iterable[tuple[Arrays, Any]]) -> dict[str, Any]
     for decoded, targets in results:
         metrics.update(decoded, targets)
     return metrics.compute()
+
+
+def measure_all(
+    task: Task,
+    samples: Samples,
+    by: str | None,
+    results: Iterable[tuple[Arrays, Any, Sequence[int]]],
+) -> dict[str, Any]:
+    """Measure decoded results as a whole and, if asked to, by group.
+
+    Args:
+        task: Makes the metrics.
+        samples: The samples that were decoded.
+        by: The attribute whose values are the groups; ``None`` for no groups.
+        results: Decoded arrays, collated targets and positions of the samples, batch by batch.
+
+    Returns:
+        What the metrics computed for all samples and, as ``"groups"``, by value of the attribute for
+        those that have it, with their number as ``"images"``. Samples without it are in the group
+        ``""``.
+
+    Raises:
+        OptionError: No sample has the attribute.
+    """
+    if by is None:
+        return measure(task, ((decoded, targets) for decoded, targets, _ in results))
+    values = attribute_values(samples, by)
+    whole = task.build_metrics()
+    groups: dict[str, tuple[Metrics, list[int]]] = {
+        value: (task.build_metrics(), []) for value in sorted(set(values))
+    }
+    for decoded, targets, positions in results:
+        whole.update(decoded, targets)
+        for value in sorted({values[position] for position in positions}):
+            rows = [row for row, position in enumerate(positions) if values[position] == value]
+            metrics, members = groups[value]
+            members += [positions[row] for row in rows]
+            own = task.collate([samples.target(positions[row]) for row in rows])
+            metrics.update({name: array[rows] for name, array in decoded.items()}, own)
+    found = {
+        value: {**metrics.compute(), "images": len(members)}
+        for value, (metrics, members) in groups.items()
+    }
+    return {**whole.compute(), "groups": found}
+
+
+def attribute_values(samples: Samples, name: str) -> list[str]:
+    """Return the value of an attribute of each sample; ``""`` for those that lack it.
+
+    Args:
+        samples: The samples.
+        name: Name of the attribute.
+
+    Raises:
+        OptionError: No sample has it.
+    """
+    known = [samples.attributes(index) for index in range(len(samples))]
+    if not any(name in attributes for attributes in known):
+        others = {other for attributes in known for other in attributes}
+        hint = near_matches(name, others) or "; a table may have further columns, such as site"
+        raise OptionError(f"by={name!r}: no sample has this attribute{hint}")
+    return [attributes.get(name, "") for attributes in known]
 
 
 def decode_batches(

@@ -86,7 +86,7 @@ class RunInputs:
             One part of a sentence per kind of difference; empty if there is none.
         """
         samples = list(_changed_samples(before.samples, self.samples))
-        options = list(_changed_options(before.task_options, _as_stored(self.task_options)))
+        options = list(changed_options(before.task_options, _as_stored(self.task_options)))
         weights = [
             f"the file of {name} has other content"
             for name, digest in self.weights.items()
@@ -250,7 +250,16 @@ def _short_names(splits: Splits) -> dict[str, str]:
 # ---- options of the task ----
 
 
-def _changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """Describe how options, as JSON values, differ.
+
+    Args:
+        before: Values by name.
+        after: Other values by name.
+
+    Yields:
+        One part of a sentence per option.
+    """
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old == new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.schedules import Schedule
+from visiongraft.selection import Selection
 from visiongraft.training.checkpoint import RunState
 from visiongraft.training.optimizers import RunOptimizer
 
@@ -25,6 +27,8 @@ class Run:
         optimizers: What the task's optimizers are, usually a single one.
         training: Training samples.
         validation: Validation samples.
+        evaluation: Further samples to evaluate after each epoch, by name.
+        streams: Samples of further data for the training steps, by name.
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
         state: Position and results so far.
@@ -39,8 +43,15 @@ class Run:
     validation: Samples
     folder: Path | None
     scratch: Path
+    evaluation: Mapping[str, Samples] = field(default_factory=dict)
+    streams: Mapping[str, Samples] = field(default_factory=dict)
     state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def selection(self) -> Selection:
+        """Which epoch to keep."""
+        return self.config.selection
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ log = logging.getLogger("visiongraft")
 
 LOG = "run.log"
 DATA_CHECK = "data-check.json"
-FIRST_FILES = (LOG, DATA_CHECK, INPUTS)  # what a start writes before it has succeeded
+STARTED_FROM = "started-from"
+FIRST_FILES = (LOG, INPUTS, "data-check*.json", STARTED_FROM)  # what a start writes at first
 SCRATCH = "visiongraft-run-"
 YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
 _CACHED = re.compile(r"replay-\w{8}")
@@ -40,7 +41,7 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
         TrainingError: Another process writes it.
     """
     created = _create(folder)
-    before = {name for name in FIRST_FILES if (folder / name).exists()}
+    before = _first_files(folder)
     try:
         with locked(folder):
             if not resume and (folder / "config.json").exists():
@@ -54,8 +55,8 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
                     yield
             except BaseException:
                 if not (folder / "config.json").exists():  # the run has not begun
-                    for name in set(FIRST_FILES) - before:
-                        (folder / name).unlink(missing_ok=True)
+                    for path in _first_files(folder) - before:
+                        _remove(path)
                 raise
     finally:
         for path in created:  # those that are still empty
@@ -77,6 +78,22 @@ def scratch_folder() -> Iterator[Path]:
                     shutil.rmtree(old)
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, locked(Path(name)):
         yield Path(name)
+
+
+def further_check(folder: Path, name: str) -> Path:
+    """Return the file with the findings about a dataset beside training and validation."""
+    return folder / f"data-check-{name}.json"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _first_files(folder: Path) -> set[Path]:
+    return {path for pattern in FIRST_FILES for path in folder.glob(pattern)}
 
 
 def _create(folder: Path) -> list[Path]:

@@ -158,6 +158,7 @@ class TransferLoss(Holder, ABC):
         reads_outputs: Whether ``forward`` uses what the head returned.
         needs_source_head: Whether the loss needs the head that the backbone was trained with. A run
             whose backbone comes without one is refused.
+        streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
 
     Example:
         ::
@@ -179,6 +180,7 @@ class TransferLoss(Holder, ABC):
     reads_features: ClassVar[bool] = False
     reads_outputs: ClassVar[bool] = False
     needs_source_head: ClassVar[bool] = False
+    streams: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:
         super().__init__()

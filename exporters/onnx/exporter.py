@@ -25,6 +25,7 @@ from visiongraft.exporters.runtime.description import (
     metadata_sha256,
     read_description,
 )
+from visiongraft.exporters.runtime.kernels import kernels
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, read_onnx
 from visiongraft.exporters.verification.proof import Findings, verify
@@ -155,7 +156,8 @@ def _certificate(
 ) -> Certificate:
     exact = draft.options.precision == "fp32"
     described, _ = read_description(draft.file, read_onnx(draft.file).metadata)
-    lower: dict[str, Any] = {"tolerance": None, "budget": draft.options.budget}
+    budget = draft.options.budget
+    lower: dict[str, Any] = {"tolerance": None, "budget": budget, "kernels": kernels()}
     return findings.certificate(
         path.name,
         OnnxExporter.name,

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from visiongraft.errors import ArtifactError
+from visiongraft.exporters.runtime.task_record import FUNCTIONS, is_record
 from visiongraft.options import is_number
 
 FORMAT = 2  # version of the layout of the metadata and of the certificate
@@ -163,19 +164,26 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _is_facts(value: Any) -> bool:
     return not _is_mapping(value) or _has_texts(value.get("class_names", []))
 
 
 def _has_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task_metadata": (_is_facts, "a mapping with a list of class names"),
     "preprocess": (_is_preprocessing, "a description of the preprocessing"),
     "outputs": (lambda value: isinstance(value, list) and all(map(_is_mapping, value)), "a list"),
-    "precision": (lambda value: isinstance(value, str), "a name"),
+    "precision": (_is_text, "a name"),
+    "task_class": (_is_text, "a name"),
+    "weights_sha256": (_is_text, "a hash"),
+    FUNCTIONS: (is_record, "a mapping of functions"),
     "versions": (_is_mapping, "a mapping"),
     "backbone": (_is_mapping, "a mapping"),
     "training": (_is_mapping, "a mapping"),

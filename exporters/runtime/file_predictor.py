@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.data.images import each_image, image_array, image_name
-from visiongraft.errors import DataError, OptionError, PluginError
+from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
+from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_prediction_files
-from visiongraft.task_functions import DRAWINGS, PREDICTIONS, task_function
+from visiongraft.task_functions import DRAWINGS, PREDICTIONS
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -57,6 +58,11 @@ class FilePredictor(ABC):
     @abstractmethod
     def content_sha256(self) -> str | None:
         """Hash the file without its certificate; ``None`` if it was changed after certification."""
+
+    @property
+    def kernels(self) -> str | None:
+        """What the rounding of its results depends on, besides the file; ``None`` if that is not known."""
+        return None
 
     @property
     def task(self) -> str:
@@ -97,6 +103,8 @@ class FilePredictor(ABC):
             task's plugin, or a dict of arrays if no such plugin is installed.
 
         Raises:
+            ArtifactError: The task's predictions differ from those of the plugin that is installed for
+                its name, as those of a subclass may.
             DataError: An image cannot be read or has the wrong type, size or channels.
             OptionError: The file takes preprocessed images, which only ``run`` accepts.
         """
@@ -107,12 +115,15 @@ class FilePredictor(ABC):
                 f"{self.path} is a network without preprocessing, which takes {self.input}; pass "
                 "such arrays to run(), or export with input='uint8' to predict images"
             )
+        to_predictions = (
+            self._to_predictions
+        )  # one that does not belong to the file is refused first
         draw = None if save is None else self._drawing(Path(save))
         results: list[Any] = []
         decoded = decoded_ahead(enumerate(each_image(images)), self._read, batch_size)
         try:
             while chunk := list(islice(decoded, batch_size)):
-                found = self._predict_chunk([image for _, image in chunk])
+                found = self._predict_chunk([image for _, image in chunk], to_predictions)
                 if draw is not None:
                     for i, ((name, image), one) in enumerate(zip(chunk, found, strict=True)):
                         draw(len(results) + i, name, image, one)
@@ -153,7 +164,9 @@ class FilePredictor(ABC):
             )
         return name, image
 
-    def _predict_chunk(self, images: Sequence[NDArray[np.uint8]]) -> list[Any]:
+    def _predict_chunk(
+        self, images: Sequence[NDArray[np.uint8]], to_predictions: Callable[..., Any] | None
+    ) -> list[Any]:
         """Run images of equal size together, and return the results in the order of the images."""
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(images):
@@ -161,14 +174,17 @@ class FilePredictor(ABC):
         results: list[Any] = [None] * len(images)
         for positions in by_shape.values():
             decoded = self.run(np.stack([images[i] for i in positions]))
-            for i, prediction in zip(positions, self._typed(decoded, len(positions)), strict=True):
+            typed = self._typed(decoded, len(positions), to_predictions)
+            for i, prediction in zip(positions, typed, strict=True):
                 results[i] = prediction
         return results
 
-    def _typed(self, decoded: Arrays, count: int) -> list[Any]:
-        if self._to_predictions is None:
+    def _typed(
+        self, decoded: Arrays, count: int, to_predictions: Callable[..., Any] | None
+    ) -> list[Any]:
+        if to_predictions is None:
             return [{name: values[i] for name, values in decoded.items()} for i in range(count)]
-        predictions: list[Any] = self._to_predictions(decoded, self.metadata["task_metadata"])
+        predictions: list[Any] = to_predictions(decoded, self.metadata["task_metadata"])
         if len(predictions) != count:
             raise PluginError(
                 f"the prediction function of task {self.task!r} returned {len(predictions)} results "
@@ -178,11 +194,15 @@ class FilePredictor(ABC):
 
     @cached_property
     def _to_predictions(self) -> Callable[..., Any] | None:
-        return task_function(PREDICTIONS, self.task)
+        return recorded_function(self.path, self.metadata, PREDICTIONS)
 
     def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[np.uint8], Any], None] | None:
         """Return a function that draws one prediction and writes it into a folder."""
-        draw = task_function(DRAWINGS, self.task)
+        try:
+            draw = recorded_function(self.path, self.metadata, DRAWINGS)
+        except ArtifactError as error:
+            log.warning("predictions are not drawn: %s", error)
+            return None
         if draw is None or self._to_predictions is None:
             log.warning("no plugin that draws predictions of task %r is installed", self.task)
             return None

@@ -25,9 +25,10 @@ from visiongraft.errors import ArtifactError, DataError, OptionError, Visiongraf
 from visiongraft.exporters.runtime.description import CERTIFICATE, described, read_description
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
 from visiongraft.exporters.runtime.io_binding import BoundRuns
+from visiongraft.exporters.runtime.kernels import kernels
 from visiongraft.exporters.runtime.onnx_content import content_sha256
 from visiongraft.exporters.runtime.onnx_file import MAX_BYTES, refuse_unsafe
-from visiongraft.exporters.runtime.providers import CUDA, FATAL, Provider, open_session
+from visiongraft.exporters.runtime.providers import CPU, CUDA, FATAL, Provider, open_session
 from visiongraft.exporters.runtime.time_limit import check_time_limit, stopped_after, too_slow
 
 
@@ -155,6 +156,11 @@ class Predictor(FilePredictor):
                     f"{self.path} failed on {described(images)}: {one_line(error)}"
                 ) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    @property
+    def kernels(self) -> str | None:
+        """The runtime's version and the processor's instructions; ``None`` for another processor."""
+        return kernels() if self.providers == (CPU,) else None
 
     def content_sha256(self) -> str | None:
         """Hash the file without its certificate; ``None`` if something was added behind that."""

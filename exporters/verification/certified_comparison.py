@@ -12,7 +12,12 @@ import numpy as np
 from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
 from visiongraft.errors import escape_unprintable
-from visiongraft.exporters.verification.certified_results import CHANGES, FLIPPED, relative_change
+from visiongraft.exporters.verification.certified_results import (
+    CHANGES,
+    FLIPPED,
+    MOST,
+    relative_change,
+)
 from visiongraft.exporters.verification.seeded_images import SeededImage, flipped
 from visiongraft.verification.engine import (
     MAX_NEAR_TIES,
@@ -90,7 +95,7 @@ class _Image:
 
 
 def compare_certified(
-    run: RunBatch, certified: Sequence[CertifiedImage], channels: int
+    run: RunBatch, certified: Sequence[CertifiedImage], channels: int, tolerance: float = MOST
 ) -> CertifiedComparison:
     """Compare the results of a file with those that its certificate holds.
 
@@ -101,6 +106,8 @@ def compare_certified(
         run: Returns the file's results for raw images, uint8 (N, H, W, C).
         certified: The entries, at least one.
         channels: Number of the images' channels.
+        tolerance: Largest accepted difference where the certified one is larger: a lower precision
+            rounds in the same way as at export where the runtime and the processor are the same.
 
     Returns:
         The comparison.
@@ -115,9 +122,9 @@ def compare_certified(
         largest = max(largest, len(images))
         found = run(pixels)
         for i, (image, entry) in enumerate(zip(images, entries, strict=True)):
-            one = _compare(image, entry, _of(found, i))
+            one = _compare(image, entry, _of(found, i), tolerance)
             tried = near_ties < most and not (one.other or any(o.differs for o in compared))
-            if one.differs and tried and _is_near_tie(run, pixels, i, image, entry):
+            if one.differs and tried and _is_near_tie(run, pixels, i, image, entry, tolerance):
                 near_ties += 1
             else:
                 compared.append(one)
@@ -138,11 +145,11 @@ def _of(found: Arrays, index: int) -> Arrays:
     return {name: of_image({name: value}, index)[name] for name, value in found.items()}
 
 
-def _compare(image: SeededImage, entry: CertifiedImage, found: Arrays) -> _Image:
+def _compare(image: SeededImage, entry: CertifiedImage, found: Arrays, most: float) -> _Image:
     one = _Image(image)
     one.other += [f"{name} is not certified" for name in found.keys() - entry.results.keys()]
     for name, text in entry.results.items():
-        shape, tolerance, mean, *words = text.split(" ")
+        shape, each, mean, *words = text.split(" ")
         if name not in found or len(found[name]) != 1:
             what = "is missing" if name not in found else "belongs to another number of images"
             one.other.append(f"{name} {what}")
@@ -162,8 +169,8 @@ def _compare(image: SeededImage, entry: CertifiedImage, found: Arrays) -> _Image
         one.numbers += int(counts.sum())
         one.left_out += int((~counts).sum())
         if value.dtype.kind == "f":
-            one.changes[name] = relative_change(value, changes[counts]), float(mean)
-        limits = accepted(value, float(tolerance)) + _ROUNDED * np.nan_to_num(abs(expected))
+            one.changes[name] = relative_change(value, changes[counts]), min(float(mean), most)
+        limits = accepted(value, min(float(each), most)) + _ROUNDED * np.nan_to_num(abs(expected))
         if wrong := [
             _Number(statistics[i], float(expected[i]), float(numbers[i]))
             for i in np.flatnonzero(changes > limits)
@@ -173,14 +180,19 @@ def _compare(image: SeededImage, entry: CertifiedImage, found: Arrays) -> _Image
 
 
 def _is_near_tie(
-    run: RunBatch, pixels: ImageBatch, index: int, image: SeededImage, entry: CertifiedImage
+    run: RunBatch,
+    pixels: ImageBatch,
+    index: int,
+    image: SeededImage,
+    entry: CertifiedImage,
+    tolerance: float,
 ) -> bool:
     """Check whether the certified results come back where a few values of the image change."""
     for count in (1, FLIPPED):
         for draw in range(_DRAWS):
             changed = pixels.copy()
             changed[index] = flipped(pixels[index : index + 1], count, draw)[0]
-            if not _compare(image, entry, _of(run(changed), index)).differs:
+            if not _compare(image, entry, _of(run(changed), index), tolerance).differs:
                 return True
     return False
 

@@ -80,6 +80,12 @@ class CertifiedFile:
         """Height and width of its maps if it takes preprocessed images."""
         return (self.fixed_size or self.network_size) if self.input.kind == "float" else None
 
+    @property
+    def same_kernels(self) -> bool:
+        """Whether results are rounded in the same way as those that were certified."""
+        kernels = getattr(self.opened, "kernels", None)
+        return kernels is not None and kernels == self.certificate.get("kernels")
+
     def run(self, images: NDArray[np.uint8]) -> Arrays:
         """Return its results for raw images (N, H, W, C).
 
@@ -144,6 +150,7 @@ def _certificate(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         "precision": (str, True),
         "content_sha256": (str, False),
         "data_sha256": (str, False),
+        "kernels": (str, False),
     }
     exact = not _is_lower(certificate)
     fits = all(is_fit(certificate.get(name), *how) for name, how in needed.items())

@@ -17,10 +17,18 @@ from visiongraft.certificate import Comparison
 from visiongraft.comparison import compare_arrays
 from visiongraft.data.listing import list_images
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, ExportError, VisiongraftError, one_line
+from visiongraft.errors import (
+    DataError,
+    ExportError,
+    VisiongraftError,
+    escape_unprintable,
+    name_some,
+    one_line,
+)
 from visiongraft.exporters.runtime.description import metadata_sha256
 from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.certified_file import CertifiedFile
+from visiongraft.exporters.verification.certified_results import MOST
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.trial_images import (
     BATCHES,
@@ -30,7 +38,7 @@ from visiongraft.exporters.verification.trial_images import (
     RealImages,
 )
 from visiongraft.exporters.verification.trials import Trials
-from visiongraft.verification.engine import Compare, Pair, SingleImages
+from visiongraft.verification.engine import TOLERANCE, Compare, Pair, SingleImages
 
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 IN_BATCHES = 24  # real images that run alone and in batches
 METRIC_TOLERANCE = 1e-3  # by which the metric in float32 may differ on another machine
 _OLDER = "this file's exporter, or its version, recorded none"
+_SHOWN = 3  # differences from the model
 CHANGED = 0.01  # fraction of a lower precision's predictions that may depend on the batch
 
 
@@ -127,11 +136,9 @@ def recheck(
 def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
     """Find the task's plugin, or the reason why it is not available."""
     try:
-        from visiongraft.lookup import find_task
-        from visiongraft.task import create_task
+        from visiongraft.lookup import find_exported_task
 
-        kind = find_task(file.metadata["task"], "the exported file", "--plugin FILE.py")
-        return create_task(kind, file.metadata["task_options"]), ""
+        return find_exported_task(file.metadata), ""
     except ImportError as error:
         cause = one_line(error)
         return None, f"the task's plugin needs a package that is not installed ({cause})"
@@ -217,7 +224,8 @@ def _certified(file: CertifiedFile) -> FileCheck:
     if not file.certified:
         return FileCheck(name, None, f"not compared: {_OLDER}")
     try:
-        found = compare_certified(file.run, file.certified, file.input.channels)
+        most = TOLERANCE if file.same_kernels else MOST
+        found = compare_certified(file.run, file.certified, file.input.channels, most)
     except ExportError as error:
         return FileCheck(name, False, str(error))
     if found.problem:
@@ -335,6 +343,18 @@ def _judged(file: CertifiedFile, task: Task, images: int, value: float, sha256: 
     return FileCheck("metric", kept, words)
 
 
+def _model(file: CertifiedFile, trained: TransferModel) -> FileCheck:
+    """Check whether the file describes this model."""
+    from visiongraft.exporters.verification.description import compare_description
+
+    same, changes = compare_description(file.metadata, trained)
+    if changes:
+        more = len(changes) - _SHOWN
+        words = "; ".join(changes[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        return FileCheck("model", False, escape_unprintable(words))
+    return FileCheck("model", True, f"{name_some(same, len(same))} are those of the model")
+
+
 def _against_pytorch(
     file: CertifiedFile, trained: TransferModel, samples: Samples | None
 ) -> Iterator[FileCheck]:
@@ -342,10 +362,7 @@ def _against_pytorch(
     from visiongraft.exporters.float_graph import FloatGraph
     from visiongraft.exporters.verification.proof import verify
 
-    expected = json.loads(json.dumps(trained.task.options()))
-    same = file.metadata["task"] == trained.task.name and file.metadata["task_options"] == expected
-    detail = "as in the model" if same else "the model has another task or other options"
-    yield FileCheck("task", same, detail)
+    yield _model(file, trained)
     graph = trained.inference_graph()
     graph = FloatGraph(graph) if file.input.kind == "float" else graph
     budget = None if file.exact else float(file.certificate["budget"])

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import visiongraft
+from visiongraft.adapters import Adapter, Applied, LayerAdapter
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.config import FitConfig
+from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.hookspecs import hookimpl
+from visiongraft.loss_parts import LossParts
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
@@ -155,6 +158,27 @@ class Toy(Task):
         return [int(label) for label in decoded["label"]]
 
 
+@dataclass(frozen=True)
+class StreamingToy(Toy):
+    """Also learns that noise does not change its answers for unlabeled images."""
+
+    name = "streaming-toy"
+    streams = ("unlabelled",)
+
+    def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Any:
+        return self.train_transform(preprocess)
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        parts = super().training_step(network, batch)
+        images = batch.streams["unlabelled"].images
+        plain, noisy = (
+            network.head(network.backbone(each))
+            for each in (images, images + 0.1 * torch.randn_like(images))
+        )
+        moved = (plain.detach() - noisy).square().mean(1)
+        return {**parts, "consistency": (moved.sum(), len(moved))}
+
+
 def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]]:
     """Noisy images in which channel ``target`` is brighter."""
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -164,6 +188,32 @@ def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]
         image[..., i % 3] += 55
         items.append((image, i % 3))
     return items
+
+
+class Gain(LayerAdapter):
+    """Multiplies the channels of a convolution by factors."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, layer: nn.Module, plain: Any, *args: Any) -> Tensor:
+        return self.factor * plain(*args)
+
+    def fold(self, layer: nn.Module, parameter: str | None) -> None:
+        layer.weight.mul_(self.factor[..., None])
+
+
+class Gains(Adapter):
+    """Factors for the channels of all convolutions, at first 1."""
+
+    name = "gains"
+
+    def apply(self, backbone: Backbone) -> Applied:
+        for name, module in list(backbone.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                self.attach(backbone, name, Gain(module.out_channels))
+        return Applied()
 
 
 class ToySource(BackboneSource):
@@ -179,11 +229,15 @@ class ToySource(BackboneSource):
 class ToyPlugin:
     @hookimpl
     def register_tasks(self) -> list[type[Task]]:
-        return [Toy]
+        return [Toy, StreamingToy]
 
     @hookimpl
     def register_backbones(self) -> list[BackboneSource]:
         return [ToySource()]
+
+    @hookimpl
+    def register_adapters(self) -> list[type[Adapter]]:
+        return [Gains]
 
 
 def register_toys() -> None:
@@ -230,9 +284,19 @@ def toy_data_fixture() -> Any:
     return toy_data
 
 
+@pytest.fixture(name="Gains", scope="session")
+def gains_class() -> type[Adapter]:
+    return Gains
+
+
 @pytest.fixture(name="Toy", scope="session")
 def toy_class() -> type[Toy]:
     return Toy
+
+
+@pytest.fixture(name="StreamingToy", scope="session")
+def streaming_toy_class() -> type[StreamingToy]:
+    return StreamingToy
 
 
 @pytest.fixture
@@ -250,6 +314,7 @@ def make_config(**changes: Any) -> FitConfig:
         "backbone": "toys/toy",
         "weights": None,
         "schedule": {"name": "full", "options": {}},
+        "adapters": [],
         "transfer_loss": [],
         "batch_size": 4,
         "device": "cpu",

@@ -33,11 +33,11 @@ def test_settings_are_equal_after_a_round_trip(config, tmp_path):
         (lambda v: v.pop("format"), "is not the config of a run"),
         (
             lambda v: v.update(format=7, visiongraft="9.1.0"),
-            r"was saved by visiongraft 9\.1\.0 in format 7; visiongraft .* reads format 2",
+            r"was saved by visiongraft 9\.1\.0 in format 7; visiongraft .* reads format 3",
         ),
         (
             lambda v: (v.update(format=1), v.pop("visiongraft")),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 2",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
         ),
     ],
 )
@@ -47,6 +47,20 @@ def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):
     spoil(values)
     path.write_text(json.dumps(values))
     with pytest.raises(ArtifactError, match=words):
+        FitConfig.read(tmp_path / "run")
+
+
+def test_a_config_of_version_0_2_has_the_defaults_of_later_settings(
+    config: FitConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    later = {"start", "evaluate_on", "select", "streams", "adapters"}
+    old = {name: value for name, value in values.items() if name not in later}
+    path.write_text(json.dumps({**old, "format": 2, "transfer_loss": None}))
+    assert FitConfig.read(tmp_path / "run") == config
+    path.write_text(json.dumps({**old, "format": 3}))
+    with pytest.raises(ArtifactError, match="missing or unknown settings: adapters, evaluate_on"):
         FitConfig.read(tmp_path / "run")
 
 

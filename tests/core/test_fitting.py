@@ -16,6 +16,7 @@ import torch
 import visiongraft
 from visiongraft.config import FitConfig
 from visiongraft.errors import (
+    ArtifactError,
     BackboneError,
     CheckpointError,
     DataError,
@@ -88,6 +89,10 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("device", "tpu", OptionError, "device='tpu' is not one of cpu, cuda"),
     ("seed", -1, OptionError, "seed=-1"),
     ("seed", 0.5, OptionError, "seed=0.5"),
+    ("start", "nowhere", ArtifactError, "start=nowhere is not the folder of a saved model"),
+    ("evaluate_on", {"a b": []}, OptionError, "is not a path by name"),
+    ("select", "worst", OptionError, "select='worst' is not 'best', 'last' or"),
+    ("streams", {"more": []}, OptionError, "neither task 'toy' nor a transfer loss uses 'more'"),
     ("callbacks", ["progres"], PluginError, "did you mean 'progress'"),
     ("callbacks", [object], OptionError, "implements no run hook"),
 ]
@@ -367,6 +372,10 @@ OTHER: dict[str, Any] = {
     "workers": 1,
     "device": "cuda",
     "seed": 1,
+    "evaluate_on": {"old": "elsewhere"},
+    "streams": {"unlabelled": "elsewhere"},
+    "select": "last",
+    "start": "elsewhere",
 }
 
 

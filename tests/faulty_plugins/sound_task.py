@@ -134,6 +134,11 @@ def make_dataset(folder: Path, count: int, seed: int) -> Any:
     return [(draw(random, i % 3), COLORS[i % 3]) for i in range(count)]
 
 
+def draw_stream(folder: Path, count: int, seed: int) -> Any:
+    """Draw what a faulty task with a stream is given."""
+    return {"unlabelled": [image for image, _ in make_dataset(folder, count, seed + 1)]}
+
+
 def draw(random: np.random.Generator, channel: int):
     height, width = random.integers(20, 40, 2)
     image = random.integers(0, 120, (height, width, 3))

@@ -109,6 +109,7 @@ TASKS = [
     case("head_fixes_the_size", "any_image_size_works", "an input of 40x24"),
     case("head_has_an_idle_layer", "learned_tensors_are_registered", "none for head.hidden"),
     case("state_outside_the_module", "a_killed_run_resumes_exactly", "never interrupted"),
+    case("stream_in_its_own_order", "a_killed_run_resumes_exactly", "never interrupted"),
     case("optimizer_of_its_own", "a_killed_run_resumes_exactly", "keeps an optimizer of its own"),
     case("state_between_runs", "equal_runs_are_equal", "no state may be kept outside"),
     case("loss_parameters_not_registered", "learned_tensors_are_registered", "not a parameter of"),

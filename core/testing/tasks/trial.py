@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -23,12 +23,13 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
-from visiongraft.task import Arrays, Task
-from visiongraft.task_contract import bound, read_splits
-from visiongraft.testing.report import Fault, NotTried, trying
+from visiongraft.task import Arrays, Task, TaskExamples
+from visiongraft.task_contract import bound, read_splits, read_stream
+from visiongraft.testing.report import Fault, NotTried, expect, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.testing.trials import Trial
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
+from visiongraft.training.streams import stream_loader
 
 Made = TypeVar("Made")
 
@@ -55,11 +56,13 @@ class Example:
         data: The output of ``TaskExamples.make_dataset``.
         splits: The result of ``Task.read``.
         task: The task, bound to the training split.
+        streams: The output of ``TaskExamples.make_streams``.
     """
 
     data: Any
     splits: Splits
     task: Task
+    streams: Mapping[str, Any]
 
 
 class TaskTrial(Trial):
@@ -132,7 +135,23 @@ class TaskTrial(Trial):
         with trying("to read the example dataset", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
         with trying("to bind the task to the example dataset", see="task.Task.bind"):
-            return Example(data, splits, bound(self.task, splits.train))
+            ready = bound(self.task, splits.train)
+        return Example(data, splits, ready, self._make_streams(examples, images, seed))
+
+    def _make_streams(self, examples: TaskExamples, images: int, seed: int) -> Mapping[str, Any]:
+        """Create the streams that the task uses."""
+        names, make = self.task.streams, examples.make_streams
+        words, see = f"to create the streams {', '.join(names)}", "task_support.TaskExamples"
+        with trying(words, see=see):
+            found = make(self.folder("streams"), images, seed) if names and make else {}
+        expect(
+            found.keys() == set(names),
+            words,
+            f"streams {', '.join(found) or 'none'}",
+            "TaskExamples(make_streams=...) that returns data for each of Task.streams",
+            see,
+        )
+        return found
 
     def ideal(self, targets: Any) -> Arrays | None:
         """Return the decoded outputs of a model that is always right, if the task provides them."""
@@ -148,11 +167,28 @@ class TaskTrial(Trial):
             return None
         return {name: value.astype(decoded[name].dtype) for name, value in ideal.items()}
 
-    def batches(self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]) -> Any:
-        """Load batches as evaluation does: without augmentation, on the CPU."""
+    def batches(
+        self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]
+    ) -> Iterator[Batch]:
+        """Load batches as evaluation does: without augmentation, on the CPU.
+
+        Each has the same batch of each of the task's streams.
+        """
         dataset = SampleDataset(samples, network.preprocess_on_cpu())
         loader = BatchLoader(dataset, network.task.collate, one_size=network.one_size)
-        return loader.batches([[(i, 0) for i in part] for part in plan])
+        streams = self._stream_batches(network)
+        for batch in loader.batches([[(i, 0) for i in part] for part in plan]):
+            yield replace(batch, streams=streams)
+
+    def _stream_batches(self, network: Network) -> dict[str, Batch]:
+        found = {}
+        for name, data in self.example.streams.items():
+            with trying(f"to read the stream {name!r}", see="task.Task.read_stream"):
+                samples = read_stream(network.task, name, data)
+                loader = stream_loader(network, name, samples, seed=0)
+                count = min(BATCH, len(samples))
+                (found[name],) = loader.batches([[(i, 0) for i in range(count)]])
+        return found
 
     def batch(self, network: Network, positions: Sequence[int]) -> Batch:
         """Load some training images as one batch, of one size if the network requires it.
@@ -251,6 +287,7 @@ class TaskTrial(Trial):
             "workers": 0,
             "device": "cpu",
             "replay": False,
+            "streams": self.example.streams or None,
             **self.settings,
         }
         callbacks = [witness, *self.settings.get("callbacks", ())]

@@ -166,13 +166,16 @@ def _train(request: dict[str, Any]) -> None:
     predictions = (
         _predict(kind, folder) if rank == 0 else None
     )  # while nothing is known of the data
-    data = folder / f"data-{rank}"
+    data, further = folder / f"data-{rank}", folder / f"streams-{rank}"
     data.mkdir()
+    further.mkdir()
     examples = task.examples()
     assert examples is not None  # the trial has made some already
+    streams = examples.make_streams(further, IMAGES, 0) if examples.make_streams else None
     model = fit(
         examples.make_dataset(data, IMAGES, 0),
         task=task,
+        streams=streams,
         weights=None,
         workers=0,
         device="cpu",

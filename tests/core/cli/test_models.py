@@ -58,7 +58,8 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.targets]
-            return FileSamples(files.paths, targets)
+            further = [{"parity": "odd" if int(p.stem) % 2 else "even"} for p in files.paths]
+            return FileSamples(files.paths, targets, further=further)
 
         def predictions(self, decoded: Any) -> list[Any]:
             names = ("blue", "green", "red")
@@ -168,6 +169,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
+    words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
     words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
     words += ["--transfer-loss", "bss"]
     code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
@@ -185,6 +187,10 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         ],
         "epochs": 1,
         "validation": 0.25,
+        "evaluate_on": {"old": str(images), "b": str(images)},
+        "select": "last",
+        "streams": None,
+        "start": None,
         "size": [16, 16],
         "resize": "stretch",
         "in_channels": 3,
@@ -310,6 +316,55 @@ def test_evaluate_measures_a_run_and_a_saved_model_alike(
     assert json.loads(run("evaluate", trained / "model", images, "--json")[1]) == values
     code, out, _ = run("evaluate", trained, images)
     assert ["share_right", f"{values['share_right']:.4f}"] in [x.split() for x in out.splitlines()]
+
+
+def test_evaluate_prints_a_table_of_groups(run: Run, trained: Path, images: Path) -> None:
+    code, out, err = run("evaluate", trained, images, "--by", "parity")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    (start,) = (i for i, row in enumerate(rows) if row[:1] == ["parity"])
+    assert rows[start] == ["parity", "share_right", "seen", "images"]
+    assert [(row[0], row[-1]) for row in rows[start + 1 :]] == [("even", "12"), ("odd", "12")]
+    assert run("evaluate", trained, images, "--by", "parities")[2] == (
+        "error: by='parities': no sample has this attribute; did you mean 'parity'?\n"
+    )
+
+
+def test_fit_continues_with_a_model_and_prints_the_evaluation_sets(
+    run: Run, trained: Path, images: Path
+) -> None:
+    words = ["fit", images, "--start", trained, "--out", "again", "--schedule", "full"]
+    words += ["--epochs", 1, "--device", "cpu", "--evaluate-on", f"old={images}"]
+    code, out, err = run(*words, "--select", "best(old.share_right >= -1)", "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["selection"]["satisfied"]
+    before = run("evaluate", trained, images, "--json")[1]
+    told = values["evaluation"]["old.share_right before training"]
+    assert told == json.loads(before)["share_right"]
+    assert f"old share_right {told:.4f}" in err
+    code, out, _ = run("fit", images, "--out", "again", "--resume")
+    assert ["old", f"{values['evaluation']['old.share_right']:.4f}"] in [
+        line.split() for line in out.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--evaluate-on", "old"], "--evaluate-on old: expected NAME=PATH"),
+        (["--stream", "a=x", "--stream", "a=y"], "--stream a=y: 'a' appears twice"),
+        (["--select", "worst"], "select='worst' is not 'best', 'last' or"),
+        (["--stream", "a=x"], "neither task 'colors' nor a transfer loss uses 'a'"),
+    ],
+)
+def test_a_malformed_dataset_or_selection_is_refused(
+    run: Run, images: Path, words: list[str], message: str
+) -> None:
+    code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+    assert not Path("run").exists()
 
 
 def test_predict_prints_one_line_per_image(run: Run, trained: Path, images: Path) -> None:
@@ -507,6 +562,8 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     assert values["share_right"] == direct["share_right"]
     assert values["seen"] == values["images"] == 25
     assert values["unreadable"] == 0
+    values = json.loads(run("evaluate", "m.file", images, "--json", "--by", "parity")[1])
+    assert values["groups"] == visiongraft.load(trained).evaluate(images, by="parity")["groups"]
 
 
 def test_a_manager_without_plugins_still_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

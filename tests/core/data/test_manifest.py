@@ -53,6 +53,17 @@ def test_rows_become_splits_in_the_order_of_the_table(write):
     assert read_manifest(path).names == ("a", "b") and not read_manifest(path).warnings
 
 
+def test_further_columns_become_attributes(write: Write) -> None:
+    path = write("path,label,Site,camera", "1.jpg,a,north,7", "0.jpg,b,,")
+    files = read_manifest(path).splits["train"]
+    assert [files.attributes(i) for i in range(2)] == [
+        {"site": "north", "camera": "7"},
+        {"site": "", "camera": ""},
+    ]
+    plain = write("path,label", "1.jpg,a")
+    assert read_manifest(plain).splits["train"].attributes(0) == {}
+
+
 @pytest.mark.parametrize(
     ("lines", "options"),
     [

@@ -188,7 +188,7 @@ def spoil_json(folder: Path, **changes: object) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
         (
             lambda f: spoil_json(f, format=1, visiongraft="0.1.0"),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 4",
         ),
         (lambda f: spoil_json(f, format=99, visiongraft="9.1.0"), r"saved by visiongraft 9\.1\.0"),
         (lambda f: spoil_json(f, task=None), "'task' is missing"),

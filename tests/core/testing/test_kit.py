@@ -36,6 +36,7 @@ from visiongraft.testing import (
     check_schedule,
     check_task,
 )
+from visiongraft.testing.report import Fault
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.caching import replay_changes_nothing
@@ -337,3 +338,14 @@ class Learning(Specimen):
 @pytest.mark.exhaustive  # as the thresholds of face embedding do
 def test_metadata_may_contain_results_of_training() -> None:
     class_names_survive_saving_and_export.run(TaskTrial(Learning()))
+
+
+def test_a_task_whose_streams_have_no_example_data_is_told_what_to_return() -> None:
+    classification: Any = plugins().get("task", "classification")
+
+    class Streaming(classification):  # type: ignore[misc]
+        name = "streaming"
+        streams = ("unlabelled",)
+
+    with pytest.raises(Fault, match=r"streams none, expected TaskExamples\(make_streams=\.\.\.\)"):
+        TaskTrial(Streaming()).example  # noqa: B018

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(1, str(Path(__file__).parents[2] / "third_party"))
 import torch
 from accelerate import Accelerator
-from conftest import Toy, fit_toy, register_toys, toy_data
+from conftest import StreamingToy, Toy, fit_toy, register_toys, toy_data
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -134,11 +134,14 @@ def report_last_weights(folder: str) -> None:
 
 def train(folder: str, settings: dict, *moments: str) -> None:
     count = settings.pop("count", 40)
+    for name in ("evaluate_on", "streams"):  # numbers of images
+        counts = settings.pop(name, {})
+        settings[name] = {one: toy_data(number, seed=1) for one, number in counts.items()}
     if "plugin" in settings:
         module = import_module(settings.pop("plugin"))
         task, data = module.register_tasks()[0](), module.make_dataset(Path(), count, 0)
     else:
-        kind = {"toy": Toy, "plain": Plain}[settings.pop("kind", "toy")]
+        kind = {"toy": Toy, "plain": Plain, "streaming": StreamingToy}[settings.pop("kind", "toy")]
         task, data = kind(**settings.pop("task", {})), toy_data(count)
     if settings.get("schedule") == probe_then_all.name:
         settings["schedule"] = probe_then_all

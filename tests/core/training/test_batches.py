@@ -258,7 +258,7 @@ def test_both_kinds_of_batches_have_the_same_samples_and_the_network_the_same_re
     for part in ("train", "validation"):
         plan = PLAN if part == "train" else [[3, 0], [1]]
         rounds = [
-            c.feed.train(plan, epoch) if part == "train" else c.feed.validation(plan)
+            c.feed.train(plan, epoch) if part == "train" else c.feed.evaluation("validation", plan)
             for c in (played, computed)
         ]
         for one, other in zip(*rounds, strict=True):
@@ -297,7 +297,9 @@ def test_without_views_every_epoch_sees_new_images_and_only_then_are_they_mixed(
 def test_validation_images_are_never_augmented(choose: Choose) -> None:
     plain, augmented = choose(replay="off"), choose(augment=True)
     for one, other in zip(
-        plain.feed.validation([[0, 1]]), augmented.feed.validation([[0, 1]]), strict=True
+        plain.feed.evaluation("validation", [[0, 1]]),
+        augmented.feed.evaluation("validation", [[0, 1]]),
+        strict=True,
     ):
         assert torch.equal(one.images, other.images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,19 @@ from hypothesis import strategies as st
 from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset
-from visiongraft.errors import TrainingError
+from visiongraft.data.samples import Samples, WrappedSamples
+from visiongraft.errors import OptionError, TrainingError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.task import Arrays
-from visiongraft.training.evaluation import decode_batches, measure, scalars, to_arrays
+from visiongraft.training.evaluation import (
+    attribute_values,
+    decode_batches,
+    measure,
+    measure_all,
+    scalars,
+    to_arrays,
+)
 
 COUNT = 12
 
@@ -191,3 +200,48 @@ def test_evaluating_a_model_reproduces_its_best_epoch(
     best = json.loads(lines[model.facts["metrics"]["epoch"]])["validation"]
     again = model.evaluate(items, batch_size=4)
     assert {name: again[name] for name in best} == best
+
+
+# ---- groups ----
+
+
+@dataclass(frozen=True)
+class FromSites(WrappedSamples):
+    """Samples of two sites, and some of an unknown one."""
+
+    def attributes(self, index: int) -> dict[str, str]:
+        return {} if index % 4 == 3 else {"site": "ab"[index % 2]}
+
+
+@given(cuts=st.sets(st.integers(1, COUNT - 1)))
+@settings(max_examples=10)
+def test_each_group_is_measured_as_if_it_were_alone(
+    toy_network: Network, toy_data: Any, cuts: set[int]
+) -> None:
+    data = toy_data(COUNT)
+    samples = FromSites(DatasetSamples.of(data))
+    plan = [range(a, b) for a, b in pairwise([0, *sorted(cuts), COUNT])]
+    decoded = list(decode_batches(toy_network, loaded(toy_network, data, plan)))
+    results = [(arrays, batch.targets, batch.indices.tolist()) for arrays, batch in decoded]
+    found = measure_all(toy_network.task, samples, "site", results)
+    groups = found.pop("groups")
+    assert found == measure_all(toy_network.task, samples, None, results)
+    values = attribute_values(samples, "site")
+    assert list(groups) == ["", "a", "b"]
+    for value, metrics in groups.items():
+        own = [item for item, each in zip(data, values, strict=True) if each == value]
+        alone = evaluate(toy_network, loaded(toy_network, own, [range(len(own))]))
+        assert metrics == {**alone, "images": len(own)}
+
+
+def test_subsets_keep_the_attributes(toy_data: Any) -> None:
+    samples: Samples = FromSites(DatasetSamples.of(toy_data(4))).subset([2, 1, 3])
+    assert attribute_values(samples, "site") == ["a", "b", ""]
+
+
+def test_an_attribute_that_no_sample_has_is_refused(toy_data: Any) -> None:
+    plain = DatasetSamples.of(toy_data(4))
+    with pytest.raises(OptionError, match="did you mean 'site'"):
+        attribute_values(FromSites(plain), "sites")
+    with pytest.raises(OptionError, match="by='site': no sample has this attribute; a table may"):
+        attribute_values(plain, "site")

@@ -19,11 +19,20 @@ from visiongraft.training.checkpoint import Checkpoint
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+ADAPTED = {**AUGMENTED, "schedule": "gradual(learning_rate=0.02)", "adapters": ["gains"]}
+FURTHER = {
+    "kind": "streaming",
+    "evaluate_on": {"old": 7, "other": 5},
+    "select": "best(old.share_right >= -0.5)",
+    "streams": {"unlabelled": 23},
+}
 ADVERSARIAL = {"plugin": "adversarial", "epochs": 2, "checkpoint_every": 1, "batch_size": 8}
 SETTINGS: dict[str, dict[str, Any]] = {
     "augmented": AUGMENTED,
+    "further data": {**AUGMENTED, **FURTHER},
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
+    "adapted": ADAPTED,
     "adversarial": ADVERSARIAL,
 }
 
@@ -69,12 +78,17 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("augmented", "step 5"),  # just after it
         ("augmented", "write 5"),  # the first best weights are written but not renamed
         ("augmented", "write 6"),  # the checkpoint that names them, likewise
+        ("further data", "step 2"),  # in the middle of an epoch and of a stream
+        pytest.param("further data", "step 4", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "phase 2", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "write 6", marks=pytest.mark.exhaustive),
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),
         ("shrinking", "step 3"),  # before a stage is frozen again
         ("shrinking", "phase 2"),
         ("shrinking", "step 6"),  # after it
+        ("adapted", "step 5"),  # in the first epoch that trains an adapter
         ("adversarial", "update 3"),  # between the two optimizers of a step
         ("adversarial", "step 5"),
     ],
@@ -144,6 +158,19 @@ def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
     assert run(tmp_path / "faulty", {"resume": True, **settings}, "shared sums") == 0
     losses = [records(tmp_path / name)[0]["train"]["loss"] for name in ("whole", "run", "faulty")]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.slow
+def test_two_processes_resume_in_the_middle_of_a_stream_as_if_never_stopped(
+    tmp_path: Path, run: Callable[..., int]
+) -> None:
+    settings = {**AUGMENTED, **FURTHER, "processes": 2, "epochs": 2, "batch_size": 4}
+    settings["schedule"] = "full(learning_rate=0.02)"
+    assert run(tmp_path / "whole", settings) == 0
+    assert run(tmp_path / "run", settings, "step 3") == -9
+    assert last(tmp_path / "run").state.streams == {"unlabelled": 2 * 2 * 4}
+    assert run(tmp_path / "run", {"resume": True, **settings}) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.slow

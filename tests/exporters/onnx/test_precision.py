@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -20,10 +21,14 @@ from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import SCHEMES, _by_sensitivity, _steps, _Trial, lower
 from visiongraft.exporters.onnx.quantize import Quantizer
 from visiongraft.exporters.onnx.session import session_run
+from visiongraft.exporters.runtime.onnx_content import certificate_field
 from visiongraft.exporters.runtime.predictor import Predictor
+from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.proof import BudgetError, Findings, verify
+from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
+from visiongraft.verification.engine import TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -273,13 +278,15 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
     assert "\n" not in message
 
 
-def test_an_8_bit_file_is_exported_and_described_in_full(
-    exported: Any, crops: Any, tmp_path: Path
-) -> None:
-    path = tmp_path / "int8.onnx"
-    certificate = OnnxExporter().export(
-        exported.model, path, crops, precision="int8", budget=0.05, max_batch=4
-    )
+@pytest.fixture(scope="module")
+def small(exported: Any, crops: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    options = {"precision": "int8", "budget": 0.05, "max_batch": 4}
+    return path, OnnxExporter().export(exported.model, path, crops, **options)
+
+
+def test_an_8_bit_file_is_exported_and_described_in_full(small: Any, crops: Any) -> None:
+    path, certificate = small
     assert [check.batch for check in certificate.comparisons] == [3, 4, 1, 3, 4, 1, 3, 1]
     assert certificate.precision == Predictor(path).metadata["precision"] == "int8"
     predictor = Predictor(path)
@@ -291,6 +298,88 @@ def test_an_8_bit_file_is_exported_and_described_in_full(
     assert certificate.changed_fraction is not None and certificate.changed_fraction <= 0.05
     opsets = [(entry.domain, entry.version) for entry in onnx.load(path).opset_import]
     assert opsets == [("", 18)]
+
+
+# ---- faults of scales ----
+
+
+def scales(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the scales by name: of activations, weights or biases."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            found[node.input[1]] = "activation"  # quantized and dequantized by one scale
+        elif node.op_type == "DequantizeLinear":
+            tensor = tensors.get(node.input[0])
+            bias = tensor is not None and tensor.data_type == onnx.TensorProto.INT32
+            found.setdefault(node.input[1], "bias" if bias else "weight")
+    return {name: kind for name, kind in found.items() if name in tensors}
+
+
+def rescaled(path: Path, name: str, factor: float) -> bytes:
+    model = onnx.load(path)
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    value = (numpy_helper.to_array(tensor) * factor).astype(np.float32)
+    tensor.CopyFrom(numpy_helper.from_array(value, name))
+    return model.SerializeToString()
+
+
+def results_of(content: bytes, threads: int = 0) -> Callable[[Any], Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(content, options)
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor", "every"),
+    [
+        ("activation", 0.9, 3),
+        pytest.param("activation", 0.97, 1, marks=pytest.mark.exhaustive),
+        pytest.param("activation", 1.1, 1, marks=pytest.mark.exhaustive),
+        pytest.param("weight", 0.9, 1, marks=pytest.mark.exhaustive),
+        pytest.param("weight", 1.1, 1, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_scale_that_is_off_is_seen_where_the_kernels_are_the_same(
+    kind: str, factor: float, every: int, small: Any
+) -> None:
+    path, certificate = small
+    names = [name for name, its in scales(onnx.load(path)).items() if its == kind]
+    assert len(names) >= 3
+    for name in names[::every]:
+        run = results_of(rescaled(path, name, factor))
+        assert compare_certified(run, certificate.certified, 3, TOLERANCE).problem, name
+
+
+def test_verify_compares_more_tightly_where_the_kernels_are_the_same(
+    small: Any, tmp_path: Path
+) -> None:
+    path, certificate = small
+    name = next(name for name, kind in scales(onnx.load(path)).items() if kind == "activation")
+    text = json.dumps(certificate.to_json(), ensure_ascii=False)
+    assert path.read_bytes().endswith(certificate_field(text))
+    planted = onnx.load_from_string(rescaled(path, name, 0.97))
+    found = {}
+    for kernels in (certificate.kernels, "onnxruntime 1.0, Linux x86_64 with avx2"):
+        entry = next(prop for prop in planted.metadata_props if prop.key == "certificate")
+        entry.value = json.dumps({**certificate.to_json(), "kernels": kernels})
+        onnx.save(planted, tmp_path / "planted.onnx")
+        report = recheck(tmp_path / "planted.onnx")
+        found[kernels] = next(c for c in report.checks if c.name == "certified results")
+    assert [check.passed for check in found.values()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "threads", [1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (2, 3))]
+)
+def test_other_threads_round_8_bits_in_the_same_way(threads: int, small: Any) -> None:
+    path, certificate = small
+    run = results_of(path.read_bytes(), threads)
+    found = compare_certified(run, certificate.certified, 3, TOLERANCE)
+    assert (found.problem, found.near_ties) == ("", 0)
 
 
 # ---- what is refused ----

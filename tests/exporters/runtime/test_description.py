@@ -107,6 +107,13 @@ PREPROCESS = {
         ("versions", "2.0"),
         ("backbone", ["resnet"]),
         ("training", 3),
+        ("task_class", ["mine:Task"]),
+        ("weights_sha256", None),
+        ("functions", []),
+        ("functions", {"draw": "mine:Task.draw"}),
+        ("functions", {"draw": {"method": None, "distribution": None, "others": []}}),
+        ("functions", {"draw": {"method": "mine:Task.draw", "others": []}}),
+        ("functions", {"draw": {"method": "mine:Task.draw", "distribution": None, "others": "a"}}),
     ],
 )
 def test_metadata_of_another_type_are_one_line_that_names_them(key: str, value: Any) -> None:

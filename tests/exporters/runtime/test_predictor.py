@@ -334,18 +334,6 @@ def test_a_file_that_onnxruntime_refuses_is_one_line(exported: Any, tmp_path: Pa
 # ---- typed predictions ----
 
 
-@pytest.fixture
-def provide(install: Callable[..., Path]) -> Callable[..., None]:
-    """Install a distribution that provides typed predictions for the task of the file."""
-
-    def provide(code: str, draw: str = "") -> None:
-        drawings = "[visiongraft.drawings]\nshades = shades_prediction:draw\n" if draw else ""
-        points = f"[visiongraft.predictions]\nshades = shades_prediction:typed\n{drawings}"
-        install("shades-plugin", points, shades_prediction=code + draw)
-
-    return provide
-
-
 TYPED = """
 def typed(arrays, metadata):
     return [metadata["class_names"][i] for i in arrays["classes"]]

@@ -17,7 +17,16 @@ from visiongraft.exporters.runtime.onnx_content import certificate_field, conten
 VALUES: tuple[Any, ...] = (None, 1, "x", [], {}, [1], {"a": 1}, True, -1.5, 10**400, "NaN", [[{}]])
 KEYS = ("task", "task_options", "task_metadata", "preprocess", "input", "outputs", "precision")
 FIELDS = ("comparisons", "difference", "tolerance", "budget", "metric_exported", "certified")
-OTHERS = ("format", "versions", "backbone", "training", "opset")
+OTHERS = (
+    "format",
+    "versions",
+    "backbone",
+    "training",
+    "opset",
+    "task_class",
+    "functions",
+    "weights_sha256",
+)
 OTHER_FIELDS = ("mismatches", "headline", "precision", "content_sha256", "metadata_sha256")
 
 

@@ -188,18 +188,19 @@ def test_a_file_is_checked_without_torch(file: Path, folder: Path) -> None:
 
 
 @pytest.fixture
-def known(exported: Any) -> Iterator[None]:
+def known(exported: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install the task as a plugin; its dataset is the photographs."""
+    kind = type(exported.model.task)
 
-    class Shown(type(exported.model.task)):  # type: ignore[misc]
-        def read_evaluation(self, data: Any) -> Any:
-            return exported.photos.subset(range(6 if data == "all" else 5))
+    def read_evaluation(task: Any, data: Any) -> Any:
+        return exported.photos.subset(range(6 if data == "all" else 5))
 
     class Plugin:
         @hookimpl
         def register_tasks(self) -> list[type[Any]]:
-            return [Shown]
+            return [kind]
 
+    monkeypatch.setattr(kind, "read_evaluation", read_evaluation)
     manager = PluginManager()
     manager.register(Plugin(), "shades")
     with using(manager):
@@ -241,7 +242,7 @@ def test_the_model_adds_the_comparison_with_pytorch(
     monkeypatch.setattr("visiongraft.model.load", lambda folder: exported.model)
     found = results(file, model=Path("run"))
     exported.model.validation = None
-    assert found["task"] is found["PyTorch"] is found["metric"] is True
+    assert found["model"] is found["PyTorch"] is found["metric"] is True
 
 
 def test_another_models_weights_are_seen(
@@ -253,8 +254,29 @@ def test_another_models_weights_are_seen(
     monkeypatch.setattr("visiongraft.model.load", lambda folder: model)
     report = recheck(file, model=Path("run"))
     failed = [check for check in report.checks if check.passed is False]
-    assert [check.name for check in failed] == ["PyTorch"]
-    assert "disagrees with PyTorch" in failed[0].detail
+    assert [check.name for check in failed] == ["model", "PyTorch"]
+    assert failed[0].detail == "the model has other weights than the one that was exported"
+    assert "disagrees with PyTorch" in failed[1].detail
+
+
+def test_the_metric_of_another_class_of_the_tasks_name_is_not_computed(
+    exported: Any, file: Path, folder: Path
+) -> None:
+    class Other(type(exported.model.task)):  # type: ignore[misc]
+        """Another task of the same name."""
+
+    class Plugin:
+        @hookimpl
+        def register_tasks(self) -> list[type[Any]]:
+            return [Other]
+
+    manager = PluginManager()
+    manager.register(Plugin(), "shades")
+    with using(manager):
+        report = recheck(file, str(folder))
+    (check,) = (c for c in report.checks if c.name == "metric")
+    assert report.passed and check.passed is None
+    assert "the exported file is of the task class" in check.detail and "Other here" in check.detail
 
 
 # ---- the command ----

@@ -27,7 +27,9 @@ from visiongraft.plugins.face_embedding.task import FaceEmbedding
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.freezing import FREEZING_CHECKS
 from visiongraft.testing.tasks.processes import PROCESS_CHECKS
+from visiongraft.testing.tasks.reproducing import REPRODUCING_CHECKS
 from visiongraft.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -289,6 +291,7 @@ def test_a_saved_model_is_the_backbone_of_a_second_set(
     assert found.task.identities == 6
 
 
+@pytest.mark.exhaustive  # the command line knows no task
 def test_the_command_line_does_it_all(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +320,11 @@ def test_the_command_line_does_it_all(
 # ---- conformance ----
 
 QUICK = (*DATA_CHECKS, *FORWARD_CHECKS)
+OF_THE_ENGINE = (
+    *FREEZING_CHECKS,
+    *REPRODUCING_CHECKS,
+    *PROCESS_CHECKS,
+)  # resuming implies equality
 TRIALS: dict[str, Callable[[], TaskTrial]] = {
     "default": lambda: TaskTrial(FaceEmbedding()),
     # A batch of two identities teaches a loss over pairs next to nothing.
@@ -336,8 +344,8 @@ def trials() -> dict[str, TaskTrial]:
 
 
 def case(name: str, check: Check[Any]) -> Any:
-    """Mark what trains a second loss, and what starts processes, as classification tries it."""
-    ordinary = check in QUICK or (name == "default" and check not in PROCESS_CHECKS)
+    """Mark what trains a second loss, and what other tasks check of the engine."""
+    ordinary = check in QUICK or (name == "default" and check not in OF_THE_ENGINE)
     return pytest.param(
         name, check, id=f"{check.name}-{name}", marks=() if ordinary else pytest.mark.exhaustive
     )

@@ -183,7 +183,8 @@ def test_names_mean_the_same_whatever_the_ids(
     tmp_path_factory: pytest.TempPathFactory, maps: Any, data: st.DataObject
 ) -> None:
     names, first, second = maps
-    root = tmp_path_factory.mktemp("ids")
+    root = tmp_path_factory.mktemp("ids") / "set"  # images are searched below the folder above
+    root.mkdir()
     box = (1.0, 1.0, 11.0, 11.0)
     drawn = [data.draw(st.sampled_from(names)) for _ in range(4)]
     scenes = [{f"{split}{i}": [(n, box)] for i, n in enumerate(drawn)} for split in "tv"]

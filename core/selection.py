@@ -1,0 +1,190 @@
+"""Which epoch a run keeps: the best one, the last one, or the best that satisfies conditions.
+
+Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from visiongraft.errors import OptionError, near_matches
+
+VALIDATION = "validation"  # the name of the validation split in conditions
+ROUNDING = 1e-9  # by which a value may miss its threshold: differences of decimals are not exact
+FORM = "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)'"
+
+Results = Mapping[str, Mapping[str, float]]  # metrics by dataset and name
+
+_CONDITION = re.compile(r"([\w-]+)\.([^\s<>=]+)\s*(>=|<=)\s*([+-]?)(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A bound on a metric of a dataset.
+
+    Attributes:
+        dataset: Name of the evaluation set, or ``"validation"``.
+        metric: Name of one of the task's metrics.
+        at_least: Whether the threshold is the lowest value to accept, or the highest.
+        threshold: The threshold, or its difference from the value before training.
+        relative: Whether it is such a difference.
+    """
+
+    dataset: str
+    metric: str
+    at_least: bool
+    threshold: float
+    relative: bool
+
+    def bound(self, before: Results) -> float:
+        """Return the threshold as a value of the metric.
+
+        Args:
+            before: The values before training.
+        """
+        start = before[self.dataset][self.metric] if self.relative else 0.0
+        return start + self.threshold
+
+    def shortfall(self, results: Results, before: Results) -> float:
+        """Return how far an epoch is from satisfying the condition; 0 if it does.
+
+        Args:
+            results: The values of the epoch.
+            before: The values before training.
+        """
+        value = results[self.dataset].get(self.metric, math.nan)
+        bound = self.bound(before)
+        missing = bound - value if self.at_least else value - bound
+        if math.isnan(missing):
+            return math.inf
+        return missing if missing > ROUNDING else 0.0
+
+    def describe(self, results: Results, before: Results) -> str:
+        """Describe a condition that an epoch does not satisfy, with both values."""
+        value = results[self.dataset].get(self.metric, math.nan)
+        side = "below" if self.at_least else "above"
+        words = f"{self.dataset}.{self.metric} is {value:.4g}, {side} {self.bound(before):.4g}"
+        if not self.relative:
+            return words
+        return f"{words} ({before[self.dataset][self.metric]:.4g} before training)"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which epoch's weights a run keeps.
+
+    Attributes:
+        last: Keep the last epoch instead of the best.
+        conditions: What the best epoch must satisfy.
+    """
+
+    last: bool = False
+    conditions: tuple[Condition, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Selection:
+        """Read the setting ``select``.
+
+        Args:
+            text: ``"best"``, ``"last"``, or ``"best(SET.METRIC >= NUMBER, ...)"``, also with ``<=``.
+                A number with a sign is relative to the value before training.
+
+        Returns:
+            The selection.
+
+        Raises:
+            OptionError: The text has another form.
+
+        Examples:
+            >>> [c.threshold for c in Selection.parse("best(old.accuracy >= -0.02)").conditions]
+            [-0.02]
+        """
+        written = text.strip()
+        if written in ("best", "last"):
+            return cls(last=written == "last")
+        match = re.fullmatch(r"best\((.*)\)", written, re.DOTALL)
+        if match is None:
+            raise OptionError(f"select={text!r} is not {FORM}")
+        return cls(conditions=tuple(_condition(part, text) for part in match[1].split(",")))
+
+    def check_names(self, sets: Mapping[str, object]) -> None:
+        """Refuse a condition on a dataset that does not exist.
+
+        Args:
+            sets: The evaluation sets by name.
+
+        Raises:
+            OptionError: There is no such evaluation set.
+        """
+        for condition in self.conditions:
+            name = condition.dataset
+            if name != VALIDATION and name not in sets:
+                hint = near_matches(name, [*sets, VALIDATION])
+                raise OptionError(f"select names {name!r}, which evaluate_on does not{hint}")
+
+    def check_metrics(self, before: Results) -> None:
+        """Refuse a condition on a metric that does not exist, or on a change of no number.
+
+        Args:
+            before: The values before training.
+
+        Raises:
+            OptionError: A metric does not exist, or its value before training is not finite although
+                the threshold is relative to it.
+        """
+        for condition in self.conditions:
+            found, metric = before[condition.dataset], condition.metric
+            where = f"select: {condition.dataset}.{metric}"
+            if metric not in found:
+                raise OptionError(
+                    f"{where}: the task has no metric {metric!r}{near_matches(metric, found)}"
+                )
+            if condition.relative and not math.isfinite(found[metric]):
+                raise OptionError(
+                    f"{where} is {found[metric]} before training, so that no change from it can be "
+                    "measured; write an absolute threshold, without a sign"
+                )
+
+    def shortfall(self, results: Results, before: Results) -> tuple[int, float]:
+        """Return how many conditions an epoch does not satisfy, and how far it is from them in sum."""
+        missing = [c.shortfall(results, before) for c in self.conditions]
+        return sum(m > 0 for m in missing), sum(missing)
+
+    def unsatisfied(self, results: Results, before: Results) -> list[str]:
+        """Describe the conditions that an epoch does not satisfy, one line each."""
+        return [
+            c.describe(results, before) for c in self.conditions if c.shortfall(results, before) > 0
+        ]
+
+
+def is_preferred(epoch: tuple[int, float, float], best: tuple[int, float, float]) -> bool:
+    """Compare an epoch with the best so far.
+
+    Args:
+        epoch: How many conditions it does not satisfy, its shortfall, and its headline metric, with
+            the sign that makes higher values better.
+        best: The same of the best epoch so far.
+
+    Returns:
+        Whether it satisfies more conditions, is nearer to satisfying them, or has a better headline.
+    """
+    if epoch[:2] != best[:2]:
+        return epoch[:2] < best[:2]
+    return is_better(epoch[2], best[2])
+
+
+def is_better(value: float, best: float) -> bool:
+    """Compare two headlines; one that is not a number is worse than any other."""
+    return value > best or (math.isnan(best) and not math.isnan(value))
+
+
+def _condition(part: str, text: str) -> Condition:
+    match = _CONDITION.fullmatch(part.strip())
+    if match is None:
+        raise OptionError(f"select={text!r}: {part.strip()!r} is no condition; write {FORM}")
+    dataset, metric, comparison, sign, digits, exponent = match.groups()
+    threshold = float(sign + digits + (exponent or ""))
+    return Condition(dataset, metric, comparison == ">=", threshold, bool(sign))

@@ -1,0 +1,95 @@
+"""Which epoch a run keeps, and what a user may write to select it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from visiongraft.errors import OptionError
+from visiongraft.selection import Condition, Selection, is_better, is_preferred
+
+BEFORE = {"old": {"accuracy": 0.9, "loss": 1.0, "odd": math.nan}, "validation": {"accuracy": 0.3}}
+
+
+def test_best_and_last_have_no_conditions() -> None:
+    assert Selection.parse("best") == Selection()
+    assert Selection.parse(" last ") == Selection(last=True)
+
+
+def test_a_signed_number_is_relative_and_any_other_absolute() -> None:
+    (low, high, plain) = Selection.parse(
+        "best(old.accuracy >= -0.02, old.loss<=+1e-1, validation.accuracy >= .5)"
+    ).conditions
+    assert low == Condition("old", "accuracy", True, -0.02, True)
+    assert high == Condition("old", "loss", False, 0.1, True)
+    assert plain == Condition("validation", "accuracy", True, 0.5, False)
+    assert [c.bound(BEFORE) for c in (low, high, plain)] == [0.88, 1.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "first", "best()", "best(old.accuracy)", "best(accuracy >= 0.5)", "last(old.a >= 1)"),
+        *("best(old.accuracy > 0.5)", "best(old.accuracy >= much)", "best(old.accuracy >= 0.5"),
+        *("best(old.accuracy >= 0.5,)", "best(old.accuracy >= - 0.5)", "best(0.5 <= old.accuracy)"),
+    ],
+)
+def test_anything_else_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(OptionError, match="select=") as caught:
+        Selection.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_that_misses_its_threshold_by_rounding_only_satisfies_it() -> None:
+    (condition,) = Selection.parse("best(old.accuracy >= -0.02)").conditions
+    results = {"old": {"accuracy": 0.9 - 0.02 - 1e-12}}
+    assert condition.shortfall(results, BEFORE) == 0
+    assert condition.shortfall({"old": {"accuracy": 0.87}}, BEFORE) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("results", [{}, {"accuracy": math.nan}])
+def test_a_value_that_is_missing_or_no_number_satisfies_nothing(results: dict[str, float]) -> None:
+    selection = Selection.parse("best(old.accuracy >= 0)")
+    assert selection.shortfall({"old": results}, BEFORE) == (1, math.inf)
+
+
+def test_an_unsatisfied_condition_is_described_with_all_its_values() -> None:
+    selection = Selection.parse("best(old.accuracy >= -0.02, old.loss <= 2)")
+    lines = selection.unsatisfied({"old": {"accuracy": 0.5, "loss": 2.5}}, BEFORE)
+    assert lines == [
+        "old.accuracy is 0.5, below 0.88 (0.9 before training)",
+        "old.loss is 2.5, above 2",
+    ]
+
+
+def test_a_dataset_that_is_not_evaluated_is_refused_with_a_suggestion() -> None:
+    selection = Selection.parse("best(anchor.accuracy >= 0.5)")
+    with pytest.raises(OptionError, match=r"'anchor', which evaluate_on does not.*'anchors'"):
+        selection.check_names({"anchors": None})
+    Selection.parse("best(validation.accuracy >= 0.5)").check_names({})
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("old.acuracy >= 0.5", "no metric 'acuracy'; did you mean 'accuracy'"),
+        ("old.odd >= -0.1", r"old\.odd is nan before training"),
+    ],
+)
+def test_a_metric_that_cannot_be_compared_is_refused(condition: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        Selection.parse(f"best({condition})").check_metrics(BEFORE)
+
+
+def test_an_epoch_that_satisfies_more_or_misses_less_is_preferred_to_a_better_one() -> None:
+    good, near, far = (0, 0.0, 0.1), (1, 0.1, 0.8), (1, 0.2, 0.9)
+    assert is_preferred(good, near) and is_preferred(near, far)
+    assert not is_preferred(far, good) and not is_preferred(good, good)
+    assert is_preferred((0, 0.0, 0.2), good)
+
+
+def test_a_number_is_better_than_none() -> None:
+    assert is_better(0.0, math.nan)
+    assert not is_better(math.nan, 0.0)
+    assert not is_better(math.nan, math.nan)
