@@ -69,7 +69,7 @@ def evaluate(
         for name, value in results.items()
         if is_number(value, finite=False) and not name.endswith(SEEN)
     ]
-    parts = [table(["metric", "value"], numbers), _measured_on(results)]
+    parts: list[Any] = [table(["metric", "value"], numbers), _measured_on(results)]
     if by is not None:
         parts.append(_group_table(by, results["groups"]))
     return Answer(results, parts)
