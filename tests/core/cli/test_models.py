@@ -171,7 +171,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
     words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
     words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
-    words += ["--transfer-loss", "bss"]
+    words += ["--transfer-loss", "bss", "--adapter", "stoch_norm(p=0.4)"]
     code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
@@ -185,6 +185,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
             {"name": "l2_sp", "options": {"alpha": 0.5}},
             {"name": "bss", "options": {}},
         ],
+        "adapters": [{"name": "stoch_norm", "options": {"p": 0.4}}],
         "epochs": 1,
         "validation": 0.25,
         "evaluate_on": {"old": str(images), "b": str(images)},
