@@ -13,6 +13,7 @@ table of all finished cells: mean and standard error over seeds, in percent.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import os
@@ -110,10 +111,12 @@ def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:
     """Yield the cells of the table; those of one seed first, so that a part of it is useful."""
+    has_adapters = "adapters" in inspect.signature(visiongraft.fit).parameters
+    has_adapters = has_adapters and plugins().provides("adapter", "stoch_norm")
     for seed, data, backbone, percent, method in product(
         given.seeds, given.sets, given.backbones, given.percents, given.methods
     ):
-        if method == "stoch_norm" and not plugins().provides("adapter", "stoch_norm"):
+        if method == "stoch_norm" and not has_adapters:
             continue
         if backbone == "mobilenet_v2" and given.weights is None:
             continue
@@ -151,8 +154,9 @@ def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{np.mean(values):.1f} ± {error:.1f}"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / math.sqrt(len(values)):.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

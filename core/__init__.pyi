@@ -3,6 +3,9 @@
 from visiongraft import data as data
 from visiongraft import errors as errors
 from visiongraft import schedules as schedules
+from visiongraft.adapters import Adapter as Adapter
+from visiongraft.adapters import Applied as Applied
+from visiongraft.adapters import LayerAdapter as LayerAdapter
 from visiongraft.backbone import Backbone as Backbone
 from visiongraft.backbone import BackboneInfo as BackboneInfo
 from visiongraft.backbone import BackboneSource as BackboneSource
@@ -15,6 +18,7 @@ from visiongraft.data.batch import StepInfo as StepInfo
 from visiongraft.data.labels import LabelMap as LabelMap
 from visiongraft.data.readers import DataReader as DataReader
 from visiongraft.data.readers import DataSplits as DataSplits
+from visiongraft.data.samples import EvaluationSplit as EvaluationSplit
 from visiongraft.data.samples import FileSamples as FileSamples
 from visiongraft.data.samples import Samples as Samples
 from visiongraft.data.samples import Splits as Splits

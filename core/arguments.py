@@ -12,6 +12,7 @@ import torch
 from visiongraft.config import FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
+    find_adapter,
     find_optimizer,
     find_schedule,
     find_source,
@@ -162,6 +163,7 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "weights": _text,
         "size": as_size,
         "transfer_loss": _transfer_losses,
+        "adapters": _adapters,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
@@ -194,6 +196,12 @@ def _transfer_losses(what: Any) -> list[dict[str, Any]]:
         return []
     several = what if isinstance(what, (list, tuple)) else [what]
     return [find_transfer_loss(one).to_json() for one in several]
+
+
+def _adapters(what: Any) -> list[dict[str, Any]]:
+    """Convert no adapter, one, or a list of them to what a config stores."""
+    several = what if isinstance(what, (list, tuple)) else [] if what is None else [what]
+    return [find_adapter(one).to_json() for one in several]
 
 
 def _refuse_with_start(given: Mapping[str, Any]) -> None:

@@ -6,11 +6,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from visiongraft.preprocess import PreprocessConfig
+
+if TYPE_CHECKING:
+    from visiongraft.adapters import AdapterChoice
 
 log = logging.getLogger("visiongraft")
 
@@ -63,11 +66,15 @@ class Backbone(nn.Module, ABC):
 
     Args:
         info: What is known about the network.
+
+    Attributes:
+        adapters: The adapters that were applied and are not merged, in order.
     """
 
     def __init__(self, info: BackboneInfo) -> None:
         super().__init__()
         self.info = info
+        self.adapters: tuple[AdapterChoice, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:

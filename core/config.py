@@ -27,7 +27,7 @@ GIGABYTE = 1_000_000_000
 
 TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
-CALL_LISTS = ("transfer_loss",)  # settings that name any number of such items
+CALL_LISTS = ("transfer_loss", "adapters")  # settings that name any number of such items
 
 Replay = Literal["auto", "on", "off"]
 ReplayDtype = Literal["float32", "float16"]
@@ -166,6 +166,13 @@ class FitConfig:
         None,
         "Regularizers towards the pretrained network, such as l2_sp(alpha=0.01)",
         "no regularizer",
+    )
+    adapters: list[dict[str, Any]] = setting(
+        None,
+        "Adapters that train in place of the backbone's weights, such as lora(rank=8), as listed by "
+        "`visiongraft adapters`",
+        "no adapters",
+        since=3,
     )
     views: PositiveInt | None = setting(
         None,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from visiongraft.adaptation.networks import apply_adapters, has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
 from visiongraft.lookup import (
+    find_adapter,
     find_optimizers,
     find_transfer_loss,
     load_backbone,
@@ -28,10 +31,11 @@ from visiongraft.registry.source_code import source_digests
 from visiongraft.run_data import Given, RunData, read_run_data
 from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, load_head, model_folder
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, seed_everything
-from visiongraft.starting import AFTER_TRAINING, find_start, start_folder, started_backbone
+from visiongraft.starting import find_start, start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
@@ -68,6 +72,7 @@ def fit(
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
     transfer_loss: str | TransferChoice | Sequence[str | TransferChoice] | None = None,
+    adapters: str | Sequence[str] | None = None,
     views: int | None = None,
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
@@ -125,6 +130,9 @@ def fit(
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
             one, a list of several, or ``None``.
+        adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
+            listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
+            backbone stays frozen.
         views: Number of fixed augmented views per image, whose features can be cached; ``None``
             augments anew in every epoch.
         replay: Feature caching: store the output of the frozen stages and reuse it in later epochs.
@@ -191,8 +199,8 @@ def fit(
                 if folder is None or accelerator.is_main_process:
                     origin.keep(scratch)
         run = _build(config, plan, found, folder, scratch)
-        run.warnings = (*ignored_settings(), *found.warnings)
-        checkpoint, inputs = None, _inputs(run, found)
+        run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+        checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
             inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
@@ -208,10 +216,13 @@ def fit(
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
-            facts = _facts(run, found, inputs)
+            facts = run_facts(run, found, inputs)
             model = TransferModel(run.network, facts, found.checked.validation, folder, hooks)
+            model.training_images = _training_images(run, found, inputs, before)
             if folder is not None and engine.main:
                 model.save(folder / "model")
+                if has_its_base(run.network):
+                    model.save_adapter(folder / "adapter")
             if engine.main:
                 hooks.hook.run_finished(run=run)
         except BaseException as error:
@@ -271,12 +282,14 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
     elif config.weights is not None and is_saved_model(config.backbone):
         weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
     makers = [each.factory.make for each in run.optimizers]
-    kinds_of_losses = map(type, losses.values())
-    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_losses])
+    adapters = {c.name: type(c.adapter) for c in backbone.adapters}
+    kinds_of_parts = [*map(type, losses.values()), *adapters.values()]
+    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_parts])
     kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
     kinds["schedule"] = run.schedule.generate
     for index, loss in enumerate(losses.values()):
         kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
+    kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
     return RunInputs(
         data.digests,
         task.options(),
@@ -285,6 +298,26 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
         classes={setting: class_path(kind) for setting, kind in kinds.items()},
         transfer_source=None if transfer is None else transfer.origin,
     )
+
+
+def _images_of_start(run: Run) -> TrainingImages | None:
+    """Read the digests of the images that the saved model to start from was trained on."""
+    config = run.config
+    if config.start is not None:
+        return TrainingImages.read(model_folder(start_folder(config.start, run.scratch)))
+    if config.weights != "pretrained" or not is_saved_model(config.backbone):
+        return None
+    return TrainingImages.read(model_folder(Path(config.backbone)))
+
+
+def _training_images(
+    run: Run, data: RunData, inputs: RunInputs, before: TrainingImages | None
+) -> TrainingImages | None:
+    """Collect digests of all training images, unless images in memory differ each time."""
+    if not data.are_reproducible(run.config.in_channels):
+        return None
+    own = TrainingImages.of(run.training, inputs.trained_on())
+    return own if before is None else own.joined(before)
 
 
 # ---- building the run ----
@@ -330,6 +363,7 @@ def _build(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
         network.transfer = _transfer(config, task, backbone, scratch)
     return Run(
@@ -341,6 +375,7 @@ def _build(
         validation=checked.validation,
         folder=folder,
         scratch=scratch,
+        warnings=notes,
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
     )
@@ -373,56 +408,3 @@ def _check_first_phase(run: Run) -> None:
     if phase is None:
         raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
     trainable_parameters(run.network, phase.trainable)
-
-
-def _facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
-    best = run.state.best or {}
-    phases: dict[int, dict[str, Any]] = {}
-    for record in run.history:
-        phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
-        phase["epochs"] += 1
-    config = asdict(run.config)
-    settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
-    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += [name for name in ("transfer_loss", "start") if config[name]]
-    before, after = data.task.options(), run.network.task.options()
-    determined = [name for name, value in after.items() if value != before[name]]
-    return {
-        "data": {
-            **data.splits.facts,
-            **data.checked.report.counts(),
-            **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
-            **({"changed during training": changes} if changes else {}),
-        },
-        "training": {
-            "schedule": config["schedule"],
-            "phases": list(phases.values()),
-            **{name: config[name] for name in settings},
-            **({AFTER_TRAINING: determined} if determined else {}),
-        },
-        "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
-        **_evaluation_facts(run),
-        "receipts": {
-            f"phase {r['phase'] + 1}": f"{len(r['frozen'])} frozen tensors unchanged, "
-            f"{r['modules_in_eval']} modules kept in evaluation mode"
-            for r in run.state.receipts
-        },
-    }
-
-
-def _evaluation_facts(run: Run) -> dict[str, Any]:
-    """Return the metrics of the evaluation sets, and how the epoch was selected if not by default."""
-    best: dict[str, Any] = run.state.best or {}
-    facts: dict[str, Any] = {}
-    if run.state.before:
-        facts["evaluation"] = {
-            f"{part}.{name}{when}": value
-            for when, results in (("", best["evaluation"]), (" before training", run.state.before))
-            for part, metrics in results.items()
-            for name, value in metrics.items()
-        }
-    if run.config.select != "best":
-        unsatisfied = best["unsatisfied"]
-        facts["selection"] = {"select": run.config.select, "satisfied": not unsatisfied}
-        facts["selection"] |= {"not satisfied": unsatisfied} if unsatisfied else {}
-    return facts

@@ -26,6 +26,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from visiongraft.adapters import Adapter
     from visiongraft.backbone import BackboneSource
     from visiongraft.certificate import Certificate
     from visiongraft.data.readers import DataReader
@@ -173,6 +174,22 @@ class RegistrationHooks:
         """
 
     @hookspec
+    def register_adapters(self) -> Iterable[type[Adapter]]:  # type: ignore[empty-body]
+        """Provide adapters, which train few parameters in place of a whole backbone.
+
+        Returns:
+            Subclasses of ``Adapter``, each found by its ``name``:
+            ``fit(..., adapters=["lora(rank=8)"])``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_adapters():
+                    return [Scaling]
+        """
+
+    @hookspec
     def register_callbacks(self) -> Iterable[type[Any]]:  # type: ignore[empty-body]
         """Provide callbacks for runs: classes whose objects implement some of ``RunHooks``.
 
@@ -279,7 +296,8 @@ class RunHooks:
         Args:
             run: The run.
             record: The line added to ``metrics.jsonl``: ``epoch`` and ``phase`` from 0,
-                ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``.
+                ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``; with
+                evaluation sets also ``evaluate_on`` (metrics by set and name).
 
         Example:
             ::

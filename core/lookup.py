@@ -6,6 +6,7 @@ objects on; nothing below it asks the registry.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -15,15 +16,26 @@ from typing import Any
 
 from torch import nn
 
+from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
+from visiongraft.adapters import Adapter, AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource, PooledHead, backbone_names, names_in
 from visiongraft.data.readers import DataReader, DataSplits, checked_splits
-from visiongraft.errors import ArtifactError, BackboneError, DataError, OptionError, PluginError
+from visiongraft.errors import (
+    ArtifactError,
+    BackboneError,
+    DataError,
+    OptionError,
+    PluginError,
+    VisiongraftError,
+    type_and_message,
+)
 from visiongraft.network import Network
 from visiongraft.optimizers import OptimizerFactory, task_optimizers
 from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.saved_model import (
     SavedConfig,
@@ -31,7 +43,10 @@ from visiongraft.saving.saved_model import (
     check_class,
     is_saved_model,
     load_saved_backbone,
+    load_tensors,
     model_folder,
+    network_around,
+    preprocess_of,
     read_config,
 )
 from visiongraft.saving.weights import load_weights, read_weights
@@ -84,6 +99,7 @@ def load_backbone(
         return load_saved_backbone(
             Path(name),
             find_source,
+            find_adapter,
             weights=weights,
             in_channels=in_channels,
             size=pair,
@@ -242,6 +258,34 @@ def find_transfer_loss(what: str | TransferChoice | Mapping[str, Any]) -> Transf
     return TransferChoice(name, kind, options)
 
 
+def find_adapter(what: str | Mapping[str, Any]) -> AdapterChoice:
+    """Make an adapter by name, with or without options.
+
+    Args:
+        what: A name, a call such as ``"lora(rank=8)"``, or what ``AdapterChoice.to_json`` returned.
+
+    Returns:
+        The adapter and its options.
+
+    Raises:
+        PluginError: There is none of that name, or it cannot be made.
+        OptionError: The options cannot be read, or one is unknown or invalid.
+    """
+    if not isinstance(what, (str, Mapping)):
+        raise OptionError(f"adapter {what!r} is not a name such as 'lora', or 'lora(rank=8)'")
+    name, options = _name_and_options(what, "adapter")
+    kind: type[Adapter] = plugins().get("adapter", name)
+    refuse_unknown(f"adapter {name!r}", options, list(inspect.signature(kind).parameters))
+    try:
+        return AdapterChoice(name, kind(**options), options)
+    except OptionError as error:
+        raise OptionError(f"adapter {name!r}: {error}") from error
+    except VisiongraftError:
+        raise
+    except Exception as error:  # a third-party adapter may raise any error
+        raise PluginError(f"adapter {name!r} cannot be made: {type_and_message(error)}") from error
+
+
 def load_source_head(
     name: str | Path, weights: str | Path | None, task: Task | None = None
 ) -> nn.Module | None:
@@ -339,7 +383,46 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
     if task is None:
         check_class(folder, config, kind)
-    return build_network(folder, config, kind, find_source), config
+    return build_network(folder, config, kind, find_source, find_adapter), config
+
+
+def load_adapted(
+    folder: Path, base: str | Path | Backbone | None, task: type[Task] | None = None
+) -> tuple[Network, SavedConfig]:
+    """Load an adapter on its base.
+
+    Args:
+        folder: The adapter's folder.
+        base: The base: a name or a folder as ``load_backbone`` takes them, or a backbone, which is
+            changed in place; ``None`` for the name that the adapter was trained with.
+        task: The task's class, if it is not an installed plugin's.
+
+    Returns:
+        The network with the adapter, in evaluation mode, and the config.
+
+    Raises:
+        ArtifactError: Something is missing or damaged, or the base is another one.
+        PluginError: No installed plugin provides the task or an adapter.
+    """
+    config, digest = read_adapter_config(folder)
+    kind = task or find_task(config.task, f"adapter {folder}", BY_CLASS)
+    if task is None:
+        check_class(folder, config, kind)
+    preprocess, channels = preprocess_of(folder, config), config.backbone["in_channels"]
+    if not isinstance(base, Backbone):
+        name = config.backbone["name"] if base is None else base
+        base = load_backbone(name, in_channels=channels, size=preprocess.size)
+    base.info = replace(base.info, preprocess=preprocess)
+    network = network_around(folder, config, kind, base)
+    if base_digest(network) != digest:
+        raise ArtifactError(
+            f"adapter {folder} was trained on a base with other weights than {base.info.name!r} has "
+            f"here ({config.backbone['name']!r}, SHA-256 {digest[:12]}...); pass that one, "
+            "load(folder, base=...)"
+        )
+    apply_adapters(network, [find_adapter(choice) for choice in config.backbone["adapters"]])
+    load_tensors(network, adapter_state(network), folder / TENSORS)
+    return network, config
 
 
 def read_data(data: Any, targets: str) -> DataSplits | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,25 +13,34 @@ import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.backbone import BackboneInfo
+from visiongraft.adaptation.networks import (
+    adapter_state,
+    has_its_base,
+    merged_network,
+    remove_adapters,
+)
+from visiongraft.backbone import Backbone, BackboneInfo
 from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
-from visiongraft.data.check import drop_unreadable
+from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup import load_network, named_reader
+from visiongraft.lookup import load_adapted, load_network, named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
-from visiongraft.task_contract import read_evaluation, read_splits
+from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure_all
+from visiongraft.training.evaluation_data import prepare_evaluation
 
 
 @dataclass
@@ -46,6 +56,7 @@ class TransferModel:
         validation: Validation samples of the run, if available.
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
+        training_images: Digests of the images that it was trained on, if known.
     """
 
     network: Network
@@ -53,6 +64,7 @@ class TransferModel:
     validation: Samples | None = field(default=None, repr=False)
     run_folder: Path | None = None
     callbacks: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
+    training_images: TrainingImages | None = field(default=None, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -121,28 +133,31 @@ class TransferModel:
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
+        Issues with the data are logged as warnings, as in ``fit``.
+
         Args:
-            data: In any form that ``fit`` takes; of data with several parts the test part, else
-                the validation part.
+            data: In any form that ``fit`` takes; of a dataset with splits the test split is used,
+                otherwise the validation split, otherwise all images.
             by: An attribute of the samples, such as a further column of a table, by whose values they
                 are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``images`` and ``unreadable`` counts; with ``by`` also ``groups``,
-            the metrics and ``images`` of each value.
+            The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
+            dataset without splits; the counts ``images``, ``unreadable`` and
+            ``images_seen_in_training``, which is ``None`` if unknown; and ``warnings``, a list of
+            lines. Of samples with subjects, such as identities, those in training are counted too; with ``by`` also
+            ``groups``, the metrics and ``images`` of each value.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
             OptionError: No sample has the attribute.
         """
-        samples, unreadable = drop_unreadable(
-            read_evaluation(self.task, data), self.backbone_info.in_channels
-        )
-        decoded = self._decoded(samples, batch_size, self.task.collate, tile)
-        results = measure_all(self.task, samples, by, decoded)
-        return {**results, "images": len(samples), "unreadable": unreadable}
+        channels = self.backbone_info.in_channels
+        measured = prepare_evaluation(self.task, data, channels, self.training_images)
+        decoded = self._decoded(measured.samples, batch_size, self.task.collate, tile)
+        return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
 
     def export(
         self,
@@ -189,18 +204,66 @@ class TransferModel:
         return certificate
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a folder with weights, config and model card.
+        """Write the model as a folder with weights, config and model card; adapters are merged.
 
         Args:
             folder: Where to.
+
+        Raises:
+            TrainingError: The merged weights are not finite.
         """
         name = plugins().name_of("task", type(self.task))
-        save_model(Path(folder), self.network, self.facts, name)
+        merged = merged_network(self.network)
+        save_model(Path(folder), merged, self.facts, name, self.training_images)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write the adapters and the head only, without the base that they were trained on.
+
+        Args:
+            folder: Where to; ``visiongraft.load(folder, base=...)`` loads them.
+
+        Raises:
+            OptionError: The model has no adapters, or its base trained as well.
+        """
+        network = self.network
+        if not network.adapter_parameters:
+            raise OptionError(
+                "the model has no adapters of its own to save; train with fit(..., adapters=[...])"
+            )
+        if not has_its_base(network):
+            names = " and ".join(map(repr, network.adapter_parameters))
+            raise OptionError(
+                f"beside {names} the base has trained as well; save the model instead"
+            )
+        name = plugins().name_of("task", type(self.task))
+        state = adapter_state(network)
+        save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
+
+    def use_adapter(self, folder: str | Path, *, task: type[Task] | None = None) -> None:
+        """Exchange the adapters and the head for others that were trained on the same base.
+
+        Args:
+            folder: Written by ``save_adapter``.
+            task: The task's class, if it is not an installed plugin's.
+
+        Raises:
+            ArtifactError: The folder is missing or damaged, or its base is another one; the model
+                then stays as it is.
+        """
+        device = next(self.network.parameters()).device
+        backbone = remove_adapters(deepcopy(self.network))
+        network, config = load_adapted(Path(folder), backbone, task)
+        self.network = network.to(device)
+        self.facts, self.validation, self.run_folder = config.facts, None, None
+        self.training_images = None  # those of the adapter are not known
 
     def inference_graph(self) -> InferenceGraph:
-        """Return the graph from raw images to predictions, on the CPU and in evaluation mode."""
+        """Return the graph from raw images to predictions, on the CPU and in evaluation mode.
+
+        Adapters are merged, so that the graph is as fast as without them.
+        """
         self.network.to("cpu").eval()
-        return InferenceGraph(self.network).eval()
+        return InferenceGraph(merged_network(self.network)).eval()
 
     def proof_samples(self, data: Any = None) -> Samples | None:
         """Find the images that an exported file is proved on.
@@ -214,19 +277,18 @@ class TransferModel:
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
+        channels = self.backbone_info.in_channels
         if data is not None:
-            samples = read_evaluation(self.task, data)
-        elif self.validation is not None:
+            return prepare_evaluation(self.task, data, channels).samples
+        if self.validation is not None:
             return self.validation
-        elif self.run_folder is not None:
-            config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(named_reader(config.data)[1]).exists():
-                return None
-            parts = read_splits(self.task, config.data, config.validation, config.seed)
-            samples = parts.validation
-        else:
+        if self.run_folder is None:
             return None
-        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
+        config = FitConfig.read(self.run_folder)
+        if config.data is None or not Path(named_reader(config.data)[1]).exists():
+            return None
+        splits = read_splits(self.task, config.data, config.validation, config.seed)
+        return check_evaluated(splits.validation, channels).samples
 
     def _decoded(
         self,
@@ -264,12 +326,19 @@ class TransferModel:
             write_prediction_files(folder, name, result)
 
 
-def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel:
+def load(
+    folder: str | Path,
+    *,
+    task: type[Task] | None = None,
+    base: str | Path | Backbone | None = None,
+) -> TransferModel:
     """Load a saved model, or the best model of a run.
 
     Args:
-        folder: A saved model's folder, or a run folder.
+        folder: A saved model's folder, a run folder, or the folder of an adapter.
         task: The task's class, if it is not an installed plugin's.
+        base: What an adapter was trained on: the name of a backbone, the folder of a saved model, or
+            a backbone, which is changed in place; ``None`` for the name that it was trained with.
 
     Returns:
         The model, in evaluation mode on the CPU.
@@ -279,6 +348,11 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
         PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
     given = Path(folder)
+    if is_adapter(given):
+        network, config = load_adapted(given, base, task)
+        return TransferModel(network, config.facts)
+    if base is not None:
+        raise ArtifactError(f"{given} holds no adapter; base= is for folders of save_adapter")
     path = model_folder(given)
     if not given.is_dir():
         raise ArtifactError(f"{given} is not a folder; pass a run folder or a saved model's")
@@ -287,4 +361,9 @@ def load(folder: str | Path, *, task: type[Task] | None = None) -> TransferModel
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
     network, config = load_network(path, task)
-    return TransferModel(network, config.facts, run_folder=given if path != given else None)
+    return TransferModel(
+        network,
+        config.facts,
+        run_folder=given if path != given else None,
+        training_images=TrainingImages.read(path),
+    )

@@ -34,6 +34,8 @@ class Network(nn.Module):
         created_frozen: Names of the parameters that head and loss were created with
             ``requires_grad=False``, and of those that adapters froze; these are never trained.
         adapter_parameters: Names of the parameters that each adapter trains.
+        base_values: The values that adapters may change, as they were before, by name in the backbone.
+        base_sha256: Digest of the backbone as it was before adapters that leave it frozen.
         trained: Names of the parameters that the current phase trains.
     """
 
@@ -54,6 +56,8 @@ class Network(nn.Module):
             for name in frozen_parameters(self.get_submodule(part))
         )
         self.adapter_parameters: dict[str, frozenset[str]] = {}
+        self.base_values: dict[str, Tensor] = {}
+        self.base_sha256 = ""
         self.task = task
         self.trained: frozenset[str] = frozenset()
         self.held_in_eval: tuple[nn.Module, ...] = ()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +39,18 @@ def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
         )
         patch.setattr(isolation, "_write_results", lambda results: None)
         yield
+
+
+def pytest_runtest_setup() -> None:
+    """Read onnxscript's operators once a process: every export parses all of them, in a second.
+
+    Nothing is imported for this, because most tests export nothing.
+    """
+    for name in [name for name in sys.modules if name.startswith("onnxscript._framework_apis.")]:
+        library: Any = sys.modules[name]
+        read = getattr(library, "get_torchlib_ops", None)
+        if read is not None and not hasattr(read, "cache_info"):
+            library.get_torchlib_ops = functools.cache(read)
 
 
 @pytest.fixture

@@ -51,6 +51,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter"),
+    ("adaptation.layers",),
+    ("adaptation.targets",),
+    ("adapters",),
+    ("adaptation.backbones",),
     ("optimizers",),
     ("task_contract", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
@@ -60,12 +64,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Training, from batches to checkpoints.
     ("config",),
     ("training",),
+    ("adaptation",),
     ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
     ("starting",),
     ("arguments", "run_data"),
+    ("facts",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -80,6 +86,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Where imports for types may point up to, each with what is named there.
 CONTRACTS = (
+    "adapters",  # Adapter
     "backbone",  # Backbone, BackboneSource
     "data.batch",  # Batch
     "data.readers",  # DataReader

@@ -30,6 +30,7 @@ from visiongraft.cli import main
 from visiongraft.hookspecs import RegistrationHooks
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import (
+    ADAPTER_CHECKS,
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
     READER_CHECKS,
@@ -44,10 +45,10 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```', re.MULTILINE |
 
 
 class Page:
-    """Runs one page in the current folder."""
+    """Runs one page in the current folder; ``checks`` are the commands that run a whole kit."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, checks: bool = True) -> None:
+        self.path, self.checks = path, checks
         self.module = types.ModuleType("plugin_page")
         self.files: set[str] = set()
 
@@ -75,6 +76,8 @@ class Page:
         assert commands[0] == "", "a console block begins with a command"
         for command in commands[1:]:
             line, _, expected = command.partition("\n")
+            if line.startswith("visiongraft check-plugin") and not self.checks:
+                continue
             printed = command_output(line)
             parts = [re.escape(part) for part in expected.strip().split("...")]
             pattern = r"\s*" + ".*".join(parts) + r"\s*"
@@ -125,7 +128,7 @@ def page(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     path = list(sys.path)
-    page = Page(request.param)
+    page = Page(request.param, checks="unchecked" not in request.node.callspec.id)
     sys.modules[page.module.__name__] = page.module
     with using(PluginManager()):
         yield page
@@ -135,14 +138,19 @@ def page(
         sys.modules.pop(Path(title).stem, None)
 
 
-def slow(path: Path) -> Any:
-    """Mark the pages that run a whole kit; one of them is tried every time."""
-    whole = path.stem in ("checks", "write-a-backbone", "write-a-schedule", "write-an-exporter")
-    mark = pytest.mark.exhaustive if whole else pytest.mark.slow
-    return pytest.param(path, id=path.stem, marks=mark)
+WHOLE_KIT = ("checks", "write-a-backbone", "write-a-schedule", "write-a-task", "write-an-exporter")
 
 
-@pytest.mark.parametrize("page", [slow(path) for path in PAGES], indirect=True)
+def cases() -> Iterator[Any]:
+    """Mark the pages that run a whole kit; the longest is tried every time, but for its kit."""
+    for path in PAGES:
+        mark = pytest.mark.exhaustive if path.stem in WHOLE_KIT else pytest.mark.slow
+        yield pytest.param(path, id=path.stem, marks=mark)
+        if path.stem == "write-a-task":
+            yield pytest.param(path, id=f"{path.stem}-unchecked", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("page", list(cases()), indirect=True)
 def test_the_page_works_from_top_to_bottom(page: Page) -> None:
     page.run()
 
@@ -180,7 +188,14 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "check",
-    [*TASK_CHECKS, *BACKBONE_CHECKS, *SCHEDULE_CHECKS, *EXPORTER_CHECKS, *READER_CHECKS],
+    [
+        *ADAPTER_CHECKS,
+        *TASK_CHECKS,
+        *BACKBONE_CHECKS,
+        *SCHEDULE_CHECKS,
+        *EXPORTER_CHECKS,
+        *READER_CHECKS,
+    ],
     ids=lambda check: check.name,
 )
 def test_every_check_is_explained_in_its_own_words(check: Check) -> None:

@@ -66,6 +66,7 @@ for command in (
     listings.exporters,
     listings.readers,
     listings.losses,
+    listings.adapters,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

@@ -102,6 +102,15 @@ def losses(as_json: Json = False) -> Answer:
     return _listing("losses", found, "name", "options", "description")
 
 
+def adapters(as_json: Json = False) -> Answer:
+    """List adapters (parameter-efficient fine-tuning) and their options."""
+    found: list[dict[str, Any]] = []
+    for name, kind in _manager().adapters().items():
+        options = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
+        found.append({"name": name, "description": _summary(kind), "options": options})
+    return _listing("adapters", found, "name", "options", "description")
+
+
 def plugins(as_json: Json = False) -> Answer:
     """List plugins, what they provide, and their problems; exit with 1 if there are any."""
     from visiongraft.hookspecs import API_VERSION

@@ -63,9 +63,10 @@ def _option(field: Field[Any], kind: Any) -> Parameter:
     """Make the option of a setting."""
     parser, metavar = PARSERS.get(field.name, (None, None))
     named = NAMED_PATHS.get(field.name)
+    declared = named or REPEATED.get(field.name)
     option = typer.Option(
-        *([named] if named else []),
-        help=f"{field.metadata['help']}{'; repeatable' if named else ''}.",
+        *([declared] if declared else []),
+        help=f"{field.metadata['help']}{'; repeatable' if declared else ''}.",
         show_default=field.metadata["shown"] or True,
         parser=parser,
         metavar="NAME=PATH" if named else metavar,
@@ -98,6 +99,7 @@ def _positive_or_none(text: str) -> float | None:
 
 # Settings that are several datasets by name, and their options.
 NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
+REPEATED = {"adapters": "--adapter"}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),

@@ -23,6 +23,7 @@ SETTINGS = {  # and their kinds
     "schedule": "schedule",
     "optimizer": "optimizer",
     "transfer_loss": "loss",
+    "adapters": "adapter",
 }
 
 
@@ -46,8 +47,8 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
         settings: Some arguments of ``fit`` by name.
 
     Raises:
-        PluginError: The task, schedule, optimizer or transfer loss is not declared, or the prefix of
-            the backbone.
+        PluginError: The task, schedule, optimizer, transfer loss or an adapter is not declared, or the
+            prefix of the backbone.
         OptionError: The options in such a name cannot be read.
     """
     declared = _declared()

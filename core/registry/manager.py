@@ -31,6 +31,7 @@ from visiongraft.registry.settings import UNDONE, kept_settings
 from visiongraft.registry.sources import api_of, distributions, import_file, points_of
 
 if TYPE_CHECKING:
+    from visiongraft.adapters import Adapter
     from visiongraft.backbone import BackboneSource
     from visiongraft.data.readers import DataReader
     from visiongraft.exporter import Exporter
@@ -144,6 +145,10 @@ class PluginManager:
         """Return all transfer losses by name."""
         return self._unambiguous("loss")
 
+    def adapters(self) -> dict[str, type[Adapter]]:
+        """Return all adapters by name."""
+        return self._unambiguous("adapter")
+
     def callbacks(self) -> dict[str, type[Any]]:
         """Return all callbacks by name."""
         return self._unambiguous("callback")
@@ -157,7 +162,7 @@ class PluginManager:
 
         Args:
             kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"optimizer"``, ``"exporter"``,
-                ``"reader"``, ``"loss"`` or ``"callback"``.
+                ``"reader"``, ``"loss"``, ``"adapter"`` or ``"callback"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 

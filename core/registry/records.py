@@ -109,6 +109,7 @@ KINDS = {
         needs=("targets",),
     ),
     "loss": PluginKind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
+    "adapter": PluginKind("register_adapters", base="visiongraft.adapters:Adapter"),
     "callback": PluginKind("register_callbacks"),
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visiongraft.adaptation.backbones import apply_adapter
+from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import (
     ArtifactError,
@@ -27,17 +29,21 @@ from visiongraft.saving.files import read_json, write_bytes, write_json
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
+from visiongraft.saving.training_images import FILE as TRAINING_IMAGES
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
 
-FORMAT = 3
-READABLE = (2, 3)  # format 2 does not name classes
+FORMAT = 4
+PLAIN = 3  # the format of models without adapters, which earlier versions read too
+READABLE = (2, PLAIN, FORMAT)  # format 2 does not name classes
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
 
 SourceOf = Callable[[str], tuple[BackboneSource, str]]  # finds a backbone by its full name
+AdapterOf = Callable[[Mapping[str, Any]], AdapterChoice]  # makes an adapter of name and options
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class SavedConfig:
     Attributes:
         task: Name of the task.
         task_options: Its fields.
-        backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone.
+        backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone; name
+            and options of its ``adapters``, if there are any.
         facts: What is known about training and data, for the model card.
         visiongraft: Version of the toolkit that wrote it.
         classes: Where the classes of ``task`` and ``backbone`` are defined; empty in format 2.
@@ -73,7 +80,13 @@ def model_folder(folder: Path) -> Path:
     return inner if (inner / WEIGHTS).is_file() else folder
 
 
-def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_name: str) -> None:
+def save_model(
+    folder: Path,
+    network: Network,
+    facts: Mapping[str, Any],
+    task_name: str,
+    training_images: TrainingImages | None = None,
+) -> None:
     """Write a saved model; each file appears complete or not at all.
 
     Args:
@@ -81,16 +94,22 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_na
         network: Backbone and head are saved; the loss is not.
         facts: JSON values for config and model card.
         task_name: Name by which the task is found again.
+        training_images: Digests of the images it was trained on, if known.
     """
     config = describe_model(network, facts, task_name)
-    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": FORMAT})
-    write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
+    if training_images is not None:
+        training_images.write(folder)
+    else:
+        (folder / TRAINING_IMAGES).unlink(missing_ok=True)  # of another model that was saved there
+    format = FORMAT if network.backbone.adapters else PLAIN
+    write_tensors(folder / WEIGHTS, network.inference_state(), {"format": format})
+    write_json(folder / CONFIG, {"format": format, **asdict(config)})
     write_bytes(folder / CARD, model_card(network, facts).encode())
 
 
 def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -> SavedConfig:
     """Return what ``config.json`` holds of a model; see ``save_model``."""
-    info = network.backbone.info
+    info, adapters = network.backbone.info, network.backbone.adapters
     return SavedConfig(
         task=task_name,
         task_options=network.task.options(),
@@ -99,6 +118,7 @@ def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -
             "in_channels": info.in_channels,
             "preprocess": asdict(info.preprocess),
             "provenance": info.provenance,
+            **({"adapters": [choice.to_json() for choice in adapters]} if adapters else {}),
         },
         facts=dict(facts),
         visiongraft=VISIONGRAFT,
@@ -154,13 +174,28 @@ def _faults(config: SavedConfig) -> Iterator[str]:
     for name in ("preprocess", "provenance"):
         if not isinstance(described.get(name), dict):
             yield f"the backbone's {name!r} is {described.get(name)!r}, not a dict"
+    adapters = described.get("adapters", [])
+    if not isinstance(adapters, list) or not all(map(_is_call, adapters)):
+        yield f"the backbone's 'adapters' are {adapters!r}, not names with options"
     for name, where in config.classes.items():
         if not isinstance(where, str):
             yield f"the class of {name!r} is {where!r}, not a name"
 
 
+def _is_call(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("options"), dict)
+    )
+
+
 def build_network(
-    folder: Path, config: SavedConfig, kind: type[Task], source_of: SourceOf
+    folder: Path,
+    config: SavedConfig,
+    kind: type[Task],
+    source_of: SourceOf,
+    adapter_of: AdapterOf,
 ) -> Network:
     """Build a saved model's network and load its weights.
 
@@ -169,6 +204,7 @@ def build_network(
         config: From ``read_config``.
         kind: The task's class.
         source_of: Finds a backbone's source by the backbone's full name.
+        adapter_of: Makes the adapters that could not be merged.
 
     Returns:
         The network, in evaluation mode.
@@ -176,38 +212,68 @@ def build_network(
     Raises:
         ArtifactError: Something is missing, damaged or does not fit together.
     """
-    path = folder / CONFIG
+    backbone = _build_backbone(folder, config, source_of, adapter_of)
+    network = network_around(folder, config, kind, backbone)
+    load_tensors(network, network.inference_state(), folder / WEIGHTS)
+    return network
+
+
+def network_around(
+    folder: Path, config: SavedConfig, kind: type[Task], backbone: Backbone
+) -> Network:
+    """Build the network that a config describes around a backbone, its head having random weights.
+
+    Args:
+        folder: Where the config is.
+        config: From ``read_config``.
+        kind: The task's class.
+        backbone: The backbone.
+
+    Raises:
+        ArtifactError: They do not fit together.
+    """
     if kind.name != config.task.rpartition(":")[2]:
         raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
-    with _described_by(path):
-        task = create_task(kind, config.task_options)
-    backbone = _build_backbone(folder, config, source_of)
-    with _described_by(path):
-        network = Network(backbone, task)
-    tensors, _ = read_tensors(folder / WEIGHTS)
-    expected = network.inference_state()
+    with _described_by(folder / CONFIG):
+        return Network(backbone, create_task(kind, config.task_options))
+
+
+def load_tensors(network: Network, expected: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors of a file into a network, and put it into evaluation mode.
+
+    Args:
+        network: The network; changed in place.
+        expected: The tensors of its state that the file must contain.
+        path: The file.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or contains others.
+    """
+    tensors, _ = read_tensors(path)
     differing = sorted(expected.keys() ^ tensors.keys())
     differing += [
         n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape
     ]
     if differing:
         raise ArtifactError(
-            f"{folder / WEIGHTS} does not fit {path}: {len(differing)} tensors differ, first {differing[0]!r}"
+            f"{path} does not fit {path.parent / CONFIG}: {len(differing)} tensors differ, first "
+            f"{differing[0]!r}"
         )
     learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
     learned |= {n: t for n, t in tensors.items() if n.startswith("backbone.")}
     fault = first(damaged(learned, expected))
     if fault:
-        raise ArtifactError(f"{folder / WEIGHTS} is damaged: {fault}")
+        raise ArtifactError(f"{path} is damaged: {fault}")
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
     network.to(memory_format=torch.channels_last)
-    return network.eval()
+    network.eval()
 
 
 def load_saved_backbone(
     folder: Path,
     source_of: SourceOf,
+    adapter_of: AdapterOf,
     *,
     weights: str | Path | None,
     in_channels: int,
@@ -219,6 +285,7 @@ def load_saved_backbone(
     Args:
         folder: A saved model, or a run folder.
         source_of: Finds a backbone's source by the backbone's full name.
+        adapter_of: Makes the adapters that could not be merged.
         weights: ``"pretrained"`` for the saved ones, ``None`` for random ones, or a file.
         in_channels: Number of image channels.
         size: Network input, or the saved model's.
@@ -230,7 +297,7 @@ def load_saved_backbone(
     name = folder.resolve().name
     folder = model_folder(folder)
     config = read_config(folder)
-    backbone = _build_backbone(folder, config, source_of, in_channels, size)
+    backbone = _build_backbone(folder, config, source_of, adapter_of, in_channels, size)
     if weights == "pretrained":
         tensors: dict[str, Tensor] = {
             n.removeprefix("backbone."): t
@@ -317,16 +384,14 @@ def _build_backbone(
     folder: Path,
     config: SavedConfig,
     source_of: SourceOf,
+    adapter_of: AdapterOf,
     in_channels: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Backbone:
     described: Mapping[str, Any] = config.backbone
     source, short = source_of(described["name"])
+    preprocess = preprocess_of(folder, config)
     with _described_by(folder / CONFIG):
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in described["preprocess"].items()
-        }
-        preprocess = PreprocessConfig(**values)
         channels = in_channels or described["in_channels"]
         preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
         backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
@@ -342,4 +407,25 @@ def _build_backbone(
         preprocess=preprocess,
         provenance=dict(described["provenance"]),
     )
+    with _described_by(folder / CONFIG):
+        for adapter in described.get("adapters", ()):
+            apply_adapter(backbone, adapter_of(adapter))
     return backbone
+
+
+def preprocess_of(folder: Path, config: SavedConfig) -> PreprocessConfig:
+    """Return how a saved model prepares images.
+
+    Args:
+        folder: Where the config is, for the message.
+        config: From ``read_config``.
+
+    Raises:
+        ArtifactError: The config is damaged.
+    """
+    with _described_by(folder / CONFIG):
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config.backbone["preprocess"].items()
+        }
+        return PreprocessConfig(**values)

@@ -15,6 +15,7 @@ Checks that share one ``TaskTrial(MyTask())`` train and export it only once. Fro
 for everything a plugin provides: ``visiongraft check-plugin NAME``.
 """
 
+from visiongraft.testing.adapters import ADAPTER_CHECKS, AdapterTrial, check_adapter
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial, check_backbone
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial, check_exporter
 from visiongraft.testing.plugins import check_plugin
@@ -25,11 +26,13 @@ from visiongraft.testing.tasks import TASK_CHECKS, check_task
 from visiongraft.testing.tasks.trial import TaskTrial
 
 __all__ = [
+    "ADAPTER_CHECKS",
     "BACKBONE_CHECKS",
     "EXPORTER_CHECKS",
     "READER_CHECKS",
     "SCHEDULE_CHECKS",
     "TASK_CHECKS",
+    "AdapterTrial",
     "BackboneTrial",
     "Check",
     "CheckError",
@@ -39,6 +42,7 @@ __all__ = [
     "Result",
     "ScheduleTrial",
     "TaskTrial",
+    "check_adapter",
     "check_backbone",
     "check_exporter",
     "check_plugin",

@@ -8,6 +8,7 @@ from typing import Any
 from visiongraft.errors import PluginError, near_matches, one_line
 from visiongraft.registry.manager import PluginRecord, plugins
 from visiongraft.registry.records import normalized
+from visiongraft.testing.adapters import ADAPTER_CHECKS, AdapterTrial
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
@@ -82,6 +83,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "schedule": (lambda name, item: ScheduleTrial(item), SCHEDULE_CHECKS),
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
+    "adapter": (lambda name, item: AdapterTrial(name), ADAPTER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
     "loss": (lambda name, item: _loss_trial(name, item), LOSS_CHECKS),
 }

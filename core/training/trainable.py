@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from visiongraft.adaptation.layers import Adapted
 from visiongraft.backbone import Backbone
 from visiongraft.errors import ScheduleError, near_matches
 from visiongraft.network import Network
@@ -124,8 +125,7 @@ def apply_phase(network: Network, phase: Phase) -> None:
             parameter.grad = None
     backbone = network.backbone
     held = [*_frozen_modules(backbone, trained), *_other_modules(network, trained)]
-    if phase.batch_norm == "frozen":
-        held += [m for m in backbone.modules() if isinstance(m, _BatchNorm) and m not in held]
+    held += [m for m in _fixed_norms(network, phase, trained) if m not in held]
     network.trained = trained
     network.held_in_eval = tuple(held)
     network.train(network.training)
@@ -235,6 +235,21 @@ def _frozen_modules(backbone: Backbone, trained: Collection[str]) -> list[nn.Mod
 
 def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
+
+
+def _fixed_norms(network: Network, phase: Phase, trained: Collection[str]) -> Iterator[nn.Module]:
+    """Find the batch norms of a backbone whose statistics a phase does not change.
+
+    Beside adapters that freeze the base these are all whose parameters do not train. A batch norm that
+    has an adapter itself follows its stage.
+    """
+    adapters_only = any(name.startswith("backbone.") for name in network.created_frozen)
+    for prefix, module in network.backbone.named_modules(prefix="backbone"):
+        if isinstance(module, _BatchNorm) and not isinstance(module, Adapted):
+            own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
+            trains = any(name in trained for name in own)
+            if phase.batch_norm == "frozen" or (adapters_only and not trains):
+                yield module
 
 
 def _other_modules(network: Network, trained: Collection[str]) -> list[nn.Module]:

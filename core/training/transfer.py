@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -117,20 +118,15 @@ class Transfer(Holder):
             All parts; those of a loss are called ``name.part``.
         """
         step = self.step(network, batch)
-
-        def keep_features(module: nn.Module, args: Any, output: Features) -> None:
-            step.seen = args[0], output
-
-        def keep_outputs(module: nn.Module, args: Any, output: Any) -> None:
-            step.returned = output
-
         losses = self.named_losses
         with ExitStack() as hooks:
-            if self.reading_features():
-                hook = network.backbone.register_forward_hook(keep_features)
-                hooks.callback(hook.remove)
-            if any(loss.reads_outputs for loss in losses.values()):
-                hooks.callback(network.head.register_forward_hook(keep_outputs).remove)
+            if self.reading_features() or any(loss.reads_outputs for loss in losses.values()):
+                watch = _Watch(step, bool(self.reading_features()))
+                for module, keep in (
+                    (network.backbone, watch.keep_features),
+                    (network.head, watch.keep_outputs),
+                ):
+                    hooks.callback(module.register_forward_hook(keep).remove)
             parts = compute()
         if not isinstance(parts, Mapping):  # who reads the parts says what is wrong
             return parts
@@ -179,6 +175,36 @@ class Transfer(Holder):
                 if saved is not None and (buffer is None or buffer.shape != saved.shape):
                     loss._buffers[name] = torch.empty_like(saved, device=device)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@dataclass
+class _Watch:
+    """Keeps what backbone and head make of the batch, and not of a stream if the step runs both.
+
+    Attributes:
+        step: Where to.
+        features: Whether to keep features, too.
+        own: The features of the batch's images.
+        returned_own: Whether the outputs that were kept are those of the batch's images.
+    """
+
+    step: TransferStep
+    features: bool
+    own: Features | None = None
+    returned_own: bool = False
+
+    def keep_features(self, module: nn.Module, args: Any, output: Features) -> None:
+        own = args[0] is self.step.batch.images
+        if self.features and (own or self.own is None):
+            self.step.seen = args[0], output
+        if own:
+            self.own = output
+
+    def keep_outputs(self, module: nn.Module, args: Any, output: Any) -> None:
+        own = self.own is not None and args[0] is self.own
+        if own or not self.returned_own:
+            self.step.returned = output
+        self.returned_own = self.returned_own or own
 
 
 def _labels(names: Sequence[str]) -> list[str]:

@@ -161,10 +161,9 @@ def _samples(
     if data is None:
         return None
     if task is not None:
-        from visiongraft.data.check import drop_unreadable
-        from visiongraft.task_contract import read_evaluation
+        from visiongraft.training.evaluation_data import prepare_evaluation
 
-        return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
+        return prepare_evaluation(task, data, file.input.channels).samples
     if not Path(data).is_dir():
         raise DataError(
             f"{data} is not a folder; without the task's plugin, pass a folder of images"

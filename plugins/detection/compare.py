@@ -216,8 +216,9 @@ def _alternatives(
             continue
         for j in sorted(free):
             near = abs(one.scores[i] - other.scores[j]) <= NEAR
-            similar = _overlaps(one.boxes[i], other.boxes[j : j + 1])[0] >= SIMILAR
-            if near and similar and one.labels[i] == other.labels[j]:
+            if not near or one.labels[i] != other.labels[j]:
+                continue
+            if _overlaps(one.boxes[i], other.boxes[j : j + 1])[0] >= SIMILAR:
                 pairs.append((i, j))
                 free.discard(j)
                 break

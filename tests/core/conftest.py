@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import visiongraft
+from visiongraft.adapters import Adapter, Applied, LayerAdapter
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.config import FitConfig
 from visiongraft.data.batch import Batch
@@ -189,6 +190,32 @@ def toy_data(count: int, seed: int = 0) -> list[tuple[np.ndarray[Any, Any], int]
     return items
 
 
+class Gain(LayerAdapter):
+    """Multiplies the channels of a convolution by factors."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, layer: nn.Module, plain: Any, *args: Any) -> Tensor:
+        return self.factor * plain(*args)
+
+    def fold(self, layer: nn.Module, parameter: str | None) -> None:
+        layer.weight.mul_(self.factor[..., None])
+
+
+class Gains(Adapter):
+    """Factors for the channels of all convolutions, at first 1."""
+
+    name = "gains"
+
+    def apply(self, backbone: Backbone) -> Applied:
+        for name, module in list(backbone.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                self.attach(backbone, name, Gain(module.out_channels))
+        return Applied()
+
+
 class ToySource(BackboneSource):
     prefix = "toys"
 
@@ -207,6 +234,10 @@ class ToyPlugin:
     @hookimpl
     def register_backbones(self) -> list[BackboneSource]:
         return [ToySource()]
+
+    @hookimpl
+    def register_adapters(self) -> list[type[Adapter]]:
+        return [Gains]
 
 
 def register_toys() -> None:
@@ -253,6 +284,11 @@ def toy_data_fixture() -> Any:
     return toy_data
 
 
+@pytest.fixture(name="Gains", scope="session")
+def gains_class() -> type[Adapter]:
+    return Gains
+
+
 @pytest.fixture(name="Toy", scope="session")
 def toy_class() -> type[Toy]:
     return Toy
@@ -278,6 +314,7 @@ def make_config(**changes: Any) -> FitConfig:
         "backbone": "toys/toy",
         "weights": None,
         "schedule": {"name": "full", "options": {}},
+        "adapters": [],
         "transfer_loss": [],
         "batch_size": 4,
         "device": "cpu",

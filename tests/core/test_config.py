@@ -50,6 +50,20 @@ def test_a_damaged_config_is_refused(config, tmp_path, spoil, words):
         FitConfig.read(tmp_path / "run")
 
 
+def test_a_config_of_version_0_2_has_the_defaults_of_later_settings(
+    config: FitConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    later = {"start", "evaluate_on", "select", "streams", "adapters"}
+    old = {name: value for name, value in values.items() if name not in later}
+    path.write_text(json.dumps({**old, "format": 2, "transfer_loss": None}))
+    assert FitConfig.read(tmp_path / "run") == config
+    path.write_text(json.dumps({**old, "format": 3}))
+    with pytest.raises(ArtifactError, match="missing or unknown settings: adapters, evaluate_on"):
+        FitConfig.read(tmp_path / "run")
+
+
 def test_differences_name_both_values_and_ignore_other_names(config):
     assert differences({"seed": 3, "epochs": 1}, config) == ["seed=3 (the run has 0)"]
     assert differences({"seeds": 3}, config) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def trials() -> dict[str, TaskTrial]:
     return found
 
 
+@cache
 def module_of(path: Path) -> Any:
     spec = spec_from_file_location(f"third_party_{path.stem}", path)
     assert spec is not None and spec.loader is not None

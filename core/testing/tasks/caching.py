@@ -40,6 +40,8 @@ def _legitimate(task: Task, error: BaseException | None) -> str:
     kind = type(task)
     if not isinstance(error, ReplayError):
         return ""
+    if task.streams:
+        return f"{kind.__name__}.streams: {error}"
     if kind.inference_step is not Task.inference_step:
         return f"{kind.__name__}.inference_step: {error}"
     if READS_IMAGES in str(error) and kind.training_step is not Task.training_step:

@@ -61,8 +61,9 @@ def test_a_loaded_model_has_the_memory_layout_of_a_trained_one(model, saved):
     assert any(len(s) == 4 and s[1] == 1 and s[0] > 1 for s in strides[0].values())
 
 
-def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
-    assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+def test_the_folder_holds_weights_config_card_and_digests_and_no_loss(saved):
+    names = {"model.safetensors", "config.json", "README.md", "training-images.safetensors"}
+    assert {p.name for p in saved.iterdir()} == names
     config = read_json(saved / "config.json")
     assert (config["format"], config["task"]) == (3, "toy")
     assert config["backbone"]["name"] == "toys/toy"
@@ -188,7 +189,7 @@ def spoil_json(folder: Path, **changes: object) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04junk"), "damaged"),
         (
             lambda f: spoil_json(f, format=1, visiongraft="0.1.0"),
-            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 3",
+            r"was saved by visiongraft 0\.1\.0 in format 1; visiongraft .* reads format 4",
         ),
         (lambda f: spoil_json(f, format=99, visiongraft="9.1.0"), r"saved by visiongraft 9\.1\.0"),
         (lambda f: spoil_json(f, task=None), "'task' is missing"),

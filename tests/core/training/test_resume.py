@@ -19,6 +19,7 @@ from visiongraft.training.checkpoint import Checkpoint
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
 REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
+ADAPTED = {**AUGMENTED, "schedule": "gradual(learning_rate=0.02)", "adapters": ["gains"]}
 FURTHER = {
     "kind": "streaming",
     "evaluate_on": {"old": 7, "other": 5},
@@ -31,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "further data": {**AUGMENTED, **FURTHER},
     "replayed": REPLAYED,
     "shrinking": SHRINKING,
+    "adapted": ADAPTED,
     "adversarial": ADVERSARIAL,
 }
 
@@ -79,13 +81,14 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("further data", "step 2"),  # in the middle of an epoch and of a stream
         pytest.param("further data", "step 4", marks=pytest.mark.exhaustive),
         pytest.param("further data", "phase 2", marks=pytest.mark.exhaustive),
-        pytest.param("further data", "write 6", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "write 9", marks=pytest.mark.exhaustive),
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),
         ("shrinking", "step 3"),  # before a stage is frozen again
         ("shrinking", "phase 2"),
         ("shrinking", "step 6"),  # after it
+        ("adapted", "step 5"),  # in the first epoch that trains an adapter
         ("adversarial", "update 3"),  # between the two optimizers of a step
         ("adversarial", "step 5"),
     ],

@@ -175,8 +175,23 @@ class Teacher(TransferLoss):
         return {}
 
 
+class Aligned(TransferLoss):
+    """Pulls the mean embedding of labeled images towards that of a stream, and checks what it sees."""
+
+    name = "aligned"
+    reads_features = True
+    reads_outputs = True
+    streams = ("unlabelled",)
+
+    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+        assert step.images is step.batch.images
+        assert len(step.outputs) == len(step.features.pooled) == len(step.batch.targets)
+        further = step.backbone(step.batch.streams["unlabelled"].images).pooled.mean(0)
+        return {"distance": (step.features.pooled.mean(0) - further).square().sum()}
+
+
 KINDS = [Embeddings, Undeclared, Hoarder, Writer, Failing, Prepared, Meddler, OldHead, HeadWriter]
-KINDS += [Teacher]
+KINDS += [Teacher, Aligned]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -568,3 +583,23 @@ def test_a_choice_comes_back_from_what_a_run_stores(options: dict[str, float]) -
     choice = find_transfer_loss(f"l2_sp({words})")
     assert (choice.kind.name, choice.options) == ("l2_sp", options)
     assert find_transfer_loss(choice.to_json()) == choice
+
+
+# ---- streams ----
+
+
+def test_a_loss_uses_a_stream_beside_any_task(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    settings = {**FULL, "transfer_loss": "aligned", "epochs": 1}
+    fit_toy(toy_data(20), streams={"unlabelled": toy_data(9)}, out=tmp_path, **settings)
+    record = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert record["train"]["aligned.distance"] > 0
+    with pytest.raises(OptionError, match="transfer loss 'aligned' needs the stream 'unlabelled'"):
+        fit_toy(toy_data(20), **settings)
+
+
+def test_a_loss_sees_the_labeled_batch_of_a_task_that_uses_a_stream_too(
+    fit_toy: Any, toy_data: Any, StreamingToy: Any
+) -> None:
+    settings = {**FULL, "transfer_loss": "aligned", "epochs": 1, "batch_size": 7}
+    streams = {"unlabelled": toy_data(9)}
+    fit_toy(toy_data(20), task=StreamingToy(), streams=streams, **settings)

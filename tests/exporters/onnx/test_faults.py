@@ -90,7 +90,7 @@ def cut_outs(folder: Path) -> Path:
 def learned(model: TransferModel, data: Path) -> TransferModel:
     """Fit the last layer by least squares: quick, and sure of most images."""
     task, network = model.task, model.network
-    samples = task.read_evaluation(data)
+    samples = task.read_evaluation(data).samples
     with torch.no_grad():
         layer = [m for m in network.head.modules() if isinstance(m, nn.Linear)][-1]
         seen: list[Tensor] = []
@@ -226,7 +226,7 @@ def spotting(data: Path) -> Subject:
     with torch.no_grad():
         model.network.head.score.weight.mul_(3)
     path = data.parent / "spots.onnx"
-    samples = model.task.read_evaluation(data)
+    samples = model.task.read_evaluation(data).samples
     return Subject(model, path, data, OnnxExporter().export(model, path, samples))
 
 
@@ -639,7 +639,7 @@ def test_the_proof_catches_it(
     tmp_path: Path,
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_evaluation(given.data) if real else None
+    samples = given.model.task.read_evaluation(given.data).samples if real else None
     with pytest.raises(ExportError) as caught:
         verify(
             session_run(given.planted(fault, tmp_path), given.model.inference_graph()),
@@ -765,7 +765,7 @@ def test_the_file_without_a_fault_passes(
     subject: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     given = request.getfixturevalue(subject)
-    samples = given.model.task.read_evaluation(given.data)
+    samples = given.model.task.read_evaluation(given.data).samples
 
     def untouched(model: Model) -> None:
         """Plant nothing."""

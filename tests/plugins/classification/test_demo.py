@@ -39,11 +39,12 @@ IMAGES = {"train": 10, "val": 3, "test": 4}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """The whole demo, run once; tests that change the folder take a copy."""
+    """The whole demo with a small network, run once; tests that change the folder take a copy."""
     out = tmp_path_factory.mktemp("demo") / "made" / "here"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "IMAGES", IMAGES)
-        patch.setattr(demo, "COMMON", {**demo.COMMON, "size": 64, "workers": 0, "device": "cpu"})
+        small = {"backbone": "timm/test_resnet", "weights": None, "size": 64}
+        patch.setattr(demo, "COMMON", {**demo.COMMON, **small, "workers": 0, "device": "cpu"})
         patch.setattr(demo, "PROBE", {**demo.PROBE, "epochs": 2})
         fine_tuning = {"schedule": "milestones(at={1: 'stage4'})", "epochs": 3}
         patch.setattr(demo, "FINE_TUNING", {**demo.FINE_TUNING, **fine_tuning})

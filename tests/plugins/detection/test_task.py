@@ -21,18 +21,33 @@ from visiongraft.task import create_task
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.forward import DECODE_CHECKS
+from visiongraft.testing.tasks.loss import LOSS_CHECKS
 
 QUICK = {check.name for check in (*DATA_CHECKS, *FORWARD_CHECKS)}
+OF_HEADS = (*DECODE_CHECKS, *LOSS_CHECKS)  # the metrics are the same for every head
 OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 # The further cost of these checks is mostly the same for every head.
 TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
-TOGETHER = {"two_processes_train_alike", "another_process_predicts_the_same"}
+# The engine's part of these is checked with other tasks; resuming implies that equal runs are equal.
+OF_THE_ENGINE = {
+    "another_process_predicts_the_same",
+    "equal_runs_are_equal",
+    "frozen_stays_frozen",
+    "replay_changes_nothing",
+    "two_processes_train_alike",
+}
 
 
 def slow(check: Check[Any]) -> Any:
     mark: Any = () if check.name in QUICK else pytest.mark.slow
-    if check.name in TOGETHER:  # they concern the engine, which classification tries them on
+    if check.name in OF_THE_ENGINE:
         mark = pytest.mark.exhaustive
+    return pytest.param(check, id=check.name, marks=mark)
+
+
+def of_a_head(check: Check[Any]) -> Any:
+    mark: Any = () if check in OF_HEADS else pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 
 
@@ -52,7 +67,7 @@ def test_the_task_passes_the_kit(trial: TaskTrial, check: Check[Any]) -> None:
 
 
 @pytest.mark.parametrize("head", OTHERS)
-@pytest.mark.parametrize("check", FORWARD_CHECKS, ids=lambda check: check.name)
+@pytest.mark.parametrize("check", [of_a_head(check) for check in FORWARD_CHECKS])
 def test_every_head_passes_the_checks_without_training(
     trials: dict[str, TaskTrial], head: str, check: Check[Any]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from visiongraft.plugins.face_embedding.example import write_folder
 
 ROOT = Path(__file__).parents[3]
-QUICK = ["--backbone", "simple_cnn", "--weights", "none", "--epochs", "2"]
+QUICK = ["--backbone", "simple_cnn", "--weights", "none", "--epochs", "1"]
 FULL = "full(learning_rate=1e-3)"
 
 

@@ -27,7 +27,9 @@ from visiongraft.plugins.face_embedding.task import FaceEmbedding
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
 from visiongraft.testing.tasks.data import DATA_CHECKS
+from visiongraft.testing.tasks.freezing import FREEZING_CHECKS
 from visiongraft.testing.tasks.processes import PROCESS_CHECKS
+from visiongraft.testing.tasks.reproducing import REPRODUCING_CHECKS
 from visiongraft.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
@@ -96,7 +98,7 @@ def test_fine_tuning_improves_the_verification_of_unseen_people(
 
 def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
     """The same training on shuffled names teaches nothing about people."""
-    samples = read_evaluation(data)
+    samples = read_evaluation(data).samples
     names = [samples.target(i).identity for i in range(len(samples))]
     shuffled = np.random.default_rng(0).permutation(names)
     pairs = [(samples.load(i), name) for i, name in enumerate(shuffled)]
@@ -217,7 +219,7 @@ def test_verification_accuracy_is_the_same_in_torch_and_onnx(
     path, certificate = exported
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.headline == "verification_accuracy"
-    samples, predictor, metrics = read_evaluation(data), Predictor(path), FaceMetrics()
+    samples, predictor, metrics = read_evaluation(data).samples, Predictor(path), FaceMetrics()
     for i in range(len(samples)):
         metrics.update(
             predictor.run(samples.load(i)[None]), model.task.collate([samples.target(i)])
@@ -289,6 +291,7 @@ def test_a_saved_model_is_the_backbone_of_a_second_set(
     assert found.task.identities == 6
 
 
+@pytest.mark.exhaustive  # the command line knows no task
 def test_the_command_line_does_it_all(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +320,11 @@ def test_the_command_line_does_it_all(
 # ---- conformance ----
 
 QUICK = (*DATA_CHECKS, *FORWARD_CHECKS)
+OF_THE_ENGINE = (
+    *FREEZING_CHECKS,
+    *REPRODUCING_CHECKS,
+    *PROCESS_CHECKS,
+)  # resuming implies equality
 TRIALS: dict[str, Callable[[], TaskTrial]] = {
     "default": lambda: TaskTrial(FaceEmbedding()),
     # A batch of two identities teaches a loss over pairs next to nothing.
@@ -336,8 +344,8 @@ def trials() -> dict[str, TaskTrial]:
 
 
 def case(name: str, check: Check[Any]) -> Any:
-    """Mark what trains a second loss, and what starts processes, as classification tries it."""
-    ordinary = check in QUICK or (name == "default" and check not in PROCESS_CHECKS)
+    """Mark what trains a second loss, and what other tasks check of the engine."""
+    ordinary = check in QUICK or (name == "default" and check not in OF_THE_ENGINE)
     return pytest.param(
         name, check, id=f"{check.name}-{name}", marks=() if ordinary else pytest.mark.exhaustive
     )

@@ -20,13 +20,21 @@ KINDS: dict[str, dict[str, Any]] = {
 WIDTHS = {"fpn": 128, "fcn": 0, "deeplabv3": 0}
 
 
-MULTI_PROCESS = {"two_processes_train_alike", "another_process_predicts_the_same"}
+# The engine's part of these is checked with other tasks; resuming implies that equal runs are equal.
+OF_THE_ENGINE = {
+    "another_process_predicts_the_same",
+    "equal_runs_are_equal",
+    "frozen_stays_frozen",
+    "replay_changes_nothing",
+    "two_processes_train_alike",
+    "workers_change_nothing",
+}
 
 
 def case(kind: str, check: Check[Any]) -> Any:
     """Mark checks that train, and those that other tests cover for other kinds or tasks."""
     mark: Any = () if check in QUICK else pytest.mark.slow
-    if check not in QUICK and (kind != "multi_class" or check.name in MULTI_PROCESS):
+    if check not in QUICK and (kind != "multi_class" or check.name in OF_THE_ENGINE):
         mark = pytest.mark.exhaustive
     return pytest.param(kind, check, id=f"{check.name}-{kind}", marks=mark)
 

@@ -1,0 +1,1 @@
+"""Applying adapters to a backbone, and merging them into its weights."""
