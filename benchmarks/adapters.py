@@ -110,13 +110,14 @@ def main() -> None:
     for method in given.methods:
         runs = [measured(method, seed, settings) for seed in range(given.seeds)]
         accuracies = [run["accuracy"] for run in runs]
-        error = statistics.stdev(accuracies) / len(runs) ** 0.5 if len(runs) > 1 else float("nan")
+        accuracy = f"{statistics.mean(accuracies):.4f}"
+        if len(runs) > 1:
+            accuracy += f" ± {statistics.stdev(accuracies) / len(runs) ** 0.5:.4f}"
         memory, seconds = (
             statistics.mean(run[name] for run in runs) for name in ("megabytes", "seconds")
         )
         print(
-            f"| {method} | {runs[0]['trainable']:,} | {statistics.mean(accuracies):.4f} ± {error:.4f} "
-            f"| {memory:.0f} | {seconds:.0f} |",
+            f"| {method} | {runs[0]['trainable']:,} | {accuracy} | {memory:.0f} | {seconds:.0f} |",
             flush=True,
         )
 

@@ -18,6 +18,7 @@ from visiongraft.data.batch import StepInfo as StepInfo
 from visiongraft.data.labels import LabelMap as LabelMap
 from visiongraft.data.readers import DataReader as DataReader
 from visiongraft.data.readers import DataSplits as DataSplits
+from visiongraft.data.samples import EvaluationSplit as EvaluationSplit
 from visiongraft.data.samples import FileSamples as FileSamples
 from visiongraft.data.samples import Samples as Samples
 from visiongraft.data.samples import Splits as Splits

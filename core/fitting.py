@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
 from visiongraft.lookup import (
     find_adapter,
@@ -30,10 +31,11 @@ from visiongraft.registry.source_code import source_digests
 from visiongraft.run_data import Given, RunData, read_run_data
 from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, load_head, model_folder
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, seed_everything
-from visiongraft.starting import AFTER_TRAINING, find_start, start_folder, started_backbone
+from visiongraft.starting import find_start, start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
@@ -198,7 +200,7 @@ def fit(
                     origin.keep(scratch)
         run = _build(config, plan, found, folder, scratch)
         run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
-        checkpoint, inputs = None, _inputs(run, found)
+        checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
             inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
@@ -214,8 +216,9 @@ def fit(
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
-            facts = _facts(run, found, inputs)
+            facts = run_facts(run, found, inputs)
             model = TransferModel(run.network, facts, found.checked.validation, folder, hooks)
+            model.training_images = _training_images(run, found, inputs, before)
             if folder is not None and engine.main:
                 model.save(folder / "model")
                 if has_its_base(run.network):
@@ -295,6 +298,26 @@ def _inputs(run: Run, data: RunData) -> RunInputs:
         classes={setting: class_path(kind) for setting, kind in kinds.items()},
         transfer_source=None if transfer is None else transfer.origin,
     )
+
+
+def _images_of_start(run: Run) -> TrainingImages | None:
+    """Read the digests of the images that the saved model to start from was trained on."""
+    config = run.config
+    if config.start is not None:
+        return TrainingImages.read(model_folder(start_folder(config.start, run.scratch)))
+    if config.weights != "pretrained" or not is_saved_model(config.backbone):
+        return None
+    return TrainingImages.read(model_folder(Path(config.backbone)))
+
+
+def _training_images(
+    run: Run, data: RunData, inputs: RunInputs, before: TrainingImages | None
+) -> TrainingImages | None:
+    """Collect digests of all training images, unless images in memory differ each time."""
+    if not data.are_reproducible(run.config.in_channels):
+        return None
+    own = TrainingImages.of(run.training, inputs.trained_on())
+    return own if before is None else own.joined(before)
 
 
 # ---- building the run ----
@@ -385,56 +408,3 @@ def _check_first_phase(run: Run) -> None:
     if phase is None:
         raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
     trainable_parameters(run.network, phase.trainable)
-
-
-def _facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
-    best = run.state.best or {}
-    phases: dict[int, dict[str, Any]] = {}
-    for record in run.history:
-        phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
-        phase["epochs"] += 1
-    config = asdict(run.config)
-    settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
-    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += [name for name in ("transfer_loss", "adapters", "start") if config[name]]
-    before, after = data.task.options(), run.network.task.options()
-    determined = [name for name, value in after.items() if value != before[name]]
-    return {
-        "data": {
-            **data.splits.facts,
-            **data.checked.report.counts(),
-            **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
-            **({"changed during training": changes} if changes else {}),
-        },
-        "training": {
-            "schedule": config["schedule"],
-            "phases": list(phases.values()),
-            **{name: config[name] for name in settings},
-            **({AFTER_TRAINING: determined} if determined else {}),
-        },
-        "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
-        **_evaluation_facts(run),
-        "receipts": {
-            f"phase {r['phase'] + 1}": f"{len(r['frozen'])} frozen tensors unchanged, "
-            f"{r['modules_in_eval']} modules kept in evaluation mode"
-            for r in run.state.receipts
-        },
-    }
-
-
-def _evaluation_facts(run: Run) -> dict[str, Any]:
-    """Return the metrics of the evaluation sets, and how the epoch was selected if not by default."""
-    best: dict[str, Any] = run.state.best or {}
-    facts: dict[str, Any] = {}
-    if run.state.before:
-        facts["evaluation"] = {
-            f"{part}.{name}{when}": value
-            for when, results in (("", best["evaluation"]), (" before training", run.state.before))
-            for part, metrics in results.items()
-            for name, value in metrics.items()
-        }
-    if run.config.select != "best":
-        unsatisfied = best["unsatisfied"]
-        facts["selection"] = {"select": run.config.select, "satisfied": not unsatisfied}
-        facts["selection"] |= {"not satisfied": unsatisfied} if unsatisfied else {}
-    return facts

@@ -296,7 +296,8 @@ class RunHooks:
         Args:
             run: The run.
             record: The line added to ``metrics.jsonl``: ``epoch`` and ``phase`` from 0,
-                ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``.
+                ``train`` (loss parts) and ``validation`` (metrics) by name, ``best``; with
+                evaluation sets also ``evaluate_on`` (metrics by set and name).
 
         Example:
             ::

@@ -22,7 +22,7 @@ from visiongraft.adaptation.networks import (
 from visiongraft.backbone import Backbone, BackboneInfo
 from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
-from visiongraft.data.check import drop_unreadable
+from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
@@ -35,10 +35,12 @@ from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
-from visiongraft.task_contract import read_evaluation, read_splits
+from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_batches, measure_all
+from visiongraft.training.evaluation_data import prepare_evaluation
 
 
 @dataclass
@@ -54,6 +56,7 @@ class TransferModel:
         validation: Validation samples of the run, if available.
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
+        training_images: Digests of the images that it was trained on, if known.
     """
 
     network: Network
@@ -61,6 +64,7 @@ class TransferModel:
     validation: Samples | None = field(default=None, repr=False)
     run_folder: Path | None = None
     callbacks: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
+    training_images: TrainingImages | None = field(default=None, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -129,28 +133,31 @@ class TransferModel:
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
+        Issues with the data are logged as warnings, as in ``fit``.
+
         Args:
-            data: In any form that ``fit`` takes; of data with several parts the test part, else
-                the validation part.
+            data: In any form that ``fit`` takes; of a dataset with splits the test split is used,
+                otherwise the validation split, otherwise all images.
             by: An attribute of the samples, such as a further column of a table, by whose values they
                 are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
 
         Returns:
-            The task's metrics, and ``images`` and ``unreadable`` counts; with ``by`` also ``groups``,
-            the metrics and ``images`` of each value.
+            The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
+            dataset without splits; the counts ``images``, ``unreadable`` and
+            ``images_seen_in_training``, which is ``None`` if unknown; and ``warnings``, a list of
+            lines. Of samples with subjects, such as identities, those in training are counted too; with ``by`` also
+            ``groups``, the metrics and ``images`` of each value.
 
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
             OptionError: No sample has the attribute.
         """
-        samples, unreadable = drop_unreadable(
-            read_evaluation(self.task, data), self.backbone_info.in_channels
-        )
-        decoded = self._decoded(samples, batch_size, self.task.collate, tile)
-        results = measure_all(self.task, samples, by, decoded)
-        return {**results, "images": len(samples), "unreadable": unreadable}
+        channels = self.backbone_info.in_channels
+        measured = prepare_evaluation(self.task, data, channels, self.training_images)
+        decoded = self._decoded(measured.samples, batch_size, self.task.collate, tile)
+        return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
 
     def export(
         self,
@@ -206,7 +213,8 @@ class TransferModel:
             TrainingError: The merged weights are not finite.
         """
         name = plugins().name_of("task", type(self.task))
-        save_model(Path(folder), merged_network(self.network), self.facts, name)
+        merged = merged_network(self.network)
+        save_model(Path(folder), merged, self.facts, name, self.training_images)
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write the adapters and the head only, without the base that they were trained on.
@@ -247,6 +255,7 @@ class TransferModel:
         network, config = load_adapted(Path(folder), backbone, task)
         self.network = network.to(device)
         self.facts, self.validation, self.run_folder = config.facts, None, None
+        self.training_images = None  # those of the adapter are not known
 
     def inference_graph(self) -> InferenceGraph:
         """Return the graph from raw images to predictions, on the CPU and in evaluation mode.
@@ -268,19 +277,18 @@ class TransferModel:
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
+        channels = self.backbone_info.in_channels
         if data is not None:
-            samples = read_evaluation(self.task, data)
-        elif self.validation is not None:
+            return prepare_evaluation(self.task, data, channels).samples
+        if self.validation is not None:
             return self.validation
-        elif self.run_folder is not None:
-            config = FitConfig.read(self.run_folder)
-            if config.data is None or not Path(named_reader(config.data)[1]).exists():
-                return None
-            parts = read_splits(self.task, config.data, config.validation, config.seed)
-            samples = parts.validation
-        else:
+        if self.run_folder is None:
             return None
-        return drop_unreadable(samples, self.backbone_info.in_channels)[0]
+        config = FitConfig.read(self.run_folder)
+        if config.data is None or not Path(named_reader(config.data)[1]).exists():
+            return None
+        splits = read_splits(self.task, config.data, config.validation, config.seed)
+        return check_evaluated(splits.validation, channels).samples
 
     def _decoded(
         self,
@@ -353,4 +361,9 @@ def load(
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
     network, config = load_network(path, task)
-    return TransferModel(network, config.facts, run_folder=given if path != given else None)
+    return TransferModel(
+        network,
+        config.facts,
+        run_folder=given if path != given else None,
+        training_images=TrainingImages.read(path),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from visiongraft.data.check import (
     check_further,
     check_samples,
 )
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.starting import Start
 from visiongraft.task import Task
@@ -125,14 +125,17 @@ def read_run_data(
     training = checked.digests["training"]
 
     def read(
-        what: str, sets: Mapping[str, Any], find: Callable[[str, Any], Samples], unlike: bool
+        what: str,
+        sets: Mapping[str, Any],
+        find: Callable[[str, Any], EvaluationSplit],
+        unlike: bool,
     ) -> dict[str, CheckedSet]:
         found = {}
         for name, data in sets.items():
-            samples = _find(f"{what} {name!r}", data, partial(find, name))
-            found[name] = check_further(
+            split = _find(f"{what} {name!r}", data, partial(find, name))
+            checked = check_further(
                 f"{what} {name!r}",
-                samples,
+                split.samples,
                 training if unlike else (),
                 channels=channels,
                 cache=None
@@ -140,23 +143,30 @@ def read_run_data(
                 else further_check(folder, f"{what.split()[0]}-{name}"),
                 save=save,
             )
+            noticed = tuple(f"{what} {name!r}: {line}" for line in split.warnings)
+            found[name] = replace(checked, warnings=(*noticed, *checked.warnings))
         return found
 
     evaluation = read(
         "evaluation set", given.evaluate_on, lambda _, data: read_evaluation(ready, data), True
     )
-    streams = read("stream", given.streams, partial(read_stream, ready), False)
+    streams = read(
+        "stream",
+        given.streams,
+        lambda name, data: EvaluationSplit(read_stream(ready, name, data)),
+        False,
+    )
     return RunData(ready, splits, checked, evaluation, streams)
 
 
-def _find(what: str, data: Any, find: Callable[[Any], Samples]) -> Samples:
+def _find(what: str, data: Any, find: Callable[[Any], EvaluationSplit]) -> EvaluationSplit:
     """Find the samples of a dataset, and name the dataset if that fails."""
     if data is None:
         raise OptionError(f"{what} is None: pass a path or a dataset")
     try:
-        samples = find(data)
+        split = find(data)
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
-    if len(samples) == 0:
+    if len(split.samples) == 0:
         raise DataError(f"{what} has no images")
-    return samples
+    return split

@@ -29,7 +29,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
-from visiongraft.data.samples import Samples, Splits, Transform
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.errors import OptionError
 from visiongraft.loss_parts import LossParts
@@ -153,7 +153,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def read_evaluation(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> EvaluationSplit | Samples:
         """Find the samples to evaluate a trained model on, with the classes it was trained on.
 
         Args:
@@ -161,7 +161,8 @@ class Task(ABC):
                 split.
 
         Returns:
-            Samples whose targets use this task's class ids.
+            Samples whose targets use this task's class ids, with the name of the split and the
+            warnings of the reader; or the samples alone.
 
         Raises:
             DataError: A sample is of an unknown class.

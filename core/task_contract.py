@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import PluginError
 from visiongraft.task import AnyTask, Task
 
@@ -83,15 +83,20 @@ def read_splits(task: Task, data: Any, validation: float, seed: int) -> Splits:
     return splits
 
 
-def read_evaluation(task: Task, data: Any) -> Samples:
+def read_evaluation(task: Task, data: Any) -> EvaluationSplit:
     """Call ``Task.read_evaluation`` and check the result.
 
+    Returns:
+        The result; only the samples are known if the task returns nothing else.
+
     Raises:
-        PluginError: The result is not ``Samples``.
+        PluginError: The result is neither ``EvaluationSplit`` nor ``Samples``.
     """
     found = task.read_evaluation(data)
-    samples: Samples = returned(task, "read_evaluation", found, Samples, "visiongraft.Samples")
-    return samples
+    split = found if isinstance(found, EvaluationSplit) else EvaluationSplit(found)
+    form = "visiongraft.Samples, alone or in visiongraft.EvaluationSplit"
+    returned(task, "read_evaluation", split.samples, Samples, form)
+    return split
 
 
 def read_stream(task: Task, name: str, data: Any) -> Samples:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from visiongraft.cli.options import Json, TimeLimit
-from visiongraft.cli.output import Answer, table
+from visiongraft.cli.output import Answer, shown_warnings, table
 
 _RESULTS = {True: "passed", False: "FAILED", None: "-"}
 
@@ -109,7 +109,8 @@ def verify(
     """Check an exported FILE again: its bytes, certificate and results; exit with 1 if one fails."""
     from visiongraft.exporters.verification.recheck import recheck
 
-    report = recheck(file, data, model, time_limit)
+    with shown_warnings():
+        report = recheck(file, data, model, time_limit)
     rows = [[check.name, _RESULTS[check.passed], check.detail] for check in report.checks]
     values = {"file": file, "passed": report.passed, **vars(report)}
     failed = [check.name for check in report.checks if check.passed is False]

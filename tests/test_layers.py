@@ -71,6 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("starting",),
     ("arguments", "run_data"),
+    ("facts",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),

@@ -47,7 +47,13 @@ def apply_adapter(backbone: Backbone, choice: AdapterChoice) -> tuple[frozenset[
     stages = {name: stage_at(backbone, name.rpartition(".")[0]) for name in added}
     backbone.info = replace(backbone.info, stage_of={**backbone.info.stage_of, **stages})
     backbone.adapters += (choice,)
-    return applied.trains | parameters.intersection(added), applied
+    trains = applied.trains | parameters.intersection(added)
+    if not trains and not adapter.layers(backbone):
+        raise OptionError(
+            f"adapter {choice.name!r} finds nothing to train or to change in backbone "
+            f"{backbone.info.name!r}"
+        )
+    return trains, applied
 
 
 def merge_adapters(backbone: Backbone) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
-from visiongraft.cli.output import Answer, table, to_json
+from visiongraft.cli.output import Answer, shown_warnings, table, to_json
 from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
 from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
@@ -18,6 +18,8 @@ from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
+
+SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
 Model = Annotated[
     Path,
@@ -55,19 +57,34 @@ def evaluate(
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
     predictor = _exported(model, provider, tile, time_limit)
-    if predictor is None:
-        from visiongraft.model import load
+    with shown_warnings():
+        if predictor is None:
+            from visiongraft.model import load
 
-        results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
-    else:
-        results = _evaluate_exported(predictor, data, by, batch_size)
+            results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
+        else:
+            results = _evaluate_exported(predictor, data, by, batch_size)
     numbers = [
-        [name, _number(value)] for name, value in results.items() if is_number(value, finite=False)
+        [name, _number(value)]
+        for name, value in results.items()
+        if is_number(value, finite=False) and not name.endswith(SEEN)
     ]
-    parts = [table(["metric", "value"], numbers)]
+    parts: list[Any] = [table(["metric", "value"], numbers), _measured_on(results)]
     if by is not None:
         parts.append(_group_table(by, results["groups"]))
     return Answer(results, parts)
+
+
+def _measured_on(results: Mapping[str, Any]) -> str:
+    """Describe which images were measured, and how many of them were in training if that is known."""
+    names = {None: "", "all": " on all images of the dataset"}
+    where = names.get(results["split"], f" on the {results['split']} split")
+    found = [
+        f"{value} {name.removesuffix(SEEN).replace('_', ' ')} seen in training"
+        for name, value in results.items()
+        if name.endswith(SEEN) and value is not None
+    ]
+    return ", ".join([f"measured{where}: {results['images']} images", *found])
 
 
 def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -161,7 +178,10 @@ def export(
     options = parse_pairs(settings or [])
     if precision is not None:
         options["precision"] = precision
-    certificate = load(model).export(file, format=format, data=data, callbacks=callback, **options)
+    with shown_warnings():
+        certificate = load(model).export(
+            file, format=format, data=data, callbacks=callback, **options
+        )
     rows = [
         [c.inputs, str(c.batch), str(c.images), f"{c.difference:.1e}", str(c.mismatches)]
         for c in certificate.comparisons
@@ -228,25 +248,21 @@ def _evaluate_exported(
     predictor: ExportedModel, data: str, by: str | None, batch_size: int
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
-    from visiongraft.data.check import drop_unreadable
     from visiongraft.lookup import find_exported_task
-    from visiongraft.task_contract import read_evaluation
     from visiongraft.training.evaluation import measure_all
+    from visiongraft.training.evaluation_data import prepare_evaluation
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)
     channels = metadata["input"]["channels"]
-    samples, unreadable = drop_unreadable(read_evaluation(task, data), channels)
+    measured = prepare_evaluation(task, data, channels)
+    samples = measured.samples
     batches = _same_size(samples, channels, batch_size)
     decoded = (
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    return {
-        **measure_all(task, samples, by, decoded),
-        "images": len(samples),
-        "unreadable": unreadable,
-    }
+    return {**measure_all(task, samples, by, decoded), **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:

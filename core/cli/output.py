@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import os
 import sys
@@ -137,6 +138,22 @@ def to_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy's arrays and numbers
         return to_json(value.tolist())
     return str(value)
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(f"warning: {record.getMessage()}", sys.stderr)
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Print the warnings that are logged within this block to standard error, one line each."""
+    log, handler = logging.getLogger("visiongraft"), _Warnings(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 @contextmanager

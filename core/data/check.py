@@ -15,36 +15,21 @@ import numpy as np
 
 from visiongraft.data.decode import decode_bytes
 from visiongraft.data.digests import digest_of
-from visiongraft.data.pixels import DARK_BELOW, is_dark, is_one_value, unusual_values
+from visiongraft.data.pixels import is_dark, is_one_value, unusual_values
+from visiongraft.data.report import (
+    DARK,
+    DARK_REMEDY,
+    DataReport,
+    Finding,
+    count_and_name,
+    make_report,
+)
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
 STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
-DARK = f"use at most 1/{256 // DARK_BELOW} of the range of values"
-DARK_REMEDY = "scale their values to 0..65535, or save them with 8 bits"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of checking one image.
-
-    Attributes:
-        digest: Hash of the file's bytes, or of the pixels if there is no file.
-        height: Height in pixels; 0 if the image is unreadable.
-        width: Width in pixels; 0 if the image is unreadable.
-        problem: Why the sample cannot be used; empty if it can.
-        values: What is unusual about the values of its pixels, see ``unusual_values``.
-        target: Hash of the target; empty if it is unknown.
-    """
-
-    digest: str
-    height: int = 0
-    width: int = 0
-    problem: str = ""
-    values: str = ""
-    target: str = ""
 
 
 class SampleDigests(NamedTuple):
@@ -62,62 +47,6 @@ class SampleDigests(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DataReport:
-    """The result of checking a dataset.
-
-    Attributes:
-        images: Number of readable images by split.
-        unreadable: One line per unreadable image.
-        leaked: Pairs of names: a training image and a validation image that are identical.
-        conflicting: Pairs of names: identical training images with different targets.
-        heights: Minimum, median and maximum height in pixels.
-        widths: Minimum, median and maximum width in pixels.
-        one_valued: Names of files whose pixels are all equal.
-        dark: Names of images of 16 bits per value that are black, or nearly, in 8 bits.
-    """
-
-    images: dict[str, int]
-    unreadable: tuple[str, ...] = ()
-    leaked: tuple[tuple[str, str], ...] = ()
-    conflicting: tuple[tuple[str, str], ...] = ()
-    heights: tuple[int, int, int] = (0, 0, 0)
-    widths: tuple[int, int, int] = (0, 0, 0)
-    one_valued: tuple[str, ...] = ()
-    dark: tuple[str, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each issue that a user should know about before training."""
-        lines = []
-        if self.unreadable:
-            lines.append(_some("unreadable images were dropped", self.unreadable))
-        if self.leaked:
-            pairs = tuple(f"{a} = {b}" for a, b in self.leaked)
-            lines.append(_some("validation images are also in training", pairs))
-        if self.conflicting:
-            pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
-            lines.append(_some("identical training images have different targets", pairs))
-        if self.one_valued:
-            lines.append(_some("images have the same value in all pixels", self.one_valued))
-        if self.dark:
-            lines.append(
-                _some(f"16-bit images {DARK}, and are (nearly) black; {DARK_REMEDY}", self.dark)
-            )
-        return tuple(lines)
-
-    def counts(self) -> dict[str, Any]:
-        """Return the numbers without the names, as JSON values, for a model card."""
-        return {
-            **{f"{split} images": count for split, count in self.images.items()},
-            "unreadable": len(self.unreadable),
-            "identical in training and validation": len(self.leaked),
-            "identical with different targets": len(self.conflicting),
-            "height (min, median, max)": list(self.heights),
-            "width (min, median, max)": list(self.widths),
-        }
-
-
-@dataclass(frozen=True)
 class CheckedSplits:
     """The readable samples of both splits, and the report.
 
@@ -132,6 +61,21 @@ class CheckedSplits:
     validation: Samples
     report: DataReport
     digests: dict[str, list[SampleDigests]]
+
+
+@dataclass(frozen=True)
+class CheckedSamples:
+    """The readable samples of a dataset that will be evaluated, and the report.
+
+    Attributes:
+        samples: Readable samples.
+        report: What the check found.
+        images: Hash of each readable image, see ``Finding.digest``.
+    """
+
+    samples: Samples
+    report: DataReport
+    images: list[str]
 
 
 @dataclass(frozen=True)
@@ -228,7 +172,7 @@ def check_samples(
     in_train, in_validation = (
         list(_findings(s, channels, store, targets=True)) for s in (train, validation)
     )
-    report = _report(train, validation, in_train, in_validation)
+    report = make_report({"training": (train, in_train), "validation": (validation, in_validation)})
     if save:
         store.save(report)
     _refuse_too_many(report.unreadable, len(train) + len(validation))
@@ -244,9 +188,9 @@ def check_samples(
     ):
         if len(samples) == 0:
             problems = tuple(finding.problem for finding in findings if finding.problem)
-            cause = f" ({_some('unreadable', problems)})" if problems else ""
+            cause = f" ({count_and_name('unreadable', problems)})" if problems else ""
             raise DataError(f"the {split} split has no readable images{cause}; add some")
-    _refuse_black(train, in_train)
+    _refuse_black("training", train, in_train)
     return checked
 
 
@@ -287,9 +231,22 @@ def check_further(
         raise DataError(f"{name} has no readable images; add some")
     trained = {each.image for each in training}
     leaked = tuple(each.name for each in digests if each.image in trained)
-    warnings = [_some("unreadable images were dropped", problems)] if problems else []
-    warnings += [_some(f"images of {name} are also in training", leaked)] if leaked else []
+    warnings = [count_and_name("unreadable images were dropped", problems)] if problems else []
+    warnings += [count_and_name(f"images of {name} are also in training", leaked)] if leaked else []
     return CheckedSet(readable, digests, tuple(warnings))
+
+
+def are_files(samples: Samples) -> bool:
+    """Check whether images are what their files hold; others, such as crops, have no such content.
+
+    Args:
+        samples: Readable samples.
+
+    Returns:
+        Whether the first, middle or last image is the content of a file, by which it is hashed.
+    """
+    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
+    return any(samples.content(index) is not None for index in probes)
 
 
 def are_reproducible(samples: Samples, channels: int = 3) -> bool:
@@ -326,26 +283,28 @@ def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 
-def drop_unreadable(samples: Samples, channels: int = 3) -> tuple[Samples, int]:
-    """Drop the unreadable images of a dataset that will be evaluated.
+def check_evaluated(samples: Samples, channels: int = 3) -> CheckedSamples:
+    """Decode the images of a dataset that will be evaluated, and drop unreadable ones.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
 
     Returns:
-        The readable samples, and how many were dropped.
+        The readable samples and the report.
 
     Raises:
-        DataError: More than 1% of the images are unreadable, or no image is left.
+        DataError: More than 1% of the images are unreadable, no image is left, or all are black
+            because of their range of values.
     """
-    problems = find_unreadable(samples, channels)
-    _refuse_too_many(tuple(problems.values()), len(samples))
-    kept = [i for i in range(len(samples)) if i not in problems]
-    readable = samples.subset(kept) if problems else samples
+    findings = list(_findings(samples, channels, _Cache(None)))
+    report = make_report({"evaluated": (samples, findings)})
+    _refuse_too_many(report.unreadable, len(samples))
+    readable = _readable(samples, findings)
     if len(readable) == 0:
         raise DataError("there are no images to evaluate")
-    return readable, len(problems)
+    _refuse_black("evaluated", samples, findings)
+    return CheckedSamples(readable, report, [f.digest for f in findings if not f.problem])
 
 
 def _findings(
@@ -357,7 +316,7 @@ def _findings(
     """
     # A dataset's own code need not be thread-safe, and large images need much memory each.
     lock = Lock()
-    cached = store.path is not None and _are_files(samples)
+    cached = store.path is not None and are_files(samples)
 
     def check(index: int) -> Finding:
         key = store.key(samples, index, channels) if cached else None
@@ -375,12 +334,6 @@ def _findings(
         window = 1024  # bounds the number of pending results
         for start in range(0, len(samples), window):
             yield from threads.map(check, range(start, min(start + window, len(samples))))
-
-
-def _are_files(samples: Samples) -> bool:
-    """Check whether images are what their files hold; others, such as crops, have no such content."""
-    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
-    return any(samples.content(index) is not None for index in probes)
 
 
 def _target_digest(target: Callable[[], Any]) -> str:
@@ -415,65 +368,21 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _report(
-    train: Samples, validation: Samples, in_train: list[Finding], in_validation: list[Finding]
-) -> DataReport:
-    first: dict[str, int] = {}
-    conflicting = []
-    for i, finding in enumerate(in_train):
-        if finding.problem:
-            continue
-        j = first.setdefault(finding.digest, i)
-        if i != j and finding.target != in_train[j].target:
-            conflicting.append((train.name(j), train.name(i)))
-    leaked = [
-        (train.name(first[f.digest]), validation.name(i))
-        for i, f in enumerate(in_validation)
-        if not f.problem and f.digest in first
-    ]
-    good = [f for f in (*in_train, *in_validation) if not f.problem]
-    named = [
-        (finding, samples.name(i))
-        for samples, findings in ((train, in_train), (validation, in_validation))
-        for i, finding in enumerate(findings)
-        if finding.values and not finding.problem
-    ]
-    return DataReport(
-        images={
-            "training": sum(not f.problem for f in in_train),
-            "validation": sum(not f.problem for f in in_validation),
-        },
-        unreadable=tuple(f.problem for f in (*in_train, *in_validation) if f.problem),
-        leaked=tuple(leaked),
-        conflicting=tuple(conflicting),
-        heights=_spread([f.height for f in good]),
-        widths=_spread([f.width for f in good]),
-        one_valued=tuple(name for f, name in named if not is_dark(f.values)),
-        dark=tuple(name for f, name in named if is_dark(f.values)),
-    )
-
-
-def _spread(values: list[int]) -> tuple[int, int, int]:
-    if not values:
-        return 0, 0, 0
-    return min(values), int(np.median(values)), max(values)
-
-
 def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
     if len(problems) > UNREADABLE_LIMIT * total:
         raise DataError(
-            f"{_some(f'of {total} images are unreadable', problems)}; repair or remove them "
+            f"{count_and_name(f'of {total} images are unreadable', problems)}; repair or remove them "
             f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
         )
 
 
-def _refuse_black(train: Samples, findings: list[Finding]) -> None:
-    """Refuse training images that are all black because of their range of values."""
+def _refuse_black(split: str, samples: Samples, findings: list[Finding]) -> None:
+    """Refuse images that are all black because of their range of values."""
     good = [i for i, finding in enumerate(findings) if not finding.problem]
     values = {findings[i].values for i in good}
     if len(values) == 1 and all(is_dark(value) and is_one_value(value) for value in values):
         raise DataError(
-            f"all {len(good)} training images, such as {train.name(good[0])}, have 16 bits, {DARK} "
+            f"all {len(good)} {split} images, such as {samples.name(good[0])}, have 16 bits, {DARK} "
             f"and are black; {DARK_REMEDY}"
         )
 
@@ -489,8 +398,3 @@ def _digests(samples: Samples, findings: list[Finding]) -> list[SampleDigests]:
         for i, finding in enumerate(findings)
         if not finding.problem
     ]
-
-
-def _some(what: str, names: tuple[str, ...], shown: int = 3) -> str:
-    more = f", and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{len(names)} {what}: {'; '.join(names[:shown])}{more}"

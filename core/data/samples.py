@@ -115,6 +115,21 @@ class Samples(ABC):
         """
         return {}
 
+    def subject(self, index: int) -> str | None:
+        """Return the name of the person, patient or place that a sample is of.
+
+        Override it if evaluation should show how well a model does on others than those of training:
+        ``evaluate`` then counts the subjects that were in training. Samples that wrap others forward
+        this method.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            The name; ``None`` if samples have no subjects.
+        """
+        return None
+
     def subset(self, indices: Sequence[int]) -> Samples:
         """Return some of the samples, in the given order.
 
@@ -215,6 +230,10 @@ class WrappedSamples(Samples):
         """Return the attributes in the wrapped samples."""
         return self.base.attributes(self.position(index))
 
+    def subject(self, index: int) -> str | None:
+        """Return the subject in the wrapped samples."""
+        return self.base.subject(self.position(index))
+
 
 @dataclass(frozen=True)
 class TargetSamples(WrappedSamples):
@@ -277,3 +296,22 @@ class Splits:
     validation: Samples
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """The samples that a trained model is evaluated on.
+
+    Attributes:
+        samples: The samples.
+        split: Which split of the dataset they are, such as ``"test"``; ``"all"`` for all images of a
+            dataset without splits; ``None`` if unknown.
+        warnings: One line for each issue that a user should know about: what was skipped, or may not
+            mean what it says.
+        subjects: What the names of ``Samples.subject`` stand for, in the plural, such as ``"patients"``.
+    """
+
+    samples: Samples
+    split: str | None = None
+    warnings: tuple[str, ...] = ()
+    subjects: str = "subjects"

@@ -87,6 +87,19 @@ def evaluation_split(splits: Collection[str]) -> str:
     return next(name for name in ("test", "validation", "train") if name in splits)
 
 
+def name_evaluated(split: str) -> str:
+    """Return the name of an evaluated split in results.
+
+    Args:
+        split: What ``evaluation_split`` returned; it is ``"train"`` only if there is no other.
+
+    Examples:
+        >>> name_evaluated("validation"), name_evaluated("train")
+        ('validation', 'all')
+    """
+    return "all" if split == "train" else split
+
+
 def training_and_validation(
     splits: Mapping[str, Divisible],
     split_off: Callable[[Divisible], tuple[list[int], list[int]]],

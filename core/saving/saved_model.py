@@ -29,6 +29,8 @@ from visiongraft.saving.files import read_json, write_bytes, write_json
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
+from visiongraft.saving.training_images import FILE as TRAINING_IMAGES
+from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
@@ -78,7 +80,13 @@ def model_folder(folder: Path) -> Path:
     return inner if (inner / WEIGHTS).is_file() else folder
 
 
-def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_name: str) -> None:
+def save_model(
+    folder: Path,
+    network: Network,
+    facts: Mapping[str, Any],
+    task_name: str,
+    training_images: TrainingImages | None = None,
+) -> None:
     """Write a saved model; each file appears complete or not at all.
 
     Args:
@@ -86,8 +94,13 @@ def save_model(folder: Path, network: Network, facts: Mapping[str, Any], task_na
         network: Backbone and head are saved; the loss is not.
         facts: JSON values for config and model card.
         task_name: Name by which the task is found again.
+        training_images: Digests of the images it was trained on, if known.
     """
     config = describe_model(network, facts, task_name)
+    if training_images is not None:
+        training_images.write(folder)
+    else:
+        (folder / TRAINING_IMAGES).unlink(missing_ok=True)  # of another model that was saved there
     format = FORMAT if network.backbone.adapters else PLAIN
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": format})
     write_json(folder / CONFIG, {"format": format, **asdict(config)})

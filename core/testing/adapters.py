@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,12 +37,13 @@ class AdapterTrial(TaskTrial):
         super().__init__(Specimen(), backbone=chosen, normalized=chosen, adapters=[name])
         self.fits = bool(fitting)
 
-    def adapted(self) -> tuple[Backbone, frozenset[str], Tensor]:
+    def adapted(self, seed: int = 0) -> tuple[Backbone, frozenset[str], Tensor]:
         """Return an adapted backbone, what the adapter trains, and the outputs before."""
         if not self.fits:
             raise NotTried(f"it fits none of the backbones {', '.join(BACKBONES)}")
-        with seeded(0, "adapter"):
+        with seeded(seed, "adapter"):
             backbone = load_backbone(self.backbone, None, size=SIZE).eval()
+            shift(backbone, [name for name, _ in backbone.named_parameters()])  # no bias stays 0
             before = outputs(backbone)
             with trying("to apply the adapter", see="adapters.Adapter.apply"):
                 trains, _ = apply_adapter(backbone, find_adapter(self.name))
@@ -63,8 +65,8 @@ def applying_it_changes_no_output(trial: AdapterTrial) -> None:
 def applying_it_again_adds_the_same(trial: AdapterTrial) -> None:
     """Equal backbones get parameters of the same names and shapes, as loading requires."""
     one, other = (
-        {name: tuple(tensor.shape) for name, tensor in trial.adapted()[0].state_dict().items()}
-        for _ in range(2)
+        {name: tuple(tensor.shape) for name, tensor in trial.adapted(seed)[0].state_dict().items()}
+        for seed in range(2)
     )
     odd = sorted(name for name, _ in one.items() ^ other.items())
     words = "to apply the adapter to two equal backbones"
@@ -75,10 +77,8 @@ def applying_it_again_adds_the_same(trial: AdapterTrial) -> None:
 def merging_it_changes_no_output(trial: AdapterTrial) -> None:
     """Merging a changed adapter changes no output, and merging it again changes nothing."""
     backbone, trains, before = trial.adapted()
-    with torch.no_grad(), seeded(0, "perturb"):
-        for name in sorted(trains):
-            parameter = backbone.get_parameter(name)
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    with seeded(0, "shift"):
+        shift(backbone, sorted(trains))
     changed = outputs(backbone)
     words = "to change what the adapter trains"
     moved = not trains or not torch.allclose(changed, before)
@@ -95,6 +95,14 @@ def what_it_does_not_train_is_frozen(trial: AdapterTrial) -> None:
     if not trial.fits:
         raise NotTried(f"it fits none of the backbones {', '.join(BACKBONES)}")
     expect_frozen(trial, "full(batch_norm='train')")
+
+
+def shift(backbone: Backbone, names: Iterable[str]) -> None:
+    """Change parameters at random, as training would."""
+    with torch.no_grad():
+        for name in names:
+            parameter = backbone.get_parameter(name)
+            parameter.add_(0.1 * torch.randn_like(parameter))
 
 
 def outputs(backbone: Backbone) -> Tensor:

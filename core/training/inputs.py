@@ -16,6 +16,7 @@ from visiongraft.saving.files import read_json, write_json
 
 FILE = "inputs.json"
 FORMAT = 1
+TRAINED_ON = ("training", "stream")  # how names of datasets begin whose images are trained on
 LONGEST = 60  # characters of an option's value in a message
 
 Splits = Mapping[str, Sequence[SampleDigests]]
@@ -34,6 +35,7 @@ class RunInputs:
         changes: One entry per resumption with other samples or weights: ``epoch``, from which they
             were used, and ``changes``, one line each.
         classes: Where task, backbone, schedule and transfer loss are defined, by setting.
+        earlier: Hashes of images that were in training before such a change, and no longer are.
         transfer_source: SHA-256 of the networks that transfer losses compare with.
     """
 
@@ -43,6 +45,7 @@ class RunInputs:
     code: Mapping[str, str]
     changes: Sequence[Mapping[str, Any]] = field(default=())
     classes: Mapping[str, str] = field(default_factory=dict)
+    earlier: Sequence[str] = field(default=())
     transfer_source: str | None = None
 
     def write(self, folder: Path) -> None:
@@ -72,9 +75,18 @@ class RunInputs:
                 split: [SampleDigests(*line.split(" ", 2)) for line in lines]
                 for split, lines in values["samples"].items()
             }
-            return cls(**values)
+            values["earlier"] = tuple(values.get("earlier", ()))
+            inputs = cls(**values)
+            for digest in inputs.trained_on():
+                int(digest, 16)
+            return inputs
         except (ArtifactError, KeyError, TypeError, ValueError, AttributeError):
             return None
+
+    def trained_on(self) -> list[str]:
+        """Return the hashes of all images that were in training, now or before a change."""
+        used = [part for name, part in self.samples.items() if name.partition(" ")[0] in TRAINED_ON]
+        return [*(each.image for part in used for each in part), *self.earlier]
 
     def changes_since(self, before: RunInputs) -> list[str]:
         """Describe what differs in samples, classes and weights.
@@ -157,7 +169,13 @@ def inputs_on_resume(
             "uses the new code"
         )
     entry = [{"epoch": epoch, "changes": changes}] if changes else []
-    return replace(now, code=before.code, changes=[*before.changes, *entry]), warnings
+    kept = set(now.trained_on())
+    return replace(
+        now,
+        code=before.code,
+        changes=[*before.changes, *entry],
+        earlier=tuple(sorted({*before.trained_on()} - kept)),
+    ), warnings
 
 
 def _as_stored(value: Any) -> Any:

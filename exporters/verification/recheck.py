@@ -161,10 +161,9 @@ def _samples(
     if data is None:
         return None
     if task is not None:
-        from visiongraft.data.check import drop_unreadable
-        from visiongraft.task_contract import read_evaluation
+        from visiongraft.training.evaluation_data import prepare_evaluation
 
-        return drop_unreadable(read_evaluation(task, data), file.input.channels)[0]
+        return prepare_evaluation(task, data, file.input.channels).samples
     if not Path(data).is_dir():
         raise DataError(
             f"{data} is not a folder; without the task's plugin, pass a folder of images"
@@ -231,12 +230,16 @@ def _certified(file: CertifiedFile) -> FileCheck:
     if found.problem:
         return FileCheck(name, False, found.problem)
     ties = f" ({found.near_ties} near-ties)" if found.near_ties else ""
-    left = f", {found.left_out} left out as near-ties" if found.left_out else ""
+    left = f", {found.left_out} left out as near-ties," if found.left_out else ""
+    other = not file.exact and not file.same_kernels
+    loosely = (
+        "; loosely, since the processor or the runtime is not that of the export" if other else ""
+    )
     return FileCheck(
         name,
         True,
-        f"{found.numbers} numbers{left} as certified on {found.images} seeded images{ties} of "
-        f"{found.sizes[0]} to {found.sizes[1]} pixels, in batches of up to {found.largest_batch}",
+        f"{found.numbers} numbers as certified{left} on {found.images} seeded images{ties} of "
+        f"{found.sizes[0]} to {found.sizes[1]} pixels, in batches of up to {found.largest_batch}{loosely}",
     )
 
 

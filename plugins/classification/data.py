@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap, similar_names
-from visiongraft.data.samples import Splits, TargetSamples
-from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
+from visiongraft.data.samples import EvaluationSplit, Splits, TargetSamples
+from visiongraft.data.splits import (
+    evaluation_split,
+    name_evaluated,
+    split_by_class,
+    training_and_validation,
+)
 from visiongraft.errors import DataError, name_some, noticed
 from visiongraft.plugins.classification.reading import (
     LabeledDataset,
@@ -119,7 +124,7 @@ def _make_splits(
     return Splits(train, validation_set, facts, warnings)
 
 
-def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) -> LabeledSamples:
+def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) -> EvaluationSplit:
     """Read labeled images to evaluate on.
 
     Args:
@@ -129,14 +134,21 @@ def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) 
         multi_label: Whether an image can have any number of labels.
 
     Returns:
-        The samples.
+        ``LabeledSamples``, their split, and warnings.
 
     Raises:
         DataError: There are no images, or a label is not one of the class names.
     """
-    splits = read_dataset(data, class_names).splits
-    split = splits[evaluation_split(splits)]
-    return _with_ids(split, class_names, multi_label)
+    dataset = read_dataset(data, class_names)
+    split = evaluation_split(dataset.splits)
+    with noticed(dataset.warnings):
+        samples = _with_ids(dataset.splits[split], class_names, multi_label)
+    absent = [name for name, n in zip(class_names, samples.counts(), strict=True) if not n]
+    warnings = [*dataset.warnings]
+    if absent:
+        named = name_some(absent, MAX_NAMED)
+        warnings.append(f"classes without images, which are not evaluated: {named}")
+    return EvaluationSplit(samples, name_evaluated(split), tuple(warnings))
 
 
 def check_trainable(train: LabeledSamples) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.labels import balanced_weights
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
     bound_class_names,
@@ -137,7 +137,7 @@ class Classification(Task):
             seed=seed,
         )
 
-    def read_evaluation(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, bound_class_names(self.class_names), bool(self.multi_label))
 
     def bind(self, train: Samples) -> Classification:

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from visiongraft.data.labels import LabelMap, class_name, is_background, similar_names
-from visiongraft.data.samples import Splits, TargetSamples
-from visiongraft.data.splits import evaluation_split, split_by_class, training_and_validation
+from visiongraft.data.samples import EvaluationSplit, Splits, TargetSamples
+from visiongraft.data.splits import (
+    evaluation_split,
+    name_evaluated,
+    split_by_class,
+    training_and_validation,
+)
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
@@ -124,7 +129,7 @@ def read_splits(
     return Splits(train, validation_set, facts, remarks)
 
 
-def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples:
+def read_evaluation(data: Any, class_names: tuple[str, ...]) -> EvaluationSplit:
     """Read images to evaluate on.
 
     Args:
@@ -133,7 +138,7 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
         class_names: Class names by id.
 
     Returns:
-        The samples.
+        ``DetectionSamples``, their split, and warnings.
 
     Raises:
         DataError: There are only training images because the others are missing, or a class is not
@@ -147,13 +152,22 @@ def read_evaluation(data: Any, class_names: tuple[str, ...]) -> DetectionSamples
         )
     name = evaluation_split(source.splits)
     split, tally = source.splits[name], AnnotationTally()
-    check_plausible(split, name)
+    doubts = check_plausible(split, name)
     samples = _labeled(split, class_names, tally)
     annotated = any(annotation.boxes for annotation in split.annotations)
     if annotated and not any(target.boxes for target in samples.targets):
         reasons = "; ".join(_reasons(samples, split, tally))
         raise DataError(f"no image of the {name} split has a box left to evaluate on: {reasons}")
-    return samples
+    absent = [name for name, n in zip(class_names, samples.counts(), strict=True) if not n]
+    unmeasured = [f"classes without boxes, not measured: {name_some(absent, SHOWN)}"]
+    warnings = (
+        *source.warnings,
+        *_unlabeled(split, name),
+        *doubts,
+        *tally.lines(),
+        *(unmeasured if absent else ()),
+    )
+    return EvaluationSplit(samples, name_evaluated(name), warnings)
 
 
 def check_trainable(train: DetectionSamples, reasons: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
     bound_class_names,
@@ -113,7 +113,7 @@ class Detection(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, class_names=self.class_names, validation=validation, seed=seed)
 
-    def read_evaluation(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, bound_class_names(self.class_names))
 
     def bind(self, train: Samples) -> Detection:

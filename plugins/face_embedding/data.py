@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from visiongraft.data.labels import similar_names
-from visiongraft.data.samples import Splits
-from visiongraft.data.splits import evaluation_split, training_and_validation
+from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.splits import evaluation_split, name_evaluated, training_and_validation
 from visiongraft.errors import DataError, OptionError, name_some, noticed
 from visiongraft.plugins.face_embedding.evaluation.threshold import people_needed
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
@@ -80,7 +80,7 @@ def _make_splits(
     )
 
 
-def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
+def read_evaluation(data: Any, align: bool = True) -> EvaluationSplit:
     """Read images to evaluate; their identities need not be known from training.
 
     Args:
@@ -89,15 +89,18 @@ def read_evaluation(data: Any, align: bool = True) -> FaceSamples:
         align: Whether to align images with landmarks.
 
     Returns:
-        The samples.
+        ``FaceSamples``, their split, and warnings.
 
     Raises:
         DataError: There are no two images of one identity, or no two identities.
     """
-    samples = _samples(find_dataset(data, align))
-    found = samples[evaluation_split(samples)]
-    _check_comparable(found, "the dataset")
-    return found
+    source = find_dataset(data, align)
+    samples = _samples(source)
+    split = evaluation_split(samples)
+    with noticed(source.warnings):
+        _check_comparable(samples[split], "the dataset")
+    warnings = (*source.warnings, *_doubts(samples[split], "evaluated"))
+    return EvaluationSplit(samples[split], name_evaluated(split), warnings, subjects="identities")
 
 
 def check_trainable(train: FaceSamples) -> None:
@@ -206,15 +209,21 @@ def _remarks(train: FaceSamples, validation: FaceSamples, rate: float | None) ->
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
         lines.append(f"identities with only one training image: {name_some(single, SHOWN)}")
-    lonely = [name for name, count in validation.counts().items() if count == 1]
+    return [*lines, *_doubts(validation, "validation")]
+
+
+def _doubts(samples: FaceSamples, what: str) -> list[str]:
+    """Return one warning for each kind of comparison that samples do not allow."""
+    lines = []
+    lonely = [name for name, count in samples.counts().items() if count == 1]
     if lonely:
         lines.append(
-            "identities with only one validation image, which are only compared with others: "
+            f"identities with only one {what} image, which are only compared with others: "
             f"{name_some(lonely, SHOWN)}"
         )
-    if any(face.pairs for face in validation.targets) and not _has_both_kinds(validation):
+    if any(face.pairs for face in samples.targets) and not _has_both_kinds(samples):
         lines.append(
-            "the listed pairs of validation images are all of the same kind (same identity or "
+            f"the listed pairs of {what} images are all of the same kind (same identity or "
             "different ones); random pairs are drawn instead"
         )
     return lines

@@ -49,6 +49,10 @@ class FaceSamples(TargetSamples):
         targets = tuple(replace(face, label=labels[face.identity]) for face in self.targets)
         return replace(self, targets=targets, identities=len(names))
 
+    def subject(self, index: int) -> str:
+        """Return the identity, by which evaluation recognizes people of the training set."""
+        return self.targets[index].identity
+
     def counts(self) -> dict[str, int]:
         """Count the images of each identity."""
         found: dict[str, int] = {}

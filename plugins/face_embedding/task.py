@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.backbone import Backbone
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
     check_choice,
@@ -147,7 +147,7 @@ class FaceEmbedding(Task):
             data, align=self.align, validation=validation, seed=seed, false_accept_rate=rate
         )
 
-    def read_evaluation(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, self.align)
 
     def bind(self, train: Samples) -> FaceEmbedding:

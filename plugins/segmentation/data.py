@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from visiongraft.data.check import UNREADABLE_LIMIT
 from visiongraft.data.labels import LabelMap, similar_names
-from visiongraft.data.samples import Samples, Splits, WrappedSamples
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits, WrappedSamples
 from visiongraft.data.splits import (
     as_pair,
     evaluation_split,
+    name_evaluated,
     stratified_split,
     training_and_validation,
     validation_split,
@@ -150,7 +151,7 @@ def _make_splits(
         raise DataError(f"the dataset has no training images, only {' and '.join(first.splits)}")
     kind = kind or infer_kind(first, class_names)
     names = value_names(first, kind, class_names)
-    ignored = [name for name in names if is_ignored(name, names, class_names, ignore)]
+    ignored = _ignored(names, class_names, ignore)
     class_names = class_names or LabelMap(tuple(n for n in names if n not in ignored)).names
     check_class_count(class_names, kind)
     splits = {s: _with_ids(first, s, class_names, kind, ignore) for s in first.splits}
@@ -183,35 +184,42 @@ def _make_splits(
 
 
 def _check_varied(train: MaskedSamples) -> None:
-    """Refuse masks that are all of one class; many unreadable ones are left to the data check."""
-    found: set[int] = set()
-    unreadable = 0
-    ignored = ignored_id(2 if train.kind == "multi_label" else len(train.class_names))
-    for index in range(len(train)):
-        try:
-            found |= set(np.unique(train.target(index)).tolist()) - {ignored}
-        except DataError:
-            unreadable += 1
-        if len(found) > 1 or unreadable > UNREADABLE_LIMIT * len(train):
-            return
-    if len(found) == 1:
-        value = found.pop()
-        only = (
-            f"no pixel of {name_some(train.class_names)}"
-            if train.kind == "multi_label" and not value
-            else "nothing but its class"
-            if train.kind == "multi_label"
-            else f"nothing but {train.class_names[value]!r}"
-        )
+    """Refuse masks that are all of one class."""
+    only = _only_content(train)
+    if only:
         raise DataError(
             f"there is nothing to learn: the masks of all {len(train)} training images contain "
             f"{only}; check the values of the masks and the names of the classes"
         )
 
 
+def _only_content(samples: MaskedSamples) -> str:
+    """Describe what masks contain if it is one class; many unreadable ones are left to the data check.
+
+    Masks are read until there are two classes.
+    """
+    found: set[int] = set()
+    unreadable = 0
+    multi_label = samples.kind == "multi_label"
+    ignored = ignored_id(2 if multi_label else len(samples.class_names))
+    for index in range(len(samples)):
+        try:
+            found |= set(np.unique(samples.target(index)).tolist()) - {ignored}
+        except DataError:
+            unreadable += 1
+        if len(found) > 1 or unreadable > UNREADABLE_LIMIT * len(samples):
+            return ""
+    if not found:
+        return ""
+    value = found.pop()
+    if not multi_label:
+        return f"nothing but {samples.class_names[value]!r}"
+    return "nothing but its class" if value else f"no pixel of {name_some(samples.class_names)}"
+
+
 def read_evaluation(
     data: Any, class_names: tuple[str, ...], kind: str, ignore: Ignore = None
-) -> MaskedSamples:
+) -> EvaluationSplit:
     """Read images with masks to evaluate on.
 
     Args:
@@ -222,7 +230,7 @@ def read_evaluation(
         ignore: See ``read_splits``.
 
     Returns:
-        The samples.
+        ``MaskedSamples``, their split, and warnings.
 
     Raises:
         DataError: There are no images, or a class is not one of the class names.
@@ -230,7 +238,19 @@ def read_evaluation(
     first, second = _read_pair(data)
     dataset = second or first
     split = evaluation_split(dataset.splits)
-    return _with_ids(dataset, split, class_names, kind, ignore)
+    with noticed(dataset.warnings):
+        samples = _with_ids(dataset, split, class_names, kind, ignore)
+    warnings = [*dataset.warnings]
+    ignored = _ignored(value_names(dataset, kind, class_names), class_names, ignore)
+    if ignored:
+        warnings.append(f"pixels of {name_some(ignored)} are ignored in the metrics")
+    only = _only_content(samples) if dataset.files else ""
+    if only:
+        warnings.append(
+            f"the masks of all {len(samples)} evaluated images contain {only}; check the values of "
+            "the masks"
+        )
+    return EvaluationSplit(samples, name_evaluated(split), tuple(warnings))
 
 
 def check_class_count(class_names: tuple[str, ...], kind: str) -> None:
@@ -262,6 +282,10 @@ def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[
     if not validation:
         raise DataError("a single image cannot be split; add images or a validation split")
     return kept, validation
+
+
+def _ignored(names: Sequence[str], class_names: tuple[str, ...], ignore: Ignore) -> list[str]:
+    return [name for name in names if is_ignored(name, names, class_names, ignore)]
 
 
 def _with_ids(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.labels import balanced_weights
-from visiongraft.data.samples import Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import (
     bound_class_names,
@@ -161,7 +161,7 @@ class Segmentation(Task):
             seed=seed,
         )
 
-    def read_evaluation(self, data: Any) -> Samples:
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(
             data, bound_class_names(self.class_names), self._bound_kind(), self.ignore
         )

@@ -71,6 +71,7 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("weight_decay", "none", OptionError, "weight_decay='none'"),
     ("transfer_loss", "l3_sp", PluginError, "'l3_sp'; did you mean 'l2_sp'"),
     ("transfer_loss", "l2_sp(alfa=1)", OptionError, "no option 'alfa'; did you mean 'alpha'"),
+    ("adapters", "lorra", PluginError, "'lorra'; did you mean 'lora'"),
     ("views", 0, OptionError, "views=0"),
     ("views", 2.5, OptionError, "views=2.5"),
     ("replay", "maybe", OptionError, "replay='maybe' is not one of auto, on, off"),

@@ -72,7 +72,9 @@ def test_after_work_has_started_an_import_is_interrupted_like_anything_else(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "seconds", [0.8, *(pytest.param(s, marks=pytest.mark.exhaustive) for s in (0.3, 1.5, 2.5))]
+    # Before about 0.5 s a busy machine has not started Python itself, which answers differently.
+    "seconds",
+    [0.8, *(pytest.param(s, marks=pytest.mark.exhaustive) for s in (1.5, 2.5))],
 )
 def test_ctrl_c_in_the_first_seconds_of_a_command(tmp_path: Path, seconds: float) -> None:
     words = [sys.executable, "-m", "visiongraft", "fit", "nowhere", "--task", "classification"]

@@ -12,6 +12,7 @@ from PIL import Image
 
 import visiongraft
 from visiongraft.errors import DataError, OptionError, PluginError
+from visiongraft.saving.training_images import FILE
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,61 @@ def test_evaluation_counts_what_it_saw(model, toy_data):
     results = model.evaluate(toy_data(12, seed=4))
     assert (results["images"], results["unreadable"]) == (12, 0)
     assert 0 <= results["share_right"] <= 1
+
+
+def test_evaluation_counts_the_images_that_were_in_training(
+    model: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    def counted(one: Any, data: Any) -> int | None:
+        return one.evaluate(data)["images_seen_in_training"]
+
+    data = toy_data(60)  # 48 of them were trained on, and 12 held out
+    held_out = [data[int(model.validation.name(i).split()[-1])] for i in range(12)]
+    assert counted(model, data) == 48
+    assert counted(model, held_out) == counted(model, toy_data(12, seed=4)) == 0
+    model.save(tmp_path / "first")
+    loaded = visiongraft.load(tmp_path / "first")
+    loaded.save(tmp_path / "second")
+    assert counted(loaded, data) == counted(visiongraft.load(tmp_path / "second"), data) == 48
+    (tmp_path / "second" / FILE).unlink()
+    unknowing = visiongraft.load(tmp_path / "second")
+    assert counted(unknowing, data) is None
+    unknowing.save(tmp_path / "first")  # over the model that knew
+    assert counted(visiongraft.load(tmp_path / "first"), data) is None
+
+
+def test_images_of_the_model_that_a_run_started_from_are_counted_too(
+    model: Any, fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "first")
+    settings = {"epochs": 1, "weights": "pretrained", "backbone": tmp_path / "first"}
+    second = fit_toy(toy_data(10, seed=9), **settings)
+    assert second.evaluate(toy_data(60))["images_seen_in_training"] == 48
+    assert second.evaluate(toy_data(10, seed=9))["images_seen_in_training"] == 7
+    quick = {"epochs": 1, "schedule": "linear_probe", "device": "cpu", "callbacks": ()}
+    third = visiongraft.fit(toy_data(10, seed=9), start=model, **quick)
+    assert third.evaluate(toy_data(60))["images_seen_in_training"] == 48
+    settings["weights"] = None  # these know nothing of the first model's images
+    other = fit_toy(toy_data(10, seed=9), **settings)
+    assert other.evaluate(toy_data(60))["images_seen_in_training"] == 0
+
+
+def test_of_training_images_that_differ_each_time_none_are_recorded(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    class Noisy:
+        items = toy_data(20)
+        targets = tuple(target for _, target in items)
+
+        def __len__(self) -> int:
+            return len(self.items)
+
+        def __getitem__(self, index: int) -> Any:
+            image, target = self.items[index]
+            return image ^ np.random.default_rng().integers(0, 2, image.shape, np.uint8), target
+
+    trained = fit_toy(Noisy(), epochs=1)
+    assert trained.evaluate(Noisy())["images_seen_in_training"] is None
 
 
 def test_a_wrong_batch_size_is_refused(model, toy_data):

@@ -163,6 +163,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(model, photos, path, OnnxExporter().export(model, path, photos))
 
 
+@pytest.fixture(scope="session")
+def bare(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Export the network of that model without its preprocessing."""
+    path = tmp_path_factory.mktemp("bare") / "bare.onnx"
+    certificate = OnnxExporter().export(exported.model, path, exported.photos, input="float")
+    return Exported(exported.model, exported.photos, path, certificate)
+
+
 @pytest.fixture
 def make_model() -> Callable[..., TransferModel]:
     """Return the function that builds the model, for tests that change it."""

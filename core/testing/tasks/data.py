@@ -18,7 +18,7 @@ from visiongraft.errors import DataError
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
-from visiongraft.task_contract import contract_faults
+from visiongraft.task_contract import contract_faults, read_evaluation
 from visiongraft.testing.equality import same
 from visiongraft.testing.report import Attempt, Checks, Fault, NotTried, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
@@ -84,7 +84,7 @@ def targets_keep_their_meaning(trial: TaskTrial) -> None:
     example = trial.example
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
-        for name, target in named_targets(task.read_evaluation(example.data)):
+        for name, target in named_targets(read_evaluation(task, example.data).samples):
             read.setdefault(name, []).append(target)  # several samples may be of one image
         trained = named_targets(example.splits.train) + named_targets(example.splits.validation)
         shared = [(name, target) for name, target in trained if name in read]

@@ -218,3 +218,8 @@ def test_targets_are_one_name_or_several() -> None:
     for wrong in ([""], 3, [3], None):
         with pytest.raises(OptionError, match="is not a name of layers or a list of names"):
             as_targets("targets", wrong)
+
+
+def test_an_adapter_that_finds_nothing_is_refused(toy_network: Network) -> None:
+    with pytest.raises(OptionError, match=r"'scales' finds nothing to train .* 'toys/toy'"):
+        adapted(toy_network, "scales(stage='stage9')")

@@ -19,7 +19,7 @@ import visiongraft
 from visiongraft.certificate import Certificate, Comparison
 from visiongraft.cli import main, models
 from visiongraft.data.folder import read_folder
-from visiongraft.data.samples import FileSamples, Samples, Splits
+from visiongraft.data.samples import EvaluationSplit, FileSamples, Samples, Splits
 from visiongraft.data.splits import stratified_split
 from visiongraft.errors import ExportError
 from visiongraft.exporter import Exporter
@@ -49,17 +49,18 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         name = "colors"
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-            samples = self.read_evaluation(data)
+            samples = self.read_evaluation(data).samples
             keys = [samples.target(i) for i in range(len(samples))]
             kept, out = stratified_split(keys, validation, seed)
             return Splits(samples.subset(kept), samples.subset(out))
 
-        def read_evaluation(self, data: Any) -> Samples:
+        def read_evaluation(self, data: Any) -> EvaluationSplit:
             found = read_folder(Path(data))
             files = found.splits["train"]
             targets = [found.names.index(labels[0]) for labels in files.targets]
             further = [{"parity": "odd" if int(p.stem) % 2 else "even"} for p in files.paths]
-            return FileSamples(files.paths, targets, further=further)
+            samples = FileSamples(files.paths, targets, further=further)
+            return EvaluationSplit(samples, "all", found.warnings)
 
         def predictions(self, decoded: Any) -> list[Any]:
             names = ("blue", "green", "red")
@@ -171,7 +172,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
     words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
     words += ["--callback", "tensorboard", "--transfer-loss", "l2_sp(alpha=0.5)"]
-    words += ["--transfer-loss", "bss"]
+    words += ["--transfer-loss", "bss", "--adapter", "stoch_norm(p=0.4)"]
     code, _, err = run("fit", images, "--task", "colors", "--out", "run", *FAST, *words)
     assert code == 0, err
     config = json.loads(Path("run/config.json").read_text())
@@ -185,6 +186,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
             {"name": "l2_sp", "options": {"alpha": 0.5}},
             {"name": "bss", "options": {}},
         ],
+        "adapters": [{"name": "stoch_norm", "options": {"p": 0.4}}],
         "epochs": 1,
         "validation": 0.25,
         "evaluate_on": {"old": str(images), "b": str(images)},
@@ -309,13 +311,53 @@ def test_invalid_input_is_one_line_and_leaves_no_run(
 def test_evaluate_measures_a_run_and_a_saved_model_alike(
     run: Run, trained: Path, images: Path
 ) -> None:
-    code, out, err = run("evaluate", trained, images, "--json")
+    code, out, _ = run("evaluate", trained, images, "--json")
     values = json.loads(out)
-    assert (code, err) == (0, "")
+    assert code == 0
     assert values["images"] == values["seen"] == 24
     assert json.loads(run("evaluate", trained / "model", images, "--json")[1]) == values
     code, out, _ = run("evaluate", trained, images)
     assert ["share_right", f"{values['share_right']:.4f}"] in [x.split() for x in out.splitlines()]
+
+
+def test_evaluate_tells_what_it_measured_and_what_was_in_training(
+    run: Run, trained: Path, images: Path
+) -> None:
+    code, out, err = run("evaluate", trained, images)
+    assert code == 0
+    assert out.splitlines()[-1] == (
+        "measured on all images of the dataset: 24 images, 18 images seen in training"
+    )
+    [line] = err.splitlines()
+    assert line.startswith(
+        "warning: 18 of 24 evaluated images were in training, so that the results"
+    )
+    values = json.loads(run("evaluate", trained, images, "--json")[1])
+    assert (values["split"], values["images_seen_in_training"]) == ("all", 18)
+    assert [f"warning: {each}" for each in values["warnings"]] == [line]
+
+
+def test_evaluate_of_new_images_warns_of_nothing(run: Run, trained: Path, images: Path) -> None:
+    for path in images.rglob("*.png"):
+        Image.fromarray(np.array(Image.open(path)) ^ 1).save(path)
+    code, out, err = run("evaluate", trained, images)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].endswith(": 24 images, 0 images seen in training")
+
+
+def test_evaluate_names_what_was_skipped(run: Run, trained: Path, images: Path) -> None:
+    for number in range(100, 201):
+        Image.new("RGB", (24, 20), (number, 0, 9)).save(images / "red" / f"{number}.png")
+    (images / "red" / "150.png").write_bytes(b"no image")
+    (images / "red" / "notes.txt").write_text("no image")
+    code, out, err = run("evaluate", trained, images, "--json")
+    values = json.loads(out)
+    assert code == 0
+    assert (values["images"], values["unreadable"]) == (124, 1)
+    lines = err.splitlines()
+    assert any("notes.txt" in line for line in lines)
+    assert any(line.startswith("warning: 1 unreadable images were dropped: ") for line in lines)
+    assert any("150.png" in line for line in lines)
 
 
 def test_evaluate_prints_a_table_of_groups(run: Run, trained: Path, images: Path) -> None:
@@ -325,9 +367,9 @@ def test_evaluate_prints_a_table_of_groups(run: Run, trained: Path, images: Path
     (start,) = (i for i, row in enumerate(rows) if row[:1] == ["parity"])
     assert rows[start] == ["parity", "share_right", "seen", "images"]
     assert [(row[0], row[-1]) for row in rows[start + 1 :]] == [("even", "12"), ("odd", "12")]
-    assert run("evaluate", trained, images, "--by", "parities")[2] == (
-        "error: by='parities': no sample has this attribute; did you mean 'parity'?\n"
-    )
+    warning, error = run("evaluate", trained, images, "--by", "parities")[2].splitlines()
+    assert warning.startswith("warning: 18 of 24 evaluated images were in training")
+    assert error == "error: by='parities': no sample has this attribute; did you mean 'parity'?"
 
 
 def test_fit_continues_with_a_model_and_prints_the_evaluation_sets(
@@ -562,6 +604,10 @@ def test_an_exported_file_is_evaluated_with_the_metrics_of_its_task(
     assert values["share_right"] == direct["share_right"]
     assert values["seen"] == values["images"] == 25
     assert values["unreadable"] == 0
+    assert (values["split"], values["images_seen_in_training"]) == ("all", None)
+    assert err == ""
+    out = run("evaluate", "m.file", images, "--batch-size", 5)[1]
+    assert out.splitlines()[-1] == "measured on all images of the dataset: 25 images"
     values = json.loads(run("evaluate", "m.file", images, "--json", "--by", "parity")[1])
     assert values["groups"] == visiongraft.load(trained).evaluate(images, by="parity")["groups"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from visiongraft.data import check
-from visiongraft.data.check import check_samples, drop_unreadable
+from visiongraft.data.check import check_evaluated, check_samples
 from visiongraft.data.decode import decode_file
 from visiongraft.data.images import DatasetSamples, ImageSamples
 from visiongraft.data.samples import FileSamples
@@ -397,28 +397,32 @@ def test_the_cache_holds_the_report(cache, write_images):
     assert json.loads(cache.path.read_text())["report"]["images"] == report.images
 
 
-def test_for_evaluation_unreadable_images_are_dropped_and_counted(write_images):
+def test_for_evaluation_unreadable_images_are_dropped_counted_and_named(write_images):
     paths = write_images(101)
     paths[5].unlink()
-    readable, dropped = drop_unreadable(files(paths))
-    assert (len(readable), dropped) == (100, 1)
-    assert str(paths[5]) not in [readable.name(i) for i in range(100)]
+    checked = check_evaluated(files(paths))
+    assert str(paths[5]) not in [checked.samples.name(i) for i in range(100)]
+    assert len(checked.samples) == len(checked.images) == 100
+    [line] = checked.report.warnings
+    assert line.startswith(f"1 unreadable images were dropped: {paths[5]}")
 
 
 def test_for_evaluation_sound_images_all_stay(write_images):
     samples = files(write_images(3))
-    assert drop_unreadable(samples) == (samples, 0)
+    checked = check_evaluated(samples)
+    assert checked.samples == samples
+    assert checked.report.warnings == ()
     deep = DatasetSamples.of([(np.zeros((2, 2, 5), np.uint8), 0)])
-    assert drop_unreadable(deep, channels=5) == (deep, 0)
+    assert check_evaluated(deep, channels=5).samples == deep
 
 
 def test_too_many_unreadable_images_or_none_at_all_cannot_be_evaluated(write_images):
     paths = write_images(2)
     paths[0].unlink()
     with pytest.raises(DataError, match="1 of 2 images are unreadable"):
-        drop_unreadable(files(paths))
+        check_evaluated(files(paths))
     with pytest.raises(DataError, match="no images to evaluate"):
-        drop_unreadable(files([]))
+        check_evaluated(files([]))
 
 
 class Masked(ImageSamples):
@@ -433,7 +437,7 @@ def test_a_sample_with_a_wrong_target_is_dropped_counted_and_named():
     checked = check_samples(samples.subset(range(110)), samples.subset(range(110, 120)))
     assert len(checked.train) == 109
     assert checked.report.warnings == ("1 unreadable images were dropped: mask 3 is not 2x5",)
-    assert drop_unreadable(samples)[1] == 1
+    assert len(check_evaluated(samples).samples) == 119
 
 
 def test_a_target_is_looked_at_again_though_the_image_is_known(write_images, tmp_path):
@@ -463,7 +467,7 @@ class Counting(ImageSamples):
 
 def test_targets_are_read_once_per_image_and_only_for_training():
     samples = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
-    drop_unreadable(samples)
+    check_evaluated(samples)
     assert Counting.asked == []
     checked = check_samples(samples, ImageSamples([np.full((3, 2), 9, np.uint8)]))
     assert sorted(Counting.asked) == [0, 1, 2, 3, 4]
@@ -521,6 +525,20 @@ def test_training_images_that_are_all_black_because_of_their_range_are_refused(t
     paths = gray_files(tmp_path, 6, np.uint16, 250)
     with pytest.raises(DataError, match=r"all 4 training images.* are black; scale their values"):
         check_samples(files(paths[:4]), files(paths[4:]))
+
+
+def test_for_evaluation_images_of_unusual_values_are_named_and_black_ones_alone_are_refused(
+    tmp_path,
+):
+    paths = gray_files(tmp_path, 6, np.uint16, 250)
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / "sound.png")
+    Image.new("RGB", (9, 9), (0, 90, 0)).save(tmp_path / "green.png")
+    mixed = [*paths, tmp_path / "sound.png", tmp_path / "green.png"]
+    one_valued, dark = check_evaluated(files(mixed)).report.warnings
+    assert one_valued.startswith("1 images have the same value") and "green.png" in one_valued
+    assert dark.startswith("6 16-bit images") and str(paths[0]) in dark
+    with pytest.raises(DataError, match=r"all 6 evaluated images.* are black; scale their values"):
+        check_evaluated(files(paths))
 
 
 def test_images_of_one_value_are_named(tmp_path, write_images):

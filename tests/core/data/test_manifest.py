@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiongraft.data.check import drop_unreadable
+from visiongraft.data.check import check_evaluated
 from visiongraft.data.manifest import read_manifest
 from visiongraft.errors import DataError
 
@@ -259,7 +259,7 @@ def test_images_that_do_not_exist_count_as_unreadable(write):
     files = read_manifest(write("path,label", "0.jpg,a", "missing.jpg,b")).splits["train"]
     words = r"^2 of 2 images are unreadable: .*0.jpg: .*empty.*; .*missing.jpg: .*No such file"
     with pytest.raises(DataError, match=words):
-        drop_unreadable(files)
+        check_evaluated(files)
 
 
 def test_a_row_that_comes_twice_counts_once_and_is_named(write):

@@ -61,8 +61,9 @@ def test_a_loaded_model_has_the_memory_layout_of_a_trained_one(model, saved):
     assert any(len(s) == 4 and s[1] == 1 and s[0] > 1 for s in strides[0].values())
 
 
-def test_the_folder_holds_weights_config_and_card_and_no_loss(saved):
-    assert {p.name for p in saved.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+def test_the_folder_holds_weights_config_card_and_digests_and_no_loss(saved):
+    names = {"model.safetensors", "config.json", "README.md", "training-images.safetensors"}
+    assert {p.name for p in saved.iterdir()} == names
     config = read_json(saved / "config.json")
     assert (config["format"], config["task"]) == (3, "toy")
     assert config["backbone"]["name"] == "toys/toy"

@@ -58,9 +58,8 @@ TOGETHER = (two_processes_train_alike, another_process_predicts_the_same)
 TRAINED = ("specimen", "classification")  # through everything; the others through the quick part
 
 
-def slow(check: Check[Any]) -> Any:
-    mark = () if check.name in QUICK else pytest.mark.slow
-    return pytest.param(check, id=check.name, marks=mark)
+def slow(check: Check[Any], mark: Any = pytest.mark.slow) -> Any:
+    return pytest.param(check, id=check.name, marks=() if check.name in QUICK else mark)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,17 @@ def trials() -> dict[str, TaskTrial]:
     return {n: TaskTrial(t) for n, t in {**kinds, "specimen": Specimen()}.items()}
 
 
-@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS if check not in TOGETHER])
-def test_sound_tasks_pass(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
-    check(trials[name])
+def test_a_sound_task_passes(trials: dict[str, TaskTrial], check: Check[Any]) -> None:
+    check(trials["classification"])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [slow(check, pytest.mark.exhaustive) for check in TASK_CHECKS if check not in TOGETHER],
+)
+def test_the_specimen_passes(trials: dict[str, TaskTrial], check: Check[Any]) -> None:
+    check(trials["specimen"])
 
 
 @pytest.mark.parametrize("check", [slow(check) for check in TOGETHER])
@@ -96,6 +102,12 @@ def backbone() -> BackboneTrial:
     return BackboneTrial("timm/test_resnet")
 
 
+@pytest.fixture(scope="module")
+def exported_backbone() -> BackboneTrial:
+    """A smaller one, which is exported in less time."""
+    return BackboneTrial("simple_cnn")
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -103,8 +115,10 @@ def backbone() -> BackboneTrial:
         for i, c in enumerate(BACKBONE_CHECKS)
     ],
 )
-def test_a_sound_backbone_passes(backbone: BackboneTrial, check: Check[Any]) -> None:
-    check(backbone)
+def test_a_sound_backbone_passes(
+    backbone: BackboneTrial, exported_backbone: BackboneTrial, check: Check[Any]
+) -> None:
+    check(exported_backbone if check.name == "the_exported_file_agrees" else backbone)
 
 
 @pytest.mark.parametrize("name", ["", "bundled", "timm", "torchvision"])
@@ -321,7 +335,7 @@ class Learning(Specimen):
         return {"error": self.error}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # as the thresholds of face embedding do
 def test_metadata_may_contain_results_of_training() -> None:
     class_names_survive_saving_and_export.run(TaskTrial(Learning()))
 

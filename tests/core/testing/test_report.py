@@ -14,6 +14,7 @@ import torch
 import visiongraft.testing
 from visiongraft.errors import DataError
 from visiongraft.testing import (
+    ADAPTER_CHECKS,
     BACKBONE_CHECKS,
     EXPORTER_CHECKS,
     READER_CHECKS,
@@ -31,6 +32,7 @@ from visiongraft.testing.tasks.trial import TaskTrial
 
 ALL = (
     *TASK_CHECKS,
+    *ADAPTER_CHECKS,
     *BACKBONE_CHECKS,
     *SCHEDULE_CHECKS,
     *EXPORTER_CHECKS,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import CheckpointError, DataError, OptionError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.training.checkpoint import Checkpoint
@@ -174,6 +175,18 @@ def test_images_of_a_set_that_are_also_in_training_are_reported(
     fit_toy(toy_data(30), out=tmp_path / "run", evaluate_on={"old": toy_data(30)}, **settings)
     log = (tmp_path / "run" / "run.log").read_text()
     assert "24 images of evaluation set 'old' are also in training" in log
+
+
+def test_what_the_reader_of_a_set_warns_of_is_reported(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, Toy: Any
+) -> None:
+    class Skipping(Toy):
+        def read_evaluation(self, data: Any) -> Any:
+            return EvaluationSplit(super().read_evaluation(data), warnings=("2 were skipped",))
+
+    settings = {**QUICK, "epochs": 1, "task": Skipping(augment=False), "out": tmp_path / "run"}
+    fit_toy(toy_data(30), evaluate_on={"old": toy_data(9, seed=5)}, **settings)
+    assert "evaluation set 'old': 2 were skipped" in (tmp_path / "run" / "run.log").read_text()
 
 
 # ---- resuming ----

@@ -221,7 +221,9 @@ def test_changed_data_are_accepted_if_allowed_and_recorded_in_the_model(
     line = "1 image with other content (train/red/0.png)"
     assert f"the run goes on with changed data: {line}" in caplog.text
     assert model.facts["data"]["changed during training"] == [f"from epoch 2: {line}"]
+    assert len(model.training_images.images) == 13  # it was trained on the former image, too
     again = resume(run)  # these are the run's data now
+    assert len(again.training_images.images) == 13
     assert again.facts["data"]["changed during training"] == [f"from epoch 2: {line}"]
 
 

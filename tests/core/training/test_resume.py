@@ -91,7 +91,7 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
         ("further data", "step 2"),  # in the middle of an epoch and of a stream
         pytest.param("further data", "step 4", marks=pytest.mark.exhaustive),
         pytest.param("further data", "phase 2", marks=pytest.mark.exhaustive),
-        pytest.param("further data", "write 6", marks=pytest.mark.exhaustive),
+        pytest.param("further data", "write 9", marks=pytest.mark.exhaustive),
         ("replayed", "step 3"),
         ("replayed", "phase 3"),
         ("replayed", "step 14"),

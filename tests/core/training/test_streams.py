@@ -80,6 +80,7 @@ def test_the_model_card_counts_the_images_of_a_stream(
     streams = {"unlabelled": images_only(toy_data(11, seed=6))}
     model = fit_toy(toy_data(30), streams=streams, task=StreamingToy(), **QUICK)
     assert model.facts["data"]["images of stream unlabelled"] == 11
+    assert len(model.training_images.images) == 24 + 11  # evaluation recognizes these, too
 
 
 def test_feature_caching_is_off_and_the_log_states_why(

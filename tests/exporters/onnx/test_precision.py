@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,21 @@ def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 # ---- half precision ----
 
 
+@contextmanager
+def traced(exported: Any) -> Iterator[None]:
+    """Take the content of the exported file for the trace of its model, which costs seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "visiongraft.exporters.onnx.exporter.trace", lambda graph, size: exported.load()
+        )
+        yield
+
+
 @pytest.fixture(scope="module")
 def half(exported: Any, crops: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("half") / "half.onnx"
-    return path, OnnxExporter().export(exported.model, path, crops, precision="fp16")
+    with traced(exported):
+        return path, OnnxExporter().export(exported.model, path, crops, precision="fp16")
 
 
 def test_half_precision_is_that_of_backbone_and_head_alone(half: Any, exported: Any) -> None:
@@ -282,7 +294,8 @@ def test_what_costs_more_than_the_budget_is_refused_with_the_figures(
 def small(exported: Any, crops: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("int8") / "int8.onnx"
     options = {"precision": "int8", "budget": 0.05, "max_batch": 4}
-    return path, OnnxExporter().export(exported.model, path, crops, **options)
+    with traced(exported):
+        return path, OnnxExporter().export(exported.model, path, crops, **options)
 
 
 def test_an_8_bit_file_is_exported_and_described_in_full(small: Any, crops: Any) -> None:
@@ -369,7 +382,9 @@ def test_verify_compares_more_tightly_where_the_kernels_are_the_same(
         onnx.save(planted, tmp_path / "planted.onnx")
         report = recheck(tmp_path / "planted.onnx")
         found[kernels] = next(c for c in report.checks if c.name == "certified results")
-    assert [check.passed for check in found.values()] == [False, True]
+    here, elsewhere = found.values()
+    assert (here.passed, elsewhere.passed) == (False, True)
+    assert elsewhere.detail.endswith("since the processor or the runtime is not that of the export")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from PIL import Image
 
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError
-from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.onnx_content import certificate_field, content_sha256
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.hookspecs import hookimpl
@@ -305,23 +304,17 @@ def test_the_command_prints_what_failed_and_exits_with_1(
 # ---- the bare network ----
 
 
-@pytest.fixture(scope="module")
-def bare(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("bare") / "bare.onnx"
-    return path, OnnxExporter().export(exported.model, path, exported.photos, input="float")
-
-
 def test_a_bare_network_is_checked_again_with_pytorchs_preprocessing(known: Any, bare: Any) -> None:
-    report = recheck(bare[0], "all")
+    report = recheck(bare.path, "all")
     assert {check.passed for check in report.checks} == {True}
-    assert report.metric == bare[1].metric_exported
+    assert report.metric == bare.certificate.metric_exported
 
 
 def test_the_bare_networks_input_is_the_output_of_preprocess(bare: Any, exported: Any) -> None:
     import onnxruntime
     import torch
 
-    path, certificate = bare
+    path, certificate = bare.path, bare.certificate
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     shapes = {entry.name: (entry.type, entry.shape) for entry in session.get_inputs()}
     assert shapes == {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visiongraft.data.check import drop_unreadable
+from visiongraft.data.check import check_evaluated
 from visiongraft.data.samples import Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.plugins.classification.data import (
@@ -83,8 +83,9 @@ def test_a_subset_keeps_class_names_sample_names_and_images(write_folder: Any) -
 def test_dropping_unreadable_images_keeps_the_class_names(write_folder: Any) -> None:
     root = write_folder({"train/a": 120, "train/b": 120, "val/a": 1})
     (root / "train/a/000.png").write_bytes(b"")
-    readable, dropped = drop_unreadable(read_splits(root).train)
-    assert dropped == 1
+    checked = check_evaluated(read_splits(root).train)
+    readable = checked.samples
+    assert len(checked.report.unreadable) == 1
     assert isinstance(readable, LabeledSamples)
     assert readable.counts() == (119, 120)
 
@@ -255,26 +256,29 @@ def test_data_without_a_training_split_raise(write_folder: Any) -> None:
 
 
 def test_evaluation_uses_the_class_ids_of_training(write_folder: Any) -> None:
-    samples = read_evaluation(write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False)
+    samples = read_evaluation(
+        write_folder({"dog": 1, "ape": 1}), ("zebra", "dog", "ape"), False
+    ).samples
     assert samples.targets == (2, 1)
     assert samples.class_names == ("zebra", "dog", "ape")
 
 
 @pytest.mark.parametrize(
-    ("splits", "chosen"),
+    ("splits", "chosen", "name"),
     [
-        (("train", "val", "test"), "test"),
-        (("train", "val"), "val"),
-        (("train", "test"), "test"),
-        (("train",), "train"),
+        (("train", "val", "test"), "test", "test"),
+        (("train", "val"), "val", "validation"),
+        (("train", "test"), "test", "test"),
+        (("train",), "train", "all"),
     ],
 )
-def test_evaluation_prefers_the_test_split_then_the_validation_split(
-    write_folder: Any, splits: tuple[str, ...], chosen: str
+def test_evaluation_prefers_the_test_split_then_the_validation_split_and_names_it(
+    write_folder: Any, splits: tuple[str, ...], chosen: str, name: str
 ) -> None:
-    samples = read_evaluation(write_folder({f"{s}/a": 1 for s in splits}), ("a", "b"), False)
-    assert len(samples) == 1
-    assert f"/{chosen}/" in samples.name(0)
+    found = read_evaluation(write_folder({f"{s}/a": 1 for s in splits}), ("a", "b"), False)
+    assert found.split == name
+    assert len(found.samples) == 1
+    assert f"/{chosen}/" in found.samples.name(0)
 
 
 def test_evaluation_raises_on_an_unknown_label(write_folder: Any) -> None:
@@ -283,4 +287,27 @@ def test_evaluation_raises_on_an_unknown_label(write_folder: Any) -> None:
 
 
 def test_evaluation_works_on_a_single_class(write_folder: Any) -> None:
-    assert read_evaluation(write_folder({"cat": 2}), ("cat", "dog"), False).counts() == (2, 0)
+    samples = read_evaluation(write_folder({"cat": 2}), ("cat", "dog"), False).samples
+    assert samples.counts() == (2, 0)
+
+
+def test_evaluation_warns_of_what_the_reader_skipped_and_of_classes_without_images(
+    write_folder: Any,
+) -> None:
+    root = write_folder({"cat": 2})
+    (root / "cat" / "notes.txt").write_text("not an image")
+    warnings = read_evaluation(root, ("cat", "dog", "elk"), False).warnings
+    assert any("notes.txt" in line for line in warnings)
+    assert warnings[-1] == "classes without images, which are not evaluated: dog, elk"
+
+
+def test_evaluation_of_sound_images_warns_of_nothing(write_folder: Any) -> None:
+    found = read_evaluation(write_folder({"cat": 1, "dog": 1}), ("cat", "dog"), False)
+    assert (found.split, found.warnings) == ("all", ())
+
+
+def test_an_error_in_evaluation_carries_what_the_reader_noticed(write_folder: Any) -> None:
+    root = write_folder({"dgo": 1})
+    (root / "dgo" / "notes.txt").write_text("not an image")
+    with pytest.raises(DataError, match=r"did you mean 'dog'\?.*noticed before: .*notes\.txt"):
+        read_evaluation(root, ("cat", "dog"), False)

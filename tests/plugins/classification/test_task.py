@@ -249,13 +249,13 @@ def test_reading_follows_the_options() -> None:
     train = read(task, ["a", "b"] * 4).train
     assert isinstance(train, LabeledSamples)
     assert (train.class_names, train.multi_label) == (("b", "a"), True)
-    samples = SINGLE.read_evaluation([(IMAGE, "cat"), (IMAGE, "ape")])
+    samples = SINGLE.read_evaluation([(IMAGE, "cat"), (IMAGE, "ape")]).samples
     assert [samples.target(i) for i in range(2)] == [2, 0]
     with pytest.raises(
         DataError, match=r"item 0 has 2 labels .a, b., but the task is single-label"
     ):
         read(replace(task, multi_label=False), [["a", "b"], ["a"]])
-    several = MULTI.read_evaluation([(IMAGE, ["cat", "ape"]), (IMAGE, [])])
+    several = MULTI.read_evaluation([(IMAGE, ["cat", "ape"]), (IMAGE, [])]).samples
     assert [several.target(i) for i in range(2)] == [(0, 2), ()]
 
 

@@ -175,9 +175,11 @@ def test_fractions_in_coco_and_pixels_in_yolo_are_refused_in_training_and_evalua
             read_evaluation(data, ("cat",))
 
 
-def test_turned_images_of_yolo_are_named_before_training(tmp_path: Path) -> None:
+def test_turned_images_of_yolo_are_named_in_training_and_evaluation(tmp_path: Path) -> None:
     upright = read_splits(write_yolo(tmp_path / "upright", "0 0.5 0.5 0.2 0.2\n"))
     turned = read_splits(write_yolo(tmp_path / "turned", "0 0.5 0.5 0.2 0.2\n", exif=6))
     assert not any("EXIF" in line for line in upright.warnings)
-    assert any("6 images of the train split are rotated" in line for line in turned.warnings)
+    evaluated = read_evaluation(tmp_path / "turned", ("cat",))
+    for warnings in (turned.warnings, evaluated.warnings):
+        assert any("6 images of the train split are rotated" in line for line in warnings)
     assert turned.train.target(0).size == (WIDTH, HEIGHT)

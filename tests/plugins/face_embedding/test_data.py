@@ -74,7 +74,18 @@ def test_an_existing_split_without_common_identities_is_kept(write_people: Write
     assert parts(splits) == ({"a", "b"}, {"c", "d"})
     assert splits.facts["validation from"] == "the dataset's validation split"
     assert splits.facts["test images, not used"] == 3
-    assert people_of(read_evaluation(root)) == {"a", "e"}  # any identity may be evaluated
+    found = read_evaluation(root)
+    assert people_of(found.samples) == {"a", "e"}  # any identity may be evaluated
+    assert (found.split, found.subjects) == ("test", "identities")
+    assert found.warnings == (
+        "identities with only one evaluated image, which are only compared with others: e",
+    )
+
+
+def test_identities_are_the_subjects_of_samples(write_people: WriteFolder) -> None:
+    samples = read_evaluation(write_people({"a": 2, "b": 1})).samples
+    assert [samples.subject(i) for i in range(3)] == ["a", "a", "b"]
+    assert samples.subset([2]).subject(0) == "b"
 
 
 def test_people_with_one_image_stay_in_training(write_people: WriteFolder) -> None:

@@ -98,7 +98,7 @@ def test_fine_tuning_improves_the_verification_of_unseen_people(
 
 def test_a_run_without_people_to_learn_would_be_noticed(data: Path) -> None:
     """The same training on shuffled names teaches nothing about people."""
-    samples = read_evaluation(data)
+    samples = read_evaluation(data).samples
     names = [samples.target(i).identity for i in range(len(samples))]
     shuffled = np.random.default_rng(0).permutation(names)
     pairs = [(samples.load(i), name) for i, name in enumerate(shuffled)]
@@ -219,7 +219,7 @@ def test_verification_accuracy_is_the_same_in_torch_and_onnx(
     path, certificate = exported
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.headline == "verification_accuracy"
-    samples, predictor, metrics = read_evaluation(data), Predictor(path), FaceMetrics()
+    samples, predictor, metrics = read_evaluation(data).samples, Predictor(path), FaceMetrics()
     for i in range(len(samples)):
         metrics.update(
             predictor.run(samples.load(i)[None]), model.task.collate([samples.target(i)])

@@ -24,7 +24,7 @@ def test_it_is_half_the_squared_distance_times_its_weights(bench: Callable[..., 
     shift(at)
     parts = at.parts(at.batch())
     moved = sum(p.numel() for p in at.network.backbone.parameters()) * 0.25
-    norm = sum(float(p.square().sum()) for p in at.network.head.parameters())
+    norm = sum(float(p.detach().square().sum()) for p in at.network.head.parameters())
     assert parts.keys() == {"backbone", "head"}
     assert float(parts["backbone"]) == pytest.approx(0.1 * moved, rel=1e-5)
     assert float(parts["head"]) == pytest.approx(0.2 * norm, rel=1e-5)

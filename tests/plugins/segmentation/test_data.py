@@ -63,7 +63,9 @@ def test_folders_define_splits(write_set: WriteSet) -> None:
     assert targets(splits.validation) == {"c": A}
     assert splits.facts["test images, not used"] == 1
     assert splits.warnings == ()
-    assert targets(read_evaluation(root, ("sky", "road"), "multi_class")) == {"d": B}
+    evaluated = read_evaluation(root, ("sky", "road"), "multi_class")
+    assert targets(evaluated.samples) == {"d": B}
+    assert (evaluated.split, evaluated.warnings) == ("test", ())
 
 
 def test_lists_define_splits(write_set: WriteSet) -> None:
@@ -75,6 +77,20 @@ def test_lists_define_splits(write_set: WriteSet) -> None:
     assert [w.split(": ")[-1] for w in splits.warnings] == ["nowhere", "d, e"]
     checked = splits.validation.problem(0, 1, 3), splits.validation.problem(1, 1, 3)
     assert checked[0] == "" and "has no mask" in checked[1]
+
+
+def test_evaluation_warns_of_what_the_reader_skipped(write_set: WriteSet) -> None:
+    root = write_set({n: A for n in "abcde"})
+    (root / "test.txt").write_text("a\nb.png\n\nb\n")
+    evaluated = read_evaluation(root, ("sky", "road"), "multi_class")
+    assert (evaluated.split, keys(evaluated.samples)) == ("test", ["a", "b"])
+    assert [w.split(": ")[-1] for w in evaluated.warnings] == ["c, d, e"]
+
+
+def test_evaluation_warns_of_masks_that_are_all_of_one_class(write_set: WriteSet) -> None:
+    root = write_set({"test/a": np.zeros_like(A), "test/b": np.zeros_like(A)})
+    [line] = read_evaluation(root, ("sky", "road"), "multi_class").warnings
+    assert line.startswith("the masks of all 2 evaluated images contain nothing but 'sky'")
 
 
 def test_lists_of_bare_names_find_images_in_folders(write_set: WriteSet) -> None:
@@ -153,7 +169,7 @@ def test_one_folder_of_masks_per_class_is_multi_label(write_set: WriteSet) -> No
     assert isinstance(splits.train, MaskedSamples)
     assert (splits.train.class_names, splits.train.kind) == (("dirt", "leaf"), "multi_label")
     assert targets(splits.train) == {"a": [[[0, 1, 0]], [[1, 0, 0]]]}  # 1 and 255 alike
-    other = read_evaluation(root, ("leaf", "dirt"), "multi_label")
+    other = read_evaluation(root, ("leaf", "dirt"), "multi_label").samples
     assert targets(other) == {"b": [[[1, 0, 0]], [[0, 1, 0]]]}
     mixed = root / "masks" / "leaf" / "train" / "a.png"
     Image.fromarray(np.array([[1, 255, 0]], np.uint8)).save(mixed)
@@ -208,7 +224,7 @@ def test_a_class_is_ignored_by_name_or_by_value(write_set: WriteSet, ignore: str
     splits = read_splits(root, ignore=ignore)
     assert isinstance(splits.train, MaskedSamples) and splits.train.class_names == ("sky", "tree")
     assert targets(splits.train) == {"a": [[0, 1, 255]]}
-    again = read_evaluation(root, ("sky", "tree"), "multi_class", ignore)
+    again = read_evaluation(root, ("sky", "tree"), "multi_class", ignore).samples
     assert targets(again) == {"b": [[255, 255, 255]]}
 
 
@@ -242,7 +258,7 @@ def test_classes_keep_their_pixels_in_any_order_of_names(
     assert isinstance(splits.train, MaskedSamples)
     for own, read in (
         (splits.train.class_names, splits.train),
-        (class_names, read_evaluation(data, class_names, "multi_class")),
+        (class_names, read_evaluation(data, class_names, "multi_class").samples),
     ):
         found = ["void" if i == 255 else own[i] for i in read.target(0)[0]]
         assert found == names
@@ -278,7 +294,7 @@ def test_without_class_names_the_values_are_the_names() -> None:
     train = read_splits(data, validation=0.25).train
     assert isinstance(train, MaskedSamples)
     assert (train.class_names, train.kind) == (("0", "1", "2"), "multi_class")
-    assert targets(read_evaluation(data[:1], ("0", "1", "2"), "multi_class")) == {
+    assert targets(read_evaluation(data[:1], ("0", "1", "2"), "multi_class").samples) == {
         "item 0": [[0] * 3] * 2
     }
 
@@ -301,7 +317,7 @@ def test_a_pair_is_training_and_validation_with_the_same_class_names(
     splits = read_splits((first, second))
     assert targets(splits.train) == {"a": A, "b": B}
     assert targets(splits.validation) == {"c": [[1, 0, 0]]}  # its value 0 is the road
-    assert targets(read_evaluation((first, second), ("sky", "road"), "multi_class")) == {
+    assert targets(read_evaluation((first, second), ("sky", "road"), "multi_class").samples) == {
         "c": [[1, 0, 0]]
     }
 
@@ -506,7 +522,7 @@ def test_a_mask_is_named_once_in_an_error(write_set: WriteSet) -> None:
     gray["a"][0], gray["b"] = 2, np.full((2, 2, 3), 7)
     root = write_set(gray, classes=None)
     (root / "label_colors.txt").write_text("1 1 1 sky\n2 2 2 road\n")
-    checked = read_evaluation(root, ("sky", "road"), "multi_class")
+    checked = read_evaluation(root, ("sky", "road"), "multi_class").samples
     assert [bool(checked.problem(i, 2, 2)) for i in range(4)] == [False, True, False, False]
     problem = checked.problem(1, 2, 2)
     assert problem.count("b.png (mask of ") == 1 and "colors that are not classes" in problem

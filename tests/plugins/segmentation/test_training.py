@@ -282,3 +282,14 @@ def test_a_saved_model_is_fine_tuned_on_other_classes(
     after = visiongraft.fit(root, **settings)
     assert after.task.class_names == ("ring", "box")  # type: ignore[attr-defined]
     assert after.evaluate(root)["mean_iou"] > 0.8
+
+
+def test_an_adapter_trains_is_merged_and_exported(shapes: Path, tmp_path: Path) -> None:
+    settings = {**FAST, "epochs": 2, "out": tmp_path / "run", "adapters": ["lora(rank=2)"]}
+    adapted = visiongraft.fit(shapes, **settings)
+    receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
+    assert "backbone.stage2.dense.weight" in receipts[0]["frozen"]
+    certificate = adapted.export(tmp_path / "model.onnx")
+    assert certificate.difference < 1e-3
+    plain = visiongraft.load(tmp_path / "run").network.state_dict()
+    assert not any("lora" in name for name in plain)

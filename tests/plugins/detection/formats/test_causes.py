@@ -103,12 +103,32 @@ def test_the_fault_of_a_coco_file_in_a_folder_is_named(
     assert "boxes.json" in str(caught.value)
 
 
+def test_images_without_label_files_are_named_in_training_and_evaluation(tmp_path: Path) -> None:
+    root = yolo(tmp_path, "0 0.5 0.5 0.2 0.2\n")
+    (root / "labels" / "2.txt").unlink()
+    evaluated = read_evaluation(root, ("cat", "dog"))
+    line = "1 of 4 images of the train split have no label file and are used as images without"
+    for warnings in (read_splits(root).warnings, evaluated.warnings):
+        assert any(line in each and "2.jpg" in each for each in warnings)
+    assert evaluated.split == "all"
+    assert evaluated.warnings[-1] == "classes without boxes, not measured: dog"
+
+
+def test_faulty_boxes_are_named_in_training_and_evaluation(tmp_path: Path) -> None:
+    images(tmp_path)
+    content = coco()
+    content["annotations"].append({**content["annotations"][1], "id": 9})
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    for warnings in (read_splits(tmp_path).warnings, read_evaluation(tmp_path, ("cat",)).warnings):
+        assert any("1 boxes that were listed twice were used once" in each for each in warnings)
+
+
 def test_swapped_sides_are_named(tmp_path: Path) -> None:
     images(tmp_path)
     content = coco()
     content["images"][0] |= {"height": 60, "width": 40}
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    samples = read_evaluation(tmp_path, ("cat",))
+    samples = read_evaluation(tmp_path, ("cat",)).samples
     assert "stored pixels if EXIF rotates it, or the sides are swapped" in samples.problem(
         0, 40, 60
     )

@@ -118,7 +118,7 @@ WRITERS: list[Callable[[Path], Any]] = [write_coco, write_voc, write_yolo, write
 
 
 def objects(data: Any, labels: tuple[str, ...] = ("cat", "dog")) -> list[Objects]:
-    samples = read_evaluation(data, labels)
+    samples = read_evaluation(data, labels).samples
     return [samples.target(i) for i in range(len(samples))]
 
 
@@ -142,7 +142,7 @@ def test_every_format_yields_the_same_objects(write: Callable[[Path], Any], tmp_
     assert all(each.size == SIZE for each in found)
     assert set(read_boxes(data).names) == {"cat", "dog"}
     if not isinstance(data, list):
-        samples = read_evaluation(data, ("cat", "dog"))
+        samples = read_evaluation(data, ("cat", "dog")).samples
         assert samples.load(0).shape == (*SIZE, 3) and Path(samples.name(0)).stem == "a"
 
 
@@ -195,7 +195,7 @@ def test_names_mean_the_same_whatever_the_ids(
         names_by_id = samples.class_names  # type: ignore[attr-defined]
         assert sorted(names_by_id) == sorted(names)
         assert [names_by_id[samples.target(i).labels[0]] for i in range(4)] == drawn
-    evaluated = read_evaluation(root, splits.train.class_names)  # type: ignore[attr-defined]
+    evaluated = read_evaluation(root, splits.train.class_names).samples  # type: ignore[attr-defined]
     assert [evaluated.class_names[evaluated.target(i).labels[0]] for i in range(4)] == drawn
 
 
@@ -236,7 +236,7 @@ def test_a_faulty_box_is_cleaned_counted_and_named(
     tmp_path: Path, box: Any, kept: Any, words: str | None
 ) -> None:
     splits = read_with(tmp_path, [("cat", box)])
-    samples = read_evaluation(tmp_path / "boxes.json", ("cat", "dog"))
+    samples = read_evaluation(tmp_path / "boxes.json", ("cat", "dog")).samples
     assert samples.target(4).boxes == (() if kept is None else (tuple(map(float, kept)),))
     lines = [line for line in splits.warnings if words is not None and words in line]
     if words is None:
@@ -263,7 +263,9 @@ def test_crowd_regions_are_neither_trained_on_nor_counted(tmp_path: Path) -> Non
 def test_boxes_listed_twice_are_used_once(tmp_path: Path) -> None:
     box = ("cat", (1.0, 1.0, 20.0, 20.0))
     splits = read_with(tmp_path, [box, box, ("dog", box[1])])
-    assert len(read_evaluation(tmp_path / "boxes.json", ("cat", "dog")).target(4).boxes) == 2
+    assert (
+        len(read_evaluation(tmp_path / "boxes.json", ("cat", "dog")).samples.target(4).boxes) == 2
+    )
     assert any(line.startswith("1 boxes that were listed twice") for line in splits.warnings)
 
 
@@ -282,14 +284,14 @@ def test_boxes_of_the_background_and_of_unlisted_images_are_skipped(tmp_path: Pa
 def test_a_missing_image_is_kept_for_the_check_to_report(tmp_path: Path) -> None:
     file = write_coco(tmp_path)
     (tmp_path / "images" / "b.jpg").unlink()
-    samples = read_evaluation(file, ("cat", "dog"))
+    samples = read_evaluation(file, ("cat", "dog")).samples
     with pytest.raises(DataError, match=r"b\.jpg"):
         samples.load(1)
     assert samples.target(1).boxes  # of the size in the file
 
 
 def test_an_image_of_another_size_is_a_problem(tmp_path: Path) -> None:
-    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog"))
+    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog")).samples
     assert samples.problem(0, *SIZE) == ""
     assert "its boxes are for an image of 60x40 pixels, but it has 40x60" in samples.problem(
         0, 60, 40
@@ -550,7 +552,7 @@ def test_every_error_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_subset_keeps_targets_and_class_names(tmp_path: Path) -> None:
-    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog"))
+    samples = read_evaluation(write_coco(tmp_path), ("cat", "dog")).samples
     subset = samples.subset([3, 0])
     assert subset.class_names == samples.class_names and subset.target(1) == samples.target(0)
     assert subset.name(0) == samples.name(3) and subset.content(0) == samples.content(3)

@@ -281,7 +281,7 @@ def test_a_missing_test_split_is_a_warning(tmp_path: Path) -> None:
     assert splits.facts["validation from"] == "the dataset's validation split"
     (warning,) = [w for w in splits.warnings if "does not exist" in w]
     assert "data.yaml refers to ../test/images" in warning and "test split" in warning
-    assert len(read_evaluation(tmp_path, NAMES)) == 2
+    assert len(read_evaluation(tmp_path, NAMES).samples) == 2
 
 
 def test_without_the_validation_split_images_are_held_out_with_a_warning(
@@ -425,7 +425,7 @@ def test_a_supercategory_of_all_others_without_boxes_is_not_a_class(tmp_path: Pa
     assert "option class_names" in warning
     kept = read_splits(tmp_path, class_names=("animals", "dog", "cat"))
     assert kept.train.class_names == ("animals", "dog", "cat")  # type: ignore[attr-defined]
-    evaluated = read_evaluation(tmp_path, ("animals", "dog", "cat"))
+    evaluated = read_evaluation(tmp_path, ("animals", "dog", "cat")).samples
     assert [evaluated.target(i).labels for i in range(2)] == [(2,), (1,)]
 
 

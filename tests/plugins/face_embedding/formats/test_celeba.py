@@ -47,7 +47,7 @@ def test_identities_and_partition_are_read(celeba: Write, folders: dict[str, str
     splits = read_splits(root)
     assert splits.train.counts() == {"11": 2, "12": 2}
     assert splits.validation.counts() == {"21": 2, "22": 2}
-    assert read_evaluation(root).counts() == {"31": 2, "32": 1}
+    assert read_evaluation(root).samples.counts() == {"31": 2, "32": 1}
     assert splits.train.load(1).shape == (22, 18, 3)
 
 

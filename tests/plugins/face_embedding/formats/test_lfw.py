@@ -77,7 +77,7 @@ def test_listed_people_without_images_are_refused(tmp_path: Path, text: str, wor
 
 
 def test_images_know_the_pairs_they_are_in(lfw: Path) -> None:
-    samples = read_evaluation(lfw)
+    samples = read_evaluation(lfw).samples
     by_name = {Path(samples.name(i)).stem: samples.target(i) for i in range(len(samples))}
     assert by_name["ada_0001"].pairs == ((0, 0), (1, 0))
     assert by_name["dor_0001"].pairs == ((3, 1),)
@@ -93,7 +93,7 @@ def test_pairs_with_a_missing_image_are_left_out_and_counted(lfw: Path) -> None:
     assert line.endswith(
         "lists 4 pairs; 1 of them are left out, because images do not exist: bob/bob_0002"
     )
-    counts = [len(read_evaluation(lfw).target(i).pairs) for i in range(11)]
+    counts = [len(read_evaluation(lfw).samples.target(i).pairs) for i in range(11)]
     assert sum(counts) == 6
 
 
@@ -122,7 +122,7 @@ def test_lists_of_people_divide_the_set(lfw: Path) -> None:
     assert "random pairs are drawn instead" in " ".join(
         splits.warnings
     )  # the listed ones are all of two people
-    assert set(read_evaluation(lfw).counts()) == {"cem", "dor"}
+    assert set(read_evaluation(lfw).samples.counts()) == {"cem", "dor"}
 
 
 def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
@@ -136,13 +136,13 @@ def test_lfws_own_names_of_these_lists_are_known(lfw: Path) -> None:
 
 def test_people_txt_selects_the_people_of_the_dataset(lfw: Path) -> None:
     (lfw / "people.txt").write_text("1\n3\nada\t3\nbob\t3\ncem\t3\n")
-    assert set(read_evaluation(lfw).counts()) == {"ada", "bob", "cem"}
+    assert set(read_evaluation(lfw).samples.counts()) == {"ada", "bob", "cem"}
 
 
 def test_people_may_be_in_the_folder_itself(write_people: WriteFolder) -> None:
     root = write_people({"ada": 3, "bob": 3}, numbered=True)
     (root / "pairs.txt").write_text("1\t1\nada\t1\t2\nada\t1\tbob\t3\n")
-    assert len(read_evaluation(root)) == 6
+    assert len(read_evaluation(root).samples) == 6
 
 
 def test_lists_without_images_are_reported(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_lists_without_images_are_reported(tmp_path: Path) -> None:
 
 def test_listed_pairs_are_measured(lfw: Path) -> None:
     """Vectors by hand, so that each fold's accuracy is known."""
-    task, samples = FaceEmbedding(dimension=2), read_evaluation(lfw)
+    task, samples = FaceEmbedding(dimension=2), read_evaluation(lfw).samples
     angles = {"ada_0001": 0.0, "ada_0002": 0.1, "bob_0003": 1.0, "bob_0001": 1.2, "bob_0002": 1.4}
     angles |= {"cem_0002": 2.0, "dor_0001": 2.05}  # of two people, but near each other
     metrics = task.build_metrics()

@@ -183,7 +183,7 @@ def test_missing_class_names_can_be_an_option(tmp_path: Path) -> None:
         read_splits(tmp_path)
     splits = read_splits(tmp_path, class_names=("sky", "road", "car"))
     assert np.unique(splits.train.target(2)).tolist() == [2]
-    tested = read_evaluation(tmp_path, ("sky", "road", "car"), "multi_class")
+    tested = read_evaluation(tmp_path, ("sky", "road", "car"), "multi_class").samples
     assert [np.unique(tested.target(i)).tolist() for i in range(len(tested))] == [[1]]
     wrong = read_splits(tmp_path, class_names=("sky", "road"))
     assert "not classes: 2" in wrong.train.problem(2, 4, 6)
