@@ -35,7 +35,7 @@ from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
-from visiongraft.saving.training_images import TrainingImages
+from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.task import Task
 from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
@@ -236,6 +236,7 @@ class TransferModel:
                 f"beside {names} the base has trained as well; save the model instead"
             )
         name = plugins().name_of("task", type(self.task))
+        write_training_images(Path(folder), self.training_images)
         state = adapter_state(network)
         save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
 
@@ -253,9 +254,9 @@ class TransferModel:
         device = next(self.network.parameters()).device
         backbone = remove_adapters(deepcopy(self.network))
         network, config = load_adapted(Path(folder), backbone, task)
-        self.network = network.to(device)
+        training_images = TrainingImages.read(Path(folder))
+        self.network, self.training_images = network.to(device), training_images
         self.facts, self.validation, self.run_folder = config.facts, None, None
-        self.training_images = None  # those of the adapter are not known
 
     def inference_graph(self) -> InferenceGraph:
         """Return the graph from raw images to predictions, on the CPU and in evaluation mode.
@@ -350,7 +351,7 @@ def load(
     given = Path(folder)
     if is_adapter(given):
         network, config = load_adapted(given, base, task)
-        return TransferModel(network, config.facts)
+        return TransferModel(network, config.facts, training_images=TrainingImages.read(given))
     if base is not None:
         raise ArtifactError(f"{given} holds no adapter; base= is for folders of save_adapter")
     path = model_folder(given)

@@ -29,8 +29,7 @@ from visiongraft.saving.files import read_json, write_bytes, write_json
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
-from visiongraft.saving.training_images import FILE as TRAINING_IMAGES
-from visiongraft.saving.training_images import TrainingImages
+from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.saving.weights import fit_weights, load_weights
 from visiongraft.task import Task, create_task
 from visiongraft.versions import VISIONGRAFT, describe_other_format
@@ -97,10 +96,7 @@ def save_model(
         training_images: Digests of the images it was trained on, if known.
     """
     config = describe_model(network, facts, task_name)
-    if training_images is not None:
-        training_images.write(folder)
-    else:
-        (folder / TRAINING_IMAGES).unlink(missing_ok=True)  # of another model that was saved there
+    write_training_images(folder, training_images)
     format = FORMAT if network.backbone.adapters else PLAIN
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": format})
     write_json(folder / CONFIG, {"format": format, **asdict(config)})

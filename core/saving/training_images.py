@@ -113,6 +113,14 @@ class TrainingImages:
         return [name for name, known in zip(names, seen, strict=True) if known]
 
 
+def write_training_images(folder: Path, training: TrainingImages | None) -> None:
+    """Write what is known into the folder of a model, or remove what is there of another model."""
+    if training is not None:
+        training.write(folder)
+    else:
+        (folder / FILE).unlink(missing_ok=True)
+
+
 def _short(digests: Iterable[str]) -> Digests:
     """Shorten hexadecimal digests to 8 bytes; that two of different images are equal is unlikely."""
     return np.array([int(d[:16], 16) for d in digests], np.uint64).view(np.int64)

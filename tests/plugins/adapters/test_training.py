@@ -120,6 +120,8 @@ def test_an_adapter_is_saved_without_its_base_and_loads_on_it(
     assert small < large / 10
     whole, adapted = visiongraft.load(run), visiongraft.load(run / "adapter", base=base)
     np.testing.assert_allclose(scores(adapted, images), scores(whole, images), rtol=1e-4)
+    seen = [model.evaluate(images)["images_seen_in_training"] for model in (whole, adapted)]
+    assert seen[0] == seen[1] > 0
 
 
 def test_an_adapter_is_refused_on_another_base(run: Path) -> None:
