@@ -13,7 +13,6 @@ import torch
 from onnx import numpy_helper
 
 from visiongraft.errors import ExportError
-from visiongraft.exporters.onnx.graph import trace
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.verification.proof import verify
 from visiongraft.network import InferenceGraph
@@ -53,15 +52,23 @@ def tuned(make_model: Callable[..., Any], image: Any, ahead: float) -> Inference
     return graph
 
 
-def file_that_is_off(graph: InferenceGraph, by: float, folder: Path) -> Path:
-    """Export with the second class put forward by ``by``."""
-    model = trace(graph)
-    bias = next(t for t in model.graph.initializer if t.name == "head.linear.bias")
-    value = numpy_helper.to_array(bias).copy()
-    value[1] += np.float32(by)
-    bias.CopyFrom(numpy_helper.from_array(value, bias.name))
-    onnx.save(model, folder / "off.onnx")
-    return folder / "off.onnx"
+@pytest.fixture
+def file_that_is_off(exported: Any, tmp_path: Path) -> Callable[[InferenceGraph, float], Path]:
+    """Return a function that writes a network's file with the second class put forward."""
+
+    def file_that_is_off(graph: InferenceGraph, by: float) -> Path:
+        model = exported.load()  # the same network but for its last layer
+        layer = graph.head.linear
+        own = {f"head.linear.{n}": p.detach().numpy().copy() for n, p in layer.named_parameters()}
+        own["head.linear.bias"][1] += np.float32(by)
+        for tensor in model.graph.initializer:
+            if tensor.name in own:
+                tensor.CopyFrom(numpy_helper.from_array(own.pop(tensor.name), tensor.name))
+        assert not own
+        onnx.save(model, tmp_path / "off.onnx")
+        return tmp_path / "off.onnx"
+
+    return file_that_is_off
 
 
 def reach(graph: InferenceGraph, image: Any) -> float:
@@ -71,12 +78,12 @@ def reach(graph: InferenceGraph, image: Any) -> float:
 
 
 def test_a_prediction_that_is_unstable_in_pytorch_is_a_near_tie_and_counted(
-    make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
+    make_model: Any, make_samples: Any, image: Any, images: list[Any], file_that_is_off: Any
 ) -> None:
     graph = tuned(make_model, image, 0.0)
     gap = reach(graph, image) / 4
     graph = tuned(make_model, image, gap)
-    path = file_that_is_off(graph, 2 * gap, tmp_path)
+    path = file_that_is_off(graph, 2 * gap)
     findings = verify(session_run(path, graph), graph, make_samples(images))
     single = findings.comparisons[-1]
     assert (single.mismatches, single.near_ties) == (0, 1)
@@ -84,23 +91,23 @@ def test_a_prediction_that_is_unstable_in_pytorch_is_a_near_tie_and_counted(
 
 
 def test_a_prediction_that_is_stable_in_pytorch_is_a_mismatch_however_close_it_is(
-    make_model: Any, make_samples: Any, image: Any, images: list[Any], tmp_path: Path
+    make_model: Any, make_samples: Any, image: Any, images: list[Any], file_that_is_off: Any
 ) -> None:
     graph = tuned(make_model, image, 0.0)
     gap = 3 * reach(graph, image)
     graph = tuned(make_model, image, gap)
-    path = file_that_is_off(graph, 2 * gap, tmp_path)
+    path = file_that_is_off(graph, 2 * gap)
     with pytest.raises(ExportError, match=r"relative difference .*; 1 changed predictions in 6"):
         verify(session_run(path, graph), graph, make_samples(images))
 
 
 def test_more_than_a_few_near_ties_are_refused(
-    make_model: Any, make_samples: Any, image: Any, tmp_path: Path
+    make_model: Any, make_samples: Any, image: Any, file_that_is_off: Any
 ) -> None:
     graph = tuned(make_model, image, 0.0)
     gap = reach(graph, image) / 4
     graph = tuned(make_model, image, gap)
-    path = file_that_is_off(graph, 2 * gap, tmp_path)
+    path = file_that_is_off(graph, 2 * gap)
     assert (
         verify(session_run(path, graph), graph, make_samples([image] * 3), batches=())
         .comparisons[-1]
