@@ -377,7 +377,7 @@ OTHER: dict[str, Any] = {
     "streams": {"unlabelled": "elsewhere"},
     "select": "last",
     "start": "elsewhere",
-    "adapters": ["bitfit"],
+    "adapters": ["gains"],
 }
 
 
