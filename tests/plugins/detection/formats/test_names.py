@@ -105,7 +105,7 @@ def test_names_in_another_unicode_form_are_one_class(write: WriteNames) -> None:
     found = read_boxes(write((DECOMPOSED, COMPOSED, "cat")))
     assert set(found.names) == {COMPOSED, "cat"} and len(found.names) == 2
     given = read_evaluation(write((DECOMPOSED, COMPOSED, "cat")), (DECOMPOSED, "cat"))
-    assert [target.labels for target in given.targets] == [(0,), (0,), (1,)]
+    assert [target.labels for target in given.samples.targets] == [(0,), (0,), (1,)]
 
 
 def test_names_that_differ_in_case_or_spaces_only_are_warned_about(write: WriteNames) -> None:
