@@ -152,7 +152,7 @@ def test_more_classes_than_a_byte_holds_keep_their_ids(tmp_path: Path) -> None:
 
 def test_evaluation_matches_classes_by_name(tmp_path: Path) -> None:
     root = write_labelme(tmp_path, shape("cat", SQUARE))
-    found = read_evaluation(root, ("cat", "background", "dog"), "multi_class")
+    found = read_evaluation(root, ("cat", "background", "dog"), "multi_class").samples
     assert (found.target(0) == np.where(LEFT_AREA, 0, 1)).all()
     with pytest.raises(DataError, match="'cat' is not in the label map"):
         read_evaluation(root, ("background", "dog"), "multi_class")
