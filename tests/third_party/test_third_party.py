@@ -34,7 +34,6 @@ ORDINARY = {
     "loss_parts_are_means",
     "every_single_image_has_a_loss",
     "learned_tensors_are_registered",
-    "a_few_images_are_overfit",
     "a_killed_run_resumes_exactly",
     "replay_changes_nothing",
 }

@@ -383,7 +383,7 @@ def named(subject: str, fault: Callable[[ExportedProgram], None], *marks: Any) -
 
 CASES = [
     *(named("classifying", fault) for fault in CLASSIFYING),
-    *(named("painting", fault, pytest.mark.slow) for fault in PAINTING),
+    *(named("painting", fault, pytest.mark.exhaustive) for fault in PAINTING),
     *(named("detecting", fault, pytest.mark.exhaustive) for fault in DETECTING),
 ]
 
@@ -403,7 +403,10 @@ def test_the_proof_catches_it(
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("subject", ["classifying", "painting", "detecting"])
+@pytest.mark.parametrize(
+    "subject",
+    ["classifying", "painting", pytest.param("detecting", marks=pytest.mark.exhaustive)],
+)
 @pytest.mark.slow
 def test_a_program_without_a_fault_passes(
     subject: str, request: pytest.FixtureRequest, tmp_path: Path

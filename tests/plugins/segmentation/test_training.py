@@ -22,6 +22,10 @@ from visiongraft.training.evaluation import to_arrays
 
 pytestmark = pytest.mark.slow
 
+FURTHER = (
+    pytest.mark.exhaustive
+)  # a second training, of which the tests of maps and tiling have parts
+
 CLASS_NAMES = ["ground", "disc", "square"]
 FAST: dict[str, Any] = {
     "task": "segmentation",
@@ -72,7 +76,7 @@ def images(shapes: Path) -> list[Path]:
 # ---- learning ----
 
 
-@pytest.mark.parametrize("name", ["model", "padded"])
+@pytest.mark.parametrize("name", ["model", pytest.param("padded", marks=FURTHER)])
 def test_shapes_on_test_photographs_are_found(
     name: str, shapes: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -175,7 +179,7 @@ def test_the_class_names_survive_saving_and_export(
 # ---- the exported file ----
 
 
-@pytest.mark.parametrize("name", ["exported", "exported_padded"])
+@pytest.mark.parametrize("name", ["exported", pytest.param("exported_padded", marks=FURTHER)])
 def test_the_exported_file_predicts_the_same_masks_at_every_size(
     name: str, request: pytest.FixtureRequest, images: list[Path]
 ) -> None:
@@ -196,7 +200,7 @@ def test_the_exported_file_predicts_the_same_masks_at_every_size(
         assert found.mismatches == 0 and found.difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ["exported", "exported_padded"])
+@pytest.mark.parametrize("name", ["exported", pytest.param("exported_padded", marks=FURTHER)])
 def test_the_exported_file_has_the_same_score(
     name: str,
     request: pytest.FixtureRequest,
@@ -211,6 +215,7 @@ def test_the_exported_file_has_the_same_score(
     assert results["images"] == 20
 
 
+@pytest.mark.exhaustive
 def test_a_file_of_the_padded_model_takes_any_size(exported_padded: Path) -> None:
     predictor = Predictor(exported_padded)
     assert predictor.metadata["input"]["height"] is None
@@ -262,6 +267,7 @@ def test_prediction_writes_masks_and_overlays(
         assert overlay.is_file()
 
 
+@pytest.mark.exhaustive
 def test_tiles_of_a_large_image_reproduce_the_masks_of_the_whole(
     padded: TransferModel, images: list[Path]
 ) -> None:

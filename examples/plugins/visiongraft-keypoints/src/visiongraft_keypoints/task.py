@@ -12,17 +12,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 from torchvision.tv_tensors import KeyPoints
 
-from visiongraft import (
-    Backbone,
-    BackboneInfo,
-    EvaluationSplit,
-    Features,
-    Samples,
-    Splits,
-    Task,
-    errors,
-)
-from visiongraft.data.splits import evaluation_split, name_evaluated, stratified_split
+from visiongraft import Backbone, BackboneInfo, Features, Samples, Splits, Task, errors
+from visiongraft.data.splits import stratified_split
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import TaskExamples
 from visiongraft_keypoints.data import Target, draw_kites, read_parts
@@ -55,13 +46,12 @@ class Keypoints(Task):
             return Splits(train, parts["validation"])
         return Splits(*map(train.subset, stratified_split([0] * len(train), validation, seed)))
 
-    def read_evaluation(self, data: Any) -> EvaluationSplit:
+    def read_evaluation(self, data: Any) -> Samples:
         parts = read_parts(data)
-        split = evaluation_split(parts)
-        samples = parts[split]
+        samples = next(parts[p] for p in ("test", "validation", "train") if p in parts)
         if any(t.names != self.names for t in samples.targets):
             raise errors.DataError(f"{data} has other points than {', '.join(self.names)}")
-        return EvaluationSplit(samples, name_evaluated(split))
+        return samples
 
     def bind(self, train: Samples) -> Keypoints:
         return replace(self, names=train.target(0).names)
