@@ -15,7 +15,7 @@ from visiongraft.data.manifest import find_base
 from visiongraft.data.names import find_listed
 from visiongraft.data.parsing import read_table
 from visiongraft.data.samples import Image, WrappedSamples
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, one_line
 
 SIDE = 112
 # Positions of the eyes, the nose and the corners of the mouth in 112 x 112 pixels: the template of
@@ -165,7 +165,7 @@ def read_landmarks(path: Path, required: bool = True) -> dict[Path, Landmarks]:
             points = tuple(float(row[column]) for column in COLUMNS)
         except ValueError as error:
             raise DataError(
-                f"{shown}, row {number}: landmarks must be ten numbers ({error})"
+                f"{shown}, row {number}: landmarks must be ten numbers ({one_line(error)})"
             ) from None
         image = find_listed(base, row["path"]) or base / row["path"]
         if found.setdefault(image, points) != points:

@@ -11,7 +11,7 @@ from visiongraft.data.manifest import images_listed_twice, missing_files
 from visiongraft.data.names import find_listed
 from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples, Samples
-from visiongraft.errors import DataError, name_some
+from visiongraft.errors import DataError, name_some, one_line
 
 IDENTITIES = "identity_CelebA.txt"
 PARTITION = "list_eval_partition.txt"
@@ -127,7 +127,7 @@ def read_celeba_landmarks(root: Path) -> dict[Path, tuple[float, ...]]:
             for n, w in _rows(table, 10, skip=2)
         }
     except ValueError as error:
-        raise DataError(f"{printable(table)} is malformed: {error}") from error
+        raise DataError(f"{printable(table)} is malformed: {one_line(error)}") from error
 
 
 def _by_name(

@@ -77,6 +77,12 @@ def test_the_landmarks_of_the_images_align_them(celeba: Write) -> None:
     (root / "list_landmarks_align_celeba.txt").write_text(text.replace(" 16 11", " x 11"))
     with pytest.raises(DataError, match="is malformed"):
         read_splits(root)
+    (root / "list_landmarks_align_celeba.txt").write_text(
+        text.replace(" 16 11", f" {'x' * 5000} 11")
+    )
+    with pytest.raises(DataError, match="is malformed: could not convert") as error:
+        read_splits(root)
+    assert len(str(error.value)) < 1000
 
 
 def test_an_image_that_is_listed_twice_is_used_once_and_must_have_one_identity(
