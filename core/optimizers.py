@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from visiongraft.task import Task
 
 Groups = list[dict[str, Any]]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,25 @@ def task_optimizers(task: Task) -> tuple[OptimizerSpec, ...]:
             "each with another name"
         )
     return specs
+
+
+def name_parts(parts: Mapping[str, Part], spec: OptimizerSpec, optimizers: int) -> dict[str, Part]:
+    """Name the loss parts of one optimizer among those of all.
+
+    Args:
+        parts: Anything by the names of loss parts.
+        spec: The optimizer that they are for.
+        optimizers: Number of the task's optimizers.
+
+    Returns:
+        The same by ``optimizer.part``, or by the part's own name if there is one optimizer.
+
+    Examples:
+        >>> name_parts({"camera": 1.0}, OptimizerSpec("critic"), 2)
+        {'critic.camera': 1.0}
+    """
+    prefix = f"{spec.name}." if optimizers > 1 else ""
+    return {f"{prefix}{name}": part for name, part in parts.items()}
 
 
 def optimizer(make: Callable[..., torch.optim.Optimizer]) -> OptimizerFactory:

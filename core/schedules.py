@@ -76,7 +76,7 @@ class Phase:
         parts = self.trainable if isinstance(self.trainable, tuple) else (self.trainable,)
         if not parts or not all(isinstance(part, str) and part for part in parts):
             raise ScheduleError(
-                f"trainable={self.trainable!r} of a phase is no name and no tuple of names"
+                f"trainable={self.trainable!r} of a phase is neither a name nor a tuple of names"
             )
         for part, factor in self.rates.items():
             if not (is_number(factor) and factor > 0):

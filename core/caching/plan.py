@@ -30,7 +30,7 @@ from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.errors import one_line
 from visiongraft.loss_parts import read_parts
 from visiongraft.network import Network
-from visiongraft.optimizers import task_optimizers
+from visiongraft.optimizers import name_parts, task_optimizers
 from visiongraft.seeds import preserved, seed_everything
 
 DTYPES = {"float32": np.float32, "float16": np.float16}  # that floats are stored in
@@ -255,11 +255,13 @@ def _losses(network: Network, batch: Batch) -> dict[str, Tensor]:
     devices = [batch.images.device] if batch.images.is_cuda else []
     with _kept(network), torch.random.fork_rng(devices), torch.enable_grad():
         seed_everything(0)
-        specs, found = task_optimizers(network.task), {}
+        specs = task_optimizers(network.task)
+        found: dict[str, Tensor] = {}
         for spec in specs:
             parts = network(replace(batch, step=StepInfo(spec.name)))
-            for name, part in read_parts(parts, network.task.name).items():
-                found[f"{spec.name}.{name}" if len(specs) > 1 else name] = part.value.detach()
+            read = read_parts(parts, network.task.name)
+            values = {name: part.value.detach() for name, part in read.items()}
+            found |= name_parts(values, spec, len(specs))
         return found
 
 

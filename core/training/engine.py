@@ -222,9 +222,8 @@ class Engine:
         """Make those optimizers for which there is something to train in a phase."""
         run, before = self.run, self.optimizers
         for each in run.optimizers:
-            names = frozenset().union(
-                *(selected_parameters(run.network, p) for p in each.spec.parts)
-            )
+            asked = f"parts of optimizer {each.spec.name!r}"
+            names = selected_parameters(run.network, each.spec.parts, asked)
             groups = parameter_groups(run.network, phase, run.config.weight_decay, names)
             for group in groups:
                 group["lr"] = group["peak_lr"] = group["peak_lr"] * each.spec.rate

@@ -17,6 +17,7 @@ from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.data.loader import BatchIndices, checked_batches, shard_batches, shuffled_batches
 from visiongraft.errors import TrainingError
 from visiongraft.loss_parts import LossPart, read_parts
+from visiongraft.optimizers import name_parts
 from visiongraft.seeds import seeded
 from visiongraft.training.norms import gradient_norms, is_sampled
 from visiongraft.training.optimizers import OptimizerWatch, PhaseOptimizer
@@ -86,16 +87,14 @@ class Steps:
             TrainingError: The loss is not finite.
         """
         state = self.run.state
+        due = [each for each in optimizers if state.steps % each.spec.every == 0]
         loaded = self._loaded(step, batches, mixes)
+        if len(due) != 1:  # otherwise each batch is loaded when its turn comes
+            loaded = list(loaded)
         reported: dict[str, list[float]] = {}
-        several = len(self.run.optimizers) > 1
-        for each in optimizers:
-            if several and not isinstance(loaded, list):
-                loaded = list(loaded)
-            if state.steps % each.spec.every == 0:
-                sums = self._update(model, each, step, loaded)
-                prefix = f"{each.spec.name}." if several else ""
-                reported |= {f"{prefix}{name}": pair for name, pair in sums.items()}
+        for each in due:
+            sums = self._update(model, each, step, loaded)
+            reported |= name_parts(sums, each.spec, len(self.run.optimizers))
         for name, (value, weight) in reported.items():
             before = state.sums.get(name, [0.0, 0.0])
             state.sums[name] = [before[0] + value, before[1] + weight]
@@ -178,7 +177,7 @@ class Steps:
     def _finish(self, model: nn.Module, each: PhaseOptimizer) -> None:
         """Measure and clip the gradients, and make the step."""
         run, accelerator = self.run, self.accelerator
-        accelerator.unscale_gradients()
+        accelerator.unscale_gradients(each.optimizer)  # once: a second time is refused
         if is_sampled(run.state.step, self.count):
             for part, norm in gradient_norms(run.network).items():
                 before = run.state.gradients.get(part, [0.0, 0])
@@ -186,7 +185,7 @@ class Steps:
         clip_norm = each.spec.clip_norm or run.config.clip_norm
         if clip_norm:
             held = [p for group in each.optimizer.param_groups for p in group["params"]]
-            accelerator.clip_grad_norm_(held, clip_norm)
+            nn.utils.clip_grad_norm_(held, clip_norm)
         each.optimizer.step()
         model.zero_grad(set_to_none=True)  # of the parameters of other optimizers, too
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -67,42 +67,28 @@ def trainable_parameters(network: Network, trainable: str | tuple[str, ...]) -> 
         chosen = trainable_stages(network.backbone.stages, trainable)
         names = {name for name, _ in network.named_parameters() if not name.startswith("backbone.")}
         return frozenset(names.union(*(_of_stage(network, stage) for stage in chosen)) - fixed)
-    names = set().union(*(selected_parameters(network, part) for part in trainable))
+    names = selected_parameters(network, trainable)
     return frozenset(name for name in names if name.startswith("backbone.") or name not in fixed)
 
 
-def selected_parameters(network: Network, part: str, asked: str = "trainable") -> frozenset[str]:
-    """Find the parameters that one name of a selection stands for.
+def selected_parameters(
+    network: Network, parts: Iterable[str], asked: str = "trainable"
+) -> frozenset[str]:
+    """Find the parameters that the names of a selection stand for.
 
     Args:
         network: The network.
-        part: A stage, ``"backbone"``, ``"head"``, ``"loss"``, an adapter, a module, or a pattern over
-            the names of parameters.
-        asked: What named it, for the message.
+        parts: Stages, ``"backbone"``, ``"head"``, ``"loss"``, adapters, modules, or patterns over the
+            names of parameters.
+        asked: What names them, for the message.
 
     Returns:
         Names of parameters.
 
     Raises:
-        ScheduleError: There are none.
+        ScheduleError: A name stands for none.
     """
-    names = [name for name, _ in network.named_parameters()]
-    if part in network.backbone.stages:
-        return _of_stage(network, part)
-    if part in network.adapter_parameters:
-        return network.adapter_parameters[part]
-    if part == "loss":  # of the task and of transfer learning alike; many have no parameters
-        return frozenset(name for name in names if name.startswith(LOSSES))
-    if WILDCARDS.isdisjoint(part):
-        found = frozenset(n for n in names if n == part or n.startswith(f"{part}."))
-    else:
-        found = frozenset(name for name in names if fnmatchcase(name, part))
-    if not found:
-        known = [*network.backbone.stages, "backbone", "head", "loss", *network.adapter_parameters]
-        raise ScheduleError(
-            f"{asked}={part!r} selects no parameter of this network{near_matches(part, known)}"
-        )
-    return found
+    return frozenset[str]().union(*(_selected(network, part, asked) for part in parts))
 
 
 def apply_phase(network: Network, phase: Phase) -> None:
@@ -186,6 +172,26 @@ def _of_stage(network: Network, stage: str) -> frozenset[str]:
     )
 
 
+def _selected(network: Network, part: str, asked: str) -> frozenset[str]:
+    names = [name for name, _ in network.named_parameters()]
+    if part in network.backbone.stages:
+        return _of_stage(network, part)
+    if part in network.adapter_parameters:
+        return network.adapter_parameters[part]
+    if part == "loss":  # of the task and of transfer learning alike; many have no parameters
+        return frozenset(name for name in names if name.startswith(LOSSES))
+    if WILDCARDS.isdisjoint(part):
+        found = frozenset(n for n in names if n == part or n.startswith(f"{part}."))
+    else:
+        found = frozenset(name for name in names if fnmatchcase(name, part))
+    if not found:
+        known = [*network.backbone.stages, "backbone", "head", "loss", *network.adapter_parameters]
+        raise ScheduleError(
+            f"{asked}={part!r} selects no parameter of this network{near_matches(part, known)}"
+        )
+    return found
+
+
 def _rate_factors(network: Network, phase: Phase) -> Mapping[str, float]:
     """Return the factor on the learning rate of each parameter: layer decay times ``phase.rates``."""
     stages, stage_of = network.backbone.stages, network.backbone.info.stage_of
@@ -195,7 +201,7 @@ def _rate_factors(network: Network, phase: Phase) -> Mapping[str, float]:
         if part == "backbone":
             factors[name] = phase.layer_decay ** (len(stages) - stages.index(stage_of[rest]))
     for part, factor in phase.rates.items():
-        for name in selected_parameters(network, part, "rates"):
+        for name in selected_parameters(network, (part,), "rates"):
             factors[name] *= factor
     return factors
 

@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.loss_parts import LossPart, read_parts
 from visiongraft.network import Network
-from visiongraft.optimizers import task_optimizers
+from visiongraft.optimizers import name_parts, task_optimizers
 from visiongraft.schedules import Phase
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Attempt, Checks, NotTried, expect, trying
@@ -117,7 +117,7 @@ def every_parameter_has_one_optimizer(trial: TaskTrial) -> None:
         owners = Counter(
             name
             for spec in task_optimizers(network.task)
-            for name in frozenset().union(*(selected_parameters(network, p) for p in spec.parts))
+            for name in selected_parameters(network, spec.parts, f"parts of {spec.name!r}")
         )
     trained = trainable_parameters(network, "all")
     none = [name for name, _ in network.named_parameters() if name in trained - owners.keys()]
@@ -157,7 +157,7 @@ def parts_of(network: Network, batch: Batch, seed: int = 0) -> dict[str, LossPar
             value, weight = float(part.value), 1.0 if part.weight is None else float(part.weight)
             good = math.isfinite(value) and math.isfinite(weight) and weight >= 0
             expect(good, words, f"{name}={parts[name]!r}", "finite scalar tensors")
-            found[f"{spec.name}.{name}" if len(specs) > 1 else name] = part
+        found |= name_parts(read, spec, len(specs))
     return found
 
 

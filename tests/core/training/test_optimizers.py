@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -240,7 +241,11 @@ def test_an_optimizer_rests_while_nothing_of_its_own_trains(fit_toy: Any, toy_da
             OptionError,
             "optimizer 'adamw' has no option 'beta'; did you mean 'betas'",
         ),
-        ((OptimizerSpec(parts=("critic",)),), ScheduleError, "'critic' selects no parameter"),
+        (
+            (OptimizerSpec(parts=("critic",)),),
+            ScheduleError,
+            "parts of optimizer 'main'='critic' selects no",
+        ),
     ],
 )
 def test_wrong_optimizers_end_as_one_line(
@@ -340,3 +345,40 @@ def test_a_mean_over_known_targets_would_differ(fit_toy: Any, toy_data: Any) -> 
     one = weights_after(fit_toy, data, task, batch_size=12)
     four = weights_after(fit_toy, data, task, batch_size=3, accumulate=4)
     assert any(not torch.allclose(four[n], t, rtol=1e-3, atol=1e-4) for n, t in one.items())
+
+
+def test_gradients_are_unscaled_once_per_step_and_optimizer(
+    fit_toy: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient scaler of float16 refuses to do it a second time."""
+    plain, unscaled = Accelerator.unscale_gradients, []
+
+    def unscale(accelerator: Accelerator, optimizer: Any = None) -> None:
+        assert optimizer is not None
+        unscaled.append(optimizer)
+        plain(accelerator, optimizer)
+
+    monkeypatch.setattr(Accelerator, "unscale_gradients", unscale)
+    task = watched()
+    fit_toy(toy_data(60), task=task, schedule="full", epochs=1, batch_size=12, clip_norm=1.0)
+    assert len(unscaled) == len(task.seen)
+
+
+def test_the_batches_of_a_step_without_an_update_are_passed_over(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    class Rare(Toy):
+        seen: ClassVar[list[list[int]]] = []
+
+        def optimizers(self) -> tuple[OptimizerSpec, ...]:
+            return (OptimizerSpec(every=2),)
+
+        def batch_sampler(self, samples: Any, *_: Any, **__: Any) -> list[list[list[int]]]:
+            return [[[4 * i + j for j in range(4)]] for i in range(len(samples) // 4)]
+
+        def training_step(self, network: Any, batch: Any) -> Any:
+            self.seen.append(batch.indices.tolist())
+            return super().training_step(network, batch)
+
+    fit_toy(toy_data(30), task=Rare(augment=False), schedule="full", epochs=1, replay=False)
+    assert [indices[0] for indices in Rare.seen] == [0, 8, 16]

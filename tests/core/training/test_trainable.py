@@ -89,7 +89,7 @@ def test_an_adapter_trains_under_its_stage_while_its_base_stays_frozen(
     assert trainable_parameters(toy_network, "stage2") == outside
     assert trainable_parameters(toy_network, ("lora",)) == own
     whole = trainable_parameters(toy_network, ("stem", "lora"))
-    assert whole == own | selected_parameters(toy_network, "stem")
+    assert whole == own | selected_parameters(toy_network, ["stem"])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_name_that_selects_nothing_is_refused(
 
 @pytest.mark.parametrize("trainable", [(), ("head", 3), 3, ""])
 def test_what_is_no_selection_is_refused(trainable: Any) -> None:
-    with pytest.raises(ScheduleError, match="no name and no tuple of names"):
+    with pytest.raises(ScheduleError, match="neither a name nor a tuple of names"):
         Phase(1, trainable)
 
 
