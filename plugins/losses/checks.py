@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -10,48 +12,18 @@ from visiongraft.options import is_integer, is_number
 
 
 def check_strength(loss: str, **options: object) -> None:
-    """Check that options are numbers of at least 0.
-
-    Args:
-        loss: Name of the loss, for the message.
-        options: Values by name.
-
-    Raises:
-        OptionError: One is not.
-    """
-    for option, value in options.items():
-        if not (is_number(value) and value >= 0):
-            raise OptionError(f"{option}={value!r} of {loss} is not a number of at least 0")
+    """Raise ``OptionError`` unless options of a loss are numbers of at least 0."""
+    _check(loss, options, lambda v: is_number(v) and v >= 0, "a number of at least 0")
 
 
 def check_positive(loss: str, **options: object) -> None:
-    """Check that options are numbers above 0.
-
-    Args:
-        loss: Name of the loss, for the message.
-        options: Values by name.
-
-    Raises:
-        OptionError: One is not.
-    """
-    for option, value in options.items():
-        if not (is_number(value) and value > 0):
-            raise OptionError(f"{option}={value!r} of {loss} is not a positive number")
+    """Raise ``OptionError`` unless options of a loss are numbers above 0."""
+    _check(loss, options, lambda v: is_number(v) and v > 0, "a positive number")
 
 
 def check_count(loss: str, **options: object) -> None:
-    """Check that options are integers of at least 1.
-
-    Args:
-        loss: Name of the loss, for the message.
-        options: Values by name.
-
-    Raises:
-        OptionError: One is not.
-    """
-    for option, value in options.items():
-        if not is_integer(value, 1):
-            raise OptionError(f"{option}={value!r} of {loss} is not an integer of at least 1")
+    """Raise ``OptionError`` unless options of a loss are integers of at least 1."""
+    _check(loss, options, lambda v: is_integer(v, 1), "an integer of at least 1")
 
 
 def squared_norm(tensors: list[Tensor], like: nn.Module) -> Tensor:
@@ -67,3 +39,11 @@ def squared_norm(tensors: list[Tensor], like: nn.Module) -> Tensor:
     if not tensors:
         return next(like.parameters()).new_zeros(())
     return torch.stack([t.square().sum() for t in tensors]).sum()
+
+
+def _check(
+    loss: str, options: Mapping[str, object], holds: Callable[[object], bool], words: str
+) -> None:
+    for option, value in options.items():
+        if not holds(value):
+            raise OptionError(f"{option}={value!r} of {loss} is not {words}")

@@ -20,7 +20,7 @@ from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 RELATIONS = ("direct", "calibrated")
 INVERSE_DECAYS = torch.logspace(4, -4, 17, dtype=torch.float64).tolist()
-HELD_OUT = 5  # of every so many images of a class one chooses the decay and calibrates
+ONE_IN = 5  # images of a class validates the decay and the factor
 
 
 class CoTuning(TransferLoss):
@@ -139,7 +139,7 @@ def calibrated_relation(chances: Tensor, ids: Tensor, classes: int) -> Tensor:
         (C, S); rows sum to 1.
     """
     turn = F.one_hot(ids, classes).cumsum(0).gather(1, ids[:, None])[:, 0]
-    out = turn % HELD_OUT == 0
+    out = turn % ONE_IN == 0
     kept = ~out
     if not out.any():  # too few images to hold out one
         kept = out = torch.ones_like(out)
