@@ -67,8 +67,8 @@ def trainable_parameters(network: Network, trainable: str | tuple[str, ...]) -> 
         chosen = trainable_stages(network.backbone.stages, trainable)
         names = {name for name, _ in network.named_parameters() if not name.startswith("backbone.")}
         return frozenset(names.union(*(_of_stage(network, stage) for stage in chosen)) - fixed)
-    names = selected_parameters(network, trainable)
-    return frozenset(name for name in names if name.startswith("backbone.") or name not in fixed)
+    selected = selected_parameters(network, trainable)
+    return frozenset(n for n in selected if n.startswith("backbone.") or n not in fixed)
 
 
 def selected_parameters(
