@@ -23,7 +23,13 @@ CONFIG = "config.json"
 DATA_CHECK = "data-check.json"
 METRICS = "metrics.jsonl"
 STARTED_FROM = "started-from"
-FIRST_FILES = (LOG, INPUTS, METRICS, "data-check*.json", STARTED_FROM)  # what a start writes at first
+FIRST_FILES = (
+    LOG,
+    INPUTS,
+    METRICS,
+    "data-check*.json",
+    STARTED_FROM,
+)  # what a start writes at first
 SCRATCH = "visiongraft-run-"
 YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
 _CACHED = re.compile(r"replay-\w{8}")

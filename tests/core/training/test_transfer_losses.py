@@ -578,7 +578,12 @@ def test_a_loss_that_writes_to_what_is_read_only_breaks_the_receipt(
     ],
 )
 def test_a_wrong_transfer_loss_is_one_line_and_leaves_nothing(
-    fit_toy: Any, toy_data: Any, tmp_path: Path, loss: Any, error: type[VisiongraftError], words: str
+    fit_toy: Any,
+    toy_data: Any,
+    tmp_path: Path,
+    loss: Any,
+    error: type[VisiongraftError],
+    words: str,
 ) -> None:
     with pytest.raises(error, match=re.escape(words)) as caught:
         fit_toy(toy_data(30), transfer_loss=loss, out=tmp_path / "run", **FULL)
