@@ -71,7 +71,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("starting",),
     ("arguments", "run_data"),
-    ("facts",),
+    ("facts", "preparation"),
+    ("tuning",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
