@@ -157,7 +157,9 @@ class MultiLabelMetrics(ClassificationMetrics):
     def _results(
         self, probabilities: Floats, decisions: Integers, targets: Integers
     ) -> dict[str, Any]:
-        counts = Counts(*(values.sum(axis=0) for values in (decisions & targets, decisions, targets)))
+        counts = Counts(
+            *(values.sum(axis=0) for values in (decisions & targets, decisions, targets))
+        )
         per_class = self._per_class(counts, probabilities, targets.T == 1)
         correct, decided, images = (int(values.sum()) for values in counts)
         return {
