@@ -259,6 +259,28 @@ def test_the_command_prints_a_table_and_json(
     assert answer["checks"][0]["check"] == "it_loads"
 
 
+def test_one_reason_for_many_checks_is_one_line(
+    small: PluginManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Streams(Specimen):
+        name = "streams"
+        streams = ("unlabelled",)
+
+    class Tasks:
+        @hookimpl
+        def register_tasks(self) -> list[type[Any]]:
+            return [Streams]
+
+    small.register(Tasks(), "my_tasks")
+    assert main(["check-plugin", "my_tasks"]) == 1
+    *_, failed, not_tried, _ = capsys.readouterr().out.splitlines()
+    assert failed.startswith("failed: task streams: examples_are_read: to create the streams")
+    assert "make_streams" in failed
+    assert not_tried.startswith(
+        f"not tried: task streams: {len(TASK_CHECKS) - 2} checks: there is "
+    )
+
+
 def test_the_command_exits_with_1_and_the_reason(
     small: PluginManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
