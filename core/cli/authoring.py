@@ -49,7 +49,6 @@ def check_plugin(
     as_json: Json = False,
 ) -> Answer:
     """Check everything that plugin NAME provides, from data to export; exit with 1 on a failure."""
-    from visiongraft.testing import Result
     from visiongraft.testing import check_plugin as results_of
 
     results: list[Result] = []
