@@ -114,6 +114,11 @@ class Schedule:
     generate: Callable[..., Phases]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def option_names(self) -> list[str]:
+        """The options that it takes."""
+        return list(inspect.signature(self.generate).parameters)[2:]
+
     def __call__(self, **options: Any) -> Schedule:
         """Set options.
 
@@ -126,8 +131,7 @@ class Schedule:
         Raises:
             OptionError: An option is unknown.
         """
-        known = list(inspect.signature(self.generate).parameters)[2:]
-        refuse_unknown(f"schedule {self.name!r}", options, known)
+        refuse_unknown(f"schedule {self.name!r}", options, self.option_names)
         return replace(self, options={**self.options, **options})
 
     @property

@@ -24,7 +24,7 @@ SOURCES = {
 # A name stands for a module, or for a package with all that no other entry names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
-    ("errors",),
+    ("errors", "timm_layers"),
     ("saving.files",),
     ("caching.images", "saving.classes", "saving.tensors"),
     (
@@ -71,7 +71,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("starting",),
     ("arguments", "run_data"),
-    ("facts",),
+    ("facts", "preparation"),
+    ("tuning",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),

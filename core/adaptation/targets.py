@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -18,11 +17,10 @@ from visiongraft.adaptation.layers import Adapted
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.seeds import preserved
+from visiongraft.timm_layers import timm_layer
 
 Found = TypeVar("Found")
 
-# Layers that compute their output from weight and bias alone; subclasses may change their weights.
-PLAIN = (nn.Linear, nn.Conv2d, Conv2dSame)
 LISTED = 12  # groups of names that a message lists
 
 
@@ -76,6 +74,8 @@ def weighted_layers(backbone: Backbone) -> dict[str, WeightedLayer]:
         Layers by name.
     """
     called = calls(backbone)
+    # What computes its output from weight and bias alone; subclasses may change their weights.
+    plain = (nn.Linear, nn.Conv2d, *timm_layer("conv2d_same.Conv2dSame"))
     found = {}
     for name, module in own_modules(backbone).items():
         if isinstance(module, nn.MultiheadAttention):
@@ -83,7 +83,7 @@ def weighted_layers(backbone: Backbone) -> dict[str, WeightedLayer]:
         elif isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd):
             # What has an adapter already is listed, so that the message can name the adapter.
             kind = module.plain_class if isinstance(module, Adapted) else type(module)
-            parameter = None if kind in PLAIN and name in called else "weight"
+            parameter = None if kind in plain and name in called else "weight"
         else:
             continue
         if module._parameters.get(parameter or "weight") is not None:

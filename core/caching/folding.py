@@ -7,12 +7,14 @@ from collections import Counter
 from typing import Any, TypeVar
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from visiongraft.timm_layers import timm_layer
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+_NORM_ACT = "norm_act.BatchNormAct2d"  # a batch norm with an activation
 
 
 def folded_copy(model: AnyModule, images: Tensor) -> AnyModule:
@@ -42,7 +44,7 @@ def folded_copy(model: AnyModule, images: Tensor) -> AnyModule:
             norm.weight,
             norm.bias,
         )
-        rest = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
+        rest = (norm.drop, norm.act) if isinstance(norm, timm_layer(_NORM_ACT)) else ()
         folded.set_submodule(name, nn.Sequential(*rest))
     return folded
 
@@ -71,10 +73,13 @@ def _pairs(model: nn.Module, images: Tensor) -> dict[str, tuple[nn.Conv2d, nn.Ba
 
         return hook
 
+    # Subclasses of these may do something to their weights.
+    convolutions = (nn.Conv2d, *timm_layer("conv2d_same.Conv2dSame"))
+    norms = (nn.BatchNorm2d, *timm_layer(_NORM_ACT))
     for name, module in model.named_modules():
-        if type(module) in (nn.Conv2d, Conv2dSame):  # others may do something to their weights
+        if type(module) in convolutions:
             hooks.append(module.register_forward_hook(note_output))
-        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
+        elif type(module) in norms:
             hooks.append(module.register_forward_pre_hook(note_input(name)))
     try:
         with torch.no_grad():

@@ -135,6 +135,20 @@ def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, A
     return values
 
 
+def named_task_options(task: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Parse the values of ``--set`` for a task that is given by name.
+
+    Raises:
+        OptionError: It is not given, or a setting is wrong, see ``parse_task_options``.
+        PluginError: There is no such task.
+    """
+    if task is None:
+        raise OptionError("--set sets an option of a task; name the task with --task NAME")
+    from visiongraft.registry.manager import plugins
+
+    return parse_task_options(plugins().get("task", task), settings)
+
+
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
     """Parse ``name=value`` settings of unknown types: as JSON, otherwise as text.
 

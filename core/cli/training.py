@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Callbacks, Json, parse_task_options
+from visiongraft.cli.options import Callbacks, Json, named_task_options
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
-from visiongraft.errors import OptionError, PluginError, near_matches
+from visiongraft.errors import PluginError, near_matches
 
 DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that returns a report
 
@@ -57,7 +57,7 @@ def fit(
     given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
     refuse_undeclared_settings(given)  # before torch is imported
     if task_options:
-        given["task_options"] = _task_options(given.get("task"), task_options)
+        given["task_options"] = named_task_options(given.get("task"), task_options)
     if callback:
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
     if allow_changed_data:
@@ -139,14 +139,6 @@ def demo(
         raise PluginError(f"no demo {chosen!r}{near_matches(chosen, known)}")
     report = known[chosen].load()(out)
     return Answer(report, report["summary"])
-
-
-def _task_options(task: str | None, settings: list[str]) -> dict[str, Any]:
-    if task is None:
-        raise OptionError("--set sets an option of a task; name the task with --task NAME")
-    from visiongraft.registry.manager import plugins
-
-    return parse_task_options(plugins().get("task", task), settings)
 
 
 def _default_callbacks() -> Sequence[str]:

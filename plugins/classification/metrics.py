@@ -1,4 +1,4 @@
-"""Classification metrics over a whole dataset, computed by torchmetrics.
+"""Classification metrics over a whole dataset.
 
 Undefined values, such as the recall of a class without images, are ``None`` and are left out of
 averages over classes.
@@ -6,24 +6,14 @@ averages over classes.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import one_hot
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    multiclass_accuracy,
-    multiclass_calibration_error,
-    multiclass_confusion_matrix,
-    multiclass_stat_scores,
-    multilabel_exact_match,
-    multilabel_stat_scores,
-)
 
 from visiongraft.errors import DataError
 from visiongraft.task import Arrays
@@ -31,6 +21,23 @@ from visiongraft.task import Arrays
 MAX_CONFUSION_CLASSES = 100  # a larger confusion matrix would fill reports and model cards
 TOP_K = 5
 CALIBRATION_BINS = 15
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+class Counts(NamedTuple):
+    """Numbers of images for each class, each int64 (C,).
+
+    Attributes:
+        correct: Those of the class that were decided to be of it.
+        decided: Those decided to be of it.
+        images: Those of the class.
+    """
+
+    correct: Integers
+    decided: Integers
+    images: Integers
 
 
 class ClassificationMetrics(ABC):
@@ -44,9 +51,9 @@ class ClassificationMetrics(ABC):
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
-        self._probabilities: list[Tensor] = []
-        self._decisions: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        self._probabilities: list[Floats] = []
+        self._decisions: list[Integers] = []
+        self._targets: list[Integers] = []
 
     def update(self, decoded: Arrays, targets: Tensor) -> None:
         """Add one batch.
@@ -55,9 +62,9 @@ class ClassificationMetrics(ABC):
             decoded: ``probabilities``, float (N, C), and ``labels``, int64 (N,) or (N, C).
             targets: The output of ``Classification.collate``, on the CPU.
         """
-        self._probabilities.append(torch.tensor(decoded["probabilities"], dtype=torch.float32))
-        self._decisions.append(torch.tensor(decoded["labels"], dtype=torch.int64))
-        self._targets.append(targets.to(torch.int64))
+        self._probabilities.append(np.array(decoded["probabilities"], np.float32))
+        self._decisions.append(np.array(decoded["labels"], np.int64))
+        self._targets.append(targets.numpy().astype(np.int64))
 
     def compute(self) -> dict[str, Any]:
         """Compute the metrics of all batches so far.
@@ -70,40 +77,36 @@ class ClassificationMetrics(ABC):
         """
         if not self._targets:
             raise DataError("there are no images to evaluate")
-        # torchmetrics treats values outside of 0..1, even by a rounding error, as logits.
-        probabilities = torch.cat(self._probabilities).clamp(0, 1)
-        return self._results(probabilities, torch.cat(self._decisions), torch.cat(self._targets))
+        probabilities = np.concatenate(self._probabilities).clip(0, 1)  # of rounding errors
+        decisions = np.concatenate(self._decisions)
+        return self._results(probabilities, decisions, np.concatenate(self._targets))
 
     @abstractmethod
     def _results(
-        self, probabilities: Tensor, decisions: Tensor, targets: Tensor
+        self, probabilities: Floats, decisions: Integers, targets: Integers
     ) -> dict[str, Any]: ...
 
     def _per_class(
-        self, counts: Tensor, probabilities: Tensor, present: Tensor
+        self, counts: Counts, probabilities: Floats, present: Iterable[NDArray[np.bool_]]
     ) -> dict[str, dict[str, float | int | None]]:
         """Compute the metrics of each class.
 
         Args:
-            counts: (C, 5), torchmetrics' true positives, false positives, true negatives, false
-                negatives and support.
+            counts: For each class.
             probabilities: (N, C).
-            present: int64 (N, C), 1 where an image is of a class.
+            present: For each class, whether each image is of it, bool (N,).
         """
-        results: dict[str, dict[str, float | int | None]] = {}
-        for i, name in enumerate(self.class_names):
-            tp, fp, _, fn, images = (int(value) for value in counts[i])
-            average = None
-            if images:
-                average = _number(binary_average_precision(probabilities[:, i], present[:, i]))
-            results[name] = {
-                "precision": _fraction(tp, tp + fp),
-                "recall": _fraction(tp, images),
-                "f1": _fraction(2 * tp, 2 * tp + fp + fn),
-                "average_precision": average,
-                "images": images,
+        correct, decided, images = (values.tolist() for values in counts)
+        return {
+            name: {
+                "precision": _fraction(correct[i], decided[i]),
+                "recall": _fraction(correct[i], images[i]),
+                "f1": _fraction(2 * correct[i], decided[i] + images[i]),
+                "average_precision": _average_precision(probabilities[:, i], positive),
+                "images": images[i],
             }
-        return results
+            for i, (name, positive) in enumerate(zip(self.class_names, present, strict=True))
+        }
 
 
 class SingleLabelMetrics(ClassificationMetrics):
@@ -115,26 +118,31 @@ class SingleLabelMetrics(ClassificationMetrics):
     has true classes as rows and predicted classes as columns, for up to 100 classes.
     """
 
-    def _results(self, probabilities: Tensor, decisions: Tensor, targets: Tensor) -> dict[str, Any]:
+    def _results(
+        self, probabilities: Floats, decisions: Integers, targets: Integers
+    ) -> dict[str, Any]:
         count = len(self.class_names)
-        stats = multiclass_stat_scores(decisions, targets, num_classes=count, average=None)
-        per_class = self._per_class(stats, probabilities, one_hot(targets, count))
+        correct = decisions == targets
+        counts = Counts(
+            *(np.bincount(ids, minlength=count) for ids in (targets[correct], decisions, targets))
+        )
+        per_class = self._per_class(counts, probabilities, (targets == i for i in range(count)))
         results = {
-            "accuracy": _fraction(int(stats[:, 0].sum()), len(targets)),
+            "accuracy": float(correct.mean()),
             "macro_f1": _mean(per_class, "f1"),
             "mean_average_precision": _mean(per_class, "average_precision"),
-            "calibration_error": _number(
-                multiclass_calibration_error(probabilities, targets, count, n_bins=CALIBRATION_BINS)
-            ),
+            "calibration_error": _calibration_error(probabilities, targets),
         }
         if count > TOP_K:
-            results["top5_accuracy"] = _number(
-                multiclass_accuracy(probabilities, targets, count, average="micro", top_k=TOP_K)
-            )
+            # Of equally probable classes the first comes first, as in decisions.
+            own = np.take_along_axis(probabilities, targets[:, None], axis=1)
+            first = np.arange(count) < targets[:, None]
+            ahead = (probabilities > own) | ((probabilities == own) & first)
+            results["top5_accuracy"] = float((ahead.sum(axis=1) < TOP_K).mean())
         tables: dict[str, Any] = {"per_class": per_class}
         if count <= MAX_CONFUSION_CLASSES:
-            matrix = multiclass_confusion_matrix(decisions, targets, num_classes=count)
-            tables["confusion_matrix"] = matrix.tolist()
+            pairs = np.bincount(targets * count + decisions, minlength=count**2)
+            tables["confusion_matrix"] = pairs.reshape(count, count).tolist()
         return {**results, **tables}
 
 
@@ -146,20 +154,19 @@ class MultiLabelMetrics(ClassificationMetrics):
     ``exact_match`` the fraction of images whose labels are all correct.
     """
 
-    def _results(self, probabilities: Tensor, decisions: Tensor, targets: Tensor) -> dict[str, Any]:
-        count = len(self.class_names)
-        # torchmetrics' validation rejects a single class, and its sums drop that dimension.
-        stats = multilabel_stat_scores(
-            decisions, targets, num_labels=count, average=None, validate_args=False
-        ).view(count, -1)
-        exact = multilabel_exact_match(decisions, targets, count, validate_args=False)
-        per_class = self._per_class(stats, probabilities, targets)
-        tp, fp, _, fn, _ = (int(value) for value in stats.sum(0))
+    def _results(
+        self, probabilities: Floats, decisions: Integers, targets: Integers
+    ) -> dict[str, Any]:
+        counts = Counts(
+            *(values.sum(axis=0) for values in (decisions & targets, decisions, targets))
+        )
+        per_class = self._per_class(counts, probabilities, targets.T == 1)
+        correct, decided, images = (int(values.sum()) for values in counts)
         return {
             "mean_average_precision": _mean(per_class, "average_precision") or 0.0,
             "macro_f1": _mean(per_class, "f1"),
-            "micro_f1": _fraction(2 * tp, 2 * tp + fp + fn),
-            "exact_match": _number(exact),
+            "micro_f1": _fraction(2 * correct, decided + images),
+            "exact_match": float((decisions == targets).all(axis=1).mean()),
             "per_class": per_class,
         }
 
@@ -168,11 +175,24 @@ def _fraction(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _number(value: Tensor) -> float | None:
-    """Round a float32 fraction to its significant digits; return ``None`` if it is not finite."""
-    number = float(value)
-    # Sums of float32 may end just above 1.
-    return min(round(number, 7), 1.0) if math.isfinite(number) else None
+def _average_precision(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
+    """Average the precision over the positive images, at the score of each as the threshold."""
+    if not positive.any():
+        return None
+    order = np.argsort(-scores)
+    found = positive[order].cumsum()
+    thresholds = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # equal: one
+    precision = found[thresholds] / (thresholds + 1)
+    return float((np.diff(found[thresholds], prepend=0) * precision).sum() / found[-1])
+
+
+def _calibration_error(probabilities: Floats, targets: Integers) -> float:
+    """Sum over bins: the fraction of images times |accuracy - mean highest probability|."""
+    confidence = probabilities.max(axis=1)
+    edges = torch.linspace(0, 1, CALIBRATION_BINS + 1).numpy()
+    correct = probabilities.argmax(axis=1) == targets
+    gaps = np.bincount(np.digitize(confidence, edges), correct - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(targets))
 
 
 def _mean(per_class: dict[str, dict[str, float | int | None]], name: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,11 @@ from visiongraft.plugins.classification.loss import (
     CrossEntropy,
     balanced_positive_weights,
 )
+from visiongraft.plugins.classification.metrics import (
+    ClassificationMetrics,
+    MultiLabelMetrics,
+    SingleLabelMetrics,
+)
 from visiongraft.plugins.classification.prediction import (
     Classified,
     MultiClassified,
@@ -51,9 +56,6 @@ from visiongraft.plugins.classification.transforms import (
 )
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
-
-if TYPE_CHECKING:
-    from visiongraft.plugins.classification.metrics import ClassificationMetrics
 
 THRESHOLD = 0.5  # of the probability from which a multi-label class is predicted
 
@@ -227,9 +229,6 @@ class Classification(Task):
         return {"probabilities": probabilities, "labels": probabilities.argmax(dim=1)}
 
     def build_metrics(self) -> ClassificationMetrics:
-        # torchmetrics takes seconds to import, and prediction does not need it.
-        from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
-
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics
         return metrics(bound_class_names(self.class_names))
 

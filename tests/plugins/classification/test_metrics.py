@@ -235,11 +235,16 @@ def test_multi_label_average_precision_is_sklearns(case: Case) -> None:
 def test_multi_label_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     _, decided, multi_hot = case
     results = measure_multi(case)
-    columns = list(zip(multi_hot.T, decided.T, strict=True))
+    # As many 0-or-1 columns as classes, and one more: scikit-learn takes a single one for ids.
+    padded = [np.pad(columns, ((0, 0), (0, 1))) for columns in (multi_hot, decided)]
+    options: dict[str, Any] = {"average": None, "zero_division": np.nan}
     expected = {
-        "precision": [precision_score(m, d, zero_division=np.nan) for m, d in columns],
-        "recall": [recall_score(m, d, zero_division=np.nan) for m, d in columns],
-        "f1": [f1_score(m, d, zero_division=np.nan) for m, d in columns],
+        name: measure(*padded, **options)[:-1]
+        for name, measure in (
+            ("precision", precision_score),
+            ("recall", recall_score),
+            ("f1", f1_score),
+        )
     }
     for name, reference in expected.items():
         assert all(map(same, per_class(results, name), reference))
@@ -248,6 +253,71 @@ def test_multi_label_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     micro = f1_score(multi_hot.flatten(), decided.flatten(), zero_division=np.nan)
     assert same(results["micro_f1"], micro)
     assert same(results["exact_match"], float((multi_hot == decided).all(axis=1).mean()))
+
+
+# ---- both, against another reference ----
+
+
+def of_torchmetrics(case: Case) -> dict[str, Any]:
+    """Compute with torchmetrics what it has, rounded as its float32 are."""
+    reference = pytest.importorskip("torchmetrics.functional.classification")
+    probabilities, decided, targets = (torch.tensor(array) for array in case)
+    count = probabilities.shape[1]
+    if targets.ndim == 1:
+        stats = reference.multiclass_stat_scores(decided, targets, count, average=None)
+        present = torch.nn.functional.one_hot(targets, count)
+        whole = {
+            "calibration_error": reference.multiclass_calibration_error(
+                probabilities, targets, count, n_bins=15
+            ),
+            "accuracy": reference.multiclass_accuracy(decided, targets, count, average="micro"),
+        }
+        matrix = reference.multiclass_confusion_matrix(decided, targets, count)
+        if count > 5:
+            whole["top5_accuracy"] = reference.multiclass_accuracy(
+                probabilities, targets, count, average="micro", top_k=5
+            )
+    else:
+        options: dict[str, Any] = {"num_labels": count, "validate_args": False}
+        stats = reference.multilabel_stat_scores(decided, targets, average=None, **options)
+        present = targets
+        whole = {"exact_match": reference.multilabel_exact_match(decided, targets, **options)}
+        matrix = None
+    tp, fp, _, fn, images = stats.view(count, 5).T
+    averages = [
+        float(reference.binary_average_precision(own, column)) if column.any() else math.nan
+        for own, column in zip(probabilities.T, present.T, strict=True)
+    ]
+    columns = {
+        "precision": tp / (tp + fp),
+        "recall": tp / images,
+        "f1": 2 * tp / (2 * tp + fp + fn),
+        "images": images,
+        "average_precision": torch.tensor(averages),
+    }
+    return {
+        **{name: float(value) for name, value in whole.items()},
+        "confusion_matrix": None if matrix is None else matrix.tolist(),
+        "columns": {name: value.tolist() for name, value in columns.items()},
+    }
+
+
+@pytest.mark.exhaustive  # torchmetrics takes seconds to import
+@settings(max_examples=60)
+@given(st.one_of(single_label(), multi_label()))
+def test_results_are_those_of_torchmetrics(case: Case) -> None:
+    measure = measure_single if case[2].ndim == 1 else measure_multi
+    results, expected = measure(case), of_torchmetrics(case)
+    assert results.get("confusion_matrix") == expected.pop("confusion_matrix")
+    for name, values in expected.pop("columns").items():
+        assert all(map(same, per_class(results, name), values)), name
+    if case[0].shape[1] > 5 and "top5_accuracy" in expected:
+        # Which of equally probable classes is among the five, torchmetrics leaves to chance.
+        fifth = np.sort(case[0], axis=1)[:, -5:-4]
+        if ((case[0] == fifth).sum(axis=1) > 1).any():
+            del expected["top5_accuracy"]
+    for name, value in expected.items():
+        assert results[name] == pytest.approx(value, abs=2e-6), name
 
 
 # ---- what holds for both ----
