@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -273,12 +274,12 @@ def test_one_reason_for_many_checks_is_one_line(
 
     small.register(Tasks(), "my_tasks")
     assert main(["check-plugin", "my_tasks"]) == 1
-    *_, failed, not_tried, _ = capsys.readouterr().out.splitlines()
-    assert failed.startswith("failed: task streams: examples_are_read: to create the streams")
-    assert "make_streams" in failed
-    assert not_tried.startswith(
-        f"not tried: task streams: {len(TASK_CHECKS) - 2} checks: there is "
-    )
+    [line] = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("not tried: ") and "make_streams" in line
+    ]
+    assert re.match(r"not tried: task streams: \d\d checks: there is no example dataset: ", line)
 
 
 def test_the_command_exits_with_1_and_the_reason(
