@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from visiongraft.config import FitConfig, differences
+from visiongraft.config import AUTO, FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
     find_adapter,
@@ -56,6 +56,7 @@ def new_settings(
     schedule = _schedule(given["schedule"], given["learning_rate"])
     values = {
         **_converted(given),
+        **_not_yet_measured(given),
         **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
@@ -94,6 +95,8 @@ def resumed_settings(
     stored = FitConfig.read(folder)
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     task = called.pop("task", None)
+    if called.get("batch_size") == AUTO:  # the run has the number that was measured
+        del called["batch_size"]
     called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
@@ -167,6 +170,12 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
+
+
+def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of settings that are going to be measured."""
+    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    return {"batch_size": defaults["batch_size"]} if given["batch_size"] == AUTO else {}
 
 
 def _text(value: Any) -> str | None:

@@ -51,6 +51,8 @@ class ConsoleProgress:
             f"{run.network.backbone.info.name} for {run.network.task.name}: "
             f"{len(run.training)} training, {len(run.validation)} validation images"
         )
+        for line in run.notes:
+            self.console.print(line, markup=False)
         if run.state.epoch or run.state.step:
             self.console.print(
                 f"resuming at epoch {run.state.epoch + 1}, step {run.state.step + 1}"
