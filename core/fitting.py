@@ -12,6 +12,7 @@ from visiongraft.adaptation.networks import has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
+from visiongraft.errors import VisiongraftError
 from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
 from visiongraft.model import TransferModel
@@ -32,7 +33,7 @@ from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import run_folder, scratch_folder
+from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 
@@ -212,12 +213,21 @@ def fit(
         except BaseException as error:
             if engine.main:
                 hooks.hook.run_failed(run=run, error=error)
+                if folder is not None and not resume and _is_refused(run, error):
+                    give_up(folder)
             lost = as_lost_process(error)
             if lost is not None:
                 raise lost from error
             raise
         accelerator.wait_for_everyone()
     return model
+
+
+def _is_refused(run: Run, error: BaseException) -> bool:
+    """Check whether an error before the first step tells that settings or data do not fit."""
+    wrong_input = VisiongraftError.exit_code
+    is_wrong_input = isinstance(error, VisiongraftError) and error.exit_code == wrong_input
+    return is_wrong_input and run.state.steps == 0
 
 
 # ---- resuming ----
