@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from visiongraft.config import FitConfig, differences
+from visiongraft.config import AUTO, FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
     find_adapter,
@@ -58,6 +58,7 @@ def new_settings(
     schedule = _schedule(given["schedule"], given["learning_rate"], converted["adapters"])
     values = {
         **converted,
+        **_not_yet_measured(given),
         **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
@@ -96,6 +97,8 @@ def resumed_settings(
     stored = FitConfig.read(folder)
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     task = called.pop("task", None)
+    if called.get("batch_size") == AUTO:  # the run has the number that was measured
+        del called["batch_size"]
     called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
@@ -194,6 +197,12 @@ def _weights(value: Any) -> str | None:
             "a file and pass its path"
         )
     return None if value is None else str(value)
+
+
+def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of settings that are going to be measured."""
+    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    return {"batch_size": defaults["batch_size"]} if given["batch_size"] == AUTO else {}
 
 
 def _path(data: Any) -> str | None:

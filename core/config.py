@@ -24,6 +24,7 @@ from visiongraft.versions import VISIONGRAFT, describe_other_format
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
+AUTO = "auto"  # a batch size that is measured, and then stored as a number
 
 TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
@@ -48,6 +49,7 @@ class Rule(NamedTuple):
 
 
 PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1")]
+BatchSize = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1, nor 'auto'")]
 NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
 Fraction = Annotated[float, Rule(lambda v: is_number(v) and 0 < v < 1, "a fraction in (0, 1)")]
 Decay = Annotated[
@@ -156,7 +158,7 @@ class FitConfig:
     in_channels: PositiveInt = setting(
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
-    batch_size: PositiveInt = setting(32, "Batch size per process")
+    batch_size: BatchSize = setting(32, "Batch size per process; auto measures it")
     optimizer: str = setting(
         "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
     )

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
-from visiongraft.config import GIGABYTE, Device, Precision, Replay, ReplayDtype
+from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
 from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
@@ -35,6 +35,7 @@ from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import TransferChoice
+from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 
 
 def fit(
@@ -55,7 +56,7 @@ def fit(
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
-    batch_size: int = 32,
+    batch_size: int | Literal["auto"] = 32,
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
@@ -110,7 +111,9 @@ def fit(
             ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
             task's, otherwise the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
-        batch_size: Batch size per process.
+        batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
+            into memory, on a CPU the smallest one of nearly the highest throughput. The run stores the
+            number.
         learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
             own.
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
@@ -181,6 +184,8 @@ def fit(
             start=origin,
         )
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
+        if batch_size == AUTO and not resume:
+            use_batch_size(run, find_batch_size(run, accelerator))
         checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
@@ -192,7 +197,7 @@ def fit(
             engine.measure_before()
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
-            config.write(folder)  # only now: invalid input must not leave a run behind
+            run.config.write(folder)  # only now: invalid input must not leave a run behind
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone

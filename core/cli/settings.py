@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from visiongraft.cli.options import parse_bytes, parse_paths, parse_size
+from visiongraft.cli.options import parse_batch_size, parse_bytes, parse_paths, parse_size
 from visiongraft.config import FitConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -102,6 +102,7 @@ NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
 REPEATED = {"adapters": "--adapter"}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
+    "batch_size": (parse_batch_size, "N|auto"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),
     "replay_budget": (parse_bytes, "SIZE"),
     "clip_norm": (_positive_or_none, "<float>"),

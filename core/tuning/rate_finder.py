@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from visiongraft.arguments import new_settings
-from visiongraft.config import FitConfig
+from visiongraft.config import AUTO, FitConfig
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.interrupts import work_started
 from visiongraft.options import is_integer, is_number, refuse_unknown
@@ -31,6 +31,7 @@ from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import scratch_folder
 from visiongraft.training.steps import LossNotFiniteError
+from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rates import RateSweep, has_diverged, rates_between
 
@@ -89,6 +90,8 @@ def lr_find(
         work_started()
         sources = Given(data, given["evaluate_on"] or {}, given["streams"] or {}, origin)
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
+        if given["batch_size"] == AUTO:
+            use_batch_size(run, find_batch_size(run, accelerator))
         for line in run.warnings:
             log.warning("%s", line)
         planned = _planned(run, phase)
