@@ -111,8 +111,8 @@ def resumed_settings(
         if "task_options" in called:  # the others stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
-    again = stored.adapters if "schedule" in called else ()  # what is stored is complete
-    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"), again)
+    beside = stored.adapters if "schedule" in called else []  # what is stored is complete
+    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"), beside)
     called["schedule"] = plan.to_json()
     if called.get("data") is None:  # in memory
         called.pop("data", None)

@@ -547,8 +547,6 @@ def _name_and_options(what: str | Mapping[str, Any], kind: str) -> tuple[str, Ma
     if isinstance(what, str):
         return read_call(what, kind)
     name, options = what.get("name"), what.get("options")
-    if what.keys() != {"name", "options"} or not isinstance(name, str):
-        raise OptionError(
-            f"{kind} {dict(what)!r} is not a name; write options as 'NAME(OPTION=VALUE)'"
-        )
+    if not isinstance(name, str) or not isinstance(options, Mapping) or len(what) != 2:
+        raise OptionError(f"{kind} {what!r} is not a name; write options as 'NAME(OPTION=VALUE)'")
     return name, options
