@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
+        "durations",
         "interrupts",
         "processes",
         "versions",
