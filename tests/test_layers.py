@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("adapters",),
     ("adaptation.backbones",),
     ("optimizers",),
-    ("task_contract", "saving.weights"),
+    ("task_contract", "extra_outputs", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
     ("caching", "saving.model_card"),
@@ -93,6 +93,7 @@ CONTRACTS = (
     "data.batch",  # Batch
     "data.readers",  # DataReader
     "exporter",  # Exporter
+    "extra_outputs",  # ExtraOutput, which tasks offer
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
