@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from visiongraft.config import AUTO, FitConfig, differences
+from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, differences
+from visiongraft.durations import parse_duration
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
     find_adapter,
@@ -164,6 +165,7 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "data": _path,
         "evaluate_on": _paths,
         "streams": _paths,
+        "budget": parse_duration,
         "backbone": _backbone,
         "start": _start,
         "weights": _weights,
@@ -200,9 +202,13 @@ def _weights(value: Any) -> str | None:
 
 
 def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of settings that are going to be measured."""
-    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
-    return {"batch_size": defaults["batch_size"]} if given["batch_size"] == AUTO else {}
+    """Return values for settings that are not given, or are going to be measured."""
+    if given["budget"] is not None and given["epochs"] is not None:
+        raise OptionError(
+            f"a budget chooses the number of epochs: omit epochs={given['epochs']} or the budget"
+        )
+    default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
+    return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
 
 
 def _path(data: Any) -> str | None:

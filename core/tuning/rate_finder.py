@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
@@ -27,13 +27,14 @@ from visiongraft.starting import find_start
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.optimizers import set_learning_rate
-from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
+from visiongraft.training.phases import phases_of, ready_phase, set_up_phase
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import scratch_folder
 from visiongraft.training.steps import LossNotFiniteError
 from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rates import RateSweep, has_diverged, rates_between
+from visiongraft.tuning.rehearsal import endless_losses
 
 log = logging.getLogger("visiongraft")
 
@@ -106,7 +107,7 @@ def lr_find(
 def _given(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the settings of ``fit`` by their defaults."""
     defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
-    refuse_unknown("lr_find", settings, [*defaults, "learning_rate"])
+    refuse_unknown("lr_find", settings, [*(defaults.keys() - {"budget"}), "learning_rate"])
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
@@ -181,7 +182,7 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
 
     with ready_phase(engine.run, several, made, engine.images, engine.accelerator) as ready:
         steps = track(
-            _steps(engine, ready, set_rates),
+            endless_losses(engine, ready, set_rates),
             f"phase {index + 1}: {phase.label}",
             total=len(rates),
             console=Console(stderr=True),
@@ -197,17 +198,6 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
             if not losses:
                 raise
     return losses
-
-
-def _steps(
-    engine: Engine, ready: ReadyPhase, set_rates: Callable[[int, int], None]
-) -> Iterator[float]:
-    """Make steps in one epoch after the other, without evaluation, and yield their losses."""
-    state = engine.run.state
-    while True:
-        for _, parts in engine.train_steps(ready, set_rates):
-            yield parts["loss"]
-        state.epoch, state.step = state.epoch + 1, 0
 
 
 def rate_option(run: Run, index: int) -> str:

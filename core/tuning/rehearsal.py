@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -14,7 +14,9 @@ from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.network import Network
 from visiongraft.seeds import random_state, restore_random_state
 from visiongraft.training.checkpoint import RunState
+from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import digest
+from visiongraft.training.phases import ReadyPhase
 from visiongraft.training.run import Run
 
 
@@ -55,6 +57,26 @@ def rehearsal(run: Run, accelerator: Accelerator, what: str) -> Iterator[Run]:
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if changed:
         raise ReceiptError(f"measuring {what} changed {changed[0]}, which the run begins with")
+
+
+def endless_losses(
+    engine: Engine, ready: ReadyPhase, set_rates: Callable[[int, int], None]
+) -> Iterator[float]:
+    """Make steps in one epoch after the other, without evaluation.
+
+    Args:
+        engine: The engine.
+        ready: The phase.
+        set_rates: As for ``Engine.train_steps``.
+
+    Yields:
+        The loss of each step.
+    """
+    state = engine.run.state
+    while True:
+        for _, parts in engine.train_steps(ready, set_rates):
+            yield parts["loss"]
+        state.epoch, state.step = state.epoch + 1, 0
 
 
 def _contents(network: Network) -> dict[str, str]:
