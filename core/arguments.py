@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from visiongraft.config import FitConfig, differences
+from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, differences
+from visiongraft.durations import parse_duration
 from visiongraft.errors import CheckpointError, OptionError
 from visiongraft.lookup import (
     find_adapter,
@@ -56,6 +57,7 @@ def new_settings(
     schedule = _schedule(given["schedule"], given["learning_rate"])
     values = {
         **_converted(given),
+        **_not_yet_measured(given),
         **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
         "task_options": task.options(),
@@ -94,6 +96,8 @@ def resumed_settings(
     stored = FitConfig.read(folder)
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     task = called.pop("task", None)
+    if called.get("batch_size") == AUTO:  # the run has the number that was measured
+        del called["batch_size"]
     called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
@@ -158,6 +162,7 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "data": _path,
         "evaluate_on": _paths,
         "streams": _paths,
+        "budget": parse_duration,
         "backbone": str,
         "start": lambda start: IN_MEMORY if isinstance(start, TransferModel) else _text(start),
         "weights": _text,
@@ -167,6 +172,16 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
+
+
+def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values for settings that are not given, or are going to be measured."""
+    if given["budget"] is not None and given["epochs"] is not None:
+        raise OptionError(
+            f"a budget chooses the number of epochs: omit epochs={given['epochs']} or the budget"
+        )
+    default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
+    return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
 
 
 def _text(value: Any) -> str | None:

@@ -258,13 +258,22 @@ class TransferModel:
         self.network, self.training_images = network.to(device), training_images
         self.facts, self.validation, self.run_folder = config.facts, None, None
 
-    def inference_graph(self) -> InferenceGraph:
+    def inference_graph(self, extra_outputs: Sequence[str] = ()) -> InferenceGraph:
         """Return the graph from raw images to predictions, on the CPU and in evaluation mode.
 
         Adapters are merged, so that the graph is as fast as without them.
+
+        Args:
+            extra_outputs: Names of what to return beside the task's results, such as ``"embedding"``.
+
+        Returns:
+            The graph.
+
+        Raises:
+            OptionError: There is no such extra output.
         """
         self.network.to("cpu").eval()
-        return InferenceGraph(merged_network(self.network)).eval()
+        return InferenceGraph(merged_network(self.network), extra_outputs).eval()
 
     def proof_samples(self, data: Any = None) -> Samples | None:
         """Find the images that an exported file is proved on.
