@@ -48,5 +48,7 @@ from visiongraft.training.freezing import Receipt as Receipt
 from visiongraft.training.run import Run as Run
 from visiongraft.training.transfer_losses import TransferLoss as TransferLoss
 from visiongraft.training.transfer_losses import TransferStep as TransferStep
+from visiongraft.tuning.rate_finder import lr_find as lr_find
+from visiongraft.tuning.rates import RateSweep as RateSweep
 
 __version__: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +58,33 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
             worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
             difference = max(difference, round(worst, 12))
     return Disagreement(difference, mismatches)
+
+
+def without_extras(results: Arrays, extras: Collection[str]) -> Arrays:
+    """Return the results of the task alone, without the extra outputs of a file."""
+    return {name: value for name, value in results.items() if name not in extras}
+
+
+def comparing_extras(
+    compare: Callable[[Arrays, Arrays], Disagreement], extras: Collection[str]
+) -> Callable[[Arrays, Arrays], Disagreement]:
+    """Extend a task's comparison to the extra outputs of a file, which it does not know.
+
+    Args:
+        compare: Compares the results of the task.
+        extras: Names of the extra outputs, which ``compare_arrays`` compares.
+
+    Returns:
+        A function that compares all; ``compare`` itself if there are no extra outputs.
+    """
+    if not extras:
+        return compare
+
+    def compare_all(reference: Arrays, candidate: Arrays) -> Disagreement:
+        own = compare(without_extras(reference, extras), without_extras(candidate, extras))
+        more = compare_arrays(
+            *({n: v for n, v in side.items() if n in extras} for side in (reference, candidate))
+        )
+        return Disagreement(max(own.difference, more.difference), own.mismatches + more.mismatches)
+
+    return compare_all

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from visiongraft.adaptation.networks import apply_adapters, has_its_base
+from visiongraft.adaptation.networks import has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
-from visiongraft.config import GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
-from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
+from visiongraft.errors import VisiongraftError
 from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
-from visiongraft.lookup import (
-    find_adapter,
-    find_optimizers,
-    find_transfer_loss,
-    load_backbone,
-    load_source_head,
-)
 from visiongraft.model import TransferModel
-from visiongraft.network import Network
+from visiongraft.preparation import check_streams, prepare_run
 from visiongraft.processes import as_lost_process
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
-from visiongraft.run_data import Given, RunData, read_run_data
+from visiongraft.run_data import Given, RunData
 from visiongraft.saving.classes import class_path
-from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, load_head, model_folder
+from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
-from visiongraft.seeds import preserved, seed_everything
-from visiongraft.starting import find_start, start_folder, started_backbone
+from visiongraft.starting import find_start, start_folder
 from visiongraft.task import Task
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
-from visiongraft.training.environment import ignored_settings
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import run_folder, scratch_folder
-from visiongraft.training.trainable import trainable_parameters
-from visiongraft.training.transfer import Transfer
+from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import TransferChoice
+from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
+from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
 def fit(
@@ -58,7 +49,8 @@ def fit(
     weights: str | Path | None = "pretrained",
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
-    epochs: int = 10,
+    epochs: int | None = None,
+    budget: float | str | None = None,
     out: str | Path | None = None,
     validation: float = 0.2,
     evaluate_on: Mapping[str, Any] | None = None,
@@ -67,7 +59,7 @@ def fit(
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
-    batch_size: int = 32,
+    batch_size: int | Literal["auto"] = 32,
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
@@ -105,7 +97,10 @@ def fit(
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
-        epochs: Total number of epochs over all phases.
+        epochs: Total number of epochs over all phases; ``None`` for 10, or as many as the budget allows.
+        budget: Time that the run may take, such as ``"90s"``, ``"10min"`` or ``"1h30m"``; the number of
+            epochs is chosen to fit, by measuring a few steps of each phase, and stored. A number is in
+            seconds.
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
             split, in (0, 1).
@@ -122,7 +117,9 @@ def fit(
             ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
             task's, otherwise the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
-        batch_size: Batch size per process.
+        batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
+            into memory, on a CPU the smallest one of nearly the highest throughput. The run stores the
+            number.
         learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
             own.
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
@@ -167,7 +164,7 @@ def fit(
     Examples:
         ``model = visiongraft.fit("flowers", task=MyTask(), out="runs/flowers")``
     """
-    given = dict(locals())
+    given, started = dict(locals()), time.monotonic()
     folder = None if out is None else Path(out)
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
@@ -176,7 +173,7 @@ def fit(
     else:
         origin = find_start(given)
         config, chosen, plan = new_settings(given, origin)
-    _check_streams(config, chosen)
+    check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
     with ExitStack() as stack:
@@ -192,27 +189,24 @@ def fit(
             streams=merged(config.streams, streams),
             start=origin,
         )
-        with accelerator.main_process_first():  # the others read its results from the folder
-            found = read_run_data(sources, chosen, config, folder, accelerator.is_main_process)
-            if origin is not None:
-                origin.check_names(found.task)
-                if folder is None or accelerator.is_main_process:
-                    origin.keep(scratch)
-        run = _build(config, plan, found, folder, scratch)
-        run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+        run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
+        hooks = listen(callbacks)
+        if not resume:
+            if batch_size == AUTO:
+                use_batch_size(run, find_batch_size(run, accelerator))
+            if run.config.budget is not None:
+                use_budget(run, plan_epochs(run, accelerator, started))
         checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
             inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
-        hooks = listen(callbacks)
-        _check_first_phase(run)
         engine = Engine(run, hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
-            config.write(folder)  # only now: invalid input must not leave a run behind
+            run.config.write(folder)  # only now: invalid input must not leave a run behind
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone
@@ -228,12 +222,21 @@ def fit(
         except BaseException as error:
             if engine.main:
                 hooks.hook.run_failed(run=run, error=error)
+                if folder is not None and not resume and _is_refused(run, error):
+                    give_up(folder)
             lost = as_lost_process(error)
             if lost is not None:
                 raise lost from error
             raise
         accelerator.wait_for_everyone()
     return model
+
+
+def _is_refused(run: Run, error: BaseException) -> bool:
+    """Check whether an error before the first step tells that settings or data do not fit."""
+    wrong_input = VisiongraftError.exit_code
+    is_wrong_input = isinstance(error, VisiongraftError) and error.exit_code == wrong_input
+    return is_wrong_input and run.state.steps == 0
 
 
 # ---- resuming ----
@@ -318,93 +321,3 @@ def _training_images(
         return None
     own = TrainingImages.of(run.training, inputs.trained_on())
     return own if before is None else own.joined(before)
-
-
-# ---- building the run ----
-
-
-def _check_streams(config: FitConfig, task: Task) -> None:
-    """Refuse streams that nothing uses, and missing ones."""
-    users = dict.fromkeys(task.streams, f"task {task.name!r}")
-    for loss in map(find_transfer_loss, config.transfer_loss):
-        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
-    given = config.streams or {}
-    for name in given:
-        if name not in users:
-            known = near_matches(name, users) if users else "; they use no streams"
-            raise OptionError(
-                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
-            )
-    for name, user in users.items():
-        if name not in given:
-            raise OptionError(
-                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
-                f"line --stream {name}=PATH"
-            )
-
-
-def _build(
-    config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
-) -> Run:
-    task, checked = data.task, data.checked
-    seed_everything(config.seed)
-    if config.start is not None:
-        where = start_folder(config.start, scratch)
-        backbone = started_backbone(where, config.size)
-    else:
-        size = config.size or task.input_size
-        backbone = load_backbone(
-            config.backbone, config.weights, in_channels=config.in_channels, size=size
-        )
-    resize = config.resize or (task.resize if config.start is None else None)
-    if resize is not None:
-        preprocess = replace(backbone.info.preprocess, resize=resize)
-        backbone.info = replace(backbone.info, preprocess=preprocess)
-    network = Network(backbone, task)
-    if config.start is not None:
-        load_head(network, where)
-    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
-    if config.transfer_loss:
-        network.transfer = _transfer(config, task, backbone, scratch)
-    return Run(
-        config=config,
-        network=network,
-        schedule=schedule,
-        optimizers=find_optimizers(task, config.optimizer),
-        training=checked.train,
-        validation=checked.validation,
-        folder=folder,
-        scratch=scratch,
-        warnings=notes,
-        evaluation={name: each.samples for name, each in data.evaluation.items()},
-        streams={name: each.samples for name, each in data.streams.items()},
-    )
-
-
-def _transfer(config: FitConfig, task: Task, backbone: Backbone, scratch: Path) -> Transfer:
-    """Make the transfer losses of a run, and what they read of the source."""
-    choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
-    needing = [choice.name for choice in choices if choice.kind.needs_source_head]
-    if not needing:
-        return Transfer(choices, backbone)
-    source: tuple[str | Path, str | None] = (config.backbone, config.weights)
-    if config.start is not None:
-        source = (start_folder(config.start, scratch), "pretrained")
-    with preserved():  # what a head draws is replaced by its weights
-        head = load_source_head(*source, task)
-    if head is None:
-        raise OptionError(
-            f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
-            f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
-            "of a saved model as backbone, or published weights that contain their classifier"
-        )
-    return Transfer(choices, backbone, head)
-
-
-def _check_first_phase(run: Run) -> None:
-    """Refuse a schedule that does not fit the backbone before the run writes anything."""
-    stages = run.network.backbone.stages
-    phase = next(run.schedule.phases(stages, run.config.epochs), None)
-    if phase is None:
-        raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
-    trainable_parameters(run.network, phase.trainable)

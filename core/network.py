@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from visiongraft.backbone import Backbone
-from visiongraft.errors import OptionError
+from visiongraft.comparison import Arrays, Disagreement, comparing_extras
+from visiongraft.errors import OptionError, PluginError
+from visiongraft.extra_outputs import add_extra_outputs, find_extra_outputs, first_features
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, LossParts, Task
 
@@ -50,6 +54,7 @@ class Network(nn.Module):
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
         self.transfer = None
+        _refuse_lazy(task, self.head, self.loss)
         self.created_frozen = frozenset(
             f"{part}.{name}"
             for part in ("head", "loss")
@@ -110,20 +115,33 @@ def frozen_parameters(module: nn.Module) -> frozenset[str]:
     return frozenset(n for n, p in module.named_parameters() if not p.requires_grad)
 
 
+def _refuse_lazy(task: Task, head: nn.Module, loss: nn.Module) -> None:
+    for part, module in (("head", head), ("loss", loss)):
+        for name, parameter in module.named_parameters():
+            if isinstance(parameter, UninitializedParameter):
+                raise PluginError(
+                    f"task {task.name!r}: {part}.{name} has no shape before the first step; use no lazy "
+                    "modules: build_head(backbone) is passed the backbone, with info.embedding_dim"
+                )
+
+
 class InferenceGraph(nn.Module):
     """Raw images in, final predictions out: what every exporter traces.
 
     Args:
         network: A trained network; its own modules are used, not copies.
+        extra_outputs: Names of the extra outputs to return beside the task's results.
 
     Attributes:
+        extra_outputs: What computes each extra output.
         takes_prepared: Whether its input is preprocessed images, at the network's own size.
     """
 
     takes_prepared = False
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, extra_outputs: Sequence[str] = ()) -> None:
         super().__init__()
+        self.extra_outputs = find_extra_outputs(network.task, extra_outputs)
         self.preprocess = network.preprocess
         self.backbone = network.backbone
         self.head = network.head
@@ -136,13 +154,38 @@ class InferenceGraph(nn.Module):
             images: uint8 (N, H, W, C) in 0..255, any H and W.
 
         Returns:
-            The task's decoded outputs.
+            The task's decoded outputs, and the extra outputs.
+
+        Raises:
+            OptionError: An extra output has the name of a decoded one.
         """
         sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
         sizes[:, 0] = images.shape[1]
         sizes[:, 1] = images.shape[2]
-        outputs = restored(self, self.preprocess(images), images.shape[1], images.shape[2])
-        return self.task.decode(outputs, sizes)
+        return self.decode_prepared(self.preprocess(images), images.shape[1:3], sizes)
+
+    def decode_prepared(self, images: Tensor, size: Sequence[int], sizes: Tensor) -> Decoded:
+        """Predict from preprocessed images, float (N, C, h, w).
+
+        Args:
+            images: The images.
+            size: Height and width to which ``Task.full_resolution_outputs`` are resized.
+            sizes: int64 (N, 2), original height and width of each image in pixels.
+
+        Returns:
+            As ``forward``.
+        """
+        height, width = size
+        if not self.extra_outputs:
+            return self.task.decode(restored(self, images, height, width), sizes)
+        with first_features(self.backbone) as features:
+            outputs = restored(self, images, height, width)
+        return add_extra_outputs(self, self.task.decode(outputs, sizes), features, outputs)
+
+    def comparison(self, reference: Arrays, candidate: Arrays) -> Disagreement:
+        """Compare two sets of results of the same batch, extra outputs included."""
+        compare = comparing_extras(self.task.export_support().compare, self.extra_outputs)
+        return compare(reference, candidate)
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""

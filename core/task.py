@@ -40,6 +40,7 @@ from visiongraft.task_support import ExportSupport, TaskExamples
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
     from visiongraft.data.batch import Batch
+    from visiongraft.extra_outputs import ExtraOutput
     from visiongraft.network import InferenceGraph, Network
     from visiongraft.optimizers import OptimizerSpec
     from visiongraft.preprocess import PreprocessConfig
@@ -412,6 +413,17 @@ class Task(ABC):
             Functions by name that take the model first: with ``{"count": count_cells}``,
             ``model.count(images)`` calls ``count_cells(model, images)``. No name may be that of an
             attribute of ``TransferModel``.
+        """
+        return {}
+
+    def extra_outputs(self) -> Mapping[str, ExtraOutput]:
+        """Return what users may request of exported files, besides what every task has.
+
+        Returns:
+            Functions by name, of torch operators only: ``function(graph, features, outputs)`` takes
+            the ``InferenceGraph`` with its ``backbone`` and ``head``, the features of the first pass
+            through the backbone and what ``decode`` receives, and returns a tensor with one entry per
+            image. ``embedding`` and ``feature_map`` exist without it.
         """
         return {}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.exporters.metadata import IMAGES
-from visiongraft.network import InferenceGraph, restored
+from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded
 
@@ -28,6 +28,7 @@ class FloatGraph(InferenceGraph):
         nn.Module.__init__(self)
         self.preprocess, self.task = graph.preprocess, graph.task
         self.backbone, self.head = graph.backbone, graph.head
+        self.extra_outputs = graph.extra_outputs
 
     def forward(self, images: Tensor, sizes: Tensor) -> Decoded:  # type: ignore[override]
         """Predict.
@@ -37,9 +38,9 @@ class FloatGraph(InferenceGraph):
             sizes: int64 (N, 2), original height and width of each image in pixels.
 
         Returns:
-            The task's decoded outputs.
+            The task's decoded outputs, and the extra outputs.
         """
-        return self.task.decode(restored(self, images, images.shape[2], images.shape[3]), sizes)
+        return self.decode_prepared(images, images.shape[2:], sizes)
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""

@@ -6,12 +6,12 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.exporters.runtime.description import FORMAT
+from visiongraft.exporters.runtime.description import EXTRA, FORMAT
 from visiongraft.exporters.runtime.task_record import FUNCTIONS
 from visiongraft.exporters.task_record import functions_of
 from visiongraft.saving.classes import class_path
@@ -32,6 +32,7 @@ def describe_model(
     outputs: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
     precision: str = "fp32",
+    extras: Collection[str] = (),
 ) -> dict[str, Any]:
     """Collect the metadata of a file.
 
@@ -41,6 +42,7 @@ def describe_model(
         outputs: Name, dtype and shape of each of its results.
         versions: Versions of the libraries that made it.
         precision: Precision of its network.
+        extras: Names of its extra outputs.
 
     Returns:
         JSON values by key: those of ``describe_trained``, and ``format, functions, input, outputs,
@@ -51,7 +53,9 @@ def describe_model(
         **describe_trained(model),
         FUNCTIONS: functions_of(model.task),
         "input": dict(taken),
-        "outputs": [dict(output) for output in outputs],
+        "outputs": [
+            {**output, **({EXTRA: True} if output["name"] in extras else {})} for output in outputs
+        ],
         "precision": precision,
         "versions": dict(versions),
     }

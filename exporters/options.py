@@ -19,6 +19,8 @@ class ExporterOptions:
     Attributes:
         size: Fixed height and width of the images in pixels; ``None`` for any size.
         max_batch: The largest batch to prove.
+        extra_outputs: Names of outputs besides the task's results, such as ``"embedding"`` and
+            ``"feature_map"``; those of a task are in ``Task.extra_outputs``.
 
     Examples:
         >>> ExporterOptions(max_batch=8).batches
@@ -27,10 +29,13 @@ class ExporterOptions:
 
     size: tuple[int, int] | None = None
     max_batch: int = BATCHES[-1]
+    extra_outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_integer(self.max_batch, 1):
             raise OptionError(f"max_batch={self.max_batch!r} is not an integer of at least 1")
+        if not all(isinstance(name, str) for name in self.extra_outputs):
+            raise OptionError(f"extra_outputs={self.extra_outputs!r} are not names")
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -56,4 +61,10 @@ def parse_options(kind: type[Options], exporter: str, options: Mapping[str, Any]
         OptionError: One is unknown, or its value is refused.
     """
     refuse_unknown(f"the {exporter} exporter", options, [field.name for field in fields(kind)])
-    return kind(**{**options, "size": as_size(options.get("size"))})
+    extras = options.get("extra_outputs") or ()
+    if isinstance(extras, str):  # as on the command line
+        extras = [name.strip() for name in extras.split(",")]
+    if not isinstance(extras, list | tuple):
+        raise OptionError(f"extra_outputs={extras!r} is not a list of names")
+    given = {"size": as_size(options.get("size")), "extra_outputs": tuple(extras)}
+    return kind(**{**options, **given})

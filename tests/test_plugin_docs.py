@@ -36,6 +36,7 @@ from visiongraft.testing import (
     READER_CHECKS,
     SCHEDULE_CHECKS,
     TASK_CHECKS,
+    TRANSFER_LOSS_CHECKS,
 )
 from visiongraft.testing.report import Check
 
@@ -195,6 +196,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         *SCHEDULE_CHECKS,
         *EXPORTER_CHECKS,
         *READER_CHECKS,
+        *TRANSFER_LOSS_CHECKS,
     ],
     ids=lambda check: check.name,
 )

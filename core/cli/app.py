@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, listings, models, training
+from visiongraft.cli import authoring, finding, listings, models, training
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ def visiongraft(
 
 for command in (
     training.fit,
+    finding.lr_find,
     models.evaluate,
     models.predict,
     models.export,

@@ -36,8 +36,8 @@ def as_settings(arguments: Sequence[str], known: Container[str]) -> Iterator[str
         OptionError: An unknown option lacks its value.
 
     Examples:
-        >>> list(as_settings(["run", "--to", "shelf", "--data=x"], {"--data"}))
-        ['run', '--set', 'to=shelf', '--data=x']
+        >>> list(as_settings(["run", "--max-batch", "8", "--data=x"], {"--data"}))
+        ['run', '--set', 'max_batch=8', '--data=x']
     """
     remaining = iter(arguments)
     for word in remaining:
@@ -51,4 +51,5 @@ def as_settings(arguments: Sequence[str], known: Container[str]) -> Iterator[str
                 value = next(remaining, "")
             if not value or value.startswith("--"):
                 raise OptionError(f"{option} requires a value, such as {option} NAME")
-            yield from ("--set", f"{option.removeprefix('--')}={value}")
+            name = option.removeprefix("--").replace("-", "_")  # as options of commands are spelled
+            yield from ("--set", f"{name}={value}")

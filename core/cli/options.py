@@ -61,6 +61,23 @@ def parse_size(text: str) -> int | tuple[int, int]:
     )
 
 
+def parse_batch_size(text: str) -> int | str:
+    """Parse a batch size: an integer, or ``auto``.
+
+    Raises:
+        OptionError: The text is neither.
+
+    Examples:
+        >>> parse_batch_size("16"), parse_batch_size("auto")
+        (16, 'auto')
+    """
+    if text == "auto":
+        return text
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    raise OptionError(f"--batch-size {text}: expected an integer or auto")
+
+
 def parse_bytes(text: str) -> int:
     """Parse an amount of disk space.
 
@@ -133,6 +150,20 @@ def parse_task_options(kind: type[Task], settings: Sequence[str]) -> dict[str, A
         refuse_unknown(f"--set {name}={text}: task {kind.name!r}", [name], known)
         values[name] = parse_value(text, known[name], f"--set {name}={text}")
     return values
+
+
+def named_task_options(task: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Parse the values of ``--set`` for a task that is given by name.
+
+    Raises:
+        OptionError: It is not given, or a setting is wrong, see ``parse_task_options``.
+        PluginError: There is no such task.
+    """
+    if task is None:
+        raise OptionError("--set sets an option of a task; name the task with --task NAME")
+    from visiongraft.registry.manager import plugins
+
+    return parse_task_options(plugins().get("task", task), settings)
 
 
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:

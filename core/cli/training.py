@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Callbacks, Json, parse_task_options
+from visiongraft.cli.options import Callbacks, Json, named_task_options
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
-from visiongraft.errors import OptionError, PluginError, near_matches
+from visiongraft.errors import PluginError, near_matches
 
 DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that returns a report
 
@@ -57,7 +57,7 @@ def fit(
     given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
     refuse_undeclared_settings(given)  # before torch is imported
     if task_options:
-        given["task_options"] = _task_options(given.get("task"), task_options)
+        given["task_options"] = named_task_options(given.get("task"), task_options)
     if callback:
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
     if allow_changed_data:
@@ -67,6 +67,7 @@ def fit(
 
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     from visiongraft.fitting import fit as train
+    from visiongraft.training.outcome import Outcome
 
     try:
         model = train(data, out=out, resume=resume, **options)
@@ -81,6 +82,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     history = [json.loads(line) for line in lines]
     best = [record for record in history if record["best"]][-1]
     headline = model.task.headline
+    select = model.facts.get("selection", {}).get("select", "best")
+    outcome = Outcome.of(history, model.task, len(model.validation or ()), select)
     values: dict[str, Any] = {
         "run": str(out),
         "model": str(out / "model"),
@@ -88,6 +91,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
         "best_epoch": best["epoch"],
         "headline": headline,
         "validation": best["validation"],
+        "last_epoch": history[-1]["validation"],
+        "optimism": outcome.optimism,
         **{name: model.facts[name] for name in ("evaluation", "selection") if name in model.facts},
     }
     phases = table(
@@ -96,9 +101,7 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     parts: list[Any] = [phases]
     if "evaluate_on" in best:
         parts.append(table(["evaluation set", headline], _set_rows(best["evaluate_on"], headline)))
-    score = f"{headline} {best['validation'][headline]:.4f} at epoch {best['epoch'] + 1}"
-    kept = "last" if model.facts.get("selection", {}).get("select") == "last" else "best"
-    return Answer(values, [*parts, f"{kept} {score}; model saved to {out / 'model'}"])
+    return Answer(values, [*parts, f"{outcome}; model saved to {out / 'model'}"])
 
 
 def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[str]]:
@@ -139,14 +142,6 @@ def demo(
         raise PluginError(f"no demo {chosen!r}{near_matches(chosen, known)}")
     report = known[chosen].load()(out)
     return Answer(report, report["summary"])
-
-
-def _task_options(task: str | None, settings: list[str]) -> dict[str, Any]:
-    if task is None:
-        raise OptionError("--set sets an option of a task; name the task with --task NAME")
-    from visiongraft.registry.manager import plugins
-
-    return parse_task_options(plugins().get("task", task), settings)
 
 
 def _default_callbacks() -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from visiongraft.data.listing import (
 )
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, name_some
+
+_AFFIXES = re.compile(r"[ _.-]*(set|dataset|data|images|imgs|img|split)?[ _.-]*\d*$")
+_FOLD = re.compile(r"^(fold|split)[ _.-]*\d+$")  # of cross-validation
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,15 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
     folders = {folder.name.lower(): folder for folder in subfolders(root)}
     found: dict[str, Path] = {}
     for split, words in SPLIT_WORDS.items():
-        folder = next((folders[word] for word in words if word in folders), None)
+        named = [folders[word] for word in words if word in folders]
+        similar = [folder for folder in folders.values() if _split_of(folder) == split]
+        # Of several such as train1 and train2, none is the training split.
+        folder = named[0] if named else similar[0] if len(similar) == 1 else None
         if folder is not None and subfolders(folder):
-            found[split] = folder
-    others = [folder for folder in subfolders(root) if folder not in found.values()]
+            inner = only_folder(folder)  # archives are unpacked to training_set/training_set
+            found[split] = inner if inner is not None and _split_of(inner) == split else folder
+    parents = {folder if folder.parent == root else folder.parent for folder in found.values()}
+    others = [folder for folder in subfolders(root) if folder not in parents]
     if not found or (len(found) == 1 and any(list_images(folder) for folder in others)):
         return {"train": root}  # a class may happen to be named like a split
     if others:
@@ -130,9 +139,15 @@ def _class_folders(split: Path, warnings: list[str]) -> list[Path]:
             f"{printable(split)}: the folders {named} contain images, but are not named like "
             "classes; sort the images into CLASS/image.jpg, or pass a table of images and labels"
         )
-    if len(no_classes) > 1:
+    if len(no_classes) > 1 or any(map(_inner_names, no_classes)):
         warnings.append(
             f"{printable(split)}: the folders {named} are read as classes; move them if they are not"
+        )
+    inner = set(map(_inner_names, used))
+    if len(inner) == 1 and "" not in inner:
+        warnings.append(
+            f"{printable(split)}: the folders that are read as classes contain no images but "
+            f"folders of the same names, {inner.pop()}; if these are the classes, move them up"
         )
     same: dict[str, list[Path]] = {}
     for folder in found:
@@ -153,12 +168,26 @@ def _contains_run(folder: Path) -> bool:
     return not list_images(folder) and any(is_run_folder(inner) for inner in subfolders(folder))
 
 
+def _inner_names(folder: Path) -> str:
+    """Name the folders in a folder whose images are all in several folders below it."""
+    inner = [f.name for f in subfolders(folder) if list_images(f)]
+    direct = any(is_image(path) for path in entries(folder))
+    return "" if direct or len(inner) < 2 else name_some(map(printable, sorted(inner)))
+
+
 def _is_no_class(folder: Path) -> bool:
-    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS) or _is_split(folder)
+    name = folder.name.lower()
+    return name in (*IMAGE_FOLDERS, *MASK_FOLDERS) or _is_split(folder) or bool(_FOLD.search(name))
 
 
 def _is_split(folder: Path) -> bool:
-    return any(folder.name.lower() in words for words in SPLIT_WORDS.values())
+    return _split_of(folder) is not None
+
+
+def _split_of(folder: Path) -> str | None:
+    """Return the split that a folder such as ``train``, ``Training_set`` or ``val2017`` is named after."""
+    word = _AFFIXES.sub("", folder.name.lower())
+    return next((split for split, words in SPLIT_WORDS.items() if word in words), None)
 
 
 def _read_split(split: Path, class_folders: list[Path], warnings: list[str]) -> FileSamples:

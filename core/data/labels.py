@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from visiongraft.errors import DataError, name_some, near_matches, shorten
 
 # Unicode categories of characters that change a terminal's or a file's lines, or have no encoding.
 _UNSAFE = ("Cc", "Cs", "Zl", "Zp")
+_NUMBER = re.compile(r"([0-9]+)(\.0*)?")
 _BACKGROUND = frozenset({"background", "__background__", "_background_"})
 
 
@@ -118,11 +120,13 @@ def similar_names(names: Iterable[str]) -> list[str]:
 
     Returns:
         One line for a warning; none if all names differ in more than upper and lower case,
-        whitespace, invisible characters and compatible Unicode characters.
+        whitespace, invisible characters, compatible Unicode characters and spellings of a number.
 
     Examples:
         >>> similar_names(["Cat", "cat ", "dog"])
         ["class names that differ only in case, spaces or similar characters: 'Cat' and 'cat '"]
+        >>> similar_names(["1", "1.0", "2"])
+        ["class names that differ only in case, spaces or similar characters: '1' and '1.0'"]
     """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
@@ -141,6 +145,9 @@ def _composed(name: str) -> str:
 
 def _bare(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold()
+    number = _NUMBER.fullmatch(folded.strip())
+    if number:  # tools write the same class as 1, 01 and 1.0
+        return number[1].lstrip("0") or "0"
     return "".join(c for c in folded if not c.isspace() and unicodedata.category(c) != "Cf")
 
 

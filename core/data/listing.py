@@ -23,7 +23,10 @@ SPLIT_WORDS = {
 # Lowercase names of folders that merely contain images; "pictures" is one that users choose.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
 # Lowercase names of folders that contain annotations.
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "groundtruth"),
+    *("ground_truth", "segmentation", "segmentationclass", "segmentationobject"),
+)
 # Files and folders that operating systems leave behind in folders, on disks and in archives.
 LEFTOVERS = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}

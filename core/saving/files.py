@@ -48,9 +48,9 @@ def write_png(path: Path, image: PillowImage.Image) -> None:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a plot as PNG, atomically."""
+    """Write a plot as PNG, or as SVG if the path ends so, atomically."""
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="svg" if path.suffix.lower() == ".svg" else "png")
     write_bytes(path, content.getvalue())
 
 

@@ -18,6 +18,11 @@ for everything a plugin provides: ``visiongraft check-plugin NAME``.
 from visiongraft.testing.adapters import ADAPTER_CHECKS, AdapterTrial, check_adapter
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial, check_backbone
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial, check_exporter
+from visiongraft.testing.losses import (
+    TRANSFER_LOSS_CHECKS,
+    TransferLossTrial,
+    check_transfer_loss,
+)
 from visiongraft.testing.plugins import check_plugin
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial, check_reader
 from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
@@ -32,6 +37,7 @@ __all__ = [
     "READER_CHECKS",
     "SCHEDULE_CHECKS",
     "TASK_CHECKS",
+    "TRANSFER_LOSS_CHECKS",
     "AdapterTrial",
     "BackboneTrial",
     "Check",
@@ -42,6 +48,7 @@ __all__ = [
     "Result",
     "ScheduleTrial",
     "TaskTrial",
+    "TransferLossTrial",
     "check_adapter",
     "check_backbone",
     "check_exporter",
@@ -49,5 +56,6 @@ __all__ = [
     "check_reader",
     "check_schedule",
     "check_task",
+    "check_transfer_loss",
     "run_all",
 ]

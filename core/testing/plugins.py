@@ -11,6 +11,7 @@ from visiongraft.registry.records import normalized
 from visiongraft.testing.adapters import ADAPTER_CHECKS, AdapterTrial
 from visiongraft.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from visiongraft.testing.exporters import EXPORTER_CHECKS, ExporterTrial
+from visiongraft.testing.losses import TRANSFER_LOSS_CHECKS, TransferLossTrial
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial
 from visiongraft.testing.report import (
     LONGEST,
@@ -23,10 +24,9 @@ from visiongraft.testing.report import (
     run_all,
 )
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
-from visiongraft.testing.specimen import Shades, Specimen
+from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
-from visiongraft.testing.tasks.reproducing import equal_runs_are_equal, expect_same_runs
-from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
+from visiongraft.testing.tasks.reproducing import expect_same_runs
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.training.transfer_losses import TransferLoss, options_of
 
@@ -75,7 +75,6 @@ def a_callback_changes_nothing(name: str) -> None:
 
 RECORD_CHECKS = tuple(check_record)
 CALLBACK_CHECKS = tuple(check_callback)
-LOSS_CHECKS = (equal_runs_are_equal, a_killed_run_resumes_exactly)
 
 _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "task": (lambda name, item: TaskTrial(item), TASK_CHECKS),
@@ -85,7 +84,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "adapter": (lambda name, item: AdapterTrial(name), ADAPTER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
-    "loss": (lambda name, item: _loss_trial(name, item), LOSS_CHECKS),
+    "loss": (lambda name, item: _loss_trial(name, item), TRANSFER_LOSS_CHECKS),
 }
 
 
@@ -142,17 +141,10 @@ def _check_item(kind: str, name: str, record: PluginRecord) -> Iterator[Result]:
     yield from run_all(subject, trial, checks)
 
 
-def _loss_trial(name: str, kind: type[TransferLoss]) -> TaskTrial:
-    """Make a trial of a transfer loss with class ids, and with a source that has a head."""
+def _loss_trial(name: str, kind: type[TransferLoss]) -> TransferLossTrial:
     needed = [
         p.name for p in options_of(kind) if p.default is p.empty and p.kind is not p.VAR_KEYWORD
     ]
     if needed:
         raise NotTried(f"option {needed[0]!r} has no default")
-    trial = TaskTrial(Shades(), transfer_loss=name)
-    if kind.needs_source_head:
-        folder = trial.folder("source") / "run"
-        trial.fit("to train a source model", epochs=1, out=folder, transfer_loss=None)
-        trial.backbone = str(folder)
-        trial.settings["weights"] = "pretrained"
-    return trial
+    return TransferLossTrial(name)

@@ -18,6 +18,7 @@ from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import NORMALIZED, TaskTrial
 from visiongraft.testing.trials import Trial, is_text
 from visiongraft.training.trainable import trainable_stages
+from visiongraft.tuning.plans import expected_record
 
 STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "stage5")
 EPOCHS = (1, 2, 3, 5, 12)
@@ -153,14 +154,13 @@ def check_schedule(what: str | Schedule) -> None:
 
 def _record(phase: Phase, index: int, epoch: int, better: bool) -> dict[str, Any]:
     value = 1 / (epoch + 1) if better else 2 - 1 / (epoch + 1)
-    return {
-        "epoch": epoch,
-        "phase": index,
-        "trainable": phase.label,
-        "learning_rate": phase.learning_rate,
-        "norms": {part: {"weights": 1.0, "gradients": value} for part in (*STAGES, "head")},
-        "replayed": False,
-        "train": {"loss": value, "squared_error": value},
-        "validation": {"mean_error": value},
-        "best": better or epoch == 0,
-    }
+    record = expected_record(
+        phase,
+        index,
+        epoch,
+        loss=value,
+        validation={"mean_error": value},
+        parts=STAGES,
+        best=better or epoch == 0,
+    )
+    return {**record, "train": {"loss": value, "squared_error": value}}

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pluggy
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError, VisiongraftError
@@ -23,23 +22,20 @@ from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.selection import VALIDATION, is_better, is_preferred
-from visiongraft.training.batches import ImageBatches, ImageLoaders, PhaseBatches, choose_batches
+from visiongraft.training.batches import ImageBatches, ImageLoaders, PhaseBatches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
     FrozenSnapshot,
-    check_moments,
-    check_optimizers,
     frozen_tensors,
 )
 from visiongraft.training.norms import mean_norms
 from visiongraft.training.optimizers import (
-    PhaseOptimizer,
-    build_optimizer,
     learning_rate_factor,
     set_learning_rate,
 )
+from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
 from visiongraft.training.preparing import prepare_losses
 from visiongraft.training.resuming import (
     restore_ema,
@@ -50,7 +46,6 @@ from visiongraft.training.resuming import (
 from visiongraft.training.run import Run
 from visiongraft.training.steps import Steps
 from visiongraft.training.streams import Streams
-from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
 
 log = logging.getLogger("visiongraft")
 
@@ -114,7 +109,7 @@ class Engine:
             return
         images = ImageBatches(self.images, augment=False)
         run.state.before = {
-            part: scalars(self._evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
+            part: scalars(self.evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
         }
         run.selection.check_metrics(run.state.before)
 
@@ -139,6 +134,16 @@ class Engine:
             self.hooks.run_started(run=run)
             for line in run.warnings:  # now that callbacks show what is logged
                 log.warning("%s", line)
+        self.begin(checkpoint)
+        for index, phase in phases_of(run):
+            if index == run.state.phase:
+                self.run_phase(index, phase, checkpoint)
+                checkpoint = None
+        self._finish()
+
+    def begin(self, checkpoint: Checkpoint | None = None) -> None:
+        """Prepare what the steps of all phases use: transfer losses, averages and random numbers."""
+        run = self.run
         if checkpoint is None:
             prepare_losses(self.images)
         if run.config.ema:  # now that the shapes of all tensors are known
@@ -146,36 +151,21 @@ class Engine:
             if checkpoint is not None:
                 restore_ema(self.ema, checkpoint)
         seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
-        phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
-        index = 0
-        phase: Phase | None = next(phases, None)
-        while phase is not None:
-            if index == run.state.phase:
-                self._run_phase(index, phase, checkpoint)
-                checkpoint = None
-            past = [r for r in run.history if r["phase"] <= index]
-            index += 1
-            try:
-                phase = phases.send(past)
-            except StopIteration:
-                phase = None
-        self._finish()
 
     # ---- phases ----
 
-    def _run_phase(self, index: int, phase: Phase, checkpoint: Checkpoint | None) -> None:
+    def run_phase(self, index: int, phase: Phase, checkpoint: Checkpoint | None = None) -> None:
+        """Run a phase: its epochs and its receipt.
+
+        Args:
+            index: Its position in the schedule.
+            phase: The phase.
+            checkpoint: Where in the phase to go on, or ``None`` to begin it.
+        """
         run, state = self.run, self.run.state
         network = run.network
-        apply_phase(network, phase)
-        if not any(p.requires_grad for p in network.parameters()):
-            raise TrainingError(
-                f"nothing trains in phase {index + 1}: {phase.label} has no trainable parameters"
-            )
-        before, where = self.optimizers, f"at the start of phase {index + 1}"
-        made = list(self._build_optimizers(phase))
+        made = set_up_phase(run, index, phase, self.optimizers)
         self.optimizers = [each.optimizer for each in made]
-        check_optimizers(network, self.optimizers, where)
-        check_moments(before, self.optimizers, where)
         if self.ema and not state.snapshot:
             self.ema.adopt(network, frozen_tensors(network))
         snapshot = (
@@ -184,28 +174,12 @@ class Engine:
         state.snapshot = snapshot.digests
         if self.main:
             self.hooks.phase_started(run=run, phase=phase, index=index)
-        with ExitStack() as stack:
-            phase_batches, state.replayed = choose_batches(
-                self.images,
-                phase,
-                stack,
-                folder=run.scratch,
-                processes=self.accelerator.num_processes,
-                decided=state.replayed,
-            )
-            # Prepared for each phase, since processes hook the gradients of what trains now only.
-            model = self.accelerator.prepare_model(network)
-            optimizers = [
-                replace(each, optimizer=self.accelerator.prepare_optimizer(each.optimizer))
-                for each in made
-            ]
+        with ready_phase(run, phase, made, self.images, self.accelerator) as ready:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
             while state.phase_epoch < phase.epochs and not self._exhausted():
-                self._train_epoch(model, optimizers, phase_batches, phase)
-                self._finish_epoch(phase_batches, phase)
-            self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            self.accelerator.free_memory()
+                self._train_epoch(ready)
+                self._finish_epoch(ready.batches, phase)
         ema = self.ema.tensors if self.ema else None
         receipt = snapshot.check(network, self.optimizers, phase=phase, index=index, ema=ema)
         if network.transfer is not None:
@@ -218,61 +192,66 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def _build_optimizers(self, phase: Phase) -> Iterator[PhaseOptimizer]:
-        """Make those optimizers for which there is something to train in a phase."""
-        run, before = self.run, self.optimizers
-        for each in run.optimizers:
-            asked = f"parts of optimizer {each.spec.name!r}"
-            names = selected_parameters(run.network, each.spec.parts, asked)
-            groups = parameter_groups(run.network, phase, run.config.weight_decay, names)
-            for group in groups:
-                group["lr"] = group["peak_lr"] = group["peak_lr"] * each.spec.rate
-            if groups:
-                yield PhaseOptimizer(each.spec, build_optimizer(each.factory, groups, before))
-
     def _exhausted(self) -> bool:
         patience = self.run.config.patience
         return patience is not None and self.run.state.stale >= patience
 
     # ---- epochs ----
 
-    def _train_epoch(
-        self,
-        model: nn.Module,
-        optimizers: Sequence[PhaseOptimizer],
-        phase_batches: PhaseBatches,
-        phase: Phase,
-    ) -> None:
-        run, state, config = self.run, self.run.state, self.run.config
-        steps = self.steps.plan()
-        mine = self.steps.mine(steps[state.step :])
-        batches = phase_batches.train(mine, state.epoch)
-        if run.streams:
-            batches = self.streams.join(batches, len(mine), state.streams)
-        frozen = set(frozen_tensors(run.network)) if self.ema else set()
-        model.train()
-        for step in range(state.step, len(steps)):
-            done = state.phase_epoch * len(steps) + step
-            for each in optimizers:
+    def _train_epoch(self, ready: ReadyPhase) -> None:
+        run, state, config, phase = self.run, self.run.state, self.run.config, ready.phase
+
+        def set_rates(step: int, steps: int) -> None:
+            done = state.phase_epoch * steps + step
+            for each in ready.optimizers:
                 shape = each.spec.shape or phase.shape
-                factor = learning_rate_factor(done, phase.epochs * len(steps), shape)
+                factor = learning_rate_factor(done, phase.epochs * steps, shape)
                 set_learning_rate(each.optimizer, factor)
-            losses = self.steps.step(model, optimizers, steps[step], batches, phase_batches.mixes)
+
+        frozen = set(frozen_tensors(run.network)) if self.ema else set()
+        for steps, losses in self.train_steps(ready, set_rates):
             if self.ema:
                 self.ema.update(run.network, frozen)
-            state.step, state.steps = step + 1, state.steps + 1
-            state.streams = self.streams.after(state.streams, len(steps[step]))
             if self.main:
-                self.hooks.step_ended(run=run, step=step + 1, steps=len(steps), losses=losses)
+                self.hooks.step_ended(run=run, step=state.step, steps=steps, losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
+
+    def train_steps(
+        self, ready: ReadyPhase, set_rates: Callable[[int, int], None]
+    ) -> Iterator[tuple[int, dict[str, float]]]:
+        """Make the remaining steps of the present epoch, one at a time.
+
+        Args:
+            ready: The phase.
+            set_rates: Sets the learning rates for a step of the epoch, given its number and how many
+                there are.
+
+        Yields:
+            After each step how many the epoch has, and the mean loss parts of this process.
+        """
+        state = self.run.state
+        steps = self.steps.plan()
+        mine = self.steps.mine(steps[state.step :])
+        batches = ready.batches.train(mine, state.epoch)
+        if self.run.streams:
+            batches = self.streams.join(batches, len(mine), state.streams)
+        ready.model.train()
+        for step in range(state.step, len(steps)):
+            set_rates(step, len(steps))
+            losses = self.steps.step(
+                ready.model, ready.optimizers, steps[step], batches, ready.batches.mixes
+            )
+            state.step, state.steps = step + 1, state.steps + 1
+            state.streams = self.streams.after(state.streams, len(steps[step]))
+            yield len(steps), losses
 
     def _finish_epoch(self, phase_batches: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
-            results = self._evaluate(VALIDATION, phase_batches)
-            others = {p: scalars(self._evaluate(p, phase_batches)) for p in run.evaluation}
+            results = self.evaluate(VALIDATION, phase_batches)
+            others = {p: scalars(self.evaluate(p, phase_batches)) for p in run.evaluation}
             better = self._note_best(results, others)
         record = {
             "epoch": state.epoch,
@@ -297,8 +276,8 @@ class Engine:
         if self.main:
             self.hooks.epoch_ended(run=run, record=record)
 
-    def _evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
-        """Evaluate on all processes together; each gets all results, in the same order."""
+    def evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
+        """Evaluate a part on all processes together; each gets all results, in the same order."""
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(self.images.parts[part]), run.config.batch_size * processes)

@@ -19,9 +19,17 @@ from visiongraft.training.inputs import FILE as INPUTS
 log = logging.getLogger("visiongraft")
 
 LOG = "run.log"
+CONFIG = "config.json"
 DATA_CHECK = "data-check.json"
+METRICS = "metrics.jsonl"
 STARTED_FROM = "started-from"
-FIRST_FILES = (LOG, INPUTS, "data-check*.json", STARTED_FROM)  # what a start writes at first
+FIRST_FILES = (
+    LOG,
+    INPUTS,
+    METRICS,
+    "data-check*.json",
+    STARTED_FROM,
+)  # what a start writes at first
 SCRATCH = "visiongraft-run-"
 YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
 _CACHED = re.compile(r"replay-\w{8}")
@@ -44,7 +52,7 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
     before = _first_files(folder)
     try:
         with locked(folder):
-            if not resume and (folder / "config.json").exists():
+            if not resume and (folder / CONFIG).exists():
                 raise OptionError(
                     f"{folder} already contains a run; pass resume=True (--resume) to continue it, "
                     "or choose another folder"
@@ -54,7 +62,7 @@ def run_folder(folder: Path, resume: bool) -> Iterator[None]:
                 with _logging_to(folder / LOG):
                     yield
             except BaseException:
-                if not (folder / "config.json").exists():  # the run has not begun
+                if not (folder / CONFIG).exists():  # the run has not begun
                     for path in _first_files(folder) - before:
                         _remove(path)
                 raise
@@ -78,6 +86,15 @@ def scratch_folder() -> Iterator[Path]:
                     shutil.rmtree(old)
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, locked(Path(name)):
         yield Path(name)
+
+
+def give_up(folder: Path) -> None:
+    """Let a run count as not begun, so that ``run_folder`` removes what it wrote.
+
+    Args:
+        folder: The folder of a run that failed before its first step.
+    """
+    (folder / CONFIG).unlink(missing_ok=True)
 
 
 def further_check(folder: Path, name: str) -> Path:

@@ -24,6 +24,10 @@ from visiongraft.training.optimizers import OptimizerWatch, PhaseOptimizer
 from visiongraft.training.run import Run
 
 
+class LossNotFiniteError(TrainingError):
+    """The loss of a step is not a finite number."""
+
+
 @dataclass
 class Steps:
     """The steps of a run's epochs.
@@ -84,7 +88,7 @@ class Steps:
             parts are called ``optimizer.part``.
 
         Raises:
-            TrainingError: The loss is not finite.
+            LossNotFiniteError: The loss is not finite.
         """
         state = self.run.state
         due = [each for each in optimizers if state.steps % each.spec.every == 0]
@@ -193,7 +197,7 @@ class Steps:
         state = self.run.state
         if not all(math.isfinite(number) for pair in sums.values() for number in pair):
             means = {name: value for name, (value, _) in sums.items()}
-            raise TrainingError(
+            raise LossNotFiniteError(
                 f"the loss is not finite ({means}) in phase {state.phase + 1}, epoch "
                 f"{state.epoch + 1}, step {state.step + 1}; {self._cause()}, or lower the learning rate"
             )

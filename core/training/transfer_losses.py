@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.batch import Batch
@@ -93,6 +93,34 @@ class TransferStep:
             with torch.no_grad():
                 self._source_outputs = self.source_head(self.source_features())
         return self._source_outputs
+
+    def gathered(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """Collect values of the batch's images from all processes of the run.
+
+        A loss that remembers images, in a queue say, must remember those of all processes: buffers are
+        the same in each, and checkpoints contain those of the first. All processes have to call this
+        equally often.
+
+        Args:
+            *rows: Tensors (N, ...), one row for each image of the batch.
+
+        Returns:
+            The rows of all processes in the order of their ranks, each image once, without gradients.
+        """
+        own = [self.batch.indices, *(tensor.detach() for tensor in rows)]
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return tuple(own[1:])
+        everyones: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(everyones, [tensor.cpu() for tensor in own])
+        indices, *found = map(torch.cat, zip(*everyones, strict=True))
+        # A process without images of its own has borrowed one of another.
+        first = list(
+            {index: row for row, index in reversed(list(enumerate(indices.tolist())))}.values()
+        )
+        chosen = torch.tensor(sorted(first))
+        return tuple(
+            tensor[chosen].to(like.device) for tensor, like in zip(found, rows, strict=True)
+        )
 
     def _seen(self) -> tuple[Tensor, Features]:
         if self.seen is None:

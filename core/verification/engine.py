@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.certificate import Comparison
-from visiongraft.comparison import Arrays, Disagreement
+from visiongraft.comparison import Arrays, Disagreement, comparing_extras, without_extras
 from visiongraft.errors import ExportError, one_line
 from visiongraft.verification.summaries import describe_difference
 
@@ -103,15 +103,18 @@ class Pair:
     Attributes:
         reference: The trusted side.
         candidate: Returns the candidate's results for raw images, uint8 (N, H, W, C).
-        measure: Measures how far two sets of results are apart, as ``ExportSupport.compare`` of a task.
+        measure: Measures how far two sets of results of the task are apart, as
+            ``ExportSupport.compare``.
         tolerance: Largest relative difference, with no changed prediction; ``None`` accepts all
             finite results, for a lower precision that is held to a budget.
+        extras: Names of the extra outputs, which the task's comparison does not know.
     """
 
     reference: Reference
     candidate: RunBatch
     measure: Compare
     tolerance: float | None = TOLERANCE
+    extras: tuple[str, ...] = ()
 
     def compare(self, images: ImageBatch) -> BatchOutcome:
         """Run both sides on one batch, uint8 (N, H, W, C), and compare the results."""
@@ -130,8 +133,13 @@ class Pair:
 
     def disagreement(self, reference: Arrays, candidate: Arrays) -> Disagreement:
         """Measure how far results are apart; a difference that is NaN counts as infinite."""
-        found = self.measure(reference, candidate)
+        found = comparing_extras(self.measure, self.extras)(reference, candidate)
         return replace(found, difference=math.inf) if math.isnan(found.difference) else found
+
+    def equal_but_for_ties(self, reference: Arrays, candidate: Arrays) -> bool:
+        """Check whether the results of the task are ``equal_but_for_ties``."""
+        own = (without_extras(side, self.extras) for side in (reference, candidate))
+        return self.tolerance is not None and equal_but_for_ties(*own)
 
     def accepts(self, difference: float, mismatches: int) -> bool:
         """Check whether a difference and a number of changed predictions are acceptable."""
@@ -193,12 +201,9 @@ class RunningComparison:
         reference = run_side(self.pair.reference.name, self.pair.reference.run, images)
         candidate = run_side("the exported file", self.pair.candidate, images)
         results = reference, candidate
-        if (
-            ties_allowed
-            and self.pair.tolerance is not None
-            and equal_but_for_ties(reference, candidate)
-        ):
-            candidate = reference
+        if ties_allowed and self.pair.equal_but_for_ties(reference, candidate):
+            extras = {n: v for n, v in candidate.items() if n in self.pair.extras}
+            candidate = {**reference, **extras}
         most = max(MAX_NEAR_TIES, self.images // NEAR_TIE_FRACTION) - self.near_ties
         outcome = self.pair.judge(images, (reference, candidate), most)
         self._count(outcome, images.shape[1:3], positions, names)

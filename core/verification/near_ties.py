@@ -58,7 +58,7 @@ def settle(
         return settled, count  # these results do not belong to single images
     for i in range(len(images)):
         other = of_image(candidate, i)
-        if not graph.task.export_support().compare(of_image(reference, i), other).mismatches:
+        if not graph.comparison(of_image(reference, i), other).mismatches:
             continue
         nearby = None
         if count < most:
@@ -109,5 +109,5 @@ def decode_nearby(
 
 
 def _agree(graph: InferenceGraph, other: Arrays, tolerance: float, nearby: Arrays) -> bool:
-    found = graph.task.export_support().compare(nearby, other)
+    found = graph.comparison(nearby, other)
     return found.difference <= tolerance and not found.mismatches

@@ -47,9 +47,8 @@ class TorchReference:
             images: One image, uint8 (1, H, W, C).
             results: Those of PyTorch and of the candidate.
         """
-        compare = self.graph.task.export_support().compare
         settled, _ = self.settle(images, results, 1)
-        found = compare(settled, results[1])
+        found = self.graph.comparison(settled, results[1])
         return found.difference <= TOLERANCE and not found.mismatches
 
     def _decode(self, images: Tensor) -> Arrays:

@@ -76,7 +76,7 @@ class OnnxExporter(Exporter):
         chosen = parse_options(ExportOptions, EXPORTER, options)
         if chosen.triton is not None:
             model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
-        graph = model.inference_graph()
+        graph = model.inference_graph(chosen.extra_outputs)
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = FloatGraph(graph)

@@ -31,7 +31,8 @@ def describe(
     """
     taken = _input(model.backbone_info, exported, options)
     outputs = [_output(output) for output in exported.graph.output]
-    described = describe_model(model, taken, outputs, versions(), options.precision)
+    extras = options.extra_outputs
+    described = describe_model(model, taken, outputs, versions(), options.precision, extras)
     return {**described, "opset": exported.opset_import[0].version}
 
 

@@ -253,6 +253,11 @@ class _Trial:
         self.map_size = fixed if self.graph.takes_prepared else None
         self._metric: float | None = None
 
+    def meter(self) -> HeadlineMeter:
+        """Return an empty meter of the task's headline."""
+        extras = self.graph.extra_outputs
+        return HeadlineMeter(self.task, self.real.samples, self.map_size, extras)
+
     def calibration(self) -> Iterator[Arrays]:
         """Yield the images on which ranges of activations are measured."""
         self.calibrated = 0
@@ -263,13 +268,13 @@ class _Trial:
     def cost(self, model: onnx.ModelProto, images: int | None = None) -> _Cost:
         """Measure a version."""
         run = session_run(model, self.graph)
-        meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
+        meter = self.meter()
         differences, mismatches = [], 0
         for index, reference in list(self._reference.items())[:images]:
             image = next(self.real.load([index]))
             decoded = run(image.pixels[None])
             meter.add(image, decoded)
-            found = self.task.export_support().compare(reference, decoded)
+            found = self.graph.comparison(reference, decoded)
             differences.append(found.difference)
             mismatches += found.mismatches
         before, after = self._metric, meter.value()
@@ -282,7 +287,7 @@ class _Trial:
     def _reference(self) -> dict[int, Arrays]:
         """Results of the float32 file, by position of the image."""
         run, held, results = session_run(self.exact, self.graph), 0, {}
-        meter = HeadlineMeter(self.task, self.real.samples, self.map_size)
+        meter = self.meter()
         for image in self.real.load(self.real.indices(SELECTION)):
             decoded = results[image.index] = run(image.pixels[None])
             meter.add(image, decoded)

@@ -61,14 +61,15 @@ class Pt2Exporter(Exporter):
             OptionError: An option is unknown, or ``path`` is a folder.
         """
         chosen = parse_options(ExporterOptions, EXPORTER, options)
-        graph = model.inference_graph()
+        graph = model.inference_graph(chosen.extra_outputs)
         versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
 
             def attempt(size: tuple[int, int] | None) -> Findings:
                 program = trace(graph, size)
                 taken = image_input(model.backbone_info, size)
-                described = describe_model(model, taken, outputs_of(program), versions)
+                outputs, extras = outputs_of(program), chosen.extra_outputs
+                described = describe_model(model, taken, outputs, versions, extras=extras)
                 temporary.write_bytes(b"")
                 append(temporary, serialized(program, described))
                 run = _opened(temporary).run

@@ -18,6 +18,7 @@ from visiongraft.options import is_number
 
 FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
+EXTRA = "extra"  # marks the outputs that the user requested besides the task's results
 _DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
 _LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
 
@@ -89,6 +90,19 @@ def read_description(path: Path, properties: Mapping[str, str]) -> tuple[dict[st
     with suppress(ValueError, RecursionError):  # another program's metadata need not be JSON
         metadata = {key: json.loads(text) for key, text in properties.items()}
     return metadata, described_input(path, metadata)
+
+
+def extra_outputs_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a file's extra outputs.
+
+    Args:
+        metadata: Its metadata, already checked.
+
+    Returns:
+        Names in order; none for a file of an older version.
+    """
+    entries = metadata.get("outputs", ())
+    return tuple(str(entry.get("name")) for entry in entries if entry.get(EXTRA) is True)
 
 
 def described_input(path: Path, metadata: Mapping[str, Any]) -> InputSpec:

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.data.images import each_image, image_array, image_name
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
-from visiongraft.exporters.runtime.description import InputSpec
+from visiongraft.exporters.runtime.description import InputSpec, extra_outputs_of
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_prediction_files
@@ -52,7 +52,8 @@ class FilePredictor(ABC):
             images: An array that ``input`` accepts.
 
         Returns:
-            The task's decoded results by name, the batch as first dimension.
+            The task's decoded results by name, the batch as first dimension; then the extra
+            outputs.
         """
 
     @abstractmethod
@@ -79,6 +80,11 @@ class FilePredictor(ABC):
         """Precision of the network: ``"fp32"``, ``"fp16"``, ``"bf16"`` or ``"int8"``."""
         return str(self.metadata.get("precision") or "fp32")
 
+    @cached_property
+    def extra_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs besides the task's results."""
+        return extra_outputs_of(self.metadata)
+
     def predict(
         self,
         images: Any,
@@ -100,7 +106,8 @@ class FilePredictor(ABC):
 
         Returns:
             One prediction per image, in order, also if there is only one: of the type of the
-            task's plugin, or a dict of arrays if no such plugin is installed.
+            task's plugin, or a dict of arrays if no such plugin is installed. Extra outputs are in
+            such a dict, and in the results of ``run``.
 
         Raises:
             ArtifactError: The task's predictions differ from those of the plugin that is installed for
@@ -184,6 +191,7 @@ class FilePredictor(ABC):
     ) -> list[Any]:
         if to_predictions is None:
             return [{name: values[i] for name, values in decoded.items()} for i in range(count)]
+        decoded = {n: v for n, v in decoded.items() if n not in self.extra_outputs}
         predictions: list[Any] = to_predictions(decoded, self.metadata["task_metadata"])
         if len(predictions) != count:
             raise PluginError(

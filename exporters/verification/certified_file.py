@@ -19,7 +19,11 @@ from visiongraft.errors import (
     one_line,
 )
 from visiongraft.exported import ExportedModel, open_exported
-from visiongraft.exporters.runtime.description import CERTIFICATE, described_input
+from visiongraft.exporters.runtime.description import (
+    CERTIFICATE,
+    described_input,
+    extra_outputs_of,
+)
 from visiongraft.exporters.verification.certified_results import parse_certified
 from visiongraft.options import is_number
 
@@ -36,6 +40,7 @@ class CertifiedFile:
         opened: What runs it.
         metadata: The file's metadata, as JSON values.
         input: Its input.
+        extras: Names of its extra outputs.
         certificate: Its certificate, as JSON values.
         certified: Results for seeded images in it; empty if there are none.
         exact: Whether no prediction may change, as for full precision.
@@ -51,6 +56,7 @@ class CertifiedFile:
         self.opened: ExportedModel = open_exported(path, time_limit=time_limit)
         self.metadata = self.opened.metadata
         self.input = described_input(path, self.metadata)
+        self.extras = extra_outputs_of(self.metadata)
         if "preprocess" not in self.metadata:
             raise ArtifactError(f"{path} does not describe its preprocessing; export it again")
         self.certificate = _certificate(path, self.metadata)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from visiongraft.comparison import Arrays
+from visiongraft.comparison import Arrays, without_extras
 from visiongraft.data.nearest import Size, at_size
 
 if TYPE_CHECKING:
@@ -22,16 +23,21 @@ class HeadlineMeter:
         samples: Provides the targets.
         map_size: Height and width of the network's input if the file takes preprocessed images,
             so that its maps have that size; otherwise ``None``.
+        extras: Names of extra outputs, which are not the metrics' business.
     """
 
-    def __init__(self, task: Task, samples: Samples, map_size: Size | None) -> None:
+    def __init__(
+        self, task: Task, samples: Samples, map_size: Size | None, extras: Collection[str] = ()
+    ) -> None:
         self.task = task
         self.samples = samples
         self.map_size = map_size
+        self.extras = extras
         self._metrics = task.build_metrics()
 
     def add(self, image: RealImage, decoded: Arrays) -> None:
-        """Add the decoded results for one image."""
+        """Add the results of a file for one image."""
+        decoded = without_extras(decoded, self.extras)
         taken, original = image.pixels.shape[:2], image.original.shape[:2]
         if self.map_size is not None and self.task.full_resolution_outputs:
             decoded = at_size(decoded, self.map_size, taken)

@@ -14,7 +14,7 @@ from typing import Any
 from visiongraft.certificate import Certificate, CertifiedImage, Comparison
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ExportError
+from visiongraft.errors import ExportError, name_some
 from visiongraft.exporters.verification.certified_results import certified_results
 from visiongraft.exporters.verification.metric import HeadlineMeter, worsening
 from visiongraft.exporters.verification.seeded_images import MANY, seeded_images
@@ -35,6 +35,7 @@ MANY_CHANGED = 10  # times the budget: a fraction of changed predictions that is
 MAX_IN_BATCHES = 64
 
 _NO_IMAGES = "no real image was tried; export with data to compare on what the model will see"
+_NOT_IN_BUDGET = "the budget limits what the metric loses, not how far extra outputs are off: {}"
 _BROUGHT_BACK = (
     "for the metric, maps of both sides were resized to the original image size by nearest neighbor"
 )
@@ -130,7 +131,9 @@ def verify(
     """
     config, task = graph.preprocess.config, graph.task
     tolerance = TOLERANCE if budget is None else None
-    pair = Pair(TorchReference(graph), run, task.export_support().compare, tolerance)
+    extras = tuple(graph.extra_outputs)
+    compare = task.export_support().compare
+    pair = Pair(TorchReference(graph), run, compare, tolerance, extras)
     trials = Trials(pair, config.size, len(config.mean), size)
     real = None
     if samples is not None and len(samples):
@@ -145,8 +148,8 @@ def verify(
         return Findings(tuple(comparisons), None, None, None, (_NO_IMAGES,), certified)
     map_size = (size or config.size) if graph.takes_prepared else None
     meters = (
-        HeadlineMeter(task, real.samples, map_size),
-        HeadlineMeter(task, real.samples, map_size),
+        HeadlineMeter(task, real.samples, map_size, extras),
+        HeadlineMeter(task, real.samples, map_size, extras),
     )
     single, sha256 = _compare_single(pair, real, meters)
     metric_torch, metric_exported = (meter.value() for meter in meters)
@@ -156,6 +159,7 @@ def verify(
     if budget is not None:
         _check_budget(task, budget, single.images, metric_torch, metric_exported)
         warnings += _many_changed(budget, single)
+        warnings += (_NOT_IN_BUDGET.format(name_some(extras)),) if extras else ()
     certified = _certified(pair, graph, size, batches) if certify else ()
     found = (*comparisons, single)
     return Findings(found, metric_torch, metric_exported, sha256, warnings, certified)

@@ -20,6 +20,7 @@ from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import (
     DataError,
     ExportError,
+    OptionError,
     VisiongraftError,
     escape_unprintable,
     name_some,
@@ -276,7 +277,7 @@ def _names(file: CertifiedFile, task: Task | None, absent: str) -> FileCheck:
 
 def _trials(file: CertifiedFile, measure: Compare, tolerance: float | None) -> Trials:
     """Compare the file in batches with itself on single images."""
-    pair = Pair(SingleImages(file.run), file.run, measure, tolerance)
+    pair = Pair(SingleImages(file.run), file.run, measure, tolerance, file.extras)
     return Trials(pair, file.network_size, file.input.channels, file.fixed_size)
 
 
@@ -314,7 +315,7 @@ def _same_alone(file: CertifiedFile, name: str, comparisons: Iterator[Comparison
 def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileCheck, float | None]:
     """Measure the file, and judge it if the images are those of the certificate."""
     real = RealImages(samples, file.input.channels, file.fixed_size)
-    digest, meter, count = ImageHash(), HeadlineMeter(task, samples, file.map_size), 0
+    digest, meter, count = ImageHash(), HeadlineMeter(task, samples, file.map_size, file.extras), 0
     try:
         for image in real.load(real.indices(MAX_SINGLE)):
             digest.add(image.original)
@@ -366,7 +367,11 @@ def _against_pytorch(
     from visiongraft.exporters.verification.proof import verify
 
     yield _model(file, trained)
-    graph = trained.inference_graph()
+    try:
+        graph = trained.inference_graph(file.extras)
+    except OptionError as error:
+        yield FileCheck("PyTorch", False, str(error))
+        return
     graph = FloatGraph(graph) if file.input.kind == "float" else graph
     budget = None if file.exact else float(file.certificate["budget"])
     try:

@@ -15,8 +15,8 @@ from visiongraft.data.splits import (
     split_by_class,
     training_and_validation,
 )
-from visiongraft.errors import DataError, name_some
-from visiongraft.plugins.detection.formats.dataset import BoxSplit
+from visiongraft.errors import DataError, name_some, noticed
+from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit
 from visiongraft.plugins.detection.formats.reading import read_boxes
 from visiongraft.plugins.detection.objects import (
     AnnotationTally,
@@ -89,6 +89,13 @@ def read_splits(
             ``class_names``.
     """
     source = read_boxes(data)
+    with noticed(source.warnings):
+        return _make_splits(source, class_names, validation, seed)
+
+
+def _make_splits(
+    source: BoxDataset, class_names: tuple[str, ...], validation: float, seed: int
+) -> Splits:
     names = LabelMap(class_names or source.names).names
     if "train" not in source.splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(source.splits)}")
@@ -200,6 +207,9 @@ def _reasons(samples: DetectionSamples, split: BoxSplit, tally: AnnotationTally)
             f"{len(split.unlabeled)} of {len(samples)} images have no label file: "
             f"{name_some(split.unlabeled)}"
         )
+    empty = sum(not each.boxes and each.size is not None for each in split.annotations)
+    if empty > len(split.unlabeled):
+        lines.append(f"the annotations of {empty - len(split.unlabeled)} images contain no box")
     if crowds:
         lines.append(f"{crowds} boxes are crowd regions or difficult objects")
     return lines

@@ -7,13 +7,14 @@ them, and all fit in another form, then that is the form that they were written 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import DataError, name_some
 from visiongraft.plugins.detection.formats.dataset import BoxForm, BoxSplit, Layout, Unit
+from visiongraft.plugins.detection.objects import Annotation
 
 Array = NDArray[np.float64]
 
@@ -22,6 +23,7 @@ USUAL = 0.9  # fraction of boxes that fit their images in a sound split
 SURE = 0.95  # fraction of boxes that must fit in another form
 SURE_COUNT = 10  # boxes that suffice to be sure of another layout
 FEW = 3  # boxes that suffice to suspect another layout
+AREA_TOLERANCE = 0.01  # of a listed area, by which rounded coordinates may change it
 
 LAYOUTS: dict[Layout, str] = {
     "corners": "x1, y1, x2, y2",
@@ -42,12 +44,14 @@ def check_plausible(split: BoxSplit, name: str) -> list[str]:
         One line for a warning on each suspicion.
 
     Raises:
-        DataError: Most boxes do not fit, but do in another form; or every box is under a pixel.
+        DataError: Most boxes do not fit, but do in another form, or have the listed areas in
+            another layout only; or every box is under a pixel.
     """
     warnings = _undecided(split, name)
     boxes, sizes, images = _collect(split)
     if not len(boxes):
         return warnings
+    _check_areas(split, name, boxes, sizes)
     fitting = _fits(boxes, sizes)
     count, total = int((~fitting).sum()), len(boxes)
     if count <= (1 - USUAL) * total:
@@ -99,6 +103,38 @@ def _undecided(split: BoxSplit, name: str) -> list[str]:
         f"on the stored pixels, remove the EXIF orientation: {name_some(turned)}"
     )
     return [line]
+
+
+def _check_areas(split: BoxSplit, name: str, boxes: Array, sizes: Array) -> None:
+    """Refuse boxes whose listed areas are those that they would have in another layout."""
+    listed = [a for each in split.annotations if each.size is not None for a in _areas(each)]
+    areas = np.array(listed, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = _values(boxes, sizes, split.form)
+        doubtful = (areas > 0) & ~_has_area(boxes, areas)
+        for form in _others(split.form):
+            if form.unit != split.form.unit:
+                continue
+            count = int((doubtful & _has_area(_boxes(values, sizes, form), areas)).sum())
+            if count >= max(FEW, SURE * (areas > 0).sum()):
+                raise DataError(
+                    f"the areas of {count} of {len(boxes)} boxes of the {name} split are those of "
+                    f"{_describe(form)}, not of {_describe(split.form)}; convert the boxes, or "
+                    "correct the areas"
+                )
+
+
+def _areas(annotation: Annotation) -> Sequence[float | None]:
+    return annotation.areas or [None] * len(annotation.boxes)
+
+
+def _has_area(boxes: Array, areas: Array) -> NDArray[np.bool_]:
+    """Check which boxes have the area that is listed, up to rounding."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    found: NDArray[np.bool_] = (sides > 0).all(1) & (
+        abs(sides.prod(1) - areas) <= AREA_TOLERANCE * areas
+    )
+    return found
 
 
 def _collect(split: BoxSplit) -> tuple[Array, Array, NDArray[np.int64]]:

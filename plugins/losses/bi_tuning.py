@@ -31,7 +31,8 @@ class BiTuning(TransferLoss):
     - CCL: the query is a linear projection of the embedding, keys are such projections of the key
       encoder, an average of the backbone: ``key = momentum * key + (1 - momentum) * backbone``.
 
-    All are divided by their norms. Queues and key encoder are buffers, so that a run resumes exactly.
+    All are divided by their norms. Queues and key encoder are buffers, so that a run resumes exactly;
+    with several processes the queues get the keys of all of them.
 
     Deviations from the official code: queues begin with the source's embeddings of the training set
     rather than at random, the key encoder is in evaluation mode with averaged batch norm
@@ -89,8 +90,9 @@ class BiTuning(TransferLoss):
             ):
                 keys[i] = [*keys.get(i, []), vector.float()][-self.queue :]
         anything = next(iter(keys.values()))
+        order = torch.arange(self.queue)
         filled = [
-            torch.stack([own[k % len(own)] for k in range(self.queue)])
+            torch.stack(own)[order % len(own)]
             for own in (keys.get(c, anything) for c in range(classes))
         ]
         pooled = torch.stack(filled)
@@ -113,7 +115,8 @@ class BiTuning(TransferLoss):
             "images": self._contrast(projections, keys[1], self.projection_queue, ids),
         }
         if self.training:
-            for i, embedding, projection in zip(ids.tolist(), *keys, strict=True):
+            classes, *everyones = step.gathered(ids, *keys)
+            for i, embedding, projection in zip(classes.tolist(), *everyones, strict=True):
                 self.embedding_queue[i] = _pushed(self.embedding_queue[i], embedding)
                 self.projection_queue[i] = _pushed(self.projection_queue[i], projection)
         return {name: self.strength * part for name, part in parts.items()}

@@ -305,6 +305,7 @@ def make_config(**changes: Any) -> FitConfig:
         "schedule": {"name": "full", "options": {}},
         "adapters": [],
         "transfer_loss": [],
+        "epochs": 10,
         "batch_size": 4,
         "device": "cpu",
         **changes,

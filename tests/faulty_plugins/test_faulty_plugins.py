@@ -90,6 +90,11 @@ TASKS = [
         "decode the same images twice",
     ),
     case("decode_mixes_images", "batch_size_does_not_matter", "the results of one batch"),
+    case(
+        "extra_output_mixes_images",
+        "extra_outputs_belong_to_single_images",
+        "the results of one batch",
+    ),
     case("decode_needs_an_image", "no_image_gives_no_result", "to decode an empty batch"),
     case("decode_in_half_precision", "half_precision_trains", "in torch.bfloat16"),
     case(

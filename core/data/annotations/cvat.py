@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -94,6 +96,7 @@ def read_cvat(files: dict[Path, str | None]) -> ShapeDataset:
             splits.setdefault(own, []).append(_image(image, path, file))
     if not splits:
         raise DataError(f"{name_some(map(printable, files))}: no image is listed")
+    splits = {split: _once(listed, warnings) for split, listed in splits.items()}
     return ShapeDataset(splits, tuple(names), tuple(warnings))
 
 
@@ -114,6 +117,27 @@ def _paths(
     if not all(names):
         raise DataError(f"{printable(file)}: an image has no name")
     return find_images(names, file.parent, split or "train", warnings)
+
+
+def _once(images: Sequence[ShapeImage], warnings: list[str]) -> list[ShapeImage]:
+    """Return each image once, with all of its shapes."""
+    found: dict[Path, ShapeImage] = {}
+    twice: list[str] = []
+    for image in images:
+        first = found.setdefault(image.path, image)
+        if first is image:
+            continue
+        twice.append(printable(image.path.name))
+        if first.size != image.size:
+            raise DataError(f"{image.where} is listed twice with different sizes; remove one")
+        shapes = dict.fromkeys((*first.shapes, *image.shapes))
+        found[image.path] = replace(first, shapes=tuple(shapes))
+    if twice:
+        warnings.append(
+            f"{len(twice)} images that are listed twice were used once, with all of their shapes: "
+            f"{name_some(twice)}"
+        )
+    return list(found.values())
 
 
 def _split_of(image: Element) -> str:
@@ -139,7 +163,7 @@ def _shape(element: Element, where: str) -> Shape:
     if not name:
         raise DataError(f"{where} has no label")
     try:
-        region, degrees = parse(element), float(element.get("rotation") or 0)
+        region, degrees = parse(element), _number(element.get("rotation") or "0")
         order = int(element.get("z_order") or 0)
     except ValueError:
         raise DataError(f"{where} has coordinates that are missing or not numbers") from None
@@ -147,7 +171,14 @@ def _shape(element: Element, where: str) -> Shape:
 
 
 def _numbers(element: Element, *names: str) -> list[float]:
-    return [float(element.get(name) or "") for name in names]
+    return [_number(element.get(name) or "") for name in names]
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a coordinate")
+    return value
 
 
 def _box(element: Element) -> Region:
@@ -157,7 +188,7 @@ def _box(element: Element) -> Region:
 
 def _polygon(element: Element) -> Region:
     pairs = [point.split(",") for point in (element.get("points") or "").split(";")]
-    return Polygon(tuple((float(x), float(y)) for x, y in pairs))
+    return Polygon(tuple((_number(x), _number(y)) for x, y in pairs))
 
 
 def _ellipse(element: Element) -> Region:

@@ -34,8 +34,8 @@ from visiongraft.errors import DataError, name_some
 from visiongraft.options import is_number
 
 SUFFIX = ".json"
-BOXES = ("rectangle", "rotation", "oriented_rectangle")
-REGIONS = (*BOXES, "polygon", "circle", "mask")
+OUTLINES = ("polygon", "rotation", "oriented_rectangle")  # rotated boxes have four corners
+REGIONS = (*OUTLINES, "rectangle", "circle", "mask")
 IGNORED = "__ignore__"  # LabelMe's own label of what is not to be used
 MAX_SNIFFED = 2**25  # bytes; larger files are not those of one image, even if they contain it
 
@@ -152,7 +152,7 @@ def _region(row: dict[str, Any], kind: str, where: str) -> Region:
     ):
         raise DataError(f"{where} has points={show_value(points)}; expected pairs of x and y")
     pairs = tuple((float(x), float(y)) for x, y in points)
-    if kind == "polygon":
+    if kind in OUTLINES:
         return Polygon(pairs)
     if kind == "circle":
         if len(pairs) != 2:

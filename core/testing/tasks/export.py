@@ -36,7 +36,8 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
     model, expected = trial.trained().model, "the results of PyTorch, for any batch size"
     for images in _stacks(trial):
         words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
-        expect_same_results(model, exported.opened, images, words, expected)
+        extras = tuple(model.task.extra_outputs())
+        expect_same_results(model, exported.opened, images, words, expected, extras)
 
 
 @check("task.Task.metadata")
@@ -74,12 +75,14 @@ def expect_same_results(
     images: NDArray[np.uint8],
     tried: str,
     expected: str,
+    extras: tuple[str, ...] = (),
 ) -> None:
     """Raise a fault unless an exported file has the model's results for a batch of images."""
     compare = model.task.export_support().compare
+    reference = TorchReference(model.inference_graph(extras))
     with trying(tried):
-        outcome = Pair(TorchReference(model.inference_graph()), opened.run, compare).compare(images)
-    expect_agreement(model.task, outcome.reference, outcome.candidate, tried, expected)
+        outcome = Pair(reference, opened.run, compare, extras=extras).compare(images)
+    expect_agreement(model.task, outcome.reference, outcome.candidate, tried, expected, extras)
 
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:

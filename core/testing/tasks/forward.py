@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, is_dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from visiongraft.backbone import Features
+from visiongraft.comparison import comparing_extras
 from visiongraft.data.batch import Batch
 from visiongraft.errors import BackboneError
+from visiongraft.extra_outputs import COMMON
 from visiongraft.model import TransferModel
+from visiongraft.network import InferenceGraph
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Attempt, Checks, Fault, expect, trying
 from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
+from visiongraft.training.evaluation import to_arrays
 
 check = Checks(TaskTrial.of)
 
@@ -74,6 +79,32 @@ def batch_size_does_not_matter(trial: TaskTrial) -> None:
         expect_agreement(network.task, together, joined, words, "the results of one batch")
 
 
+@check("task.Task.extra_outputs")
+def extra_outputs_belong_to_single_images(trial: TaskTrial) -> None:
+    """Extra outputs are tensors with one entry per image, whatever the other images of its batch."""
+    network, batch = trial.together(TOGETHER)
+    network.eval()
+    names = [*COMMON, *network.task.extra_outputs()]
+    names = [name for name in names if name not in trial.decode(network, batch)]
+
+    def computed(images: Tensor, sizes: Tensor) -> Arrays:
+        graph = InferenceGraph(network, names)
+        with torch.no_grad():
+            return to_arrays(graph.decode_prepared(images, sizes[0].tolist(), sizes))
+
+    words = f"to compute {' and '.join(names)} of {TOGETHER} images"
+    with trying(words, "a tensor each") as computing:
+        together = computed(batch.images, batch.sizes)
+    for name in names:
+        shape, expected = together[name].shape, "the batch as first dimension"
+        computing.expect(shape[:1] == (TOGETHER,), f"{name!r} of shape {shape}", expected)
+    words = f"{words} one by one"
+    with trying(words, "the results of one batch"):
+        each = [computed(batch.images[i : i + 1], batch.sizes[i : i + 1]) for i in range(TOGETHER)]
+    joined = _joined(each, words)
+    expect_agreement(network.task, together, joined, words, "the results of one batch", names)
+
+
 @check("task.Task.decode")
 def no_image_gives_no_result(trial: TaskTrial) -> None:
     """An empty batch is decoded to results of length 0."""
@@ -126,11 +157,17 @@ def predictions_are_plain(trial: TaskTrial) -> None:
 
 
 def expect_agreement(
-    task: Task, reference: Arrays, candidate: Arrays, tried: str, expected: str
+    task: Task,
+    reference: Arrays,
+    candidate: Arrays,
+    tried: str,
+    expected: str,
+    extras: Collection[str] = (),
 ) -> None:
-    """Raise a fault unless two sets of decoded results agree by the task's comparison."""
+    """Raise a fault unless two sets of results agree by the task's comparison, extra outputs by value."""
     with trying(f"{tried}, and compare", see="task_support.ExportSupport"):
-        found = task.export_support().compare(reference, candidate)
+        compare = comparing_extras(task.export_support().compare, extras)
+        found = compare(reference, candidate)
     expect(
         found.difference <= TOLERANCE and not found.mismatches,
         tried,

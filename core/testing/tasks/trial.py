@@ -343,8 +343,10 @@ class TaskTrial(Trial):
             raise NotTried(f"no exporter for {self.suffix} is installed")
         path = self.folder("exported") / f"model{self.suffix}"
         model = self.trained().model
+        extras = tuple(model.task.extra_outputs())
+        options: dict[str, Any] = {"extra_outputs": extras} if extras else {}
         with trying(f"to export the trained model to {self.suffix}", see="task.Task.decode"):
-            certificate = model.export(path)
+            certificate = model.export(path, **options)
         with trying("to open the exported file"):
             return Exported(path, certificate, open_exported(path))
 

@@ -57,6 +57,11 @@ def load_coco(file: Path) -> dict[str, Any]:
     content = read_json(file)
     if not isinstance(content, dict):
         raise DataError(f"{printable(file)} is not a COCO file; {SHAPE}")
+    if "images" not in content and isinstance(content.get("shapes"), list):
+        raise DataError(
+            f"{printable(file)} is a file of LabelMe, not of COCO; pass the folder that contains it "
+            "and its image"
+        )
     for name in ("images", "annotations", "categories"):
         rows = content.get(name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -107,7 +107,7 @@ def names_by_id(names: Any, file: Path) -> dict[int, str]:
         for key, name in names.items()
         if (number := parse_number(str(key))) is not None
         and str(name)
-        and not isinstance(name, (list, dict))
+        and isinstance(name, str | int | float)
     }
     if len(found) != len(names):
         raise DataError(

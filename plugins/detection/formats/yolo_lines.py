@@ -173,8 +173,8 @@ def _is_pose(values: Sequence[float], numbers: int) -> bool:
     if max(right, bottom) > 1 + MARGIN:
         return False
     points = [values[i : i + numbers] for i in range(4, len(values), numbers)]
-    if numbers == 3 and any(point[2] not in VISIBILITY for point in points):
-        return False
+    if numbers == 3:
+        return all(point[2] in VISIBILITY for point in points)
     return all(
         (
             left - MARGIN <= point[0] <= right + MARGIN

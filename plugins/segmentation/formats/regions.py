@@ -9,7 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.data.annotations.shapes import Bitmap, Corners, Ellipse, Polygon, Shape
+from visiongraft.data.annotations.shapes import (
+    Bitmap,
+    Corners,
+    Ellipse,
+    Rectangle,
+    Shape,
+)
 from visiongraft.data.decode import MAX_PIXELS, open_image
 from visiongraft.data.parsing import parse_number, show_value
 from visiongraft.errors import DataError
@@ -57,7 +63,7 @@ def rasterize(shape: Shape, size: tuple[int, int], where: str) -> Patch:
     """Find the pixels of a shape.
 
     Args:
-        shape: A shape with an outline or a mask.
+        shape: A shape that covers an area.
         size: Height and width of the image.
         where: The annotation file, for messages.
 
@@ -76,11 +82,14 @@ def rasterize(shape: Shape, size: tuple[int, int], where: str) -> Patch:
 
 
 def _outline(shape: Shape) -> Points:
+    if isinstance(shape.region, Rectangle):
+        x1, y1, x2, y2 = shape.region.corners
+        return np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.float64)
     if isinstance(shape.region, Ellipse):
         angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         return np.array(shape.region.center) + circle * shape.region.radii
-    assert isinstance(shape.region, Polygon)
+    assert not isinstance(shape.region, Bitmap) and shape.region is not None
     return np.array(shape.region.points, np.float64)
 
 

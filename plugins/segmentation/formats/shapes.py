@@ -45,11 +45,11 @@ class DrawnMasks(FileSamples):
 
 
 def to_masks(found: ShapeDataset) -> MaskDataset:
-    """Read outlines and masks of shapes as the masks of their images.
+    """Read the areas of shapes as the masks of their images.
 
     What no shape covers is ``"background"``, class 0, as are shapes that are labeled so. Where
-    shapes overlap, later ones lie above earlier ones, unless the dataset orders them. Boxes, points
-    and lines are skipped and counted.
+    shapes overlap, later ones lie above earlier ones, unless the dataset orders them. Boxes are
+    filled, as by the tools' own converters, and counted; points and lines are skipped and counted.
 
     Args:
         found: Images with shapes.
@@ -108,6 +108,8 @@ class _Selection:
     """Keep the shapes that cover pixels, and count the others."""
 
     skipped: dict[str, Counter[str]] = field(default_factory=dict)
+    boxes: int = 0
+    drawn: int = 0
 
     def keep(self, image: ShapeImage) -> ShapeImage:
         shapes = []
@@ -116,12 +118,15 @@ class _Selection:
             if problem:
                 self.skipped.setdefault(problem, Counter())[shape.kind] += 1
             else:
+                self.drawn += 1
+                self.boxes += isinstance(shape.region, Rectangle)
                 shapes.append(replace(shape, label=IGNORED) if shape.ignored else shape)
         return replace(image, shapes=tuple(shapes))
 
     def lines(self) -> list[str]:
-        """Return one line for each reason for which shapes were skipped."""
-        return [
+        """Return one line about boxes, and one for each reason for which shapes were skipped."""
+        filled = f"{self.boxes} of {self.drawn} shapes are boxes, whose whole area gets their class"
+        return [filled] * (self.boxes > 0) + [
             f"shapes {problem} were skipped: "
             + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             for problem, kinds in self.skipped.items()
@@ -132,8 +137,6 @@ def _problem(shape: Shape, image: ShapeImage) -> str:
     """Return why a shape is not drawn; empty if it is."""
     if shape.region is None:
         return "that cover no area"
-    if isinstance(shape.region, Rectangle):
-        return "that are boxes, not outlines,"
     if isinstance(shape.region, Polygon) and len(shape.region.points) < 3:
         return "of fewer than three points"
     return "" if covers_pixels(shape.box(), image.size) else "that cover no pixel of their image"

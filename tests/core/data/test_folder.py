@@ -278,6 +278,11 @@ def test_folders_that_systems_leave_behind_are_not_classes(tmp_path):
         ("images", "masks"),
         ("images", "labels"),
         ("Images", "Train"),
+        ("Train_set", "Test_set"),
+        ("train2017", "val2017"),
+        ("fold1", "fold_2"),
+        ("JPEGImages", "SegmentationClass"),
+        ("img", "gt"),
     ],
 )
 def test_folders_named_like_splits_or_masks_alone_are_no_classes(touch, folders):
@@ -295,6 +300,46 @@ def test_a_class_may_be_named_like_a_split_among_others(touch):
         len(read.warnings) == 1
         and "the folders mask, train are read as classes" in read.warnings[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train_set", "Test_set"),
+        ("training_set/training_set", "test_set/test_set"),
+        ("train2017", "val2017"),
+        ("train-images", "test images"),
+    ],
+)
+def test_folders_of_splits_may_have_longer_names(touch, train, test):
+    names = [f"{split}/{name}/{i}.jpg" for split in (train, test) for name in "ab" for i in "12"]
+    read = read_folder(touch(*names))
+    other = "validation" if "val" in test else "test"
+    assert read.names == ("a", "b") and read.warnings == ()
+    assert {split: len(files) for split, files in read.splits.items()} == {"train": 4, other: 4}
+
+
+def test_numbered_folders_of_one_split_are_no_splits(touch):
+    read = read_folder(touch("train1/a/1.jpg", "train2/a/2.jpg", "bus/3.jpg"))
+    assert read.names == ("bus", "train1", "train2")
+    assert "the folders train1, train2 are read as classes" in read.warnings[0]
+
+
+def test_folders_of_classes_in_folders_read_as_classes_are_named(touch):
+    (line,) = read_folder(
+        touch("left/ok/1.jpg", "left/bad/2.jpg", "right/ok/3.jpg", "right/bad/4.jpg")
+    ).warnings
+    assert (
+        "contain no images but folders of the same names, bad, ok; if these are the classes" in line
+    )
+    one = read_folder(touch("left/ok/1.jpg", "left/bad/2.jpg", "right/5.jpg"))
+    assert one.names == ("left", "right")
+
+
+def test_a_split_with_classes_beside_a_class_is_named(touch):
+    read = read_folder(touch("train/a/1.jpg", "train/b/2.jpg", "bus/3.jpg"))
+    assert read.names == ("bus", "train")
+    assert "the folders train are read as classes; move them" in read.warnings[0]
 
 
 def test_images_beside_their_annotations_are_no_class(touch):

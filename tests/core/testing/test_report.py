@@ -20,6 +20,7 @@ from visiongraft.testing import (
     READER_CHECKS,
     SCHEDULE_CHECKS,
     TASK_CHECKS,
+    TRANSFER_LOSS_CHECKS,
     Check,
     CheckError,
     NotTried,
@@ -37,6 +38,7 @@ ALL = (
     *SCHEDULE_CHECKS,
     *EXPORTER_CHECKS,
     *READER_CHECKS,
+    *TRANSFER_LOSS_CHECKS,
     *RECORD_CHECKS,
     *CALLBACK_CHECKS,
 )

@@ -18,7 +18,7 @@ from visiongraft.lookup import find_optimizer
 from visiongraft.network import Network
 from visiongraft.optimizers import adamw
 from visiongraft.schedules import Phase
-from visiongraft.training import engine
+from visiongraft.training import phases
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.ema import EMA
 from visiongraft.training.freezing import (
@@ -297,14 +297,14 @@ def test_a_fault_in_the_middle_of_a_run_stops_it_and_leaves_no_model(
 def forget_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new optimizer at each unfreeze."""
     monkeypatch.setattr(
-        engine, "build_optimizer", lambda factory, groups, _: build_optimizer(factory, groups)
+        phases, "build_optimizer", lambda factory, groups, _: build_optimizer(factory, groups)
     )
 
 
 def keep_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
     """One optimizer for the whole run: tensors that are frozen again stay in it, and decay."""
     monkeypatch.setattr(
-        engine,
+        phases,
         "build_optimizer",
         lambda factory, groups, before: before[0] if before else build_optimizer(factory, groups),
     )
@@ -325,7 +325,7 @@ def fill_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
             group["names"], group["params"] = (list(part) for part in zip(*new, strict=True))
         return made
 
-    monkeypatch.setattr(engine, "parameter_groups", groups)
+    monkeypatch.setattr(phases, "parameter_groups", groups)
 
 
 def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def replace_head_at_unfreezing(monkeypatch: pytest.MonkeyPatch) -> None:
         head: Any = network.head
         head.linear.weight = nn.Parameter(head.linear.weight.detach().clone())
 
-    monkeypatch.setattr(engine, "apply_phase", apply)
+    monkeypatch.setattr(phases, "apply_phase", apply)
 
 
 def freeze_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -513,6 +513,14 @@ def test_the_source_head_is_that_of_the_saved_model(
 # ---- the source stays what it is ----
 
 
+def test_a_run_that_breaks_a_receipt_before_its_first_step_is_kept(
+    start: Path, fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ReceiptError):
+        fit_from(start, fit_toy, toy_data(30), transfer_loss="meddler", epochs=1, out=tmp_path)
+    assert {"config.json", "run.log"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_the_source_is_no_part_of_the_network_but_goes_with_it(toy_network: Network) -> None:
     toy_network.transfer = Transfer([find_transfer_loss("embeddings")], toy_network.backbone)
     own = {id(p) for p in toy_network.parameters()}
@@ -569,12 +577,18 @@ def test_a_loss_that_writes_to_what_is_read_only_breaks_the_receipt(
         ("old_head", OptionError, "'old_head' needs the head that the backbone was trained with"),
     ],
 )
-def test_a_wrong_transfer_loss_is_one_line(
-    fit_toy: Any, toy_data: Any, loss: Any, error: type[VisiongraftError], words: str
+def test_a_wrong_transfer_loss_is_one_line_and_leaves_nothing(
+    fit_toy: Any,
+    toy_data: Any,
+    tmp_path: Path,
+    loss: Any,
+    error: type[VisiongraftError],
+    words: str,
 ) -> None:
     with pytest.raises(error, match=re.escape(words)) as caught:
-        fit_toy(toy_data(30), transfer_loss=loss, **FULL)
+        fit_toy(toy_data(30), transfer_loss=loss, out=tmp_path / "run", **FULL)
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 @given(st.dictionaries(st.sampled_from(["alpha", "beta"]), st.floats(0, 10, allow_nan=False)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,37 @@ def test_few_boxes_in_another_layout_are_a_warning() -> None:
     found = check_plausible(split([as_size((30.0, 20.0, 50.0, 40.0))] * 4), "train")
     assert len(found) == 1 and "do as x1, y1, x2, y2 in pixels" in found[0]
     assert check_plausible(split([as_size((30.0, 20.0, 50.0, 40.0))]), "train") == []
+
+
+def with_areas(boxes: Sequence[Box], areas: Sequence[float | None]) -> BoxSplit:
+    found = split(boxes)
+    annotations = [
+        replace(each, areas=[area]) for each, area in zip(found.annotations, areas, strict=True)
+    ]
+    return replace(found, annotations=annotations)
+
+
+def area(box: Box) -> float:
+    x1, y1, x2, y2 = box
+    return (x2 - x1) * (y2 - y1)
+
+
+def test_boxes_whose_listed_areas_are_those_of_another_layout_are_refused() -> None:
+    corners = [(x, y, x + 10.0, y + 8.0) for x in (2.0, 7.0, 11.0) for y in (1.0, 5.0)]
+    read = [as_size(box) for box in corners]  # fit their images, too
+    assert check_plausible(split(read), "train") == []
+    with pytest.raises(
+        DataError, match="are those of x1, y1, x2, y2 in pixels, not of x, y, width"
+    ):
+        check_plausible(with_areas(read, [area(box) for box in corners]), "train")
+
+
+def test_areas_of_outlines_and_of_few_boxes_do_not_matter() -> None:
+    boxes = random_boxes(30)
+    assert check_plausible(with_areas(boxes, [area(box) * 0.6 for box in boxes]), "train") == []
+    assert check_plausible(with_areas(boxes, [None] * 30), "train") == []
+    few = [(2.0, 1.0, 12.0, 9.0)] * 2
+    assert check_plausible(with_areas([as_size(b) for b in few], [80.0] * 2), "train") == []
 
 
 def test_boxes_that_are_all_under_a_pixel_are_refused() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, local
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import distributed
 
+from visiongraft.data.batch import Batch
 from visiongraft.errors import OptionError
 
 T = 0.5
@@ -110,3 +114,48 @@ def test_a_head_with_a_hidden_layer_is_refused(bench: Callable[..., Any]) -> Non
     at = bench("bi_tuning", hidden=6)
     with pytest.raises(OptionError, match="linear layer on the embedding of 128 values"):
         at.prepare(at.batch())
+
+
+@pytest.mark.parametrize("shares", [([0, 1], [2, 3]), ([0, 1, 2, 3], [2])])  # 2 is borrowed
+def test_two_processes_fill_the_queues_as_one_does(
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, shares: tuple[list[int], ...]
+) -> None:
+    alone, *two = (bench("bi_tuning(queue=3, projection=4)") for _ in range(3))
+    batch = alone.batch((0, 2, 0, 1), seed=3)
+    for at in (alone, *two):
+        at.prepare(at.batch((0, 1, 2, 0)))
+        at.loss.train()
+    alone.parts(batch)
+    works = [
+        lambda at=at, own=own: at.parts(rows(batch, own))
+        for at, own in zip(two, shares, strict=True)
+    ]
+    in_processes(monkeypatch, works)
+    for at in two:
+        assert torch.allclose(at.loss.embedding_queue, alone.loss.embedding_queue, atol=1e-6)
+        assert torch.allclose(at.loss.projection_queue, alone.loss.projection_queue, atol=1e-6)
+
+
+def rows(batch: Batch, own: list[int]) -> Batch:
+    """Return the part of a batch that a process gets."""
+    return Batch(batch.images[own], batch.targets[own], batch.sizes[own], batch.indices[own])
+
+
+def in_processes(monkeypatch: pytest.MonkeyPatch, works: Sequence[Callable[[], Any]]) -> None:
+    """Run each work in a thread that stands for a process of a distributed run."""
+    meeting, rank, slots = Barrier(len(works)), local(), [None] * len(works)
+
+    def gather(found: list[Any], own: Any) -> None:
+        slots[rank.value] = own
+        meeting.wait(timeout=10)
+        found[:] = slots
+
+    def work(number: int) -> None:
+        rank.value = number
+        works[number]()
+
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: len(works))
+    monkeypatch.setattr(distributed, "all_gather_object", gather)
+    with ThreadPoolExecutor(len(works)) as pool:
+        list(pool.map(work, range(len(works))))

@@ -122,6 +122,7 @@ def test_a_loss_that_needs_class_ids_is_refused_without_them(
             **sources["segmentation"],
         )
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 @EXHAUSTIVE

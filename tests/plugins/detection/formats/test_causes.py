@@ -74,6 +74,37 @@ def test_missing_label_files_are_named_as_the_cause_and_before_training(tmp_path
     assert any("2 of 4 images of the train split have no label file" in w for w in warnings)
 
 
+def test_annotations_without_boxes_are_named_as_the_cause(tmp_path: Path) -> None:
+    assert "nothing to learn: the annotations of 4 images contain no box" in refusal(
+        yolo(tmp_path / "yolo", "")
+    )
+    root = tmp_path / "shapes"
+    images(root)
+    point = {"label": "cat", "shape_type": "point", "points": [[1, 1]]}
+    for i in range(4):
+        content = {"shapes": [point], "imageHeight": 40, "imageWidth": 60}
+        (root / f"{i}.json").write_text(json.dumps(content))
+    message = refusal(root)
+    assert "the annotations of 4 images contain no box" in message
+    assert "shapes that are not boxes were skipped: 4 'point'" in message
+
+
+def test_boxes_of_images_that_are_not_listed_are_named_as_the_cause(tmp_path: Path) -> None:
+    images(tmp_path)
+    content = coco()
+    for row in content["annotations"]:
+        row["image_id"] = f"{row['image_id']}.jpg"
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    message = refusal(tmp_path)
+    assert "nothing to learn" in message and "4 boxes of images that are not listed" in message
+
+
+def test_labelme_files_without_images_are_not_taken_for_coco(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps({"shapes": [], "imagePath": "0.jpg"}))
+    for data in (tmp_path, tmp_path / "0.json"):
+        assert "0.json is a file of LabelMe, not of COCO" in refusal(data)
+
+
 def test_missing_images_are_named_as_the_cause(tmp_path: Path) -> None:
     root = yolo(tmp_path, "0 0.5 0.5 0.2 0.2\n")
     (root / "train.txt").write_text("elsewhere/7.jpg\nelsewhere/8.jpg\n")

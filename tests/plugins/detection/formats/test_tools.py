@@ -200,11 +200,27 @@ def test_cvat_has_splits_an_order_of_labels_and_other_shapes(tmp_path: Path) -> 
     assert "not boxes were skipped: 1 tag, 1 points" in source.warnings[0]
 
 
+def test_an_image_that_cvat_lists_twice_is_used_once_with_all_of_its_shapes(tmp_path: Path) -> None:
+    image(tmp_path / "0.jpg")
+    other = f'<box label="dog" xtl="1" ytl="2" xbr="9" ybr="8"/>{CVAT_BOX}'
+    again = f'<image id="1" name="0.jpg" width="{WIDTH}" height="{HEIGHT}">{other}</image>'
+    text(tmp_path / "annotations.xml", cvat(images=again))
+    source = read_boxes(tmp_path)
+    assert first_boxes(source) == [("cat", BOX), ("dog", (1, 2, 9, 8))]
+    assert len(source.splits["train"].annotations) == 1
+    assert "1 images that are listed twice were used once" in source.warnings[0]
+    text(tmp_path / "annotations.xml", cvat(images=again.replace(f'"{WIDTH}"', '"7"')))
+    with pytest.raises(DataError, match="listed twice with different sizes"):
+        read_boxes(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (cvat('<box label="cat" xtl="6"/>'), "missing or not numbers"),
         (cvat('<box xtl="6"/>'), "has no label"),
+        (cvat(CVAT_BOX.replace("/>", ' rotation="inf"/>')), "missing or not numbers"),
+        (cvat('<polygon label="cat" points="1,2;nan,4;5,6"/>'), "missing or not numbers"),
         (cvat()[:90], "is not valid XML"),
         ("<annotations><track id='0'/></annotations>", "export it in that format"),
         ("<annotations/>", "no image is listed"),
@@ -344,9 +360,10 @@ def yolo(root: Path, line: str, config: str = "", count: int = 3) -> Path:
         (" 0.2 0.3 0.25 0.3", "kpt_shape: [2, 2]"),
         (" 0.2 0.3 2 0 0 0", "kpt_shape: [2, 3]"),
         (" 0.2 0.3 2 0.25 0.3 1", ""),  # known by the visibilities
+        (" 0.2 0.3 2 0.95 0.9 1", ""),  # and keypoints may lie outside of their box
         ("", "kpt_shape: [2, 3]"),
     ],
-    ids=["without visibility", "with visibility", "not declared", "box only"],
+    ids=["without visibility", "with visibility", "not declared", "far keypoint", "box only"],
 )
 def test_the_box_of_a_pose_label_is_not_the_outline_of_its_keypoints(
     tmp_path: Path, points: str, config: str
@@ -385,6 +402,13 @@ def test_an_image_that_is_listed_twice_is_used_once(tmp_path: Path) -> None:
     source = read_boxes(root)
     assert len(source.splits["train"].annotations) == 3
     assert "3 images that are listed twice were used once" in source.warnings[0]
+
+
+def test_binary_names_in_yaml_are_refused(tmp_path: Path) -> None:
+    root = yolo(tmp_path, BOX_LINE)
+    text(root / "data.yaml", "train: images\nnames: [!!binary aGVsbG8=]\n")
+    with pytest.raises(DataError, match="expected names by class id"):
+        read_boxes(root)
 
 
 def test_names_in_yaml_are_taken_as_written(tmp_path: Path) -> None:

@@ -260,12 +260,34 @@ def test_circles_of_labelme_and_ellipses_of_cvat_are_areas(tmp_path: Path) -> No
         assert (train(root).target(0) == area).all()
 
 
+def test_boxes_of_labelme_and_cvat_are_filled_and_counted(tmp_path: Path) -> None:
+    corners = shape("cat", [[8, 9], [2, 3]], "rectangle"), shape("dog", SQUARE[:2])
+    box = '<box label="cat" xtl="2" ytl="3" xbr="8" ybr="9"/>'
+    for root in (write_labelme(tmp_path / "a", *corners), write_cvat(tmp_path / "b", box)):
+        splits = read_splits(root)
+        assert (splits.train.target(0) == LEFT_AREA).all()
+        assert splits.warnings[0] == "4 of 4 shapes are boxes, whose whole area gets their class"
+
+
+def test_rotated_boxes_are_filled_as_they_are_drawn(tmp_path: Path) -> None:
+    diamond = [[7, 1.7], [11.3, 6], [7, 10.3], [2.7, 6]]  # no edge meets the center of a pixel
+    half = 4.3 / math.sqrt(2)  # of the sides of the upright box that CVAT rotates
+    sides = f'xtl="{7 - half}" ytl="{6 - half}" xbr="{7 + half}" ybr="{6 + half}"'
+    area = expected(Polygon(tuple((x, y) for x, y in diamond)))
+    for root in (
+        write_labelme(tmp_path / "a", shape("cat", diamond, "rotation")),
+        write_labelme(tmp_path / "b", shape("cat", diamond, "oriented_rectangle")),
+        write_cvat(tmp_path / "c", f'<box label="cat" {sides} rotation="45.0"/>'),
+    ):
+        assert (train(root).target(0) == area).all()
+
+
 # ---- what is skipped ----
 
 
-def test_boxes_points_and_lines_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_points_lines_and_shapes_without_area_are_skipped_and_counted(tmp_path: Path) -> None:
     others = [
-        shape("cat", [[1, 1], [5, 5]], "rectangle"),
+        shape("cat", [[1, 1], [1, 5]], "rectangle"),
         shape("cat", [[1, 1]], "point"),
         shape("cat", [[1, 1], [5, 5]]),
         shape("cat", [[50, 50], [60, 50], [60, 60]]),
@@ -273,23 +295,10 @@ def test_boxes_points_and_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     splits = read_splits(write_labelme(tmp_path, shape("dog", SQUARE), *others))
     assert (splits.train.target(0) == LEFT_AREA).all()
     assert splits.warnings == (
-        "shapes that are boxes, not outlines, were skipped: 4 rectangle",
+        "shapes that cover no pixel of their image were skipped: 4 rectangle, 4 polygon",
         "shapes that cover no area were skipped: 4 'point'",
         "shapes of fewer than three points were skipped: 4 polygon",
-        "shapes that cover no pixel of their image were skipped: 4 polygon",
     )
-
-
-@pytest.mark.parametrize("tool", ["LabelMe", "CVAT"])
-def test_a_dataset_of_boxes_is_refused_with_their_number(tmp_path: Path, tool: str) -> None:
-    box = '<box label="cat" xtl="2" ytl="3" xbr="8" ybr="9"/>'
-    if tool == "LabelMe":
-        write_labelme(tmp_path, shape("cat", [[2, 3], [8, 9]], "rectangle"))
-    else:
-        write_cvat(tmp_path, box, labels=("cat",))
-    with pytest.raises(DataError, match=r"too few classes|nothing to learn") as caught:
-        read_splits(tmp_path)
-    assert "boxes, not outlines, were skipped: 4" in str(caught.value)
 
 
 def test_images_without_an_annotation_file_are_skipped_and_named(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Commands that measure before a run: ``lr-find``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from visiongraft.cli.options import Json, named_task_options
+from visiongraft.cli.output import Answer, shown_warnings, table
+from visiongraft.cli.settings import given_settings, setting_help, takes_settings
+
+
+@takes_settings(without=("budget",))
+def lr_find(
+    ctx: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
+    *,
+    phase: Annotated[int, typer.Option(help="Phase of the schedule, from 1.")] = 1,
+    lowest: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="The last learning rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 100,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .png or .svg file to draw the losses into."),
+    ] = None,
+    task_options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> Answer:
+    """Measure the loss on DATA at rising learning rates, and suggest rates to train with."""
+    from visiongraft.registry.declared import refuse_undeclared_settings
+    from visiongraft.tuning.rates import check_plot
+
+    given = given_settings(ctx, settings)
+    refuse_undeclared_settings(given)  # before torch is imported
+    if plot is not None:
+        check_plot(plot)
+    if task_options:
+        given["task_options"] = named_task_options(given.get("task"), task_options)
+    from visiongraft.tuning.rate_finder import lr_find as find
+
+    with shown_warnings():
+        sweep = find(data, phase=phase, lowest=lowest, highest=highest, steps=steps, **given)
+    if plot is not None:
+        sweep.plot(plot)
+    values = {**sweep.to_json(), **({"plot": str(plot)} if plot is not None else {})}
+    if sweep.valley is None or sweep.steepest is None:
+        return Answer(values, [str(sweep)])
+    row = [str(phase), sweep.trained, f"{sweep.valley:.1e}", f"{sweep.steepest:.1e}"]
+    parts: list[Any] = [table(["phase", "trained", "valley", "steepest"], [row])]
+    if sweep.settings:
+        how = sweep.settings.replace("{rate}", f"{sweep.valley:.1e}")
+        parts.append(f'to train with the valley: visiongraft fit ... --schedule "{how}"')
+    return Answer(values, [*parts, *([f"plot saved to {plot}"] if plot is not None else [])])

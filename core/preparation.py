@@ -1,0 +1,157 @@
+"""Prepare a run: read its data, and build its network from the names in its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from visiongraft.adaptation.networks import apply_adapters
+from visiongraft.backbone import Backbone
+from visiongraft.config import FitConfig
+from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.lookup import (
+    find_adapter,
+    find_optimizers,
+    find_transfer_loss,
+    load_backbone,
+    load_source_head,
+)
+from visiongraft.network import Network
+from visiongraft.run_data import Given, RunData, read_run_data
+from visiongraft.saving.saved_model import load_head
+from visiongraft.schedules import Schedule
+from visiongraft.seeds import preserved, seed_everything
+from visiongraft.starting import start_folder, started_backbone
+from visiongraft.task import Task
+from visiongraft.training.environment import ignored_settings
+from visiongraft.training.run import Run
+from visiongraft.training.trainable import trainable_parameters
+from visiongraft.training.transfer import Transfer
+
+
+def prepare_run(
+    given: Given,
+    task: Task,
+    config: FitConfig,
+    schedule: Schedule,
+    accelerator: Accelerator,
+    folder: Path | None,
+    scratch: Path,
+) -> tuple[Run, RunData]:
+    """Read the data of a run and build its network.
+
+    Args:
+        given: The datasets, and the model to continue with.
+        task: The task.
+        config: The settings.
+        schedule: The schedule.
+        accelerator: From ``devices.make_accelerator``.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step, and its data.
+
+    Raises:
+        VisiongraftError: The data cannot be read, or the settings do not fit them.
+    """
+    start, main = given.start, bool(accelerator.is_main_process)
+    with accelerator.main_process_first():  # the others read its results from the folder
+        found = read_run_data(given, task, config, folder, main)
+        if start is not None:
+            start.check_names(found.task)
+            if folder is None or main:
+                start.keep(scratch)
+    run = _build(config, schedule, found, folder, scratch)
+    run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+    _check_first_phase(run)
+    return run, found
+
+
+def check_streams(config: FitConfig, task: Task) -> None:
+    """Refuse streams that nothing uses, and missing ones."""
+    users = dict.fromkeys(task.streams, f"task {task.name!r}")
+    for loss in map(find_transfer_loss, config.transfer_loss):
+        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+    given = config.streams or {}
+    for name in given:
+        if name not in users:
+            known = near_matches(name, users) if users else "; they use no streams"
+            raise OptionError(
+                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
+            )
+    for name, user in users.items():
+        if name not in given:
+            raise OptionError(
+                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
+                f"line --stream {name}=PATH"
+            )
+
+
+def _build(
+    config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
+) -> Run:
+    task, checked = data.task, data.checked
+    seed_everything(config.seed)
+    if config.start is not None:
+        where = start_folder(config.start, scratch)
+        backbone = started_backbone(where, config.size)
+    else:
+        size = config.size or task.input_size
+        backbone = load_backbone(
+            config.backbone, config.weights, in_channels=config.in_channels, size=size
+        )
+    resize = config.resize or (task.resize if config.start is None else None)
+    if resize is not None:
+        preprocess = replace(backbone.info.preprocess, resize=resize)
+        backbone.info = replace(backbone.info, preprocess=preprocess)
+    network = Network(backbone, task)
+    if config.start is not None:
+        load_head(network, where)
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
+    if config.transfer_loss:
+        network.transfer = _transfer(config, task, backbone, scratch)
+    return Run(
+        config=config,
+        network=network,
+        schedule=schedule,
+        optimizers=find_optimizers(task, config.optimizer),
+        training=checked.train,
+        validation=checked.validation,
+        folder=folder,
+        scratch=scratch,
+        warnings=notes,
+        evaluation={name: each.samples for name, each in data.evaluation.items()},
+        streams={name: each.samples for name, each in data.streams.items()},
+    )
+
+
+def _transfer(config: FitConfig, task: Task, backbone: Backbone, scratch: Path) -> Transfer:
+    """Make the transfer losses of a run, and what they read of the source."""
+    choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
+    needing = [choice.name for choice in choices if choice.kind.needs_source_head]
+    if not needing:
+        return Transfer(choices, backbone)
+    source: tuple[str | Path, str | None] = (config.backbone, config.weights)
+    if config.start is not None:
+        source = (start_folder(config.start, scratch), "pretrained")
+    with preserved():  # what a head draws is replaced by its weights
+        head = load_source_head(*source, task)
+    if head is None:
+        raise OptionError(
+            f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
+            f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
+            "of a saved model as backbone, or published weights that contain their classifier"
+        )
+    return Transfer(choices, backbone, head)
+
+
+def _check_first_phase(run: Run) -> None:
+    """Refuse a schedule that does not fit the backbone before the run writes anything."""
+    stages = run.network.backbone.stages
+    phase = next(run.schedule.phases(stages, run.config.epochs), None)
+    if phase is None:
+        raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
+    trainable_parameters(run.network, phase.trainable)

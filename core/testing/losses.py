@@ -1,0 +1,53 @@
+"""Checks of transfer losses: runs with one are reproducible, and resume exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from visiongraft.lookup import find_transfer_loss
+from visiongraft.testing.report import Check, require
+from visiongraft.testing.specimen import Shades, make_dataset
+from visiongraft.testing.tasks.reproducing import equal_runs_are_equal
+from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
+from visiongraft.testing.tasks.trial import TaskTrial
+
+STREAM = 10  # images of each stream, fewer than those of an epoch
+
+
+class TransferLossTrial(TaskTrial):
+    """A transfer loss under trial, beside a task with class ids.
+
+    Streams that the loss uses get gray images, and a source head is that of a model that was trained
+    for one epoch.
+
+    Args:
+        name: Name of the transfer loss, with options if it needs any.
+    """
+
+    def __init__(self, name: str) -> None:
+        kind = find_transfer_loss(name).kind
+        super().__init__(Shades(), transfer_loss=name)
+        self.settings["streams"] = {
+            one: make_dataset(self.folder(one), STREAM, seed=1) for one in kind.streams
+        } or None
+        if kind.needs_source_head:
+            folder = self.folder("source") / "run"
+            alone = {"transfer_loss": None, "streams": None}
+            self.fit("to train a source model", epochs=1, out=folder, **alone)
+            self.backbone = str(folder)
+            self.settings["weights"] = "pretrained"
+
+
+TRANSFER_LOSS_CHECKS: tuple[Check[Any], ...] = (equal_runs_are_equal, a_killed_run_resumes_exactly)
+
+
+def check_transfer_loss(what: str) -> None:
+    """Check everything that visiongraft requires of a transfer loss.
+
+    Args:
+        what: Name of an installed transfer loss, with or without options.
+
+    Raises:
+        CheckError: A check failed.
+    """
+    require(TransferLossTrial.of(what), TRANSFER_LOSS_CHECKS)

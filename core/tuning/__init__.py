@@ -1,0 +1,1 @@
+"""Choosing settings by measuring before a run: learning rates, batch size, number of epochs."""

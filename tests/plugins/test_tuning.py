@@ -1,0 +1,49 @@
+"""Measuring before a run works with every task, on the example dataset that it comes with."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import visiongraft
+from visiongraft.registry.manager import plugins
+
+TASKS = ["classification", "face_embedding"]  # the latter samples batches of its own
+TASKS += [
+    pytest.param(name, marks=pytest.mark.exhaustive) for name in ("detection", "segmentation")
+]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Settings of short runs of a small network on the examples of a task."""
+    examples = plugins().get("task", request.param)().examples()
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    return {
+        "data": examples.make_dataset(folder, 24, 0),
+        "task": request.param,
+        "backbone": "simple_cnn",
+        "weights": None,
+        "size": 32,
+        "device": "cpu",
+    }
+
+
+def test_the_learning_rate_is_swept(settings: Any) -> None:
+    sweep = visiongraft.lr_find(**settings, schedule="full", batch_size=8, steps=20)
+    assert 10 < len(sweep.losses) <= 20
+    assert all(map(math.isfinite, sweep.losses))
+    assert sweep.settings == "full(learning_rate={rate})"
+
+
+def test_the_batch_size_is_measured(settings: Any) -> None:
+    model = visiongraft.fit(**settings, schedule="full", batch_size="auto", epochs=1, callbacks=())
+    assert model.facts["training"]["batch_size"] in (2, 4)
+
+
+def test_the_number_of_epochs_is_chosen_for_a_budget(settings: Any) -> None:
+    with pytest.raises(visiongraft.errors.OptionError, match="the least is about"):
+        visiongraft.fit(**settings, schedule="full", batch_size=8, budget=0.01, callbacks=())
