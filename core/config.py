@@ -24,6 +24,9 @@ from visiongraft.versions import VISIONGRAFT, describe_other_format
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
+BATCH_SIZE = 32
+EPOCHS = 10  # without a budget
+AUTO = "auto"  # a batch size that is measured, and then stored as a number
 
 TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
@@ -48,10 +51,14 @@ class Rule(NamedTuple):
 
 
 PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1")]
+BatchSize = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1, nor 'auto'")]
 NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
 Fraction = Annotated[float, Rule(lambda v: is_number(v) and 0 < v < 1, "a fraction in (0, 1)")]
 Decay = Annotated[
     float, Rule(lambda v: is_number(v) and 0 < v < 1, "a decay in (0, 1), such as 0.99")
+]
+Budget = Annotated[
+    float, Rule(lambda v: is_number(v) and v > 0, "a time, such as 90s, 10min or 1h30m")
 ]
 WeightDecay = Annotated[float, Rule(lambda v: is_number(v) and v >= 0, "a number of at least 0")]
 Norm = Annotated[
@@ -63,7 +70,8 @@ NamedPaths = Annotated[
     dict[str, Any],
     Rule(
         lambda v: isinstance(v, dict) and all(_is_named_path(n, p) for n, p in v.items()),
-        "a path by name; names are letters, digits, '_' and '-', and not 'train' or 'validation'",
+        "a dict from names to datasets, such as {'anchors': PATH}; names consist of letters, digits, '_' "
+        "and '-', and are not 'train' or 'validation'",
     ),
 ]
 
@@ -119,7 +127,15 @@ class FitConfig:
         "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
         "options, such as gradual(layer_decay=0.7)",
     )
-    epochs: PositiveInt = setting(10, "Total number of epochs over all phases")
+    epochs: PositiveInt = setting(
+        None, "Total number of epochs over all phases", "10, or as many as the budget allows"
+    )
+    budget: Budget | None = setting(
+        None,
+        "Time that the run may take, such as 90s, 10min or 1h30m; the number of epochs is chosen to fit",
+        "no budget",
+        since=3,
+    )
     validation: Fraction = setting(
         0.2, "Fraction of the images held out for validation if the dataset has no validation split"
     )
@@ -155,7 +171,7 @@ class FitConfig:
     in_channels: PositiveInt = setting(
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
-    batch_size: PositiveInt = setting(32, "Batch size per process")
+    batch_size: BatchSize = setting(BATCH_SIZE, "Batch size per process; auto measures it")
     optimizer: str = setting(
         "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
-from visiongraft.config import GIGABYTE, Device, Precision, Replay, ReplayDtype
+from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
 from visiongraft.facts import run_facts
 from visiongraft.interrupts import work_started
@@ -35,6 +36,8 @@ from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import TransferChoice
+from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
+from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
 def fit(
@@ -46,7 +49,8 @@ def fit(
     weights: str | Path | None = "pretrained",
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
-    epochs: int = 10,
+    epochs: int | None = None,
+    budget: float | str | None = None,
     out: str | Path | None = None,
     validation: float = 0.2,
     evaluate_on: Mapping[str, Any] | None = None,
@@ -55,7 +59,7 @@ def fit(
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
-    batch_size: int = 32,
+    batch_size: int | Literal["auto"] = 32,
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
@@ -93,7 +97,10 @@ def fit(
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
-        epochs: Total number of epochs over all phases.
+        epochs: Total number of epochs over all phases; ``None`` for 10, or as many as the budget allows.
+        budget: Time that the run may take, such as ``"90s"``, ``"10min"`` or ``"1h30m"``; the number of
+            epochs is chosen to fit, by measuring a few steps of each phase, and stored. A number is in
+            seconds.
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
             split, in (0, 1).
@@ -110,7 +117,9 @@ def fit(
             ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
             task's, otherwise the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
-        batch_size: Batch size per process.
+        batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
+            into memory, on a CPU the smallest one of nearly the highest throughput. The run stores the
+            number.
         learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
             own.
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
@@ -155,7 +164,7 @@ def fit(
     Examples:
         ``model = visiongraft.fit("flowers", task=MyTask(), out="runs/flowers")``
     """
-    given = dict(locals())
+    given, started = dict(locals()), time.monotonic()
     folder = None if out is None else Path(out)
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
@@ -181,18 +190,23 @@ def fit(
             start=origin,
         )
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
+        hooks = listen(callbacks)
+        if not resume:
+            if batch_size == AUTO:
+                use_batch_size(run, find_batch_size(run, accelerator))
+            if run.config.budget is not None:
+                use_budget(run, plan_epochs(run, accelerator, started))
         checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)
             inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
-        hooks = listen(callbacks)
         engine = Engine(run, hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
-            config.write(folder)  # only now: invalid input must not leave a run behind
+            run.config.write(folder)  # only now: invalid input must not leave a run behind
         try:
             engine.train(checkpoint)
             run.network.transfer = None  # needed in training only, as is its copy of the backbone

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
+        "durations",
         "interrupts",
         "processes",
         "versions",
@@ -56,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("adapters",),
     ("adaptation.backbones",),
     ("optimizers",),
-    ("task_contract", "saving.weights"),
+    ("task_contract", "extra_outputs", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
     ("caching", "saving.model_card"),
@@ -92,6 +93,7 @@ CONTRACTS = (
     "data.batch",  # Batch
     "data.readers",  # DataReader
     "exporter",  # Exporter
+    "extra_outputs",  # ExtraOutput, which tasks offer
     "hookspecs",  # RunHooks
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given

@@ -12,7 +12,7 @@ from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
 
 
-@takes_settings()
+@takes_settings(without=("budget",))
 def lr_find(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],

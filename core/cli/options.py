@@ -61,6 +61,23 @@ def parse_size(text: str) -> int | tuple[int, int]:
     )
 
 
+def parse_batch_size(text: str) -> int | str:
+    """Parse a batch size: an integer, or ``auto``.
+
+    Raises:
+        OptionError: The text is neither.
+
+    Examples:
+        >>> parse_batch_size("16"), parse_batch_size("auto")
+        (16, 'auto')
+    """
+    if text == "auto":
+        return text
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    raise OptionError(f"--batch-size {text}: expected an integer or auto")
+
+
 def parse_bytes(text: str) -> int:
     """Parse an amount of disk space.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from inspect import Parameter, Signature, signature
 from types import NoneType
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from visiongraft.cli.options import parse_bytes, parse_paths, parse_size
+from visiongraft.cli.options import parse_batch_size, parse_bytes, parse_paths, parse_size
 from visiongraft.config import FitConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,11 +18,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DECLARED = ("data", "task_options")  # DATA and --set, which the command declares itself
 
 
-def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], Command]:
+def takes_settings(
+    config: type[FitConfig] = FitConfig, without: Collection[str] = ()
+) -> Callable[[Command], Command]:
     """Add one option for each setting to a command.
 
     Args:
         config: The class whose fields are the settings.
+        without: Settings that the command does not take.
 
     Returns:
         A decorator for a command with ``**settings``; the help lists the options before the
@@ -32,7 +35,8 @@ def takes_settings(config: type[FitConfig] = FitConfig) -> Callable[[Command], C
     def decorate(command: Command) -> Command:
         own = signature(command, eval_str=True).parameters.values()
         kinds = get_type_hints(config)
-        made = [_option(f, kinds[f.name]) for f in fields(config) if f.name not in DECLARED]
+        others = {*DECLARED, *without}
+        made = [_option(f, kinds[f.name]) for f in fields(config) if f.name not in others]
         first = [p for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
         last = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
         vars(command)["__signature__"] = Signature([*first, *made, *last])
@@ -102,6 +106,8 @@ NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
 REPEATED = {"adapters": "--adapter"}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
+    "budget": (str, "TIME"),
+    "batch_size": (parse_batch_size, "N|auto"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),
     "replay_budget": (parse_bytes, "SIZE"),
     "clip_norm": (_positive_or_none, "<float>"),

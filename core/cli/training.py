@@ -67,6 +67,7 @@ def fit(
 
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     from visiongraft.fitting import fit as train
+    from visiongraft.training.outcome import Outcome
 
     try:
         model = train(data, out=out, resume=resume, **options)
@@ -81,6 +82,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     history = [json.loads(line) for line in lines]
     best = [record for record in history if record["best"]][-1]
     headline = model.task.headline
+    select = model.facts.get("selection", {}).get("select", "best")
+    outcome = Outcome.of(history, model.task, len(model.validation or ()), select)
     values: dict[str, Any] = {
         "run": str(out),
         "model": str(out / "model"),
@@ -88,6 +91,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
         "best_epoch": best["epoch"],
         "headline": headline,
         "validation": best["validation"],
+        "last_epoch": history[-1]["validation"],
+        "optimism": outcome.optimism,
         **{name: model.facts[name] for name in ("evaluation", "selection") if name in model.facts},
     }
     phases = table(
@@ -96,9 +101,7 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     parts: list[Any] = [phases]
     if "evaluate_on" in best:
         parts.append(table(["evaluation set", headline], _set_rows(best["evaluate_on"], headline)))
-    score = f"{headline} {best['validation'][headline]:.4f} at epoch {best['epoch'] + 1}"
-    kept = "last" if model.facts.get("selection", {}).get("select") == "last" else "best"
-    return Answer(values, [*parts, f"{kept} {score}; model saved to {out / 'model'}"])
+    return Answer(values, [*parts, f"{outcome}; model saved to {out / 'model'}"])
 
 
 def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[str]]:

@@ -200,22 +200,53 @@ def choose_batches(
         ReplayError: Replay was demanded and is impossible.
     """
     augment = phase.augment and images.transform is not None
-    plan = _plan(images, phase, augment, processes)
-    reason = plan.reason
+    plan, reason = _decide(images, phase, folder, processes, decided)
     demanded = images.config.replay == "on" or decided is True
-    if not reason and decided is None:
-        reason = _over_budget(images, plan, augment, folder)
-        if not (reason or demanded):
-            reason = _does_not_pay(plan)
     if reason and demanded and not _everything_trains(images, phase):
         raise ReplayError(f"replay was requested but is impossible: {reason}")
     if reason or decided is False:
         log.info("no replay: %s", reason or "as before the interruption")
         return ImageBatches(images, augment), False
     replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
-    phase_batches = CachedBatches(images, augment, replay, _fill(images, replay, plan, augment))
+    phase_batches = CachedBatches(images, augment, replay, _fill(images, replay, plan, phase))
     stack.enter_context(replay.playing())
     return phase_batches, True
+
+
+def is_replayed(images: ImageLoaders, phase: Phase, *, folder: Path) -> bool:
+    """Decide whether a phase of a run in one process is going to use cached features.
+
+    Args:
+        images: The run's samples; their network is prepared for the phase.
+        phase: The phase.
+        folder: Where to store.
+    """
+    _, reason = _decide(images, phase, folder, 1, None)
+    return not reason
+
+
+def stored_rows(images: ImageLoaders, phase: Phase) -> dict[str, int]:
+    """Return the number of rows to store of each part: one for each image and view."""
+    augment = phase.augment and images.transform is not None
+    views = images.config.views if augment and images.config.views else 1
+    return {
+        part: len(samples) * (views if part == TRAIN else 1)
+        for part, samples in images.parts.items()
+    }
+
+
+def _decide(
+    images: ImageLoaders, phase: Phase, folder: Path, processes: int, decided: bool | None
+) -> tuple[ReplayPlan, str]:
+    """Plan what a phase would store, and return why it does not, or nothing."""
+    augment = phase.augment and images.transform is not None
+    plan = _plan(images, phase, augment, processes)
+    reason = plan.reason
+    if not reason and decided is None:
+        reason = _over_budget(images, plan, phase, folder)
+        if not (reason or images.config.replay == "on"):
+            reason = _does_not_pay(plan)
+    return plan, reason
 
 
 def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> ReplayPlan:
@@ -252,15 +283,6 @@ def _everything_trains(images: ImageLoaders, phase: Phase) -> bool:
     return phase.trainable in ("all", network.backbone.stages[0])
 
 
-def _rows(images: ImageLoaders, augment: bool) -> dict[str, int]:
-    """Return the number of rows to store of each part: one for each image and view."""
-    views = images.config.views if augment and images.config.views else 1
-    return {
-        part: len(samples) * (views if part == TRAIN else 1)
-        for part, samples in images.parts.items()
-    }
-
-
 def _does_not_pay(plan: ReplayPlan) -> str:
     if plan.bytes_per_image <= plan.input_bytes:
         return ""
@@ -270,8 +292,8 @@ def _does_not_pay(plan: ReplayPlan) -> str:
     )
 
 
-def _over_budget(images: ImageLoaders, plan: ReplayPlan, augment: bool, folder: Path) -> str:
-    total = sum(_rows(images, augment).values()) * plan.bytes_per_image
+def _over_budget(images: ImageLoaders, plan: ReplayPlan, phase: Phase, folder: Path) -> str:
+    total = sum(stored_rows(images, phase).values()) * plan.bytes_per_image
     if total > images.config.replay_budget:
         return f"{_size(total)} is over the budget of {_size(images.config.replay_budget)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,10 +303,8 @@ def _over_budget(images: ImageLoaders, plan: ReplayPlan, augment: bool, folder: 
     return ""
 
 
-def _fill(
-    images: ImageLoaders, replay: Replay, plan: ReplayPlan, augment: bool
-) -> dict[str, Store]:
-    rows = _rows(images, augment)
+def _fill(images: ImageLoaders, replay: Replay, plan: ReplayPlan, phase: Phase) -> dict[str, Store]:
+    rows, augment = stored_rows(images, phase), phase.augment and images.transform is not None
     total = sum(rows.values()) * plan.bytes_per_image
     log.info(
         "replay: storing %s (%s per image, %s) for %d training and %d validation rows",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import PluginError, escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
+from visiongraft.training.outcome import Outcome
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase
@@ -51,6 +52,11 @@ class ConsoleProgress:
             f"{run.network.backbone.info.name} for {run.network.task.name}: "
             f"{len(run.training)} training, {len(run.validation)} validation images"
         )
+        if run.config.adapters:
+            names = ", ".join(one["name"] for one in run.config.adapters)
+            self.console.print(f"adapters: {names}; schedule: {run.schedule.call}", markup=False)
+        for line in run.notes:
+            self.console.print(line, markup=False)
         if run.state.epoch or run.state.step:
             self.console.print(
                 f"resuming at epoch {run.state.epoch + 1}, step {run.state.step + 1}"
@@ -104,15 +110,21 @@ class ConsoleProgress:
             self.console.print(f"receipt: {len(receipt.frozen)} frozen tensors unchanged")
 
     @hookimpl
-    def run_finished(self) -> None:
-        """End the display."""
-        self.bars.stop()
-        log.removeHandler(self.handler)
+    def run_finished(self, run: Run) -> None:
+        """End the display with the best epoch and the last one."""
+        self._end()
+        outcome = Outcome.of(run.history, run.network.task, len(run.validation), run.config.select)
+        for line in filter(None, (str(outcome), outcome.caution)):
+            self.console.print(line, markup=False)
 
     @hookimpl
     def run_failed(self) -> None:
         """End the display."""
-        self.run_finished()
+        self._end()
+
+    def _end(self) -> None:
+        self.bars.stop()
+        log.removeHandler(self.handler)
 
 
 def _headlines(results: dict[str, dict[str, float]], run: Run) -> str:

@@ -109,7 +109,7 @@ class Engine:
             return
         images = ImageBatches(self.images, augment=False)
         run.state.before = {
-            part: scalars(self._evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
+            part: scalars(self.evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
         }
         run.selection.check_metrics(run.state.before)
 
@@ -250,8 +250,8 @@ class Engine:
         run, state = self.run, self.run.state
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
-            results = self._evaluate(VALIDATION, phase_batches)
-            others = {p: scalars(self._evaluate(p, phase_batches)) for p in run.evaluation}
+            results = self.evaluate(VALIDATION, phase_batches)
+            others = {p: scalars(self.evaluate(p, phase_batches)) for p in run.evaluation}
             better = self._note_best(results, others)
         record = {
             "epoch": state.epoch,
@@ -276,8 +276,8 @@ class Engine:
         if self.main:
             self.hooks.epoch_ended(run=run, record=record)
 
-    def _evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
-        """Evaluate on all processes together; each gets all results, in the same order."""
+    def evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
+        """Evaluate a part on all processes together; each gets all results, in the same order."""
         run = self.run
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(self.images.parts[part]), run.config.batch_size * processes)

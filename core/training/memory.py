@@ -5,10 +5,40 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 # Parameters of glibc's mallopt(3), and the largest values that it accepts for them.
 M_TRIM_THRESHOLD, LARGEST_TRIM = -1, 2**31 - 1
 M_MMAP_THRESHOLD, LARGEST_MMAP = -3, 32 * 2**20
+
+
+PROC = Path("/proc")
+CGROUP = Path("/sys/fs/cgroup")  # the limits of a container
+
+
+def available_memory() -> int:
+    """Return how many bytes of memory may still be allocated on the CPU, as far as that is known."""
+    free = _entry("meminfo", "MemAvailable", sys.maxsize)
+    with suppress(OSError, ValueError):  # there is no container, or its limit is "max"
+        limit = int((CGROUP / "memory.max").read_text())
+        free = min(free, limit - int((CGROUP / "memory.current").read_text()))
+    return max(0, free)
+
+
+def used_memory(peak: bool = False) -> int:
+    """Return how many bytes of memory this process uses on the CPU, or has used; 0 if unknown."""
+    return _entry("self/status", "VmHWM" if peak else "VmRSS", 0)
+
+
+def _entry(file: str, name: str, default: int) -> int:
+    """Read an amount of memory from one of Linux' tables."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in (PROC / file).read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return default
 
 
 def keep_freed_memory() -> bool:

@@ -112,14 +112,37 @@ def ready_phase(
             processes=accelerator.num_processes,
             decided=run.state.replayed,
         )
-        # Prepared for each phase, since processes hook the gradients of what trains now only.
-        model = accelerator.prepare_model(run.network)
-        optimizers = [
-            replace(each, optimizer=accelerator.prepare_optimizer(each.optimizer)) for each in made
-        ]
-        yield ReadyPhase(phase, model, optimizers, batches)
-        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        accelerator.free_memory()
+        yield stack.enter_context(ready_steps(run, phase, made, batches, accelerator))
+
+
+@contextmanager
+def ready_steps(
+    run: Run,
+    phase: Phase,
+    made: Sequence[PhaseOptimizer],
+    batches: PhaseBatches,
+    accelerator: Accelerator,
+) -> Iterator[ReadyPhase]:
+    """Prepare network and optimizers for the steps of a phase, within a block.
+
+    Args:
+        run: The run.
+        phase: The phase.
+        made: Its optimizers.
+        batches: Where its batches come from.
+        accelerator: Device, precision and processes.
+
+    Yields:
+        What steps need.
+    """
+    # Prepared for each phase, since processes hook the gradients of what trains now only.
+    model = accelerator.prepare_model(run.network)
+    optimizers = [
+        replace(each, optimizer=accelerator.prepare_optimizer(each.optimizer)) for each in made
+    ]
+    yield ReadyPhase(phase, model, optimizers, batches)
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.free_memory()
 
 
 def _optimizers(

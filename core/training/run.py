@@ -33,6 +33,7 @@ class Run:
         scratch: Where temporary files may go.
         state: Position and results so far.
         warnings: One line each on what a user should know as the run begins.
+        notes: One line each on what was measured for the run, to be shown as it begins.
     """
 
     config: FitConfig
@@ -47,6 +48,7 @@ class Run:
     streams: Mapping[str, Samples] = field(default_factory=dict)
     state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def selection(self) -> Selection:

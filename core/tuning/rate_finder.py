@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from visiongraft.arguments import new_settings
-from visiongraft.config import FitConfig
+from visiongraft.config import AUTO, FitConfig
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.interrupts import work_started
 from visiongraft.options import is_integer, is_number, refuse_unknown
@@ -27,12 +27,14 @@ from visiongraft.starting import find_start
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.optimizers import set_learning_rate
-from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
+from visiongraft.training.phases import phases_of, ready_phase, set_up_phase
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import scratch_folder
 from visiongraft.training.steps import LossNotFiniteError
+from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rates import RateSweep, has_diverged, rates_between
+from visiongraft.tuning.rehearsal import endless_losses
 
 log = logging.getLogger("visiongraft")
 
@@ -89,6 +91,8 @@ def lr_find(
         work_started()
         sources = Given(data, given["evaluate_on"] or {}, given["streams"] or {}, origin)
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
+        if given["batch_size"] == AUTO:
+            use_batch_size(run, find_batch_size(run, accelerator))
         for line in run.warnings:
             log.warning("%s", line)
         planned = _planned(run, phase)
@@ -103,7 +107,7 @@ def lr_find(
 def _given(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the settings of ``fit`` by their defaults."""
     defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
-    refuse_unknown("lr_find", settings, [*defaults, "learning_rate"])
+    refuse_unknown("lr_find", settings, [*(defaults.keys() - {"budget"}), "learning_rate"])
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
@@ -178,7 +182,7 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
 
     with ready_phase(engine.run, several, made, engine.images, engine.accelerator) as ready:
         steps = track(
-            _steps(engine, ready, set_rates),
+            endless_losses(engine, ready, set_rates),
             f"phase {index + 1}: {phase.label}",
             total=len(rates),
             console=Console(stderr=True),
@@ -194,17 +198,6 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
             if not losses:
                 raise
     return losses
-
-
-def _steps(
-    engine: Engine, ready: ReadyPhase, set_rates: Callable[[int, int], None]
-) -> Iterator[float]:
-    """Make steps in one epoch after the other, without evaluation, and yield their losses."""
-    state = engine.run.state
-    while True:
-        for _, parts in engine.train_steps(ready, set_rates):
-            yield parts["loss"]
-        state.epoch, state.step = state.epoch + 1, 0
 
 
 def rate_option(run: Run, index: int) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -250,15 +248,6 @@ def toys_are_registered() -> None:
     register_toys()
 
 
-@pytest.fixture(autouse=True, scope="session")
-def collecting_garbage_is_quick() -> Iterator[None]:
-    """Skip garbage collection, which each phase of a run does: tests make many runs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def fit_toy(data: Any, **settings: Any) -> Any:
     """Fit the toy task with settings that finish in a second."""
     defaults = {
@@ -316,6 +305,7 @@ def make_config(**changes: Any) -> FitConfig:
         "schedule": {"name": "full", "options": {}},
         "adapters": [],
         "transfer_loss": [],
+        "epochs": 10,
         "batch_size": 4,
         "device": "cpu",
         **changes,

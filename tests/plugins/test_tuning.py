@@ -37,3 +37,13 @@ def test_the_learning_rate_is_swept(settings: Any) -> None:
     assert 10 < len(sweep.losses) <= 20
     assert all(map(math.isfinite, sweep.losses))
     assert sweep.settings == "full(learning_rate={rate})"
+
+
+def test_the_batch_size_is_measured(settings: Any) -> None:
+    model = visiongraft.fit(**settings, schedule="full", batch_size="auto", epochs=1, callbacks=())
+    assert model.facts["training"]["batch_size"] in (2, 4)
+
+
+def test_the_number_of_epochs_is_chosen_for_a_budget(settings: Any) -> None:
+    with pytest.raises(visiongraft.errors.OptionError, match="the least is about"):
+        visiongraft.fit(**settings, schedule="full", batch_size=8, budget=0.01, callbacks=())

@@ -25,7 +25,16 @@ FIT = inspect.signature(visiongraft.fit, eval_str=True).parameters
 
 # Settings that ``fit`` takes in more forms than ``config.json`` stores.
 CONVERTED = {"data", "task", "task_options", "backbone", "weights", "schedule", "size", "replay"}
-CONVERTED |= {"transfer_loss", "adapters", "evaluate_on", "streams", "start"}
+CONVERTED |= {
+    "transfer_loss",
+    "adapters",
+    "evaluate_on",
+    "streams",
+    "start",
+    "batch_size",
+    "epochs",
+    "budget",
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,269 @@
+"""``batch_size="auto"``: what fits into the memory of a GPU, or is fast enough on a CPU."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils.memory import should_reduce_batch_size
+
+from visiongraft.data.batch import Batch
+from visiongraft.errors import TrainingError
+from visiongraft.registry.callbacks import listen
+from visiongraft.schedules import Phase
+from visiongraft.selection import VALIDATION
+from visiongraft.training.batches import TRAIN, ImageBatches
+from visiongraft.training.engine import Engine
+from visiongraft.training.evaluation import decode_batches
+from visiongraft.training.memory import available_memory, used_memory
+from visiongraft.training.phases import ReadyPhase, ready_steps, set_up_phase
+from visiongraft.training.preparing import prepare_losses
+from visiongraft.training.run import Run
+from visiongraft.tuning.plans import planned_phases
+from visiongraft.tuning.rehearsal import rehearsal
+
+log = logging.getLogger("visiongraft")
+
+WHAT = "batch_size='auto'"
+SMALLEST = 2  # batch norm cannot train on one sample
+LARGEST = 128  # learning rates are meant for batches of about 32
+FEWEST_STEPS = 4  # of an epoch
+CLOSE = 0.95  # fraction of the highest throughput that is enough
+REPEATS, SECONDS = 3, 1.0  # timed steps of each size, fewer if they take longer
+FULL = 0.9  # fraction of a GPU's memory that steps may use, since the rest is fragmented
+LIMIT = 30.0  # seconds after which no larger size is tried on a CPU
+
+
+@dataclass(frozen=True)
+class BatchChoice:
+    """A batch size that was chosen by measuring.
+
+    Attributes:
+        size: The batch size.
+        reason: Why, in words.
+    """
+
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        """Describe the choice in one line."""
+        return f"batch size {self.size}: {self.reason}"
+
+
+def find_batch_size(run: Run, accelerator: Accelerator) -> BatchChoice:
+    """Choose the batch size of a run by trial steps, on a copy of its network.
+
+    The phase that is tried is the most demanding one of the schedule.
+
+    Args:
+        run: The run, before its first step; it is left as it was.
+        accelerator: Device, precision and processes.
+
+    Returns:
+        On a GPU the largest size that fits, on a CPU the smallest one of nearly the highest throughput;
+        in both cases at most 128, and with at least four steps in an epoch.
+
+    Raises:
+        TrainingError: Not even the smallest size fits.
+    """
+    with rehearsal(run, accelerator, WHAT) as copy:
+        sizes = candidates(len(run.training))
+        engine = Engine(copy, listen(()), accelerator)
+        prepare_losses(engine.images)
+        if len(sizes) == 1:
+            return BatchChoice(sizes[0], f"the only one for {len(run.training)} training images")
+        index, phase = _most_demanding(copy, accelerator)
+        choose = _largest if accelerator.device.type == "cuda" else _fast_enough
+        return choose(copy, accelerator, sizes, index, phase)
+
+
+def use_batch_size(run: Run, choice: BatchChoice) -> None:
+    """Train a run with the batch size that was chosen, and say so as it begins."""
+    run.config = replace(run.config, batch_size=choice.size)
+    run.notes += (str(choice),)
+    log.info("%s", choice)
+
+
+def candidates(images: int) -> list[int]:
+    """Return the batch sizes to try for a number of training images, in rising order.
+
+    Examples:
+        >>> candidates(100), candidates(5), candidates(100_000)
+        ([2, 4, 8, 16], [2], [2, 4, 8, 16, 32, 64, 128])
+    """
+    most = min(LARGEST, images // FEWEST_STEPS)
+    return [2**power for power in range(1, 8) if SMALLEST <= 2**power <= most] or [SMALLEST]
+
+
+def _most_demanding(run: Run, accelerator: Accelerator) -> tuple[int, Phase]:
+    """Find the phase whose steps need the most memory on a GPU, or the most time on a CPU."""
+    phases = planned_phases(
+        run.schedule, run.network.backbone.stages, run.config.epochs, run.network.task
+    )
+    kinds = {
+        (phase.trainable, phase.batch_norm): (index, phase) for index, phase in enumerate(phases)
+    }
+    if len(kinds) == 1:
+        return next(iter(kinds.values()))
+
+    def demand(kind: tuple[int, Phase]) -> float:
+        _forget_peak(accelerator)
+        with _trial(run, accelerator, SMALLEST, *kind) as trial:
+            trial.step()
+            return _peak(accelerator) or trial.seconds()
+
+    return max(kinds.values(), key=demand)
+
+
+def _largest(
+    run: Run, accelerator: Accelerator, sizes: Sequence[int], index: int, phase: Phase
+) -> BatchChoice:
+    """Try sizes from the largest one down until one fits into memory."""
+    failed = 0
+    for size in reversed(sizes):
+        if _fits(run, accelerator, size, index, phase):
+            why = f"{failed} does not fit" if failed else "no larger one was tried"
+            name = accelerator.device.type
+            return BatchChoice(size, f"the largest that fits into the memory of {name}; {why}")
+        failed = size
+    raise TrainingError(
+        f"{WHAT}: not even {failed} images fit into the memory of {accelerator.device.type}; choose a "
+        "smaller size or backbone"
+    )
+
+
+def _fits(run: Run, accelerator: Accelerator, size: int, index: int, phase: Phase) -> bool:
+    """Try two steps, the second with the state of the optimizer, and an evaluation batch."""
+    _forget_peak(accelerator)
+    try:
+        with _trial(run, accelerator, size, index, phase) as trial:
+            trial.step()
+            trial.step()
+            trial.evaluate()
+        return _peak(accelerator) <= FULL
+    except Exception as error:
+        if not should_reduce_batch_size(error):
+            raise
+        error.__traceback__ = None  # which holds the tensors of the step
+        return False
+    finally:
+        accelerator.free_memory()
+
+
+def _forget_peak(accelerator: Accelerator) -> None:
+    if accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
+
+
+def _peak(accelerator: Accelerator) -> float:
+    """Return the largest fraction of a GPU's memory that was allocated at once; 0 without a GPU."""
+    if accelerator.device.type != "cuda":
+        return 0.0
+    total = torch.cuda.get_device_properties(accelerator.device).total_memory
+    return torch.cuda.max_memory_allocated(accelerator.device) / total
+
+
+def _fast_enough(
+    run: Run, accelerator: Accelerator, sizes: Sequence[int], index: int, phase: Phase
+) -> BatchChoice:
+    """Measure the throughput of rising sizes, as far as memory allows."""
+    started = time.monotonic()
+    speeds: dict[int, float] = {}
+    grown, why = 0, ""
+    for size in sizes:
+        if 2 * grown > available_memory():
+            why = f"; {size} might not fit into memory"
+            break
+        if speeds and time.monotonic() - started > LIMIT:
+            why = f"; larger ones were not tried after {LIMIT:.0f} s"
+            break
+        before = used_memory()
+        with _trial(run, accelerator, size, index, phase) as trial:
+            trial.step()
+            grown = max(grown, used_memory(peak=True) - before)
+            speeds[size] = trial.images / trial.seconds()
+    return choice_of(speeds, why)
+
+
+def choice_of(speeds: dict[int, float], why: str = "") -> BatchChoice:
+    """Choose the smallest batch size whose throughput is close to the highest.
+
+    Args:
+        speeds: Images per second by batch size.
+        why: Why no larger size was measured, to add to the reason.
+
+    Examples:
+        >>> print(choice_of({8: 20.0, 16: 39.0, 32: 40.0}))
+        batch size 16: close to the highest throughput (images/s: 8: 20, 16: 39, 32: 40)
+    """
+    size = min(s for s, speed in speeds.items() if speed >= CLOSE * max(speeds.values()))
+    measured = ", ".join(f"{s}: {speed:.3g}" for s, speed in speeds.items())
+    return BatchChoice(size, f"close to the highest throughput (images/s: {measured}){why}")
+
+
+@dataclass
+class _Trial:
+    """Steps on one batch, which is loaded once."""
+
+    engine: Engine
+    ready: ReadyPhase
+    indices: list[int]
+    batch: Batch
+
+    @property
+    def images(self) -> int:
+        """Number of images of the batch."""
+        return len(self.indices)
+
+    def step(self) -> None:
+        """Make one step."""
+        batches = iter([replace(self.batch)])
+        if self.engine.run.streams:
+            batches = self.engine.streams.join(batches, 1, {})
+        self.engine.steps.step(
+            self.ready.model,
+            self.ready.optimizers,
+            [[self.indices]],
+            batches,
+            self.ready.batches.mixes,
+        )
+
+    def seconds(self) -> float:
+        """Measure the fastest of several steps."""
+        times: list[float] = []
+        while len(times) < REPEATS and sum(times) < SECONDS:
+            started = time.perf_counter()
+            self.step()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    def evaluate(self) -> None:
+        """Decode a batch of validation images."""
+        run, images = self.engine.run, self.engine.images
+        count = min(len(run.validation), run.config.batch_size)
+        batches = images.loader(VALIDATION).batches([[(i, 0) for i in range(count)]])
+        for _ in decode_batches(run.network, batches):
+            pass
+
+
+@contextmanager
+def _trial(
+    run: Run, accelerator: Accelerator, size: int, index: int, phase: Phase
+) -> Iterator[_Trial]:
+    """Prepare steps of a phase at a batch size, on the largest batch of an epoch."""
+    run = replace(run, config=replace(run.config, batch_size=size))
+    engine = Engine(run, listen(()), accelerator)
+    indices = max((batch[0] for step in engine.steps.plan() for batch in step), key=len)
+    made = set_up_phase(run, index, phase)
+    augment = phase.augment and engine.images.transform is not None
+    batches = ImageBatches(engine.images, augment)
+    batch = next(engine.images.loader(TRAIN, augment).batches([[(i, 0) for i in indices]]))
+    with ready_steps(run, phase, made, batches, accelerator) as ready:
+        ready.model.train()
+        yield _Trial(engine, ready, indices, batch)
