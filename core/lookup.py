@@ -35,9 +35,15 @@ from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
-from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
+from visiongraft.saving.adapter_folder import (
+    TENSORS,
+    adapter_folder,
+    is_adapter,
+    read_adapter_config,
+)
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.saved_model import (
+    SAVED_MODEL,
     SavedConfig,
     build_network,
     check_class,
@@ -49,12 +55,13 @@ from visiongraft.saving.saved_model import (
     preprocess_of,
     read_config,
 )
-from visiongraft.saving.weights import load_weights, read_weights
+from visiongraft.saving.weights import FROM_FILE, load_weights, read_weights
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
 
+RANDOM = "random"  # the weights of a backbone that none were loaded into
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
 log = logging.getLogger("visiongraft")
@@ -142,6 +149,11 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     if owners:
         options = " or ".join(f"{s.prefix}/{name}" for s in owners)
         raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
+    if is_adapter(adapter_folder(Path(name))):
+        raise BackboneError(
+            f"backbone={name} is the folder of an adapter, without its base; load it on its base, "
+            "load(folder, base=...), save the model, and pass that folder"
+        )
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
 
 
@@ -410,6 +422,8 @@ def load_adapted(
         check_class(folder, config, kind)
     preprocess, channels = preprocess_of(folder, config), config.backbone["in_channels"]
     if not isinstance(base, Backbone):
+        if base is None:
+            _refuse_without_base(folder, config.backbone["name"], config.backbone["provenance"])
         name = config.backbone["name"] if base is None else base
         base = load_backbone(name, in_channels=channels, size=preprocess.size)
     base.info = replace(base.info, preprocess=preprocess)
@@ -423,6 +437,19 @@ def load_adapted(
     apply_adapters(network, [find_adapter(choice) for choice in config.backbone["adapters"]])
     load_tensors(network, adapter_state(network), folder / TENSORS)
     return network, config
+
+
+def _refuse_without_base(folder: Path, name: str, provenance: Mapping[str, str]) -> None:
+    """Refuse to load an adapter without ``base`` if the name of the base does not determine its weights."""
+    source, weights = provenance.get("source", ""), provenance.get("weights", "")
+    if source.startswith(SAVED_MODEL):
+        needed = f"on the {source}; pass its folder, load(folder, base=...)"
+    elif source == FROM_FILE or weights == RANDOM:
+        kind = f"the weights file {weights}" if source == FROM_FILE else "random weights"
+        needed = f"on {name} with {kind}; pass base=load_backbone({name!r}, weights=...)"
+    else:
+        return
+    raise ArtifactError(f"adapter {folder} was trained {needed}")
 
 
 def read_data(data: Any, targets: str) -> DataSplits | None:
@@ -517,4 +544,9 @@ def _claiming(data: Any, targets: str) -> list[DataReader]:
 
 def _name_and_options(what: str | Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
     """Read a name with options, as a user writes it or as ``to_json`` returned it."""
-    return read_call(what, kind) if isinstance(what, str) else (what["name"], what["options"])
+    if isinstance(what, str):
+        return read_call(what, kind)
+    name, options = what.get("name"), what.get("options")
+    if not isinstance(name, str) or not isinstance(options, Mapping) or len(what) != 2:
+        raise OptionError(f"{kind} {what!r} is not a name; write options as 'NAME(OPTION=VALUE)'")
+    return name, options

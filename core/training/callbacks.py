@@ -52,6 +52,9 @@ class ConsoleProgress:
             f"{run.network.backbone.info.name} for {run.network.task.name}: "
             f"{len(run.training)} training, {len(run.validation)} validation images"
         )
+        if run.config.adapters:
+            names = ", ".join(one["name"] for one in run.config.adapters)
+            self.console.print(f"adapters: {names}; schedule: {run.schedule.call}", markup=False)
         for line in run.notes:
             self.console.print(line, markup=False)
         if run.state.epoch or run.state.step:

@@ -57,7 +57,7 @@ def test_a_target_that_fits_nothing_is_refused_with_what_could_fit(layers: Any, 
     backbone = layers(qkv=nn.Linear(12, 20), fc1=nn.Linear(20, 8))
     with pytest.raises(OptionError) as caught:
         apply(backbone, "lora(targets=['fc1', 'qvk'])")
-    assert str(caught.value).startswith("adapter 'lora': targets='qvk' fits no layer")
+    assert str(caught.value).startswith("adapter 'lora': targets='qvk' matches no layer")
     assert str(caught.value).endswith("it can be put into stem, qkv, fc1")
 
 
