@@ -83,7 +83,8 @@ def test_the_specimen_passes(trials: dict[str, TaskTrial], check: Check[Any]) ->
     check(trials["specimen"])
 
 
-@pytest.mark.parametrize("check", [slow(check) for check in TOGETHER])
+# Training in two processes is tried by tests/core/training/test_engine.py every time.
+@pytest.mark.parametrize("check", [slow(check, pytest.mark.exhaustive) for check in TOGETHER])
 def test_a_sound_task_trains_in_two_processes(
     trials: dict[str, TaskTrial], check: Check[Any]
 ) -> None:
