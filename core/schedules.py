@@ -26,7 +26,7 @@ TUNING_RATE = 1e-4
 
 # Adapters start from zero beside weights that stay as they are: at the rate of fine-tuning they have hardly
 # moved at the end of a run.
-ADAPTER_OPTIONS: Mapping[str, Any] = {"learning_rate": 1e-3, "layer_decay": 1.0}
+ADAPTER_OPTIONS: Mapping[str, Any] = {"learning_rate": 2e-3, "layer_decay": 1.0}
 
 SHAPES = ("cosine", "linear", "constant")
 

@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("adaptation",),
     ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
-    ("lookup",),
+    ("lookup", "reading"),
     ("model",),
     ("starting",),
     ("arguments", "run_data"),

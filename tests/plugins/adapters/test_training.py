@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import visiongraft
-from visiongraft.arguments import new_settings
+from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.cli import main
 from visiongraft.config import FitConfig
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
@@ -268,9 +268,9 @@ def test_adapters_are_part_of_the_settings(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("schedule", "adapters", "options"),
     [
-        ("lp_ft", ["lora"], {"learning_rate": 1e-3, "layer_decay": 1.0}),
+        ("lp_ft", ["lora"], {"learning_rate": 2e-3, "layer_decay": 1.0}),
         ("lp_ft(learning_rate=0.01)", ["lora"], {"learning_rate": 0.01, "layer_decay": 1.0}),
-        ("full(layer_decay=0.9)", ["norm"], {"learning_rate": 1e-3, "layer_decay": 0.9}),
+        ("full(layer_decay=0.9)", ["norm"], {"learning_rate": 2e-3, "layer_decay": 0.9}),
         ("linear_probe", ["lora"], {}),
         ("lp_ft", ["stoch_norm"], {}),  # trains the base, too
         ("lp_ft", [], {}),
@@ -288,9 +288,13 @@ def test_adapters_have_learning_rates_of_their_own_by_default(
 def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
     images: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert FitConfig.read(run).schedule["options"] == {"learning_rate": 0.01, "layer_decay": 1.0}
+    options = {"learning_rate": 0.01, "layer_decay": 1.0}
+    defaults = {n: p.default for n, p in inspect.signature(visiongraft.fit).parameters.items()}
+    given = {**defaults, "data": images, "out": run, "resume": True}
+    assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
+    given["schedule"] = FAST["schedule"]
+    assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
     visiongraft.fit(images, out=run, resume=True, callbacks=["progress"])
-    visiongraft.fit(images, out=run, resume=True, schedule=FAST["schedule"], callbacks=())
     line = "adapters: lora, bitfit; schedule: full(learning_rate=0.01, layer_decay=1.0)"
     assert line in capsys.readouterr().err.splitlines()
 
