@@ -27,9 +27,10 @@ from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup import load_adapted, load_network, named_reader
+from visiongraft.lookup import load_adapted, load_network
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
+from visiongraft.reading import named_reader
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
