@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from visiongraft.model import TransferModel
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
-from visiongraft.schedules import Schedule
+from visiongraft.schedules import Schedule, for_adapters
 from visiongraft.starting import IN_MEMORY, Start
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
@@ -54,9 +55,10 @@ def new_settings(
         _refuse_with_start(given)
         task = start.task
         check_task_class(type(task))
-    schedule = _schedule(given["schedule"], given["learning_rate"])
+    converted = _converted(given)
+    schedule = _schedule(given["schedule"], given["learning_rate"], converted["adapters"])
     values = {
-        **_converted(given),
+        **converted,
         **_not_yet_measured(given),
         **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
@@ -110,7 +112,8 @@ def resumed_settings(
         if "task_options" in called:  # the others stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
-    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"))
+    beside = stored.adapters if "schedule" in called else []  # what is stored is complete
+    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"), beside)
     called["schedule"] = plan.to_json()
     if called.get("data") is None:  # in memory
         called.pop("data", None)
@@ -163,15 +166,39 @@ def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "evaluate_on": _paths,
         "streams": _paths,
         "budget": parse_duration,
-        "backbone": str,
-        "start": lambda start: IN_MEMORY if isinstance(start, TransferModel) else _text(start),
-        "weights": _text,
+        "backbone": _backbone,
+        "start": _start,
+        "weights": _weights,
         "size": as_size,
         "transfer_loss": _transfer_losses,
         "adapters": _adapters,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
+
+
+def _backbone(value: Any) -> str:
+    if not isinstance(value, (str, Path)):
+        raise OptionError(
+            f"backbone is of type {type(value).__name__}, not a name or the folder of a saved model; "
+            "save a model and pass its folder, or provide a network of your own by a plugin"
+        )
+    return str(value)
+
+
+def _start(value: Any) -> str | None:
+    if isinstance(value, TransferModel):
+        return IN_MEMORY
+    return None if value is None else str(value)
+
+
+def _weights(value: Any) -> str | None:
+    if not isinstance(value, (str, Path, NoneType)):
+        raise OptionError(
+            f"weights is of type {type(value).__name__}, not 'pretrained', None or a file; save tensors to "
+            "a file and pass its path"
+        )
+    return None if value is None else str(value)
 
 
 def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,10 +209,6 @@ def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
     return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _path(data: Any) -> str | None:
@@ -200,9 +223,14 @@ def _paths(sets: Mapping[str, Any] | None) -> Any:
     return {name: _path(data) for name, data in sets.items()} or None
 
 
-def _schedule(what: Any, learning_rate: float | None) -> Schedule:
+def _schedule(
+    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
+) -> Schedule:
     schedule = find_schedule(what)
-    return schedule if learning_rate is None else schedule(learning_rate=learning_rate)
+    if learning_rate is not None:
+        schedule = schedule(learning_rate=learning_rate)
+    frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
+    return for_adapters(schedule) if frozen else schedule
 
 
 def _transfer_losses(what: Any) -> list[dict[str, Any]]:

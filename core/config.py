@@ -70,7 +70,8 @@ NamedPaths = Annotated[
     dict[str, Any],
     Rule(
         lambda v: isinstance(v, dict) and all(_is_named_path(n, p) for n, p in v.items()),
-        "a path by name; names are letters, digits, '_' and '-', and not 'train' or 'validation'",
+        "a dict from names to datasets, such as {'anchors': PATH}; names consist of letters, digits, '_' "
+        "and '-', and are not 'train' or 'validation'",
     ),
 ]
 

@@ -7,8 +7,6 @@ objects on; nothing below it asks the registry.
 from __future__ import annotations
 
 import inspect
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +17,9 @@ from torch import nn
 from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
 from visiongraft.adapters import Adapter, AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource, PooledHead, backbone_names, names_in
-from visiongraft.data.readers import DataReader, DataSplits, checked_splits
 from visiongraft.errors import (
     ArtifactError,
     BackboneError,
-    DataError,
     OptionError,
     PluginError,
     VisiongraftError,
@@ -35,9 +31,15 @@ from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
-from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
+from visiongraft.saving.adapter_folder import (
+    TENSORS,
+    adapter_folder,
+    is_adapter,
+    read_adapter_config,
+)
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.saved_model import (
+    SAVED_MODEL,
     SavedConfig,
     build_network,
     check_class,
@@ -49,15 +51,14 @@ from visiongraft.saving.saved_model import (
     preprocess_of,
     read_config,
 )
-from visiongraft.saving.weights import load_weights, read_weights
+from visiongraft.saving.weights import FROM_FILE, load_weights, read_weights
 from visiongraft.schedules import Schedule
 from visiongraft.task import Task, create_task
 from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
 
+RANDOM = "random"  # the weights of a backbone that none were loaded into
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
-
-log = logging.getLogger("visiongraft")
 
 
 def load_backbone(
@@ -142,6 +143,11 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     if owners:
         options = " or ".join(f"{s.prefix}/{name}" for s in owners)
         raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
+    if is_adapter(adapter_folder(Path(name))):
+        raise BackboneError(
+            f"backbone={name} is the folder of an adapter, without its base; load it on its base, "
+            "load(folder, base=...), save the model, and pass that folder"
+        )
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
 
 
@@ -410,6 +416,8 @@ def load_adapted(
         check_class(folder, config, kind)
     preprocess, channels = preprocess_of(folder, config), config.backbone["in_channels"]
     if not isinstance(base, Backbone):
+        if base is None:
+            _refuse_without_base(folder, config.backbone["name"], config.backbone["provenance"])
         name = config.backbone["name"] if base is None else base
         base = load_backbone(name, in_channels=channels, size=preprocess.size)
     base.info = replace(base.info, preprocess=preprocess)
@@ -425,96 +433,24 @@ def load_adapted(
     return network, config
 
 
-def read_data(data: Any, targets: str) -> DataSplits | None:
-    """Read a dataset with the installed reader that claims it, or that it names.
-
-    Args:
-        data: The dataset that the user passed; ``"name:path"`` selects a reader by name.
-        targets: The kind of targets that the task can use, such as ``"labels"``.
-
-    Returns:
-        The splits, or ``None`` if no reader claims the dataset.
-
-    Raises:
-        DataError: Several readers claim the dataset, or the reader cannot read it.
-        PluginError: Two plugins provide the named reader.
-    """
-    reader, rest = named_reader(data)
-    if reader is None:
-        claiming = _claiming(data, targets)
-        if len(claiming) > 1:
-            names = " or ".join(f"{each.name}:{data}" for each in claiming)
-            raise DataError(f"{data}: {len(claiming)} readers claim it; choose one: {names}")
-        if not claiming:
-            return None
-        reader = claiming[0]
-    elif reader.targets != targets:
-        raise DataError(
-            f"{data}: reader {reader.name!r} returns {reader.targets}, but the task takes {targets}"
-        )
-    return checked_splits(reader, reader.read(rest), rest)
-
-
-def read_or_raise(data: Any, targets: str, error: DataError) -> DataSplits:
-    """Read a dataset that a task cannot read itself with an installed reader.
-
-    Tasks try their own formats first, so that installing a reader never changes how a dataset is
-    read.
-
-    Args:
-        data: The dataset that the user passed.
-        targets: The kind of targets that the task can use.
-        error: The task's own error.
-
-    Returns:
-        The splits that have samples.
-
-    Raises:
-        DataError: No reader claims the dataset (then ``error``), or it cannot be read.
-    """
-    found = read_data(data, targets)
-    if found is None:
-        raise error
-    splits = {split: samples for split, samples in found.splits.items() if len(samples)}
-    return replace(found, splits=splits)
-
-
-def named_reader(data: Any) -> tuple[DataReader | None, Any]:
-    """Split a dataset of the form ``"name:path"`` into the reader and the path.
-
-    Args:
-        data: The dataset that the user passed.
-
-    Returns:
-        The reader and the path; ``None`` and the unchanged dataset if it names no reader.
-
-    Raises:
-        PluginError: Two plugins provide the reader.
-    """
-    if not isinstance(data, str) or os.path.exists(data):
-        return None, data
-    for cut in (i for i, letter in enumerate(data) if letter == ":"):
-        if plugins().provides("reader", data[:cut]):
-            found: DataReader = plugins().get("reader", data[:cut])
-            return found, data[cut + 1 :]
-    return None, data
-
-
-def _claiming(data: Any, targets: str) -> list[DataReader]:
-    found = []
-    for name, reader in plugins().readers().items():
-        if reader.targets != targets:
-            continue
-        try:
-            claims = reader.claims(data)
-        except Exception as error:  # a third-party reader may raise any error
-            log.warning("reader %r failed to check whether it reads the dataset: %r", name, error)
-            continue
-        if claims:
-            found.append(reader)
-    return found
+def _refuse_without_base(folder: Path, name: str, provenance: Mapping[str, str]) -> None:
+    """Refuse to load an adapter without ``base`` if the name of the base does not determine its weights."""
+    source, weights = provenance.get("source", ""), provenance.get("weights", "")
+    if source.startswith(SAVED_MODEL):
+        needed = f"on the {source}; pass its folder, load(folder, base=...)"
+    elif source == FROM_FILE or weights == RANDOM:
+        kind = f"the weights file {weights}" if source == FROM_FILE else "random weights"
+        needed = f"on {name} with {kind}; pass base=load_backbone({name!r}, weights=...)"
+    else:
+        return
+    raise ArtifactError(f"adapter {folder} was trained {needed}")
 
 
 def _name_and_options(what: str | Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
     """Read a name with options, as a user writes it or as ``to_json`` returned it."""
-    return read_call(what, kind) if isinstance(what, str) else (what["name"], what["options"])
+    if isinstance(what, str):
+        return read_call(what, kind)
+    name, options = what.get("name"), what.get("options")
+    if not isinstance(name, str) or not isinstance(options, Mapping) or len(what) != 2:
+        raise OptionError(f"{kind} {what!r} is not a name; write options as 'NAME(OPTION=VALUE)'")
+    return name, options

@@ -27,12 +27,13 @@ from visiongraft.data.images import ImageSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup import load_adapted, load_network, named_reader
+from visiongraft.lookup import load_adapted, load_network
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
+from visiongraft.reading import named_reader
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
-from visiongraft.saving.adapter_folder import is_adapter, save_adapter
+from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
@@ -43,7 +44,7 @@ from visiongraft.training.evaluation import decode_batches, measure_all
 from visiongraft.training.evaluation_data import prepare_evaluation
 
 
-@dataclass
+@dataclass(repr=False)
 class TransferModel:
     """A network with what is known about it.
 
@@ -61,10 +62,15 @@ class TransferModel:
 
     network: Network
     facts: dict[str, Any] = field(default_factory=dict)
-    validation: Samples | None = field(default=None, repr=False)
+    validation: Samples | None = None
     run_folder: Path | None = None
-    callbacks: pluggy.PluginManager | None = field(default=None, repr=False, compare=False)
-    training_images: TrainingImages | None = field(default=None, repr=False, compare=False)
+    callbacks: pluggy.PluginManager | None = field(default=None, compare=False)
+    training_images: TrainingImages | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        adapters = list(self.network.adapter_parameters)
+        beside = f", adapters={adapters!r}" if adapters else ""
+        return f"TransferModel({self.task.name!r} on {self.backbone_info.name!r}{beside})"
 
     @property
     def task(self) -> Task:
@@ -77,8 +83,10 @@ class TransferModel:
         model_methods = {} if network is None else network.task.model_methods()
         if name in model_methods:
             return partial(model_methods[name], self)
-        hint = near_matches(name, model_methods) if model_methods else ""
-        raise AttributeError(f"a model has no {name!r}{hint}")
+        public = {n for n in dir(type(self)) if not n.startswith("_")}
+        raise AttributeError(
+            f"a model has no {name!r}{near_matches(name, {*public, *model_methods})}"
+        )
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.task.model_methods()})
@@ -228,7 +236,8 @@ class TransferModel:
         network = self.network
         if not network.adapter_parameters:
             raise OptionError(
-                "the model has no adapters of its own to save; train with fit(..., adapters=[...])"
+                "the model has no adapters of its own to save; train with fit(..., adapters=[...]), or "
+                "load the adapter instead of the merged model, load(RUN/adapter, base=...)"
             )
         if not has_its_base(network):
             names = " and ".join(map(repr, network.adapter_parameters))
@@ -244,17 +253,20 @@ class TransferModel:
         """Exchange the adapters and the head for others that were trained on the same base.
 
         Args:
-            folder: Written by ``save_adapter``.
+            folder: Written by ``save_adapter``, or a run folder.
             task: The task's class, if it is not an installed plugin's.
 
         Raises:
             ArtifactError: The folder is missing or damaged, or its base is another one; the model
                 then stays as it is.
         """
+        path = adapter_folder(Path(folder))
+        if not is_adapter(path):
+            raise ArtifactError(f"{path} is not the folder of an adapter; see model.save_adapter")
         device = next(self.network.parameters()).device
         backbone = remove_adapters(deepcopy(self.network))
-        network, config = load_adapted(Path(folder), backbone, task)
-        training_images = TrainingImages.read(Path(folder))
+        network, config = load_adapted(path, backbone, task)
+        training_images = TrainingImages.read(path)
         self.network, self.training_images = network.to(device), training_images
         self.facts, self.validation, self.run_folder = config.facts, None, None
 
@@ -348,7 +360,8 @@ def load(
         folder: A saved model's folder, a run folder, or the folder of an adapter.
         task: The task's class, if it is not an installed plugin's.
         base: What an adapter was trained on: the name of a backbone, the folder of a saved model, or
-            a backbone, which is changed in place; ``None`` for the name that it was trained with.
+            a backbone, which is changed in place; ``None`` for the name that it was trained with. With
+            a base, the adapter of a run folder is loaded instead of its merged model.
 
     Returns:
         The model, in evaluation mode on the CPU.
@@ -357,12 +370,14 @@ def load(
         ArtifactError: The folder is missing, damaged, no saved model, or one for another task.
         PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
-    given = Path(folder)
+    given = Path(folder) if base is None else adapter_folder(Path(folder))
     if is_adapter(given):
         network, config = load_adapted(given, base, task)
         return TransferModel(network, config.facts, training_images=TrainingImages.read(given))
     if base is not None:
-        raise ArtifactError(f"{given} holds no adapter; base= is for folders of save_adapter")
+        raise ArtifactError(
+            f"{given} contains no adapter; omit base, which is for folders of save_adapter"
+        )
     path = model_folder(given)
     if not given.is_dir():
         raise ArtifactError(f"{given} is not a folder; pass a run folder or a saved model's")

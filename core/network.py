@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from visiongraft.backbone import Backbone
 from visiongraft.comparison import Arrays, Disagreement, comparing_extras
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, PluginError
 from visiongraft.extra_outputs import add_extra_outputs, find_extra_outputs, first_features
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, LossParts, Task
@@ -53,6 +54,7 @@ class Network(nn.Module):
         self.head = task.build_head(backbone)
         self.loss = task.build_loss()
         self.transfer = None
+        _refuse_lazy(task, self.head, self.loss)
         self.created_frozen = frozenset(
             f"{part}.{name}"
             for part in ("head", "loss")
@@ -111,6 +113,16 @@ class Network(nn.Module):
 def frozen_parameters(module: nn.Module) -> frozenset[str]:
     """Return the names of the parameters that require no gradient."""
     return frozenset(n for n, p in module.named_parameters() if not p.requires_grad)
+
+
+def _refuse_lazy(task: Task, head: nn.Module, loss: nn.Module) -> None:
+    for part, module in (("head", head), ("loss", loss)):
+        for name, parameter in module.named_parameters():
+            if isinstance(parameter, UninitializedParameter):
+                raise PluginError(
+                    f"task {task.name!r}: {part}.{name} has no shape before the first step; use no lazy "
+                    "modules: build_head(backbone) is passed the backbone, with info.embedding_dim"
+                )
 
 
 class InferenceGraph(nn.Module):

@@ -24,6 +24,10 @@ Phases = Generator["Phase", History, None]
 PROBE_RATE = 3e-3
 TUNING_RATE = 1e-4
 
+# Adapters start from zero beside weights that stay as they are: at the rate of fine-tuning they have hardly
+# moved at the end of a run.
+ADAPTER_OPTIONS: Mapping[str, Any] = {"learning_rate": 2e-3, "layer_decay": 1.0}
+
 SHAPES = ("cosine", "linear", "constant")
 
 
@@ -129,6 +133,12 @@ class Schedule:
         """
         refuse_unknown(f"schedule {self.name!r}", options, self.option_names)
         return replace(self, options={**self.options, **options})
+
+    @property
+    def call(self) -> str:
+        """Name and options as a user writes them, such as ``full(learning_rate=0.001)``."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name}({options})" if options else self.name
 
     def phases(self, stages: Sequence[str], epochs: int) -> Phases:
         """Start the schedule.
@@ -293,6 +303,24 @@ def last_n(
         raise ScheduleError(f"last_n(n={n!r}) on a backbone of {len(stages)} stages")
     trainable = stages[len(stages) - n] if n else "head"
     yield Phase(epochs, trainable, learning_rate, layer_decay, batch_norm)
+
+
+def for_adapters(chosen: Schedule) -> Schedule:
+    """Set options that suit adapters, where the user set none.
+
+    Args:
+        chosen: The schedule of a run with adapters beside frozen weights.
+
+    Returns:
+        A schedule that trains at ``ADAPTER_OPTIONS``; one that is not built in is returned as it is.
+
+    Examples:
+        >>> for_adapters(lp_ft(learning_rate=0.01)).options
+        {'learning_rate': 0.01, 'layer_decay': 1.0}
+    """
+    if chosen.generate not in (one.generate for one in (full, lp_ft, gradual, milestones, last_n)):
+        return chosen
+    return chosen(**{**ADAPTER_OPTIONS, **chosen.options})
 
 
 @hookimpl

@@ -184,7 +184,7 @@ def is_better(value: float, best: float) -> bool:
 def _condition(part: str, text: str) -> Condition:
     match = _CONDITION.fullmatch(part.strip())
     if match is None:
-        raise OptionError(f"select={text!r}: {part.strip()!r} is no condition; write {FORM}")
+        raise OptionError(f"select={text!r}: {part.strip()!r} is not a condition; write {FORM}")
     dataset, metric, comparison, sign, digits, exponent = match.groups()
     threshold = float(sign + digits + (exponent or ""))
     return Condition(dataset, metric, comparison == ">=", threshold, bool(sign))

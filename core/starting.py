@@ -12,6 +12,7 @@ from visiongraft.errors import ArtifactError, DataError, OptionError, Visiongraf
 from visiongraft.lookup import find_task, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import is_adapter
 from visiongraft.saving.saved_model import (
     SavedConfig,
     check_class,
@@ -132,6 +133,11 @@ def find_start(given: Mapping[str, Any]) -> Start | None:
         kind, shown = type(start.task), "MODEL"
     else:
         shown = str(start)
+        if is_adapter(Path(start)):
+            raise ArtifactError(
+                f"start={start} is the folder of an adapter; load it on its base, and pass the model: "
+                f"start=load({str(start)!r}, base=...)"
+            )
         if not is_saved_model(start):
             raise ArtifactError(f"start={start} is not the folder of a saved model or of a run")
         config = read_config(model_folder(Path(start)))

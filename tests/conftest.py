@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -39,6 +40,18 @@ def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
         )
         patch.setattr(isolation, "_write_results", lambda results: None)
         yield
+
+
+def pytest_sessionstart() -> None:
+    """Collect no garbage while tests are collected, which makes a million lasting objects."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave these objects out later too: each phase of a run and each export collect garbage."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

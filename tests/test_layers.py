@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "durations",
         "interrupts",
         "processes",
+        "terminal",
         "versions",
         "seeds",
         "comparison",
@@ -68,7 +69,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("adaptation",),
     ("tiling", "exported", "verification"),
     # Names become objects here, and are passed down.
-    ("lookup",),
+    ("lookup", "reading"),
     ("model",),
     ("starting",),
     ("arguments", "run_data"),

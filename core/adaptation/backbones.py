@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 
+from torch import nn
+
+from visiongraft.adaptation.layers import adapter_of, detach, fold
 from visiongraft.adaptation.targets import stage_at
 from visiongraft.adapters import AdapterChoice, Applied
 from visiongraft.backbone import Backbone
@@ -29,6 +34,7 @@ def apply_adapter(backbone: Backbone, choice: AdapterChoice) -> tuple[frozenset[
         raise OptionError(f"adapter {adapter.name!r} is given twice")
     try:
         applied = adapter.apply(backbone)
+        _check_folding(choice, adapter.layers(backbone))
     except (VisiongraftError, MemoryError):
         raise
     except Exception as error:  # a third-party adapter may raise any error
@@ -76,6 +82,30 @@ def forget_removed(backbone: Backbone) -> None:
     left = set(_tensor_names(backbone))
     stages = {name: stage for name, stage in backbone.info.stage_of.items() if name in left}
     backbone.info = replace(backbone.info, stage_of=stages)
+
+
+def _check_folding(choice: AdapterChoice, layers: Mapping[str, nn.Module]) -> None:
+    """Refuse an adapter that would add or remove tensors when it is merged: no model could load them.
+
+    Raises:
+        PluginError: It would.
+    """
+    for name, layer in layers.items():
+        if not adapter_of(layer).mergeable:
+            continue
+        merged, plain = deepcopy(layer), deepcopy(layer)
+        fold(merged)
+        detach(plain)
+        before, after = (
+            {n: t.shape for n, t in each.state_dict().items()} for each in (plain, merged)
+        )
+        differing = [n for n in before.keys() | after.keys() if before.get(n) != after.get(n)]
+        if differing:
+            raise PluginError(
+                f"adapter {choice.name!r}: merging it into layer {name!r} adds, removes or reshapes "
+                f"{min(differing)!r}; fold may only change the values that a layer has, so leave this "
+                "layer out, or set mergeable = False"
+            )
 
 
 def _tensor_names(backbone: Backbone) -> list[str]:

@@ -165,7 +165,7 @@ def select(
         if not any(_fits(name, target) for name in layers):
             ends = {name.rpartition(".")[2] for name in layers}
             raise OptionError(
-                f"{owner}: {option}={target!r} fits no layer"
+                f"{owner}: {option}={target!r} matches no layer"
                 f"{near_matches(target, [*ends, *layers])}; it can be put into {listed(layers)}"
             )
     return {n: layer for n, layer in layers.items() if any(_fits(n, t) for t in targets)}

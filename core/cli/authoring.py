@@ -5,15 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import choice_with
+
+if TYPE_CHECKING:
+    from visiongraft.testing import Result
 
 
 def new_plugin(
@@ -45,7 +49,6 @@ def check_plugin(
     as_json: Json = False,
 ) -> Answer:
     """Check everything that plugin NAME provides, from data to export; exit with 1 on a failure."""
-    from visiongraft.testing import Result
     from visiongraft.testing import check_plugin as results_of
 
     results: list[Result] = []
@@ -59,11 +62,7 @@ def check_plugin(
     rows = [[r.subject, r.check, r.outcome, f"{r.seconds:.1f}"] for r in results]
     parts: list[Any] = [table(["subject", "check", "outcome", "seconds"], rows)]
     parts += [f"failed: {r.subject}: {r.message}" for r in results if r.outcome == "failed"]
-    parts += [
-        f"not tried: {r.subject}: {r.check}: {r.message}"
-        for r in results
-        if r.outcome == "not tried"
-    ]
+    parts += _not_tried(results)
     parts.append(", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "not tried")))
     values = {
         "plugin": name,
@@ -73,3 +72,15 @@ def check_plugin(
         "checks": results,
     }
     return Answer(values, parts, exit_code=1 if counts["failed"] else 0)
+
+
+def _not_tried(results: Iterable[Result]) -> list[str]:
+    """Return a line for each reason why checks were not tried."""
+    checks: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.outcome == "not tried":
+            checks.setdefault((result.subject, result.message), []).append(result.check)
+    return [
+        f"not tried: {subject}: {names[0] if len(names) == 1 else f'{len(names)} checks'}: {message}"
+        for (subject, message), names in checks.items()
+    ]

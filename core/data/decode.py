@@ -176,7 +176,7 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     if image.mode == "LAB":
         raise DataError("LAB colors are not supported; convert it to RGB")
     image.load()
-    image = _upright(image)
+    image = upright(image)
     if image.mode[0] in "IF":
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
     array = np.empty((image.height, image.width, channels), np.uint8)
@@ -324,8 +324,15 @@ def _silence_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Rotate an image according to its EXIF orientation, if that can be read."""
+def upright(image: Image.Image) -> Image.Image:
+    """Rotate an image according to its EXIF orientation, if that can be read.
+
+    Args:
+        image: An open image.
+
+    Returns:
+        The image itself, or a rotated copy.
+    """
     with suppress(Exception):  # damaged EXIF data may raise any error, while the pixels are fine
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)

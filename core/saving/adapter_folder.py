@@ -19,8 +19,14 @@ TENSORS = "adapter.safetensors"
 BASE = "base"  # entry of the config's backbone: SHA-256 of the base
 
 
+def adapter_folder(folder: Path) -> Path:
+    """Return a run folder's adapter, or the folder itself."""
+    inner = folder / "adapter"
+    return inner if is_adapter(inner) else folder
+
+
 def is_adapter(folder: Path) -> bool:
-    """Check whether a folder holds an adapter."""
+    """Check whether a folder contains an adapter."""
     return (folder / TENSORS).is_file()
 
 

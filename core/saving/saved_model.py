@@ -40,6 +40,7 @@ READABLE = (2, PLAIN, FORMAT)  # format 2 does not name classes
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "README.md"
+SAVED_MODEL = "saved model"  # how the source of a backbone out of one begins
 
 SourceOf = Callable[[str], tuple[BackboneSource, str]]  # finds a backbone by its full name
 AdapterOf = Callable[[Mapping[str, Any]], AdapterChoice]  # makes an adapter of name and options
@@ -301,7 +302,7 @@ def load_saved_backbone(
             if n.startswith("backbone.")
         }
         fit_weights(backbone, tensors, str(folder / WEIGHTS))
-        source = {"source": f"saved model {name}", "task": config.task}
+        source = {"source": f"{SAVED_MODEL} {name}", "task": config.task}
         parent = {f"before: {k}": v for k, v in config.backbone["provenance"].items()}
         backbone.info = replace(backbone.info, provenance={**source, **parent})
     elif weights is not None:

@@ -33,6 +33,7 @@ WRAPPERS = (
 )
 PREFIXES = ("module.", "_orig_mod.", "model.")
 SHOWN = 5
+FROM_FILE = "file"  # the source of a backbone whose weights come from a file
 DEEPEST = 100  # dicts that are searched for tensors
 
 
@@ -81,7 +82,7 @@ def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> No
     tensors = read_weights(path)
     loaded = fit_weights(backbone, tensors, f"weights file {path}", partial=partial)
     provenance = {
-        "source": "file",
+        "source": FROM_FILE,
         "weights": path.name,
         "sha256": file_sha256(path),
         "tensors": f"{loaded} of {len(_expected(backbone))} loaded",

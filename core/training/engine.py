@@ -12,7 +12,7 @@ from typing import Any
 import pluggy
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
 from visiongraft.data.loader import ordered_batches, shard
@@ -248,6 +248,7 @@ class Engine:
 
     def _finish_epoch(self, phase_batches: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
+        self._share_buffers()
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
         with applied:
             results = self.evaluate(VALIDATION, phase_batches)
@@ -275,6 +276,19 @@ class Engine:
             self._write_checkpoint()
         if self.main:
             self.hooks.epoch_ended(run=run, record=record)
+
+    def _share_buffers(self) -> None:
+        """Give all processes the buffers of the first, whose weights are kept.
+
+        Each has updated running statistics with its own images, and would evaluate another network.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        averaged = self.ema.tensors if self.ema else {}
+        for name, buffer in self.run.network.named_buffers():
+            for tensor in (buffer, averaged.get(name)):
+                if tensor is not None:
+                    tensor.copy_(broadcast(tensor.contiguous()))
 
     def evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
         """Evaluate a part on all processes together; each gets all results, in the same order."""

@@ -23,6 +23,7 @@ LAUNCHERS = "start the processes with torchrun or accelerate launch"
 
 PREFIXES = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
 HARMLESS = {"ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY"}  # they change no result
+FLAGS = {"0", "1", "true", "false", "yes", "no", "on", "off", "y", "n", "t", "f"}
 NEUTRAL = {"", "0", "false", "no", "none"}  # what accelerate launch sets if nothing is asked for
 NEUTRAL_COUNTS = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1"}
 
@@ -107,7 +108,7 @@ def ignored_settings(environment: Mapping[str, str] = os.environ) -> tuple[str, 
     asking = [
         f"{name}={environment[name][:40]!r}"
         for name in sorted(environment)
-        if _is_setting(name)
+        if _is_setting(name, environment[name])
         and environment[name].lower() not in NEUTRAL
         and environment[name] != NEUTRAL_COUNTS.get(name)
     ]
@@ -119,10 +120,14 @@ def ignored_settings(environment: Mapping[str, str] = os.environ) -> tuple[str, 
 
 @contextmanager
 def without_settings() -> Iterator[None]:
-    """Hide the settings in environment variables from Accelerate within a block."""
-    hidden = {name: value for name, value in os.environ.items() if _is_setting(name)}
-    if "WORLD_SIZE" not in os.environ and "LOCAL_RANK" in os.environ:
-        hidden["LOCAL_RANK"] = os.environ["LOCAL_RANK"]  # of one process, which is not distributed
+    """Hide settings in environment variables, and launchers of one process, from Accelerate.
+
+    One process has nobody to join; trying to would wait for a host that may not exist.
+    """
+    hidden = {name: value for name, value in os.environ.items() if _is_setting(name, value)}
+    if read_launch().processes == 1:
+        names = (*WORLD_SIZE, *RANK, *LOCAL_RANK)
+        hidden |= {name: os.environ[name] for name in names if name in os.environ}
     for name in hidden:
         del os.environ[name]
     try:
@@ -131,5 +136,6 @@ def without_settings() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _is_setting(name: str) -> bool:
-    return name.startswith(PREFIXES) and name not in HARMLESS
+def _is_setting(name: str, value: str) -> bool:
+    harmless = name in HARMLESS and value.lower() in FLAGS  # Accelerate refuses other values
+    return name.startswith(PREFIXES) and not harmless

@@ -133,13 +133,22 @@ def inputs_on_resume(
         The inputs with the changes of the run so far, and one warning a line.
 
     Raises:
-        CheckpointError: Samples, class names or weights differ, and that is not allowed; or the task,
-            backbone, schedule or transfer loss is another one of the same name.
+        CheckpointError: Samples, class names or weights differ or cannot be compared, and that is
+            not allowed; or the task, backbone, schedule or transfer loss is another one of the same
+            name.
     """
     before = RunInputs.read(folder)
     if before is None:
-        line = f"{folder / FILE} is missing or damaged: whether data, weights and code are those "
-        return now, [line + "that the run began with cannot be checked"]
+        cause = (
+            f"{folder / FILE} is missing, damaged or of another version: whether data, weights and "
+            "code are those that the run began with cannot be checked"
+        )
+        if not allowed:
+            raise CheckpointError(
+                f"cannot resume {folder}: {cause}; restore the file, start a new run, or accept any "
+                "data with allow_changed_data=True (--allow-changed-data)"
+            )
+        return now, [cause]
     for setting, present in now.classes.items():
         recorded = before.classes.get(setting, present)
         if not is_class(recorded, present):

@@ -166,6 +166,12 @@ class LoRA(Adapter):
         chosen = {name: layer for name, layer in layers.items() if not _is_depthwise(layer)}
         if not chosen:
             raise OptionError(f"{owner} finds nothing but {len(layers)} {DEPTHWISE}")
+        most = max(map(_full_rank, chosen.values()))
+        if self.rank > most:
+            raise OptionError(
+                f"{owner}: rank={self.rank} is more than the weight of any of its layers has; use at "
+                f"most {most}"
+            )
         for name, layer in chosen.items():
             parameter = layer.parameter
             if parameter is None and type(layer.module) not in EXACT:
@@ -195,6 +201,11 @@ class DoRA(LoRA):
 def _norms(weight: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     return norms
+
+
+def _full_rank(layer: WeightedLayer) -> int:
+    """Return the highest rank that the weight of a layer can have, per group."""
+    return min(len(layer.weight) // layer.groups, layer.weight[0].numel())
 
 
 def _is_depthwise(layer: WeightedLayer) -> bool:

@@ -90,8 +90,9 @@ class BiTuning(TransferLoss):
             ):
                 keys[i] = [*keys.get(i, []), vector.float()][-self.queue :]
         anything = next(iter(keys.values()))
+        order = torch.arange(self.queue)
         filled = [
-            torch.stack([own[k % len(own)] for k in range(self.queue)])
+            torch.stack(own)[order % len(own)]
             for own in (keys.get(c, anything) for c in range(classes))
         ]
         pooled = torch.stack(filled)

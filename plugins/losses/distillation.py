@@ -15,7 +15,8 @@ from visiongraft.errors import OptionError
 from visiongraft.model import load
 from visiongraft.plugins.losses.checks import check_positive, check_strength
 from visiongraft.plugins.losses.divergence import output_divergence
-from visiongraft.saving.saved_model import WEIGHTS, model_folder
+from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
+from visiongraft.training.inputs import changed_options
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 
@@ -62,8 +63,10 @@ class Distillation(TransferLoss):
         temperature: float = 2.0,
     ) -> None:
         super().__init__(backbone, source)
-        if not isinstance(teacher, (str, Path)):
-            raise OptionError(f"teacher={teacher!r} of distillation is not a folder")
+        if not isinstance(teacher, (str, Path)) or not is_saved_model(teacher):
+            raise OptionError(
+                f"teacher={teacher!r} of distillation is not the folder of a saved model or of a run"
+            )
         check_strength(self.name, outputs=outputs, features=features)
         check_positive(self.name, temperature=temperature)
         self.outputs, self.features, self.temperature = outputs, features, temperature
@@ -132,8 +135,10 @@ class Distillation(TransferLoss):
         theirs, ours = (
             task.metadata().get("class_names") for task in (self.teacher_task, step.task)
         )
-        if theirs and ours and list(theirs) != list(ours):
-            raise OptionError(
-                f"the teacher {self.folder} has the classes {theirs}, and this run {ours}; with "
-                "outputs=0 and features=1 only the embeddings are distilled"
-            )
+        if theirs and ours:
+            before, after = ({"class_names": list(names)} for names in (ours, theirs))
+            for change in changed_options(before, after):
+                raise OptionError(
+                    f"the teacher {self.folder} has other classes: {change}; with outputs=0 and "
+                    "features=1 only the embeddings are distilled"
+                )

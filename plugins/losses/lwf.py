@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -17,13 +16,14 @@ class LwF(TransferLoss):
     """LwF: keep the source head's outputs on the new images (Li and Hoiem, 2016).
 
     ``strength * T^2 * KL(softmax(z_0 / T) || softmax(z / T))``, averaged over images and positions:
-    ``z`` are the logits (N, C, ...) of a copy of the source head on the trained backbone, ``z_0``
-    those of the source itself, computed in each step for the very same view of each image. The copy
-    is trained, as in the paper, and dropped after training. It stays in evaluation mode, so that
-    the loss begins at its minimum.
+    ``z`` are the logits (N, C, ...) of the source head on the trained backbone, ``z_0`` those of the
+    source itself, computed in each step for the very same view of each image. The source head is
+    neither trained nor in training mode, so that the loss begins at its minimum.
 
-    The paper records ``z_0`` once. TLlib has no factor ``T^2`` (its T = 3 and weight 4 are about
-    ``strength=0.4`` here), pairs recorded outputs with other crops, and never trains the copy.
+    The paper trains the head along, with small steps of SGD. An optimizer like AdamW, whose steps are
+    as large where gradients are tiny, would drive a deep head away from this minimum at once. The
+    paper records ``z_0`` once. TLlib does not train the head either, has no factor ``T^2`` (its T = 3
+    and weight 4 are about ``strength=0.4`` here), and pairs recorded outputs with other crops.
 
     Args:
         backbone: The backbone that will train.
@@ -50,16 +50,10 @@ class LwF(TransferLoss):
         check_strength(self.name, strength=strength)
         check_positive(self.name, temperature=temperature)
         self.strength, self.temperature = strength, temperature
-        self.old_head = deepcopy(source_head).requires_grad_(True)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training mode; the copy of the source head stays in evaluation mode."""
-        super().train(mode)
-        self.old_head.eval()
-        return self
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
         """Return the part ``old_outputs``."""
-        outputs, wanted = self.old_head(step.features), step.source_outputs()
+        assert step.source_head is not None
+        outputs, wanted = step.source_head(step.features), step.source_outputs()
         divergence = output_divergence(outputs, wanted, self.temperature, "lwf: the source head")
         return {"old_outputs": self.strength * divergence}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from visiongraft.data.splits import (
     validation_split,
 )
 from visiongraft.errors import DataError, OptionError, name_some, near_matches, noticed
-from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
+from visiongraft.plugins.segmentation.formats.dataset import MaskDataset, undecided_orientation
 from visiongraft.plugins.segmentation.formats.masks import (
     Mask,
     MaskReader,
@@ -274,7 +274,12 @@ def check_class_count(class_names: tuple[str, ...], kind: str) -> None:
 
 def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
     first, second = as_pair(data) or (data, None)
-    return read_dataset(first), None if second is None else read_dataset(second)
+    return _read(first), None if second is None else _read(second)
+
+
+def _read(data: Any) -> MaskDataset:
+    found = read_dataset(data)
+    return replace(found, warnings=(*found.warnings, *undecided_orientation(found)))
 
 
 def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -248,15 +246,6 @@ def register_toys() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def toys_are_registered() -> None:
     register_toys()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def collecting_garbage_is_quick() -> Iterator[None]:
-    """Skip garbage collection, which each phase of a run does: tests make many runs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def fit_toy(data: Any, **settings: Any) -> Any:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visiongraft.data.batch import Batch
+from visiongraft.errors import PluginError
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph, Network
@@ -77,6 +78,15 @@ def test_wrapping_the_network_does_not_lose_what_is_held(toy_network: Network) -
     wrapped.train()
     assert toy_network.training and toy_network.head.training
     assert not any(module.training for module in toy_network.backbone.modules())
+
+
+def test_a_parameter_without_a_shape_is_refused(Toy: Any, toy_network: Network) -> None:
+    class Lazy(Toy):  # type: ignore[misc]
+        def build_loss(self) -> nn.Module:
+            return nn.LazyLinear(1)
+
+    with pytest.raises(PluginError, match=r"task 'toy': loss.weight has no shape before the first"):
+        Network(toy_network.backbone, Lazy())
 
 
 def test_train_returns_the_network(toy_network: Network) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from visiongraft.data.decode import open_image, printable, read_file
+from visiongraft.data.decode import open_image, printable, read_file, upright
 from visiongraft.errors import DataError, name_some
 
 Mask = NDArray[Any]
@@ -145,7 +145,7 @@ def load_values(
         if not Path(raw).is_file():
             raise DataError(f"{image}: has no mask; {printable(raw)} does not exist")
         with open_image(read_file(Path(raw)), name) as opened:
-            return _from_pillow(opened, colors, gray_colors)
+            return _from_pillow(upright(opened), colors, gray_colors)
     if isinstance(raw, PillowImage.Image):
         try:
             return _from_pillow(raw, colors, gray_colors)

@@ -13,7 +13,7 @@ from torch import nn
 from visiongraft.adaptation.layers import Adapted
 from visiongraft.adaptation.networks import apply_adapters, merged_network
 from visiongraft.adaptation.targets import calls, listed, weighted_layers
-from visiongraft.adapters import Adapter, Applied, as_targets
+from visiongraft.adapters import Adapter, Applied, LayerAdapter, as_targets
 from visiongraft.backbone import Backbone
 from visiongraft.caching.folding import folded_copy
 from visiongraft.errors import OptionError, PluginError
@@ -76,10 +76,29 @@ class Rootless(Scales):
         return Applied()
 
 
+class Shift(LayerAdapter):
+    """Becomes a bias, also of a layer that has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(4))
+
+    def fold(self, layer: nn.Module, parameter: str | None) -> None:
+        layer.bias = nn.Parameter(self.shift.clone())
+
+
+class Shifts(Scales):
+    name = "shifts"
+
+    def apply(self, backbone: Backbone) -> Applied:
+        self.attach(backbone, "blocks.stem.0", Shift())
+        return Applied()
+
+
 @pytest.fixture(autouse=True)
 def registered(Gains: type[Adapter]) -> Iterator[None]:
     with using(PluginManager(discover=False)) as manager:
-        kinds = [Gains, Scales, Unknown, Silent, Failing, Rootless]
+        kinds = [Gains, Scales, Unknown, Silent, Failing, Rootless, Shifts]
         register = hookimpl(lambda: kinds, specname="register_adapters")
         manager.register(SimpleNamespace(register_adapters=register), "mine")
         assert not [record.problems for record in manager.records if record.problems]
@@ -178,6 +197,10 @@ def test_what_is_left_out_is_told(toy_network: Network) -> None:
         ("silent", "returned None, not an Applied"),
         ("failing", "cannot be applied: KeyError: 'applied'"),
         ("failing(early=True)", "cannot be made: KeyError: 'made'"),
+        (
+            "shifts",
+            "merging it into layer 'blocks.stem.0' adds, removes or reshapes 'bias'; fold may",
+        ),
     ],
 )
 def test_an_adapter_that_fails_is_named(adapter: str, words: str, toy_network: Network) -> None:

@@ -28,6 +28,7 @@ from visiongraft.testing import (
     Check,
     CheckError,
     NotTried,
+    Result,
     TaskTrial,
     check_backbone,
     check_exporter,
@@ -82,7 +83,8 @@ def test_the_specimen_passes(trials: dict[str, TaskTrial], check: Check[Any]) ->
     check(trials["specimen"])
 
 
-@pytest.mark.parametrize("check", [slow(check) for check in TOGETHER])
+# Training in two processes is tried by tests/core/training/test_engine.py every time.
+@pytest.mark.parametrize("check", [slow(check, pytest.mark.exhaustive) for check in TOGETHER])
 def test_a_sound_task_trains_in_two_processes(
     trials: dict[str, TaskTrial], check: Check[Any]
 ) -> None:
@@ -257,6 +259,20 @@ def test_the_command_prints_a_table_and_json(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["plugin"], answer["passed"], answer["not_tried"]) == ("my_readers", 9, 2)
     assert answer["checks"][0]["check"] == "it_loads"
+
+
+def test_one_reason_for_many_checks_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reasons = {"a": "no data", "b": "no data", "c": "no GPU"}
+    results = [Result("task t", name, "not tried", why, 0.0) for name, why in reasons.items()]
+    monkeypatch.setattr("visiongraft.testing.check_plugin", lambda name: results)
+    assert main(["check-plugin", "t"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "not tried: task t: 2 checks: no data",
+        "not tried: task t: c: no GPU",
+        "0 passed, 0 failed, 3 not tried",
+    ]
 
 
 def test_the_command_exits_with_1_and_the_reason(

@@ -101,11 +101,16 @@ def quiet(stages: Any, epochs: int) -> Any:
 
 
 def launch(
-    server: Any, folder: Path, batch_size: int, *fault: str, processes: int = 1
+    server: Any,
+    folder: Path,
+    batch_size: int,
+    *fault: str,
+    processes: int = 1,
+    kind: str = "plain",
 ) -> list[str]:
     """Train in this many processes; return what each reports: how many joined, and its weights."""
     settings = {
-        "kind": "plain",
+        "kind": kind,
         "task": {"augment": False},
         "schedule": "probe_then_all",
         "epochs": 3,
@@ -142,6 +147,11 @@ def test_two_processes_train_like_one_through_an_unfreeze(
     for one, two in zip(*records, strict=True):
         assert one["validation"] == two["validation"]
         assert one["train"]["loss"] == pytest.approx(two["train"]["loss"], abs=1e-5)
+
+
+def test_two_processes_evaluate_one_network_with_batch_norm(server: Any, tmp_path: Path) -> None:
+    first, second = launch(server, tmp_path / "two", 8, processes=2, kind="toy")
+    assert first == second  # running statistics as well
 
 
 @pytest.mark.exhaustive

@@ -152,9 +152,9 @@ def test_if_no_epoch_satisfies_the_condition_the_closest_is_kept_with_a_warning(
         ({"evaluate_on": {"old": []}}, "evaluation set 'old': .* is empty"),
         ({"evaluate_on": {"old": None}}, "evaluation set 'old' is None: pass a path or a dataset"),
         ({"evaluate_on": {"old": 7}}, "evaluation set 'old': "),
-        ({"evaluate_on": {"validation": []}}, "is not a path by name"),
-        ({"evaluate_on": {"a/b": []}}, "is not a path by name"),
-        ({"evaluate_on": "old"}, "evaluate_on='old' is not a path by name"),
+        ({"evaluate_on": {"validation": []}}, "is not a dict from names to datasets"),
+        ({"evaluate_on": {"a/b": []}}, "is not a dict from names to datasets"),
+        ({"evaluate_on": "old"}, "evaluate_on='old' is not a dict from names to datasets"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line_and_leaves_no_run(

@@ -227,16 +227,19 @@ def test_changed_data_are_accepted_if_allowed_and_recorded_in_the_model(
     assert again.facts["data"]["changed during training"] == [f"from epoch 2: {line}"]
 
 
-def test_a_run_whose_record_is_gone_continues_with_a_warning(
-    run: Path, resume: Any, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 1}', '{"format": 99}'])
+def test_a_run_whose_record_is_gone_is_refused_unless_any_data_are_accepted(
+    run: Path, resume: Any, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    FitConfig.read(run / "run")
-    (run / "run" / FILE).write_text("{")
-    config = replace(FitConfig.read(run / "run"), data=str(run / "data"))
-    config.write(run / "run")
-    with caplog.at_level(logging.WARNING, "visiongraft"):
+    file = run / "run" / FILE
+    file.unlink() if content is None else file.write_text(content)
+    replace(FitConfig.read(run / "run"), data=str(run / "data")).write(run / "run")
+    with pytest.raises(CheckpointError, match=f"{FILE} is missing, damaged .*--allow-changed-data"):
         resume(run)
-    assert f"{FILE} is missing or damaged" in caplog.text
+    if content is None:
+        with caplog.at_level(logging.WARNING, "visiongraft"):
+            resume(run, allow_changed_data=True)
+        assert f"{FILE} is missing, damaged or of another version" in caplog.text
 
 
 # ---- data in memory ----

@@ -227,7 +227,7 @@ def test_one_channel_is_exported_too(
     assert predictor.predict(images[0][..., 0])[0]["area"] == np.prod(images[0].shape[:2])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # of 150 layers; the demo and a page of the documentation export others
 def test_a_real_backbone_is_exported_and_agrees(
     make_model: Callable[..., Any], exported: Any, tmp_path: Path
 ) -> None:

@@ -38,6 +38,16 @@ def test_an_option_out_of_range_is_refused(adapter: str, words: str) -> None:
         find_adapter(adapter)
 
 
+@pytest.mark.parametrize("adapter", ["lora", "dora"])
+def test_a_rank_that_no_weight_has_is_refused_at_once(
+    adapter: str, layers: Any, apply: Any
+) -> None:
+    backbone = layers(wide=nn.Linear(12, 20), narrow=nn.Linear(20, 3))
+    apply(layers(wide=nn.Linear(12, 20), narrow=nn.Linear(20, 3)), f"{adapter}(rank=12)")
+    with pytest.raises(OptionError, match=f"adapter '{adapter}': rank=1000000000 .* at most 12"):
+        apply(backbone, f"{adapter}(rank=1000000000)")
+
+
 def test_an_unknown_adapter_is_refused_with_similar_names() -> None:
     with pytest.raises(PluginError, match=r"no adapter 'lorra'.*lora"):
         find_adapter("lorra")
@@ -47,7 +57,7 @@ def test_a_target_that_fits_nothing_is_refused_with_what_could_fit(layers: Any, 
     backbone = layers(qkv=nn.Linear(12, 20), fc1=nn.Linear(20, 8))
     with pytest.raises(OptionError) as caught:
         apply(backbone, "lora(targets=['fc1', 'qvk'])")
-    assert str(caught.value).startswith("adapter 'lora': targets='qvk' fits no layer")
+    assert str(caught.value).startswith("adapter 'lora': targets='qvk' matches no layer")
     assert str(caught.value).endswith("it can be put into stem, qkv, fc1")
 
 

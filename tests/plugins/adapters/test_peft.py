@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,8 +13,6 @@ from torch import nn
 from visiongraft.adaptation.backbones import merge_adapters
 from visiongraft.lookup import load_backbone
 
-peft = pytest.importorskip("peft", reason="peft is the oracle; pip install -e '.[dev]' installs it")
-
 pytestmark = pytest.mark.slow
 
 VIT = ["qkv", "proj", "fc1", "fc2"]
@@ -21,8 +20,14 @@ CNN = ["layer?.0.conv1", "layer?.0.conv2"]
 THEIR_CNN = r".*layer\d\.0\.conv[12]"
 
 
+@cache
+def peft() -> Any:
+    """Import peft where it is needed: it takes seconds, and each worker process collects all tests."""
+    return pytest.importorskip("peft", reason="peft is the oracle; install the extra 'dev'")
+
+
 def lora(targets: Any, **options: Any) -> Any:
-    return peft.LoraConfig(r=3, lora_alpha=5, target_modules=targets, **options)
+    return peft().LoraConfig(r=3, lora_alpha=5, target_modules=targets, **options)
 
 
 CASES = {
@@ -44,7 +49,7 @@ CASES = {
     "ia3 on a ViT": (
         "timm/test_vit",
         "ia3(targets=['qkv'], inputs=['fc2'])",
-        lambda: peft.IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"]),
+        lambda: peft().IA3Config(target_modules=["qkv", "fc2"], feedforward_modules=["fc2"]),
     ),
     "lora on a CNN": (
         "timm/test_resnet",
@@ -59,7 +64,7 @@ CASES = {
     "ia3 on a CNN": (
         "timm/test_resnet",
         f"ia3(targets={CNN[:1]}, inputs={CNN[1:]})",
-        lambda: peft.IA3Config(
+        lambda: peft().IA3Config(
             target_modules=THEIR_CNN, feedforward_modules=THEIR_CNN.replace("[12]", "2")
         ),
     ),
@@ -94,7 +99,7 @@ def test_outputs_equal_those_of_peft(case: str, apply: Any, perturb: Any, embed:
             ):  # some norms scale by 0 at first, which hides what is before them
                 parameter.add_(0.3)
     plain = embed(backbone, 32)
-    oracle = peft.get_peft_model(copy.deepcopy(backbone), config())
+    oracle = peft().get_peft_model(copy.deepcopy(backbone), config())
     perturb(backbone, apply(backbone, adapter))
     short, copied = adapter.partition("(")[0], 0
     with torch.no_grad():

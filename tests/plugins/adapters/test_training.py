@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import torch
 from PIL import Image
 
 import visiongraft
+from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.cli import main
 from visiongraft.config import FitConfig
-from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
@@ -139,7 +142,7 @@ def test_adapters_of_one_base_are_exchanged(
     model.use_adapter(tmp_path / "dora")
     assert any(".dora." in n for n in state(model.network))
     assert not any(".lora." in n for n in state(model.network))
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="is not the folder of an adapter"):
         model.use_adapter(tmp_path)
     model.use_adapter(run / "adapter")
     again = state(model.network)
@@ -147,10 +150,49 @@ def test_adapters_of_one_base_are_exchanged(
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
 
 
+def test_the_adapter_of_a_run_folder_is_found(run: Path, base: Path) -> None:
+    model = visiongraft.load(run, base=base)
+    assert (
+        repr(model)
+        == "TransferModel('classification' on 'simple_cnn', adapters=['lora', 'bitfit'])"
+    )
+    model.use_adapter(run)
+    assert list(model.network.adapter_parameters) == ["lora", "bitfit"]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        ({"source": "saved model base"}, "was trained on the saved model base; pass its folder"),
+        ({"source": "file", "weights": "x.pth"}, "with the weights file x.pth; pass base=load_b"),
+        (
+            {"source": "visiongraft", "weights": "random"},
+            "on simple_cnn with random weights; pass b",
+        ),
+    ],
+)
+def test_a_base_that_its_name_does_not_determine_must_be_passed(
+    run: Path, tmp_path: Path, provenance: dict[str, str], message: str
+) -> None:
+    shutil.copytree(run / "adapter", tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["backbone"]["provenance"] = provenance
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=message):
+        visiongraft.load(tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["start", "backbone"])
+def test_training_from_an_adapter_alone_is_refused(images: Path, run: Path, setting: str) -> None:
+    settings = {n: v for n, v in FAST.items() if n not in ("backbone", "weights")}
+    with pytest.raises(VisiongraftError, match=f"{setting}=.*is the folder of an adapter"):
+        visiongraft.fit(images, **settings, **{setting: run / "adapter"})
+
+
 def test_a_model_without_adapters_has_none_to_save(base: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="has no adapters of its own to save"):
         visiongraft.load(base).save_adapter(tmp_path)
-    with pytest.raises(ArtifactError, match="holds no adapter"):
+    with pytest.raises(ArtifactError, match="contains no adapter"):
         visiongraft.load(base, base="simple_cnn")
 
 
@@ -221,6 +263,53 @@ def test_adapters_are_part_of_the_settings(run: Path, tmp_path: Path) -> None:
     del values["adapters"]  # as in runs of format 2
     (tmp_path / "config.json").write_text(json.dumps({**values, "format": 2}))
     assert FitConfig.read(tmp_path).adapters == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "adapters", "options"),
+    [
+        ("lp_ft", ["lora"], {"learning_rate": 2e-3, "layer_decay": 1.0}),
+        ("lp_ft(learning_rate=0.01)", ["lora"], {"learning_rate": 0.01, "layer_decay": 1.0}),
+        ("full(layer_decay=0.9)", ["norm"], {"learning_rate": 2e-3, "layer_decay": 0.9}),
+        ("linear_probe", ["lora"], {}),
+        ("lp_ft", ["stoch_norm"], {}),  # trains the base, too
+        ("lp_ft", [], {}),
+    ],
+)
+def test_adapters_have_learning_rates_of_their_own_by_default(
+    images: Path, schedule: str, adapters: list[str], options: dict[str, Any]
+) -> None:
+    defaults = {n: p.default for n, p in inspect.signature(visiongraft.fit).parameters.items()}
+    settings = {"data": images, "task": "classification", "adapters": adapters}
+    config, _, plan = new_settings({**defaults, **settings, "schedule": schedule})
+    assert config.schedule["options"] == plan.options == options
+
+
+def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
+    images: Path, run: Path
+) -> None:
+    options = {"learning_rate": 0.01, "layer_decay": 1.0}
+    defaults = {n: p.default for n, p in inspect.signature(visiongraft.fit).parameters.items()}
+    given = {**defaults, "data": images, "out": run, "resume": True}
+    assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
+    given["schedule"] = FAST["schedule"]
+    assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
+
+
+@pytest.mark.slow
+def test_the_command_shows_adapters_their_rates_and_their_folder(
+    images: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(images), "--out", str(run), "--resume"]) == 0
+    shown = capsys.readouterr()
+    line = "adapters: lora, bitfit; schedule: full(learning_rate=0.01, layer_decay=1.0)"
+    assert line in shown.err.splitlines()
+    assert shown.out.endswith(f"model saved to {run / 'model'}, adapter to {run / 'adapter'}\n")
+
+
+def test_adapters_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters"]) == 0
+    assert "rank=8, alpha=none, targets=(), rslora=false" in capsys.readouterr().out
 
 
 def test_a_wrong_adapter_on_the_command_line_is_one_line(

@@ -155,7 +155,7 @@ def test_wrong_labels_are_learned_as_they_are(tmp_path: Path) -> None:
 
 def test_a_class_of_weight_0_is_never_learned(photos: Path) -> None:
     options = {"class_names": CLASS_NAMES, "class_weights": (1, 1, 0), "augment": "none"}
-    model = visiongraft.fit(photos, task_options=options, size=32, **FAST)
+    model = visiongraft.fit(photos, task_options=options, size=32, **{**FAST, "epochs": 6})
     rows = model.evaluate(photos)["per_class"]
     assert rows["cup"]["recall"] == 0
     assert min(rows["woman"]["recall"], rows["cat"]["recall"]) > 0.6

@@ -31,11 +31,13 @@ OTHERS = ("ssd", "retinanet", "fcos", "faster_rcnn")
 TRAINING = ("a_few_images_are_overfit", "the_exported_file_agrees", "replay_changes_nothing")
 # The engine's part of these is checked with other tasks; resuming implies that equal runs are equal.
 OF_THE_ENGINE = {
+    "a_killed_run_resumes_exactly",
     "another_process_predicts_the_same",
     "equal_runs_are_equal",
     "frozen_stays_frozen",
     "replay_changes_nothing",
     "two_processes_train_alike",
+    "workers_change_nothing",
 }
 
 

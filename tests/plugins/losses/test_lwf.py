@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from visiongraft.errors import OptionError
 
@@ -25,22 +24,21 @@ def test_it_is_the_divergence_of_old_outputs_on_the_moved_backbone(
     batch = at.batch()
     with torch.no_grad():
         old = at.transfer.source_head(at.transfer.source(batch.images)) / 3
-        new = at.loss.old_head(at.network.backbone(batch.images)) / 3
+        new = at.transfer.source_head(at.network.backbone(batch.images)) / 3
         each = (old.softmax(1) * (old.log_softmax(1) - new.log_softmax(1))).sum(1)
     expected = 0.5 * 9 * float(each.mean())
     part = at.parts(batch)["old_outputs"]
     assert expected > 0 and float(part.detach()) == pytest.approx(expected, rel=1e-4)
     part.backward()
-    assert at.loss.old_head.classifier.weight.grad is not None  # the copy trains
     assert all(p.grad is None for p in at.transfer.source_head.parameters())
+    assert all(p.grad is not None for p in at.network.backbone.parameters())
 
 
-def test_the_copy_of_the_source_head_stays_in_evaluation_mode(bench: Callable[..., Any]) -> None:
+def test_the_source_head_stays_as_it_is(bench: Callable[..., Any]) -> None:
     at = bench("lwf")
-    at.loss.old_head.drop = nn.Dropout(0.5)
     at.network.train()
-    assert at.network.head.training
-    assert not any(module.training for module in at.loss.old_head.modules())
+    assert not list(at.loss.parameters())
+    assert not any(module.training for module in at.transfer.source_head.modules())
 
 
 @pytest.mark.parametrize("options", ["temperature=0", "strength='x'"])

@@ -93,6 +93,28 @@ def test_evaluation_warns_of_masks_that_are_all_of_one_class(write_set: WriteSet
     assert line.startswith("the masks of all 2 evaluated images contain nothing but 'sky'")
 
 
+@pytest.mark.parametrize(
+    ("on_image", "on_mask", "named"), [(3, 1, True), (3, 3, False), (1, 1, False), (1, 3, False)]
+)
+def test_images_that_exif_turns_beside_masks_of_their_size_are_named(
+    tmp_path: Path, on_image: int, on_mask: int, named: bool
+) -> None:
+    for i in range(4):
+        for folder, orientation in (("images", on_image), ("masks", on_mask)):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            pixels = np.arange(48, dtype=np.uint8).reshape(6, 8) // 24
+            path = tmp_path / folder / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels + 50 * i * (folder == "images")).save(path, exif=exif)
+    splits = read_splits(tmp_path)
+    upright = splits.train.target(0)[0, 0] == 0
+    assert upright == (on_mask == 1)  # the orientation of a mask is applied, as that of an image
+    assert any("4 images are rotated or mirrored by EXIF" in w for w in splits.warnings) == named
+    evaluated = read_evaluation(tmp_path, ("background", "foreground"), "binary")
+    assert any("rotated or mirrored by EXIF" in w for w in evaluated.warnings) == named
+
+
 def test_lists_of_bare_names_find_images_in_folders(write_set: WriteSet) -> None:
     root = write_set({"train/a": A, "val/a": B, "val/b": B})
     (root / "train.txt").write_text("a\n")

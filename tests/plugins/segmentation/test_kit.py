@@ -22,6 +22,7 @@ WIDTHS = {"fpn": 128, "fcn": 0, "deeplabv3": 0}
 
 # The engine's part of these is checked with other tasks; resuming implies that equal runs are equal.
 OF_THE_ENGINE = {
+    "a_killed_run_resumes_exactly",
     "another_process_predicts_the_same",
     "equal_runs_are_equal",
     "frozen_stays_frozen",

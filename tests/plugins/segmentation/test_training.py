@@ -43,7 +43,8 @@ FAST: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
-    return visiongraft.fit(shapes, out=tmp_path_factory.mktemp("runs") / "stretch", **FAST)
+    settings = {**FAST, "epochs": 6, "out": tmp_path_factory.mktemp("runs") / "stretch"}
+    return visiongraft.fit(shapes, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +291,7 @@ def test_a_saved_model_is_fine_tuned_on_other_classes(
     assert after.evaluate(root)["mean_iou"] > 0.8
 
 
+@pytest.mark.exhaustive  # tests/plugins/adapters exports merged models of another task
 def test_an_adapter_trains_is_merged_and_exported(shapes: Path, tmp_path: Path) -> None:
     settings = {**FAST, "epochs": 2, "out": tmp_path / "run", "adapters": ["lora(rank=2)"]}
     adapted = visiongraft.fit(shapes, **settings)

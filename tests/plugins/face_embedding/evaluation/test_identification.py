@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import average_precision_score, top_k_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -64,6 +63,8 @@ def test_recall_equals_that_of_nearest_neighbors(faces: tuple[np.ndarray, list[s
 
 
 def test_map_at_r_is_that_of_pytorch_metric_learning(faces: tuple[np.ndarray, list[str]]) -> None:
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+
     vectors, names = faces
     labels = torch.tensor(np.unique(names, return_inverse=True)[1])
     calculator = AccuracyCalculator(include=("mean_average_precision_at_r", "precision_at_1"))

@@ -1,0 +1,193 @@
+"""Which defaults win: candidates against the defaults of today, on many small datasets, by a fixed protocol.
+
+    python benchmarks/defaults.py --sets FOLDER --results FILE.jsonl [--group tuning|held_out]
+        [--candidates NAME ...] [--counts N ...] [--seeds N ...] [--size N] [--limit N]
+
+FOLDER is made by small_sets.py. A cell is one training: a dataset, a number of images per class, a seed and a
+candidate. Its result is the accuracy on the validation images after the last epoch, so that no epoch is
+chosen by it, and the calibration error. Finished cells are appended to the results and not trained again.
+
+A candidate is compared with ``today`` cell by cell. The printed interval is that of the mean over datasets
+of the mean difference within each, by a bootstrap over datasets: images, seeds and counts of one dataset are
+no independent trials. Candidates are chosen on the tuning sets; the held-out ones are for what was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from small_sets import HELD_OUT, TUNING, subset
+
+import visiongraft
+
+GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
+REFERENCE = "today"
+LP_FT = "lp_ft(learning_rate={rate}, batch_norm='{norm}', layer_decay={decay})"
+
+
+def tuned(rate: float = 1e-4, norm: str = "frozen", decay: float = 0.85) -> dict[str, Any]:
+    """Return settings of the default schedule with other options."""
+    return {"schedule": LP_FT.format(rate=rate, norm=norm, decay=decay)}
+
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    REFERENCE: {},
+    "rate 3e-4": tuned(3e-4),
+    "rate 5e-4": tuned(5e-4),
+    "rate 1e-3": tuned(1e-3),
+    "rate 5e-4, batch 16": {**tuned(5e-4), "batch_size": 16},
+    "rate 3e-4, batch 8": {**tuned(3e-4), "batch_size": 8},
+    "rate 5e-4, batch norm trains": tuned(5e-4, norm="train"),
+    "rate 5e-4, no layer decay": tuned(5e-4, decay=1.0),
+    "rate 5e-4, label smoothing": {**tuned(5e-4), "task_options": {"label_smoothing": 0.1}},
+    "rate 5e-4, EMA": {**tuned(5e-4), "ema": 0.9},
+    "rate 5e-4, augment none": {**tuned(5e-4), "task_options": {"augment": "none"}},
+    "rate 5e-4, augment strong": {**tuned(5e-4), "task_options": {"augment": "strong"}},
+    "rate 5e-4, whole image": {**tuned(5e-4), "resize": "stretch"},
+    "probe only": {"schedule": "linear_probe"},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        dataset: Name of the dataset.
+        count: Training images of each class.
+        seed: Of the choice of images and of the run.
+        candidate: Name of the candidate.
+    """
+
+    dataset: str
+    count: int
+    seed: int
+    candidate: str
+
+
+def train(cell: Cell, given: argparse.Namespace) -> dict[str, float]:
+    """Train one cell, and return the results of its last epoch."""
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as name:
+        data = subset(given.sets / cell.dataset, cell.count, cell.seed, Path(name) / "data")
+        out = Path(name) / "run"
+        visiongraft.fit(
+            data,
+            task="classification",
+            backbone=given.backbone,
+            weights=given.weights,
+            size=given.size,
+            seed=cell.seed,
+            out=out,
+            callbacks=(),
+            **CANDIDATES[cell.candidate],
+        )
+        history = [json.loads(x) for x in (out / "metrics.jsonl").read_text().splitlines()]
+    results = [record["validation"] for record in history]
+    return {
+        "accuracy": results[-1]["accuracy"],
+        "best": max(result["accuracy"] for result in results),
+        "calibration_error": results[-1]["calibration_error"],
+        "seconds": round(time.process_time() - start, 1),
+    }
+
+
+def read(results: Path) -> dict[Cell, dict[str, float]]:
+    """Read the finished cells; a line that was cut off by a kill is ignored."""
+    found = {}
+    for line in results.read_text().splitlines() if results.is_file() else []:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        found[Cell(**values.pop("cell"))] = values
+    return found
+
+
+def cells(given: argparse.Namespace) -> Iterator[Cell]:
+    """Yield all cells, those of one seed first, so that a part of them is useful."""
+    names = GROUPS[given.group]
+    for seed, dataset, count, candidate in product(
+        given.seeds, names, given.counts, given.candidates
+    ):
+        yield Cell(dataset, count, seed, candidate)
+
+
+def differences(
+    found: Mapping[Cell, Mapping[str, float]], names: Sequence[str], candidate: str, metric: str
+) -> list[float]:
+    """Return the mean paired difference from ``today`` of each dataset that has any, in percent."""
+    by_set: dict[str, list[float]] = defaultdict(list)
+    for cell, values in found.items():
+        reference = Cell(cell.dataset, cell.count, cell.seed, REFERENCE)
+        if cell.candidate == candidate and cell.dataset in names and reference in found:
+            by_set[cell.dataset].append(100 * (values[metric] - found[reference][metric]))
+    return [float(np.mean(by_set[name])) for name in names if name in by_set]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return a 95 % bootstrap interval of the mean of independent values."""
+    random = np.random.default_rng(0)
+    means = random.choice(values, size=(10_000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def table(found: Mapping[Cell, Mapping[str, float]], group: str) -> str:
+    """Return one line per candidate: its gain in accuracy, its worst dataset, its calibration."""
+    names = GROUPS[group]
+    lines = [
+        f"{'candidate':32} {'sets':>4} {'gain':>6} {'95 % interval':>16} {'worst':>7} {'ECE':>6}"
+    ]
+    for candidate in CANDIDATES:
+        gains = differences(found, names, candidate, "accuracy")
+        if not gains:
+            continue
+        low, high = interval(gains)
+        errors = differences(found, names, candidate, "calibration_error")
+        lines.append(
+            f"{candidate:32} {len(gains):4} {np.mean(gains):6.2f} {low:7.2f} to {high:5.2f} "
+            f"{min(gains):7.2f} {np.mean(errors):6.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("defaults.jsonl"))
+    parser.add_argument("--group", choices=GROUPS, default="tuning")
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--counts", nargs="+", type=int, default=[10, 50])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--backbone", default="bundled/efficientnet_lite0")
+    parser.add_argument("--weights", default="pretrained")
+    parser.add_argument("--limit", type=int, default=sys.maxsize, help="cells to train at most")
+    given = parser.parse_args(arguments)
+    given.weights = None if given.weights == "none" else given.weights
+    if given.sets is None:
+        print("defaults: pass --sets FOLDER to measure something", file=sys.stderr)
+        return
+    found = read(given.results)
+    for cell in [cell for cell in cells(given) if cell not in found][: given.limit]:
+        found[cell] = train(cell, given)
+        print(cell, found[cell], file=sys.stderr, flush=True)
+        with open(given.results, "a") as file:
+            file.write("\n" + json.dumps({"cell": asdict(cell), **found[cell]}))
+    print(table(found, given.group))
+
+
+if __name__ == "__main__":
+    main()
