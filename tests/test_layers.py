@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "durations",
         "interrupts",
         "processes",
+        "terminal",
         "versions",
         "seeds",
         "comparison",

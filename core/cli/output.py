@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visiongraft.errors import escape_unprintable
+from visiongraft.terminal import make_console
 
 WIDE = 100_000
 
@@ -77,7 +78,7 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 def _print_table(part: Table, stdout: TextIO) -> None:
-    console = Console(file=stdout)
+    console = make_console(stdout)
     if console.is_terminal:
         with console.capture() as shown:
             console.print(part)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import PluginError, escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
+from visiongraft.terminal import make_console
 from visiongraft.training.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ class ConsoleProgress:
     name = "progress"
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.console = make_console(sys.stderr, highlight=False, soft_wrap=True)
         self.bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),

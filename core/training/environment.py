@@ -120,10 +120,14 @@ def ignored_settings(environment: Mapping[str, str] = os.environ) -> tuple[str, 
 
 @contextmanager
 def without_settings() -> Iterator[None]:
-    """Hide the settings in environment variables from Accelerate within a block."""
+    """Hide settings in environment variables, and launchers of one process, from Accelerate.
+
+    One process has nobody to join; trying to would wait for a host that may not exist.
+    """
     hidden = {name: value for name, value in os.environ.items() if _is_setting(name, value)}
-    if "WORLD_SIZE" not in os.environ and "LOCAL_RANK" in os.environ:
-        hidden["LOCAL_RANK"] = os.environ["LOCAL_RANK"]  # of one process, which is not distributed
+    if read_launch().processes == 1:
+        names = (*WORLD_SIZE, *RANK, *LOCAL_RANK)
+        hidden |= {name: os.environ[name] for name in names if name in os.environ}
     for name in hidden:
         del os.environ[name]
     try:

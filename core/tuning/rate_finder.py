@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
 from visiongraft.arguments import new_settings
@@ -24,6 +23,7 @@ from visiongraft.run_data import Given
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state, restore_random_state
 from visiongraft.starting import find_start
+from visiongraft.terminal import make_console
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
 from visiongraft.training.optimizers import set_learning_rate
@@ -185,7 +185,7 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
             endless_losses(engine, ready, set_rates),
             f"phase {index + 1}: {phase.label}",
             total=len(rates),
-            console=Console(stderr=True),
+            console=make_console(sys.stderr),
             transient=True,
             disable=not sys.stderr.isatty(),
         )

@@ -173,6 +173,15 @@ def test_a_harmless_variable_that_accelerate_would_refuse_is_ignored_and_named(
     assert "ignoring ACCELERATE_DEBUG_MODE='maybe'" in ignored_settings()[0]
 
 
+def test_one_process_of_a_launcher_waits_for_no_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "nowhere.invalid"}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    with without_settings():
+        assert not {"WORLD_SIZE", "RANK", "LOCAL_RANK"} & os.environ.keys()
+    assert os.environ["WORLD_SIZE"] == "1"
+
+
 def test_hidden_variables_come_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     with pytest.raises(KeyError), without_settings():

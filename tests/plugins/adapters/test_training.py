@@ -299,7 +299,7 @@ def test_adapters_have_learning_rates_of_their_own_by_default(
 
 
 def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
-    images: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, run: Path
 ) -> None:
     options = {"learning_rate": 0.01, "layer_decay": 1.0}
     defaults = {n: p.default for n, p in inspect.signature(visiongraft.fit).parameters.items()}
@@ -307,9 +307,22 @@ def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
     assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
     given["schedule"] = FAST["schedule"]
     assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
-    visiongraft.fit(images, out=run, resume=True, callbacks=["progress"])
+
+
+@pytest.mark.slow
+def test_the_command_shows_adapters_their_rates_and_their_folder(
+    images: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(images), "--out", str(run), "--resume"]) == 0
+    shown = capsys.readouterr()
     line = "adapters: lora, bitfit; schedule: full(learning_rate=0.01, layer_decay=1.0)"
-    assert line in capsys.readouterr().err.splitlines()
+    assert line in shown.err.splitlines()
+    assert shown.out.endswith(f"model saved to {run / 'model'}, adapter to {run / 'adapter'}\n")
+
+
+def test_adapters_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters"]) == 0
+    assert "rank=8, alpha=none, targets=(), rslora=false" in capsys.readouterr().out
 
 
 def test_a_wrong_adapter_on_the_command_line_is_one_line(
