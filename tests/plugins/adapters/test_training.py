@@ -16,13 +16,15 @@ import torch
 from PIL import Image
 
 import visiongraft
+from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.cli import main
 from visiongraft.config import FitConfig
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup import find_adapter, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.plugins.classification.task import Classification
 
 FAST: dict[str, Any] = {
     "task": "classification",
@@ -249,6 +251,17 @@ def test_stoch_norm_trains_the_base_and_leaves_batch_norm(images: Path, tmp_path
         model.save_adapter(tmp_path)
     model.save(tmp_path / "model")
     assert not visiongraft.load(tmp_path / "model").network.backbone.adapters
+
+
+def test_stoch_norm_in_frozen_batch_norms_is_refused() -> None:
+    def applied(*adapters: str) -> None:
+        backbone = load_backbone("timm/test_resnet", weights=None, size=32)
+        network = Network(backbone, Classification(class_names=("red", "green")))
+        apply_adapters(network, [find_adapter(each) for each in adapters])
+
+    with pytest.raises(OptionError, match="'stoch_norm' has no effect beside 'lora': the layers"):
+        applied("lora", "stoch_norm")
+    applied("lora", "stoch_norm", "norm")
 
 
 # ---- settings ----
