@@ -14,6 +14,7 @@ from visiongraft.adaptation.layers import Adapted, detach
 from visiongraft.adaptation.targets import own_modules
 from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone
+from visiongraft.errors import OptionError
 from visiongraft.network import Network
 from visiongraft.training.freezing import digest
 
@@ -31,7 +32,8 @@ def apply_adapters(network: Network, choices: Sequence[AdapterChoice]) -> tuple[
         One line for each adapter that had to leave layers out.
 
     Raises:
-        OptionError: An adapter is given twice, or does not fit the backbone.
+        OptionError: An adapter is given twice, does not fit the backbone, or has no effect beside the
+            others.
         PluginError: An adapter of a plugin fails.
     """
     backbone = network.backbone
@@ -47,6 +49,7 @@ def apply_adapters(network: Network, choices: Sequence[AdapterChoice]) -> tuple[
     trained = frozenset[str]().union(*network.adapter_parameters.values())
     if freezes_base(network):
         network.created_frozen |= {PREFIX + name for name in existing} - trained
+        _refuse_without_effect(network, choices, trained)
     state = backbone.state_dict()
     changing = {n.removeprefix(PREFIX) for n in trained}.intersection(existing)
     changing |= _buffers_beside(backbone, changing)
@@ -129,6 +132,28 @@ def base_digest(network: Network) -> str:
         if not any(name.startswith(prefix) for prefix in added)
     ]
     return sha256("\n".join(content).encode()).hexdigest()
+
+
+def _refuse_without_effect(
+    network: Network, choices: Sequence[AdapterChoice], trained: frozenset[str]
+) -> None:
+    """Refuse an adapter of layers that train if others freeze all of these layers.
+
+    A frozen layer is in evaluation mode, in which it may compute the same as without the adapter.
+    """
+    for choice in choices:
+        layers = choice.adapter.layers(network.backbone)
+        inside = {
+            f"{PREFIX}{name}.{parameter}"
+            for name, layer in layers.items()
+            for parameter, _ in layer.named_parameters()
+        }
+        if not choice.adapter.freezes_base and inside and not inside & trained:
+            others = [repr(c.name) for c in choices if c.adapter.freezes_base]
+            raise OptionError(
+                f"adapter {choice.name!r} has no effect beside {' and '.join(others)}: the layers that "
+                "it is in stay frozen; add an adapter that trains them, or omit it"
+            )
 
 
 def _adapted(network: Network) -> dict[str, Any]:

@@ -197,5 +197,5 @@ def _format(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_format(each)}" for name, each in value.items())
+        return ", ".join(f"{name}={_format(each) or '()'}" for name, each in value.items())
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -67,6 +67,7 @@ def fit(
 
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     from visiongraft.fitting import fit as train
+    from visiongraft.saving.adapter_folder import is_adapter
     from visiongraft.training.outcome import Outcome
 
     try:
@@ -101,7 +102,11 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     parts: list[Any] = [phases]
     if "evaluate_on" in best:
         parts.append(table(["evaluation set", headline], _set_rows(best["evaluate_on"], headline)))
-    return Answer(values, [*parts, f"{outcome}; model saved to {out / 'model'}"])
+    saved = f"model saved to {out / 'model'}"
+    if is_adapter(out / "adapter"):
+        values["adapter"] = str(out / "adapter")
+        saved += f", adapter to {out / 'adapter'}"
+    return Answer(values, [*parts, f"{outcome}; {saved}"])
 
 
 def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[str]]:

@@ -256,7 +256,9 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     if _everything_trains(images, phase):
         return ReplayPlan(reason="every stage trains")
     if augment and not config.views:
-        return ReplayPlan(reason="images are augmented at random; views=K would repeat")
+        return ReplayPlan(
+            reason="images are augmented at random; views=K would repeat K views of each"
+        )
     if images.streams:
         names = ", ".join(map(repr, images.streams))
         return ReplayPlan(reason=f"training steps need the images of {names} as well")

@@ -36,7 +36,11 @@ def prepare_losses(images: ImageLoaders) -> None:
         if type(loss).prepare is TransferLoss.prepare:
             continue
         before = before or _digests(images)
-        log.info("transfer loss %r looks at %d training images", name, len(images.training))
+        log.info(
+            "transfer loss %r reads %d training images before the first step",
+            name,
+            len(images.training),
+        )
         network.eval()
         with seeded(images.config.seed, "prepare", name), torch.no_grad():
             loss.prepare(_TrainingSet(images, network.transfer, loss))

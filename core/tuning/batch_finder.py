@@ -151,9 +151,8 @@ def _fits(run: Run, accelerator: Accelerator, size: int, index: int, phase: Phas
         if not should_reduce_batch_size(error):
             raise
         error.__traceback__ = None  # which holds the tensors of the step
-        return False
-    finally:
         accelerator.free_memory()
+        return False
 
 
 def _forget_peak(accelerator: Accelerator) -> None:

@@ -47,9 +47,7 @@ def rehearsal(run: Run, accelerator: Accelerator, what: str) -> Iterator[Run]:
     try:
         network = deepcopy(run.network)
         yield replace(run, network=network, state=RunState(), folder=None, warnings=())
-        del network
     finally:
-        accelerator.free_memory()
         restore_random_state(*states)
         if scaler is not None and scale:
             scaler.load_state_dict(scale)

@@ -36,6 +36,7 @@ FIRST_GUESS = 10
 MOST_EPOCHS = 100
 USED = 0.95  # fraction of the time that is planned; checkpoints and the like take the rest
 STEPS, SECONDS = 8, 2.0  # timed steps of each kind of phase, fewer if they take longer
+MEASURED = 0.02  # fraction of the budget that these steps may take, too
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PhaseCost:
     """What a phase takes, in seconds.
 
     Attributes:
-        start: Once: comparing frozen tensors, and filling the feature cache.
+        start: Once: comparing frozen tensors, filling the feature cache, and freeing memory.
         epoch: Each epoch with its evaluation.
     """
 
@@ -217,15 +218,20 @@ class _Costs:
         started = time.perf_counter()
         with ready_phase(part, phase, made, small.images, self.accelerator) as ready:
             opening = time.perf_counter() - started
-            step = _seconds_of_a_step(small, ready)
-            evaluation = _seconds_of_an_image(small, ready) * _evaluated(self.run)
+            limit = min(SECONDS, MEASURED * (self.run.config.budget or 0.0))
+            step = _seconds_of_a_step(small, ready, limit)
+            evaluation = _seconds_of_an_image(small, ready, limit) * _evaluated(self.run)
+            started = time.perf_counter()
+        closing = time.perf_counter() - started
         filling = 0.0
         if replayed:
             rows = sum(stored_rows(small.images, phase).values())
             filling = max(0.0, opening - probing) / rows * sum(stored_rows(images, phase).values())
         if self.run.evaluation or self.run.config.start:  # evaluated before training, too
             self.once = max(self.once, evaluation)
-        return PhaseCost(proving + probing + filling, len(self._steps) * step + evaluation)
+        return PhaseCost(
+            proving + probing + filling + closing, len(self._steps) * step + evaluation
+        )
 
     def _part(self, replayed: bool) -> Run:
         """Return a run on the images of a few steps, as the sampler of the task chose them."""
@@ -244,7 +250,7 @@ class _Costs:
         return replace(part, training=run.training)
 
 
-def _seconds_of_a_step(engine: Engine, ready: ReadyPhase) -> float:
+def _seconds_of_a_step(engine: Engine, ready: ReadyPhase, limit: float) -> float:
     """Measure the mean time of steps, with loading; the first one, which allocates memory, is left out."""
 
     def set_rates(*_: int) -> None:
@@ -257,19 +263,19 @@ def _seconds_of_a_step(engine: Engine, ready: ReadyPhase) -> float:
         now = time.perf_counter()
         times.append(now - started)
         started = now
-        if len(times) > STEPS or (len(times) > 1 and sum(times[1:]) > SECONDS):
+        if len(times) > STEPS or (len(times) > 1 and sum(times[1:]) > limit):
             break
     return fmean(times[1:])
 
 
-def _seconds_of_an_image(engine: Engine, ready: ReadyPhase) -> float:
+def _seconds_of_an_image(engine: Engine, ready: ReadyPhase, limit: float) -> float:
     """Measure the time of evaluating an image; the first evaluation may import what metrics need."""
     times = []
     for _ in range(2):
         started = time.perf_counter()
         engine.evaluate(VALIDATION, ready.batches)
         times.append(time.perf_counter() - started)
-        if times[0] > SECONDS:
+        if times[0] > 10 * limit:  # imports are little of it
             break
     return times[-1] / len(engine.images.validation)
 

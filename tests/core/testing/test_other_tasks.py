@@ -429,6 +429,13 @@ def checks_of(kind: type[Task]) -> list[Check[Any]]:
     return [check for check in TASK_CHECKS if check.name in expected]
 
 
+def marks_of(kind: type[Task], check: Check[Any]) -> Any:
+    """Resume one kind in every run of the tests, and train both kinds of segmentation once."""
+    resumes = check.name == "a_killed_run_resumes_exactly" and kind is not Segments
+    again = kind is SizedSegments and check.name in TRAINED - {"a_few_images_are_overfit"}
+    return pytest.mark.exhaustive if resumes or again else ()
+
+
 @pytest.fixture(scope="module")
 def trials() -> dict[str, TaskTrial]:
     return {name: TaskTrial(kind()) for name, kind in KINDS.items()}
@@ -437,7 +444,7 @@ def trials() -> dict[str, TaskTrial]:
 @pytest.mark.parametrize(
     ("name", "check"),
     [
-        pytest.param(name, check, id=f"{name}-{check.name}")
+        pytest.param(name, check, id=f"{name}-{check.name}", marks=marks_of(kind, check))
         for name, kind in KINDS.items()
         for check in checks_of(kind)
     ],

@@ -141,7 +141,7 @@ def test_a_phase_is_replayed(choose: Choose, settings: dict[str, Any], reason: s
         ({"replay": "off"}, "switched off"),
         ({"phase": Phase(2, "all")}, "every stage trains"),
         ({"phase": Phase(2, "stem")}, "every stage trains"),
-        ({"augment": True}, "augmented at random; views=K would repeat"),
+        ({"augment": True}, "augmented at random; views=K would repeat K views of each"),
         ({"processes": 2}, "2 processes share the data"),
         ({"phase": Phase(1, "head")}, "not worthwhile for a single epoch"),
         ({"replay_budget": BUDGET - 1}, "672 B is over the budget of 671 B"),

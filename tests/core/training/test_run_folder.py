@@ -20,7 +20,7 @@ QUICK: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1}
 
 @pytest.fixture(scope="module")
 def ended() -> int:
-    """Give the id of a process that has ended."""
+    """Return the id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid

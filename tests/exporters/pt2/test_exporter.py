@@ -40,7 +40,7 @@ def test_the_exporter_is_found_as_a_plugin() -> None:
     assert plugins().exporters()["pt2"] is Pt2Exporter
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # the ONNX exporter passes it in tests/core/testing every time
 def test_the_exporter_passes_the_kit() -> None:
     check_exporter("pt2")
 

@@ -31,7 +31,7 @@ OTHER_FIELDS = ("mismatches", "headline", "precision", "content_sha256", "metada
 
 
 def few() -> Iterator[Any]:
-    """Give each key one value, and more in the exhaustive run."""
+    """Yield one value for each key, and more in the exhaustive run."""
     keys = [(key, False) for key in (*KEYS, *OTHERS)]
     for i, (key, inside) in enumerate([*keys, *((f, True) for f in (*FIELDS, *OTHER_FIELDS))]):
         for j in range(len(VALUES)):

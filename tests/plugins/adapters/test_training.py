@@ -16,13 +16,15 @@ import torch
 from PIL import Image
 
 import visiongraft
+from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.cli import main
 from visiongraft.config import FitConfig
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup import find_adapter, load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.plugins.classification.task import Classification
 
 FAST: dict[str, Any] = {
     "task": "classification",
@@ -251,6 +253,17 @@ def test_stoch_norm_trains_the_base_and_leaves_batch_norm(images: Path, tmp_path
     assert not visiongraft.load(tmp_path / "model").network.backbone.adapters
 
 
+def test_stoch_norm_in_frozen_batch_norms_is_refused() -> None:
+    def applied(*adapters: str) -> None:
+        backbone = load_backbone("timm/test_resnet", weights=None, size=32)
+        network = Network(backbone, Classification(class_names=("red", "green")))
+        apply_adapters(network, [find_adapter(each) for each in adapters])
+
+    with pytest.raises(OptionError, match="'stoch_norm' has no effect beside 'lora': the layers"):
+        applied("lora", "stoch_norm")
+    applied("lora", "stoch_norm", "norm")
+
+
 # ---- settings ----
 
 
@@ -286,7 +299,7 @@ def test_adapters_have_learning_rates_of_their_own_by_default(
 
 
 def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
-    images: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    images: Path, run: Path
 ) -> None:
     options = {"learning_rate": 0.01, "layer_decay": 1.0}
     defaults = {n: p.default for n, p in inspect.signature(visiongraft.fit).parameters.items()}
@@ -294,9 +307,22 @@ def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
     assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
     given["schedule"] = FAST["schedule"]
     assert resumed_settings(run, given, defaults)[0].schedule["options"] == options
-    visiongraft.fit(images, out=run, resume=True, callbacks=["progress"])
+
+
+@pytest.mark.slow
+def test_the_command_shows_adapters_their_rates_and_their_folder(
+    images: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", str(images), "--out", str(run), "--resume"]) == 0
+    shown = capsys.readouterr()
     line = "adapters: lora, bitfit; schedule: full(learning_rate=0.01, layer_decay=1.0)"
-    assert line in capsys.readouterr().err.splitlines()
+    assert line in shown.err.splitlines()
+    assert shown.out.endswith(f"model saved to {run / 'model'}, adapter to {run / 'adapter'}\n")
+
+
+def test_adapters_are_listed_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters"]) == 0
+    assert "rank=8, alpha=none, targets=(), rslora=false" in capsys.readouterr().out
 
 
 def test_a_wrong_adapter_on_the_command_line_is_one_line(
