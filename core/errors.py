@@ -209,7 +209,7 @@ def one_line(message: object, limit: int | None = 300) -> str:
         >>> one_line("bad\n  \x1b[31mshape\x1b[0m"), one_line("abcdefgh", 6), one_line(KeyError())
         ('bad shape', 'abc...', 'KeyError')
     """
-    line = escape_unprintable(" ".join(COLOR_CODES.sub("", str(message)).split()))
+    line = escape_unprintable(" ".join(COLOR_CODES.sub("", _text(message)).split()))
     if not line and isinstance(message, BaseException):
         line = type(message).__name__
     return line if limit is None or len(line) <= limit else line[: limit - 3] + "..."
@@ -222,7 +222,14 @@ def type_and_message(error: BaseException) -> str:
         >>> type_and_message(ValueError("bad shape"))
         'ValueError: bad shape'
     """
-    return f"{type(error).__name__}: {one_line(str(error))}"
+    return f"{type(error).__name__}: {one_line(_text(error))}"
+
+
+def _text(message: object) -> str:
+    try:
+        return str(message)
+    except Exception as error:  # of a plugin's exception whose __str__ fails
+        return f"its message cannot be shown ({type(error).__name__})"
 
 
 def place_of(error: BaseException) -> str:

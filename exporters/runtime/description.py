@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,6 +18,7 @@ from visiongraft.options import is_number
 FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
 EXTRA = "extra"  # marks the outputs that the user requested besides the task's results
+OWN_KEYS = {"task", "task_options", "input"}  # that tell this package's files from those of others
 _DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
 _LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
 
@@ -84,11 +84,19 @@ def read_description(path: Path, properties: Mapping[str, str]) -> tuple[dict[st
         All metadata as JSON values, and the input.
 
     Raises:
-        ArtifactError: visiongraft did not write it.
+        ArtifactError: visiongraft did not write it, or its metadata are damaged.
     """
     metadata: dict[str, Any] = {}
-    with suppress(ValueError, RecursionError):  # another program's metadata need not be JSON
-        metadata = {key: json.loads(text) for key, text in properties.items()}
+    for key, text in properties.items():
+        try:
+            metadata[key] = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if OWN_KEYS <= properties.keys():
+                raise ArtifactError(
+                    f"{path} is damaged: {key!r} in its metadata is not JSON; export it again"
+                ) from error
+            metadata = {}  # another program's metadata need not be JSON
+            break
     return metadata, described_input(path, metadata)
 
 

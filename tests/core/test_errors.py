@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft import errors
-from visiongraft.errors import VisiongraftError, name_some, near_matches, one_line, shorten
+from visiongraft.errors import (
+    VisiongraftError,
+    name_some,
+    near_matches,
+    one_line,
+    shorten,
+    type_and_message,
+)
 
 KINDS = [
     kind
@@ -76,3 +83,12 @@ def test_a_librarys_message_becomes_one_short_line() -> None:
     assert one_line(EOFError()) == "EOFError"
     assert len(one_line(ValueError("x" * 999), 50)) == 50
     assert len(one_line("x" * 999, None)) == 999
+
+
+def test_an_error_whose_message_cannot_be_made_is_named_by_its_class() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    assert type_and_message(Broken()) == "Broken: its message cannot be shown (RuntimeError)"
+    assert one_line(Broken()) == "its message cannot be shown (RuntimeError)"

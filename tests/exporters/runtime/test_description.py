@@ -122,10 +122,13 @@ def test_metadata_of_another_type_are_one_line_that_names_them(key: str, value: 
         read_description(PATH, texts(**{key: value}))
 
 
-def test_what_is_not_json_is_refused() -> None:
-    for text in ("{", "[" * 100_000):
-        with pytest.raises(ArtifactError, match="does not describe its input"):
-            read_description(PATH, {**texts(), "other": text})
+@pytest.mark.parametrize("key", ["other", "format", "preprocess", "certificate"])
+def test_what_is_not_json_is_refused_and_named(key: str) -> None:
+    for text in ("{", "", "[" * 100_000):
+        with pytest.raises(ArtifactError, match=f"is damaged: {key!r} in its metadata is not JSON"):
+            read_description(PATH, {**texts(), key: text})
+    with pytest.raises(ArtifactError, match="does not describe its input"):
+        read_description(PATH, {"author": "someone else", "other": "{"})
 
 
 def test_a_file_of_another_format_is_refused_with_the_version_that_made_it() -> None:
