@@ -40,6 +40,14 @@ class Forgetful(Gain):
         layer.weight.mul_(self.factor)
 
 
+class Shifting(Gain):
+    """Folds into a tensor that its layer does not have."""
+
+    def fold(self, layer: nn.Module, parameter: str | None) -> None:
+        super().fold(layer, parameter)
+        layer.shift = nn.Parameter(torch.zeros(1))
+
+
 class Idle(Gain):
     """Has a parameter that nothing reads."""
 
@@ -79,11 +87,12 @@ FAULTY = {
     "applying_it_again_adds_the_same": adapter("drawing", Gain, share=0.5),
     "merging_it_changes_no_output": adapter("forgetful", Forgetful),
 }
+OTHERS = [adapter("idle", Idle), adapter("writing", Writing), adapter("shifting", Shifting)]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def faulty_ones() -> Iterator[None]:
-    kinds = [*FAULTY.values(), adapter("idle", Idle), adapter("writing", Writing)]
+    kinds = [*FAULTY.values(), *OTHERS]
     register = hookimpl(lambda: kinds, specname="register_adapters")
     with using(PluginManager()):
         plugins().register(SimpleNamespace(register_adapters=register), "faulty")
@@ -116,6 +125,12 @@ def test_an_adapter_that_does_nothing_is_caught() -> None:
     (check,) = (c for c in ADAPTER_CHECKS if c.name == "merging_it_changes_no_output")
     with pytest.raises(CheckError, match="it must act on the backbone"):
         check("idle")
+
+
+def test_an_adapter_whose_merging_adds_tensors_is_caught() -> None:
+    check = ADAPTER_CHECKS[0]
+    with pytest.raises(CheckError, match="adds, removes or reshapes 'shift'"):
+        check("shifting")
 
 
 @pytest.mark.slow
