@@ -32,7 +32,8 @@ from visiongraft.saving.files import read_json, write_json
 HOST = "visiongraft"
 PATIENCE = 120.0  # seconds after which an import in a child process is given up
 KEPT = 200  # results of earlier imports
-PASSING = ("signal", "unknown")  # results that may be due to the machine
+ENDLESS = "endless"  # result of an import that was given up
+PASSING = ("signal", "unknown", ENDLESS)  # results that may be due to the machine
 REMEDY = "; repair it, remove it, or disable it with --no-plugin NAME"
 
 _CHILD = """
@@ -141,7 +142,7 @@ def _import_file(module: str) -> str:
             if result in ("returns", "raises"):
                 return "imported"
             if result == "unknown":
-                return result
+                return ENDLESS
     return _import_in_child([module])[module]  # also where only a copy may have failed
 
 
@@ -160,6 +161,8 @@ def _fault(result: str) -> str | None:
         return "raises KeyboardInterrupt when it is imported"
     if result.startswith(("exit code", "signal")):
         return f"ends the process when it is imported ({result})"
+    if result == ENDLESS:
+        return f"is not imported within {PATIENCE:.0f} seconds"
     return None
 
 
@@ -190,7 +193,7 @@ def _run_child(modules: Sequence[str]) -> tuple[list[str], str]:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        return _results_in(error.stdout or b"", mark), "unknown"
+        return _results_in(error.stdout or b"", mark), ENDLESS
     except (OSError, subprocess.SubprocessError):
         return [], "unknown"
     return _results_in(done.stdout, mark), describe_end(done.returncode)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+STREAMS = ("stdout", "stderr")
 UNDONE = "for everybody; this was undone"  # ends messages about changes
 
 
@@ -32,10 +34,14 @@ def _attribute(module: str, name: str, default: Any) -> Setting:
     return Setting(
         f"{module}.{name}",
         module,
-        lambda m: getattr(m, name),
-        lambda m, value: setattr(m, name, value),
+        attrgetter(name),
+        _setter(name),
         default,
     )
+
+
+def _setter(name: str) -> Callable[[Any, Any], object]:
+    return lambda module, value: setattr(module, name, value)
 
 
 SETTINGS = (
@@ -96,6 +102,19 @@ SETTINGS = (
 )
 
 
+PROCESS = (
+    *(Setting(f"sys.{name}", "sys", attrgetter(name), _setter(name), None) for name in STREAMS),
+    Setting("the working directory", "os", lambda os: os.getcwd(), lambda os, v: os.chdir(v), None),
+    Setting(
+        "the recursion limit",
+        "sys",
+        lambda sys: sys.getrecursionlimit(),
+        lambda sys, value: sys.setrecursionlimit(value),
+        None,
+    ),
+)  # whose modules are always imported, so that a default is not needed
+
+
 @contextmanager
 def kept_settings(changes: list[str]) -> Iterator[None]:
     """Undo what a block changes of process-wide settings.
@@ -103,11 +122,12 @@ def kept_settings(changes: list[str]) -> Iterator[None]:
     Args:
         changes: Receives one line per change, after the block.
     """
-    before = [_value(setting, setting.default) for setting in SETTINGS]
+    settings = (*SETTINGS, *PROCESS)
+    before = [_value(setting, setting.default) for setting in settings]
     try:
         yield
     finally:
-        for setting, value in zip(SETTINGS, before, strict=True):
+        for setting, value in zip(settings, before, strict=True):
             now = _value(setting, value)
             if now != value:
                 with suppress(Exception):  # it stays as it is, and is reported all the same

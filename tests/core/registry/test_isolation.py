@@ -187,6 +187,18 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a copy of the process")
+def test_a_file_whose_import_does_not_end_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "PATIENCE", 1.0)
+    file.write_text("while True:\n    pass\n")
+    with pytest.raises(
+        PluginError, match=r"my_ending_file\.py: it is not imported within 1 seconds"
+    ):
+        import_file(file)
+
+
 def test_a_file_that_calls_the_end_of_the_process_is_refused_with_its_line(file: Path) -> None:
     file.write_text("import os\ntry:\n    os._exit(1)\nexcept Exception:\n    pass\n")
     words = r"plugin file .*my_ending_file\.py cannot be imported \(at my_ending_file\.py:3\): "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ import torch
 from visiongraft.hookspecs import hookimpl
 from visiongraft.registry import settings
 from visiongraft.registry.manager import PluginManager
-from visiongraft.registry.settings import SETTINGS, kept_settings
+from visiongraft.registry.settings import PROCESS, SETTINGS, kept_settings
 
 CHANGES: dict[str, Callable[[], Any]] = {
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
@@ -36,19 +38,23 @@ CHANGES: dict[str, Callable[[], Any]] = {
     ),
     "PIL.Image.MAX_IMAGE_PIXELS": lambda: setattr(PIL.Image, "MAX_IMAGE_PIXELS", None),
     "the level up to which logging is disabled": lambda: logging.disable(logging.CRITICAL),
+    "sys.stdout": lambda: setattr(sys, "stdout", None),
+    "sys.stderr": lambda: setattr(sys, "stderr", None),
+    "the working directory": lambda: os.chdir("/"),
+    "the recursion limit": lambda: sys.setrecursionlimit(sys.getrecursionlimit() - 1),
 }
 
 
 def present() -> list[Any]:
-    return [settings._value(setting, None) for setting in SETTINGS]
+    return [settings._value(setting, None) for setting in (*SETTINGS, *PROCESS)]
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert set(CHANGES) == {setting.name for setting in SETTINGS}
+    assert set(CHANGES) == {setting.name for setting in (*SETTINGS, *PROCESS)}
 
 
 def test_the_defaults_are_those_of_the_libraries() -> None:
-    assert present() == [setting.default for setting in SETTINGS]
+    assert present()[: len(SETTINGS)] == [setting.default for setting in SETTINGS]
 
 
 @pytest.mark.parametrize("name", CHANGES)
