@@ -1,4 +1,4 @@
-"""Checks of transfer losses: runs with one are reproducible, and resume exactly."""
+"""Checks of transfer losses: runs with one train in bfloat16, are reproducible, and resume exactly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from visiongraft.lookup import find_transfer_loss
 from visiongraft.testing.report import Check, require
 from visiongraft.testing.specimen import Shades, make_dataset
+from visiongraft.testing.tasks.learning import half_precision_trains
 from visiongraft.testing.tasks.reproducing import equal_runs_are_equal
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.trial import TaskTrial
@@ -38,7 +39,11 @@ class TransferLossTrial(TaskTrial):
             self.settings["weights"] = "pretrained"
 
 
-TRANSFER_LOSS_CHECKS: tuple[Check[Any], ...] = (equal_runs_are_equal, a_killed_run_resumes_exactly)
+TRANSFER_LOSS_CHECKS: tuple[Check[Any], ...] = (
+    half_precision_trains,
+    equal_runs_are_equal,
+    a_killed_run_resumes_exactly,
+)
 
 
 def check_transfer_loss(what: str) -> None:

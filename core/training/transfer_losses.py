@@ -105,7 +105,8 @@ class TransferStep:
             *rows: Tensors (N, ...), one row for each image of the batch.
 
         Returns:
-            The rows of all processes in the order of their ranks, each image once, without gradients.
+            The rows of all processes in the order of the whole batch, each image once, without
+            gradients.
         """
         own = [self.batch.indices, *(tensor.detach() for tensor in rows)]
         if not (distributed.is_available() and distributed.is_initialized()):
@@ -113,11 +114,12 @@ class TransferStep:
         everyones: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(everyones, [tensor.cpu() for tensor in own])
         indices, *found = map(torch.cat, zip(*everyones, strict=True))
-        # A process without images of its own has borrowed one of another.
-        first = list(
-            {index: row for row, index in reversed(list(enumerate(indices.tolist())))}.values()
-        )
-        chosen = torch.tensor(sorted(first))
+        # Processes get the images of a batch in turn. One without images has borrowed one of another.
+        places = torch.cat([torch.arange(len(each[0])) for each in everyones])
+        first: dict[int, int] = {}
+        for row in places.argsort(stable=True).tolist():
+            first.setdefault(int(indices[row]), row)
+        chosen = torch.tensor(list(first.values()))
         return tuple(
             tensor[chosen].to(like.device) for tensor, like in zip(found, rows, strict=True)
         )

@@ -287,7 +287,7 @@ def test_the_command_exits_with_1_and_the_reason(
 
 @pytest.mark.slow
 def test_transfer_losses_and_callbacks_are_tried_too() -> None:
-    first = list(islice(check_plugin("transfer_losses"), 5))  # of the plugin, and of l2_sp
+    first = list(islice(check_plugin("transfer_losses"), 6))  # of the plugin, and of l2_sp
     results = [*first, *check_plugin("callbacks")]
     assert {r.outcome for r in results} == {"passed"}
     assert {"loss l2_sp", "callback progress", "callback curves"} <= {r.subject for r in results}

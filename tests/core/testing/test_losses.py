@@ -35,7 +35,7 @@ class Aligned(TransferLoss):
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
         pooled = step.backbone(step.batch.streams["unlabelled"].images).pooled
-        self.mean = self.mean.lerp(step.features.pooled.detach().mean(0), 0.1)
+        self.mean = self.mean.lerp(step.features.pooled.detach().float().mean(0), 0.1)
         return {"distance": self.weight * (pooled - self.mean).square().mean()}
 
 
@@ -53,6 +53,21 @@ class Forgetful(TransferLoss):
         return {"size": next(step.head.parameters()).square().sum() * self.steps}
 
 
+class FullOnly(TransferLoss):
+    """Mixes embeddings with a buffer of another type in half precision."""
+
+    name = "full_only"
+    reads_features = True
+
+    def __init__(self, backbone: Any, source: Any) -> None:
+        super().__init__(backbone, source)
+        self.register_buffer("total", torch.zeros(source.info.embedding_dim))
+
+    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+        pooled = step.features.pooled
+        return {"distance": self.total.lerp(pooled.mean(0), 0.5).square().mean()}
+
+
 class Dicing(TransferLoss):
     """Draws from the operating system."""
 
@@ -65,7 +80,7 @@ class Dicing(TransferLoss):
 class Plugin:
     @hookimpl
     def register_losses(self) -> list[type[TransferLoss]]:
-        return [Aligned, Forgetful, Dicing]
+        return [Aligned, Forgetful, FullOnly, Dicing]
 
 
 @pytest.fixture
@@ -86,12 +101,17 @@ def test_a_loss_that_uses_a_stream_passes(manager: PluginManager) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "check"),
+    ("loss", "check", "words"),
     [
-        ("forgetful", "a_killed_run_resumes_exactly"),
-        pytest.param("dicing", "equal_runs_are_equal", marks=pytest.mark.exhaustive),
+        ("forgetful", "a_killed_run_resumes_exactly", "parameters and buffers"),
+        ("full_only", "half_precision_trains", "to train in bfloat16"),
+        pytest.param(
+            "dicing", "equal_runs_are_equal", "parameters and buffers", marks=pytest.mark.exhaustive
+        ),
     ],
 )
-def test_a_planted_fault_is_found(manager: PluginManager, loss: str, check: str) -> None:
-    with pytest.raises(CheckError, match="parameters and buffers"):
+def test_a_planted_fault_is_found(
+    manager: PluginManager, loss: str, check: str, words: str
+) -> None:
+    with pytest.raises(CheckError, match=words):
         check_named(check)(TransferLossTrial(loss))

@@ -116,12 +116,12 @@ def test_a_head_with_a_hidden_layer_is_refused(bench: Callable[..., Any]) -> Non
         at.prepare(at.batch())
 
 
-@pytest.mark.parametrize("shares", [([0, 1], [2, 3]), ([0, 1, 2, 3], [2])])  # 2 is borrowed
+@pytest.mark.parametrize("shares", [([0, 2, 4], [1, 3]), ([0, 1, 2, 3, 4], [0])])  # 0 is borrowed
 def test_two_processes_fill_the_queues_as_one_does(
     bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, shares: tuple[list[int], ...]
 ) -> None:
-    alone, *two = (bench("bi_tuning(queue=3, projection=4)") for _ in range(3))
-    batch = alone.batch((0, 2, 0, 1), seed=3)
+    alone, *two = (bench("bi_tuning(queue=2, projection=4)") for _ in range(3))
+    batch = alone.batch((0, 0, 0, 1, 0), seed=3)  # more of a class than its queue holds
     for at in (alone, *two):
         at.prepare(at.batch((0, 1, 2, 0)))
         at.loss.train()
