@@ -261,6 +261,13 @@ def load_tensors(network: Network, expected: Mapping[str, Tensor], path: Path) -
     fault = first(damaged(learned, expected))
     if fault:
         raise ArtifactError(f"{path} is damaged: {fault}")
+    for name, tensor in tensors.items():
+        if tensor.dtype != expected[name].dtype:
+            found, own = (str(t.dtype).removeprefix("torch.") for t in (tensor, expected[name]))
+            raise ArtifactError(
+                f"{path} was rewritten by another program: {name!r} is {found}, not {own}; "
+                "use the file that visiongraft saved"
+            )
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
     network.to(memory_format=torch.channels_last)

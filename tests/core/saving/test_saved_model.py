@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import visiongraft
 from tests.core.conftest import Toy
@@ -205,6 +206,13 @@ def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
     with pytest.raises(VisiongraftError, match=words) as caught:
         visiongraft.load(saved)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_another_program_rewrote_in_another_type_are_refused(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ArtifactError, match=r"rewritten .*: 'backbone\..*' is float16, not float32"):
+        visiongraft.load(saved)
 
 
 def test_a_missing_folder_and_an_unfinished_run_are_distinguished(tmp_path, fit_toy, toy_data):
