@@ -214,7 +214,8 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "seed": 5,
     }
     assert {name: config[name] for name in expected} == expected
-    assert set(config) - set(expected) <= {"schedule", "format", "visiongraft", "learning_rate"}
+    others = {"schedule", "format", "visiongraft", "learning_rate", "budget"}  # instead of epochs
+    assert set(config) - set(expected) <= others
     assert config["schedule"] == {"name": "full", "options": {"learning_rate": 0.01}}
     assert Path("run/tensorboard").is_dir()
     assert Path("run/curves.png").is_file()
