@@ -194,7 +194,7 @@ def test_a_size_that_cannot_vary_is_refused_with_the_remedy(
     graph = model.inference_graph()
     plain, mask = graph.preprocess.forward, torch.ones(45, 61, 1, dtype=torch.uint8)
     graph.preprocess.forward = lambda images: plain(images * mask)
-    model.inference_graph = lambda: graph
+    model.inference_graph = lambda *_: graph
     with pytest.raises(ExportError, match=r"export with size=\(height, width\)"):
         OnnxExporter().export(model, tmp_path / "x.onnx", None)
 
