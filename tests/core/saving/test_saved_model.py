@@ -211,7 +211,9 @@ def test_a_damaged_folder_is_refused_in_one_line(saved, spoil, words):
 def test_weights_that_another_program_rewrote_in_another_type_are_refused(saved: Path) -> None:
     path = saved / "model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
-    with pytest.raises(ArtifactError, match=r"rewritten .*: 'backbone\..*' is float16, not float32"):
+    with pytest.raises(
+        ArtifactError, match=r"rewritten .*: 'backbone\..*' is float16, not float32"
+    ):
         visiongraft.load(saved)
 
 
