@@ -175,7 +175,6 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
         raise DataError(f"images are decoded to 1, 3 or 4 channels, not {channels}")
     if image.mode == "LAB":
         raise DataError("LAB colors are not supported; convert it to RGB")
-    image.load()
     image = upright(image)
     if image.mode[0] in "IF":
         image = Image.fromarray(_to_8_bits(np.asarray(image)))
@@ -325,14 +324,16 @@ def _silence_pillow() -> None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Rotate an image according to its EXIF orientation, if that can be read.
+    """Decode an image, and rotate it according to its EXIF orientation, if that can be read.
 
     Args:
         image: An open image.
 
     Returns:
-        The image itself, or a rotated copy.
+        The image itself, or a rotated copy. If its pixels are damaged, Pillow may raise an error of any
+        type.
     """
+    image.load()  # not below: Pillow reports damage once, and then returns black
     with suppress(Exception):  # damaged EXIF data may raise any error, while the pixels are fine
         if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             return ImageOps.exif_transpose(image)

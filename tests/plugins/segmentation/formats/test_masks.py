@@ -155,3 +155,13 @@ def test_a_used_reader_can_be_pickled() -> None:
     READER.read(VALUES, "a")
     again = pickle.loads(pickle.dumps(READER))
     assert again == READER and again.read(VALUES, "a").tolist() == IDS.tolist()
+
+
+def test_damaged_pixels_are_an_error_and_not_black(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.array(COLORS, np.uint8)[VALUES]).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 0x40  # in the compressed pixels
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="mask.png"):
+        load_values(path, "image", COLORS)
