@@ -68,12 +68,13 @@ class Cell:
     seed: int
 
 
-def subset(data: Path, cell: Cell, folder: Path) -> Path:
-    """Link a seeded fraction of each class's training images, and all validation images."""
+def subset(data: Path, cell: Cell, most: int, folder: Path) -> Path:
+    """Link a seeded fraction of each class's first training images, and all validation images."""
     for split in ("train", "val"):
         for label in sorted(p for p in (data / split).iterdir() if p.is_dir()):
             files = sorted(label.iterdir())
             if split == "train":
+                files = files[:most]
                 generator = np.random.default_rng([cell.seed, len(files)])
                 count = max(2, math.ceil(len(files) * cell.percent / 100))
                 files = [files[i] for i in sorted(generator.permutation(len(files))[:count])]
@@ -91,7 +92,7 @@ def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "run"
         visiongraft.fit(
-            subset(Path(given.data) / cell.data, cell, Path(name) / "data"),
+            subset(Path(given.data) / cell.data, cell, given.most, Path(name) / "data"),
             task="classification",
             backbone=BACKBONES.get(cell.backbone, cell.backbone),
             weights=weights,
@@ -169,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--most", type=int, default=sys.maxsize, help="training images per class")
     parser.add_argument("--limit", type=int, default=sys.maxsize)
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
