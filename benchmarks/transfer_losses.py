@@ -68,7 +68,7 @@ class Cell:
     seed: int
 
 
-def subset(data: Path, cell: Cell, most: int, folder: Path) -> Path:
+def subset(data: Path, cell: Cell, folder: Path, most: int = sys.maxsize) -> Path:
     """Link a seeded fraction of each class's first training images, and all validation images."""
     for split in ("train", "val"):
         for label in sorted(p for p in (data / split).iterdir() if p.is_dir()):
@@ -92,7 +92,7 @@ def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "run"
         visiongraft.fit(
-            subset(Path(given.data) / cell.data, cell, given.most, Path(name) / "data"),
+            subset(Path(given.data) / cell.data, cell, Path(name) / "data", given.most),
             task="classification",
             backbone=BACKBONES.get(cell.backbone, cell.backbone),
             weights=weights,

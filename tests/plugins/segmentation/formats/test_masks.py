@@ -163,5 +163,5 @@ def test_damaged_pixels_are_an_error_and_not_black(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"IDAT") + 6] ^= 0x40  # in the compressed pixels
     path.write_bytes(bytes(content))
-    with pytest.raises(DataError, match="mask.png"):
+    with pytest.raises(DataError, match=r"mask\.png"):
         load_values(path, "image", COLORS)
