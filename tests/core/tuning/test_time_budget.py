@@ -108,6 +108,7 @@ class Slow:
         monkeypatch.setattr(Toy, "training_step", step)
 
 
+@pytest.mark.exhaustive  # real time, which needs a machine that does little else
 def test_a_run_keeps_to_its_budget_and_uses_most_of_it(
     fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_run_keeps_to_its_budget_and_uses_most_of_it(
     assert f"budget 4 s: {config['epochs']} epochs on this machine: " in log
 
 
+@pytest.mark.exhaustive  # real time, likewise
 def test_cached_epochs_are_not_taken_for_full_ones(
     fit_toy: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
