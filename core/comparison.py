@@ -65,6 +65,11 @@ def without_extras(results: Arrays, extras: Collection[str]) -> Arrays:
     return {name: value for name, value in results.items() if name not in extras}
 
 
+def only_extras(results: Arrays, extras: Collection[str]) -> Arrays:
+    """Return the extra outputs of a file alone."""
+    return {name: value for name, value in results.items() if name in extras}
+
+
 def comparing_extras(
     compare: Callable[[Arrays, Arrays], Disagreement], extras: Collection[str]
 ) -> Callable[[Arrays, Arrays], Disagreement]:
@@ -82,9 +87,7 @@ def comparing_extras(
 
     def compare_all(reference: Arrays, candidate: Arrays) -> Disagreement:
         own = compare(without_extras(reference, extras), without_extras(candidate, extras))
-        more = compare_arrays(
-            *({n: v for n, v in side.items() if n in extras} for side in (reference, candidate))
-        )
+        more = compare_arrays(only_extras(reference, extras), only_extras(candidate, extras))
         return Disagreement(max(own.difference, more.difference), own.mismatches + more.mismatches)
 
     return compare_all

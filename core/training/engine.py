@@ -278,7 +278,7 @@ class Engine:
             self.hooks.epoch_ended(run=run, record=record)
 
     def _share_buffers(self) -> None:
-        """Give all processes the buffers of the first, whose weights are kept.
+        """Share the buffers of the first process, whose weights are kept, with all others.
 
         Each has updated running statistics with its own images, and would evaluate another network.
         """

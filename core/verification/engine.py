@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.certificate import Comparison
-from visiongraft.comparison import Arrays, Disagreement, comparing_extras, without_extras
+from visiongraft.comparison import (
+    Arrays,
+    Disagreement,
+    comparing_extras,
+    only_extras,
+    without_extras,
+)
 from visiongraft.errors import ExportError, one_line
 from visiongraft.verification.summaries import describe_difference
 
@@ -202,8 +208,7 @@ class RunningComparison:
         candidate = run_side("the exported file", self.pair.candidate, images)
         results = reference, candidate
         if ties_allowed and self.pair.equal_but_for_ties(reference, candidate):
-            extras = {n: v for n, v in candidate.items() if n in self.pair.extras}
-            candidate = {**reference, **extras}
+            candidate = {**reference, **only_extras(candidate, self.pair.extras)}
         most = max(MAX_NEAR_TIES, self.images // NEAR_TIE_FRACTION) - self.near_ties
         outcome = self.pair.judge(images, (reference, candidate), most)
         self._count(outcome, images.shape[1:3], positions, names)

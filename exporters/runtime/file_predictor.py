@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from visiongraft.comparison import without_extras
 from visiongraft.data.images import each_image, image_array, image_name
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec, extra_outputs_of
@@ -191,8 +192,8 @@ class FilePredictor(ABC):
     ) -> list[Any]:
         if to_predictions is None:
             return [{name: values[i] for name, values in decoded.items()} for i in range(count)]
-        decoded = {n: v for n, v in decoded.items() if n not in self.extra_outputs}
-        predictions: list[Any] = to_predictions(decoded, self.metadata["task_metadata"])
+        own = without_extras(decoded, self.extra_outputs)
+        predictions: list[Any] = to_predictions(own, self.metadata["task_metadata"])
         if len(predictions) != count:
             raise PluginError(
                 f"the prediction function of task {self.task!r} returned {len(predictions)} results "
