@@ -41,7 +41,8 @@ def auto_rgn(
         raise ScheduleError(f"auto_rgn(interval={interval!r}): expected a positive integer")
     probe = probe_length("auto_rgn", probe_epochs, epochs)
     tuning = Phase(interval, "all", learning_rate, batch_norm=batch_norm, shape="constant")
-    done, rates = 0, {}
+    done = 0
+    rates: dict[str, float] = {}
     if probe:
         history = yield Phase(probe, "head", probe_learning_rate, augment=False)
         done = len(history)
