@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, finding, listings, models, training
+from visiongraft.cli import authoring, caches, finding, listings, models, training
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -73,3 +73,5 @@ for command in (
     authoring.check_plugin,
 ):
     app.command(cls=WithExtraOptions if command is models.export else None)(command)
+
+app.add_typer(caches.app, name="cache")
