@@ -72,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lookup", "reading"),
     ("model",),
     ("starting",),
+    ("averaging",),
     ("arguments", "run_data"),
     ("facts", "preparation"),
     ("tuning",),
