@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -108,7 +109,8 @@ class CDAN(TransferLoss):
         """Return the class probabilities at each point of ``points_of``, (N, P, C)."""
         chances = class_logits(task, outputs, USER).softmax(1)
         if self.dense and chances.ndim == 4:
-            chances = F.adaptive_avg_pool2d(chances, features.maps[-1].shape[-2:])
+            height, width = features.maps[-1].shape[-2:]
+            chances = F.adaptive_avg_pool2d(chances, (height, width))
         points = chances.movedim(1, -1).reshape(len(chances), -1, chances.shape[1])
         return points if self.dense else points.mean(1, keepdim=True)
 
@@ -116,9 +118,11 @@ class CDAN(TransferLoss):
         """Combine points (N, P, D) and probabilities (N, P, C) to one vector each."""
         if self.of_features is None or self.of_classes is None:
             return torch.einsum("npd,npc->npdc", points, chances).flatten(2)
-        return (points @ self.of_features) * (chances @ self.of_classes) / RANDOM**0.5
+        joint: Tensor = (points @ self.of_features) * (chances @ self.of_classes)
+        return joint / math.sqrt(RANDOM)
 
 
 def certainties(chances: Tensor) -> Tensor:
     """Return ``1 + exp(-H)``, where H is the entropy of probabilities (..., C); from 1 to 2."""
-    return 1 + (-torch.special.entr(chances).sum(-1)).exp()
+    entropies: Tensor = torch.special.entr(chances).sum(-1)
+    return 1 + (-entropies).exp()

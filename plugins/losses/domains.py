@@ -46,7 +46,7 @@ def reverse(values: Tensor, factor: float) -> Tensor:
         values: Any tensor.
         factor: At least 0.
     """
-    reversed_: Tensor = _Reverse.apply(values, factor)  # type: ignore[no-untyped-call]
+    reversed_: Tensor = _Reverse.apply(values, factor)
     return reversed_
 
 
