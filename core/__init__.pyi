@@ -44,6 +44,8 @@ from visiongraft.reading import read_data as read_data
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule
+from visiongraft.scorers import Scorer as Scorer
+from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
 from visiongraft.training.freezing import Receipt as Receipt

@@ -52,7 +52,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("saving.tensor_files",),
     ("data",),
     # Contracts of plugins.
-    ("backbone", "schedules", "task", "exporter"),
+    ("backbone", "schedules", "task", "exporter", "scorers"),
+    ("advice.probes",),
     ("adaptation.layers",),
     ("adaptation.targets",),
     ("adapters",),
@@ -76,6 +77,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("arguments", "run_data"),
     ("facts", "preparation"),
     ("tuning",),
+    ("advice",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -101,6 +103,7 @@ CONTRACTS = (
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
     "schedules",  # Schedule, Phase
+    "scorers",  # Scorer
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise

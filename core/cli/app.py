@@ -70,6 +70,7 @@ for command in (
     listings.readers,
     listings.losses,
     listings.adapters,
+    listings.scorers,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,
