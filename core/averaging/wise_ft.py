@@ -68,9 +68,10 @@ def wise_ft(
         raise OptionError("several alphas are chosen by a metric: pass data=PATH, labeled images")
     network = members.network()
     sweep: dict[float, dict[str, Any]] = {}
-    for each in alphas if measuring is not None else ():
-        network.load_state_dict(weighted_mean(members.states, [each, 1 - each]), strict=False)
-        sweep[each] = measured(network, measuring, batch_size)
+    if measuring is not None:
+        for each in alphas:
+            network.load_state_dict(weighted_mean(members.states, [each, 1 - each]), strict=False)
+            sweep[each] = measured(network, measuring, batch_size)
     chosen = max(sweep, key=lambda a: headline(network.task, sweep[a])) if sweep else alphas[0]
     network.load_state_dict(weighted_mean(members.states, [chosen, 1 - chosen]), strict=False)
     facts = {
