@@ -1,11 +1,11 @@
 """Which defaults win: candidates against the defaults of today, on many small datasets, by a fixed protocol.
 
     python benchmarks/defaults.py --sets FOLDER --results FILE.jsonl [--group tuning|held_out]
-        [--candidates NAME ...] [--counts N ...] [--seeds N ...] [--size N] [--limit N]
+        [--candidates NAME ...] [--images N ...] [--seeds N ...] [--size N] [--limit N]
 
-FOLDER is made by small_sets.py. A cell is one training: a dataset, a number of images per class, a seed and a
-candidate. Its result is the accuracy on the validation images after the last epoch, so that no epoch is
-chosen by it, and the calibration error. Finished cells are appended to the results and not trained again.
+FOLDER is made by small_sets.py. A cell is one training: a dataset, a number of training images, a seed and a
+candidate. Its result is the accuracy on the validation images after the last epoch, and the calibration
+error there: no epoch is chosen. Finished cells are appended to the results and not trained again.
 
 A candidate is compared with ``today`` cell by cell. The printed interval is that of the mean over datasets
 of the mean difference within each, by a bootstrap over datasets: images, seeds and counts of one dataset are
@@ -15,18 +15,18 @@ no independent trials. Candidates are chosen on the tuning sets; the held-out on
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import train_cells
 from small_sets import HELD_OUT, TUNING, subset
 
 import visiongraft
@@ -47,6 +47,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 5e-4": tuned(5e-4),
     "rate 1e-3": tuned(1e-3),
     "rate 5e-4, batch 16": {**tuned(5e-4), "batch_size": 16},
+    "rate 5e-4, batch 8": {**tuned(5e-4), "batch_size": 8},
     "rate 3e-4, batch 8": {**tuned(3e-4), "batch_size": 8},
     "rate 5e-4, batch norm trains": tuned(5e-4, norm="train"),
     "rate 5e-4, no layer decay": tuned(5e-4, decay=1.0),
@@ -55,7 +56,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 5e-4, augment none": {**tuned(5e-4), "task_options": {"augment": "none"}},
     "rate 5e-4, augment strong": {**tuned(5e-4), "task_options": {"augment": "strong"}},
     "rate 5e-4, whole image": {**tuned(5e-4), "resize": "stretch"},
+    "rate 5e-4, 30 epochs of probe": {
+        "schedule": "lp_ft(learning_rate=5e-4, probe_epochs=30)",
+        "epochs": 37,
+    },
     "probe only": {"schedule": "linear_probe"},
+    "probe only, 40 epochs": {"schedule": "linear_probe", "epochs": 40},
 }
 
 
@@ -65,63 +71,48 @@ class Cell:
 
     Attributes:
         dataset: Name of the dataset.
-        count: Training images of each class.
+        images: Training images, in equal numbers of each class and at least two.
         seed: Of the choice of images and of the run.
         candidate: Name of the candidate.
     """
 
     dataset: str
-    count: int
+    images: int
     seed: int
     candidate: str
 
 
 def train(cell: Cell, given: argparse.Namespace) -> dict[str, float]:
-    """Train one cell, and return the results of its last epoch."""
+    """Train one cell, and return the results of its last epoch on all validation images."""
     start = time.process_time()
     with tempfile.TemporaryDirectory() as name:
-        data = subset(given.sets / cell.dataset, cell.count, cell.seed, Path(name) / "data")
-        out = Path(name) / "run"
-        visiongraft.fit(
+        data = subset(given.sets / cell.dataset, cell.images, cell.seed, Path(name) / "data")
+        model = visiongraft.fit(
             data,
             task="classification",
             backbone=given.backbone,
             weights=given.weights,
             size=given.size,
             seed=cell.seed,
-            out=out,
+            select="last",
             callbacks=(),
             **CANDIDATES[cell.candidate],
         )
-        history = [json.loads(x) for x in (out / "metrics.jsonl").read_text().splitlines()]
-    results = [record["validation"] for record in history]
+        results = model.evaluate(given.sets / cell.dataset / "val")
     return {
-        "accuracy": results[-1]["accuracy"],
-        "best": max(result["accuracy"] for result in results),
-        "calibration_error": results[-1]["calibration_error"],
+        "accuracy": results["accuracy"],
+        "calibration_error": results["calibration_error"],
         "seconds": round(time.process_time() - start, 1),
     }
-
-
-def read(results: Path) -> dict[Cell, dict[str, float]]:
-    """Read the finished cells; a line that was cut off by a kill is ignored."""
-    found = {}
-    for line in results.read_text().splitlines() if results.is_file() else []:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        found[Cell(**values.pop("cell"))] = values
-    return found
 
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:
     """Yield all cells, those of one seed first, so that a part of them is useful."""
     names = GROUPS[given.group]
-    for seed, dataset, count, candidate in product(
-        given.seeds, names, given.counts, given.candidates
+    for seed, dataset, images, candidate in product(
+        given.seeds, names, given.images, given.candidates
     ):
-        yield Cell(dataset, count, seed, candidate)
+        yield Cell(dataset, images, seed, candidate)
 
 
 def differences(
@@ -130,7 +121,7 @@ def differences(
     """Return the mean paired difference from ``today`` of each dataset that has any, in percent."""
     by_set: dict[str, list[float]] = defaultdict(list)
     for cell, values in found.items():
-        reference = Cell(cell.dataset, cell.count, cell.seed, REFERENCE)
+        reference = Cell(cell.dataset, cell.images, cell.seed, REFERENCE)
         if cell.candidate == candidate and cell.dataset in names and reference in found:
             by_set[cell.dataset].append(100 * (values[metric] - found[reference][metric]))
     return [float(np.mean(by_set[name])) for name in names if name in by_set]
@@ -169,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=Path("defaults.jsonl"))
     parser.add_argument("--group", choices=GROUPS, default="tuning")
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--counts", nargs="+", type=int, default=[10, 50])
+    parser.add_argument("--images", nargs="+", type=int, default=[60, 200])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--backbone", default="bundled/efficientnet_lite0")
@@ -180,12 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.sets is None:
         print("defaults: pass --sets FOLDER to measure something", file=sys.stderr)
         return
-    found = read(given.results)
-    for cell in [cell for cell in cells(given) if cell not in found][: given.limit]:
-        found[cell] = train(cell, given)
-        print(cell, found[cell], file=sys.stderr, flush=True)
-        with open(given.results, "a") as file:
-            file.write("\n" + json.dumps({"cell": asdict(cell), **found[cell]}))
+    found = train_cells(cells(given), lambda cell: train(cell, given), given.results, given.limit)
     print(table(found, given.group))
 
 

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import train_cells
 
 import visiongraft
 from visiongraft.registry.manager import plugins
@@ -127,19 +127,6 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
         yield Cell(data, backbone, method, percent, seed)
 
 
-def read(results: Path) -> dict[Cell, dict[str, Any]]:
-    """Read the finished cells; a line that was cut off by a kill is ignored."""
-    found = {}
-    lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        found[Cell(**values.pop("cell"))] = values
-    return found
-
-
 def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
     """Return mean and standard error over seeds, one table for each dataset and backbone."""
     lines = []
@@ -185,14 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("transfer_losses: pass --data FOLDER to measure something", file=sys.stderr)
         return
     given.pretrained = None if given.pretrained == "none" else given.pretrained
-    found = read(given.results)
-    left = [cell for cell in cells(given) if cell not in found][: given.limit]
-    for cell in left:
-        found[cell] = train(cell, given)
-        print(cell, found[cell], file=sys.stderr, flush=True)
-        with open(given.results, "a", encoding="utf-8") as file:
-            # On a line of its own, also after one that a kill cut off.
-            file.write("\n" + json.dumps({"cell": asdict(cell), **found[cell]}))
+    found = train_cells(cells(given), lambda cell: train(cell, given), given.results, given.limit)
     print(table(found, given.percents))
 
 

@@ -6,6 +6,8 @@ from visiongraft import schedules as schedules
 from visiongraft.adapters import Adapter as Adapter
 from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
+from visiongraft.averaging.soups import soup as soup
+from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone
 from visiongraft.backbone import BackboneInfo as BackboneInfo
 from visiongraft.backbone import BackboneSource as BackboneSource
@@ -42,6 +44,8 @@ from visiongraft.reading import read_data as read_data
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule
+from visiongraft.scorers import Scorer as Scorer
+from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
 from visiongraft.training.freezing import Receipt as Receipt

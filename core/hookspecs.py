@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from visiongraft.model import TransferModel
     from visiongraft.optimizers import OptimizerFactory
     from visiongraft.schedules import Phase, Schedule
+    from visiongraft.scorers import Scorer
     from visiongraft.task import Task
     from visiongraft.training.freezing import Receipt
     from visiongraft.training.run import Run
@@ -187,6 +188,22 @@ class RegistrationHooks:
                 @hookimpl
                 def register_adapters():
                     return [Scaling]
+        """
+
+    @hookspec
+    def register_scorers(self) -> Iterable[type[Scorer]]:  # type: ignore[empty-body]
+        """Provide scorers, which rank backbones on a labeled dataset before any training.
+
+        Returns:
+            Subclasses of ``Scorer``, each found by its ``name``:
+            ``advise(..., scorers=["spread"])``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_scorers():
+                    return [Spread]
         """
 
     @hookspec

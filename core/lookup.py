@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
-from visiongraft.adapters import Adapter, AdapterChoice
+from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource, PooledHead, backbone_names, names_in
 from visiongraft.errors import (
     ArtifactError,
@@ -53,6 +53,7 @@ from visiongraft.saving.saved_model import (
 )
 from visiongraft.saving.weights import FROM_FILE, load_weights, read_weights
 from visiongraft.schedules import Schedule
+from visiongraft.scorers import ScorerChoice
 from visiongraft.task import Task, create_task
 from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, options_of
@@ -264,6 +265,29 @@ def find_transfer_loss(what: str | TransferChoice | Mapping[str, Any]) -> Transf
     return TransferChoice(name, kind, options)
 
 
+def find_scorer(what: str) -> ScorerChoice:
+    """Make a scorer by name, with or without options.
+
+    Args:
+        what: A name, or a call such as ``"knn(k=5)"``.
+
+    Returns:
+        The scorer and its options.
+
+    Raises:
+        PluginError: There is none of that name, or it cannot be made.
+        OptionError: The options cannot be read, or one is unknown or invalid.
+
+    Example:
+        >>> str(find_scorer("knn(k=5)"))
+        'knn(k=5)'
+    """
+    if not isinstance(what, str):
+        raise OptionError(f"scorer {what!r} is not a name such as 'logme', or 'knn(k=5)'")
+    name, options = _name_and_options(what, "scorer")
+    return ScorerChoice(name, _made("scorer", name, options), options)
+
+
 def find_adapter(what: str | Mapping[str, Any]) -> AdapterChoice:
     """Make an adapter by name, with or without options.
 
@@ -280,16 +304,7 @@ def find_adapter(what: str | Mapping[str, Any]) -> AdapterChoice:
     if not isinstance(what, (str, Mapping)):
         raise OptionError(f"adapter {what!r} is not a name such as 'lora', or 'lora(rank=8)'")
     name, options = _name_and_options(what, "adapter")
-    kind: type[Adapter] = plugins().get("adapter", name)
-    refuse_unknown(f"adapter {name!r}", options, list(inspect.signature(kind).parameters))
-    try:
-        return AdapterChoice(name, kind(**options), options)
-    except OptionError as error:
-        raise OptionError(f"adapter {name!r}: {error}") from error
-    except VisiongraftError:
-        raise
-    except Exception as error:  # a third-party adapter may raise any error
-        raise PluginError(f"adapter {name!r} cannot be made: {type_and_message(error)}") from error
+    return AdapterChoice(name, _made("adapter", name, options), options)
 
 
 def load_source_head(
@@ -454,3 +469,17 @@ def _name_and_options(what: str | Mapping[str, Any], kind: str) -> tuple[str, Ma
     if not isinstance(name, str) or not isinstance(options, Mapping) or len(what) != 2:
         raise OptionError(f"{kind} {what!r} is not a name; write options as 'NAME(OPTION=VALUE)'")
     return name, options
+
+
+def _made(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Make an object of a class that a plugin registered, with the options that a user set."""
+    registered: type[Any] = plugins().get(kind, name)
+    refuse_unknown(f"{kind} {name!r}", options, list(inspect.signature(registered).parameters))
+    try:
+        return registered(**options)
+    except OptionError as error:
+        raise OptionError(f"{kind} {name!r}: {error}") from error
+    except VisiongraftError:
+        raise
+    except Exception as error:  # a third-party class may raise any error
+        raise PluginError(f"{kind} {name!r} cannot be made: {type_and_message(error)}") from error

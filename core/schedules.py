@@ -14,7 +14,7 @@ from typing import Any
 
 from visiongraft.errors import ScheduleError, near_matches
 from visiongraft.hookspecs import hookimpl
-from visiongraft.options import is_number, refuse_unknown
+from visiongraft.options import is_integer, is_number, refuse_unknown
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
@@ -50,6 +50,8 @@ class Phase:
             ``trainable``. Factors of several names multiply.
         shape: What follows the linear warm-up of the learning rate: ``"cosine"`` or ``"linear"``
             down to zero, or ``"constant"``.
+        patience: Epochs without improvement after which the phase ends; ``None`` for the setting
+            ``patience`` of the run.
 
     Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
@@ -65,6 +67,7 @@ class Phase:
     augment: bool = True
     rates: Mapping[str, float] = field(default_factory=dict)
     shape: str = "cosine"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
@@ -89,6 +92,8 @@ class Phase:
             raise ScheduleError(
                 f"shape={self.shape!r} is unknown{near_matches(self.shape, SHAPES)}"
             )
+        if self.patience is not None and not is_integer(self.patience, 1):
+            raise ScheduleError(f"patience={self.patience!r} of a phase is not a positive integer")
 
     @property
     def label(self) -> str:
@@ -218,13 +223,10 @@ def lp_ft(
 
     With a single epoch there is only the second phase.
     """
-    probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
-    if not isinstance(probe, int) or probe < 0:
-        raise ScheduleError(f"lp_ft(probe_epochs={probe!r}): expected a non-negative integer")
-    probe = min(probe, epochs - 1)
+    probe = probe_length("lp_ft", probe_epochs, epochs)
     phases = [Phase(probe, "head", probe_learning_rate, augment=False)] if probe else []
     phases.append(Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm))
-    yield from _one_by_one(phases)
+    yield from one_by_one(phases)
 
 
 @schedule
@@ -247,7 +249,7 @@ def gradual(
         first = len(stages) - len(stages) * step // steps
         length = _fraction(epochs, steps + 1, step)
         phases.append(Phase(length, stages[first], learning_rate, layer_decay, batch_norm))
-    yield from _one_by_one(phases)
+    yield from one_by_one(phases)
 
 
 @schedule
@@ -285,7 +287,7 @@ def milestones(
             phases.append(Phase(end - start, "head", probe_learning_rate, augment=False))
         else:
             phases.append(Phase(end - start, trainable, learning_rate, layer_decay, batch_norm))
-    yield from _one_by_one(phases)
+    yield from one_by_one(phases)
 
 
 @schedule
@@ -323,16 +325,33 @@ def for_adapters(chosen: Schedule) -> Schedule:
     return chosen(**{**ADAPTER_OPTIONS, **chosen.options})
 
 
+def one_by_one(phases: Sequence[Phase]) -> Phases:
+    """Yield phases that exist already, so that a wrong option is refused before the first one."""
+    for phase in phases:
+        _ = yield phase  # a list, unlike a generator, cannot be sent the history
+
+
+def probe_length(name: str, probe_epochs: int | None, epochs: int) -> int:
+    """Return how many epochs train the head before anything else trains.
+
+    Args:
+        name: Name of the schedule, for the message.
+        probe_epochs: The schedule's option; ``None`` for 30 % of the epochs.
+        epochs: Epochs in all phases together, of which at least one is left.
+
+    Raises:
+        ScheduleError: The option is not a number of epochs.
+    """
+    probe = max(1, round(0.3 * epochs)) if probe_epochs is None else probe_epochs
+    if not isinstance(probe, int) or probe < 0:
+        raise ScheduleError(f"{name}(probe_epochs={probe!r}): expected a non-negative integer")
+    return min(probe, epochs - 1)
+
+
 @hookimpl
 def register_schedules() -> list[Schedule]:
     """Provide the built-in schedules."""
     return [linear_probe, full, lp_ft, gradual, milestones, last_n]
-
-
-def _one_by_one(phases: Sequence[Phase]) -> Phases:
-    """Yield phases that exist already, so that a wrong option is refused before the first one."""
-    for phase in phases:
-        _ = yield phase  # a list, unlike a generator, cannot be sent the history
 
 
 def _fraction(total: int, parts: int, index: int) -> int:

@@ -54,7 +54,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("saving.tensor_files", "saving.lock"),
     ("data",),
     # Contracts of plugins.
-    ("backbone", "schedules", "task", "exporter"),
+    ("backbone", "schedules", "task", "exporter", "scorers"),
+    ("advice.probes",),
     ("adaptation.layers",),
     ("adaptation.targets",),
     ("adapters",),
@@ -74,9 +75,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lookup", "reading"),
     ("model",),
     ("starting",),
+    ("averaging",),
     ("arguments", "run_data"),
     ("facts", "preparation"),
     ("tuning",),
+    ("advice",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -102,6 +105,7 @@ CONTRACTS = (
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
     "schedules",  # Schedule, Phase
+    "scorers",  # Scorer
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise

@@ -35,6 +35,7 @@ from visiongraft.testing import (
     EXPORTER_CHECKS,
     READER_CHECKS,
     SCHEDULE_CHECKS,
+    SCORER_CHECKS,
     TASK_CHECKS,
     TRANSFER_LOSS_CHECKS,
 )
@@ -194,6 +195,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         *TASK_CHECKS,
         *BACKBONE_CHECKS,
         *SCHEDULE_CHECKS,
+        *SCORER_CHECKS,
         *EXPORTER_CHECKS,
         *READER_CHECKS,
         *TRANSFER_LOSS_CHECKS,

@@ -19,7 +19,10 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.slow
 def test_finished_cells_are_kept_and_make_the_table(
-    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
@@ -36,7 +39,7 @@ def test_finished_cells_are_kept_and_make_the_table(
     with open(tmp_path / "results.jsonl", "a") as file:
         file.write('\n{"cell": {"data"')  # as a kill leaves it
     benchmark.main([*words, "--seeds", "0", "1"])
-    found = benchmark.read(tmp_path / "results.jsonl")
+    found = load_script("cells", monkeypatch).read_cells(tmp_path / "results.jsonl", benchmark.Cell)
     assert {(c.method, c.seed) for c in found} == {
         (m, s) for m in ("vanilla", "bss") for s in (0, 1)
     }

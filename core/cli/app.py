@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, caches, finding, listings, models, training
+from visiongraft.cli import authoring, averaging, caches, finding, listings, models, training
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -60,6 +60,8 @@ for command in (
     models.evaluate,
     models.predict,
     models.export,
+    averaging.soup,
+    averaging.wise_ft,
     training.demo,
     listings.tasks,
     listings.backbones,
@@ -68,6 +70,7 @@ for command in (
     listings.readers,
     listings.losses,
     listings.adapters,
+    listings.scorers,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

@@ -111,6 +111,15 @@ def adapters(as_json: Json = False) -> Answer:
     return _listing("adapters", found, "name", "options", "description")
 
 
+def scorers(as_json: Json = False) -> Answer:
+    """List scorers (how well a backbone fits a dataset, before training) and their options."""
+    found: list[dict[str, Any]] = []
+    for name, kind in _manager().scorers().items():
+        options = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
+        found.append({"name": name, "description": _summary(kind), "options": options})
+    return _listing("scorers", found, "name", "options", "description")
+
+
 def plugins(as_json: Json = False) -> Answer:
     """List plugins, what they provide, and their problems; exit with 1 if there are any."""
     from visiongraft.hookspecs import API_VERSION

@@ -24,6 +24,7 @@ SETTINGS = {  # and their kinds
     "optimizer": "optimizer",
     "transfer_loss": "loss",
     "adapters": "adapter",
+    "scorers": "scorer",
 }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from visiongraft.exporter import Exporter
     from visiongraft.optimizers import OptimizerFactory
     from visiongraft.schedules import Schedule
+    from visiongraft.scorers import Scorer
     from visiongraft.task import Task
     from visiongraft.training.transfer_losses import TransferLoss
 
@@ -149,6 +150,10 @@ class PluginManager:
         """Return all adapters by name."""
         return self._unambiguous("adapter")
 
+    def scorers(self) -> dict[str, type[Scorer]]:
+        """Return all scorers by name."""
+        return self._unambiguous("scorer")
+
     def callbacks(self) -> dict[str, type[Any]]:
         """Return all callbacks by name."""
         return self._unambiguous("callback")
@@ -162,7 +167,7 @@ class PluginManager:
 
         Args:
             kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"optimizer"``, ``"exporter"``,
-                ``"reader"``, ``"loss"``, ``"adapter"`` or ``"callback"``.
+                ``"reader"``, ``"loss"``, ``"adapter"``, ``"scorer"`` or ``"callback"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 

@@ -110,6 +110,7 @@ KINDS = {
     ),
     "loss": PluginKind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
     "adapter": PluginKind("register_adapters", base="visiongraft.adapters:Adapter"),
+    "scorer": PluginKind("register_scorers", base="visiongraft.scorers:Scorer"),
     "callback": PluginKind("register_callbacks"),
 }
 

@@ -27,6 +27,7 @@ from visiongraft.testing.plugins import check_plugin
 from visiongraft.testing.readers import READER_CHECKS, ReaderTrial, check_reader
 from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_schedule
+from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial, check_scorer
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
 from visiongraft.testing.tasks.trial import TaskTrial
 
@@ -36,6 +37,7 @@ __all__ = [
     "EXPORTER_CHECKS",
     "READER_CHECKS",
     "SCHEDULE_CHECKS",
+    "SCORER_CHECKS",
     "TASK_CHECKS",
     "TRANSFER_LOSS_CHECKS",
     "AdapterTrial",
@@ -47,6 +49,7 @@ __all__ = [
     "ReaderTrial",
     "Result",
     "ScheduleTrial",
+    "ScorerTrial",
     "TaskTrial",
     "TransferLossTrial",
     "check_adapter",
@@ -55,6 +58,7 @@ __all__ = [
     "check_plugin",
     "check_reader",
     "check_schedule",
+    "check_scorer",
     "check_task",
     "check_transfer_loss",
     "run_all",

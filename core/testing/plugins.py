@@ -24,6 +24,7 @@ from visiongraft.testing.report import (
     run_all,
 )
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
+from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
 from visiongraft.testing.tasks.reproducing import expect_same_runs
@@ -83,6 +84,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "exporter": (lambda name, item: ExporterTrial(item), EXPORTER_CHECKS),
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "adapter": (lambda name, item: AdapterTrial(name), ADAPTER_CHECKS),
+    "scorer": (lambda name, item: ScorerTrial(name), SCORER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
     "loss": (lambda name, item: _loss_trial(name, item), TRANSFER_LOSS_CHECKS),
 }

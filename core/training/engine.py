@@ -179,7 +179,7 @@ class Engine:
         with ready_phase(run, phase, made, self.images, self.accelerator) as ready:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
-            while state.phase_epoch < phase.epochs and not self._exhausted():
+            while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
         ema = self.ema.tensors if self.ema else None
@@ -194,8 +194,8 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def _exhausted(self) -> bool:
-        patience = self.run.config.patience
+    def _exhausted(self, phase: Phase) -> bool:
+        patience = phase.patience or self.run.config.patience
         return patience is not None and self.run.state.stale >= patience
 
     # ---- epochs ----
@@ -272,7 +272,7 @@ class Engine:
         state.epoch += 1
         state.phase_epoch += 1
         state.step, state.sums, state.gradients = 0, {}, {}
-        ended = state.phase_epoch == phase.epochs or self._exhausted()
+        ended = state.phase_epoch == phase.epochs or self._exhausted(phase)
         self._append_history(record)
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
             self._write_checkpoint()

@@ -63,10 +63,7 @@ class TorchvisionSource(BackboneSource):
             preprocess.with_channels(in_channels),
             # Strides and stages are measured at the architecture's default size.
             preprocess.size if isinstance(model, MaxVit) else _default_size(published),
-            {
-                "source": f"torchvision {torchvision.__version__}",
-                "weights": str(published) if pretrained else "random",
-            },
+            _provenance(published, pretrained),
         )
         if pretrained:
             _load_published(backbone, published)
@@ -88,6 +85,16 @@ class TorchvisionSource(BackboneSource):
 @cache
 def _names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
+
+
+def _provenance(published: WeightsEnum, pretrained: bool) -> dict[str, str]:
+    source = f"torchvision {torchvision.__version__}"
+    if not pretrained:
+        return {"source": source, "weights": "random"}
+    known = {"source": source, "weights": str(published)}
+    for dataset, metrics in published.meta.get("_metrics", {}).items():
+        known["accuracy"] = f"{metrics['acc@1'] / 100:.4f} on {dataset}"
+    return known
 
 
 def _default_size(published: WeightsEnum) -> Size:

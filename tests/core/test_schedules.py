@@ -218,6 +218,8 @@ def test_a_misspelled_or_executable_schedule_is_refused_in_one_line(what, error,
         {"epochs": 1, "learning_rate": "fast"},
         {"epochs": 1, "layer_decay": None},
         {"epochs": 1, "batch_norm": "off"},
+        {"epochs": 1, "patience": 0},
+        {"epochs": 1, "patience": 1.5},
     ],
 )
 def test_an_impossible_phase_is_refused(values):

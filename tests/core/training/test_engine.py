@@ -180,6 +180,18 @@ def test_patience_ends_the_phase_not_the_run(fit_toy, toy_data, tmp_path):
     assert {r["phase"] for r in records} == {0, 1}
 
 
+@schedule
+def impatient(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs // 2, "head", 1e-9, patience=2)
+    yield Phase(epochs // 2, "head", 1e-9)
+
+
+def test_a_phase_may_have_a_patience_of_its_own(fit_toy, toy_data, tmp_path):
+    fit_toy(toy_data(20), out=tmp_path / "run", schedule=impatient, epochs=16, patience=4)
+    phases = [record["phase"] for record in records_of(tmp_path / "run")]
+    assert (phases.count(0), phases.count(1)) == (3, 4)  # its first epoch is the best so far
+
+
 def test_a_schedule_that_does_not_fit_leaves_no_run_behind(fit_toy, toy_data, tmp_path):
     with pytest.raises(ScheduleError, match="stage9"):
         fit_toy(toy_data(20), schedule=milestones(at={1: "stage9"}), out=tmp_path / "run")

@@ -1,0 +1,1 @@
+"""Advice before training: what features of candidate backbones tell about a dataset."""
