@@ -6,6 +6,8 @@ from visiongraft import schedules as schedules
 from visiongraft.adapters import Adapter as Adapter
 from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
+from visiongraft.advice.advising import advise as advise
+from visiongraft.advice.report import Advice as Advice
 from visiongraft.backbone import Backbone as Backbone
 from visiongraft.backbone import BackboneInfo as BackboneInfo
 from visiongraft.backbone import BackboneSource as BackboneSource
