@@ -8,7 +8,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from visiongraft.adaptation.networks import apply_adapters
-from visiongraft.backbone import Backbone
 from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.lookup import (
@@ -70,6 +69,26 @@ def prepare_run(
     return run, found
 
 
+def check_streams(config: FitConfig, task: Task) -> None:
+    """Refuse streams that nothing uses, and missing ones."""
+    users = dict.fromkeys(task.streams, f"task {task.name!r}")
+    for loss in map(find_transfer_loss, config.transfer_loss):
+        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+    given = config.streams or {}
+    for name in given:
+        if name not in users:
+            known = near_matches(name, users) if users else "; they use no streams"
+            raise OptionError(
+                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
+            )
+    for name, user in users.items():
+        if name not in given:
+            raise OptionError(
+                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
+                f"line --stream {name}=PATH"
+            )
+
+
 def build_run(
     config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
 ) -> Run:
@@ -104,7 +123,7 @@ def build_run(
         load_head(network, where)
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
-        network.transfer = _transfer(config, task, backbone, scratch)
+        network.transfer = _transfer(config, network, scratch)
     return Run(
         config=config,
         network=network,
@@ -117,47 +136,28 @@ def build_run(
         warnings=notes,
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
+        digests=data.image_digests(config.in_channels),
     )
 
 
-def check_streams(config: FitConfig, task: Task) -> None:
-    """Refuse streams that nothing uses, and missing ones."""
-    users = dict.fromkeys(task.streams, f"task {task.name!r}")
-    for loss in map(find_transfer_loss, config.transfer_loss):
-        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
-    given = config.streams or {}
-    for name in given:
-        if name not in users:
-            known = near_matches(name, users) if users else "; they use no streams"
-            raise OptionError(
-                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
-            )
-    for name, user in users.items():
-        if name not in given:
-            raise OptionError(
-                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
-                f"line --stream {name}=PATH"
-            )
-
-
-def _transfer(config: FitConfig, task: Task, backbone: Backbone, scratch: Path) -> Transfer:
+def _transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:
     """Make the transfer losses of a run, and what they read of the source."""
     choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
     needing = [choice.name for choice in choices if choice.kind.needs_source_head]
     if not needing:
-        return Transfer(choices, backbone)
+        return Transfer(choices, network)
     source: tuple[str | Path, str | None] = (config.backbone, config.weights)
     if config.start is not None:
         source = (start_folder(config.start, scratch), "pretrained")
     with preserved():  # what a head draws is replaced by its weights
-        head = load_source_head(*source, task)
+        head = load_source_head(*source, network.task)
     if head is None:
         raise OptionError(
             f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
             f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
             "of a saved model as backbone, or published weights that contain their classifier"
         )
-    return Transfer(choices, backbone, head)
+    return Transfer(choices, network, head)
 
 
 def _check_first_phase(run: Run) -> None:

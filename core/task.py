@@ -35,7 +35,7 @@ from visiongraft.errors import OptionError
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
 from visiongraft.task_functions import DRAWINGS, task_function
-from visiongraft.task_support import ExportSupport, TaskExamples
+from visiongraft.task_support import ExportSupport, TaskExamples, find_class_logits
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
@@ -394,6 +394,20 @@ class Task(ABC):
             What ``decode`` accepts.
         """
         return network.head(network.backbone(images))
+
+    def class_logits(self, outputs: Any) -> Tensor | None:
+        """Return logits of classes that exclude each other, for methods that need class probabilities.
+
+        Args:
+            outputs: What the head returned, with gradients.
+
+        Returns:
+            (N, C, ...) with C of at least 2, whose softmax over the second dimension is the
+            probability of each class; ``None`` if there are none. By default the only tensor among
+            the outputs that has one channel for each of ``metadata()["class_names"]``. Override it if
+            an image can have several of these classes, or if that tensor holds something else.
+        """
+        return find_class_logits(outputs, self.metadata().get("class_names"))
 
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.

@@ -1,11 +1,14 @@
-"""Optional objects that a task hands to exporters and to the conformance kit."""
+"""What a task hands to exporters, transfer losses and the conformance kit, with defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 
@@ -61,3 +64,26 @@ class TaskExamples:
     make_dataset: Callable[[Path, int, int], Any]
     ideal: Callable[[Any], Arrays] | None = None
     make_streams: Callable[[Path, int, int], Mapping[str, Any]] | None = None
+
+
+def find_class_logits(outputs: Any, class_names: Sequence[str] | None) -> Tensor | None:
+    """Find the only tensor among a head's outputs that has one channel for each class.
+
+    Args:
+        outputs: A tensor, or a tuple or dict of tensors.
+        class_names: The names of the classes, if there are any.
+
+    Returns:
+        Floats (N, C, ...) with C of at least 2; ``None`` if there is no such tensor, or several.
+    """
+    if not class_names or len(class_names) < 2:
+        return None
+    found = [
+        leaf
+        for leaf in pytree.tree_leaves(outputs)
+        if isinstance(leaf, Tensor)
+        and leaf.is_floating_point()
+        and leaf.ndim >= 2
+        and leaf.shape[1] == len(class_names)
+    ]
+    return found[0] if len(found) == 1 else None

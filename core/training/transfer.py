@@ -29,8 +29,8 @@ class Transfer(Holder):
 
     Args:
         choices: The losses and their options.
-        backbone: The backbone before training; a copy of it is taken.
-        source_head: The head that it was trained with, if a loss needs it.
+        network: The network before training; a copy of its backbone is taken.
+        source_head: The head that the backbone was trained with, if a loss needs it.
 
     Attributes:
         losses: The losses.
@@ -43,32 +43,33 @@ class Transfer(Holder):
     def __init__(
         self,
         choices: Sequence[TransferChoice],
-        backbone: Backbone,
+        network: Network,
         source_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.hold(deepcopy(backbone))
+        self.hold(deepcopy(network.backbone))
         if source_head is not None:
             self.hold(source_head)
         self._labels = _labels([choice.kind.name for choice in choices])
-        self.losses = nn.ModuleList(self._make(choice, backbone) for choice in choices)
+        self.losses = nn.ModuleList(self._make(choice, network) for choice in choices)
         self._before = self._contents()
         self.origin = sha256("".join(self._before.values()).encode()).hexdigest()
         self.created_frozen = frozen_parameters(self)
 
-    def _make(self, choice: TransferChoice, backbone: Backbone) -> TransferLoss:
-        arguments: tuple[Any, ...] = (backbone, self.source)
+    def _make(self, choice: TransferChoice, network: Network) -> TransferLoss:
+        arguments: tuple[Any, ...] = (network.backbone, self.source)
         if choice.kind.needs_source_head:
             arguments += (self.source_head,)
         try:
             loss = choice.kind(*arguments, **choice.options)
+            loss.set_up(network)
         except VisiongraftError:
             raise
         except Exception as error:  # a third-party loss may raise any error
             raise PluginError(
                 f"transfer loss {choice.name!r} cannot be made: {type_and_message(error)}"
             ) from error
-        foreign = {id(p) for module in (backbone, *self._held) for p in module.parameters()}
+        foreign = {id(p) for module in (network, *self._held) for p in module.parameters()}
         if any(id(parameter) in foreign for parameter in loss.parameters()):
             raise PluginError(
                 f"transfer loss {choice.name!r} registers a backbone as its own, or the source head, "

@@ -1,7 +1,8 @@
-"""Transfer losses: regularizers towards the pretrained network, added to the task's own loss.
+"""Transfer losses: what transfer learning adds to the task's own loss.
 
 A transfer loss sees in every training step the batch, the network, and a read-only copy of the
-network that it started from: its backbone, and its head if there is one.
+network that it started from: its backbone, and its head if there is one. It may also use streams,
+such as unlabeled images of another domain.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -20,6 +21,9 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.data.batch import Batch
 from visiongraft.errors import TrainingError
 from visiongraft.task import LossParts, Task
+
+if TYPE_CHECKING:
+    from visiongraft.network import Network
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -51,6 +55,8 @@ class TransferStep:
     returned: Any = None
     _source_features: Features | None = field(default=None, repr=False)
     _source_outputs: Any = field(default=None, repr=False)
+    _stream_features: dict[str, Features] = field(default_factory=dict, repr=False)
+    _stream_outputs: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def images(self) -> Tensor:
@@ -93,6 +99,29 @@ class TransferStep:
             with torch.no_grad():
                 self._source_outputs = self.source_head(self.source_features())
         return self._source_outputs
+
+    def stream_features(self, name: str) -> Features:
+        """Compute the features of a stream's batch, with gradients.
+
+        All losses of a step share the result. Batch norm that trains normalizes the batch of a stream
+        by itself, and takes it into its running statistics.
+
+        Args:
+            name: One of ``TransferLoss.streams``.
+        """
+        if name not in self._stream_features:
+            self._stream_features[name] = self.backbone(self.batch.streams[name].images)
+        return self._stream_features[name]
+
+    def stream_outputs(self, name: str) -> Any:
+        """Compute what the head returns for a stream's batch, with gradients.
+
+        Args:
+            name: One of ``TransferLoss.streams``.
+        """
+        if name not in self._stream_outputs:
+            self._stream_outputs[name] = self.head(self.stream_features(name))
+        return self._stream_outputs[name]
 
     def gathered(self, *rows: Tensor) -> tuple[Tensor, ...]:
         """Collect values of the batch's images from all processes of the run.
@@ -225,7 +254,19 @@ class TransferLoss(Holder, ABC):
         Returns:
             Loss parts by name, see ``Task.build_loss``. A part over images is a mean over the batch,
             so that gradient accumulation and several processes have the same result as one large
-            batch.
+            batch; a part over the images of a stream is ``(sum, weight)``.
+        """
+
+    def set_up(self, network: Network) -> None:
+        """Create what depends on the task and its head, such as a layer with an input for each class.
+
+        Called once after the constructor, also in a resumed run.
+
+        Args:
+            network: Backbone, head and task, with their initial weights; it must not be changed.
+
+        Raises:
+            OptionError: The loss does not fit the task or the network.
         """
 
     def prepare(self, steps: Iterable[TransferStep]) -> None:

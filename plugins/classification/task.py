@@ -204,6 +204,10 @@ class Classification(Task):
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy
         return loss(self.label_smoothing, self.loss_weights)
 
+    def class_logits(self, outputs: Tensor) -> Tensor | None:
+        """Return the logits, unless an image can have several classes."""
+        return None if self.multi_label else outputs
+
     # ---- results ----
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:

@@ -160,6 +160,9 @@ class Detection(Task):
         terms: dict[str, Tensor] = network.loss(network.head(features, *inputs), batch.targets)
         return terms
 
+    def class_logits(self, outputs: Any) -> None:
+        """Return nothing: the classes of anchors and locations do not exclude each other."""
+
     # ---- results ----
 
     def decode(self, outputs: Mapping[str, Tensor], sizes: Tensor) -> Decoded:

@@ -242,6 +242,13 @@ class Segmentation(Task):
         parts: dict[str, Tensor] = network.loss(outputs, targets)
         return parts
 
+    def class_logits(self, outputs: dict[str, Tensor]) -> Tensor | None:
+        """Return the logits of each pixel, (N, C, h, w), unless it can have several classes."""
+        logits = outputs["logits"]
+        if self._bound_kind() == "binary":
+            return torch.cat([torch.zeros_like(logits), logits], dim=1)
+        return logits if self._bound_kind() == "multi_class" else None
+
     # ---- results ----
 
     def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:

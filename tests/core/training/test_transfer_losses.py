@@ -390,7 +390,7 @@ def test_features_of_both_backbones_are_of_the_same_images(toy_network: Network)
             seen.append(step)
             return super().forward(step)
 
-    toy_network.transfer = Transfer([TransferChoice("embeddings", Watch, {})], toy_network.backbone)
+    toy_network.transfer = Transfer([TransferChoice("embeddings", Watch, {})], toy_network)
     apply_phase(toy_network, Phase(1, "all"))
     toy_network.eval()
     images = torch.randn(5, 3, 16, 16)
@@ -522,7 +522,7 @@ def test_a_run_that_breaks_a_receipt_before_its_first_step_is_kept(
 
 
 def test_the_source_is_no_part_of_the_network_but_goes_with_it(toy_network: Network) -> None:
-    toy_network.transfer = Transfer([find_transfer_loss("embeddings")], toy_network.backbone)
+    toy_network.transfer = Transfer([find_transfer_loss("embeddings")], toy_network)
     own = {id(p) for p in toy_network.parameters()}
     source = toy_network.transfer.source
     assert not own & {id(p) for p in source.parameters()}
@@ -537,7 +537,7 @@ def test_the_source_is_no_part_of_the_network_but_goes_with_it(toy_network: Netw
 
 
 def test_a_losss_own_parameters_train_with_the_head(toy_network: Network) -> None:
-    toy_network.transfer = Transfer([find_transfer_loss("embeddings")], toy_network.backbone)
+    toy_network.transfer = Transfer([find_transfer_loss("embeddings")], toy_network)
     apply_phase(toy_network, Phase(1, "head"))
     groups = parameter_groups(toy_network, Phase(1, "head", 0.1), 0.05)
     names = {name: group["lr"] for group in groups for name in group["names"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import PooledHead
-from visiongraft.data.batch import Batch
+from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.lookup import find_transfer_loss, load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
@@ -31,7 +32,7 @@ class Bench:
         backbone = load_backbone("simple_cnn", weights=None, size=8)
         self.network = Network(backbone, Classification(class_names=CLASSES, **task))
         head = PooledHead(nn.Linear(backbone.info.embedding_dim, SOURCE_CLASSES))
-        self.transfer = Transfer([find_transfer_loss(loss)], backbone, head)
+        self.transfer = Transfer([find_transfer_loss(loss)], self.network, head)
         self.network.transfer = self.transfer
         apply_phase(self.network.eval(), Phase(1, "all"))
         (self.loss,) = self.transfer.named_losses.values()
@@ -48,6 +49,13 @@ class Bench:
         images = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(seed))
         targets = labels if targets is None else targets
         return Batch(images, targets, torch.full((len(labels), 2), 8), torch.arange(len(labels)))
+
+    def joined(self, batch: Batch, images: Tensor, progress: float = 0.5) -> Batch:
+        """Return a batch with images of the stream ``unlabelled``, in the middle of a run."""
+        count = len(images)
+        stream = Batch(images, None, torch.full((count, 2), 8), torch.arange(count))
+        step = StepInfo(progress=progress)
+        return replace(batch, streams={"unlabelled": stream}, step=step)
 
     @torch.no_grad()
     def prepare(self, *batches: Batch) -> None:

@@ -21,9 +21,10 @@ TASKS = {"classification": Classification(), "segmentation": Segmentation()}
 EXHAUSTIVE = pytest.mark.exhaustive
 ANY = ("l2_sp", "delta", "bss(k=2)", "lwf", "distillation(teacher={source!r}, features=0.5)")
 CLASSES = ("co_tuning", "co_tuning(relation='calibrated')", "bi_tuning(queue=2, projection=8)")
-CASES = [("classification", ["delta", "co_tuning", "bss"], ())]
-CASES += [("classification", loss, EXHAUSTIVE) for loss in (*ANY, *CLASSES)]  # type: ignore[misc]
-CASES += [("segmentation", loss, EXHAUSTIVE) for loss in ANY]  # type: ignore[misc]
+DOMAINS = ("dann(hidden=8)", "cdan(hidden=8)", "mcc", "coral")  # with a stream of target images
+CASES = [("classification", ["delta", "co_tuning", "bss", *DOMAINS], ())]
+CASES += [("classification", loss, EXHAUSTIVE) for loss in (*ANY, *CLASSES, *DOMAINS)]  # type: ignore[misc]
+CASES += [("segmentation", loss, EXHAUSTIVE) for loss in (*ANY, *DOMAINS)]  # type: ignore[misc]
 
 
 class Stop:
@@ -67,8 +68,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     return Made(made)
 
 
-def loss_from(loss: Any, source: str) -> Any:
-    return loss.replace("{source!r}", repr(source)) if isinstance(loss, str) else loss
+def with_loss(settings: dict[str, Any], loss: Any) -> dict[str, Any]:
+    """Return settings with a loss, its teacher, and the stream of target images that it may need."""
+    if isinstance(loss, str):
+        loss = loss.replace("{source!r}", repr(settings["backbone"]))
+    names = [loss] if isinstance(loss, str) else loss
+    streams = {"unlabelled": settings["data"]} if set(names) & set(DOMAINS) else None
+    return {**settings, "transfer_loss": loss, "streams": streams}
 
 
 @pytest.mark.slow
@@ -79,7 +85,7 @@ def test_a_run_resumes_exactly_and_keeps_its_receipts(
     sources: dict[str, dict[str, Any]], tmp_path: Path, task: str, loss: Any
 ) -> None:
     settings = {**sources[task], "epochs": 2, "checkpoint_every": 1, "ema": 0.9}
-    settings["transfer_loss"] = loss_from(loss, sources[task]["backbone"])
+    settings = with_loss(settings, loss)
     visiongraft.fit(out=tmp_path / "whole", callbacks=(), **settings)
     with pytest.raises(KeyboardInterrupt):
         visiongraft.fit(
@@ -103,8 +109,9 @@ def test_a_run_resumes_exactly_and_keeps_its_receipts(
 def test_a_model_trained_with_losses_is_exported_with_a_certificate(
     sources: dict[str, dict[str, Any]], tmp_path: Path, task: str
 ) -> None:
-    settings = {**sources[task], "epochs": 1, "transfer_loss": ["delta", "bss", "lwf"]}
-    model = visiongraft.fit(callbacks=(), **settings)
+    settings = with_loss(sources[task], ["delta", "bss", "lwf", *DOMAINS])
+    model = visiongraft.fit(callbacks=(), epochs=1, **settings)
+    assert not any("transfer" in name for name in model.network.state_dict())
     certificate = model.export(tmp_path / "model.onnx")
     assert any(comparison.predictions for comparison in certificate.comparisons)
 

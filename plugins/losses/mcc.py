@@ -1,0 +1,84 @@
+"""MCC: predictions for the target domain that do not confuse classes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from visiongraft.backbone import Backbone
+from visiongraft.network import Network
+from visiongraft.plugins.losses.checks import check_positive, check_strength
+from visiongraft.plugins.losses.domains import STREAM
+from visiongraft.training.class_logits import class_logits, trial_logits
+from visiongraft.training.transfer_losses import TransferLoss, TransferStep
+
+USER = "transfer loss 'mcc'"
+
+
+class MCC(TransferLoss):
+    """MCC: minimum class confusion on the target domain (Jin et al., 2020).
+
+    With the probabilities ``P = softmax(z / T)`` (M, C) of the images of the stream ``unlabelled``,
+    their entropies H (M,) and the weights ``w = M * (1 + exp(-H)) / sum(1 + exp(-H))``, which have no
+    gradient, the confusion of classes is ``K = P^T diag(w) P`` (C, C), with rows divided by their sums.
+    The loss is ``strength * (sum(K) - trace(K)) / C``, from 0 to below 1.
+
+    For class scores of each pixel, pixels take the place of images. The loss compares the images of
+    a batch, which should not have far fewer than there are classes; gradient accumulation and
+    several processes are not one large batch.
+
+    Args:
+        backbone: The backbone that will train.
+        source: Not used.
+        strength: Weight of the loss.
+        temperature: T.
+    """
+
+    name: ClassVar[str] = "mcc"
+    streams: ClassVar[tuple[str, ...]] = (STREAM,)
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        source: Backbone,
+        *,
+        strength: float = 1.0,
+        temperature: float = 2.5,
+    ) -> None:
+        super().__init__(backbone, source)
+        check_strength(self.name, strength=strength)
+        check_positive(self.name, temperature=temperature)
+        self.strength, self.temperature = strength, temperature
+
+    def set_up(self, network: Network) -> None:
+        """Refuse a task without class probabilities."""
+        trial_logits(network, USER)
+
+    def forward(self, step: TransferStep) -> dict[str, Tensor]:
+        """Return the part ``confusion``."""
+        logits = class_logits(step.task, step.stream_outputs(STREAM), USER)
+        with torch.autocast(
+            logits.device.type, enabled=False
+        ):  # small sums vanish in half precision
+            return {"confusion": self.strength * confusion(logits / self.temperature)}
+
+
+def confusion(logits: Tensor) -> Tensor:
+    """Compute how much classes are confused with each other.
+
+    Args:
+        logits: float32 (N, C, ...), after division by the temperature.
+
+    Returns:
+        A scalar from 0, if each prediction is sure, to below 1.
+    """
+    rows = logits.movedim(1, -1).flatten(0, -2)  # (N * positions, C)
+    log_chances = rows.log_softmax(1)
+    chances = log_chances.exp()
+    entropies = -(chances * log_chances).sum(1).detach()
+    weights = 1 + (-entropies).exp()  # up to a factor, which the division of the rows cancels
+    together = (chances * weights[:, None]).T @ chances
+    together = together / together.sum(1, keepdim=True)
+    return (together.sum() - together.trace()) / len(together)
