@@ -138,4 +138,4 @@ def _falling(errors: Floats) -> Floats:
     steps = np.arange(errors.shape[1]) - (errors.shape[1] - 1) / 2
     logs = np.log(np.maximum(errors, 1e-9))
     slopes = np.minimum(logs @ steps / (steps**2).sum(), 0)
-    return np.exp(logs.mean(1) + slopes * (steps[-1] + 1))
+    return np.asarray(np.exp(logs.mean(1) + slopes * (steps[-1] + 1)))

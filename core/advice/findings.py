@@ -139,7 +139,8 @@ def leak_findings(
     nearest = distances.argmin(axis=1)
     usual = float(np.median(nearest_distances(training)))
     near = distances[np.arange(len(nearest)), nearest] <= NEAR * usual
-    pairs = tuple(f"{others[i]} ~ {names[nearest[i]]}" for i in np.flatnonzero(near))
+    chosen = enumerate(nearest.tolist())
+    pairs = tuple(f"{others[i]} ~ {names[j]}" for i, j in chosen if near[i])
     if not pairs:
         return []
     return [

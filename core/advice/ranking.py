@@ -133,10 +133,10 @@ def _scores(
         if i in refused or best is None:
             scores.append(Score(refused=refused[i]))
             continue
-        error = NORMAL * float(spread[i].std(ddof=1))
+        margin = NORMAL * float(spread[i].std(ddof=1))
         gap = NORMAL * float((spread[best] - spread[i]).std(ddof=1))
         tied = values[best] - values[i] <= gap
-        low, high = np.clip([values[i] - error, values[i] + error], *scorer.scorer.bounds)
+        low, high = np.clip([values[i] - margin, values[i] + margin], *scorer.scorer.bounds)
         scores.append(Score(values[i], float(low), float(high), tied))
     return scores
 
