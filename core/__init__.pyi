@@ -6,6 +6,8 @@ from visiongraft import schedules as schedules
 from visiongraft.adapters import Adapter as Adapter
 from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
+from visiongraft.averaging.soups import soup as soup
+from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone
 from visiongraft.backbone import BackboneInfo as BackboneInfo
 from visiongraft.backbone import BackboneSource as BackboneSource

@@ -28,7 +28,7 @@ BATCH_SIZE = 32
 EPOCHS = 10  # without a budget
 AUTO = "auto"  # a batch size that is measured, and then stored as a number
 
-TYPES = {str: "a string", dict: "a set of values by name", list: "a list"}
+TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
 CALL_LISTS = ("transfer_loss", "adapters")  # settings that name any number of such items
 
@@ -201,6 +201,9 @@ class FitConfig:
     replay_dtype: ReplayDtype = setting("float32", "Data type of the cached features")
     replay_budget: NonNegativeInt = setting(
         8 * GIGABYTE, "Disk space that the feature cache may use", "8GB"
+    )
+    replay_shared: bool = setting(
+        True, "Keep cached features in the user's cache folder and share them between runs", since=3
     )
     precision: Precision = setting("no", "Mixed precision in training")
     accumulate: PositiveInt = setting(1, "Gradient accumulation steps")

@@ -69,6 +69,7 @@ def fit(
     replay: Replay | bool = "auto",
     replay_dtype: ReplayDtype = "float32",
     replay_budget: int = 8 * GIGABYTE,
+    replay_shared: bool = True,
     precision: Precision = "no",
     accumulate: int = 1,
     clip_norm: float | None = 1.0,
@@ -137,6 +138,8 @@ def fit(
             ``"on"`` and ``"off"``.
         replay_dtype: Data type of the cached features, ``"float32"`` or ``"float16"``.
         replay_budget: Disk space that the feature cache may use, in bytes.
+        replay_shared: Keep cached features in the user's cache folder and share them between runs: a
+            run on the same images and weights then starts at once.
         precision: Mixed precision in training: ``"no"``, ``"fp16"`` or ``"bf16"``.
         accumulate: Gradient accumulation steps.
         clip_norm: Maximum gradient norm; ``None`` disables clipping.

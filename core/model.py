@@ -24,7 +24,6 @@ from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
-from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
 from visiongraft.lookup import load_adapted, load_network
@@ -40,7 +39,7 @@ from visiongraft.saving.training_images import TrainingImages, write_training_im
 from visiongraft.task import Task
 from visiongraft.task_contract import read_splits
 from visiongraft.tiling import decode_tiled
-from visiongraft.training.evaluation import decode_batches, measure_all
+from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.evaluation_data import prepare_evaluation
 
 
@@ -328,16 +327,7 @@ class TransferModel:
             for index, decoded in enumerate(results):
                 yield decoded, collate([samples.target(index)]), [index]
             return
-        loader = BatchLoader(
-            SampleDataset(samples, self.network.preprocess_on_cpu()),
-            collate,
-            default_workers(next(self.network.parameters()).device),
-            one_size=self.network.one_size,
-        )
-        plan = ordered_batches(len(samples), batch_size)
-        batches = loader.batches([[(i, 0) for i in batch] for batch in plan])
-        for decoded, batch in decode_batches(self.network, batches):
-            yield decoded, batch.targets, batch.indices.tolist()
+        yield from decode_samples(self.network, samples, batch_size, collate)
 
     def _draw(self, samples: ImageSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -124,6 +124,7 @@ def _build(
         warnings=notes,
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
+        digests=data.image_digests(config.in_channels),
     )
 
 

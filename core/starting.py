@@ -78,7 +78,7 @@ class Start:
             OptionError: Names in its metadata, such as class names, are not those of the model.
         """
         before = create_task(self.kind, self.config.task_options).metadata()
-        differing = list(changed_options(_lists(before), _lists(task.metadata())))
+        differing = list(changed_options(lists_in(before), lists_in(task.metadata())))
         if differing:
             raise OptionError(
                 f"start={self.name}: the data have {'; '.join(differing)}, so that the model's head "
@@ -207,7 +207,7 @@ def _set_after(config: SavedConfig) -> list[str]:
     return names if isinstance(names, list) else []
 
 
-def _lists(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def lists_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what metadata contain of names and the like; single values may change with training."""
     return dict(_each_list(metadata))
 

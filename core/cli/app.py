@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, finding, listings, models, training
+from visiongraft.cli import authoring, averaging, caches, finding, listings, models, training
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -60,6 +60,8 @@ for command in (
     models.evaluate,
     models.predict,
     models.export,
+    averaging.soup,
+    averaging.wise_ft,
     training.demo,
     listings.tasks,
     listings.backbones,
@@ -74,3 +76,5 @@ for command in (
     authoring.check_plugin,
 ):
     app.command(cls=WithExtraOptions if command is models.export else None)(command)
+
+app.add_typer(caches.app, name="cache")

@@ -22,7 +22,7 @@ from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.selection import VALIDATION, is_better, is_preferred
-from visiongraft.training.batches import ImageBatches, ImageLoaders, PhaseBatches
+from visiongraft.training.batches import ImageBatches, PhaseBatches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
 from visiongraft.training.evaluation import decode_batches, measure, scalars
@@ -30,6 +30,7 @@ from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
+from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.norms import mean_norms
 from visiongraft.training.optimizers import (
     learning_rate_factor,
@@ -79,6 +80,7 @@ class Engine:
             run.validation,
             run.evaluation,
             tuple(run.streams),
+            run.digests,
         )
         self.streams = Streams(
             run.network,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.data.batch import Batch
+from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.network import Network
@@ -119,6 +120,32 @@ def decode_batches(
         for value in returned(network.task, "decode", decoded, dict, form).values():
             returned(network.task, "decode", value, Tensor, form)
         yield to_arrays(decoded), batch
+
+
+def decode_samples(
+    network: Network, samples: Samples, batch_size: int, collate: Callable[[list[Any]], Any]
+) -> Iterator[tuple[dict[str, NDArray[Any]], Any, list[int]]]:
+    """Load, preprocess and decode samples, without gradients.
+
+    Args:
+        network: The network; left in evaluation mode.
+        samples: The samples.
+        batch_size: Images per forward pass.
+        collate: Makes one value of the targets of a batch.
+
+    Yields:
+        Decoded arrays, collated targets and positions, batch by batch.
+    """
+    loader = BatchLoader(
+        SampleDataset(samples, network.preprocess_on_cpu()),
+        collate,
+        default_workers(next(network.parameters()).device),
+        one_size=network.one_size,
+    )
+    plan = ordered_batches(len(samples), batch_size)
+    batches = loader.batches([[(i, 0) for i in batch] for batch in plan])
+    for decoded, batch in decode_batches(network, batches):
+        yield decoded, batch.targets, batch.indices.tolist()
 
 
 def to_arrays(decoded: Decoded) -> dict[str, NDArray[Any]]:

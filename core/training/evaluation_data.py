@@ -47,7 +47,13 @@ def prepare_evaluation(
     Raises:
         DataError: The dataset is missing, its classes differ, or too many images are unreadable.
     """
-    found = read_evaluation(task, data)
+    return prepare_samples(read_evaluation(task, data), channels, training)
+
+
+def prepare_samples(
+    found: EvaluationSplit, channels: int, training: TrainingImages | None = None
+) -> EvaluationData:
+    """Check samples to evaluate a model on; see ``prepare_evaluation``."""
     with noticed(found.warnings):
         checked = check_evaluated(found.samples, channels)
     seen, doubts = _seen_in_training(found, checked, training)

@@ -242,6 +242,7 @@ class _Costs:
             training=run.training.subset(sorted(chosen)),
             validation=_first(run.validation, 2 * run.config.batch_size),
             evaluation={},
+            digests={},  # the whole run's features may be shared, these few images are measured
             state=RunState(replayed=replayed),
         )
         with suppress(VisiongraftError):  # a sampler that these images are too few for

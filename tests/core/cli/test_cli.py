@@ -31,7 +31,7 @@ from visiongraft.registry import manager as manager_module
 from visiongraft.registry.manager import PluginManager
 from visiongraft.training.transfer_losses import TransferLoss
 
-COMMANDS = ["fit", "lr-find", "evaluate", "predict", "export", "demo"]
+COMMANDS = ["fit", "lr-find", "evaluate", "predict", "export", "soup", "wise-ft", "demo"]
 COMMANDS += ["tasks", "backbones", "schedules", "exporters", "readers", "losses", "plugins"]
 COMMANDS += ["new-plugin", "check-plugin"]
 FIT = ["fit", "x", "--out", "y"]

@@ -1,0 +1,1 @@
+"""Averaging the weights of trained models: soups, and WiSE-FT."""
