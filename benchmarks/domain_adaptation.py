@@ -38,10 +38,10 @@ METHODS: dict[str, Any] = {
     "dann": "dann",
     "cdan": "cdan",
     "mcc": "mcc",
-    "cdan + mcc": ["cdan", "mcc"],
+    "adabn": "adabn",
     "oracle": None,
 }
-BACKBONES = ("simple_cnn",)
+BACKBONES = ("simple_cnn", "timm/test_resnet")  # without and with batch norm
 TINT = ((0.5, 0.0, 0.3), (0.2, 0.8, 0.0), (0.0, 0.3, 0.9))  # channels of the shifted colors
 NOISE = 25.0  # standard deviation, of 255
 
@@ -108,7 +108,7 @@ def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         task_options={"flip": False},
         backbone=cell.backbone,
         weights=None,
-        size=32,
+        size=given.size,
         resize="stretch",
         schedule=given.schedule,
         epochs=given.epochs,
@@ -128,7 +128,8 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
     for seed, shift, backbone, method in product(
         given.seeds, given.shifts, given.backbones, given.methods
     ):
-        yield Cell(shift, backbone, method, seed)
+        if method != "adabn" or backbone != "simple_cnn":
+            yield Cell(shift, backbone, method, seed)
 
 
 def table(found: dict[Cell, dict[str, Any]]) -> str:
@@ -150,10 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data")
     parser.add_argument("--results", type=Path, default=Path("domain_adaptation.jsonl"))
-    parser.add_argument("--schedule", default="full(learning_rate=2e-3)")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--schedule", default="full(learning_rate=1e-3, batch_norm='train')")
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--most", type=int, default=sys.maxsize, help="images per class")
+    parser.add_argument("--most", type=int, default=60, help="images per class")
+    parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--limit", type=int, default=sys.maxsize)
     parser.add_argument("--shifts", nargs="+", default=list(SHIFTS))
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
