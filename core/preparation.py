@@ -73,7 +73,8 @@ def check_streams(config: FitConfig, task: Task) -> None:
     """Refuse streams that nothing uses, and missing ones."""
     users = dict.fromkeys(task.streams, f"task {task.name!r}")
     for loss in map(find_transfer_loss, config.transfer_loss):
-        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+        names = (*loss.kind.streams, *loss.kind.adapts_to)
+        users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
     for name in given:
         if name not in users:
