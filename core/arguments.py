@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType
@@ -22,6 +22,7 @@ from visiongraft.lookup import (
     find_transfer_loss,
 )
 from visiongraft.model import TransferModel
+from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
@@ -71,6 +72,28 @@ def new_settings(
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
+
+
+def completed_settings(
+    owner: str, data: Any, settings: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Complete settings of ``fit`` by their defaults, for a function that takes most of them.
+
+    Args:
+        owner: The function, for the message.
+        data: The dataset.
+        settings: What the user passed.
+        without: Settings that the function does not take.
+
+    Returns:
+        The arguments that ``new_settings`` takes.
+
+    Raises:
+        OptionError: A setting does not exist.
+    """
+    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    refuse_unknown(owner, settings, [*(defaults.keys() - set(without)), "learning_rate"])
+    return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
 def resumed_settings(

@@ -64,7 +64,7 @@ def prepare_run(
             start.check_names(found.task)
             if folder is None or main:
                 start.keep(scratch)
-    run = _build(config, schedule, found, folder, scratch)
+    run = build_run(config, schedule, found, folder, scratch)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _check_first_phase(run)
     return run, found
@@ -74,7 +74,8 @@ def check_streams(config: FitConfig, task: Task) -> None:
     """Refuse streams that nothing uses, and missing ones."""
     users = dict.fromkeys(task.streams, f"task {task.name!r}")
     for loss in map(find_transfer_loss, config.transfer_loss):
-        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+        names = (*loss.kind.streams, *loss.kind.adapts_to)
+        users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
     for name in given:
         if name not in users:
@@ -90,9 +91,21 @@ def check_streams(config: FitConfig, task: Task) -> None:
             )
 
 
-def _build(
+def build_run(
     config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
 ) -> Run:
+    """Build the network of a run on data that has been read.
+
+    Args:
+        config: The settings.
+        schedule: The schedule.
+        data: The data.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step.
+    """
     task, checked = data.task, data.checked
     seed_everything(config.seed)
     if config.start is not None:
