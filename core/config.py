@@ -207,6 +207,11 @@ class FitConfig:
     )
     precision: Precision = setting("no", "Mixed precision in training")
     accumulate: PositiveInt = setting(1, "Gradient accumulation steps")
+    gradient_checkpointing: bool = setting(
+        False,
+        "Recompute activations of the backbone in the backward pass, for less memory and slower steps",
+        since=3,
+    )
     clip_norm: Norm | None = setting(1.0, "Maximum gradient norm; none disables clipping")
     ema: Decay | None = setting(
         None,

@@ -73,6 +73,7 @@ def fit(
     replay_shared: bool = True,
     precision: Precision = "no",
     accumulate: int = 1,
+    gradient_checkpointing: bool = False,
     clip_norm: float | None = 1.0,
     ema: float | None = None,
     patience: int | None = None,
@@ -144,6 +145,8 @@ def fit(
             run on the same images and weights then starts at once.
         precision: Mixed precision in training: ``"no"``, ``"fp16"`` or ``"bf16"``.
         accumulate: Gradient accumulation steps.
+        gradient_checkpointing: Recompute activations of the backbone in the backward pass, for less
+            memory and slower steps; results are the same.
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.

@@ -25,6 +25,7 @@ from visiongraft.seeds import preserved, seed_everything
 from visiongraft.starting import start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.environment import ignored_settings
+from visiongraft.training.recomputing import checkpointed_modules
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer import Transfer
@@ -122,6 +123,8 @@ def build_run(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
+    if config.gradient_checkpointing:
+        checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
         network.transfer = _transfer(config, network, scratch)
