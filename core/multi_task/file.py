@@ -9,13 +9,6 @@ from visiongraft.errors import OptionError, one_line
 from visiongraft.multi_task.task import MultiTask
 from visiongraft.task import create_task
 
-SUFFIX = ".toml"
-
-
-def is_task_file(task: object) -> bool:
-    """Check whether a task is given by a file instead of its name."""
-    return isinstance(task, str | Path) and str(task).endswith(SUFFIX)
-
 
 def read_task_file(path: str | Path) -> MultiTask:
     """Read the options of a ``MultiTask``.
