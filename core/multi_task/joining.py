@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from visiongraft.data.check import are_files, content_digest
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
@@ -69,12 +70,15 @@ def join_splits(found: Mapping[str, Splits], heads: Mapping[str, Task], shared: 
                 )
     warnings = [f"{head}: {line}" for head, splits in found.items() for line in splits.warnings]
     warnings += _remarks(train, validation, lost, shared)
-    facts = {
-        "heads": {head: splits.facts for head, splits in found.items()},
-        "training images": {head: train.count(head) for head in found},
-        "validation images": {head: validation.count(head) for head in found},
-        "images moved to the split of another head": moved,
-    }
+    facts: dict[str, Any] = {}
+    for head, splits in found.items():
+        own = {
+            **splits.facts,
+            "training images": train.count(head),
+            "validation images": validation.count(head),
+            **({"moved to another split": moved[head]} if moved[head] else {}),
+        }
+        facts |= {f"{head}: {name}": value for name, value in own.items()}
     return Splits(train, validation, facts, tuple(warnings))
 
 

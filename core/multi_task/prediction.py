@@ -54,22 +54,22 @@ def predictions(arrays: Arrays, metadata: Mapping[str, Any]) -> list[MultiPredic
 
     Args:
         arrays: The decoded results of all heads.
-        metadata: ``heads``: for each the name of its ``task`` and its ``metadata``.
+        metadata: ``heads``, the name of each head's task, and what the heads' predictions need, named
+            ``head.name``.
 
     Returns:
         One per image.
     """
     count = len(next(iter(arrays.values())))
     found: dict[str, list[Any]] = {}
-    for head, described in metadata["heads"].items():
+    for head, task in metadata["heads"].items():
         own = of_head(head, arrays)
-        function = task_function(PREDICTIONS, described["task"])
+        function = task_function(PREDICTIONS, task)
         if function is None:
             found[head] = [_row(own, index) for index in range(count)]
         else:
-            found[head] = function(own, described["metadata"])
-    tasks = {head: str(described["task"]) for head, described in metadata["heads"].items()}
-    return joined(found, tasks)
+            found[head] = function(own, of_head(head, metadata))
+    return joined(found, metadata["heads"])
 
 
 def joined(found: Mapping[str, list[Any]], tasks: Mapping[str, str]) -> list[MultiPrediction]:

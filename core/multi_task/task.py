@@ -274,12 +274,11 @@ class MultiTask(Task):
         return combined_support(self.tasks)
 
     def metadata(self) -> dict[str, Any]:
-        return {
-            "heads": {
-                head: {"task": task.name, "metadata": task.metadata()}
-                for head, task in self.tasks.items()
-            }
-        }
+        """Return the task of each head, and what each must be deployed with, named ``head.name``."""
+        found: dict[str, Any] = {"heads": {head: task.name for head, task in self.tasks.items()}}
+        for head, task in self.tasks.items():
+            found |= prefixed(head, task.metadata())
+        return found
 
     def options(self) -> dict[str, Any]:
         weights = self.weights if isinstance(self.weights, str) else dict(self.weights)

@@ -53,7 +53,7 @@ def test_no_validation_image_is_trained_on(tmp_path: Path, heads: Any) -> None:
     names = [{s.name(i) for i in range(len(s))} for s in (moved.train, moved.validation)]
     assert names == [{str(a), str(b)}, {str(c), str(d)}]
     assert moved.train.count("kind") == 2  # the target of `a` moved with the image
-    assert moved.facts["images moved to the split of another head"] == {"place": 0, "kind": 2}
+    assert moved.facts["kind: moved to another split"] == 2
     swapped = {"kind": found["kind"], "place": found["place"]}
     lost = join_splits(swapped, heads, shared=False)
     assert lost.train.count("place") == lost.validation.count("place") == 1
