@@ -102,8 +102,8 @@ def _task(name: str, what: Any) -> Task:
         raise OptionError(
             f"head {name!r}: {what!r} is neither a task, nor a name such as 'classification(hidden=64)'"
         )
-    kind = plugins().get("task", called)
-    return create_task(kind, options)
+    found: type[Task] = plugins().get("task", called)
+    return create_task(found, options)
 
 
 def _refuse_namesake(name: str, task: Task, kind: type[Task]) -> None:
