@@ -56,7 +56,8 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
         for one in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(one, str) and not is_task_file(one):
+            automatic = (setting, one) == ("schedule", "auto")
+            if isinstance(one, str) and not automatic and not is_task_file(one):
                 name, _ = read_call(one, setting.replace("_", " "))
                 _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
