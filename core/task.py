@@ -101,7 +101,7 @@ class Task(ABC):
     Attributes:
         name: The name by which users select the task.
         headline: Name of the metric that selects the best epoch. If it depends on an option, define
-            a property of this name; so for ``better``, ``bounds`` and ``loss_over_pairs``.
+            a property of this name; so for the attributes below.
         better: Whether a higher or a lower headline is better.
         bounds: Lowest and highest possible headline. ``None`` means 0 to 1 if higher is better,
             otherwise 0 and above.
@@ -114,6 +114,12 @@ class Task(ABC):
             within one forward pass of one process: gradient accumulation and further processes add
             more such passes, but do not make them larger.
         adversarial: Whether parts of the loss oppose each other, so that their sum need not fall.
+        whole_image_targets: Whether targets are about images as wholes, as a class is and a mask is not:
+            any augmentation then leaves them valid, also that of another task on the same images.
+        splits_alike: Whether targets of training and validation samples mean the same, so that a sample
+            can be moved from one split to the other.
+        varying_loss_parts: Whether a batch can lack a loss part that others have, so that processes
+            exchange the names of their parts.
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
@@ -130,6 +136,9 @@ class Task(ABC):
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
     adversarial: ClassVar[bool] = False
+    whole_image_targets: ClassVar[bool] = False
+    splits_alike: ClassVar[bool] = False
+    varying_loss_parts: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
     streams: ClassVar[tuple[str, ...]] = ()
 

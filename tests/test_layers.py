@@ -65,6 +65,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("task_contract", "extra_outputs", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
+    # Several tasks as one.
+    ("multi_task",),
     ("caching", "saving.model_card"),
     ("saving",),
     # Training, from batches to checkpoints.

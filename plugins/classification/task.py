@@ -91,6 +91,8 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
+    whole_image_targets: ClassVar[bool] = True
+    splits_alike: ClassVar[bool] = True
 
     class_names: tuple[str, ...] = ()
     multi_label: bool | None = None
