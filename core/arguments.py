@@ -22,8 +22,10 @@ from visiongraft.lookup import (
     find_transfer_loss,
 )
 from visiongraft.model import TransferModel
+from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
+from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule, for_adapters
@@ -32,6 +34,7 @@ from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
 from visiongraft.training.inputs import RunInputs
 
+DEFAULT_SCHEDULE = "lp_ft"
 NAMED_DATA = ("evaluate_on", "streams")  # settings that are several datasets by name
 
 
@@ -57,7 +60,8 @@ def new_settings(
         task = start.task
         check_task_class(type(task))
     converted = _converted(given)
-    schedule = _schedule(given["schedule"], given["learning_rate"], converted["adapters"])
+    named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
+    schedule = make_schedule(named, given["learning_rate"], converted["adapters"])
     values = {
         **converted,
         **_not_yet_measured(given),
@@ -72,6 +76,30 @@ def new_settings(
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
+
+
+def make_schedule(
+    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
+) -> Schedule:
+    """Find the schedule of a run.
+
+    Args:
+        what: A name with or without options, or a schedule.
+        learning_rate: Its option of this name, if it is given.
+        adapters: The adapters of the run, as a config stores them.
+
+    Returns:
+        The schedule, with the options that adapters need.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: It has no such option.
+    """
+    schedule = find_schedule(what)
+    if learning_rate is not None:
+        schedule = schedule(learning_rate=learning_rate)
+    frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
+    return for_adapters(schedule) if frozen else schedule
 
 
 def completed_settings(
@@ -121,8 +149,12 @@ def resumed_settings(
     stored = FitConfig.read(folder)
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     task = called.pop("task", None)
+    if isinstance(task, str) and is_task_file(task):
+        task = read_task_file(task)
     if called.get("batch_size") == AUTO:  # the run has the number that was measured
         del called["batch_size"]
+    if called.get("schedule") == AUTO:
+        del called["schedule"]
     called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
@@ -136,7 +168,9 @@ def resumed_settings(
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
     beside = stored.adapters if "schedule" in called else []  # what is stored is complete
-    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"), beside)
+    plan = make_schedule(
+        called.get("schedule", stored.schedule), called.get("learning_rate"), beside
+    )
     called["schedule"] = plan.to_json()
     if called.get("data") is None:  # in memory
         called.pop("data", None)
@@ -246,16 +280,6 @@ def _paths(sets: Mapping[str, Any] | None) -> Any:
     return {name: _path(data) for name, data in sets.items()} or None
 
 
-def _schedule(
-    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
-) -> Schedule:
-    schedule = find_schedule(what)
-    if learning_rate is not None:
-        schedule = schedule(learning_rate=learning_rate)
-    frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
-    return for_adapters(schedule) if frozen else schedule
-
-
 def _transfer_losses(what: Any) -> list[dict[str, Any]]:
     """Convert no transfer loss, one, or a list of them to what a config stores."""
     if what is None:
@@ -294,6 +318,8 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
             )
         check_task_class(type(task))
         return task
+    if isinstance(task, str) and is_task_file(task):
+        return _task(read_task_file(task), options)
     names = sorted(plugins().tasks())
     if task is None:
         raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")

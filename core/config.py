@@ -26,7 +26,7 @@ READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
 BATCH_SIZE = 32
 EPOCHS = 10  # without a budget
-AUTO = "auto"  # a batch size that is measured, and then stored as a number
+AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
 TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
@@ -107,7 +107,10 @@ class FitConfig:
     """
 
     data: str | None = setting(None, "Path of a dataset in one of the task's formats")
-    task: str = setting(None, "Name of the task, as listed by `visiongraft tasks`")
+    task: str = setting(
+        None,
+        "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+    )
     task_options: dict[str, Any] = setting(None, "Options of the task")
     backbone: str = setting(
         "bundled/efficientnet_lite0",
@@ -125,7 +128,7 @@ class FitConfig:
     schedule: dict[str, Any] = setting(
         "lp_ft",
         "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
-        "options, such as gradual(layer_decay=0.7)",
+        "options, such as gradual(layer_decay=0.7); auto chooses by a linear probe",
     )
     epochs: PositiveInt = setting(
         None, "Total number of epochs over all phases", "10, or as many as the budget allows"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visiongraft.adaptation.networks import has_its_base
+from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
@@ -89,7 +90,8 @@ def fit(
     Args:
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
-        task: Name of the task, as listed by ``visiongraft tasks``, or a task object.
+        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
+            tasks; or a task object.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from.
@@ -98,7 +100,8 @@ def fit(
             as its preprocessing; or the model itself. The data must have its classes. The schedule
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
-            without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
+            without options, such as ``"gradual(layer_decay=0.7)"``; ``"auto"`` chooses by a linear probe
+            on features of the training images, and stores the choice. Or a schedule object.
         epochs: Total number of epochs over all phases; ``None`` for 10, or as many as the budget allows.
         budget: Time that the run may take, such as ``"90s"``, ``"10min"`` or ``"1h30m"``; the number of
             epochs is chosen to fit, by measuring a few steps of each phase, and stored. A number is in
@@ -198,6 +201,8 @@ def fit(
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
         hooks = listen(callbacks)
         if not resume:
+            if schedule == AUTO:
+                use_schedule(run, recommend_schedule(run, accelerator), learning_rate)
             if batch_size == AUTO:
                 use_batch_size(run, find_batch_size(run, accelerator))
             if run.config.budget is not None:

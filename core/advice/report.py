@@ -9,10 +9,10 @@ from visiongraft.advice.costs import ScheduleCost
 from visiongraft.advice.curves import LearningCurve
 from visiongraft.advice.findings import Finding
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
+from visiongraft.advice.recommending import recommend
 from visiongraft.durations import describe_duration
 
 PROBE = "linear_probe"  # the scorer whose accuracy is put into words
-LITTLE = 0.02  # errors that fine-tuning could at most remove where a probe is enough
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def statements(advice: Advice, chance: float | None) -> Iterator[str]:
         yield from describe_ranking(advice.ranking)
     best = advice.ranking[0]
     probe = best.scores.get(PROBE)
-    if probe is not None and probe.value is not None:
-        yield _schedule(best.name, probe, chance)
+    if probe is not None and probe.value is not None and probe.low is not None:
+        yield str(recommend(best.name, probe.value, probe.low, chance))
     if advice.curve is not None:
         yield str(advice.curve)
     if not advice.costs:
@@ -125,27 +125,6 @@ def _sampling(advice: Advice) -> str:
     if advice.images == advice.available:
         return f"computed from all {advice.images} training images {took}"
     return f"computed from {advice.images} of {advice.available} training images {took}"
-
-
-def _schedule(backbone: str, probe: Score, chance: float) -> str:
-    """Recommend a schedule by the accuracy of a linear probe."""
-    assert probe.value is not None and probe.low is not None
-    accuracy = f"a linear probe on {backbone} is right for {probe.value:.1%} of the images"
-    if probe.low >= 1 - LITTLE:
-        return (
-            f"a probe is enough: {accuracy}, and fine-tuning could gain {1 - probe.low:.1%} at most; "
-            "schedule='linear_probe'"
-        )
-    if probe.low <= chance:
-        return (
-            f"frozen features do not help: {accuracy}, and always the most frequent class is right for "
-            f"{chance:.1%}; check the labels, try other backbones, or train everything with "
-            "schedule='full'"
-        )
-    return (
-        f"{accuracy} ({chance:.1%} by always the most frequent class); probes do not predict what "
-        "fine-tuning gains beyond that: schedule='lp_ft' trains the probe first and keeps the better one"
-    )
 
 
 def _cell(score: Score, compared: bool) -> str:

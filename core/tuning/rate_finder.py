@@ -77,6 +77,10 @@ def lr_find(
     """
     _check_range(phase, lowest, highest, steps)
     given = completed_settings("lr_find", data, settings, without=("budget",))
+    if given["schedule"] == AUTO:
+        raise OptionError(
+            "schedule='auto' is chosen by fit; name the schedule that the rate is for"
+        )
     rates = rates_between(lowest, highest, steps)
     with scratch_folder() as scratch, _unchanged_randomness():
         origin = find_start(given)
