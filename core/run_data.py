@@ -19,9 +19,11 @@ from visiongraft.data.check import (
 )
 from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import DataError, OptionError
+from visiongraft.selection import VALIDATION
 from visiongraft.starting import Start
 from visiongraft.task import Task
 from visiongraft.task_contract import bound, read_evaluation, read_splits, read_stream
+from visiongraft.training.loaders import TRAIN
 from visiongraft.training.run_folder import DATA_CHECK, further_check
 
 
@@ -77,6 +79,27 @@ class RunData:
         """One line for each issue that a user should know about before training."""
         further = [line for each in self.further.values() for line in each.warnings]
         return (*self.splits.warnings, *self.checked.report.warnings, *further)
+
+    def image_digests(self, channels: int) -> dict[str, list[str]]:
+        """Return the digests of all images that are equal if they are loaded twice.
+
+        Args:
+            channels: Number of channels to decode to.
+
+        Returns:
+            Digests by ``"train"``, ``"validation"`` and the names of evaluation sets.
+        """
+        digests = self.checked.digests
+        parts = {
+            TRAIN: (self.checked.train, digests["training"]),
+            VALIDATION: (self.checked.validation, digests["validation"]),
+            **{name: (each.samples, each.digests) for name, each in self.evaluation.items()},
+        }
+        return {
+            part: [each.image for each in found]
+            for part, (samples, found) in parts.items()
+            if are_reproducible(samples, channels)
+        }
 
     def are_reproducible(self, channels: int) -> bool:
         """Check whether images without files are equal if they are loaded twice."""

@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from visiongraft import user_cache
 from visiongraft.registry import isolation
 
 # Several libraries start one thread per core in each of several processes; tests are small.
@@ -40,6 +42,21 @@ def _plugins_of_tests_are_imported_at_once() -> Iterator[None]:
         )
         patch.setattr(isolation, "_write_results", lambda results: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the user's cache folder out of all tests, also of the processes that they start."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(user_cache.VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _no_features_of_other_tests(cache_of_the_session: Path) -> None:
+    """Remove the features that tests before have cached, as a test may patch what computes them."""
+    shutil.rmtree(cache_of_the_session / "features", ignore_errors=True)
 
 
 def pytest_sessionstart() -> None:

@@ -34,6 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "processes",
         "terminal",
         "versions",
+        "user_cache",
+        "byte_sizes",
         "seeds",
         "comparison",
         "selection",
@@ -49,7 +51,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("task_functions", "task_support"),
     # Files, images, samples and batches.
     ("preprocess",),
-    ("saving.tensor_files",),
+    ("saving.tensor_files", "saving.lock"),
     ("data",),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter", "scorers"),

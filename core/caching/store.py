@@ -34,14 +34,16 @@ class Store:
     """Recorded values of one sample set, memory-mapped on disk.
 
     Attributes:
-        arrays: One array (rows, *shape) per stored value, in plan order.
-        targets: Target of each row, as the loader returned it.
-        sizes: Original height and width of each row.
+        arrays: One array (stored rows, *shape) per stored value, in plan order.
+        targets: Target of each sample, as the loader returned it.
+        sizes: Original height and width of each sample.
+        positions: The stored row of each sample.
     """
 
     arrays: list[NDArray[Any]]
     targets: list[Any]
     sizes: NDArray[np.int64]
+    positions: NDArray[np.int64]
 
 
 @dataclass
@@ -73,13 +75,16 @@ class Replay:
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
 
-    def record(self, name: str, rows: int, batches: Iterator[Batch]) -> Store:
+    def record(
+        self, name: str, rows: int, batches: Iterator[Batch], folder: Path | None = None
+    ) -> Store:
         """Run the frozen prefix over a sample set once, in order.
 
         Args:
             name: Name of the set, for the files.
             rows: Samples in it.
             batches: All of them, in row order, on the CPU, each with a list of targets.
+            folder: Where the files go; ``None`` for the temporary folder.
 
         Returns:
             The store.
@@ -87,22 +92,19 @@ class Replay:
         Raises:
             ReplayError: The disk is full.
         """
-        stored = list(stored_values(self.plan.units))
+        folder = folder or Path(self._scratch.name)
         try:
             arrays = [
                 np.lib.format.open_memmap(
-                    Path(self._scratch.name, f"{name}-{i}.npy"),
-                    "w+",
-                    self._stored_dtype(v),
-                    (rows, *v.shape),
+                    folder / f"{name}-{i}.npy", "w+", self._stored_dtype(v), (rows, *v.shape)
                 )
-                for i, v in enumerate(stored)
+                for i, v in enumerate(stored_values(self.plan.units))
             ]
         except OSError as error:
             raise ReplayError(
-                f"the cache cannot be written to {self.folder}: {error}; pass replay=False"
+                f"the cache cannot be written to {folder}: {error}; pass replay=False"
             ) from error
-        store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64))
+        store = Store(list(arrays), [], np.zeros((rows, 2), dtype=np.int64), np.arange(rows))
         row = 0
         with ExitStack() as stack:
             prefix = None
@@ -117,6 +119,23 @@ class Replay:
                 store.targets += batch.targets
                 row = end
         return store
+
+    def agrees(self, store: Store, batch: Batch) -> bool:
+        """Compute the features of some images anew, and compare them with recorded ones.
+
+        Args:
+            store: From ``record``, or of another run.
+            batch: The images of its first stored rows, on the CPU.
+        """
+        with recording(self.network.backbone, self.plan.units) as prefix, torch.no_grad():
+            values = prefix(batch.images)
+        rows = slice(0, len(batch.images))
+        return np.array_equal(store.sizes[rows], batch.sizes.numpy()) and all(
+            array[rows].shape == tuple(value.shape)
+            # Wide, since stored values may be rounded to float16 and of folded batch norms.
+            and torch.allclose(torch.from_numpy(array[rows].copy()).to(value), value, 5e-3, 5e-4)
+            for array, value in zip(store.arrays, values, strict=True)
+        )
 
     @contextmanager
     def _recorder(self, images: Tensor) -> Iterator[Callable[[Tensor], list[Tensor]]]:
@@ -147,7 +166,7 @@ class Replay:
         Returns:
             A stand-in for the batch's images that carries the features.
         """
-        index = np.asarray(rows)
+        index = store.positions[np.asarray(rows)]
         stored = (
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, averaging, finding, listings, models, training
+from visiongraft.cli import authoring, averaging, caches, finding, listings, models, training
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ def visiongraft(
 
 for command in (
     training.fit,
+    finding.advise,
     finding.lr_find,
     models.evaluate,
     models.predict,
@@ -76,3 +77,5 @@ for command in (
     authoring.check_plugin,
 ):
     app.command(cls=WithExtraOptions if command is models.export else None)(command)
+
+app.add_typer(caches.app, name="cache")

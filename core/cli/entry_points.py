@@ -29,6 +29,7 @@ def added_commands(app: typer.Typer) -> Iterator[None]:
     own = list(app.registered_commands)
     names = {command.name for command in own}
     names |= {c.callback.__name__.replace("_", "-") for c in own if c.callback}
+    names |= {group.name for group in app.registered_groups}
     for name, function in functions(GROUP).items():
         if name not in names:
             app.command(name)(_loaded(function))

@@ -90,7 +90,7 @@ def _option_type(kind: Any) -> Any:
         (kind,) = (k for k in get_args(kind) if k is not NoneType)
     if get_origin(kind) is list:  # repeatable
         return list[str]
-    return kind if kind in (str, int, float) or get_origin(kind) is Literal else str
+    return kind if kind in (bool, str, int, float) or get_origin(kind) is Literal else str
 
 
 def _text_or_none(text: str) -> str | None:

@@ -236,6 +236,11 @@ def check_further(
     return CheckedSet(readable, digests, tuple(warnings))
 
 
+def content_digest(content: bytes) -> str:
+    """Hash the content of a file, or the pixels of an image; see ``Finding.digest``."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def are_files(samples: Samples) -> bool:
     """Check whether images are what their files hold; others, such as crops, have no such content.
 
@@ -345,7 +350,7 @@ def _target_digest(target: Callable[[], Any]) -> str:
 
 def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store: _Cache) -> Finding:
     content = samples.content(index)
-    digest = "" if content is None else _digest(content)
+    digest = "" if content is None else content_digest(content)
     known = store.get_content(digest, channels)
     if known is not None:
         return known
@@ -358,14 +363,10 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
     except DataError as error:
         return Finding("", problem=str(error))
     # Include the shape: otherwise all black images of the same area would be identical.
-    digest = digest or _digest(str(image.shape).encode() + image.tobytes())
+    digest = digest or content_digest(str(image.shape).encode() + image.tobytes())
     # Images in memory are as somebody made them; files may be decoded to nothing.
     values = "" if content is None else unusual_values(image, content)
     return Finding(digest, image.shape[0], image.shape[1], values=values)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:

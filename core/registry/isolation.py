@@ -28,6 +28,7 @@ from typing import Any
 from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
 from visiongraft.registry.copies import can_copy, describe_end, try_in_copy
 from visiongraft.saving.files import read_json, write_json
+from visiongraft.user_cache import user_cache
 
 HOST = "visiongraft"
 PATIENCE = 120.0  # seconds after which an import in a child process is given up
@@ -259,8 +260,7 @@ def _imported_names(file: Path) -> set[str]:
 
 
 def _results_file() -> Path:
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / HOST / "plugin-imports.json"
+    return user_cache() / "plugin-imports.json"
 
 
 def _read_results() -> dict[str, str]:

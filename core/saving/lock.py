@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from visiongraft.errors import TrainingError
+from visiongraft.errors import TrainingError, VisiongraftError
 from visiongraft.processes import is_alive
 from visiongraft.saving.files import unwritable
 
@@ -21,6 +22,7 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
+YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
 
 # The folders that this process has locked. Locks on files belong to a process: a second one in the
 # same process would succeed, and closing its file would release the first one.
@@ -57,6 +59,19 @@ def locked(folder: Path) -> Iterator[None]:
             del _held[key]
             path.unlink(missing_ok=True)  # before the lock is released: then it may be another's
         os.close(handle)
+
+
+def remove_abandoned(folders: Iterable[Path]) -> None:
+    """Remove the temporary folders of processes that were killed.
+
+    Args:
+        folders: Folders that their processes lock while they use them.
+    """
+    for folder in folders:
+        with suppress(OSError, VisiongraftError):
+            if time.time() - folder.stat().st_mtime > YOUNG:
+                with locked(folder):
+                    shutil.rmtree(folder)
 
 
 def _acquire(folder: Path, path: Path) -> int:

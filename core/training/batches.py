@@ -4,102 +4,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from visiongraft.byte_sizes import readable_size
 from visiongraft.caching.plan import PROBE_BATCH, ReplayPlan, plan_replay
 from visiongraft.caching.store import Replay, Store
-from visiongraft.config import FitConfig
 from visiongraft.data.batch import Batch
-from visiongraft.data.loader import (
-    BatchLoader,
-    Key,
-    SampleDataset,
-    default_workers,
-    ordered_batches,
-)
-from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import ReplayError
-from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.selection import VALIDATION
+from visiongraft.training.filling import fill_stores
+from visiongraft.training.loaders import TRAIN, ImageLoaders
 
 log = logging.getLogger("visiongraft")
-
-# Small batches keep the activations of a pure inference pass in the processor's cache.
-FILL_BATCH_CPU = 8
-TRAIN = "train"
-
-
-@dataclass
-class ImageLoaders:
-    """The samples of a run, and the loaders that stay alive through all phases.
-
-    Attributes:
-        network: The network, with task and preprocessing.
-        config: Settings; ``seed``, ``views`` and ``workers`` are used.
-        device: Where the network runs.
-        training: Training samples.
-        validation: Validation samples.
-        evaluation: Further samples to evaluate, by name.
-        streams: Names of the streams that training steps use.
-    """
-
-    network: Network
-    config: FitConfig
-    device: torch.device
-    training: Samples
-    validation: Samples
-    evaluation: Mapping[str, Samples] = field(default_factory=dict)
-    streams: tuple[str, ...] = ()
-    _loaders: dict[tuple[str, bool, bool], BatchLoader] = field(default_factory=dict)
-
-    @property
-    def parts(self) -> dict[str, Samples]:
-        """All samples by the name of their part; all but ``"train"`` are to be evaluated."""
-        return {TRAIN: self.training, VALIDATION: self.validation, **self.evaluation}
-
-    @property
-    def transform(self) -> Transform | None:
-        """The task's training-time augmentation."""
-        return self.network.task.train_transform(self.network.preprocess.config)
-
-    def loader(self, part: str, augment: bool = False, whole: bool = True) -> BatchLoader:
-        """Return the loader of a part, see ``parts``; made on first use.
-
-        Args:
-            part: Which samples.
-            augment: Whether to augment.
-            whole: Collate targets; otherwise batches contain a list of them.
-        """
-        key = (part, augment, whole)
-        if key not in self._loaders:
-            workers = self.config.workers
-            self._loaders[key] = BatchLoader(
-                SampleDataset(
-                    self.parts[part],
-                    self.network.preprocess_on_cpu(),
-                    self.transform if augment else None,
-                    self.config.seed,
-                ),
-                self.network.task.collate if whole else list,
-                default_workers(self.device) if workers is None else workers,
-                pin_memory=self.device.type == "cuda",
-                one_size=part != TRAIN and whole and self.network.one_size,
-            )
-        return self._loaders[key]
-
-    def view(self, epoch: int, augment: bool) -> int:
-        """Return the view of the images that an epoch uses: its own, or one of a fixed number."""
-        if not augment:
-            return 0
-        return epoch % self.config.views if self.config.views else epoch
 
 
 @dataclass
@@ -145,7 +68,7 @@ class CachedBatches:
         """Load the features of the images of a part to evaluate."""
         if self.images.network.one_size:
             sizes = self.stores[part].sizes
-            plan = [each for batch in plan for each in _by_size(batch, sizes)]
+            plan = [each for batch in plan for each in _byreadable_size(batch, sizes)]
         return self._play(part, plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
@@ -164,7 +87,7 @@ class CachedBatches:
 PhaseBatches = ImageBatches | CachedBatches
 
 
-def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
+def _byreadable_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for index in batch:
         groups.setdefault(tuple(sizes[index].tolist()), []).append(index)
@@ -208,7 +131,8 @@ def choose_batches(
         log.info("no replay: %s", reason or "as before the interruption")
         return ImageBatches(images, augment), False
     replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
-    phase_batches = CachedBatches(images, augment, replay, _fill(images, replay, plan, phase))
+    stores = fill_stores(images, replay, stored_rows(images, phase), augment, stack)
+    phase_batches = CachedBatches(images, augment, replay, stores)
     stack.enter_context(replay.playing())
     return phase_batches, True
 
@@ -261,7 +185,7 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
         )
     if images.streams:
         names = ", ".join(map(repr, images.streams))
-        return ReplayPlan(reason=f"training steps need the images of {names} as well")
+        return ReplayPlan(reason=f"the images of {names} are needed as well")
     if processes > 1:
         return ReplayPlan(reason=f"{processes} processes share the data")
     if images.network.preprocess.config.resize == "pad":
@@ -289,49 +213,17 @@ def _does_not_pay(plan: ReplayPlan) -> str:
     if plan.bytes_per_image <= plan.input_bytes:
         return ""
     return (
-        f"{_size(plan.bytes_per_image)} per image is more than the image itself "
-        f"({_size(plan.input_bytes)})"
+        f"{readable_size(plan.bytes_per_image)} per image is more than the image itself "
+        f"({readable_size(plan.input_bytes)})"
     )
 
 
 def _over_budget(images: ImageLoaders, plan: ReplayPlan, phase: Phase, folder: Path) -> str:
     total = sum(stored_rows(images, phase).values()) * plan.bytes_per_image
     if total > images.config.replay_budget:
-        return f"{_size(total)} is over the budget of {_size(images.config.replay_budget)}"
+        return f"{readable_size(total)} is over the budget of {readable_size(images.config.replay_budget)}"
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if total > free // 2:
-        return f"{_size(total)} is more than half of the free {_size(free)}"
+        return f"{readable_size(total)} is more than half of the free {readable_size(free)}"
     return ""
-
-
-def _fill(images: ImageLoaders, replay: Replay, plan: ReplayPlan, phase: Phase) -> dict[str, Store]:
-    rows, augment = stored_rows(images, phase), phase.augment and images.transform is not None
-    total = sum(rows.values()) * plan.bytes_per_image
-    log.info(
-        "replay: storing %s (%s per image, %s) for %d training and %d validation rows",
-        _size(total),
-        _size(plan.bytes_per_image),
-        replay.dtype,
-        rows[TRAIN],
-        sum(rows.values()) - rows[TRAIN],
-    )
-    size = FILL_BATCH_CPU if images.device.type == "cpu" else images.config.batch_size
-    stores = {}
-    for part, count in rows.items():
-        samples = len(images.parts[part])
-        keys: list[list[Key]] = [
-            [(row % samples, row // samples) for row in batch]
-            for batch in ordered_batches(count, size)
-        ]
-        loader = images.loader(part, augment and part == TRAIN, whole=False)
-        stores[part] = replay.record(part, count, loader.batches(keys))
-    return stores
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pluggy
@@ -18,7 +18,8 @@ from visiongraft.errors import VisiongraftError
 from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
-from visiongraft.training.batches import ImageBatches, ImageLoaders, PhaseBatches
+from visiongraft.training.adapting import TargetImages, adapted
+from visiongraft.training.batches import ImageBatches, PhaseBatches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
 from visiongraft.training.freezing import (
@@ -27,6 +28,7 @@ from visiongraft.training.freezing import (
 )
 from visiongraft.training.interpolation import Interpolation
 from visiongraft.training.keeping import BestWeights, choose_alpha, describe_epoch
+from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.margins import refuse_impossible
 from visiongraft.training.measuring import LoadedOnce, Measured, Measuring
 from visiongraft.training.norms import mean_norms
@@ -78,15 +80,17 @@ class Engine:
             run.validation,
             run.evaluation,
             tuple(run.streams),
+            run.digests,
         )
         self.streams = Streams(
             run.network,
             run.config,
             self.device,
-            run.streams,
+            run.step_streams,
             accelerator.num_processes,
             accelerator.process_index,
         )
+        self.targets = TargetImages(self.images, run.streams)
         self.steps = Steps(run, accelerator)
         self.measuring = Measuring(run, self.images, accelerator)
         self.path = Interpolation(run.network, run.config.wise_ft) if run.config.wise_ft else None
@@ -232,7 +236,7 @@ class Engine:
         steps = self.steps.plan()
         mine = self.steps.mine(steps[state.step :])
         batches = ready.batches.train(mine, state.epoch)
-        if self.run.streams:
+        if self.streams.samples:
             batches = self.streams.join(batches, len(mine), state.streams)
         ready.model.train()
         for step in range(state.step, len(steps)):
@@ -248,10 +252,10 @@ class Engine:
         run, state = self.run, self.run.state
         self._share_buffers()
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
-        with applied:
+        with applied, self._adapted():
             measured = self._measure_epoch(phase_batches)
             chosen = choose_alpha(run, measured)
-            with self._interpolated(chosen.alpha):
+            with self._weights_at(chosen.alpha):
                 better = self.best.note(run, chosen)
         record = {
             "epoch": state.epoch,
@@ -284,14 +288,22 @@ class Engine:
             batches = ImageBatches(self.images, augment=False)  # cached features are those at 1
         measured, loaded = [], LoadedOnce(batches)
         for alpha in self.path.alphas:
-            with self.path.applied(network, alpha):
+            with self._weights_at(alpha):
                 measured.append(self.measuring.all(loaded, alpha))
         return measured
 
-    def _interpolated(self, alpha: float | None) -> AbstractContextManager[None]:
+    @contextmanager
+    def _weights_at(self, alpha: float | None) -> Iterator[None]:
+        """Load the interpolation at an ``alpha``, and adapt it, for the length of a block."""
         if self.path is None or alpha is None:
-            return nullcontext()
-        return self.path.applied(self.run.network, alpha)
+            yield
+            return
+        with self.path.applied(self.run.network, alpha), self._adapted():
+            yield
+
+    def _adapted(self) -> AbstractContextManager[None]:
+        run = self.run
+        return adapted(run.network, self.targets, run.config.seed, run.state.epoch)
 
     def _share_buffers(self) -> None:
         """Share the buffers of the first process, whose weights are kept, with all others.

@@ -13,8 +13,8 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
 from visiongraft.selection import VALIDATION, Condition, Results
-from visiongraft.training.batches import ImageLoaders
 from visiongraft.training.evaluation import decode_batches, measure, scalars
+from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.margins import Groups, margins_of, measure_without_groups
 from visiongraft.training.run import Run
 

@@ -11,8 +11,8 @@ import torch
 from visiongraft.data.loader import ordered_batches
 from visiongraft.errors import ReceiptError
 from visiongraft.seeds import seeded
-from visiongraft.training.batches import ImageLoaders
 from visiongraft.training.freezing import digest
+from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.transfer import Transfer
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Run:
         validation: Validation samples.
         evaluation: Further samples to evaluate after each epoch, by name.
         streams: Samples of further data for the training steps, by name.
+        digests: Digest of the content of each training, validation and evaluation image, by part; a part
+            whose images may change when they are loaded again has none.
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
         state: Position and results so far.
@@ -46,6 +48,7 @@ class Run:
     scratch: Path
     evaluation: Mapping[str, Samples] = field(default_factory=dict)
     streams: Mapping[str, Samples] = field(default_factory=dict)
+    digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
     state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,6 +57,14 @@ class Run:
     def selection(self) -> Selection:
         """Which epoch to keep."""
         return self.config.selection
+
+    @property
+    def step_streams(self) -> dict[str, Samples]:
+        """The streams whose batches training steps receive."""
+        transfer = self.network.transfer
+        losses = () if transfer is None else transfer.named_losses.values()
+        used = {*self.network.task.streams, *(name for loss in losses for name in loss.streams)}
+        return {name: samples for name, samples in self.streams.items() if name in used}
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -6,14 +6,13 @@ import logging
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from visiongraft.errors import OptionError, VisiongraftError
+from visiongraft.errors import OptionError
 from visiongraft.processes import is_alive
-from visiongraft.saving.lock import locked
+from visiongraft.saving.lock import locked, remove_abandoned
 from visiongraft.training.inputs import FILE as INPUTS
 
 log = logging.getLogger("visiongraft")
@@ -31,7 +30,6 @@ FIRST_FILES = (
     STARTED_FROM,
 )  # what a start writes at first
 SCRATCH = "visiongraft-run-"
-YOUNG = 60.0  # seconds during which another process may not have locked its temporary folder yet
 _CACHED = re.compile(r"replay-\w{8}")
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 
@@ -79,11 +77,7 @@ def scratch_folder() -> Iterator[Path]:
     Yields:
         The folder, which is removed at the end of the block.
     """
-    for old in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        with suppress(OSError, VisiongraftError):
-            if time.time() - old.stat().st_mtime > YOUNG:
-                with locked(old):
-                    shutil.rmtree(old)
+    remove_abandoned(Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"))
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, locked(Path(name)):
         yield Path(name)
 

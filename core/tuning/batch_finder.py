@@ -17,9 +17,10 @@ from visiongraft.errors import TrainingError
 from visiongraft.registry.callbacks import listen
 from visiongraft.schedules import Phase
 from visiongraft.selection import VALIDATION
-from visiongraft.training.batches import TRAIN, ImageBatches
+from visiongraft.training.batches import ImageBatches
 from visiongraft.training.engine import Engine
 from visiongraft.training.evaluation import decode_batches
+from visiongraft.training.loaders import TRAIN
 from visiongraft.training.memory import available_memory, used_memory
 from visiongraft.training.phases import ReadyPhase, ready_steps, set_up_phase
 from visiongraft.training.preparing import prepare_losses
@@ -223,7 +224,7 @@ class _Trial:
     def step(self) -> None:
         """Make one step."""
         batches = iter([replace(self.batch)])
-        if self.engine.run.streams:
+        if self.engine.streams.samples:
             batches = self.engine.streams.join(batches, 1, {})
         self.engine.steps.step(
             self.ready.model,

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnxruntime
 
 from visiongraft.errors import OptionError
+from visiongraft.user_cache import user_cache
 
 _HASH_LENGTH = 16
 _LIBRARIES = ("libnvinfer.so.10", "nvinfer_10.dll")
@@ -55,8 +56,7 @@ def cache_folder(model: Path, tensorrt: str, root: Path | None = None) -> Path:
         The folder, which need not exist.
     """
     if root is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        root = Path(base) / "visiongraft" / "tensorrt"
+        root = user_cache() / "tensorrt"
     with open(model, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_HASH_LENGTH]
     return root / f"{digest}-onnxruntime-{onnxruntime.__version__}-tensorrt-{tensorrt}"

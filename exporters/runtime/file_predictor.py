@@ -6,7 +6,6 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from visiongraft.comparison import without_extras
 from visiongraft.data.images import each_image, image_array, image_name
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec, extra_outputs_of
+from visiongraft.exporters.runtime.grouping import grouped
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_prediction_files
@@ -94,14 +94,15 @@ class FilePredictor(ABC):
     ) -> list[Any]:
         """Predict images.
 
-        Of each ``batch_size`` images in a row, those of one size run together. A thread decodes
-        the next batch meanwhile.
+        Images of one size run together, also if others come between them, as far as they are among
+        the next few batches. A thread decodes the next batch meanwhile.
 
         Args:
             images: As for a model's ``predict``: paths, PIL images, arrays (H, W, C), tensors
                 (C, H, W), also mixed; or a single one; or a folder, whose images are sorted by
                 path; or a dataset.
-            batch_size: Number of images that run at a time; at most twice as many are in memory.
+            batch_size: Number of images that run at a time. Twice as many are in memory at most; of
+                images of several sizes nine times as many, if all but two batches are within 500 MB.
             save: Folder for images with the predictions drawn on them, as
                 ``00000-name.jpg``. If no plugin draws the task's predictions, a warning says so.
 
@@ -127,18 +128,20 @@ class FilePredictor(ABC):
             self._to_predictions
         )  # one that does not belong to the file is refused first
         draw = None if save is None else self._drawing(Path(save))
-        results: list[Any] = []
+        results: dict[int, Any] = {}
         decoded = decoded_ahead(enumerate(each_image(images)), self._read, batch_size)
         try:
-            while chunk := list(islice(decoded, batch_size)):
-                found = self._predict_chunk([image for _, image in chunk], to_predictions)
-                if draw is not None:
-                    for i, ((name, image), one) in enumerate(zip(chunk, found, strict=True)):
-                        draw(len(results) + i, name, image, one)
-                results += found
+            for group in grouped(decoded, batch_size):
+                found = self.run(np.stack([image.pixels for image in group]))
+                for image, one in zip(
+                    group, self._typed(found, len(group), to_predictions), strict=True
+                ):
+                    results[image.position] = one
+                    if draw is not None:
+                        draw(image.position, image.name, image.pixels, one)
         finally:
             decoded.close()
-        return results
+        return [results[position] for position in range(len(results))]
 
     def warm_up(
         self, batch_sizes: Sequence[int] = (1,), size: tuple[int, int] | None = None, runs: int = 2
@@ -171,21 +174,6 @@ class FilePredictor(ABC):
                 "without a fixed size"
             )
         return name, image
-
-    def _predict_chunk(
-        self, images: Sequence[NDArray[np.uint8]], to_predictions: Callable[..., Any] | None
-    ) -> list[Any]:
-        """Run images of equal size together, and return the results in the order of the images."""
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            by_shape.setdefault(image.shape, []).append(i)
-        results: list[Any] = [None] * len(images)
-        for positions in by_shape.values():
-            decoded = self.run(np.stack([images[i] for i in positions]))
-            typed = self._typed(decoded, len(positions), to_predictions)
-            for i, prediction in zip(positions, typed, strict=True):
-                results[i] = prediction
-        return results
 
     def _typed(
         self, decoded: Arrays, count: int, to_predictions: Callable[..., Any] | None

@@ -19,9 +19,12 @@ for words in (["tasks"], ["verify", sys.argv[1]], ["doctor"]):
 """
 
 
+HIDDEN = ("ORT_DISABLE_TELEMETRY", "VISIONGRAFT_CACHE")
+
+
 def files_written_by(code: str, home: Path, *words: object) -> list[str]:
     """Run Python with an empty home folder, and return the names of what it left there."""
-    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment = {k: v for k, v in os.environ.items() if k not in HIDDEN}
     environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
     command = [sys.executable, "-c", code, *map(str, words)]
     subprocess.run(command, check=True, env=environment, capture_output=True)

@@ -65,16 +65,17 @@ def test_training_with_replay_equals_training_without(
 
 def test_a_wrong_stored_value_changes_training(tmp_path, fit_toy, toy_data, monkeypatch):
     """The comparison above can fail: here one stored image is corrupted."""
-    fit_toy(toy_data(40), out=tmp_path / "good", epochs=2, schedule="linear_probe")
+    settings: dict[str, Any] = {"epochs": 2, "schedule": "linear_probe", "replay_shared": False}
+    fit_toy(toy_data(40), out=tmp_path / "good", **settings)
     record = Replay.record
 
-    def spoilt(self, name, rows, batches):
-        store = record(self, name, rows, batches)
+    def spoilt(self, name, rows, batches, folder=None):
+        store = record(self, name, rows, batches, folder)
         store.arrays[0][0] += 1.0
         return store
 
     monkeypatch.setattr(Replay, "record", spoilt)
-    fit_toy(toy_data(40), out=tmp_path / "bad", epochs=2, schedule="linear_probe")
+    fit_toy(toy_data(40), out=tmp_path / "bad", **settings)
     one, other = last_weights(tmp_path / "good"), last_weights(tmp_path / "bad")
     assert (one["head.linear.weight"] - other["head.linear.weight"]).abs().max() > 1e-4
 

@@ -9,4 +9,4 @@ import pytest
 def results_of_imports_stay_out_of_the_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VISIONGRAFT_CACHE", str(tmp_path / "cache"))

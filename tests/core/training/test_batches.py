@@ -28,10 +28,10 @@ from visiongraft.seeds import random_state
 from visiongraft.training.batches import (
     CachedBatches,
     ImageBatches,
-    ImageLoaders,
     PhaseBatches,
     choose_batches,
 )
+from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.trainable import apply_phase
 
 TRAINING, HELD_OUT = 10, 4

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from visiongraft.errors import DataError, OptionError, TrainingError, VisiongraftError, WeightsError
-from visiongraft.training import run_folder as module
+from visiongraft.saving import lock
 from visiongraft.training.run_folder import run_folder, scratch_folder
 
 QUICK: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1}
@@ -111,7 +111,7 @@ def test_temporary_folders_of_killed_runs_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(module, "YOUNG", -1.0)
+    monkeypatch.setattr(lock, "YOUNG", -1.0)
     (tmp_path / "visiongraft-run-abc" / "replay-12345678").mkdir(parents=True)
     with scratch_folder() as alive:
         assert [path.name for path in tmp_path.iterdir()] == [alive.name]
