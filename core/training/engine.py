@@ -26,6 +26,7 @@ from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
+from visiongraft.training.head_start import start_head
 from visiongraft.training.interpolation import Interpolation
 from visiongraft.training.keeping import BestWeights, choose_alpha, describe_epoch
 from visiongraft.training.loaders import ImageLoaders
@@ -179,6 +180,8 @@ class Engine:
         with ready_phase(run, phase, made, self.images, self.accelerator) as ready:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
+            elif index == 0:
+                self._start_head(ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -193,6 +196,12 @@ class Engine:
             if run.folder:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
+
+    def _start_head(self, batches: PhaseBatches) -> None:
+        network = self.run.network
+        done = start_head(self.images, batches, self.accelerator.num_processes)
+        if done and self.ema:  # the average begins with the head that training begins with
+            self.ema.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
 
     def _exhausted(self, phase: Phase) -> bool:
         patience = phase.patience or self.run.config.patience
