@@ -68,7 +68,7 @@ class CachedBatches:
         """Load the features of the images of a part to evaluate."""
         if self.images.network.one_size:
             sizes = self.stores[part].sizes
-            plan = [each for batch in plan for each in _byreadable_size(batch, sizes)]
+            plan = [each for batch in plan for each in _by_size(batch, sizes)]
         return self._play(part, plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
@@ -87,7 +87,7 @@ class CachedBatches:
 PhaseBatches = ImageBatches | CachedBatches
 
 
-def _byreadable_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
+def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
     for index in batch:
         groups.setdefault(tuple(sizes[index].tolist()), []).append(index)
