@@ -235,6 +235,13 @@ class FitConfig:
         "weights are evaluated and saved",
         "no averaging",
     )
+    wise_ft: PositiveInt | None = setting(
+        None,
+        "Number of interpolations between the weights of start and those of each epoch that may be kept "
+        "(WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1",
+        "none",
+        since=3,
+    )
     patience: PositiveInt | None = setting(
         None, "Epochs without improvement after which a phase ends", "no early stopping"
     )
@@ -251,6 +258,11 @@ class FitConfig:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
         Selection.parse(self.select).check_names(self.evaluate_on or {})
+        if self.wise_ft is not None and self.start is None:
+            raise OptionError(
+                f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "
+                "head; train a linear probe first and pass start=PROBE"
+            )
 
     @property
     def selection(self) -> Selection:

@@ -18,7 +18,7 @@ The core calls these methods in this order::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
@@ -38,7 +38,7 @@ from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples, find_class_logits
 
 if TYPE_CHECKING:
-    from visiongraft.backbone import Backbone
+    from visiongraft.backbone import Backbone, Features
     from visiongraft.data.batch import Batch
     from visiongraft.extra_outputs import ExtraOutput
     from visiongraft.network import InferenceGraph, Network
@@ -233,6 +233,23 @@ class Task(ABC):
             A module whose ``forward(features)`` returns a tensor, or a tuple or dict of tensors, and
             modifies none of the features in place.
         """
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> bool:
+        """Set the weights of a new head from features of a pretrained backbone, before the first step.
+
+        Override it if a good start can be computed, such as a linear probe in closed form. The
+        result may depend on the arguments only.
+
+        Args:
+            head: From ``build_head``; changed in place.
+            samples: Batches of training images in order, as features without augmentation and
+                gradients, with collated targets: all images, or a random choice of a large set. Each
+                iteration computes them again.
+
+        Returns:
+            Whether it did; by default it does not.
+        """
+        return False
 
     @abstractmethod
     def build_loss(self) -> nn.Module:

@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "byte_sizes",
         "seeds",
         "comparison",
+        "ridge",
         "selection",
         "certificate",
         "loss_parts",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone
+from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
 from visiongraft.errors import DataError, OptionError
 from visiongraft.multi_task.datasets import data_by_head
@@ -24,7 +24,7 @@ from visiongraft.multi_task.metrics import COMBINED, MultiMetrics
 from visiongraft.multi_task.names import of_head, outputs_of, prefixed
 from visiongraft.multi_task.prediction import MultiPrediction, draw_all, joined
 from visiongraft.multi_task.samples import HeadSamples, MultiSamples
-from visiongraft.multi_task.steps import infer_heads, refuse_mixing, train_heads
+from visiongraft.multi_task.steps import infer_heads, refuse_mixing, start_heads, train_heads
 from visiongraft.multi_task.transforms import combined_transform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import (
@@ -218,6 +218,11 @@ class MultiTask(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         return MultiHead(self.tasks, backbone)
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> bool:
+        """Let each head's task start it."""
+        assert isinstance(head, MultiHead)
+        return start_heads(self.tasks, head, samples)
 
     def build_loss(self) -> nn.Module:
         weights = None if self.weights == UNCERTAINTY else self.weights
