@@ -237,8 +237,8 @@ class FitConfig:
     )
     wise_ft: PositiveInt | None = setting(
         None,
-        "Number of interpolations between the weights of start and those of each epoch that may be kept "
-        "(WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1",
+        "Number of steps from the weights of start to those of each epoch, each of which may be kept "
+        "(WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1",
         "none",
         since=3,
     )

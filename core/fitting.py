@@ -154,8 +154,8 @@ def fit(
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
-        wise_ft: Number of interpolations between the weights of ``start`` and those of each epoch that may
-            be kept (WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1; ``None`` keeps those of epochs only.
+        wise_ft: Number of steps from the weights of ``start`` to those of each epoch, each of which may be
+            kept (WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1; ``None`` keeps those of epochs only.
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.

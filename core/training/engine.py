@@ -373,6 +373,12 @@ class Engine:
                 run.state.best["epoch"] + 1,
                 "; ".join(unsatisfied),
             )
+        if self.main and run.state.best.get("alpha") == 0:
+            log.warning(
+                "the model is the one that the run started with: nothing that was trained is better and "
+                "satisfies select=%r",
+                run.config.select,
+            )
         run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()
