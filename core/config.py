@@ -148,7 +148,8 @@ class FitConfig:
     select: str = setting(
         "best",
         "Which epoch to keep: best, last, or the best that satisfies conditions, such as "
-        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training",
+        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training; or "
+        "lowest(SET.METRIC) or highest(SET.METRIC), such as lowest(unlabelled.class_confusion)",
         since=3,
     )
     streams: NamedPaths | None = setting(
@@ -229,7 +230,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
-        Selection.parse(self.select).check_names(self.evaluate_on or {})
+        Selection.parse(self.select).check_names(
+            {**(self.evaluate_on or {}), **(self.streams or {})}
+        )
 
     @property
     def selection(self) -> Selection:

@@ -1,6 +1,7 @@
 """Which epoch a run keeps: the best one, the last one, or the best that satisfies conditions.
 
-Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``.
+Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``. Another
+metric than the task's headline chooses among epochs by ``lowest(SET.METRIC)`` and ``highest(SET.METRIC)``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from visiongraft.errors import OptionError, near_matches
 
 VALIDATION = "validation"  # the name of the validation split in conditions
 ROUNDING = 1e-9  # by which a value may miss its threshold: differences of decimals are not exact
-FORM = "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)'"
+FORM = (
+    "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)', or "
+    "'lowest(SET.METRIC)' or 'highest(SET.METRIC)', which may have conditions after the metric"
+)
 
 Results = Mapping[str, Mapping[str, float]]  # metrics by dataset and name
 
@@ -79,10 +83,15 @@ class Selection:
     Attributes:
         last: Keep the last epoch instead of the best.
         conditions: What the best epoch must satisfy.
+        metric: Dataset and name of the metric that is best in the best epoch; ``None`` for the
+            headline on the validation set.
+        higher: Whether higher values of ``metric`` are better.
     """
 
     last: bool = False
     conditions: tuple[Condition, ...] = ()
+    metric: tuple[str, str] | None = None
+    higher: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Selection:
@@ -90,7 +99,8 @@ class Selection:
 
         Args:
             text: ``"best"``, ``"last"``, or ``"best(SET.METRIC >= NUMBER, ...)"``, also with ``<=``.
-                A number with a sign is relative to the value before training.
+                A number with a sign is relative to the value before training. ``"lowest(SET.METRIC)"``
+                and ``"highest(SET.METRIC)"`` may have such conditions after the metric.
 
         Returns:
             The selection.
@@ -105,25 +115,53 @@ class Selection:
         written = text.strip()
         if written in ("best", "last"):
             return cls(last=written == "last")
-        match = re.fullmatch(r"best\((.*)\)", written, re.DOTALL)
+        match = re.fullmatch(r"(best|lowest|highest)\((.*)\)", written, re.DOTALL)
         if match is None:
             raise OptionError(f"select={text!r} is not {FORM}")
-        return cls(conditions=tuple(_condition(part, text) for part in match[1].split(",")))
+        word, parts = match[1], match[2].split(",")
+        metric = None if word == "best" else _metric(parts.pop(0), text)
+        conditions = tuple(_condition(part, text) for part in parts)
+        return cls(conditions=conditions, metric=metric, higher=word == "highest")
 
-    def check_names(self, sets: Mapping[str, object]) -> None:
-        """Refuse a condition on a dataset that does not exist.
+    @property
+    def compared(self) -> list[tuple[str, str]]:
+        """Dataset and name of each metric that is compared, but for the headline."""
+        own = [] if self.metric is None else [self.metric]
+        return own + [(each.dataset, each.metric) for each in self.conditions]
+
+    @property
+    def datasets(self) -> frozenset[str]:
+        """The datasets whose metrics are compared, but for the headline's."""
+        return frozenset(dataset for dataset, _ in self.compared)
+
+    def value(self, results: Results, headline: str, higher: bool) -> tuple[float, float]:
+        """Return the metric that is best in the best epoch, and the sign that makes higher values better.
 
         Args:
-            sets: The evaluation sets by name.
+            results: The values of an epoch.
+            headline: Name of the task's headline metric.
+            higher: Whether a higher headline is better.
+        """
+        if self.metric is None:
+            return results[VALIDATION][headline], 1.0 if higher else -1.0
+        dataset, name = self.metric
+        return results[dataset].get(name, math.nan), 1.0 if self.higher else -1.0
+
+    def check_names(self, sets: Mapping[str, object]) -> None:
+        """Refuse a metric of a dataset that does not exist.
+
+        Args:
+            sets: The evaluation sets and streams by name.
 
         Raises:
-            OptionError: There is no such evaluation set.
+            OptionError: There is no such dataset.
         """
-        for condition in self.conditions:
-            name = condition.dataset
+        for name, _ in self.compared:
             if name != VALIDATION and name not in sets:
                 hint = near_matches(name, [*sets, VALIDATION])
-                raise OptionError(f"select names {name!r}, which evaluate_on does not{hint}")
+                raise OptionError(
+                    f"select names {name!r}, which evaluate_on does not, nor streams{hint}"
+                )
 
     def check_metrics(self, before: Results) -> None:
         """Refuse a condition on a metric that does not exist, or on a change of no number.
@@ -135,16 +173,19 @@ class Selection:
             OptionError: A metric does not exist, or its value before training is not finite although
                 the threshold is relative to it.
         """
-        for condition in self.conditions:
-            found, metric = before[condition.dataset], condition.metric
-            where = f"select: {condition.dataset}.{metric}"
+        for dataset, metric in self.compared:
+            found = before[dataset]
             if metric not in found:
                 raise OptionError(
-                    f"{where}: the task has no metric {metric!r}{near_matches(metric, found)}"
+                    f"select: {dataset}.{metric}: the task has no metric {metric!r}"
+                    f"{near_matches(metric, found)}"
                 )
-            if condition.relative and not math.isfinite(found[metric]):
+        for condition in self.conditions:
+            dataset, metric = condition.dataset, condition.metric
+            start = before[dataset][metric]
+            if condition.relative and not math.isfinite(start):
                 raise OptionError(
-                    f"{where} is {found[metric]} before training, so that no change from it can be "
+                    f"select: {dataset}.{metric} is {start} before training, so that no change from it can be "
                     "measured; write an absolute threshold, without a sign"
                 )
 
@@ -188,3 +229,10 @@ def _condition(part: str, text: str) -> Condition:
     dataset, metric, comparison, sign, digits, exponent = match.groups()
     threshold = float(sign + digits + (exponent or ""))
     return Condition(dataset, metric, comparison == ">=", threshold, bool(sign))
+
+
+def _metric(part: str, text: str) -> tuple[str, str]:
+    match = re.fullmatch(r"([\w-]+)\.([^\s<>=]+)", part.strip())
+    if match is None:
+        raise OptionError(f"select={text!r}: {part.strip()!r} is not a metric; write {FORM}")
+    return match[1], match[2]

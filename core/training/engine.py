@@ -48,6 +48,7 @@ from visiongraft.training.resuming import (
 from visiongraft.training.run import Run
 from visiongraft.training.steps import Steps
 from visiongraft.training.streams import Streams
+from visiongraft.training.target_metrics import measure_target
 
 log = logging.getLogger("visiongraft")
 
@@ -91,7 +92,7 @@ class Engine:
             accelerator.num_processes,
             accelerator.process_index,
         )
-        self.targets = TargetImages(self.images, run.streams)
+        self.targets = TargetImages(self.images)
         self.steps = Steps(run, accelerator)
         self.best: dict[str, Tensor] = {}
         self.best_written = True
@@ -109,12 +110,13 @@ class Engine:
             OptionError: ``select`` compares a metric that does not exist.
         """
         run = self.run
-        if not (run.evaluation or run.selection.conditions or run.config.start):
+        if not (run.evaluation or run.selection.datasets or run.target_streams or run.config.start):
             return
         images = ImageBatches(self.images, augment=False)
         run.state.before = {
             part: scalars(self.evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
         }
+        run.state.before |= {p: measure_target(run, self.targets, p) for p in run.target_streams}
         run.selection.check_metrics(run.state.before)
 
     def train(self, checkpoint: Checkpoint | None = None) -> None:
@@ -254,9 +256,10 @@ class Engine:
         run, state = self.run, self.run.state
         self._share_buffers()
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
-        with applied, adapted(run.network, self.targets, run.config.seed, state.epoch):
+        with applied, adapted(run, self.targets):
             results = self.evaluate(VALIDATION, phase_batches)
             others = {p: scalars(self.evaluate(p, phase_batches)) for p in run.evaluation}
+            others |= {p: measure_target(run, self.targets, p) for p in run.target_streams}
             better = self._note_best(results, others)
         record = {
             "epoch": state.epoch,
@@ -308,11 +311,10 @@ class Engine:
     def _note_best(self, results: dict[str, Any], others: dict[str, dict[str, float]]) -> bool:
         """Keep the weights if the epoch is the one to select so far; return whether it is."""
         task, state, selection = self.run.network.task, self.run.state, self.run.selection
-        value = results.get(task.headline)
-        if not isinstance(value, (int, float)):
+        if not isinstance(results.get(task.headline), (int, float)):
             raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
-        sign = 1.0 if task.better == "higher" else -1.0
         measured = {VALIDATION: scalars(results), **others}
+        value, sign = selection.value(measured, task.headline, task.better == "higher")
         missing = selection.shortfall(measured, state.before)
         if selection.last:
             past = [sign * record["validation"][task.headline] for record in state.history]

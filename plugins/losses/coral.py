@@ -39,6 +39,7 @@ class DeepCoral(TransferLoss):
     name: ClassVar[str] = "coral"
     reads_features: ClassVar[bool] = True
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
+    adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
     def __init__(self, backbone: Backbone, source: Backbone, *, strength: float = 1.0) -> None:
         super().__init__(backbone, source)

@@ -33,12 +33,39 @@ def test_a_signed_number_is_relative_and_any_other_absolute() -> None:
         *("", "first", "best()", "best(old.accuracy)", "best(accuracy >= 0.5)", "last(old.a >= 1)"),
         *("best(old.accuracy > 0.5)", "best(old.accuracy >= much)", "best(old.accuracy >= 0.5"),
         *("best(old.accuracy >= 0.5,)", "best(old.accuracy >= - 0.5)", "best(0.5 <= old.accuracy)"),
+        *(
+            "lowest()",
+            "lowest(old)",
+            "highest(old.accuracy >= 0.5)",
+            "lowest(old.a, old.b)",
+            "lowest",
+        ),
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(OptionError, match="select=") as caught:
         Selection.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_another_metric_chooses_with_or_without_conditions() -> None:
+    lowest = Selection.parse("lowest(new.entropy, new.diversity >= 0.8)")
+    assert lowest.metric == ("new", "entropy") and not lowest.higher
+    assert [c.metric for c in lowest.conditions] == ["diversity"]
+    assert lowest.datasets == {"new"} and Selection.parse("best").datasets == set()
+    results = {"new": {"entropy": 0.3}, "validation": {"accuracy": 0.9}}
+    assert lowest.value(results, "accuracy", higher=True) == (0.3, -1.0)
+    highest = Selection.parse("highest(new.entropy)")
+    assert highest.value(results, "accuracy", higher=False) == (0.3, 1.0)
+    assert Selection.parse("best").value(results, "accuracy", higher=True) == (0.9, 1.0)
+
+
+def test_a_metric_to_choose_by_must_exist() -> None:
+    selection = Selection.parse("lowest(old.entropy)")
+    with pytest.raises(OptionError, match=r"old\.entropy: the task has no metric 'entropy'"):
+        selection.check_metrics(BEFORE)
+    with pytest.raises(OptionError, match="select names 'old'"):
+        selection.check_names({"new": None})
 
 
 def test_a_value_that_misses_its_threshold_by_rounding_only_satisfies_it() -> None:
