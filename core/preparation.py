@@ -25,6 +25,7 @@ from visiongraft.seeds import preserved, seed_everything
 from visiongraft.starting import start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.environment import ignored_settings
+from visiongraft.training.recomputing import checkpointed_modules
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer import Transfer
@@ -63,7 +64,7 @@ def prepare_run(
             start.check_names(found.task)
             if folder is None or main:
                 start.keep(scratch)
-    run = _build(config, schedule, found, folder, scratch)
+    run = build_run(config, schedule, found, folder, scratch)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _check_first_phase(run)
     return run, found
@@ -98,9 +99,21 @@ def check_streams(config: FitConfig, task: Task) -> None:
             )
 
 
-def _build(
+def build_run(
     config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
 ) -> Run:
+    """Build the network of a run on data that has been read.
+
+    Args:
+        config: The settings.
+        schedule: The schedule.
+        data: The data.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step.
+    """
     task, checked = data.task, data.checked
     seed_everything(config.seed)
     if config.start is not None:
@@ -118,6 +131,8 @@ def _build(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
+    if config.gradient_checkpointing:
+        checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
         network.transfer = _transfer(config, network, scratch)
