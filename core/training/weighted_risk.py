@@ -70,9 +70,9 @@ def _logistic_regression(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad()
         loss = F.binary_cross_entropy_with_logits(inputs @ weight + bias, labels)
         loss = loss + DECAY / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return weight.detach(), bias.detach()
