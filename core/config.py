@@ -107,7 +107,10 @@ class FitConfig:
     """
 
     data: str | None = setting(None, "Path of a dataset in one of the task's formats")
-    task: str = setting(None, "Name of the task, as listed by `visiongraft tasks`")
+    task: str = setting(
+        None,
+        "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+    )
     task_options: dict[str, Any] = setting(None, "Options of the task")
     backbone: str = setting(
         "bundled/efficientnet_lite0",
@@ -220,6 +223,13 @@ class FitConfig:
         "weights are evaluated and saved",
         "no averaging",
     )
+    wise_ft: PositiveInt | None = setting(
+        None,
+        "Number of interpolations between the weights of start and those of each epoch that may be kept "
+        "(WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1",
+        "none",
+        since=3,
+    )
     patience: PositiveInt | None = setting(
         None, "Epochs without improvement after which a phase ends", "no early stopping"
     )
@@ -238,6 +248,11 @@ class FitConfig:
         Selection.parse(self.select).check_names(
             {**(self.evaluate_on or {}), **(self.streams or {})}
         )
+        if self.wise_ft is not None and self.start is None:
+            raise OptionError(
+                f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "
+                "head; train a linear probe first and pass start=PROBE"
+            )
 
     @property
     def selection(self) -> Selection:

@@ -80,6 +80,10 @@ def check_streams(config: FitConfig, task: Task) -> None:
         users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
     named = {name for name in config.selection.datasets if name in given}
+    for name in named & config.selection.uncertain:
+        raise OptionError(
+            f"select: no margin of error is known for metrics of the stream {name!r}; leave confidence out"
+        )
     users = {**dict.fromkeys(named, "select"), **users}
     for name in given:
         if name in (config.evaluate_on or {}) and (name in named or name in adapted):

@@ -1,7 +1,9 @@
 """Which epoch a run keeps: the best one, the last one, or the best that satisfies conditions.
 
-Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``. Another
-metric than the task's headline chooses among epochs by ``lowest(SET.METRIC)`` and ``highest(SET.METRIC)``.
+Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``. With
+``confidence=0.95`` among them, they hold for images like those of the dataset, not for these alone.
+Another metric than the task's headline chooses among epochs by ``lowest(SET.METRIC)`` and
+``highest(SET.METRIC)``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ FORM = (
 )
 
 Results = Mapping[str, Mapping[str, float]]  # metrics by dataset and name
+Margins = Mapping["Condition", float]  # how far values must be from their thresholds
 
+_CONFIDENCE = re.compile(r"confidence\s*=\s*(\d*\.?\d+)")
 _CONDITION = re.compile(r"([\w-]+)\.([^\s<>=]+)\s*(>=|<=)\s*([+-]?)(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 
 
@@ -52,24 +56,27 @@ class Condition:
         start = before[self.dataset][self.metric] if self.relative else 0.0
         return start + self.threshold
 
-    def shortfall(self, results: Results, before: Results) -> float:
+    def shortfall(self, results: Results, before: Results, margin: float = 0.0) -> float:
         """Return how far an epoch is from satisfying the condition; 0 if it does.
 
         Args:
             results: The values of the epoch.
             before: The values before training.
+            margin: How far the value must be from the threshold.
         """
         value = results[self.dataset].get(self.metric, math.nan)
         bound = self.bound(before)
-        missing = bound - value if self.at_least else value - bound
+        missing = (bound - value if self.at_least else value - bound) + margin
         if math.isnan(missing):
             return math.inf
         return missing if missing > ROUNDING else 0.0
 
-    def describe(self, results: Results, before: Results) -> str:
+    def describe(self, results: Results, before: Results, margin: float = 0.0) -> str:
         """Describe a condition that an epoch does not satisfy, with both values."""
         value = results[self.dataset].get(self.metric, math.nan)
         side = "below" if self.at_least else "above"
+        if margin:
+            side = f"less than its margin of error of {margin:.4g} {'above' if self.at_least else 'below'}"
         words = f"{self.dataset}.{self.metric} is {value:.4g}, {side} {self.bound(before):.4g}"
         if not self.relative:
             return words
@@ -83,6 +90,8 @@ class Selection:
     Attributes:
         last: Keep the last epoch instead of the best.
         conditions: What the best epoch must satisfy.
+        confidence: Probability with which it does so on other images like those that were measured;
+            ``None`` compares the measured values as they are.
         metric: Dataset and name of the metric that is best in the best epoch; ``None`` for the
             headline on the validation set.
         higher: Whether higher values of ``metric`` are better.
@@ -90,6 +99,7 @@ class Selection:
 
     last: bool = False
     conditions: tuple[Condition, ...] = ()
+    confidence: float | None = None
     metric: tuple[str, str] | None = None
     higher: bool = False
 
@@ -99,8 +109,10 @@ class Selection:
 
         Args:
             text: ``"best"``, ``"last"``, or ``"best(SET.METRIC >= NUMBER, ...)"``, also with ``<=``.
-                A number with a sign is relative to the value before training. ``"lowest(SET.METRIC)"``
-                and ``"highest(SET.METRIC)"`` may have such conditions after the metric.
+                A number with a sign is relative to the value before training. ``confidence=NUMBER`` may
+                follow the conditions.
+                ``"lowest(SET.METRIC)"`` and ``"highest(SET.METRIC)"`` may have conditions after the
+                metric.
 
         Returns:
             The selection.
@@ -120,8 +132,20 @@ class Selection:
             raise OptionError(f"select={text!r} is not {FORM}")
         word, parts = match[1], match[2].split(",")
         metric = None if word == "best" else _metric(parts.pop(0), text)
-        conditions = tuple(_condition(part, text) for part in parts)
-        return cls(conditions=conditions, metric=metric, higher=word == "highest")
+        stated = _CONFIDENCE.fullmatch(parts[-1].strip()) if len(parts) > 1 else None
+        confidence = float(stated[1]) if stated else None
+        if confidence is not None and not 0.5 <= confidence < 1:
+            raise OptionError(f"select={text!r}: confidence is not a number from 0.5 to below 1")
+        conditions = tuple(_condition(part, text) for part in (parts[:-1] if stated else parts))
+        return cls(
+            conditions=conditions, confidence=confidence, metric=metric, higher=word == "highest"
+        )
+
+    @property
+    def uncertain(self) -> frozenset[str]:
+        """The datasets whose metrics are compared with a margin of error."""
+        conditions = self.conditions if self.confidence is not None else ()
+        return frozenset(condition.dataset for condition in conditions)
 
     @property
     def compared(self) -> list[tuple[str, str]]:
@@ -134,18 +158,23 @@ class Selection:
         """The datasets whose metrics are compared, but for the headline's."""
         return frozenset(dataset for dataset, _ in self.compared)
 
-    def value(self, results: Results, headline: str, higher: bool) -> tuple[float, float]:
-        """Return the metric that is best in the best epoch, and the sign that makes higher values better.
+    def value(self, results: Results, headline: str) -> float:
+        """Return the metric that is best in the best epoch.
 
         Args:
             results: The values of an epoch.
             headline: Name of the task's headline metric.
+        """
+        dataset, name = self.metric or (VALIDATION, headline)
+        return results[dataset].get(name, math.nan)
+
+    def sign(self, higher: bool) -> float:
+        """Return the factor that makes higher values of that metric better.
+
+        Args:
             higher: Whether a higher headline is better.
         """
-        if self.metric is None:
-            return results[VALIDATION][headline], 1.0 if higher else -1.0
-        dataset, name = self.metric
-        return results[dataset].get(name, math.nan), 1.0 if self.higher else -1.0
+        return 1.0 if (higher if self.metric is None else self.higher) else -1.0
 
     def check_names(self, sets: Mapping[str, object]) -> None:
         """Refuse a metric of a dataset that does not exist.
@@ -189,15 +218,29 @@ class Selection:
                     "measured; write an absolute threshold, without a sign"
                 )
 
-    def shortfall(self, results: Results, before: Results) -> tuple[int, float]:
-        """Return how many conditions an epoch does not satisfy, and how far it is from them in sum."""
-        missing = [c.shortfall(results, before) for c in self.conditions]
+    def shortfall(
+        self, results: Results, before: Results, margins: Margins | None = None
+    ) -> tuple[int, float]:
+        """Return how many conditions an epoch does not satisfy, and how far it is from them in sum.
+
+        Args:
+            results: The values of the epoch.
+            before: The values before training.
+            margins: By condition, how far its value must be from its threshold.
+        """
+        margins = margins or {}
+        missing = [c.shortfall(results, before, margins.get(c, 0.0)) for c in self.conditions]
         return sum(m > 0 for m in missing), sum(missing)
 
-    def unsatisfied(self, results: Results, before: Results) -> list[str]:
-        """Describe the conditions that an epoch does not satisfy, one line each."""
+    def unsatisfied(
+        self, results: Results, before: Results, margins: Margins | None = None
+    ) -> list[str]:
+        """Describe the conditions that an epoch does not satisfy, one line each; see ``shortfall``."""
+        margins = margins or {}
         return [
-            c.describe(results, before) for c in self.conditions if c.shortfall(results, before) > 0
+            c.describe(results, before, margins.get(c, 0.0))
+            for c in self.conditions
+            if c.shortfall(results, before, margins.get(c, 0.0)) > 0
         ]
 
 

@@ -32,6 +32,12 @@ def test_a_signed_number_is_relative_and_any_other_absolute() -> None:
     [
         *("", "first", "best()", "best(old.accuracy)", "best(accuracy >= 0.5)", "last(old.a >= 1)"),
         *("best(old.accuracy > 0.5)", "best(old.accuracy >= much)", "best(old.accuracy >= 0.5"),
+        *(
+            "best(confidence=0.9)",
+            "best(old.accuracy >= 0.5, confidence=1)",
+            "last(confidence=0.9)",
+        ),
+        *("best(old.accuracy >= 0.5, confidence=0.4)", "best(confidence=0.9, old.accuracy >= 0.5)"),
         *("best(old.accuracy >= 0.5,)", "best(old.accuracy >= - 0.5)", "best(0.5 <= old.accuracy)"),
         *(
             "lowest()",
@@ -54,10 +60,12 @@ def test_another_metric_chooses_with_or_without_conditions() -> None:
     assert [c.metric for c in lowest.conditions] == ["diversity"]
     assert lowest.datasets == {"new"} and Selection.parse("best").datasets == set()
     results = {"new": {"entropy": 0.3}, "validation": {"accuracy": 0.9}}
-    assert lowest.value(results, "accuracy", higher=True) == (0.3, -1.0)
-    highest = Selection.parse("highest(new.entropy)")
-    assert highest.value(results, "accuracy", higher=False) == (0.3, 1.0)
-    assert Selection.parse("best").value(results, "accuracy", higher=True) == (0.9, 1.0)
+    highest, best = Selection.parse("highest(new.entropy)"), Selection.parse("best")
+    assert [s.value(results, "accuracy") for s in (lowest, highest, best)] == [0.3, 0.3, 0.9]
+    assert [s.sign(higher=True) for s in (lowest, highest, best)] == [-1, 1, 1]
+    assert [s.sign(higher=False) for s in (lowest, highest, best)] == [-1, 1, -1]
+    sure = Selection.parse("lowest(new.entropy, old.accuracy >= 0.8, confidence=0.9)")
+    assert sure.confidence == 0.9 and len(sure.conditions) == 1
 
 
 def test_a_metric_to_choose_by_must_exist() -> None:
@@ -66,6 +74,25 @@ def test_a_metric_to_choose_by_must_exist() -> None:
         selection.check_metrics(BEFORE)
     with pytest.raises(OptionError, match="select names 'old'"):
         selection.check_names({"new": None})
+
+
+def test_a_confidence_may_follow_the_conditions() -> None:
+    selection = Selection.parse("best(old.accuracy >= -0.02, old.loss <= 2, confidence = 0.95)")
+    assert (len(selection.conditions), selection.confidence) == (2, 0.95)
+    assert selection.uncertain == {"old"}
+    assert Selection.parse("best(old.accuracy >= -0.02)").uncertain == frozenset()
+
+
+def test_with_a_margin_a_value_must_be_that_far_from_its_threshold() -> None:
+    selection = Selection.parse("best(old.accuracy >= -0.02, old.loss <= 1.5)")
+    margins = dict(zip(selection.conditions, (0.01, 0.2), strict=True))
+    assert selection.shortfall({"old": {"accuracy": 0.89, "loss": 1.3}}, BEFORE, margins) == (0, 0)
+    results = {"old": {"accuracy": 0.885, "loss": 1.4}}
+    assert selection.shortfall(results, BEFORE, margins) == (2, pytest.approx(0.105))
+    assert selection.unsatisfied(results, BEFORE, margins) == [
+        "old.accuracy is 0.885, less than its margin of error of 0.01 above 0.88 (0.9 before training)",
+        "old.loss is 1.4, less than its margin of error of 0.2 below 1.5",
+    ]
 
 
 def test_a_value_that_misses_its_threshold_by_rounding_only_satisfies_it() -> None:
