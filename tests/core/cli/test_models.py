@@ -36,7 +36,7 @@ class Color:
     scores: tuple[float, ...]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def installed(Toy: type[Any], toys_are_registered: None) -> None:
     """Register a task that reads folders, and an exporter that proves nothing."""
     if "colors" in plugins().tasks():
@@ -117,22 +117,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-@pytest.fixture
-def images(tmp_path: Path, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write 24 images in three folders; the first channel is that of the last name."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def workspace(toy_data: Any, installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 24 images in three folders, and a run on them; tests take copies.
+
+    The first channel is that of the last name.
+    """
+    folder = tmp_path_factory.mktemp("workspace")
     for index, (image, target) in enumerate(toy_data(24)):
-        folder = tmp_path / "images" / ("red", "green", "blue")[target]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{index}.png")
-    return tmp_path / "images"
+        kind = folder / "images" / ("red", "green", "blue")[target]
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(kind / f"{index}.png")
+    words = ["fit", folder / "images", "--task", "colors", "--out", folder / "run", "--epochs", 2]
+    assert main([str(word) for word in (*words, *FAST)]) == 0
+    return folder
 
 
 @pytest.fixture
-def trained(run: Run, images: Path) -> Path:
-    code, _, err = run("fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST)
-    assert code == 0, err
-    return Path("run")
+def images(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(workspace / "images", tmp_path / "images"))
+
+
+@pytest.fixture
+def trained(workspace: Path, images: Path) -> Path:
+    return Path(shutil.copytree(workspace / "run", "run"))
 
 
 def test_fit_writes_a_run_and_names_the_path_of_the_model(run: Run, images: Path) -> None:
