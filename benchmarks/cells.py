@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 C = TypeVar("C")
 
@@ -55,3 +58,12 @@ def train_cells(
             # On a line of its own, also after one that a kill cut off.
             file.write("\n" + json.dumps({"cell": asdict(cell), **found[cell]}))  # type: ignore[call-overload]
     return found
+
+
+def mean_and_error(values: Sequence[float]) -> str:
+    """Return the mean and the standard error of a measurement that was repeated with several seeds."""
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / math.sqrt(len(values)):.1f}"

@@ -207,7 +207,7 @@ def cache(given: argparse.Namespace, data: Path) -> Iterator[Row]:
     rates = {}
     for name, replay in (("images", False), ("cached features", True)):
         clock = StepClock()
-        settings = {**settings_of(given), "replay": replay}
+        settings = {**settings_of(given), "replay": replay, "replay_shared": False}
         visiongraft.fit(data, schedule="linear_probe", epochs=3, callbacks=[clock], **settings)
         rates[name] = clock.rate(given.batch_size)
         yield Row("cache", f"frozen epochs on {name}", rates[name], "images/s")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import train_cells
+from cells import mean_and_error, train_cells
 
 import visiongraft
 from visiongraft.registry.manager import plugins
@@ -137,17 +137,9 @@ def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
             row = f"{method:24}"
             for percent in percents:
                 of_cell = (r for c, r in own.items() if (c.method, c.percent) == (method, percent))
-                row += f"{_mean([100 * r['accuracy'] for r in of_cell]):>15}"
+                row += f"{mean_and_error([100 * r['accuracy'] for r in of_cell]):>15}"
             lines.append(row)
     return "\n".join(lines)
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / math.sqrt(len(values)):.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

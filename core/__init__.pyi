@@ -6,6 +6,8 @@ from visiongraft import schedules as schedules
 from visiongraft.adapters import Adapter as Adapter
 from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
+from visiongraft.advice.advising import advise as advise
+from visiongraft.advice.report import Advice as Advice
 from visiongraft.averaging.soups import soup as soup
 from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType
@@ -22,6 +22,7 @@ from visiongraft.lookup import (
     find_transfer_loss,
 )
 from visiongraft.model import TransferModel
+from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
@@ -31,6 +32,7 @@ from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
 from visiongraft.training.inputs import RunInputs
 
+DEFAULT_SCHEDULE = "lp_ft"
 NAMED_DATA = ("evaluate_on", "streams")  # settings that are several datasets by name
 
 
@@ -56,7 +58,8 @@ def new_settings(
         task = start.task
         check_task_class(type(task))
     converted = _converted(given)
-    schedule = _schedule(given["schedule"], given["learning_rate"], converted["adapters"])
+    named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
+    schedule = make_schedule(named, given["learning_rate"], converted["adapters"])
     values = {
         **converted,
         **_not_yet_measured(given),
@@ -71,6 +74,52 @@ def new_settings(
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     _check_device(config.device)
     return config, task, schedule
+
+
+def make_schedule(
+    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
+) -> Schedule:
+    """Find the schedule of a run.
+
+    Args:
+        what: A name with or without options, or a schedule.
+        learning_rate: Its option of this name, if it is given.
+        adapters: The adapters of the run, as a config stores them.
+
+    Returns:
+        The schedule, with the options that adapters need.
+
+    Raises:
+        PluginError: There is none of that name.
+        OptionError: It has no such option.
+    """
+    schedule = find_schedule(what)
+    if learning_rate is not None:
+        schedule = schedule(learning_rate=learning_rate)
+    frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
+    return for_adapters(schedule) if frozen else schedule
+
+
+def completed_settings(
+    owner: str, data: Any, settings: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Complete settings of ``fit`` by their defaults, for a function that takes most of them.
+
+    Args:
+        owner: The function, for the message.
+        data: The dataset.
+        settings: What the user passed.
+        without: Settings that the function does not take.
+
+    Returns:
+        The arguments that ``new_settings`` takes.
+
+    Raises:
+        OptionError: A setting does not exist.
+    """
+    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    refuse_unknown(owner, settings, [*(defaults.keys() - set(without)), "learning_rate"])
+    return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
 def resumed_settings(
@@ -100,6 +149,8 @@ def resumed_settings(
     task = called.pop("task", None)
     if called.get("batch_size") == AUTO:  # the run has the number that was measured
         del called["batch_size"]
+    if called.get("schedule") == AUTO:
+        del called["schedule"]
     called = _converted(called)
     if isinstance(task, Task):
         called["task"] = plugins().name_of("task", type(task))
@@ -113,7 +164,9 @@ def resumed_settings(
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
     beside = stored.adapters if "schedule" in called else []  # what is stored is complete
-    plan = _schedule(called.get("schedule", stored.schedule), called.get("learning_rate"), beside)
+    plan = make_schedule(
+        called.get("schedule", stored.schedule), called.get("learning_rate"), beside
+    )
     called["schedule"] = plan.to_json()
     if called.get("data") is None:  # in memory
         called.pop("data", None)
@@ -221,16 +274,6 @@ def _paths(sets: Mapping[str, Any] | None) -> Any:
     if not isinstance(sets, Mapping):
         return sets
     return {name: _path(data) for name, data in sets.items()} or None
-
-
-def _schedule(
-    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
-) -> Schedule:
-    schedule = find_schedule(what)
-    if learning_rate is not None:
-        schedule = schedule(learning_rate=learning_rate)
-    frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
-    return for_adapters(schedule) if frozen else schedule
 
 
 def _transfer_losses(what: Any) -> list[dict[str, Any]]:

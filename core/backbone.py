@@ -92,6 +92,17 @@ class Backbone(nn.Module, ABC):
             Maps from fine to coarse and the pooled embedding.
         """
 
+    def checkpointed_modules(self) -> Sequence[nn.Module]:
+        """Return the modules whose activations gradient checkpointing may recompute.
+
+        The default is none: gradient checkpointing is refused then.
+
+        Returns:
+            Modules of this backbone, none inside of another one, such as its residual blocks. Each needs
+            about as much memory as its own activations while it is recomputed.
+        """
+        return ()
+
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Translate a published weights file into this module's own names and shapes.
 

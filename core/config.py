@@ -26,7 +26,7 @@ READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
 BATCH_SIZE = 32
 EPOCHS = 10  # without a budget
-AUTO = "auto"  # a batch size that is measured, and then stored as a number
+AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
 TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
 CALLS = ("schedule",)  # settings that name a plugin's item, with its options
@@ -125,7 +125,7 @@ class FitConfig:
     schedule: dict[str, Any] = setting(
         "lp_ft",
         "Which stages are trained when: a name listed by `visiongraft schedules`, with or without "
-        "options, such as gradual(layer_decay=0.7)",
+        "options, such as gradual(layer_decay=0.7); auto chooses by a linear probe",
     )
     epochs: PositiveInt = setting(
         None, "Total number of epochs over all phases", "10, or as many as the budget allows"
@@ -207,6 +207,11 @@ class FitConfig:
     )
     precision: Precision = setting("no", "Mixed precision in training")
     accumulate: PositiveInt = setting(1, "Gradient accumulation steps")
+    gradient_checkpointing: bool = setting(
+        False,
+        "Recompute activations of the backbone in the backward pass, for less memory and slower steps",
+        since=3,
+    )
     clip_norm: Norm | None = setting(1.0, "Maximum gradient norm; none disables clipping")
     ema: Decay | None = setting(
         None,

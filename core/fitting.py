@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visiongraft.adaptation.networks import has_its_base
+from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
@@ -72,6 +73,7 @@ def fit(
     replay_shared: bool = True,
     precision: Precision = "no",
     accumulate: int = 1,
+    gradient_checkpointing: bool = False,
     clip_norm: float | None = 1.0,
     ema: float | None = None,
     patience: int | None = None,
@@ -97,7 +99,8 @@ def fit(
             as its preprocessing; or the model itself. The data must have its classes. The schedule
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
-            without options, such as ``"gradual(layer_decay=0.7)"``, or a schedule object.
+            without options, such as ``"gradual(layer_decay=0.7)"``; ``"auto"`` chooses by a linear probe
+            on features of the training images, and stores the choice. Or a schedule object.
         epochs: Total number of epochs over all phases; ``None`` for 10, or as many as the budget allows.
         budget: Time that the run may take, such as ``"90s"``, ``"10min"`` or ``"1h30m"``; the number of
             epochs is chosen to fit, by measuring a few steps of each phase, and stored. A number is in
@@ -142,6 +145,8 @@ def fit(
             run on the same images and weights then starts at once.
         precision: Mixed precision in training: ``"no"``, ``"fp16"`` or ``"bf16"``.
         accumulate: Gradient accumulation steps.
+        gradient_checkpointing: Recompute activations of the backbone in the backward pass, for less
+            memory and slower steps; results are the same.
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
@@ -195,6 +200,8 @@ def fit(
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
         hooks = listen(callbacks)
         if not resume:
+            if schedule == AUTO:
+                use_schedule(run, recommend_schedule(run, accelerator), learning_rate)
             if batch_size == AUTO:
                 use_batch_size(run, find_batch_size(run, accelerator))
             if run.config.budget is not None:

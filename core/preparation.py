@@ -25,6 +25,7 @@ from visiongraft.seeds import preserved, seed_everything
 from visiongraft.starting import start_folder, started_backbone
 from visiongraft.task import Task
 from visiongraft.training.environment import ignored_settings
+from visiongraft.training.recomputing import checkpointed_modules
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer import Transfer
@@ -63,7 +64,7 @@ def prepare_run(
             start.check_names(found.task)
             if folder is None or main:
                 start.keep(scratch)
-    run = _build(config, schedule, found, folder, scratch)
+    run = build_run(config, schedule, found, folder, scratch)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _check_first_phase(run)
     return run, found
@@ -73,7 +74,8 @@ def check_streams(config: FitConfig, task: Task) -> None:
     """Refuse streams that nothing uses, and missing ones."""
     users = dict.fromkeys(task.streams, f"task {task.name!r}")
     for loss in map(find_transfer_loss, config.transfer_loss):
-        users = {**dict.fromkeys(loss.kind.streams, f"transfer loss {loss.name!r}"), **users}
+        names = (*loss.kind.streams, *loss.kind.adapts_to)
+        users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
     for name in given:
         if name not in users:
@@ -89,9 +91,21 @@ def check_streams(config: FitConfig, task: Task) -> None:
             )
 
 
-def _build(
+def build_run(
     config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
 ) -> Run:
+    """Build the network of a run on data that has been read.
+
+    Args:
+        config: The settings.
+        schedule: The schedule.
+        data: The data.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step.
+    """
     task, checked = data.task, data.checked
     seed_everything(config.seed)
     if config.start is not None:
@@ -109,6 +123,8 @@ def _build(
     network = Network(backbone, task)
     if config.start is not None:
         load_head(network, where)
+    if config.gradient_checkpointing:
+        checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
         network.transfer = _transfer(config, network, scratch)

@@ -98,6 +98,7 @@ class Scorer(ABC):
         name: The name by which users select the scorer.
         needs_source_head: Whether it reads ``source_probabilities``. A backbone that comes without its
             head is not scored then.
+        bounds: Lowest and highest possible score, such as 0 and 1 for an accuracy; intervals end there.
 
     Example:
         ::
@@ -111,6 +112,7 @@ class Scorer(ABC):
 
     name: ClassVar[str]
     needs_source_head: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
 
     @abstractmethod
     def score(self, given: ScorerInput) -> float:

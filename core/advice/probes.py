@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,29 +65,49 @@ def nearest_class_mean(features: Floats, labels: ClassIds) -> ClassIds:
     return np.asarray(distances.argmin(axis=1), dtype=np.int64)
 
 
-def linear_probe(features: Floats, labels: ClassIds) -> ClassIds:
-    """Classify each image by a linear probe that was fitted to all other images.
+@dataclass(frozen=True)
+class LinearProbe:
+    """A ridge regression with intercept from features to class indicators.
 
-    The probe is a ridge regression with intercept from features to class indicators. What each of the N
-    fits without one image predicts for it follows exactly from one singular value decomposition:
-    ``y_i - (y_i - p_i) / (1 - H_ii)``, where ``H`` is the matrix from indicators to predictions ``p``.
-    The penalty is the one of 15 with the least mean squared error of these predictions.
+    Attributes:
+        center: Mean of the features, float64 (D,).
+        means: Mean of the indicators, float64 (C,).
+        weights: float64 (D, C).
+        left_out: The class of each image that a fit to all other images predicts, int64 (N,).
+    """
+
+    center: Floats
+    means: Floats
+    weights: Floats
+    left_out: ClassIds
+
+    def predict(self, features: Floats) -> ClassIds:
+        """Classify other images by their features, float64 (M, D)."""
+        scores = self.means + (features - self.center) @ self.weights
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+
+
+def fit_linear_probe(features: Floats, labels: ClassIds) -> LinearProbe:
+    """Fit a linear probe, and classify each image by the probe that was fitted to all other images.
+
+    What each of the N fits without one image predicts for it follows exactly from one singular value
+    decomposition: ``y_i - (y_i - p_i) / (1 - H_ii)``, where ``H`` is the matrix from indicators to
+    predictions ``p``. The penalty is the one of 15 with the least mean squared error of these
+    predictions.
 
     Args:
         features: float64 (N, D).
         labels: int64 (N,), class ids.
 
     Returns:
-        Predicted class ids, int64 (N,).
+        The probe.
     """
-    centered = features - features.mean(0)
-    left, values, _ = np.linalg.svd(centered, full_matrices=False)
-    squares = values**2
-    targets = one_hot(labels)
-    means = targets.mean(0)
+    center, targets = features.mean(0), one_hot(labels)
+    left, values, right = np.linalg.svd(features - center, full_matrices=False)
+    squares, means = values**2, targets.mean(0)
     loads = left.T @ (targets - means)
     scale = squares.max() or 1.0
-    best, predicted = np.inf, np.zeros_like(targets)
+    best, chosen, predicted = np.inf, scale, targets
     for penalty in PENALTIES * scale:
         shrunk = squares / (squares + penalty)
         fitted = means + (left * shrunk) @ loads
@@ -93,8 +115,9 @@ def linear_probe(features: Floats, labels: ClassIds) -> ClassIds:
         errors = (targets - fitted) / np.maximum(1 - leverage, 1e-12)[:, None]
         error = float((errors**2).mean())
         if error < best:
-            best, predicted = error, targets - errors
-    return np.asarray(predicted.argmax(axis=1), dtype=np.int64)
+            best, chosen, predicted = error, penalty, targets - errors
+    weights = (right.T * (values / (squares + chosen))) @ loads
+    return LinearProbe(center, means, weights, predicted.argmax(axis=1))
 
 
 def one_hot(labels: ClassIds) -> NDArray[np.float64]:

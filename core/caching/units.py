@@ -134,15 +134,15 @@ def replaced(backbone: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
             return images.outputs["", 0]
         with ExitStack() as stack:
             for name in names:
-                stack.enter_context(_forward_of(modules[name], _player(name, images.outputs)))
+                stack.enter_context(forward_replaced(modules[name], _player(name, images.outputs)))
             return compute(blank(images.shape, images.device), *args, **kwargs)
 
-    with _forward_of(backbone, forward):
+    with forward_replaced(backbone, forward):
         yield
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Replace the forward method of a module for the length of a block."""
     own = vars(module).get("forward")
     module.forward = forward

@@ -56,6 +56,7 @@ def visiongraft(
 
 for command in (
     training.fit,
+    finding.advise,
     finding.lr_find,
     models.evaluate,
     models.predict,

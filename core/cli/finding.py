@@ -1,7 +1,8 @@
-"""Commands that measure before a run: ``lr-find``."""
+"""Commands that measure before a run: ``advise`` and ``lr-find``."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,65 @@ import typer
 from visiongraft.cli.options import Json, named_task_options
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
+
+# Settings of `fit` that advice is about, or that it does not compute with.
+NOT_ADVISED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
+NOTE = "(95% intervals; *: cannot be distinguished from the best)"
+
+
+@takes_settings(without=NOT_ADVISED)
+def advise(
+    ctx: typer.Context,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
+    *,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A backbone to consider, or the folder of a saved model; repeatable.",
+            show_default="that of fit",
+        ),
+    ] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What ranks backbones, as listed by `visiongraft scorers`; the first decides; repeatable.",
+            show_default="linear_probe, knn, class_mean, logme, parameters",
+        ),
+    ] = None,
+    within: Annotated[
+        str, typer.Option(metavar="TIME", help="Time that advice may take, such as 90s or 3min.")
+    ] = "3min",
+    images: Annotated[int, typer.Option(help="The most training images to use.")] = 1000,
+    task_options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> Answer:
+    """Tell before training which backbone fits DATA, what a probe reaches, and what to repair."""
+    from visiongraft.registry.declared import refuse_undeclared_settings
+
+    given = given_settings(ctx, settings)
+    refuse_undeclared_settings({**given, "scorers": scorer})  # before torch is imported
+    if task_options:
+        given["task_options"] = named_task_options(given.get("task"), task_options)
+    from visiongraft.advice.advising import BACKBONES, SCORERS
+    from visiongraft.advice.advising import advise as compute
+
+    advice = compute(
+        data,
+        backbones=backbone or BACKBONES,
+        scorers=scorer or SCORERS,
+        within=within,
+        images=images,
+        **given,
+    )
+    columns, rows = advice.table()
+    shown: list[Any] = [table(columns, rows), NOTE] if rows else []
+    return Answer(asdict(advice), [*shown, *advice.lines()])
 
 
 @takes_settings(without=("budget",))

@@ -58,3 +58,18 @@ class Batch:
         return replace(
             self, images=images, targets=targets, sizes=self.sizes.to(device), streams=streams
         )
+
+
+def class_ids(targets: Any) -> Tensor | None:
+    """Return targets of a batch if they are one class id per sample.
+
+    Args:
+        targets: What a task collated.
+
+    Returns:
+        int64 (N,), or ``None`` if the targets are anything else.
+    """
+    integers = (torch.int64, torch.int32, torch.int16, torch.uint8)
+    if isinstance(targets, Tensor) and targets.ndim == 1 and targets.dtype in integers:
+        return targets.long()
+    return None

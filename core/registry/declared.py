@@ -56,7 +56,7 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
         for one in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(one, str):
+            if isinstance(one, str) and (setting, one) != ("schedule", "auto"):
                 name, _ = read_call(one, setting.replace("_", " "))
                 _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")

@@ -10,6 +10,7 @@ from visiongraft.testing.specimen import Shades, make_dataset
 from visiongraft.testing.tasks.learning import half_precision_trains
 from visiongraft.testing.tasks.reproducing import equal_runs_are_equal
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
+from visiongraft.testing.tasks.runs import RunRecorder, Trained
 from visiongraft.testing.tasks.trial import TaskTrial
 
 STREAM = 10  # images of each stream, fewer than those of an epoch
@@ -19,7 +20,7 @@ class TransferLossTrial(TaskTrial):
     """A transfer loss under trial, beside a task with class ids.
 
     Streams that the loss uses get gray images, and a source head is that of a model that was trained
-    for one epoch.
+    for one epoch. A loss that adapts buffers is tried on a network with batch norms that train.
 
     Args:
         name: Name of the transfer loss, with options if it needs any.
@@ -28,8 +29,12 @@ class TransferLossTrial(TaskTrial):
     def __init__(self, name: str) -> None:
         kind = find_transfer_loss(name).kind
         super().__init__(Shades(), transfer_loss=name)
+        self.adapts = bool(kind.adapts_to)
+        if self.adapts:
+            self.backbone = self.normalized
         self.settings["streams"] = {
-            one: make_dataset(self.folder(one), STREAM, seed=1) for one in kind.streams
+            one: make_dataset(self.folder(one), STREAM, seed=1)
+            for one in dict.fromkeys((*kind.streams, *kind.adapts_to))
         } or None
         if kind.needs_source_head:
             folder = self.folder("source") / "run"
@@ -37,6 +42,12 @@ class TransferLossTrial(TaskTrial):
             self.fit("to train a source model", epochs=1, out=folder, **alone)
             self.backbone = str(folder)
             self.settings["weights"] = "pretrained"
+
+    def fit(self, tried: str, witness: RunRecorder | None = None, **settings: Any) -> Trained:
+        """Train as any task; batch norms train if the loss adapts buffers."""
+        if self.adapts:
+            settings["schedule"] = "full(batch_norm='train')"
+        return super().fit(tried, witness, **settings)
 
 
 TRANSFER_LOSS_CHECKS: tuple[Check[Any], ...] = (

@@ -15,6 +15,7 @@ from visiongraft.testing.report import Check, Checks, NotTried, expect, require,
 from visiongraft.testing.trials import Trial
 
 IMAGES, FEATURES, CLASSES, SOURCE_CLASSES = 60, 12, 4, 5
+ROUNDING = 1e-9
 
 
 class ScorerTrial(Trial):
@@ -32,9 +33,13 @@ class ScorerTrial(Trial):
         """Compute a score; what the scorer refuses is not tried."""
         with trying(words, "a finite number", see="scorers.Scorer.score"):
             try:
-                return self.scorer.score(given)
+                score = self.scorer.score(given)
             except (OptionError, DataError) as error:
                 raise NotTried(str(error)) from error
+        low, high = self.scorer.scorer.bounds
+        inside = low - ROUNDING <= score <= high + ROUNDING
+        expect(inside, words, score, f"a score within its bounds, {low} to {high}")
+        return score
 
 
 def make_input(separation: float, images: int = IMAGES, features: int = FEATURES) -> ScorerInput:

@@ -185,7 +185,7 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
         )
     if images.streams:
         names = ", ".join(map(repr, images.streams))
-        return ReplayPlan(reason=f"training steps need the images of {names} as well")
+        return ReplayPlan(reason=f"the images of {names} are needed as well")
     if processes > 1:
         return ReplayPlan(reason=f"{processes} processes share the data")
     if images.network.preprocess.config.resize == "pad":

@@ -22,6 +22,7 @@ from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.selection import VALIDATION, is_better, is_preferred
+from visiongraft.training.adapting import TargetImages, adapted
 from visiongraft.training.batches import ImageBatches, PhaseBatches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
@@ -86,10 +87,11 @@ class Engine:
             run.network,
             run.config,
             self.device,
-            run.streams,
+            run.step_streams,
             accelerator.num_processes,
             accelerator.process_index,
         )
+        self.targets = TargetImages(self.images, run.streams)
         self.steps = Steps(run, accelerator)
         self.best: dict[str, Tensor] = {}
         self.best_written = True
@@ -236,7 +238,7 @@ class Engine:
         steps = self.steps.plan()
         mine = self.steps.mine(steps[state.step :])
         batches = ready.batches.train(mine, state.epoch)
-        if self.run.streams:
+        if self.streams.samples:
             batches = self.streams.join(batches, len(mine), state.streams)
         ready.model.train()
         for step in range(state.step, len(steps)):
@@ -252,7 +254,7 @@ class Engine:
         run, state = self.run, self.run.state
         self._share_buffers()
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
-        with applied:
+        with applied, adapted(run.network, self.targets, run.config.seed, state.epoch):
             results = self.evaluate(VALIDATION, phase_batches)
             others = {p: scalars(self.evaluate(p, phase_batches)) for p in run.evaluation}
             better = self._note_best(results, others)

@@ -59,6 +59,14 @@ class Run:
         return self.config.selection
 
     @property
+    def step_streams(self) -> dict[str, Samples]:
+        """The streams whose batches training steps receive."""
+        transfer = self.network.transfer
+        losses = () if transfer is None else transfer.named_losses.values()
+        used = {*self.network.task.streams, *(name for loss in losses for name in loss.streams)}
+        return {name: samples for name, samples in self.streams.items() if name in used}
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """One record per finished epoch."""
         return self.state.history

@@ -21,6 +21,7 @@ from visiongraft.optimizers import name_parts
 from visiongraft.seeds import seeded
 from visiongraft.training.norms import gradient_norms, is_sampled
 from visiongraft.training.optimizers import OptimizerWatch, PhaseOptimizer
+from visiongraft.training.recomputing import checkpointed_modules, recomputing
 from visiongraft.training.run import Run
 
 
@@ -46,6 +47,13 @@ class Steps:
     def watch(self) -> OptimizerWatch:
         """Watches the optimizers that the task steps itself."""
         return OptimizerWatch(self.run.network.task.name)
+
+    @cached_property
+    def checkpointed(self) -> tuple[nn.Module, ...]:
+        """The modules whose activations the backward pass recomputes."""
+        run = self.run
+        on = run.config.gradient_checkpointing
+        return checkpointed_modules(run.network.backbone) if on else ()
 
     def plan(self) -> list[BatchIndices]:
         """Sample the batches of the present epoch, and group those of one step."""
@@ -135,7 +143,11 @@ class Steps:
             batch.step = replace(batch.step, optimizer=each.spec.name)
             last = position == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(model):
-                with accelerator.autocast(), self.watch.watching():
+                with (
+                    accelerator.autocast(),
+                    self.watch.watching(),
+                    recomputing(self.checkpointed),
+                ):
                     parts = read_parts(model(batch), owner)
                 waiting.append((parts, len(whole[rank])))
                 if last or all(part.weight is None for part in parts.values()):

@@ -96,6 +96,15 @@ class Transfer(Holder):
         losses = [loss for loss in self.losses if isinstance(loss, TransferLoss)]
         return dict(zip(self._labels, losses, strict=True))
 
+    @property
+    def adapting_losses(self) -> dict[str, TransferLoss]:
+        """The losses that adapt the network which is evaluated and kept, by name."""
+        return {
+            name: loss
+            for name, loss in self.named_losses.items()
+            if type(loss).adapt is not TransferLoss.adapt
+        }
+
     def reading_features(self) -> str:
         """Return the name of a loss that needs every step's images and features, or nothing."""
         names = (name for name, loss in self.named_losses.items() if loss.reads_features)

@@ -218,6 +218,9 @@ class TransferLoss(Holder, ABC):
         needs_source_head: Whether the loss needs the head that the backbone was trained with. A run
             whose backbone comes without one is refused.
         streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
+        adapts_to: Names of the streams with images like those that the model is for. ``adapt`` gets
+            them.
+        adapts_frozen: Whether ``adapt`` may change frozen buffers; an instance may set it.
 
     Example:
         ::
@@ -240,6 +243,8 @@ class TransferLoss(Holder, ABC):
     reads_outputs: ClassVar[bool] = False
     needs_source_head: ClassVar[bool] = False
     streams: ClassVar[tuple[str, ...]] = ()
+    adapts_to: ClassVar[tuple[str, ...]] = ()
+    adapts_frozen: bool = False
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:
         super().__init__()
@@ -279,6 +284,18 @@ class TransferLoss(Holder, ABC):
             steps: The training set in order and without augmentation, in batches, with both
                 backbones in evaluation mode and without gradients. Each iteration reads the images
                 again. Only ``features`` and ``outputs`` that the class declares are there.
+        """
+
+    def adapt(self, network: Network, targets: Mapping[str, Iterable[Batch]]) -> None:
+        """Change buffers of the network that is evaluated and kept after an epoch.
+
+        Training goes on with the buffers as they were before. With several processes each calls it
+        with all images, and must come to the same result.
+
+        Args:
+            network: The network in evaluation mode; gradients are off.
+            targets: The streams of ``adapts_to`` in order and without augmentation, in batches on the
+                device. Each iteration loads the images again.
         """
 
     def files(self) -> Mapping[str, Path]:

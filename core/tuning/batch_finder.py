@@ -224,7 +224,7 @@ class _Trial:
     def step(self) -> None:
         """Make one step."""
         batches = iter([replace(self.batch)])
-        if self.engine.run.streams:
+        if self.engine.streams.samples:
             batches = self.engine.streams.join(batches, 1, {})
         self.engine.steps.step(
             self.ready.model,

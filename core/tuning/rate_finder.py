@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from rich.progress import track
 
-from visiongraft.arguments import new_settings
-from visiongraft.config import AUTO, FitConfig
+from visiongraft.arguments import completed_settings, new_settings
+from visiongraft.config import AUTO
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.interrupts import work_started
-from visiongraft.options import is_integer, is_number, refuse_unknown
+from visiongraft.options import is_integer, is_number
 from visiongraft.preparation import check_streams, prepare_run
 from visiongraft.registry.callbacks import listen
 from visiongraft.run_data import Given
@@ -76,7 +76,11 @@ def lr_find(
         ``sweep = visiongraft.lr_find("flowers", task=MyTask(), schedule="full")``
     """
     _check_range(phase, lowest, highest, steps)
-    given = _given(data, settings)
+    given = completed_settings("lr_find", data, settings, without=("budget",))
+    if given["schedule"] == AUTO:
+        raise OptionError(
+            "schedule='auto' is chosen by fit; name the schedule that the rate is for"
+        )
     rates = rates_between(lowest, highest, steps)
     with scratch_folder() as scratch, _unchanged_randomness():
         origin = find_start(given)
@@ -102,13 +106,6 @@ def lr_find(
         losses = _sweep_phase(engine, phase - 1, rates)
     how = rate_option(run, phase - 1)
     return RateSweep(rates[: len(losses)], tuple(losses), phase, planned.label, how)
-
-
-def _given(data: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the settings of ``fit`` by their defaults."""
-    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
-    refuse_unknown("lr_find", settings, [*(defaults.keys() - {"budget"}), "learning_rate"])
-    return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
 def _check_range(phase: Any, lowest: Any, highest: Any, steps: Any) -> None:

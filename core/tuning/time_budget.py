@@ -120,11 +120,11 @@ def plan_epochs(run: Run, accelerator: Accelerator, started: float) -> BudgetPla
     budget = run.config.budget
     assert budget is not None
     with rehearsal(run, accelerator, WHAT) as copy:
-        costs = _Costs(copy, accelerator)
+        costs = Costs(copy, accelerator)
         return choose_epochs(budget, costs, started)
 
 
-def choose_epochs(budget: float, costs: _Costs, started: float) -> BudgetPlan:
+def choose_epochs(budget: float, costs: Costs, started: float) -> BudgetPlan:
     """Search for the most epochs that fit: their time is nearly linear, so guesses are quickly right.
 
     Args:
@@ -165,7 +165,7 @@ def choose_epochs(budget: float, costs: _Costs, started: float) -> BudgetPlan:
 
 
 @dataclass
-class _Costs:
+class Costs:
     """What the phases of a run take, each kind of them measured on first use.
 
     Attributes:

@@ -56,6 +56,9 @@ class SimpleCnn(Backbone):
         second = self.stage1(first)
         return Features((first, second), self.stage2(second))
 
+    def checkpointed_modules(self) -> Sequence[nn.Module]:
+        return self.stem, self.stage1
+
 
 class SimpleCnnSource(BackboneSource):
     """Provides ``simple_cnn``, without a prefix."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.errors import BackboneError, one_line
+from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
@@ -142,6 +143,9 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         return _forward(self.model, images, self.levels)
+
+    def checkpointed_modules(self) -> Sequence[nn.Module]:
+        return repeated_blocks(self.model)
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import DenseNet, SwinTransformer
 
 from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.stages import name_stages, tensor_names
 from visiongraft.preprocess import PreprocessConfig
@@ -108,6 +109,9 @@ class ChainBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         return _forward(self.model, self.chain, self.chain.levels, images)
+
+    def checkpointed_modules(self) -> Sequence[nn.Module]:
+        return repeated_blocks(self.model)
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         own = self.model.state_dict()

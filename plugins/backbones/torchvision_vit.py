@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.stages import name_stages, tensor_names
 from visiongraft.preprocess import PreprocessConfig
@@ -68,6 +70,9 @@ class VitBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         return _forward(self.model, images)
+
+    def checkpointed_modules(self) -> Sequence[nn.Module]:
+        return repeated_blocks(self.model)
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         converted = {

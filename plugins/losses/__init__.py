@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from visiongraft.hookspecs import hookimpl
+from visiongraft.plugins.losses.adabn import AdaBN
 from visiongraft.plugins.losses.bi_tuning import BiTuning
 from visiongraft.plugins.losses.bss import BSS
 from visiongraft.plugins.losses.cdan import CDAN
@@ -20,4 +21,17 @@ from visiongraft.training.transfer_losses import TransferLoss
 @hookimpl
 def register_losses() -> list[type[TransferLoss]]:
     """Return the built-in transfer losses."""
-    return [L2SP, Delta, BSS, LwF, CoTuning, BiTuning, Distillation, DANN, CDAN, MCC, DeepCoral]
+    return [
+        L2SP,
+        Delta,
+        BSS,
+        LwF,
+        CoTuning,
+        BiTuning,
+        Distillation,
+        DANN,
+        CDAN,
+        MCC,
+        DeepCoral,
+        AdaBN,
+    ]

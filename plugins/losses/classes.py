@@ -8,24 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visiongraft.data.batch import class_ids
 from visiongraft.errors import OptionError
 from visiongraft.training.transfer_losses import TransferStep
-
-
-def class_ids(step: TransferStep) -> Tensor | None:
-    """Return the targets of a batch if they are one class id per image.
-
-    Args:
-        step: The step.
-
-    Returns:
-        int64 (N,), or ``None`` if the targets are anything else.
-    """
-    targets = step.batch.targets
-    integers = (torch.int64, torch.int32, torch.int16, torch.uint8)
-    if isinstance(targets, Tensor) and targets.ndim == 1 and targets.dtype in integers:
-        return targets.long()
-    return None
 
 
 def required_class_ids(step: TransferStep, loss: str) -> Tensor:
@@ -41,7 +26,7 @@ def required_class_ids(step: TransferStep, loss: str) -> Tensor:
     Raises:
         OptionError: The targets are anything else.
     """
-    found = class_ids(step)
+    found = class_ids(step.batch.targets)
     if found is None:
         targets = step.batch.targets
         form = (

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiongraft.backbone import Backbone
+from visiongraft.data.batch import class_ids
 from visiongraft.options import check_flag
 from visiongraft.plugins.losses.checks import check_strength
-from visiongraft.plugins.losses.classes import class_ids, fit_logistic
+from visiongraft.plugins.losses.classes import fit_logistic
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 PROBE_DECAY = 0.01  # of the linear classifier whose loss tells how important a channel is
@@ -75,7 +76,7 @@ class Delta(TransferLoss):
             squares += torch.stack([m.double().square().mean((1, 2, 3)).sum() for m in maps]).cpu()
             count += len(step.images)
             embeddings.append(step.features.pooled.double().cpu())
-            targets.append(class_ids(step))
+            targets.append(class_ids(step.batch.targets))
         means = squares / count
         self.scales.copy_(torch.where(means > 0, means, torch.ones_like(means)))
         ids = [each.cpu() for each in targets if each is not None]
@@ -88,7 +89,7 @@ class Delta(TransferLoss):
         """Estimate how much the probe's loss rises by the removal of each channel of each map."""
         rises = [torch.zeros(c, dtype=torch.float64) for c in self.channels]
         for step in steps:
-            ids = class_ids(step)
+            ids = class_ids(step.batch.targets)
             assert ids is not None
             with torch.enable_grad():
                 features = step.source(step.images.clone().requires_grad_(True))

@@ -8,7 +8,7 @@ from visiongraft.plugins.scorers.gbc import GBC
 from visiongraft.plugins.scorers.h_score import HScore
 from visiongraft.plugins.scorers.logme import LogME
 from visiongraft.plugins.scorers.parc import PARC
-from visiongraft.plugins.scorers.probes import ClassMean, LinearProbe, NearestNeighbors
+from visiongraft.plugins.scorers.probes import ClassMean, NearestNeighbors, ProbeAccuracy
 from visiongraft.plugins.scorers.source_classes import LEEP, NCE
 from visiongraft.plugins.scorers.transrate import TransRate
 from visiongraft.scorers import Scorer
@@ -25,7 +25,7 @@ def register_scorers() -> list[type[Scorer]]:
         TransRate,
         GBC,
         PARC,
-        LinearProbe,
+        ProbeAccuracy,
         NearestNeighbors,
         ClassMean,
         Parameters,

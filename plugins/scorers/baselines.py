@@ -26,6 +26,7 @@ class PublishedAccuracy(Scorer):
     """
 
     name: ClassVar[str] = "published_accuracy"
+    bounds: ClassVar[tuple[float, float]] = (0, 1)
 
     def score(self, given: ScorerInput) -> float:
         """Return the accuracy in 0..1."""

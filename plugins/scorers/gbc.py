@@ -29,6 +29,7 @@ class GBC(Scorer):
     """
 
     name: ClassVar[str] = "gbc"
+    bounds: ClassVar[tuple[float, float]] = (-np.inf, 0)
 
     def __init__(self, *, dimensions: int = 64) -> None:
         check_integer("dimensions", dimensions, 1)

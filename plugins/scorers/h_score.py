@@ -24,6 +24,7 @@ class HScore(Scorer):
     """
 
     name: ClassVar[str] = "h_score"
+    bounds: ClassVar[tuple[float, float]] = (0, np.inf)
 
     def __init__(self, *, shrinkage: bool = True) -> None:
         check_flag("shrinkage", shrinkage)

@@ -21,6 +21,7 @@ class PARC(Scorer):
     """
 
     name: ClassVar[str] = "parc"
+    bounds: ClassVar[tuple[float, float]] = (-100, 100)
 
     def score(self, given: ScorerInput) -> float:
         """Compute the rank correlation in percent."""

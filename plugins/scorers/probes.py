@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from visiongraft.advice.probes import linear_probe, nearest_class_mean, nearest_neighbors
+from visiongraft.advice.probes import fit_linear_probe, nearest_class_mean, nearest_neighbors
 from visiongraft.options import check_integer
 from visiongraft.scorers import Scorer, ScorerInput
 
 
-class LinearProbe(Scorer):
+class ProbeAccuracy(Scorer):
     """Accuracy of a linear probe, a ridge regression to class indicators; one image is left out each time."""
 
     name: ClassVar[str] = "linear_probe"
+    bounds: ClassVar[tuple[float, float]] = (0, 1)
 
     def score(self, given: ScorerInput) -> float:
         """Compute the accuracy."""
-        return float((linear_probe(given.features, given.labels) == given.labels).mean())
+        found = fit_linear_probe(given.features, given.labels).left_out
+        return float((found == given.labels).mean())
 
 
 class NearestNeighbors(Scorer):
@@ -27,6 +29,7 @@ class NearestNeighbors(Scorer):
     """
 
     name: ClassVar[str] = "knn"
+    bounds: ClassVar[tuple[float, float]] = (0, 1)
 
     def __init__(self, *, k: int = 1) -> None:
         check_integer("k", k, 1)
@@ -42,6 +45,7 @@ class ClassMean(Scorer):
     """Accuracy of the nearest class mean, in which the image is not counted itself."""
 
     name: ClassVar[str] = "class_mean"
+    bounds: ClassVar[tuple[float, float]] = (0, 1)
 
     def score(self, given: ScorerInput) -> float:
         """Compute the accuracy."""

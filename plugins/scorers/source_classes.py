@@ -21,6 +21,7 @@ class LEEP(Scorer):
 
     name: ClassVar[str] = "leep"
     needs_source_head: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (-np.inf, 0)
 
     def score(self, given: ScorerInput) -> float:
         """Compute the mean log likelihood."""
@@ -40,6 +41,7 @@ class NCE(Scorer):
 
     name: ClassVar[str] = "nce"
     needs_source_head: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (-np.inf, 0)
 
     def score(self, given: ScorerInput) -> float:
         """Compute the negative conditional entropy."""

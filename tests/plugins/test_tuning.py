@@ -47,3 +47,15 @@ def test_the_batch_size_is_measured(settings: Any) -> None:
 def test_the_number_of_epochs_is_chosen_for_a_budget(settings: Any) -> None:
     with pytest.raises(visiongraft.errors.OptionError, match="the least is about"):
         visiongraft.fit(**settings, schedule="full", batch_size=8, budget=0.01, callbacks=())
+
+
+def test_advice_tells_what_has_a_meaning_for_the_task(settings: Any) -> None:
+    given = {k: v for k, v in settings.items() if k != "backbone"}
+    advice = visiongraft.advise(
+        **given, backbones=["simple_cnn"], scorers=["linear_probe"], epochs=2, batch_size=8
+    )
+    assert len(advice.costs) == 3
+    if settings["task"] == "classification":
+        assert advice.ranking[0].scores["linear_probe"].value is not None
+    else:
+        assert "has no single class for each image" in advice.statements[1]

@@ -9,7 +9,7 @@ import pytest
 
 from visiongraft.advice.probes import (
     PENALTIES,
-    linear_probe,
+    fit_linear_probe,
     nearest_class_mean,
     nearest_neighbors,
 )
@@ -48,7 +48,18 @@ def test_the_linear_probe_is_refitted_without_each_image(features: Any) -> None:
             left_out[i] = ridge(features[kept], targets[kept], penalty, features[i])
         predicted.append((((targets - left_out) ** 2).mean(), left_out.argmax(1)))
     best = min(predicted, key=lambda pair: pair[0])[1]
-    assert linear_probe(features, labels).tolist() == best.tolist()
+    assert fit_linear_probe(features, labels).left_out.tolist() == best.tolist()
+
+
+def test_other_images_are_predicted_by_the_same_regression(features: Any) -> None:
+    labels = labels_of(features)
+    scale = np.linalg.eigvalsh(np.cov(features.T, bias=True)).max() * len(features)
+    probe = fit_linear_probe(features, labels)
+    other = np.random.default_rng(1).normal(size=(5, features.shape[1]))
+    scores = probe.means + (other - probe.center) @ probe.weights
+    fits = [ridge(features, np.eye(3)[labels], p * scale, other) for p in PENALTIES]
+    assert min(np.abs(scores - fit).max() for fit in fits) < 1e-6
+    assert probe.predict(other).tolist() == scores.argmax(1).tolist()
 
 
 def test_the_class_mean_is_computed_without_each_image(features: Any) -> None:

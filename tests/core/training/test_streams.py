@@ -93,9 +93,9 @@ def test_feature_caching_is_off_and_the_log_states_why(
     }
     with caplog.at_level(logging.INFO, "visiongraft"):
         fit_toy(toy_data(30), epochs=2, **settings)
-    line = "no replay: training steps need the images of 'unlabelled' as well"
+    line = "no replay: the images of 'unlabelled' are needed as well"
     assert line in caplog.messages
-    with pytest.raises(ReplayError, match="need the images of 'unlabelled'"):
+    with pytest.raises(ReplayError, match="the images of 'unlabelled' are needed"):
         fit_toy(toy_data(30), replay=True, epochs=2, **settings)
 
 

@@ -170,7 +170,7 @@ class Quick:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cost = PhaseCost(0.0, 10.0)
-        monkeypatch.setattr(time_budget._Costs, "_measure", lambda *_: cost)
+        monkeypatch.setattr(time_budget.Costs, "_measure", lambda *_: cost)
 
 
 def test_the_run_equals_one_with_the_epochs_and_is_resumed_with_them(

@@ -11,7 +11,7 @@ import torchvision
 from visiongraft.errors import OptionError
 from visiongraft.plugins.backbones.torchvision_source import _provenance
 from visiongraft.plugins.scorers.baselines import Parameters, PublishedAccuracy
-from visiongraft.plugins.scorers.probes import ClassMean, LinearProbe, NearestNeighbors
+from visiongraft.plugins.scorers.probes import ClassMean, NearestNeighbors, ProbeAccuracy
 
 
 def test_the_number_of_parameters_is_the_score(make_scored: Any) -> None:
@@ -29,7 +29,7 @@ def test_without_a_published_accuracy_the_backbone_is_refused(make_scored: Any) 
         PublishedAccuracy().score(make_scored())
 
 
-@pytest.mark.parametrize("scorer", [LinearProbe(), NearestNeighbors(k=3), ClassMean()])
+@pytest.mark.parametrize("scorer", [ProbeAccuracy(), NearestNeighbors(k=3), ClassMean()])
 def test_probes_score_their_accuracy(scorer: Any, make_scored: Any) -> None:
     given = make_scored()
     assert 0 <= scorer.score(given) < 0.9

@@ -1,0 +1,268 @@
+"""``advise``: which backbone, which schedule, and what is wrong with the data, before training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visiongraft.advice.candidates import (
+    Candidate,
+    Embedded,
+    embed,
+    load_candidate,
+    scorer_input,
+    seconds_per_image,
+)
+from visiongraft.advice.costs import ScheduleCost, schedule_costs, seconds_to_measure
+from visiongraft.advice.curves import LearningCurve, learning_curve
+from visiongraft.advice.findings import (
+    Finding,
+    color_findings,
+    feature_findings,
+    leak_findings,
+    size_findings,
+)
+from visiongraft.advice.ranking import RankedBackbone, rank
+from visiongraft.advice.report import Advice, statements
+from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
+from visiongraft.arguments import completed_settings, new_settings
+from visiongraft.config import FitConfig
+from visiongraft.data.check import CheckedSplits, check_samples
+from visiongraft.data.samples import Samples, Splits
+from visiongraft.durations import parse_duration
+from visiongraft.errors import DataError, OptionError, WeightsError
+from visiongraft.lookup import find_scorer
+from visiongraft.options import check_integer, is_number
+from visiongraft.scorers import ClassIds, ScorerChoice
+from visiongraft.seeds import preserved
+from visiongraft.task import Task
+from visiongraft.task_contract import bound, read_splits
+
+log = logging.getLogger("visiongraft")
+
+BACKBONES = ("bundled/efficientnet_lite0",)
+SCORERS = ("linear_probe", "knn", "class_mean", "logme", "parameters")
+# Settings of `fit` that advice is about, or that it does not compute with.
+REFUSED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
+TIMED = 64  # images that reading and backbones are timed on
+USED = 0.4  # fraction of the time for reading images and computing features
+FEWEST = 32  # images that are always used, if there are as many
+
+
+def advise(
+    data: Any,
+    *,
+    backbones: Sequence[str | Path] = BACKBONES,
+    scorers: Sequence[str] = SCORERS,
+    within: float | str = "3min",
+    images: int = 1000,
+    **settings: Any,
+) -> Advice:
+    """Tell before training which backbone fits a dataset, what a probe reaches, and what to repair.
+
+    Features of some training images are computed once by each backbone, and everything else from these:
+    scores with intervals and ties, a learning curve with an extrapolation, likely label errors, outliers
+    and near-duplicates. A few steps of each schedule are timed on this machine. Nothing is written. What
+    has no meaning for the task is left out, and said.
+
+    Args:
+        data: As for ``fit``.
+        backbones: Names, or folders of saved models.
+        scorers: What ranks backbones, see ``visiongraft scorers``; the first decides.
+        within: Time that advice may take, in seconds or such as ``"3min"``; fewer images are used to stay
+            within it.
+        images: The most training images to use.
+        settings: Settings of ``fit``, such as ``task``, ``size`` and ``weights``.
+
+    Returns:
+        The advice; ``print`` shows it.
+
+    Raises:
+        DataError: The dataset cannot be read, or has fewer than two classes.
+        WeightsError: The weights of no backbone could be loaded.
+        VisiongraftError: An argument is invalid.
+    """
+    started = time.monotonic()
+    seconds = _seconds(within)
+    check_integer("images", images, 2)
+    if isinstance(backbones, (str, Path)) or not backbones:
+        raise OptionError(f"backbones={backbones!r} is not a list of names or folders")
+    if isinstance(scorers, str) or not scorers:
+        raise OptionError(f"scorers={scorers!r} is not a list of names")
+    given = completed_settings("advise", data, settings, without=REFUSED)
+    config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
+    choices = [find_scorer(scorer) for scorer in scorers]
+    with preserved():
+        return _Adviser(config, task, choices, seconds, started).advise(
+            data, [str(backbone) for backbone in backbones], images
+        )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images that advice is computed from.
+
+    Attributes:
+        checked: Readable samples of both splits, in the proportion of all.
+        labels: Class ids 0..C-1 of the training samples; ``None`` if the task has no single class.
+    """
+
+    checked: CheckedSplits
+    labels: ClassIds | None
+
+
+@dataclass(frozen=True)
+class _Adviser:
+    """Computes one advice.
+
+    Attributes:
+        config: Settings of the run that it is for.
+        task: The task.
+        scorers: What ranks backbones.
+        within: Seconds that advice may take.
+        started: When it began, by ``time.monotonic``.
+    """
+
+    config: FitConfig
+    task: Task
+    scorers: Sequence[ScorerChoice]
+    within: float
+    started: float
+
+    def advise(self, data: Any, backbones: Sequence[str], most: int) -> Advice:
+        splits = read_splits(self.task, data, self.config.validation, self.config.seed)
+        task = bound(self.task, splits.train)
+        labels = labels_of(task, splits.train)
+        if labels is not None and len(np.unique(labels)) < 2:
+            raise DataError(
+                "all training images are of one class; advice needs images of at least two"
+            )
+        candidates, left_out = self._load(task, backbones)
+        order = balanced_order(labels, len(splits.train), self.config.seed)
+        used = self._choose(task, splits, order, candidates, most)
+        embedded = [embed(candidate, used.checked.train) for candidate in candidates]
+        ranking, curve, best = self._rank(candidates, embedded, used)
+        chosen = replace(self.config, backbone=candidates[best].name)
+        findings = self._findings(candidates[best], embedded[best], used)
+        costs: Sequence[ScheduleCost] = ()
+        needed = seconds_to_measure(chosen, embedded[best].seconds)
+        if time.monotonic() - self.started + needed <= self.within:
+            costs = schedule_costs(chosen, task, used.checked, len(splits.train))
+        advice = Advice(
+            task=task.name,
+            images=len(used.checked.train),
+            available=len(splits.train),
+            classes=None if labels is None else len(np.unique(labels)),
+            ranking=tuple(ranking),
+            left_out=left_out,
+            curve=curve,
+            costs=tuple(costs),
+            findings=tuple(findings),
+            warnings=(*splits.warnings, *used.checked.report.warnings),
+            seconds=time.monotonic() - self.started,
+            within=self.within,
+        )
+        majority = None if used.labels is None else float(np.bincount(used.labels).max())
+        chance = None if majority is None else majority / len(used.checked.train)
+        return replace(advice, statements=tuple(statements(advice, chance)))
+
+    def _load(self, task: Task, backbones: Sequence[str]) -> tuple[list[Candidate], dict[str, str]]:
+        """Load the backbones whose weights are at hand."""
+        config, found, left_out = self.config, [], {}
+        cuda = config.device != "cpu" and torch.cuda.is_available()
+        for name in dict.fromkeys(backbones):
+            try:
+                candidate = load_candidate(
+                    name,
+                    config.weights,
+                    torch.device("cuda" if cuda else "cpu"),
+                    in_channels=config.in_channels,
+                    size=config.size or task.input_size,
+                    resize=config.resize or task.resize,
+                )
+            except WeightsError as error:
+                left_out[name] = str(error)
+                if len(left_out) == len(set(backbones)):
+                    raise
+                continue
+            found.append(candidate)
+        return found, left_out
+
+    def _choose(
+        self,
+        task: Task,
+        splits: Splits,
+        order: NDArray[np.intp],
+        candidates: Sequence[Candidate],
+        most: int,
+    ) -> _Images:
+        """Choose as many images as there is time for, and check them."""
+        first = order[: min(TIMED, most)]
+        began = time.monotonic()
+        self._checked(splits, first)
+        each = (time.monotonic() - began) / len(first)
+        part = splits.train.subset(first.tolist())
+        each += sum(seconds_per_image(candidate, part) for candidate in candidates)
+        each *= 1 + len(splits.validation) / len(splits.train)
+        left = USED * self.within - (time.monotonic() - self.started)
+        count = min(len(order), most, max(FEWEST, int(left / each)))
+        checked = self._checked(splits, order[:count])
+        found = labels_of(task, checked.train)  # those of readable images
+        return _Images(checked, None if found is None else renumbered(found))
+
+    def _checked(self, splits: Splits, chosen: NDArray[np.intp]) -> CheckedSplits:
+        """Check training images, and validation images in proportion."""
+        fraction = len(chosen) / len(splits.train)
+        count = max(1, round(fraction * len(splits.validation)))
+        others = balanced_order(None, len(splits.validation), self.config.seed)[:count]
+        return check_samples(
+            splits.train.subset(chosen.tolist()),
+            splits.validation.subset(others.tolist()),
+            channels=self.config.in_channels,
+            save=False,
+        )
+
+    def _rank(
+        self, candidates: Sequence[Candidate], embedded: Sequence[Embedded], used: _Images
+    ) -> tuple[list[RankedBackbone], LearningCurve | None, int]:
+        """Rank the backbones; return the position of the best one, too."""
+        if used.labels is None:
+            return [], None, 0
+        inputs = [
+            scorer_input(candidate, each, used.labels, self.config.seed)
+            for candidate, each in zip(candidates, embedded, strict=True)
+        ]
+        ranking = rank(inputs, [each.seconds for each in embedded], self.scorers)
+        best = [given.backbone for given in inputs].index(ranking[0].name)
+        curve = learning_curve(embedded[best].features, used.labels, self.config.seed)
+        return ranking, curve, best
+
+    def _findings(self, candidate: Candidate, embedded: Embedded, used: _Images) -> list[Finding]:
+        """Look for what is wrong with the images, by the features of one backbone."""
+        train, validation = used.checked.train, used.checked.validation
+        others, names = embed(candidate, validation), _names(train)
+        return [
+            *size_findings(used.checked.report, candidate.backbone.info.preprocess.size),
+            *color_findings(train, self.config.in_channels),
+            *leak_findings(embedded.features, others.features, names, _names(validation)),
+            *feature_findings(embedded.features, used.labels, names),
+        ]
+
+
+def _names(samples: Samples) -> list[str]:
+    return [samples.name(i) for i in range(len(samples))]
+
+
+def _seconds(within: float | str) -> float:
+    seconds = parse_duration(within)
+    if not is_number(seconds) or seconds <= 0:
+        raise OptionError(f"within={within!r} is not a time such as 90s or 3min")
+    return float(seconds)

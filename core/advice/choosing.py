@@ -1,0 +1,76 @@
+"""``schedule="auto"``: the schedule that a linear probe on the run's own features recommends."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+from accelerate import Accelerator
+
+from visiongraft.advice.candidates import Candidate, embed
+from visiongraft.advice.probes import fit_linear_probe
+from visiongraft.advice.recommending import Recommendation, recommend
+from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
+from visiongraft.arguments import DEFAULT_SCHEDULE, make_schedule
+from visiongraft.training.run import Run
+from visiongraft.tuning.rehearsal import rehearsal
+
+log = logging.getLogger("visiongraft")
+
+MOST = 1000  # images whose features are computed
+NORMAL = 1.96  # standard errors of an interval of 95 %
+
+
+def recommend_schedule(run: Run, accelerator: Accelerator) -> Recommendation:
+    """Choose the schedule of a run by a linear probe on at most 1000 of its training images.
+
+    Args:
+        run: The run, before its first step; it is left as it was.
+        accelerator: Device, precision and processes.
+
+    Returns:
+        The schedule and why; the default for tasks without a single class per image.
+
+    Raises:
+        OptionError: The run has several processes.
+        DataError: An image cannot be read.
+    """
+    labels = labels_of(run.network.task, run.training)
+    if labels is None or len(np.unique(labels)) < 2:
+        reason = (
+            f"task {run.network.task.name!r} has no classes of images that a probe could tell apart"
+        )
+        return Recommendation(DEFAULT_SCHEDULE, reason)
+    order = balanced_order(labels, len(run.training), run.config.seed)[:MOST]
+    with rehearsal(run, accelerator, "schedule='auto'") as copy:
+        backbone = copy.network.backbone.to(accelerator.device).eval()
+        candidate = Candidate(backbone.info.name, backbone, None, accelerator.device)
+        features = embed(candidate, run.training.subset(order.tolist())).features
+    chosen = renumbered(labels[order])
+    right = float((fit_linear_probe(features, chosen).left_out == chosen).mean())
+    chance = float(np.bincount(chosen).max()) / len(chosen)
+    return recommend(backbone.info.name, right, _lower_end(right, len(chosen)), chance)
+
+
+def use_schedule(run: Run, choice: Recommendation, learning_rate: float | None) -> None:
+    """Train a run by the schedule that was chosen, and say so as it begins.
+
+    Args:
+        run: The run, before its first step.
+        choice: The schedule.
+        learning_rate: The option of this name, if the user set it.
+    """
+    schedule = make_schedule(choice.schedule, learning_rate, run.config.adapters)
+    run.schedule = schedule
+    run.config = replace(run.config, schedule=schedule.to_json())
+    run.notes += (str(choice),)
+    log.info("%s", choice)
+
+
+def _lower_end(proportion: float, count: int) -> float:
+    """Return the lower end of the interval of a proportion (Wilson, 1927)."""
+    square = NORMAL**2 / count
+    middle = proportion + square / 2
+    spread = NORMAL * float(np.sqrt(proportion * (1 - proportion) / count + square / (4 * count)))
+    return (middle - spread) / (1 + square)

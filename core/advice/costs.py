@@ -1,0 +1,99 @@
+"""What the schedules would take on this machine, measured by a few steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from visiongraft.config import FitConfig
+from visiongraft.data.check import CheckedSplits
+from visiongraft.data.samples import Splits
+from visiongraft.durations import describe_duration
+from visiongraft.lookup import find_schedule
+from visiongraft.preparation import build_run
+from visiongraft.run_data import RunData
+from visiongraft.task import Task
+from visiongraft.training.devices import make_accelerator
+from visiongraft.training.run_folder import scratch_folder
+from visiongraft.tuning.rehearsal import rehearsal
+from visiongraft.tuning.time_budget import Costs
+
+SCHEDULES = ("linear_probe", "lp_ft", "full")  # with ascending need of memory
+STEPS = 6  # batches that all kinds of phases together train and evaluate
+PASSES = 3  # a training step takes about as long as three passes without gradients
+
+
+@dataclass(frozen=True)
+class ScheduleCost:
+    """What one schedule would take.
+
+    Attributes:
+        schedule: Its name.
+        epochs: Number of epochs.
+        seconds: Expected time of the run on this machine.
+        memory: Largest memory of the GPU in bytes; ``None`` on a CPU.
+    """
+
+    schedule: str
+    epochs: int
+    seconds: float
+    memory: int | None = None
+
+    def __str__(self) -> str:
+        """Describe the cost in one line."""
+        memory = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB of GPU memory"
+        return f"{self.schedule}: about {describe_duration(self.seconds)} for {self.epochs} epochs{memory}"
+
+
+def schedule_costs(
+    config: FitConfig, task: Task, checked: CheckedSplits, images: int
+) -> list[ScheduleCost]:
+    """Measure a step of each kind of phase on some of the images, and scale it to all.
+
+    Args:
+        config: Settings of the run, with the backbone.
+        task: The task, bound to its data.
+        checked: Readable samples, in the proportion of all training and validation images.
+        images: Number of training images of the whole dataset.
+
+    Returns:
+        The cost of ``linear_probe``, ``lp_ft`` and ``full``.
+    """
+    data = RunData(task, Splits(checked.train, checked.validation), checked, {}, {})
+    scale = images / len(checked.train)
+    accelerator = make_accelerator(config)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    found = []
+    with scratch_folder() as scratch:
+        run = build_run(config, find_schedule(SCHEDULES[0]), data, None, scratch)
+        with rehearsal(run, accelerator, "the time of a schedule") as copy:
+            costs = Costs(
+                copy, accelerator
+            )  # kinds of phases that schedules share are measured once
+            for name in SCHEDULES:
+                copy.schedule = find_schedule(name)
+                phases = costs.phases(config.epochs)
+                seconds = sum(cost.start + phase.epochs * cost.epoch for phase, cost in phases)
+                epochs = sum(phase.epochs for phase, _ in phases)
+                total = scale * (costs.once + seconds)
+                found.append(ScheduleCost(name, epochs, total, _peak()))
+    return found
+
+
+def seconds_to_measure(config: FitConfig, seconds: float) -> float:
+    """Estimate how long ``schedule_costs`` takes.
+
+    Args:
+        config: Settings of the run.
+        seconds: Time per image of the backbone without gradients.
+    """
+    return STEPS * PASSES * config.batch_size * seconds
+
+
+def _peak() -> int | None:
+    """Return the largest amount of GPU memory so far; ``None`` if none was used."""
+    if not torch.cuda.is_available():
+        return None
+    return torch.cuda.max_memory_allocated() or None

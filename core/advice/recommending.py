@@ -1,0 +1,54 @@
+"""The schedule that a linear probe on frozen features recommends, with its evidence in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LITTLE = 0.02  # errors that fine-tuning could at most remove where a probe is enough
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A schedule and why.
+
+    Attributes:
+        schedule: Its name.
+        reason: The evidence.
+    """
+
+    schedule: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Describe the recommendation in one line."""
+        return f"schedule={self.schedule!r}: {self.reason}"
+
+
+def recommend(backbone: str, accuracy: float, low: float, chance: float) -> Recommendation:
+    """Recommend a schedule by the accuracy of a linear probe.
+
+    Args:
+        backbone: Name of the backbone.
+        accuracy: Accuracy of a linear probe on its features.
+        low: Lower end of the interval of that accuracy.
+        chance: Fraction of the images of the most frequent class.
+
+    Returns:
+        ``linear_probe`` where little is left to gain, ``full`` where features do not help, and otherwise
+        ``lp_ft``.
+    """
+    probe = f"a linear probe on {backbone} is right for {accuracy:.1%} of the images"
+    always = f"{chance:.1%} by always the most frequent class"
+    if low >= 1 - LITTLE:
+        gain = f"fine-tuning could gain {1 - low:.1%} at most"
+        return Recommendation("linear_probe", f"a probe is enough; {probe}, and {gain}")
+    if low <= chance:
+        return Recommendation(
+            "full",
+            f"frozen features do not help; {probe} ({always}); check the labels, or try other backbones",
+        )
+    return Recommendation(
+        "lp_ft",
+        f"{probe} ({always}); what fine-tuning gains beyond that is not known before: this schedule trains "
+        "the probe first, and the better one is kept",
+    )

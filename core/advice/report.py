@@ -1,0 +1,137 @@
+"""Advice as values, in words, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from visiongraft.advice.costs import ScheduleCost
+from visiongraft.advice.curves import LearningCurve
+from visiongraft.advice.findings import Finding
+from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
+from visiongraft.advice.recommending import recommend
+from visiongraft.durations import describe_duration
+
+PROBE = "linear_probe"  # the scorer whose accuracy is put into words
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is known about a dataset and some backbones before training.
+
+    Attributes:
+        task: Name of the task.
+        images: Number of training images that it was computed from.
+        available: Number of training images of the dataset.
+        classes: Number of classes; ``None`` if images have no single class.
+        ranking: The backbones, the best first; empty without classes.
+        left_out: Why backbones could not be loaded, by name.
+        curve: The learning curve of the best backbone; ``None`` for fewer than 128 images.
+        costs: What schedules would take with the best backbone.
+        findings: What may be wrong with the images.
+        warnings: What ``fit`` would warn of.
+        statements: The advice in words, one line each.
+        seconds: Time that it took.
+        within: Time that it was given.
+    """
+
+    task: str
+    images: int
+    available: int
+    classes: int | None
+    ranking: tuple[RankedBackbone, ...]
+    left_out: dict[str, str]
+    curve: LearningCurve | None
+    costs: tuple[ScheduleCost, ...]
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    within: float
+    statements: tuple[str, ...] = field(default=())
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the headings and rows of the table of backbones."""
+        names = list(self.ranking[0].scores) if self.ranking else []
+        columns = ["backbone", "parameters", "ms per image", *names]
+        rows = [
+            [
+                each.name,
+                f"{each.parameters / 1e6:.1f} M",
+                f"{1000 * each.seconds:.1f}",
+                *(_cell(each.scores[name], len(self.ranking) > 1) for name in names),
+            ]
+            for each in self.ranking
+        ]
+        return columns, rows
+
+    def lines(self) -> list[str]:
+        """Return everything but the table, one line each."""
+        return [
+            *self.statements,
+            *(f"left out {name}: {reason}" for name, reason in self.left_out.items()),
+            *(f"warning: {line}" for line in self.warnings),
+            *(f"look at the data: {finding}" for finding in self.findings),
+            *map(str, self.costs),
+        ]
+
+    def __str__(self) -> str:
+        """Return all lines, the table first."""
+        columns, rows = self.table()
+        table = [columns, *rows] if rows else []
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))] if table else []
+        shown = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        return "\n".join([*shown, *self.lines()])
+
+
+def statements(advice: Advice, chance: float | None) -> Iterator[str]:
+    """Put advice into words, each with its evidence.
+
+    Args:
+        advice: What was computed.
+        chance: Fraction of the images of the most frequent class; ``None`` without classes.
+
+    Yields:
+        One line each.
+    """
+    yield _sampling(advice)
+    if chance is None or advice.classes is None:
+        yield (
+            f"task {advice.task!r} has no single class for each image, so that scores of backbones, "
+            "probes and learning curves have no meaning here; try two backbones for a few epochs instead"
+        )
+        return
+    if len(advice.ranking) > 1:
+        yield from describe_ranking(advice.ranking)
+    best = advice.ranking[0]
+    probe = best.scores.get(PROBE)
+    if probe is not None and probe.value is not None and probe.low is not None:
+        yield str(recommend(best.name, probe.value, probe.low, chance))
+    if advice.curve is not None:
+        yield str(advice.curve)
+    if not advice.costs:
+        yield (
+            f"schedules were not timed, since {describe_duration(advice.within)} leave no time for it; "
+            "pass a longer time, within='5min'"
+        )
+
+
+def _sampling(advice: Advice) -> str:
+    took = f"in {describe_duration(advice.seconds)}"
+    if advice.seconds > advice.within:
+        took += f", more than the {describe_duration(advice.within)} that were given"
+    if advice.images == advice.available:
+        return f"computed from all {advice.images} training images {took}"
+    return f"computed from {advice.images} of {advice.available} training images {took}"
+
+
+def _cell(score: Score, compared: bool) -> str:
+    if score.value is None or score.low is None or score.high is None:
+        return "-"
+    if score.low == score.high:
+        text = f"{score.value:.6g}"
+    else:
+        text = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+    return f"{text} *" if score.tied and compared else text

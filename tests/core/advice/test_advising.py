@@ -1,0 +1,165 @@
+"""``advise`` on toy data: what it computes, says and refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import visiongraft
+from visiongraft.advice import advising
+from visiongraft.advice.candidates import Embedded
+from visiongraft.errors import BackboneError, DataError, OptionError, VisiongraftError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def advise(toy_data: Any, Toy: Any) -> Any:
+    data = toy_data(163)
+
+    def compute(**settings: Any) -> visiongraft.Advice:
+        defaults = {
+            "task": Toy(augment=False),
+            "backbones": ["toys/toy"],
+            "weights": None,
+            "device": "cpu",
+            "epochs": 2,
+            "scorers": ["linear_probe", "knn"],
+        }
+        return visiongraft.advise(settings.pop("data", data), **{**defaults, **settings})
+
+    return compute
+
+
+@pytest.fixture(scope="module")
+def advice(advise: Any) -> visiongraft.Advice:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    made: visiongraft.Advice = advise(backbones=["toys/toy", "toys/toy32"])
+    assert torch.equal(before, torch.get_rng_state())
+    return made
+
+
+def test_backbones_are_scored_on_the_same_images_with_their_cost(advice: Any) -> None:
+    assert (advice.images, advice.available, advice.classes) == (130, 130, 3)
+    assert {each.name for each in advice.ranking} == {"toys/toy", "toys/toy32"}
+    for each in advice.ranking:
+        assert each.parameters > 0 and each.seconds > 0
+        score = each.scores["linear_probe"]
+        assert 0 <= score.low <= score.value <= score.high <= 1
+    assert advice.curve.images == (16, 32, 65, 130)
+
+
+def test_each_schedule_is_timed(advice: Any) -> None:
+    assert [each.schedule for each in advice.costs] == ["linear_probe", "lp_ft", "full"]
+    assert all(each.epochs == 2 and each.seconds > 0 for each in advice.costs)
+
+
+def test_the_text_holds_the_table_and_all_statements(advice: Any) -> None:
+    text = str(advice)
+    assert text.startswith("backbone")
+    assert all(line in text for line in (*advice.statements, *map(str, advice.costs)))
+    assert "computed from all 130 training images in" in advice.statements[0]
+
+
+def test_fewer_images_are_used_to_stay_within_the_time_and_it_is_said(
+    advise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "seconds_per_image", lambda *_: 0.04)
+    few = advise(within=6)  # of which 0.4 are for images: 0.05 s for each with its validation
+    assert 32 <= few.images < 64
+    assert f"computed from {few.images} of 130 training images" in few.statements[0]
+    assert few.curve is None
+
+
+def test_schedules_are_not_timed_if_there_is_no_time_left(
+    advise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "seconds_to_measure", lambda *_: 1e6)
+    hurried = advise(images=32)
+    assert hurried.costs == ()
+    assert any("schedules were not timed" in line for line in hurried.statements)
+
+
+def test_a_task_without_single_classes_is_told_what_has_no_meaning(
+    advise: Any, Toy: Any, toy_data: Any
+) -> None:
+    class Vectors(Toy):  # type: ignore[misc]
+        name = "vectors"
+
+        def collate(self, targets: Any) -> Any:
+            return {"labels": torch.tensor(targets)}
+
+        def build_loss(self) -> Any:
+            loss = super().build_loss()
+            forward = loss.forward
+            loss.forward = lambda outputs, targets: forward(outputs, targets["labels"])
+            return loss
+
+        def build_metrics(self) -> Any:
+            metrics = super().build_metrics()
+            update = metrics.update
+            metrics.update = lambda decoded, targets: update(decoded, targets["labels"])
+            return metrics
+
+    told = advise(task=Vectors(augment=False), data=toy_data(40))
+    assert told.ranking == () and told.curve is None and told.classes is None
+    assert "task 'vectors' has no single class for each image" in told.statements[1]
+    assert len(told.costs) == 3
+
+
+def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
+    advise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = advising.load_candidate
+
+    def offline(name: str, *args: Any, **options: Any) -> Any:
+        if name == "toys/toy32":
+            raise WeightsError("the hub cannot be reached")
+        return load(name, *args, **options)
+
+    monkeypatch.setattr(advising, "load_candidate", offline)
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    found = advise(backbones=["toys/toy32", "toys/toy"], images=32)
+    assert found.left_out == {"toys/toy32": "the hub cannot be reached"}
+    assert "left out toys/toy32: the hub cannot be reached" in str(found)
+    with pytest.raises(WeightsError, match="the hub cannot be reached"):
+        advise(backbones=["toys/toy32"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"within": "soon"}, OptionError, "within='soon' is not a time"),
+        ({"backbones": "toys/toy"}, OptionError, "backbones='toys/toy' is not a list"),
+        ({"scorers": []}, OptionError, "scorers=[] is not a list of names"),
+        ({"scorers": ["logm"]}, VisiongraftError, "no scorer 'logm'; did you mean 'logme'"),
+        ({"backbones": ["toys/to"]}, BackboneError, "no backbone 'toys/to'"),
+        ({"images": 1}, OptionError, "images=1 is not an integer of at least 2"),
+        ({"schedule": "full"}, OptionError, "advise has no option 'schedule'"),
+        ({"data": "nowhere", "task": "classification"}, DataError, "nowhere"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(
+    advise: Any, settings: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        advise(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_class_is_refused(advise: Any, toy_data: Any) -> None:
+    alone = [(image, 0) for image, _ in toy_data(20)]
+    with pytest.raises(DataError, match="all training images are of one class"):
+        advise(data=alone)
+
+
+def test_features_that_are_not_finite_are_refused(
+    advise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = lambda _, samples: Embedded(np.full((len(samples), 2), np.nan), None, 0.1)
+    monkeypatch.setattr(advising, "embed", broken)
+    with pytest.raises(DataError, match="'toys/toy' computes features that are not finite"):
+        advise(images=32)
