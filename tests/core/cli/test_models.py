@@ -177,6 +177,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--validation", 0.25, "--size", "16x16", "--resize", "stretch", "--accumulate", 2]
     words += ["--learning-rate", 0.01, "--optimizer", "sgd", "--weight-decay", 0.1, "--views", 2]
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
+    words += ["--no-replay-shared", "--gradient-checkpointing"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
     words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
@@ -212,6 +213,8 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "replay": "off",
         "replay_dtype": "float16",
         "replay_budget": 2_000_000,
+        "replay_shared": False,
+        "gradient_checkpointing": True,
         "precision": "no",
         "accumulate": 2,
         "clip_norm": None,
