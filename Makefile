@@ -48,7 +48,7 @@ docs: .venv/installed  ## Build the documentation into site/
 	$(PYTHON) -m mkdocs build --strict
 
 bench: .venv/installed  ## Run the benchmarks: replay, exported files on the CPU, decoding ahead
-	for script in benchmarks/*.py; do $(PYTHON) "$$script"; done
+	for script in replay onnx_cpu decoding_ahead; do $(PYTHON) benchmarks/$$script.py || exit 1; done
 
 clean:  ## Remove everything that was made, .venv too
 	rm -rf .venv build dist site $(DEMO) .coverage .coverage.* .mypy_cache .ruff_cache \

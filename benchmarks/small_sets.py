@@ -169,10 +169,19 @@ def write_set(name: str, data: Path, folder: Path) -> Path:
     return root
 
 
-def subset(root: Path, images: int, seed: int, folder: Path) -> Path:
-    """Link a random choice of training images, equally many of each class, and one validation image of each.
+def subset(root: Path, images: int, seed: int, folder: Path, validation: int | None = 1) -> Path:
+    """Link a random choice of training images, equally many of each class, and validation images.
 
-    What ``fit`` measures after each epoch is not used, so it gets little to measure.
+    Args:
+        root: Folder of the dataset.
+        images: Training images; each class gets at least two.
+        seed: Of the choice.
+        folder: Where the links go.
+        validation: Of each class, or ``None`` for all. One is enough where what is measured after each
+            epoch is not used.
+
+    Returns:
+        The folder.
     """
     per_class = max(2, images // sum(p.is_dir() for p in (root / "train").iterdir()))
     for split in ("train", "val"):
@@ -182,7 +191,7 @@ def subset(root: Path, images: int, seed: int, folder: Path) -> Path:
                 order = np.random.default_rng([seed, len(files)]).permutation(len(files))
                 files = [files[i] for i in sorted(order[:per_class])]
             else:
-                files = files[:1]
+                files = files[:validation]
             (folder / split / label.name).mkdir(parents=True)
             for file in files:
                 (folder / split / label.name / file.name).symlink_to(file.resolve())

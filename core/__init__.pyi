@@ -37,6 +37,7 @@ from visiongraft.lookup import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup import load_backbone as load_backbone
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
+from visiongraft.multi_task.task import MultiTask as MultiTask
 from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec

@@ -22,8 +22,10 @@ from visiongraft.lookup import (
     find_transfer_loss,
 )
 from visiongraft.model import TransferModel
+from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown
 from visiongraft.preprocess import as_size
+from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.schedules import Schedule, for_adapters
@@ -147,6 +149,8 @@ def resumed_settings(
     stored = FitConfig.read(folder)
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     task = called.pop("task", None)
+    if isinstance(task, str) and is_task_file(task):
+        task = read_task_file(task)
     if called.get("batch_size") == AUTO:  # the run has the number that was measured
         del called["batch_size"]
     if called.get("schedule") == AUTO:
@@ -314,6 +318,8 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
             )
         check_task_class(type(task))
         return task
+    if isinstance(task, str) and is_task_file(task):
+        return _task(read_task_file(task), options)
     names = sorted(plugins().tasks())
     if task is None:
         raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")

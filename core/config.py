@@ -107,7 +107,10 @@ class FitConfig:
     """
 
     data: str | None = setting(None, "Path of a dataset in one of the task's formats")
-    task: str = setting(None, "Name of the task, as listed by `visiongraft tasks`")
+    task: str = setting(
+        None,
+        "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+    )
     task_options: dict[str, Any] = setting(None, "Options of the task")
     backbone: str = setting(
         "bundled/efficientnet_lite0",

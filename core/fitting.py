@@ -90,7 +90,8 @@ def fit(
     Args:
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
-        task: Name of the task, as listed by ``visiongraft tasks``, or a task object.
+        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
+            tasks; or a task object.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from.

@@ -18,7 +18,7 @@ The core calls these methods in this order::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
@@ -38,7 +38,7 @@ from visiongraft.task_functions import DRAWINGS, task_function
 from visiongraft.task_support import ExportSupport, TaskExamples, find_class_logits
 
 if TYPE_CHECKING:
-    from visiongraft.backbone import Backbone
+    from visiongraft.backbone import Backbone, Features
     from visiongraft.data.batch import Batch
     from visiongraft.extra_outputs import ExtraOutput
     from visiongraft.network import InferenceGraph, Network
@@ -101,7 +101,7 @@ class Task(ABC):
     Attributes:
         name: The name by which users select the task.
         headline: Name of the metric that selects the best epoch. If it depends on an option, define
-            a property of this name; so for ``better``, ``bounds`` and ``loss_over_pairs``.
+            a property of this name; so for the attributes below.
         better: Whether a higher or a lower headline is better.
         bounds: Lowest and highest possible headline. ``None`` means 0 to 1 if higher is better,
             otherwise 0 and above.
@@ -114,6 +114,12 @@ class Task(ABC):
             within one forward pass of one process: gradient accumulation and further processes add
             more such passes, but do not make them larger.
         adversarial: Whether parts of the loss oppose each other, so that their sum need not fall.
+        whole_image_targets: Whether targets are about images as wholes, as a class is and a mask is not:
+            any augmentation then leaves them valid, also that of another task on the same images.
+        splits_alike: Whether targets of training and validation samples mean the same, so that a sample
+            can be moved from one split to the other.
+        varying_loss_parts: Whether a batch can lack a loss part that others have, so that processes
+            exchange the names of their parts.
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
@@ -130,6 +136,9 @@ class Task(ABC):
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
     adversarial: ClassVar[bool] = False
+    whole_image_targets: ClassVar[bool] = False
+    splits_alike: ClassVar[bool] = False
+    varying_loss_parts: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
     streams: ClassVar[tuple[str, ...]] = ()
 
@@ -224,6 +233,22 @@ class Task(ABC):
             A module whose ``forward(features)`` returns a tensor, or a tuple or dict of tensors, and
             modifies none of the features in place.
         """
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> bool:
+        """Set the weights of a new head from features of a pretrained backbone, before the first step.
+
+        Override it if a good start can be computed, such as a linear probe in closed form. The
+        result may depend on the arguments only.
+
+        Args:
+            head: From ``build_head``; changed in place.
+            samples: Batches of training images in order, as features without augmentation and
+                gradients, with collated targets: all images, or a random choice of a large set.
+
+        Returns:
+            Whether it did; by default it does not.
+        """
+        return False
 
     @abstractmethod
     def build_loss(self) -> nn.Module:

@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "byte_sizes",
         "seeds",
         "comparison",
+        "ridge",
         "selection",
         "certificate",
         "loss_parts",
@@ -64,6 +65,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("task_contract", "extra_outputs", "saving.weights"),
     # One forward path: backbone, head, loss and decoding.
     ("network",),
+    # Several tasks as one.
+    ("multi_task",),
     ("caching", "saving.model_card"),
     ("saving",),
     # Training, from batches to checkpoints.

@@ -35,7 +35,7 @@ from visiongraft.advice.report import Advice, statements
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
 from visiongraft.arguments import completed_settings, new_settings
 from visiongraft.config import FitConfig
-from visiongraft.data.check import CheckedSplits, check_samples
+from visiongraft.data.check import UNREADABLE_LIMIT, CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.durations import parse_duration
 from visiongraft.errors import DataError, OptionError, WeightsError
@@ -54,6 +54,7 @@ SCORERS = ("linear_probe", "knn", "class_mean", "logme", "parameters")
 REFUSED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features
+UNREADABLE_OF_FEW = 0.05  # fraction of few images that may be unreadable
 FEWEST = 32  # images that are always used, if there are as many
 
 
@@ -148,7 +149,7 @@ class _Adviser:
         candidates, left_out = self._load(task, backbones)
         order = balanced_order(labels, len(splits.train), self.config.seed)
         used = self._choose(task, splits, order, candidates, most)
-        embedded = [embed(candidate, used.checked.train) for candidate in candidates]
+        candidates, embedded = self._embed(candidates, used.checked.train, left_out)
         ranking, curve, best = self._rank(candidates, embedded, used)
         chosen = replace(self.config, backbone=candidates[best].name)
         findings = self._findings(candidates[best], embedded[best], used)
@@ -207,9 +208,8 @@ class _Adviser:
         """Choose as many images as there is time for, and check them."""
         first = order[: min(TIMED, most)]
         began = time.monotonic()
-        self._checked(splits, first)
+        part = self._checked(splits, first).train
         each = (time.monotonic() - began) / len(first)
-        part = splits.train.subset(first.tolist())
         each += sum(seconds_per_image(candidate, part) for candidate in candidates)
         each *= 1 + len(splits.validation) / len(splits.train)
         left = USED * self.within - (time.monotonic() - self.started)
@@ -228,7 +228,26 @@ class _Adviser:
             splits.validation.subset(others.tolist()),
             channels=self.config.in_channels,
             save=False,
+            limit=UNREADABLE_LIMIT if len(chosen) == len(splits.train) else UNREADABLE_OF_FEW,
         )
+
+    def _embed(
+        self, candidates: Sequence[Candidate], samples: Samples, left_out: dict[str, str]
+    ) -> tuple[list[Candidate], list[Embedded]]:
+        """Compute the features of the candidates; leave out those whose features are not finite."""
+        found = []
+        for candidate in candidates:
+            embedded = embed(candidate, samples)
+            if np.isfinite(embedded.features).all():
+                found.append((candidate, embedded))
+            else:
+                left_out[candidate.name] = "it computes features that are not finite"
+        if not found:
+            raise DataError(
+                f"backbone {candidates[0].name!r} computes features that are not finite; its weights are "
+                "damaged, or it needs another preprocessing"
+            )
+        return [candidate for candidate, _ in found], [embedded for _, embedded in found]
 
     def _rank(
         self, candidates: Sequence[Candidate], embedded: Sequence[Embedded], used: _Images

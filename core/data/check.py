@@ -150,6 +150,7 @@ def check_samples(
     channels: int = 3,
     cache: Path | None = None,
     save: bool = True,
+    limit: float = UNREADABLE_LIMIT,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -160,12 +161,13 @@ def check_samples(
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
         save: Write that file; otherwise it is only read.
+        limit: Fraction of the images that may be unreadable.
 
     Returns:
         The readable samples and the report.
 
     Raises:
-        DataError: More than 1% of the images are unreadable, or a split has no readable image.
+        DataError: More than that are unreadable, or a split has no readable image.
     """
     store = _Cache(cache)
     store.load()
@@ -175,7 +177,7 @@ def check_samples(
     report = make_report({"training": (train, in_train), "validation": (validation, in_validation)})
     if save:
         store.save(report)
-    _refuse_too_many(report.unreadable, len(train) + len(validation))
+    _refuse_too_many(report.unreadable, len(train) + len(validation), limit)
     checked = CheckedSplits(
         _readable(train, in_train),
         _readable(validation, in_validation),
@@ -369,11 +371,13 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
     return Finding(digest, image.shape[0], image.shape[1], values=values)
 
 
-def _refuse_too_many(problems: tuple[str, ...], total: int) -> None:
-    if len(problems) > UNREADABLE_LIMIT * total:
+def _refuse_too_many(
+    problems: tuple[str, ...], total: int, limit: float = UNREADABLE_LIMIT
+) -> None:
+    if len(problems) > limit * total:
         raise DataError(
             f"{count_and_name(f'of {total} images are unreadable', problems)}; repair or remove them "
-            f"(up to {UNREADABLE_LIMIT:.0%} would be dropped)"
+            f"(up to {limit:.0%} would be dropped)"
         )
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import OptionError
+
+TASK_FILE = ".toml"  # ending of a file with a task's heads, which is passed in place of a name
+
+
+def is_task_file(task: object) -> bool:
+    """Check whether a task is given by a file instead of its name."""
+    return isinstance(task, str | Path) and str(task).endswith(TASK_FILE)
 
 
 def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import PluginError, near_matches
-from visiongraft.registry.calls import read_call
+from visiongraft.registry.calls import is_task_file, read_call
 from visiongraft.registry.disabled import disabled
 from visiongraft.registry.functions import NAMES
 from visiongraft.registry.manager import undiscovered
@@ -56,7 +56,8 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
     for setting, kind in SETTINGS.items():
         value = settings.get(setting)
         for one in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(one, str) and (setting, one) != ("schedule", "auto"):
+            automatic = (setting, one) == ("schedule", "auto")
+            if isinstance(one, str) and not automatic and not is_task_file(one):
                 name, _ = read_call(one, setting.replace("_", " "))
                 _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")

@@ -28,6 +28,7 @@ from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 from visiongraft.testing.trials import Trial, is_text
+from visiongraft.training.recomputing import recomputing
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]
@@ -204,13 +205,8 @@ def gradients_reach_every_stage(trial: BackboneTrial) -> None:
     """In training, gradients reach every stage that has parameters."""
     backbone = trial.build(size=trial.size).train()
     features, words = backbone(_images(trial.size, 2)), "to compute the gradient of the features"
-    generator = torch.Generator().manual_seed(1)
     with trying(words, "a gradient, without which the backbone cannot be fine-tuned"):
-        parts = [t.float() for t in (*features.maps, features.pooled)]
-        # Random weights, because the sum of normalized features is constant.
-        sum(
-            (part * torch.randn(part.shape, generator=generator)).sum() for part in parts
-        ).backward()
+        _weighted_sum(features).backward()
     trained: dict[str, bool] = {}
     for name, parameter in backbone.named_parameters():
         stage = backbone.info.stage_of[name]
@@ -218,6 +214,28 @@ def gradients_reach_every_stage(trial: BackboneTrial) -> None:
         trained[stage] = trained.get(stage, False) or reached
     idle = [stage for stage, reached in trained.items() if not reached]
     expect(not idle, words, f"none in {', '.join(idle)}", "some in each stage with parameters")
+
+
+@check("backbone.Backbone.checkpointed_modules")
+def gradient_checkpointing_changes_nothing(trial: BackboneTrial) -> None:
+    """If gradient checkpointing is supported, gradients and buffers are the same with and without."""
+
+    def trained(on: bool) -> dict[str, Tensor]:
+        backbone = trial.build(size=trial.size).train()
+        modules = tuple(backbone.checkpointed_modules()) if on else ()
+        with seeded(0, "step"):
+            with recomputing(modules):
+                features = backbone(_images(trial.size, 2))
+            _weighted_sum(features).backward()
+        gradients = {n: p.grad for n, p in backbone.named_parameters() if p.grad is not None}
+        return {**gradients, **dict(backbone.named_buffers())}
+
+    if not trial.build(size=trial.size).checkpointed_modules():
+        return
+    with trying("to recompute its activations in the backward pass", "the same gradients") as tried:
+        plain, recomputed = trained(False), trained(True)
+        other = [n for n, t in plain.items() if not torch.allclose(t, recomputed[n], 1e-4, 1e-5)]
+        tried.expect(not other, f"other values in {other[:2]}")
 
 
 @check("training.freezing.Receipt")
@@ -265,6 +283,15 @@ def check_backbone(what: str | BackboneSource) -> None:
 def _images(size: Size, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, 3, *size, generator=generator)
+
+
+def _weighted_sum(features: Features) -> Tensor:
+    """Add features up with random weights, because the sum of normalized features is constant."""
+    generator = torch.Generator().manual_seed(1)
+    parts = [part.float() for part in (*features.maps, features.pooled)]
+    return torch.stack(
+        [(part * torch.randn(part.shape, generator=generator)).sum() for part in parts]
+    ).sum()
 
 
 def _features(backbone: Backbone, images: Tensor) -> Features:

@@ -31,6 +31,7 @@ from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
+from visiongraft.training.head_start import start_head
 from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.norms import mean_norms
 from visiongraft.training.optimizers import (
@@ -181,6 +182,8 @@ class Engine:
         with ready_phase(run, phase, made, self.images, self.accelerator) as ready:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
+            elif index == 0:
+                self._start_head(ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -195,6 +198,12 @@ class Engine:
             if run.folder:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
+
+    def _start_head(self, batches: PhaseBatches) -> None:
+        network = self.run.network
+        done = start_head(self.images, batches, self.accelerator.num_processes)
+        if done and self.ema:  # the average begins with the head that training begins with
+            self.ema.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
 
     def _exhausted(self, phase: Phase) -> bool:
         patience = phase.patience or self.run.config.patience

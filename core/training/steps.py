@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from visiongraft.data.batch import Batch, StepInfo
@@ -183,12 +184,21 @@ class Steps:
                 if part.weight is not None:
                     weight = part.weight.double() if count else part.weight.double() * 0
                     weights[name] = weights[name] + weight if name in weights else weight
-        if not weights:
+        names = self._names_of_all(weights)
+        if not names:
             return {}
-        together = torch.stack([weights[name] for name in sorted(weights)])
+        nothing = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        together = torch.stack([weights.get(name, nothing) for name in names])
         if self.accelerator.num_processes > 1:
             together = cast(Tensor, self.accelerator.reduce(together))
-        return dict(zip(sorted(weights), together.tolist(), strict=True))
+        return dict(zip(names, together.tolist(), strict=True))
+
+    def _names_of_all(self, own: Iterable[str]) -> list[str]:
+        """Return the names of loss parts that any process has, sorted."""
+        task = self.run.network.task
+        if self.accelerator.num_processes > 1 and task.varying_loss_parts:
+            return sorted({*gather_object(sorted(own))})
+        return sorted(own)
 
     def _finish(self, model: nn.Module, each: PhaseOptimizer) -> None:
         """Measure and clip the gradients, and make the step."""
@@ -229,8 +239,9 @@ class Steps:
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean loss parts of the present epoch so far, over the samples of all processes."""
-        names = sorted(self.run.state.sums)
-        sums = torch.tensor([self.run.state.sums[n] for n in names], dtype=torch.float64)
+        own = self.run.state.sums
+        names = self._names_of_all(own)
+        sums = torch.tensor([own.get(n, [0.0, 0.0]) for n in names], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
             sums = cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device))).cpu()
         return _means(dict(zip(names, sums.tolist(), strict=True)))

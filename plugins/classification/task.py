@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from visiongraft.backbone import Backbone
+from visiongraft.backbone import Backbone, Features
 from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
@@ -25,6 +26,7 @@ from visiongraft.options import (
     check_integer,
     is_number,
 )
+from visiongraft.plugins.classification.closed_form import linear_classifier
 from visiongraft.plugins.classification.data import (
     LabeledSamples,
     check_trainable,
@@ -57,6 +59,7 @@ from visiongraft.plugins.classification.transforms import (
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 
+HEAD_STARTS = ("closed_form", "random")
 THRESHOLD = 0.5  # of the probability from which a multi-label class is predicted
 
 
@@ -73,6 +76,8 @@ class Classification(Task):
             data: multi-label if any image has several labels or none.
         hidden: Width of a hidden layer in the head; 0 for a linear head.
         dropout: Dropout probability before the last layer, in [0, 1).
+        head_start: ``"closed_form"`` starts a linear head of a single-label model on a pretrained
+            backbone from a linear classifier fitted to its features; ``"random"`` from small weights.
         label_smoothing: Fraction of each target that is spread over all classes, in [0, 1).
         class_weights: Weight of each class in the loss, in the order of ``class_names``, or
             ``"balanced"`` for weights computed from the training images. For multi-label data it
@@ -86,11 +91,14 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
+    whole_image_targets: ClassVar[bool] = True
+    splits_alike: ClassVar[bool] = True
 
     class_names: tuple[str, ...] = ()
     multi_label: bool | None = None
     hidden: int = 0
     dropout: float = 0.0
+    head_start: Literal["closed_form", "random"] = "closed_form"
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     augment: Literal["none", "light", "strong"] = "light"
@@ -113,6 +121,7 @@ class Classification(Task):
         check_flag("flip", self.flip)
         check_integer("hidden", self.hidden, least=0)
         check_fraction("dropout", self.dropout)
+        check_choice("head_start", self.head_start, HEAD_STARTS)
         check_fraction("label_smoothing", self.label_smoothing)
         self._check_augmentation()
         if self.class_weights not in (None, "balanced"):
@@ -199,6 +208,23 @@ class Classification(Task):
             self.hidden,
             self.dropout,
         )
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> bool:
+        """Start from a linear classifier in closed form, unless options or data ask for another head."""
+        if self.head_start == "random" or self.multi_label or self.hidden:
+            return False
+        pairs = [
+            (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
+        ]
+        embeddings, labels = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        count = len(bound_class_names(self.class_names))
+        weight, bias = linear_classifier(embeddings, labels, count)
+        if self.loss_weights:  # they multiply the odds of a class
+            bias = bias + np.log(np.maximum(self.loss_weights, 1e-6))
+        assert isinstance(head, ClassificationHead)
+        head.output.weight.copy_(torch.from_numpy(weight))
+        head.output.bias.copy_(torch.from_numpy(bias))
+        return True
 
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy

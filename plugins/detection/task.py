@@ -73,6 +73,7 @@ class Detection(Task):
     """
 
     name: ClassVar[str] = "detection"
+    splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mAP"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
 

@@ -74,6 +74,7 @@ class FaceEmbedding(Task):
     """
 
     name: ClassVar[str] = "face_embedding"
+    whole_image_targets: ClassVar[bool] = True
     headline: ClassVar[str] = "verification_accuracy"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
     input_size: ClassVar[tuple[int, int] | None] = (112, 112)

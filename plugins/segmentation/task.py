@@ -91,6 +91,7 @@ class Segmentation(Task):
     """
 
     name: ClassVar[str] = "segmentation"
+    splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mean_iou"
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ("logits",)

@@ -207,6 +207,11 @@ OTHERS = [
         "backbone_ignores_channels", "sizes_and_channels_are_supported_or_refused", "as requested"
     ),
     case("backbone_gives_no_gradient", "gradients_reach_every_stage", "cannot be fine-tuned"),
+    case(
+        "backbone_draws_beside_torch",
+        "gradient_checkpointing_changes_nothing",
+        "other values in",
+    ),
     case("backbone_counts_in_a_frozen_stage", "frozen_stages_stay_frozen", "backbone.stem.mean"),
     case("backbone_gives_nothing", "a_few_images_are_overfit", "results must depend on the image"),
     case("backbone_counts_its_calls", "a_killed_run_resumes_exactly", "never interrupted"),

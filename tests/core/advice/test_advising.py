@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,10 +157,32 @@ def test_one_class_is_refused(advise: Any, toy_data: Any) -> None:
         advise(data=alone)
 
 
-def test_features_that_are_not_finite_are_refused(
+def test_features_that_are_not_finite_are_left_out_or_refused(
     advise: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = lambda _, samples: Embedded(np.full((len(samples), 2), np.nan), None, 0.1)
+    compute = advising.embed
+
+    def broken(candidate: Any, samples: Any) -> Embedded:
+        found = compute(candidate, samples)
+        bad = candidate.name == "toys/toy"
+        return replace(found, features=found.features * np.nan) if bad else found
+
     monkeypatch.setattr(advising, "embed", broken)
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    found = advise(images=32, backbones=["toys/toy", "toys/toy32"])
+    assert [each.name for each in found.ranking] == ["toys/toy32"]
+    assert found.left_out == {"toys/toy": "it computes features that are not finite"}
     with pytest.raises(DataError, match="'toys/toy' computes features that are not finite"):
         advise(images=32)
+
+
+def test_an_unreadable_image_among_few_is_left_out_with_a_warning(
+    advise: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    data = toy_data(300)
+    for position in range(3):
+        data[position] = (object(), data[position][1])
+    found = advise(data=data, images=200)
+    assert 195 <= found.images < 200
+    assert any("unreadable images were dropped" in line for line in found.warnings)

@@ -65,7 +65,7 @@ def train(fit_toy: Any, toy_data: Any, caplog: pytest.LogCaptureFixture) -> Trai
 
     def train(data: Any = None, **settings: Any) -> dict[str, Tensor]:
         data = toy_data(IMAGES) if data is None else data
-        settings = {"schedule": "linear_probe", "epochs": 2, "replay": True, **settings}
+        settings = {"schedule": "linear_probe", "epochs": 1, "replay": True, **settings}
         model = fit_toy(data, **settings)
         return dict(model.network.head.state_dict())
 
@@ -97,7 +97,14 @@ def test_a_second_run_computes_no_features_and_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"seed": 1}, {"validation": 0.5}, {"epochs": 3}, {"batch_size": 5}], ids=str
+    "settings",
+    [
+        {"seed": 1},
+        pytest.param({"validation": 0.5}, marks=pytest.mark.exhaustive),
+        pytest.param({"epochs": 3}, marks=pytest.mark.exhaustive),
+        pytest.param({"batch_size": 5}, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
 )
 def test_a_run_with_another_split_or_schedule_computes_no_features(
     train: Train, computed: list[int], pretrained: str, settings: dict[str, Any]
@@ -124,7 +131,13 @@ def test_without_sharing_nothing_is_written_and_nothing_is_read(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"seed": 1}, {"replay_dtype": "float16"}, {"resize": "stretch"}], ids=str
+    "settings",
+    [
+        {"seed": 1},
+        pytest.param({"replay_dtype": "float16"}, marks=pytest.mark.exhaustive),
+        pytest.param({"resize": "stretch"}, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
 )
 def test_other_weights_types_and_sizes_are_computed_anew(
     train: Train, computed: list[int], settings: dict[str, Any]

@@ -163,7 +163,8 @@ def test_runs_are_bit_identical_also_with_cached_features_and_after_an_interrupt
 ) -> None:
     settings = {
         "schedule": "gradual(probe_learning_rate=0.05, learning_rate=0.02)",
-        "epochs": 8,
+        "epochs": 4,
+        "replay": True,
         "checkpoint_every": 1,
     }
     data = toy_data(24)

@@ -1,0 +1,186 @@
+"""One pass through the backbone for all heads, each of which works as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone, Features
+from visiongraft.caching.images import CachedImages
+from visiongraft.data.batch import Batch
+from visiongraft.errors import OptionError
+from visiongraft.multi_task.heads import MultiHead
+from visiongraft.multi_task.loss import MultiLoss
+from visiongraft.task import Task
+
+if TYPE_CHECKING:
+    from visiongraft.network import InferenceGraph, Network
+
+
+class SharedBackbone:
+    """A backbone that knows its features of some images.
+
+    Args:
+        backbone: The backbone, which runs on all other images.
+        images: The images.
+        features: Their features.
+    """
+
+    def __init__(self, backbone: Backbone, images: Tensor, features: Features) -> None:
+        self.backbone, self.images, self.features = backbone, images, features
+
+    def __call__(self, images: Tensor) -> Features:
+        """Return the features of images."""
+        if images is self.images:
+            return self.features
+        features: Features = self.backbone(images)
+        return features
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backbone, name)
+
+
+class HeadView:
+    """A network as the task of one head sees it.
+
+    Args:
+        network: The whole network.
+        head: Name of the head.
+        images: The images of the head's batch.
+        features: Their features.
+
+    Attributes:
+        backbone: The backbone, which does not run again on these images.
+        head: The head.
+        outputs: What the head returned for these features, once it has.
+    """
+
+    def __init__(
+        self, network: Network | InferenceGraph, head: str, images: Tensor, features: Features
+    ) -> None:
+        self._network, self._name, self._features = network, head, features
+        self._head = cast(MultiHead, network.head)[head]
+        self.backbone = SharedBackbone(network.backbone, images, features)
+        self.preprocess = network.preprocess
+        self.head = _WatchedHead(self._head, features)
+
+    @property
+    def loss(self) -> nn.Module:
+        """The head's loss."""
+        return cast(MultiLoss, cast("Network", self._network).loss).losses[self._name]
+
+
+class _WatchedHead:
+    """A head that remembers what it returned for some features."""
+
+    def __init__(self, head: nn.Module, features: Features) -> None:
+        self._head, self._features = head, features
+        self.outputs: Any = None
+
+    def __call__(self, features: Features, *args: Any, **kwargs: Any) -> Any:
+        outputs = self._head(features, *args, **kwargs)
+        if features is self._features:
+            self.outputs = outputs
+        return outputs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._head, name)
+
+
+def train_heads(
+    heads: Mapping[str, Task], incomplete: tuple[str, ...], network: Network, batch: Batch
+) -> dict[str, Any]:
+    """Run the training step of each head on the samples that have its target.
+
+    Args:
+        heads: The task of each head.
+        incomplete: Heads whose targets some training samples lack.
+        network: The network.
+        batch: Its targets are those of ``collate_heads``.
+
+    Returns:
+        The loss parts of all heads.
+    """
+    features: Features = network.backbone(batch.images)
+    parts: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
+    for name, task in heads.items():
+        if name not in batch.targets:
+            continue
+        rows = batch.targets[name]["rows"]
+        whole = len(rows) == len(batch.images)
+        own = batch_of(batch, name)
+        seen = features if whole else _rows_of(features, rows)
+        view = HeadView(network, name, own.images, seen)
+        step = task.training_step(cast("Network", view), own)
+        count = len(rows) if name in incomplete else None
+        parts |= cast(MultiLoss, network.loss)(name, step, count)
+        if whole and view.head.outputs is not None:
+            outputs[name] = view.head.outputs
+    network.head(features, outputs)  # for those that watch the head
+    return parts
+
+
+def infer_heads(
+    heads: Mapping[str, Task], network: Network | InferenceGraph, images: Tensor
+) -> dict[str, Any]:
+    """Compute the outputs of each head, as its own inference step does."""
+    features: Features = network.backbone(images)
+    outputs = {
+        name: task.inference_step(
+            cast("Network", HeadView(network, name, images, features)), images
+        )
+        for name, task in heads.items()
+    }
+    found: dict[str, Any] = network.head(features, outputs)
+    return found
+
+
+def refuse_mixing(heads: Mapping[str, Task], images: Tensor, targets: Mapping[str, Any]) -> None:
+    """Refuse a task that mixes the images of a batch, whose targets of other heads would be wrong.
+
+    Args:
+        heads: The task of each head.
+        images: float (N, C, height, width).
+        targets: Those of ``collate``.
+
+    Raises:
+        OptionError: A task mixes them.
+    """
+    for name, task in heads.items():
+        if name not in targets or type(task).mix is Task.mix:
+            continue
+        own = _own_images(images, targets[name]["rows"])
+        if task.mix(own, targets[name]["targets"])[0] is not own:
+            raise OptionError(
+                f"head {name!r} mixes the images of a batch, as mixup does, and other heads' targets would be "
+                "wrong; switch that off"
+            )
+
+
+def batch_of(batch: Batch, head: str) -> Batch:
+    """Return the samples of a batch that have a target for one head."""
+    rows = batch.targets[head]["rows"]
+    return replace(
+        batch,
+        images=_own_images(batch.images, rows),
+        targets=batch.targets[head]["targets"],
+        sizes=batch.sizes[rows],
+        indices=batch.indices[rows.cpu()],
+    )
+
+
+def _own_images(images: Tensor, rows: Tensor) -> Tensor:
+    """Return some of the images; of stand-ins for images another stand-in, which nothing can read."""
+    if len(rows) == len(images):
+        return images
+    if isinstance(images, CachedImages):
+        return CachedImages.of({}, (len(rows), *images.shape[1:]), images.device)
+    return images[rows]
+
+
+def _rows_of(features: Features, rows: Tensor) -> Features:
+    return Features(tuple(values[rows] for values in features.maps), features.pooled[rows])

@@ -1,0 +1,301 @@
+"""Several tasks' heads on one backbone, as one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
+from visiongraft.errors import DataError, OptionError
+from visiongraft.multi_task.datasets import data_by_head
+from visiongraft.multi_task.examples import combined_examples
+from visiongraft.multi_task.export import HeadOutput, combined_support
+from visiongraft.multi_task.heads import MultiHead, head_options, read_heads
+from visiongraft.multi_task.joining import join_evaluation, join_splits
+from visiongraft.multi_task.loss import UNCERTAINTY, MultiLoss, check_weights
+from visiongraft.multi_task.metrics import COMBINED, MultiMetrics
+from visiongraft.multi_task.names import of_head, outputs_of, prefixed
+from visiongraft.multi_task.prediction import MultiPrediction, draw_all, joined
+from visiongraft.multi_task.samples import HeadSamples, MultiSamples
+from visiongraft.multi_task.steps import infer_heads, refuse_mixing, train_heads
+from visiongraft.multi_task.transforms import combined_transform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import (
+    Arrays,
+    Decoded,
+    ExportSupport,
+    LossParts,
+    Task,
+    TaskExamples,
+)
+from visiongraft.task_contract import bound, read_evaluation, read_splits
+
+if TYPE_CHECKING:
+    from visiongraft.data.batch import Batch
+    from visiongraft.extra_outputs import ExtraOutput
+    from visiongraft.network import InferenceGraph, Network
+
+
+@dataclass(frozen=True)
+class MultiTask(Task):
+    """Several tasks on one backbone, each with a head of its own.
+
+    The backbone runs once for all heads. An image may have targets of some heads only; the loss and the
+    metrics of a head count the images that have its target. The headline metric is the mean of the
+    heads' headlines, each converted to 0..1 of which more is better.
+
+    Attributes:
+        heads: The task of each head by name: a task, or a name with or without options, such as
+            ``"segmentation(decoder='fpn')"``.
+        weights: Weight of each head in the loss, 1 for those that it does not name; or
+            ``"uncertainty"``, which learns them (Kendall, Gal and Cipolla, 2018).
+        incomplete: Heads whose targets some training images lack, set by ``bind``.
+    """
+
+    name: ClassVar[str] = "multi"
+    headline: ClassVar[str] = COMBINED
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+
+    heads: Mapping[str, Any]
+    weights: Mapping[str, float] | str = field(default_factory=dict)
+    incomplete: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", read_heads(self.heads))
+        check_weights(self.weights, self.heads)
+        for name in self.incomplete:
+            if name not in self.heads:
+                raise OptionError(f"incomplete: there is no head {name!r}")
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each head."""
+        return dict(self.heads)
+
+    # ---- what the heads ask for together ----
+
+    @property
+    def resize(self) -> Literal["crop", "stretch", "pad"] | None:  # type: ignore[override]
+        return next((t.resize for t in self.tasks.values() if t.resize is not None), None)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:  # type: ignore[override]
+        return next((t.input_size for t in self.tasks.values() if t.input_size is not None), None)
+
+    @property
+    def loss_over_pairs(self) -> bool:  # type: ignore[override]
+        return any(task.loss_over_pairs for task in self.tasks.values())
+
+    @property
+    def adversarial(self) -> bool:  # type: ignore[override]
+        return any(task.adversarial for task in self.tasks.values())
+
+    @property
+    def varying_loss_parts(self) -> bool:  # type: ignore[override]
+        return bool(self.incomplete)
+
+    @property
+    def full_resolution_outputs(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(
+            f"{head}.{name}"
+            for head, task in self.tasks.items()
+            for name in task.full_resolution_outputs
+        )
+
+    @property
+    def streams(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(n for task in self.tasks.values() for n in task.streams))
+
+    # ---- data ----
+
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        """Read a dataset for each head and join them; see ``datasets.data_by_head``."""
+        given, shared = self._given(data)
+        missing = [name for name in self.heads if name not in given]
+        if missing:
+            raise DataError(
+                f"head {missing[0]!r} has no data; pass data={{{missing[0]!r}: PATH, ...}}"
+            )
+        found = {}
+        for head, task in self.tasks.items():
+            with _named(head):
+                found[head] = read_splits(task, given[head], validation, seed)
+        return join_splits(found, self.tasks, shared)
+
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
+        """Read and join the datasets of some heads, or of all."""
+        found = {}
+        for head, own in self._given(data)[0].items():
+            with _named(head):
+                found[head] = read_evaluation(self.tasks[head], own)
+        if not found:
+            raise DataError("the dataset has no targets of any head")
+        return join_evaluation(found)
+
+    def _given(self, data: Any) -> tuple[dict[str, Any], bool]:
+        return data_by_head(data, list(self.heads))
+
+    def bind(self, train: Samples) -> MultiTask:
+        """Let each head's task know its training samples, and note which are not complete.
+
+        Raises:
+            DataError: The samples do not come from ``read``.
+        """
+        if not isinstance(train, MultiSamples):
+            raise DataError(f"bind takes samples returned by read(), not {type(train).__name__}")
+        heads = {head: bound(task, train.of_head(head)) for head, task in self.tasks.items()}
+        incomplete = tuple(head for head in heads if train.count(head) < len(train))
+        return replace(self, heads=heads, incomplete=incomplete)
+
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        return combined_transform(self.tasks, preprocess)
+
+    def collate(self, targets: list[Any]) -> dict[str, Any]:
+        """Collate targets by head.
+
+        Args:
+            targets: The targets of each image by head.
+
+        Returns:
+            For each head that any image has a target for: ``rows``, int64 (M,), the images that have
+            one, and ``targets``, these as the head's task collates them.
+        """
+        found: dict[str, Any] = {}
+        for head, task in self.tasks.items():
+            rows = [row for row, own in enumerate(targets) if head in own]
+            if rows:
+                own = task.collate([targets[row][head] for row in rows])
+                found[head] = {"rows": torch.tensor(rows, dtype=torch.int64), "targets": own}
+        return found
+
+    def batch_sampler(
+        self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
+    ) -> list[list[list[int]]] | None:
+        chosen: dict[str, list[list[list[int]]]] = {}
+        for head, task in self.tasks.items():
+            if type(task).batch_sampler is Task.batch_sampler:
+                continue
+            own = HeadSamples.of(samples, head)
+            batches = task.batch_sampler(own, batch_size, processes, seed=seed, epoch=epoch)
+            if batches is not None:
+                chosen[head] = batches
+        for head in chosen:
+            if head in self.incomplete or len(chosen) > 1:
+                raise OptionError(
+                    f"head {head!r} chooses the images of each batch, so that every training image needs "
+                    "its target, and no other head may choose too"
+                )
+        return next(iter(chosen.values()), None)
+
+    def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        refuse_mixing(self.tasks, images, targets)
+        return images, targets
+
+    def read_stream(self, name: str, data: Any) -> Samples:
+        return self._owner_of(name).read_stream(name, data)
+
+    def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Transform | None:
+        return self._owner_of(name).stream_transform(name, preprocess)
+
+    def _owner_of(self, stream: str) -> Task:
+        """Return the task that uses a stream; of one that a transfer loss uses the first."""
+        tasks = list(self.tasks.values())
+        return next((task for task in tasks if stream in task.streams), tasks[0])
+
+    # ---- model ----
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        return MultiHead(self.tasks, backbone)
+
+    def build_loss(self) -> nn.Module:
+        weights = None if self.weights == UNCERTAINTY else self.weights
+        assert not isinstance(weights, str)
+        return MultiLoss(self.tasks, weights)
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        return train_heads(self.tasks, self.incomplete, network, batch)
+
+    def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
+        return infer_heads(self.tasks, network, images)
+
+    def class_logits(self, outputs: Any) -> Tensor | None:
+        """Return the class logits of the only head that has some."""
+        found = [
+            logits
+            for head, task in self.tasks.items()
+            if (own := outputs_of(head, outputs)) != {}
+            and (logits := task.class_logits(own)) is not None
+        ]
+        return found[0] if len(found) == 1 else None
+
+    # ---- results ----
+
+    def decode(self, outputs: Any, sizes: Tensor) -> Decoded:
+        """Decode the outputs of each head, named ``head.result``."""
+        found: Decoded = {}
+        for head, task in self.tasks.items():
+            found |= prefixed(head, task.decode(outputs_of(head, outputs), sizes))
+        return found
+
+    def build_metrics(self) -> MultiMetrics:
+        return MultiMetrics(self.tasks)
+
+    def predictions(self, decoded: Arrays) -> list[MultiPrediction]:
+        found = {
+            head: task.predictions(of_head(head, decoded)) for head, task in self.tasks.items()
+        }
+        return joined(found, {head: task.name for head, task in self.tasks.items()})
+
+    def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
+        return draw_all(image, prediction, {head: task.draw for head, task in self.tasks.items()})
+
+    def after_training(self, results: Mapping[str, Any]) -> MultiTask:
+        """Let each head's task derive values from its results of the best epoch."""
+        heads = {
+            head: task.after_training(of_head(head, results)) for head, task in self.tasks.items()
+        }
+        return replace(self, heads=heads)
+
+    def extra_outputs(self) -> Mapping[str, ExtraOutput]:
+        return {
+            f"{head}.{name}": HeadOutput(head, function)
+            for head, task in self.tasks.items()
+            for name, function in task.extra_outputs().items()
+        }
+
+    def export_support(self) -> ExportSupport:
+        return combined_support(self.tasks)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the task of each head, and what each must be deployed with, named ``head.name``."""
+        found: dict[str, Any] = {"heads": {head: task.name for head, task in self.tasks.items()}}
+        for head, task in self.tasks.items():
+            found |= prefixed(head, task.metadata())
+        return found
+
+    def options(self) -> dict[str, Any]:
+        weights = self.weights if isinstance(self.weights, str) else dict(self.weights)
+        return {
+            "heads": {head: head_options(task) for head, task in self.tasks.items()},
+            "weights": weights,
+            "incomplete": self.incomplete,
+        }
+
+    def examples(self) -> TaskExamples | None:
+        return combined_examples(self.tasks)
+
+
+@contextmanager
+def _named(head: str) -> Iterator[None]:
+    """Name the head whose data cannot be read."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"head {head!r}: {error}") from error

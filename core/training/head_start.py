@@ -1,0 +1,63 @@
+"""The start of a new head: tasks may compute it from the features of training images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+
+from visiongraft.backbone import Features
+from visiongraft.data.loader import ordered_batches
+from visiongraft.seeds import mix_seed, seeded
+from visiongraft.task import Task
+from visiongraft.training.batches import PhaseBatches
+from visiongraft.training.loaders import TRAIN, ImageLoaders
+
+log = logging.getLogger("visiongraft")
+
+MOST_IMAGES = 2000  # with more, the steps of one epoch find the head as well
+
+
+def start_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> bool:
+    """Let the task set the weights of a new head on a pretrained backbone, before the first step.
+
+    Nothing is done if the first phase does not train the head.
+
+    Args:
+        images: The samples of the run, and its network, set up for the first phase.
+        batches: The batches of the first phase, which may be cached features.
+        processes: Number of processes of the run.
+
+    Returns:
+        Whether the task did.
+    """
+    network, config = images.network, images.config
+    pretrained_alone = config.weights is not None and config.start is None
+    trains = any(p.requires_grad for p in network.head.parameters())
+    if type(network.task).start_head is Task.start_head or not (pretrained_alone and trains):
+        return False
+    count = len(images.training)
+    order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(count)
+    chosen = sorted(order[:MOST_IMAGES].tolist())
+
+    def samples() -> Iterator[tuple[Features, Any]]:
+        alone = network.preprocess.config.resize == "pad"  # then images differ in size
+        plan = ordered_batches(len(chosen), 1 if alone else config.batch_size)
+        for batch in batches.evaluation(TRAIN, [[chosen[i] for i in part] for part in plan]):
+            moved = batch.to(images.device)
+            yield network.backbone(moved.images), moved.targets
+
+    network.eval()
+    with seeded(config.seed, "head"), torch.no_grad():
+        done = network.task.start_head(network.head, samples())
+    if not done:
+        return False
+    if processes > 1:  # sums may differ in the last bit
+        for tensor in network.head.state_dict().values():
+            tensor.copy_(broadcast(tensor.contiguous()))
+    log.info("the head starts from the features of %d training images", len(chosen))
+    return True

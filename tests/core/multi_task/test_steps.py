@@ -1,0 +1,106 @@
+"""One pass for all heads, each on the samples that have its target."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from visiongraft.data.batch import Batch
+from visiongraft.multi_task.task import MultiTask
+
+TARGETS = [
+    {"kind": 0, "place": 0.5},
+    {"kind": 2},
+    {"place": 0.25},
+    {"kind": 1, "place": 1.0},
+    {"kind": 1},
+]
+
+
+def part_of(batch: Batch, task: MultiTask, rows: list[int]) -> Batch:
+    """Return some samples of the batch of ``TARGETS``."""
+    own = replace(batch, targets=task.collate([TARGETS[row] for row in rows]))
+    for name in ("images", "sizes", "indices"):
+        setattr(own, name, getattr(batch, name)[rows])
+    return own
+
+
+def test_the_backbone_runs_once_for_all_heads(task: Any, network_of: Any, batch_of: Any) -> None:
+    network, seen = network_of(task), []
+    network.backbone.register_forward_hook(lambda *_: seen.append(1))
+    network(batch_of(task, TARGETS))
+    assert seen == [1]
+    network.decode(torch.zeros(2, 3, 16, 16), torch.full((2, 2), 16))
+    assert seen == [1, 1]
+
+
+def test_a_head_learns_from_the_samples_that_have_its_target(
+    task: Any, network_of: Any, batch_of: Any
+) -> None:
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    rows = [0, 1, 3, 4]
+    logits = network.head["kind"](network.backbone(batch.images[rows]))
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 2, 1, 1]))
+    value, weight = network(batch)["kind.entropy"]
+    assert weight == 4
+    assert value.item() == pytest.approx(4 * expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [{"kind": 2.0, "place": 0.5}, "uncertainty"])
+def test_small_batches_add_up_to_a_large_one(
+    task: Any, network_of: Any, batch_of: Any, weights: Any
+) -> None:
+    network = network_of(replace(task, weights=weights))
+    whole = batch_of(task, TARGETS)
+    expected = network(whole)
+    halves = [network(part_of(whole, task, rows)) for rows in ([0, 3], [1, 4], [2])]
+    assert set().union(*halves) == expected.keys()
+    for name, (value, weight) in expected.items():
+        found = [parts[name] for parts in halves if name in parts]
+        assert sum(part[0].item() for part in found) == pytest.approx(value.item(), abs=1e-5)
+        assert sum(part[1] for part in found) == weight
+
+
+def test_a_batch_without_a_target_of_a_head_has_no_part_of_it(
+    task: Any, network_of: Any, batch_of: Any
+) -> None:
+    parts = network_of(task)(batch_of(task, [{"kind": 0}, {"kind": 1}]))
+    assert list(parts) == ["kind.entropy"]
+
+
+def test_heads_with_all_targets_have_the_losses_of_their_tasks(
+    task: Any, network_of: Any, batch_of: Any
+) -> None:
+    complete = replace(task, incomplete=())
+    targets = [{"kind": 0, "place": 0.5}, {"kind": 1, "place": 0.0}]
+    parts = network_of(complete)(batch_of(task, targets))
+    assert all(isinstance(part, torch.Tensor) for part in parts.values())
+    alone = network_of(task.tasks["kind"])
+    alone.head.load_state_dict(network_of(complete).head["kind"].state_dict())
+    own = replace(batch_of(task, targets), targets=torch.tensor([0, 1]))
+    assert torch.equal(alone(own)["entropy"], parts["kind.entropy"])
+
+
+def test_weights_scale_the_parts(task: Any, network_of: Any, batch_of: Any) -> None:
+    plain = network_of(task)(batch_of(task, TARGETS))
+    scaled = network_of(replace(task, weights={"place": 3.0}))(batch_of(task, TARGETS))
+    assert scaled["place.square"][0].item() == pytest.approx(3 * plain["place.square"][0].item())
+    assert scaled["kind.entropy"][0].item() == pytest.approx(plain["kind.entropy"][0].item())
+
+
+def test_learned_uncertainty_follows_the_paper(task: Any, network_of: Any, batch_of: Any) -> None:
+    learned = replace(task, weights="uncertainty", incomplete=())
+    network = network_of(learned)
+    targets = [{"kind": 0, "place": 0.5}, {"kind": 1, "place": 0.0}]
+    s = network.loss.log_variances["kind"]
+    with torch.no_grad():
+        s.fill_(0.3)
+    parts = network(batch_of(task, targets))
+    plain = network_of(replace(task, incomplete=()))(batch_of(task, targets))["kind.entropy"]
+    assert torch.allclose(parts["kind.entropy"], torch.exp(-s) * plain)
+    assert torch.allclose(parts["kind.uncertainty"], s / 2)
+    sum(parts.values()).backward()
+    assert s.grad.item() == pytest.approx(0.5 - (torch.exp(-s) * plain).item(), rel=1e-4)
