@@ -27,7 +27,7 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
     config = asdict(run.config)
     settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
-    settings += [name for name in ("transfer_loss", "adapters", "start") if config[name]]
+    settings += [name for name in ("transfer_loss", "adapters", "start", "wise_ft") if config[name]]
     before, after = data.task.options(), run.network.task.options()
     determined = [name for name, value in after.items() if value != before[name]]
     return {
@@ -64,8 +64,9 @@ def _evaluation_facts(run: Run) -> dict[str, Any]:
             for part, metrics in results.items()
             for name, value in metrics.items()
         }
-    if run.config.select != "best":
+    if run.config.select != "best" or run.config.wise_ft is not None:
         unsatisfied = best["unsatisfied"]
         facts["selection"] = {"select": run.config.select, "satisfied": not unsatisfied}
+        facts["selection"] |= {n: best[n] for n in ("alpha", "margins") if n in best}
         facts["selection"] |= {"not satisfied": unsatisfied} if unsatisfied else {}
     return facts

@@ -1,6 +1,7 @@
 """Which epoch a run keeps: the best one, the last one, or the best that satisfies conditions.
 
-Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``.
+Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``. With
+``confidence=0.95`` among them, they hold for images like those of the dataset, not for these alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ ROUNDING = 1e-9  # by which a value may miss its threshold: differences of decim
 FORM = "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)'"
 
 Results = Mapping[str, Mapping[str, float]]  # metrics by dataset and name
+Margins = Mapping["Condition", float]  # how far values must be from their thresholds
 
+_CONFIDENCE = re.compile(r"confidence\s*=\s*(\d*\.?\d+)")
 _CONDITION = re.compile(r"([\w-]+)\.([^\s<>=]+)\s*(>=|<=)\s*([+-]?)(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 
 
@@ -48,24 +51,27 @@ class Condition:
         start = before[self.dataset][self.metric] if self.relative else 0.0
         return start + self.threshold
 
-    def shortfall(self, results: Results, before: Results) -> float:
+    def shortfall(self, results: Results, before: Results, margin: float = 0.0) -> float:
         """Return how far an epoch is from satisfying the condition; 0 if it does.
 
         Args:
             results: The values of the epoch.
             before: The values before training.
+            margin: How far the value must be from the threshold.
         """
         value = results[self.dataset].get(self.metric, math.nan)
         bound = self.bound(before)
-        missing = bound - value if self.at_least else value - bound
+        missing = (bound - value if self.at_least else value - bound) + margin
         if math.isnan(missing):
             return math.inf
         return missing if missing > ROUNDING else 0.0
 
-    def describe(self, results: Results, before: Results) -> str:
+    def describe(self, results: Results, before: Results, margin: float = 0.0) -> str:
         """Describe a condition that an epoch does not satisfy, with both values."""
         value = results[self.dataset].get(self.metric, math.nan)
         side = "below" if self.at_least else "above"
+        if margin:
+            side = f"less than its margin of error of {margin:.4g} {'above' if self.at_least else 'below'}"
         words = f"{self.dataset}.{self.metric} is {value:.4g}, {side} {self.bound(before):.4g}"
         if not self.relative:
             return words
@@ -79,10 +85,13 @@ class Selection:
     Attributes:
         last: Keep the last epoch instead of the best.
         conditions: What the best epoch must satisfy.
+        confidence: Probability with which it does so on other images like those that were measured;
+            ``None`` compares the measured values as they are.
     """
 
     last: bool = False
     conditions: tuple[Condition, ...] = ()
+    confidence: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Selection:
@@ -90,7 +99,8 @@ class Selection:
 
         Args:
             text: ``"best"``, ``"last"``, or ``"best(SET.METRIC >= NUMBER, ...)"``, also with ``<=``.
-                A number with a sign is relative to the value before training.
+                A number with a sign is relative to the value before training. ``confidence=NUMBER`` may
+                follow the conditions.
 
         Returns:
             The selection.
@@ -108,7 +118,21 @@ class Selection:
         match = re.fullmatch(r"best\((.*)\)", written, re.DOTALL)
         if match is None:
             raise OptionError(f"select={text!r} is not {FORM}")
-        return cls(conditions=tuple(_condition(part, text) for part in match[1].split(",")))
+        *parts, last = match[1].split(",")
+        stated = _CONFIDENCE.fullmatch(last.strip())
+        conditions = parts if stated and parts else [*parts, last]
+        confidence = float(stated[1]) if stated else None
+        if confidence is not None and not 0.5 <= confidence < 1:
+            raise OptionError(f"select={text!r}: confidence is not a number from 0.5 to below 1")
+        return cls(
+            conditions=tuple(_condition(part, text) for part in conditions), confidence=confidence
+        )
+
+    @property
+    def uncertain(self) -> frozenset[str]:
+        """The datasets whose metrics are compared with a margin of error."""
+        conditions = self.conditions if self.confidence is not None else ()
+        return frozenset(condition.dataset for condition in conditions)
 
     def check_names(self, sets: Mapping[str, object]) -> None:
         """Refuse a condition on a dataset that does not exist.
@@ -148,15 +172,29 @@ class Selection:
                     "measured; write an absolute threshold, without a sign"
                 )
 
-    def shortfall(self, results: Results, before: Results) -> tuple[int, float]:
-        """Return how many conditions an epoch does not satisfy, and how far it is from them in sum."""
-        missing = [c.shortfall(results, before) for c in self.conditions]
+    def shortfall(
+        self, results: Results, before: Results, margins: Margins | None = None
+    ) -> tuple[int, float]:
+        """Return how many conditions an epoch does not satisfy, and how far it is from them in sum.
+
+        Args:
+            results: The values of the epoch.
+            before: The values before training.
+            margins: By condition, how far its value must be from its threshold.
+        """
+        margins = margins or {}
+        missing = [c.shortfall(results, before, margins.get(c, 0.0)) for c in self.conditions]
         return sum(m > 0 for m in missing), sum(missing)
 
-    def unsatisfied(self, results: Results, before: Results) -> list[str]:
-        """Describe the conditions that an epoch does not satisfy, one line each."""
+    def unsatisfied(
+        self, results: Results, before: Results, margins: Margins | None = None
+    ) -> list[str]:
+        """Describe the conditions that an epoch does not satisfy, one line each; see ``shortfall``."""
+        margins = margins or {}
         return [
-            c.describe(results, before) for c in self.conditions if c.shortfall(results, before) > 0
+            c.describe(results, before, margins.get(c, 0.0))
+            for c in self.conditions
+            if c.shortfall(results, before, margins.get(c, 0.0)) > 0
         ]
 
 

@@ -12,6 +12,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
 from visiongraft.terminal import make_console
 from visiongraft.training.outcome import Outcome
+from visiongraft.training.tradeoff import draw_tradeoff
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase
@@ -96,9 +97,10 @@ class ConsoleProgress:
         mark = " *" if record["best"] else ""
         replayed = " (replayed)" if record["replayed"] else ""
         others = _headlines(record.get("evaluate_on", {}), run)
+        alpha = f" at alpha {record['alpha']:g}" if "alpha" in record else ""
         self.console.print(
             f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
-            f"{headline} {record['validation'][headline]:.4f}{mark}{replayed}"
+            f"{headline} {record['validation'][headline]:.4f}{alpha}{mark}{replayed}"
             f"{', ' if others else ''}{others}",
             markup=False,
         )
@@ -146,7 +148,10 @@ class _ConsoleLog(logging.Handler):
 
 
 class Curves:
-    """Draws loss and headline metric over the epochs into ``curves.png`` of the run folder."""
+    """Draws loss and headline metric over the epochs into ``curves.png`` of the run folder.
+
+    If ``select`` bounds metrics of evaluation sets, the trade-off is drawn into ``tradeoff.png``.
+    """
 
     name = "curves"
 
@@ -178,6 +183,7 @@ class Curves:
                 if before["phase"] != after["phase"]:
                     axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":")
         write_figure(run.folder / "curves.png", figure)
+        draw_tradeoff(run, run.folder)
 
 
 class TensorBoard:

@@ -34,6 +34,7 @@ class RunState:
         history: One record per finished epoch.
         receipts: One receipt per finished phase.
         before: Metrics of validation and evaluation sets before training, if they were measured.
+        before_groups: The same without each group of images, where a confidence needs them.
         best: Record number and results of the selected epoch so far, and the file that holds it.
         stale: Epochs of this phase since the last improvement.
         snapshot: Digests of the tensors that this phase must not change; empty before it starts.
@@ -51,6 +52,7 @@ class RunState:
     history: list[dict[str, Any]] = field(default_factory=list)
     receipts: list[dict[str, Any]] = field(default_factory=list)
     before: dict[str, dict[str, float]] = field(default_factory=dict)
+    before_groups: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     stale: int = 0
     snapshot: dict[str, str] = field(default_factory=dict)

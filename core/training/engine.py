@@ -6,33 +6,32 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pluggy
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor
 
-from visiongraft.data.loader import ordered_batches, shard
-from visiongraft.errors import TrainingError, VisiongraftError
+from visiongraft.errors import VisiongraftError
 from visiongraft.saving.files import write_bytes, write_json
-from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
-from visiongraft.selection import VALIDATION, is_better, is_preferred
 from visiongraft.training.adapting import TargetImages, adapted
 from visiongraft.training.batches import ImageBatches, PhaseBatches
 from visiongraft.training.checkpoint import Checkpoint, read_best
 from visiongraft.training.ema import EMA
-from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
 from visiongraft.training.head_start import start_head
+from visiongraft.training.interpolation import Interpolation
+from visiongraft.training.keeping import BestWeights, choose_alpha, describe_epoch
 from visiongraft.training.loaders import ImageLoaders
+from visiongraft.training.margins import refuse_impossible
+from visiongraft.training.measuring import LoadedOnce, Measured, Measuring
 from visiongraft.training.norms import mean_norms
 from visiongraft.training.optimizers import (
     learning_rate_factor,
@@ -94,8 +93,9 @@ class Engine:
         )
         self.targets = TargetImages(self.images, run.streams)
         self.steps = Steps(run, accelerator)
-        self.best: dict[str, Tensor] = {}
-        self.best_written = True
+        self.measuring = Measuring(run, self.images, accelerator)
+        self.path = Interpolation(run.network, run.config.wise_ft) if run.config.wise_ft else None
+        self.best = BestWeights()
         self.last_checkpoint = time.monotonic()
 
     @property
@@ -112,11 +112,9 @@ class Engine:
         run = self.run
         if not (run.evaluation or run.selection.conditions or run.config.start):
             return
-        images = ImageBatches(self.images, augment=False)
-        run.state.before = {
-            part: scalars(self.evaluate(part, images)) for part in (VALIDATION, *run.evaluation)
-        }
+        self.measuring.before(ImageBatches(self.images, augment=False))
         run.selection.check_metrics(run.state.before)
+        refuse_impossible(run.selection, run.state.before, self.measuring.counts, run.config.epochs)
 
     def train(self, checkpoint: Checkpoint | None = None) -> None:
         """Run all phases; the network ends with the weights of the best epoch.
@@ -133,7 +131,7 @@ class Engine:
         if checkpoint is not None:
             restore_run(run, checkpoint)
             if run.state.best is not None and run.folder:
-                self.best = read_best(run.folder / "checkpoints" / run.state.best["file"])
+                self.best.tensors = read_best(run.folder / "checkpoints" / run.state.best["file"])
         self._write_history()
         if self.main:
             self.hooks.run_started(run=run)
@@ -263,10 +261,11 @@ class Engine:
         run, state = self.run, self.run.state
         self._share_buffers()
         applied = self.ema.applied(run.network) if self.ema else nullcontext()
-        with applied, adapted(run.network, self.targets, run.config.seed, state.epoch):
-            results = self.evaluate(VALIDATION, phase_batches)
-            others = {p: scalars(self.evaluate(p, phase_batches)) for p in run.evaluation}
-            better = self._note_best(results, others)
+        with applied, self._adapted():
+            measured = self._measure_epoch(phase_batches)
+            chosen = choose_alpha(run, measured)
+            with self._weights_at(chosen.alpha):
+                better = self.best.note(run, chosen)
         record = {
             "epoch": state.epoch,
             "phase": state.phase,
@@ -275,8 +274,7 @@ class Engine:
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),
-            "validation": scalars(results),
-            **({"evaluate_on": others} if others else {}),
+            **describe_epoch(measured, chosen),
             "best": better,
         }
         state.history.append(record)
@@ -290,6 +288,32 @@ class Engine:
         if self.main:
             self.hooks.epoch_ended(run=run, record=record)
 
+    def _measure_epoch(self, batches: PhaseBatches) -> list[Measured]:
+        """Measure the present weights or, with WiSE-FT, each interpolation with those of the beginning."""
+        network = self.run.network
+        if self.path is None:
+            return [self.measuring.all(batches)]
+        if self.path.moved(network, frozenset(frozen_tensors(network))):
+            batches = ImageBatches(self.images, augment=False)  # cached features are those at 1
+        measured, loaded = [], LoadedOnce(batches)
+        for alpha in self.path.alphas:
+            with self._weights_at(alpha):
+                measured.append(self.measuring.all(loaded, alpha))
+        return measured
+
+    @contextmanager
+    def _weights_at(self, alpha: float | None) -> Iterator[None]:
+        """Load the interpolation at an ``alpha``, and adapt it, for the length of a block."""
+        if self.path is None or alpha is None:
+            yield
+            return
+        with self.path.applied(self.run.network, alpha), self._adapted():
+            yield
+
+    def _adapted(self) -> AbstractContextManager[None]:
+        run = self.run
+        return adapted(run.network, self.targets, run.config.seed, run.state.epoch)
+
     def _share_buffers(self) -> None:
         """Share the buffers of the first process, whose weights are kept, with all others.
 
@@ -302,52 +326,6 @@ class Engine:
             for tensor in (buffer, averaged.get(name)):
                 if tensor is not None:
                     tensor.copy_(broadcast(tensor.contiguous()))
-
-    def evaluate(self, part: str, phase_batches: PhaseBatches) -> dict[str, Any]:
-        """Evaluate a part on all processes together; each gets all results, in the same order."""
-        run = self.run
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = ordered_batches(len(self.images.parts[part]), run.config.batch_size * processes)
-        mine = [own for b in plan if (own := shard(b, rank, processes))]
-        batches = phase_batches.evaluation(part, mine)
-        decoded = ((d, b.targets) for d, b in decode_batches(run.network, batches))
-        everyones = decoded if processes == 1 else gather_object(list(decoded))
-        return measure(run.network.task, everyones)
-
-    def _note_best(self, results: dict[str, Any], others: dict[str, dict[str, float]]) -> bool:
-        """Keep the weights if the epoch is the one to select so far; return whether it is."""
-        task, state, selection = self.run.network.task, self.run.state, self.run.selection
-        value = results.get(task.headline)
-        if not isinstance(value, (int, float)):
-            raise TrainingError(f"the task's metrics lack its headline {task.headline!r}")
-        sign = 1.0 if task.better == "higher" else -1.0
-        measured = {VALIDATION: scalars(results), **others}
-        missing = selection.shortfall(measured, state.before)
-        if selection.last:
-            past = [sign * record["validation"][task.headline] for record in state.history]
-            improved = all(is_better(sign * value, each) for each in past)
-        else:
-            improved = state.best is None or is_preferred(
-                (*missing, sign * value),
-                (*state.best.get("missing", (0, 0.0)), sign * state.best["value"]),
-            )
-        state.stale = 0 if improved else state.stale + 1
-        if not (improved or selection.last):
-            return False
-        state.best = {
-            "epoch": state.epoch,
-            "value": value,
-            "missing": list(missing),
-            "unsatisfied": selection.unsatisfied(measured, state.before),
-            "file": f"best-{state.epoch}.safetensors",
-            "results": results,
-            "evaluation": others,
-        }
-        self.best = {
-            n: t.detach().to("cpu", copy=True) for n, t in self.run.network.state_dict().items()
-        }
-        self.best_written = False
-        return True
 
     # ---- files ----
 
@@ -373,9 +351,7 @@ class Engine:
             return
         folder = run.folder / "checkpoints"
         best = run.state.best
-        if not self.best_written and best is not None:
-            write_tensors(folder / best["file"], self.best, {"epoch": best["epoch"]})
-            self.best_written = True
+        self.best.write(folder, best)
         checkpoint = take_checkpoint(run, self.optimizers, self.ema, self.accelerator, ranks)
         checkpoint.write(folder / "last.safetensors")
         for old in folder.glob("best-*.safetensors"):
@@ -385,9 +361,9 @@ class Engine:
 
     def _finish(self) -> None:
         run = self.run
-        if not self.best:
+        if not self.best.tensors:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
-        run.network.load_state_dict(self.best)
+        run.network.load_state_dict(self.best.tensors)
         assert run.state.best is not None
         unsatisfied = run.state.best.get("unsatisfied")
         if self.main and unsatisfied:

@@ -53,7 +53,8 @@ class Outcome:
         best = [record for record in history if record["best"]][-1]
         value, last = (record["validation"][task.headline] for record in (best, history[-1]))
         fraction = chosen and task.better == "higher" and task.bounds in (None, (0, 1))
-        optimism = optimism_of_best(value, images, len(history)) if fraction else None
+        choices = sum(len(record.get("interpolations", [record])) for record in history)
+        optimism = optimism_of_best(value, images, choices) if fraction else None
         epoch = best["epoch"] + 1
         return cls(task.headline, value, epoch, last, len(history), images, optimism, chosen)
 

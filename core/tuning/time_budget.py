@@ -274,7 +274,7 @@ def _seconds_of_an_image(engine: Engine, ready: ReadyPhase, limit: float) -> flo
     times = []
     for _ in range(2):
         started = time.perf_counter()
-        engine.evaluate(VALIDATION, ready.batches)
+        engine.measuring.evaluate(VALIDATION, ready.batches)
         times.append(time.perf_counter() - started)
         if times[0] > 10 * limit:  # imports are little of it
             break

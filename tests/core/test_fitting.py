@@ -89,6 +89,7 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("ema", 1.0, OptionError, "ema=1.0"),
     ("ema", "0.9", OptionError, "ema='0.9'"),
     ("patience", 0, OptionError, "patience=0"),
+    ("wise_ft", 0, OptionError, "wise_ft=0 is not an integer of at least 1"),
     ("checkpoint_every", 0, OptionError, "checkpoint_every=0"),
     ("workers", -1, OptionError, "workers=-1"),
     ("device", "tpu", OptionError, "device='tpu' is not one of cpu, cuda"),
@@ -383,6 +384,7 @@ OTHER: dict[str, Any] = {
     "select": "last",
     "start": "elsewhere",
     "adapters": ["gains"],
+    "wise_ft": 4,
 }
 
 

@@ -32,6 +32,12 @@ def test_a_signed_number_is_relative_and_any_other_absolute() -> None:
     [
         *("", "first", "best()", "best(old.accuracy)", "best(accuracy >= 0.5)", "last(old.a >= 1)"),
         *("best(old.accuracy > 0.5)", "best(old.accuracy >= much)", "best(old.accuracy >= 0.5"),
+        *(
+            "best(confidence=0.9)",
+            "best(old.accuracy >= 0.5, confidence=1)",
+            "last(confidence=0.9)",
+        ),
+        *("best(old.accuracy >= 0.5, confidence=0.4)", "best(confidence=0.9, old.accuracy >= 0.5)"),
         *("best(old.accuracy >= 0.5,)", "best(old.accuracy >= - 0.5)", "best(0.5 <= old.accuracy)"),
     ],
 )
@@ -39,6 +45,25 @@ def test_anything_else_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(OptionError, match="select=") as caught:
         Selection.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_confidence_may_follow_the_conditions() -> None:
+    selection = Selection.parse("best(old.accuracy >= -0.02, old.loss <= 2, confidence = 0.95)")
+    assert (len(selection.conditions), selection.confidence) == (2, 0.95)
+    assert selection.uncertain == {"old"}
+    assert Selection.parse("best(old.accuracy >= -0.02)").uncertain == frozenset()
+
+
+def test_with_a_margin_a_value_must_be_that_far_from_its_threshold() -> None:
+    selection = Selection.parse("best(old.accuracy >= -0.02, old.loss <= 1.5)")
+    margins = dict(zip(selection.conditions, (0.01, 0.2), strict=True))
+    assert selection.shortfall({"old": {"accuracy": 0.89, "loss": 1.3}}, BEFORE, margins) == (0, 0)
+    results = {"old": {"accuracy": 0.885, "loss": 1.4}}
+    assert selection.shortfall(results, BEFORE, margins) == (2, pytest.approx(0.105))
+    assert selection.unsatisfied(results, BEFORE, margins) == [
+        "old.accuracy is 0.885, less than its margin of error of 0.01 above 0.88 (0.9 before training)",
+        "old.loss is 1.4, less than its margin of error of 0.2 below 1.5",
+    ]
 
 
 def test_a_value_that_misses_its_threshold_by_rounding_only_satisfies_it() -> None:

@@ -219,6 +219,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "accumulate": 2,
         "clip_norm": None,
         "ema": 0.9,
+        "wise_ft": None,
         "patience": 3,
         "checkpoint_every": 2,
         "workers": 0,
