@@ -76,6 +76,19 @@ NamedPaths = Annotated[
 ]
 
 
+Data = Annotated[
+    Any,
+    Rule(
+        lambda v: isinstance(v, str) or (isinstance(v, dict) and all(map(_is_text, v.items()))),
+        "a string, nor strings by the names of a task's heads",
+    ),
+]
+
+
+def _is_text(pair: tuple[object, object]) -> bool:
+    return all(isinstance(one, str) for one in pair)
+
+
 def _is_named_path(name: object, path: object) -> bool:
     """Check one dataset of several; the path of one in memory is ``None``."""
     good = isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
@@ -106,7 +119,7 @@ class FitConfig:
         OptionError: A value is invalid.
     """
 
-    data: str | None = setting(None, "Path of a dataset in one of the task's formats")
+    data: Data | None = setting(None, "Path of a dataset in one of the task's formats")
     task: str = setting(
         None,
         "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",

@@ -243,7 +243,8 @@ class Task(ABC):
         Args:
             head: From ``build_head``; changed in place.
             samples: Batches of training images in order, as features without augmentation and
-                gradients, with collated targets: all images, or a random choice of a large set.
+                gradients, with collated targets: all images, or a random choice of a large set. Each
+                iteration computes them again.
 
         Returns:
             Whether it did; by default it does not.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
@@ -122,6 +122,41 @@ def train_heads(
             outputs[name] = view.head.outputs
     network.head(features, outputs)  # for those that watch the head
     return parts
+
+
+def start_heads(
+    heads: Mapping[str, Task], head: MultiHead, samples: Iterable[tuple[Features, Any]]
+) -> bool:
+    """Let the task of each head start it from the features of the images that have its target.
+
+    Args:
+        heads: The task of each head.
+        head: The heads; changed in place.
+        samples: Batches of features, with the targets of ``collate_heads``.
+
+    Returns:
+        Whether any did.
+    """
+    started = [
+        task.start_head(head[name], OwnSamples(name, samples))
+        for name, task in heads.items()
+        if type(task).start_head is not Task.start_head
+    ]
+    return any(started)
+
+
+@dataclass(frozen=True)
+class OwnSamples:
+    """The features of the images that have a target for one head, with these targets."""
+
+    head: str
+    samples: Iterable[tuple[Features, Any]]
+
+    def __iter__(self) -> Iterator[tuple[Features, Any]]:
+        for features, targets in self.samples:
+            if self.head in targets:
+                own = targets[self.head]
+                yield _rows_of(features, own["rows"]), own["targets"]
 
 
 def infer_heads(

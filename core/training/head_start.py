@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,22 +43,32 @@ def start_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> b
         return False
     count = len(images.training)
     order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(count)
-    chosen = sorted(order[:MOST_IMAGES].tolist())
-
-    def samples() -> Iterator[tuple[Features, Any]]:
-        alone = network.preprocess.config.resize == "pad"  # then images differ in size
-        plan = ordered_batches(len(chosen), 1 if alone else config.batch_size)
-        for batch in batches.evaluation(TRAIN, [[chosen[i] for i in part] for part in plan]):
-            moved = batch.to(images.device)
-            yield network.backbone(moved.images), moved.targets
-
+    seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
     network.eval()
     with seeded(config.seed, "head"), torch.no_grad():
-        done = network.task.start_head(network.head, samples())
+        done = network.task.start_head(network.head, seen)
     if not done:
         return False
     if processes > 1:  # sums may differ in the last bit
         for tensor in network.head.state_dict().values():
             tensor.copy_(broadcast(tensor.contiguous()))
-    log.info("the head starts from the features of %d training images", len(chosen))
+    log.info("the head starts from the features of %d training images", len(seen.chosen))
     return True
+
+
+@dataclass(frozen=True)
+class _TrainingFeatures:
+    """Features and targets of training images, in batches; each iteration computes them again."""
+
+    images: ImageLoaders
+    batches: PhaseBatches
+    chosen: Sequence[int]
+
+    def __iter__(self) -> Iterator[tuple[Features, Any]]:
+        network = self.images.network
+        alone = network.preprocess.config.resize == "pad"  # then images differ in size
+        plan = ordered_batches(len(self.chosen), 1 if alone else self.images.config.batch_size)
+        rows = [[self.chosen[i] for i in part] for part in plan]
+        for batch in self.batches.evaluation(TRAIN, rows):
+            moved = batch.to(self.images.device)
+            yield network.backbone(moved.images), moved.targets

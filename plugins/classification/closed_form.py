@@ -17,8 +17,8 @@ def linear_classifier(
 
     Ridge regression to class indicators gives scores; their factor is the one of 41 with the least
     cross-entropy of what each image is predicted by the fit to all others, so that probabilities are
-    as certain as predictions of new images deserve. As in Platt (1999) the indicators are smoothed by one
-    count per class in this step: without it, N correct predictions would ask for certainty.
+    as certain as predictions of new images deserve. The indicators are smoothed by a single count over all
+    classes in this step (after Platt, 1999): without it, N correct predictions would ask for certainty.
 
     Args:
         features: Embeddings, float (N, D).
@@ -36,8 +36,7 @@ def linear_classifier(
     """
     indicators = np.eye(classes)[labels]
     fit = fit_ridge(features, indicators)
-    smoothing = 1 / (len(labels) + classes)
-    wanted = (1 - classes * smoothing) * indicators + smoothing
+    wanted = (len(labels) * indicators + 1 / classes) / (len(labels) + 1)
 
     def cross_entropy(factor: float) -> float:
         logits = factor * fit.left_out

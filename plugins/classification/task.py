@@ -216,6 +216,8 @@ class Classification(Task):
         pairs = [
             (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
         ]
+        if not pairs:
+            return False
         embeddings, labels = (np.concatenate(values) for values in zip(*pairs, strict=True))
         count = len(bound_class_names(self.class_names))
         weight, bias = linear_classifier(embeddings, labels, count)

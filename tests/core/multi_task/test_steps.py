@@ -10,6 +10,7 @@ import torch
 
 from visiongraft.data.batch import Batch
 from visiongraft.multi_task.task import MultiTask
+from visiongraft.task import Task
 
 TARGETS = [
     {"kind": 0, "place": 0.5},
@@ -104,3 +105,25 @@ def test_learned_uncertainty_follows_the_paper(task: Any, network_of: Any, batch
     assert torch.allclose(parts["kind.uncertainty"], s / 2)
     sum(parts.values()).backward()
     assert s.grad.item() == pytest.approx(0.5 - (torch.exp(-s) * plain).item(), rel=1e-4)
+
+
+def test_a_head_starts_from_the_images_that_have_its_target(
+    task: Any, network_of: Any, batch_of: Any, Color: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def start_head(self: Any, head: Any, samples: Any) -> bool:
+        seen.append((head, [(f.pooled, t) for f, t in samples], list(samples)))
+        return True
+
+    monkeypatch.setattr(Color, "start_head", start_head)
+    monkeypatch.setattr(type(task.tasks["place"]), "start_head", Task.start_head)
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    features = network.backbone(batch.images)
+    assert task.start_head(network.head, [(features, batch.targets), (features, {})])
+    ((head, samples, again),) = seen
+    assert head is network.head["kind"]
+    ((pooled, targets),) = samples
+    torch.testing.assert_close(pooled, features.pooled[[0, 1, 3, 4]])
+    assert targets.tolist() == [0, 2, 1, 1]
+    assert len(again) == 1, "each iteration begins again"

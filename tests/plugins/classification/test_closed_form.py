@@ -40,7 +40,7 @@ def test_it_is_as_certain_as_it_is_right() -> None:
 
 def test_few_correct_predictions_do_not_make_it_certain() -> None:
     features, labels = clouds(9, 5.0)
-    assert probabilities(*linear_classifier(features, labels, 3), features).max() < 0.95
+    assert probabilities(*linear_classifier(features, labels, 3), features).max() < 0.97
 
 
 def test_a_class_without_images_is_improbable() -> None:
