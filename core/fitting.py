@@ -114,9 +114,10 @@ def fit(
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,
             such as ``"best(anchors.accuracy >= -0.02)"``; a signed number is relative to the value
-            before training. If no epoch does, a warning says so and the closest one is kept. With
-            ``confidence=0.95`` after the conditions, they hold for images like those of the set with this
-            probability.
+            before training; or ``"lowest(SET.METRIC)"`` or ``"highest(SET.METRIC)"``, such as
+            ``"lowest(unlabelled.class_confusion)"``. If no epoch does, a warning says so and the closest one
+            is kept. With ``confidence=0.95`` after the conditions, they hold for images like those of the
+            set with this probability.
         streams: Further data for the training steps, as far as the task or a transfer loss uses any, by
             name, such as ``{"unlabelled": "photos/"}``.
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
