@@ -164,7 +164,8 @@ class FitConfig:
     select: str = setting(
         "best",
         "Which epoch to keep: best, last, or the best that satisfies conditions, such as "
-        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training",
+        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training; or "
+        "lowest(SET.METRIC) or highest(SET.METRIC), such as lowest(unlabelled.class_confusion)",
         since=3,
     )
     streams: NamedPaths | None = setting(
@@ -237,8 +238,8 @@ class FitConfig:
     )
     wise_ft: PositiveInt | None = setting(
         None,
-        "Number of interpolations between the weights of start and those of each epoch that may be kept "
-        "(WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1",
+        "Number of steps from the weights of start to those of each epoch, each of which may be kept "
+        "(WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1",
         "none",
         since=3,
     )
@@ -257,7 +258,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
-        Selection.parse(self.select).check_names(self.evaluate_on or {})
+        Selection.parse(self.select).check_names(
+            {**(self.evaluate_on or {}), **(self.streams or {})}
+        )
         if self.wise_ft is not None and self.start is None:
             raise OptionError(
                 f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "
