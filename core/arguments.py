@@ -178,7 +178,9 @@ def resumed_settings(
     recorded = {"data", *inputs.weights} if inputs is not None else set()
     if IN_MEMORY in (called.get("start"), stored.start):
         recorded -= {"start"}  # a model in memory is kept in the run folder
-    moved = {name: called.pop(name) for name in recorded if isinstance(called.get(name), str)}
+    moved = {
+        name: called.pop(name) for name in recorded if isinstance(called.get(name), (str, dict))
+    }
     if inputs is not None:
         named = [
             name for name in NAMED_DATA if _same_names(called.get(name), getattr(stored, name))
@@ -219,7 +221,7 @@ def _same_names(called: Any, stored: Mapping[str, Any] | None) -> bool:
 def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
     """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
     convert: dict[str, Callable[[Any], Any]] = {
-        "data": _path,
+        "data": _data,
         "evaluate_on": _paths,
         "streams": _paths,
         "budget": parse_duration,
@@ -266,6 +268,14 @@ def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
     return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
+
+
+def _data(data: Any) -> str | dict[str, str] | None:
+    """Return the path of the training data, or of those of each head; ``None`` if any is in memory."""
+    if not isinstance(data, Mapping):
+        return _path(data)
+    paths = {str(head): path for head, own in data.items() if (path := _path(own)) is not None}
+    return paths if paths and len(paths) == len(data) else None
 
 
 def _path(data: Any) -> str | None:

@@ -76,6 +76,19 @@ NamedPaths = Annotated[
 ]
 
 
+Data = Annotated[
+    Any,
+    Rule(
+        lambda v: isinstance(v, str) or (isinstance(v, dict) and all(map(_is_text, v.items()))),
+        "a string, nor strings by the names of a task's heads",
+    ),
+]
+
+
+def _is_text(pair: tuple[object, object]) -> bool:
+    return all(isinstance(one, str) for one in pair)
+
+
 def _is_named_path(name: object, path: object) -> bool:
     """Check one dataset of several; the path of one in memory is ``None``."""
     good = isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
@@ -106,7 +119,7 @@ class FitConfig:
         OptionError: A value is invalid.
     """
 
-    data: str | None = setting(None, "Path of a dataset in one of the task's formats")
+    data: Data | None = setting(None, "Path of a dataset in one of the task's formats")
     task: str = setting(
         None,
         "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
@@ -151,7 +164,8 @@ class FitConfig:
     select: str = setting(
         "best",
         "Which epoch to keep: best, last, or the best that satisfies conditions, such as "
-        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training",
+        "best(anchors.accuracy >= -0.02); a signed number is relative to the value before training; or "
+        "lowest(SET.METRIC) or highest(SET.METRIC), such as lowest(unlabelled.class_confusion)",
         since=3,
     )
     streams: NamedPaths | None = setting(
@@ -224,8 +238,8 @@ class FitConfig:
     )
     wise_ft: PositiveInt | None = setting(
         None,
-        "Number of interpolations between the weights of start and those of each epoch that may be kept "
-        "(WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1",
+        "Number of steps from the weights of start to those of each epoch, each of which may be kept "
+        "(WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1",
         "none",
         since=3,
     )
@@ -244,7 +258,9 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             _check(name, getattr(self, name), kind)
-        Selection.parse(self.select).check_names(self.evaluate_on or {})
+        Selection.parse(self.select).check_names(
+            {**(self.evaluate_on or {}), **(self.streams or {})}
+        )
         if self.wise_ft is not None and self.start is None:
             raise OptionError(
                 f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "

@@ -114,9 +114,10 @@ def fit(
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,
             such as ``"best(anchors.accuracy >= -0.02)"``; a signed number is relative to the value
-            before training. If no epoch does, a warning says so and the closest one is kept. With
-            ``confidence=0.95`` after the conditions, they hold for images like those of the set with this
-            probability.
+            before training; or ``"lowest(SET.METRIC)"`` or ``"highest(SET.METRIC)"``, such as
+            ``"lowest(unlabelled.class_confusion)"``. If no epoch does, a warning says so and the closest one
+            is kept. With ``confidence=0.95`` after the conditions, they hold for images like those of the
+            set with this probability.
         streams: Further data for the training steps, as far as the task or a transfer loss uses any, by
             name, such as ``{"unlabelled": "photos/"}``.
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
@@ -154,8 +155,8 @@ def fit(
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
-        wise_ft: Number of interpolations between the weights of ``start`` and those of each epoch that may
-            be kept (WiSE-FT), such as 5 for alpha 0.2, 0.4, ..., 1; ``None`` keeps those of epochs only.
+        wise_ft: Number of steps from the weights of ``start`` to those of each epoch, each of which may be
+            kept (WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1; ``None`` keeps those of epochs only.
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.

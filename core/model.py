@@ -306,7 +306,8 @@ class TransferModel:
         if self.run_folder is None:
             return None
         config = FitConfig.read(self.run_folder)
-        if config.data is None or not Path(named_reader(config.data)[1]).exists():
+        paths = config.data.values() if isinstance(config.data, dict) else [config.data]
+        if not all(path and Path(named_reader(path)[1]).exists() for path in paths):
             return None
         splits = read_splits(self.task, config.data, config.validation, config.seed)
         return check_evaluated(splits.validation, channels).samples

@@ -73,11 +73,23 @@ def prepare_run(
 def check_streams(config: FitConfig, task: Task) -> None:
     """Refuse streams that nothing uses, and missing ones."""
     users = dict.fromkeys(task.streams, f"task {task.name!r}")
+    adapted: set[str] = set()
     for loss in map(find_transfer_loss, config.transfer_loss):
+        adapted.update(loss.kind.adapts_to)
         names = (*loss.kind.streams, *loss.kind.adapts_to)
         users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
     given = config.streams or {}
+    named = {name for name in config.selection.datasets if name in given}
+    for name in named & config.selection.uncertain:
+        raise OptionError(
+            f"select: no margin of error is known for metrics of the stream {name!r}; leave confidence out"
+        )
+    users = {**dict.fromkeys(named, "select"), **users}
     for name in given:
+        if name in (config.evaluate_on or {}) and (name in named or name in adapted):
+            raise OptionError(
+                f"streams and evaluate_on both name {name!r}, whose metrics would be mixed up; rename one"
+            )
         if name not in users:
             known = near_matches(name, users) if users else "; they use no streams"
             raise OptionError(

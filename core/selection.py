@@ -2,6 +2,8 @@
 
 Conditions compare metrics of datasets with thresholds: ``best(anchors.accuracy >= -0.02)``. With
 ``confidence=0.95`` among them, they hold for images like those of the dataset, not for these alone.
+Another metric than the task's headline chooses among epochs by ``lowest(SET.METRIC)`` and
+``highest(SET.METRIC)``.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from visiongraft.errors import OptionError, near_matches
 
 VALIDATION = "validation"  # the name of the validation split in conditions
 ROUNDING = 1e-9  # by which a value may miss its threshold: differences of decimals are not exact
-FORM = "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)'"
+FORM = (
+    "'best', 'last' or 'best(SET.METRIC >= NUMBER)', such as 'best(anchors.accuracy >= -0.02)', or "
+    "'lowest(SET.METRIC)' or 'highest(SET.METRIC)', which may have conditions after the metric"
+)
 
 Results = Mapping[str, Mapping[str, float]]  # metrics by dataset and name
 Margins = Mapping["Condition", float]  # how far values must be from their thresholds
@@ -87,11 +92,16 @@ class Selection:
         conditions: What the best epoch must satisfy.
         confidence: Probability with which it does so on other images like those that were measured;
             ``None`` compares the measured values as they are.
+        metric: Dataset and name of the metric that is best in the best epoch; ``None`` for the
+            headline on the validation set.
+        higher: Whether higher values of ``metric`` are better.
     """
 
     last: bool = False
     conditions: tuple[Condition, ...] = ()
     confidence: float | None = None
+    metric: tuple[str, str] | None = None
+    higher: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Selection:
@@ -101,6 +111,8 @@ class Selection:
             text: ``"best"``, ``"last"``, or ``"best(SET.METRIC >= NUMBER, ...)"``, also with ``<=``.
                 A number with a sign is relative to the value before training. ``confidence=NUMBER`` may
                 follow the conditions.
+                ``"lowest(SET.METRIC)"`` and ``"highest(SET.METRIC)"`` may have conditions after the
+                metric.
 
         Returns:
             The selection.
@@ -115,17 +127,18 @@ class Selection:
         written = text.strip()
         if written in ("best", "last"):
             return cls(last=written == "last")
-        match = re.fullmatch(r"best\((.*)\)", written, re.DOTALL)
+        match = re.fullmatch(r"(best|lowest|highest)\((.*)\)", written, re.DOTALL)
         if match is None:
             raise OptionError(f"select={text!r} is not {FORM}")
-        *parts, last = match[1].split(",")
-        stated = _CONFIDENCE.fullmatch(last.strip())
-        conditions = parts if stated and parts else [*parts, last]
+        word, parts = match[1], match[2].split(",")
+        metric = None if word == "best" else _metric(parts.pop(0), text)
+        stated = _CONFIDENCE.fullmatch(parts[-1].strip()) if len(parts) > 1 else None
         confidence = float(stated[1]) if stated else None
         if confidence is not None and not 0.5 <= confidence < 1:
             raise OptionError(f"select={text!r}: confidence is not a number from 0.5 to below 1")
+        conditions = tuple(_condition(part, text) for part in (parts[:-1] if stated else parts))
         return cls(
-            conditions=tuple(_condition(part, text) for part in conditions), confidence=confidence
+            conditions=conditions, confidence=confidence, metric=metric, higher=word == "highest"
         )
 
     @property
@@ -134,20 +147,50 @@ class Selection:
         conditions = self.conditions if self.confidence is not None else ()
         return frozenset(condition.dataset for condition in conditions)
 
-    def check_names(self, sets: Mapping[str, object]) -> None:
-        """Refuse a condition on a dataset that does not exist.
+    @property
+    def compared(self) -> list[tuple[str, str]]:
+        """Dataset and name of each metric that is compared, but for the headline."""
+        own = [] if self.metric is None else [self.metric]
+        return own + [(each.dataset, each.metric) for each in self.conditions]
+
+    @property
+    def datasets(self) -> frozenset[str]:
+        """The datasets whose metrics are compared, but for the headline's."""
+        return frozenset(dataset for dataset, _ in self.compared)
+
+    def value(self, results: Results, headline: str) -> float:
+        """Return the metric that is best in the best epoch.
 
         Args:
-            sets: The evaluation sets by name.
+            results: The values of an epoch.
+            headline: Name of the task's headline metric.
+        """
+        dataset, name = self.metric or (VALIDATION, headline)
+        return results[dataset].get(name, math.nan)
+
+    def sign(self, higher: bool) -> float:
+        """Return the factor that makes higher values of that metric better.
+
+        Args:
+            higher: Whether a higher headline is better.
+        """
+        return 1.0 if (higher if self.metric is None else self.higher) else -1.0
+
+    def check_names(self, sets: Mapping[str, object]) -> None:
+        """Refuse a metric of a dataset that does not exist.
+
+        Args:
+            sets: The evaluation sets and streams by name.
 
         Raises:
-            OptionError: There is no such evaluation set.
+            OptionError: There is no such dataset.
         """
-        for condition in self.conditions:
-            name = condition.dataset
+        for name, _ in self.compared:
             if name != VALIDATION and name not in sets:
                 hint = near_matches(name, [*sets, VALIDATION])
-                raise OptionError(f"select names {name!r}, which evaluate_on does not{hint}")
+                raise OptionError(
+                    f"select names {name!r}, which evaluate_on does not, nor streams{hint}"
+                )
 
     def check_metrics(self, before: Results) -> None:
         """Refuse a condition on a metric that does not exist, or on a change of no number.
@@ -159,16 +202,19 @@ class Selection:
             OptionError: A metric does not exist, or its value before training is not finite although
                 the threshold is relative to it.
         """
-        for condition in self.conditions:
-            found, metric = before[condition.dataset], condition.metric
-            where = f"select: {condition.dataset}.{metric}"
+        for dataset, metric in self.compared:
+            found = before[dataset]
             if metric not in found:
                 raise OptionError(
-                    f"{where}: the task has no metric {metric!r}{near_matches(metric, found)}"
+                    f"select: {dataset}.{metric}: the task has no metric {metric!r}"
+                    f"{near_matches(metric, found)}"
                 )
-            if condition.relative and not math.isfinite(found[metric]):
+        for condition in self.conditions:
+            dataset, metric = condition.dataset, condition.metric
+            start = before[dataset][metric]
+            if condition.relative and not math.isfinite(start):
                 raise OptionError(
-                    f"{where} is {found[metric]} before training, so that no change from it can be "
+                    f"select: {dataset}.{metric} is {start} before training, so that no change from it can be "
                     "measured; write an absolute threshold, without a sign"
                 )
 
@@ -226,3 +272,10 @@ def _condition(part: str, text: str) -> Condition:
     dataset, metric, comparison, sign, digits, exponent = match.groups()
     threshold = float(sign + digits + (exponent or ""))
     return Condition(dataset, metric, comparison == ">=", threshold, bool(sign))
+
+
+def _metric(part: str, text: str) -> tuple[str, str]:
+    match = re.fullmatch(r"([\w-]+)\.([^\s<>=]+)", part.strip())
+    if match is None:
+        raise OptionError(f"select={text!r}: {part.strip()!r} is not a metric; write {FORM}")
+    return match[1], match[2]

@@ -76,6 +76,9 @@ def pytest_runtest_setup() -> None:
 
     Nothing is imported for this, because most tests export nothing.
     """
+    schemas: Any = sys.modules.get("torch.onnx._internal.exporter._schemas")
+    if schemas is not None and not hasattr(schemas.op_signature_from_function, "cache_info"):
+        schemas.op_signature_from_function = functools.cache(schemas.op_signature_from_function)
     for name in [name for name in sys.modules if name.startswith("onnxscript._framework_apis.")]:
         library: Any = sys.modules[name]
         read = getattr(library, "get_torchlib_ops", None)

@@ -103,7 +103,7 @@ def test_a_file_is_put_into_a_triton_repository_when_exported_and_later(
     run: Run, exported: Path, tmp_path: Path
 ) -> None:
     models, file = tmp_path / "models", tmp_path / "photos.onnx"
-    assert run("export", exported / "run", file, "--triton", models)[0] == 0
+    assert run("export", exported / "run", file, "--triton", models, "--size", 32)[0] == 0
     assert (models / "photos" / "1" / "model.onnx").read_bytes() == file.read_bytes()
     assert 'name: "photos"' in (models / "photos" / "config.pbtxt").read_text()
     served = models / "photos" / "1" / "model.onnx"

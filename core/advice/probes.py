@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.ridge import Ridge, fit_ridge
 from visiongraft.scorers import ClassIds, Floats
 
 ROWS = 1024  # of the similarity matrix that are computed at once
-PENALTIES = np.logspace(-6, 1, 15)  # relative to the largest eigenvalue
 
 
 def nearest_neighbors(features: Floats, labels: ClassIds, k: int = 1) -> ClassIds:
@@ -70,30 +70,21 @@ class LinearProbe:
     """A ridge regression with intercept from features to class indicators.
 
     Attributes:
-        center: Mean of the features, float64 (D,).
-        means: Mean of the indicators, float64 (C,).
-        weights: float64 (D, C).
+        fit: The regression.
         left_out: The class of each image that a fit to all other images predicts, int64 (N,).
     """
 
-    center: Floats
-    means: Floats
-    weights: Floats
+    fit: Ridge
     left_out: ClassIds
 
     def predict(self, features: Floats) -> ClassIds:
         """Classify other images by their features, float64 (M, D)."""
-        scores = self.means + (features - self.center) @ self.weights
+        scores = features @ self.fit.weight.T + self.fit.bias
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
 def fit_linear_probe(features: Floats, labels: ClassIds) -> LinearProbe:
     """Fit a linear probe, and classify each image by the probe that was fitted to all other images.
-
-    What each of the N fits without one image predicts for it follows exactly from one singular value
-    decomposition: ``y_i - (y_i - p_i) / (1 - H_ii)``, where ``H`` is the matrix from indicators to
-    predictions ``p``. The penalty is the one of 15 with the least mean squared error of these
-    predictions.
 
     Args:
         features: float64 (N, D).
@@ -102,22 +93,8 @@ def fit_linear_probe(features: Floats, labels: ClassIds) -> LinearProbe:
     Returns:
         The probe.
     """
-    center, targets = features.mean(0), one_hot(labels)
-    left, values, right = np.linalg.svd(features - center, full_matrices=False)
-    squares, means = values**2, targets.mean(0)
-    loads = left.T @ (targets - means)
-    scale = squares.max() or 1.0
-    best, chosen, predicted = np.inf, scale, targets
-    for penalty in PENALTIES * scale:
-        shrunk = squares / (squares + penalty)
-        fitted = means + (left * shrunk) @ loads
-        leverage = 1 / len(labels) + (left**2) @ shrunk
-        errors = (targets - fitted) / np.maximum(1 - leverage, 1e-12)[:, None]
-        error = float((errors**2).mean())
-        if error < best:
-            best, chosen, predicted = error, penalty, targets - errors
-    weights = (right.T * (values / (squares + chosen))) @ loads
-    return LinearProbe(center, means, weights, predicted.argmax(axis=1))
+    fit = fit_ridge(features, one_hot(labels))
+    return LinearProbe(fit, np.asarray(fit.left_out.argmax(axis=1), dtype=np.int64))
 
 
 def one_hot(labels: ClassIds) -> NDArray[np.float64]:

@@ -113,8 +113,8 @@ def statements(advice: Advice, chance: float | None) -> Iterator[str]:
         yield str(advice.curve)
     if not advice.costs:
         yield (
-            f"schedules were not timed, since {describe_duration(advice.within)} leave no time for it; "
-            "pass a longer time, within='5min'"
+            f"schedules were not timed, since no time for it was left of "
+            f"{describe_duration(advice.within)}; pass a longer time as within"
         )
 
 

@@ -100,8 +100,9 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
         ["phase", "trained", "epochs", f"best {headline}"], _phase_rows(history, model.task)
     )
     parts: list[Any] = [phases]
-    if "evaluate_on" in best:
-        parts.append(table(["evaluation set", headline], _set_rows(best["evaluate_on"], headline)))
+    rows = _set_rows(best.get("evaluate_on", {}), headline)
+    if rows:
+        parts.append(table(["evaluation set", headline], rows))
     saved = f"model saved to {out / 'model'}"
     if is_adapter(out / "adapter"):
         values["adapter"] = str(out / "adapter")
@@ -112,8 +113,9 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
 def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[str]]:
     """Return a row with the headline metric of each evaluation set at the selected epoch."""
     return [
-        [name, f"{metrics[headline]:.4f}" if headline in metrics else ""]
+        [name, f"{metrics[headline]:.4f}"]
         for name, metrics in results.items()
+        if headline in metrics  # not in those of streams
     ]
 
 

@@ -57,6 +57,7 @@ class MultiTask(Task):
         weights: Weight of each head in the loss, 1 for those that it does not name; or
             ``"uncertainty"``, which learns them (Kendall, Gal and Cipolla, 2018).
         incomplete: Heads whose targets some training images lack, set by ``bind``.
+        determined: Options of heads that training determined, such as a threshold.
     """
 
     name: ClassVar[str] = "multi"
@@ -66,18 +67,22 @@ class MultiTask(Task):
     heads: Mapping[str, Any]
     weights: Mapping[str, float] | str = field(default_factory=dict)
     incomplete: tuple[str, ...] = ()
+    determined: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", read_heads(self.heads))
         check_weights(self.weights, self.heads)
-        for name in self.incomplete:
+        for name in (*self.incomplete, *self.determined):
             if name not in self.heads:
-                raise OptionError(f"incomplete: there is no head {name!r}")
+                raise OptionError(f"there is no head {name!r}")
 
     @property
     def tasks(self) -> dict[str, Task]:
         """The task of each head."""
-        return dict(self.heads)
+        return {
+            head: replace(task, **self.determined[head]) if head in self.determined else task
+            for head, task in self.heads.items()
+        }
 
     # ---- what the heads ask for together ----
 
@@ -150,7 +155,7 @@ class MultiTask(Task):
         """
         if not isinstance(train, MultiSamples):
             raise DataError(f"bind takes samples returned by read(), not {type(train).__name__}")
-        heads = {head: bound(task, train.of_head(head)) for head, task in self.tasks.items()}
+        heads = {head: bound(task, train.of_head(head)) for head, task in self.heads.items()}
         incomplete = tuple(head for head in heads if train.count(head) < len(train))
         return replace(self, heads=heads, incomplete=incomplete)
 
@@ -263,10 +268,14 @@ class MultiTask(Task):
 
     def after_training(self, results: Mapping[str, Any]) -> MultiTask:
         """Let each head's task derive values from its results of the best epoch."""
-        heads = {
-            head: task.after_training(of_head(head, results)) for head, task in self.tasks.items()
-        }
-        return replace(self, heads=heads)
+        determined: dict[str, Mapping[str, Any]] = {}
+        for head, task in self.tasks.items():
+            before = vars(task)
+            after = vars(task.after_training(of_head(head, results)))
+            changed = {name: value for name, value in after.items() if value != before[name]}
+            if changed:
+                determined[head] = {**self.determined.get(head, {}), **changed}
+        return replace(self, determined={**self.determined, **determined})
 
     def extra_outputs(self) -> Mapping[str, ExtraOutput]:
         return {
@@ -288,9 +297,10 @@ class MultiTask(Task):
     def options(self) -> dict[str, Any]:
         weights = self.weights if isinstance(self.weights, str) else dict(self.weights)
         return {
-            "heads": {head: head_options(task) for head, task in self.tasks.items()},
+            "heads": {head: head_options(task) for head, task in self.heads.items()},
             "weights": weights,
             "incomplete": self.incomplete,
+            "determined": {head: dict(options) for head, options in self.determined.items()},
         }
 
     def examples(self) -> TaskExamples | None:

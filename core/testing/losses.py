@@ -12,6 +12,7 @@ from visiongraft.testing.tasks.reproducing import equal_runs_are_equal
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.runs import RunRecorder, Trained
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.training.transfer_losses import TransferLoss
 
 STREAM = 10  # images of each stream, fewer than those of an epoch
 
@@ -29,7 +30,7 @@ class TransferLossTrial(TaskTrial):
     def __init__(self, name: str) -> None:
         kind = find_transfer_loss(name).kind
         super().__init__(Shades(), transfer_loss=name)
-        self.adapts = bool(kind.adapts_to)
+        self.adapts = kind.adapt is not TransferLoss.adapt
         if self.adapts:
             self.backbone = self.normalized
         self.settings["streams"] = {

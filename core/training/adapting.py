@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,35 +17,56 @@ from visiongraft.network import Network
 from visiongraft.seeds import seeded
 from visiongraft.training.freezing import frozen_tensors
 from visiongraft.training.loaders import ImageLoaders
+from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import TransferLoss
 
 
 @dataclass
 class TargetImages:
-    """The images of the streams that a run adapts to, in order and without augmentation.
+    """Images of streams and of the validation set, in order and without augmentation.
 
     Attributes:
         images: The loaders of the run.
-        samples: The samples of these streams, by name.
     """
 
     images: ImageLoaders
-    samples: Mapping[str, Samples]
-    _loaders: dict[str, BatchLoader] = field(default_factory=dict)
+    _loaders: dict[tuple[str, bool], BatchLoader] = field(default_factory=dict)
 
-    def batches(self, name: str) -> Iterator[Batch]:
-        """Load a stream's images on the device; no batch is smaller than the others by more than one.
+    def batches(self, name: str, samples: Samples) -> Iterator[Batch]:
+        """Load all images without targets; no batch is smaller than another by more than one.
 
         Args:
-            name: Name of the stream.
+            name: Of the samples.
+            samples: The samples.
         """
-        samples, images = self.samples[name], self.images
-        if name not in self._loaders:
-            self._loaders[name] = images.loader_of(samples, augment=False, whole=False)
-        alone = images.network.preprocess.config.resize == "pad"  # then images differ in size
-        parts = len(samples) if alone else max(1, len(samples) // images.config.batch_size)
-        plan = [range(i, len(samples), parts) for i in range(parts)]
-        for batch in self._loaders[name].batches([[(i, 0) for i in part] for part in plan]):
+        return self._load((name, False), samples, range(len(samples)), self._alone)
+
+    def some(self, name: str, samples: Samples, most: int, alone: bool = False) -> Iterator[Batch]:
+        """Load images that are spread over all samples.
+
+        Args:
+            name: Of the samples.
+            samples: The samples.
+            most: How many at most.
+            alone: Load each in a batch of its own, with its target.
+        """
+        count = min(most, len(samples))
+        chosen = [i * len(samples) // count for i in range(count)]
+        return self._load((name, alone), samples, chosen, alone or self._alone)
+
+    @property
+    def _alone(self) -> bool:
+        return self.images.network.preprocess.config.resize == "pad"  # then images differ in size
+
+    def _load(
+        self, key: tuple[str, bool], samples: Samples, positions: Sequence[int], alone: bool
+    ) -> Iterator[Batch]:
+        images, size = self.images, 1 if alone else self.images.config.batch_size
+        if key not in self._loaders:
+            self._loaders[key] = images.loader_of(samples, augment=False, whole=key[1])
+        parts = max(1, len(positions) // size)
+        plan = [positions[i::parts] for i in range(parts)]
+        for batch in self._loaders[key].batches([[(i, 0) for i in part] for part in plan]):
             yield batch.to(images.device)
 
 
@@ -55,24 +76,24 @@ class _Again:
 
     targets: TargetImages
     name: str
+    samples: Samples
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.targets.batches(self.name)
+        return self.targets.batches(self.name, self.samples)
 
 
 @contextmanager
-def adapted(network: Network, targets: TargetImages, *seed: int | str) -> Iterator[None]:
+def adapted(run: Run, targets: TargetImages) -> Iterator[None]:
     """Let the transfer losses of a run adapt its network for the length of a block.
 
     Args:
-        network: The network; it is afterwards as it was.
+        run: The run; its network is afterwards as it was.
         targets: The images to adapt to.
-        *seed: Of random numbers that a loss draws.
 
     Raises:
         ReceiptError: A loss changed a parameter, or a frozen buffer without being asked to.
     """
-    transfer = network.transfer
+    network, transfer = run.network, run.network.transfer
     losses = transfer.adapting_losses if transfer is not None else {}
     if not losses:
         yield
@@ -82,8 +103,9 @@ def adapted(network: Network, targets: TargetImages, *seed: int | str) -> Iterat
     network.eval()
     try:
         for name, loss in losses.items():
-            with seeded(*seed, "adapt", name), torch.no_grad():
-                loss.adapt(network, {each: _Again(targets, each) for each in loss.adapts_to})
+            streams = {each: _Again(targets, each, run.streams[each]) for each in loss.adapts_to}
+            with seeded(run.config.seed, "adapt", run.state.epoch, name), torch.no_grad():
+                loss.adapt(network, streams)
             _check_unchanged(network, kept, state, name, loss)
         yield
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +129,13 @@ class ConsoleProgress:
 
 
 def _headlines(results: dict[str, dict[str, float]], run: Run) -> str:
-    """Return the headline metric of each evaluation set, in one line."""
+    """Return the headline metric of each evaluation set, and all metrics of streams, in one line."""
     name = run.network.task.headline
     return ", ".join(
-        f"{part} {name} {metrics.get(name, math.nan):.4f}" for part, metrics in results.items()
+        f"{part} {metric} {value:.4f}"
+        for part, metrics in results.items()
+        for metric, value in metrics.items()
+        if metric == name or part in run.streams
     )
 
 

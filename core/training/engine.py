@@ -91,9 +91,9 @@ class Engine:
             accelerator.num_processes,
             accelerator.process_index,
         )
-        self.targets = TargetImages(self.images, run.streams)
+        self.targets = TargetImages(self.images)
         self.steps = Steps(run, accelerator)
-        self.measuring = Measuring(run, self.images, accelerator)
+        self.measuring = Measuring(run, self.images, accelerator, self.targets)
         self.path = Interpolation(run.network, run.config.wise_ft) if run.config.wise_ft else None
         self.best = BestWeights()
         self.last_checkpoint = time.monotonic()
@@ -110,7 +110,7 @@ class Engine:
             OptionError: ``select`` compares a metric that does not exist.
         """
         run = self.run
-        if not (run.evaluation or run.selection.conditions or run.config.start):
+        if not (run.evaluation or run.selection.datasets or run.target_streams or run.config.start):
             return
         self.measuring.before(ImageBatches(self.images, augment=False))
         run.selection.check_metrics(run.state.before)
@@ -311,8 +311,7 @@ class Engine:
             yield
 
     def _adapted(self) -> AbstractContextManager[None]:
-        run = self.run
-        return adapted(run.network, self.targets, run.config.seed, run.state.epoch)
+        return adapted(self.run, self.targets)
 
     def _share_buffers(self) -> None:
         """Share the buffers of the first process, whose weights are kept, with all others.
@@ -372,6 +371,12 @@ class Engine:
                 run.config.select,
                 run.state.best["epoch"] + 1,
                 "; ".join(unsatisfied),
+            )
+        if self.main and run.state.best.get("alpha") == 0:
+            log.warning(
+                "the model is the one that the run started with: nothing that was trained is better and "
+                "satisfies select=%r",
+                run.config.select,
             )
         run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()

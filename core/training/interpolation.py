@@ -16,14 +16,14 @@ class Interpolation:
 
     Args:
         network: A network with the weights of the beginning.
-        steps: Number of interpolations; the last one is the present weights.
+        steps: Number of steps from the beginning to the present weights.
 
     Attributes:
-        alphas: Weights of the present weights, ascending to 1.
+        alphas: Weights of the present weights, from 0 to 1.
     """
 
     def __init__(self, network: Network, steps: int) -> None:
-        self.alphas = [(step + 1) / steps for step in range(steps)]
+        self.alphas = [step / steps for step in range(steps + 1)]
         self._start = {n: t.detach().clone() for n, t in _tensors(network).items()}
 
     @contextmanager

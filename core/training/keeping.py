@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.selection import is_better, is_preferred
-from visiongraft.training.measuring import Measured, headline, rank
+from visiongraft.training.measuring import Measured, headline, rank, sign, value
 from visiongraft.training.run import Run
 
 
@@ -39,8 +39,7 @@ class BestWeights:
         state, selection = run.state, run.selection
         *missing, signed = ranked = rank(run, measured)
         if selection.last:
-            sign = 1.0 if run.network.task.better == "higher" else -1.0
-            past = [sign * headline(run, record["validation"]) for record in state.history]
+            past = [sign(run) * headline(run, record["validation"]) for record in state.history]
             improved = all(is_better(signed, each) for each in past)
         else:
             improved = state.best is None or is_preferred(ranked, _rank_of(run, state.best))
@@ -49,7 +48,7 @@ class BestWeights:
             return False
         state.best = {
             "epoch": state.epoch,
-            "value": headline(run, measured.validation),
+            "value": value(run, measured),
             "missing": missing,
             "unsatisfied": selection.unsatisfied(measured.metrics, state.before, measured.margins),
             "file": f"best-{state.epoch}.safetensors",
@@ -114,6 +113,5 @@ def _details(measured: Measured) -> dict[str, Any]:
 
 
 def _rank_of(run: Run, best: dict[str, Any]) -> tuple[int, float, float]:
-    sign = 1.0 if run.network.task.better == "higher" else -1.0
     count, sum_ = best.get("missing", (0, 0.0))
-    return count, sum_, sign * best["value"]
+    return count, sum_, sign(run) * best["value"]

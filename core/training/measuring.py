@@ -13,10 +13,12 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
 from visiongraft.selection import VALIDATION, Condition, Results
+from visiongraft.training.adapting import TargetImages
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.margins import Groups, margins_of, measure_without_groups
 from visiongraft.training.run import Run
+from visiongraft.training.target_metrics import measure_target
 
 KEPT_BYTES = 256 * 2**20  # of the images of one part
 
@@ -34,7 +36,7 @@ class Measured:
 
     Attributes:
         validation: All results on the validation images.
-        others: Metrics of the evaluation sets by name.
+        others: Metrics of the evaluation sets, and of streams without labels, by name.
         margins: How far values must be from the thresholds of the conditions, with a confidence.
         alpha: Weight of the trained weights, if they were interpolated with those of the beginning.
     """
@@ -85,17 +87,20 @@ class Measuring:
         run: The run.
         images: Its samples.
         accelerator: Device and processes.
+        targets: The images of streams.
     """
 
     run: Run
     images: ImageLoaders
     accelerator: Accelerator
+    targets: TargetImages
 
     def before(self, batches: EvaluationBatches) -> None:
         """Measure all parts, and keep the results as those before training."""
         state = self.run.state
         found = {part: self.evaluate(part, batches) for part in self._parts}
         state.before = {part: scalars(results) for part, (results, _) in found.items()}
+        state.before |= self._without_labels()
         state.before_groups = {part: groups for part, (_, groups) in found.items() if groups}
 
     def all(self, batches: EvaluationBatches, alpha: float | None = None) -> Measured:
@@ -111,10 +116,16 @@ class Measuring:
         before, images = run.state.before_groups, self.counts
         return Measured(
             found[VALIDATION][0],
-            {part: scalars(results) for part, (results, _) in found.items() if part != VALIDATION},
+            {p: scalars(results) for p, (results, _) in found.items() if p != VALIDATION}
+            | self._without_labels(),
             margins_of(run.selection, groups, before, images, run.config.epochs),
             alpha,
         )
+
+    def _without_labels(self) -> dict[str, dict[str, float]]:
+        """Measure the streams of the target domain; each process measures all of their images."""
+        run = self.run
+        return {name: measure_target(run, self.targets, name) for name in run.target_streams}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -165,6 +176,20 @@ def headline(run: Run, results: Mapping[str, Any]) -> float:
 
 def rank(run: Run, measured: Measured) -> tuple[int, float, float]:
     """Return what ``is_preferred`` compares."""
-    sign = 1.0 if run.network.task.better == "higher" else -1.0
     missing = run.selection.shortfall(measured.metrics, run.state.before, measured.margins)
-    return (*missing, sign * headline(run, measured.validation))
+    return (*missing, sign(run) * value(run, measured))
+
+
+def value(run: Run, measured: Measured) -> float:
+    """Return the metric that is best in the best epoch.
+
+    Raises:
+        TrainingError: The results lack the task's headline.
+    """
+    headline(run, measured.validation)
+    return run.selection.value(measured.metrics, run.network.task.headline)
+
+
+def sign(run: Run) -> float:
+    """Return the factor that makes higher values of that metric better."""
+    return run.selection.sign(run.network.task.better == "higher")

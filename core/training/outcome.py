@@ -25,7 +25,7 @@ class Outcome:
         epochs: Number of epochs.
         images: Number of validation images.
         optimism: By how much the best value may be too good; ``None`` if that is not known.
-        chosen: Whether the epoch was chosen by its results, and is not the last one by request.
+        chosen: Whether the epoch was chosen by this metric.
     """
 
     headline: str
@@ -49,7 +49,7 @@ class Outcome:
             images: Number of validation images.
             select: The setting ``select`` of the run.
         """
-        chosen = select != "last"
+        chosen = select.startswith("best")
         best = [record for record in history if record["best"]][-1]
         value, last = (record["validation"][task.headline] for record in (best, history[-1]))
         fraction = chosen and task.better == "higher" and task.bounds in (None, (0, 1))
@@ -60,7 +60,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """Describe both epochs in one line."""
-        word = "best" if self.chosen else "last"
+        word = "best" if self.chosen else "last" if self.best_epoch == self.epochs else "selected"
         best = f"{word} {self.headline} {self.best:.4f} at epoch {self.best_epoch}"
         if self.best_epoch == self.epochs:
             return best

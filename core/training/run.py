@@ -67,6 +67,14 @@ class Run:
         return {name: samples for name, samples in self.streams.items() if name in used}
 
     @property
+    def target_streams(self) -> list[str]:
+        """The streams that are measured without labels: those adapted to, and those that ``select`` names."""
+        transfer = self.network.transfer
+        losses = () if transfer is None else transfer.named_losses.values()
+        named = {*self.selection.datasets, *(name for loss in losses for name in loss.adapts_to)}
+        return [name for name in self.streams if name in named]
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """One record per finished epoch."""
         return self.state.history

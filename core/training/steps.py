@@ -151,7 +151,9 @@ class Steps:
                 ):
                     parts = read_parts(model(batch), owner)
                 waiting.append((parts, len(whole[rank])))
-                if last or all(part.weight is None for part in parts.values()):
+                # Processes have to go backward together, also if one of them lacks a part with a weight.
+                at_once = not self.run.network.task.varying_loss_parts
+                if last or (at_once and all(part.weight is None for part in parts.values())):
                     self._backward(waiting, step)
                     waiting = []
             _add(sums, parts, len(whole[rank]))

@@ -218,8 +218,8 @@ class TransferLoss(Holder, ABC):
         needs_source_head: Whether the loss needs the head that the backbone was trained with. A run
             whose backbone comes without one is refused.
         streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
-        adapts_to: Names of the streams with images like those that the model is for. ``adapt`` gets
-            them.
+        adapts_to: Names of the streams with images like those that the model is for. They are measured
+            after each epoch, without labels, and ``adapt`` gets them.
         adapts_frozen: Whether ``adapt`` may change frozen buffers; an instance may set it.
 
     Example:

@@ -57,6 +57,7 @@ class CDAN(TransferLoss):
     reads_features: ClassVar[bool] = True
     reads_outputs: ClassVar[bool] = True
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
+    adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
     of_features: Tensor | None
     of_classes: Tensor | None
 

@@ -19,11 +19,12 @@ class DeepCoral(TransferLoss):
 
     With the covariances C_s and C_t (D, D), divided by the number of vectors minus 1, of the embeddings
     of labeled images and of the stream ``unlabelled``:
-    ``strength * ||C_s - C_t||_F^2 / mean(||C_s||_F^2, ||C_t||_F^2)``, where the mean has no gradient.
+    ``strength * ||C_s - C_t||_F^2 / mean(||C_s||_F^2, ||C_t||_F^2)``.
 
     The paper divides by ``4 * D^2`` instead, so that the strength depends on the scale and the
-    length of the embeddings, and is chosen anew for each network. The gradient has the same
-    direction. TLlib adds the distance of the means, which the paper does not.
+    length of the embeddings, and is chosen anew for each network; and embeddings that shrink to zero
+    make its loss zero. The quotient depends on neither, and has no gradient along a common scale. TLlib
+    adds the distance of the means, which the paper does not.
 
     Tasks that predict maps are adapted by the positions of the deepest feature map. The loss
     compares the images of a batch, so that gradient accumulation and several processes are not one
@@ -38,6 +39,7 @@ class DeepCoral(TransferLoss):
     name: ClassVar[str] = "coral"
     reads_features: ClassVar[bool] = True
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
+    adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
     def __init__(self, backbone: Backbone, source: Backbone, *, strength: float = 1.0) -> None:
         super().__init__(backbone, source)
@@ -71,7 +73,7 @@ def covariance_distance(own: Tensor, other: Tensor) -> Tensor:
     if min(len(own), len(other)) < 2:
         return 0.0 * (own.sum() + other.sum())
     one, two = _covariance(own), _covariance(other)
-    scale = (one.square().sum() + two.square().sum()).detach() / 2
+    scale = (one.square().sum() + two.square().sum()) / 2
     return (one - two).square().sum() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
 

@@ -47,6 +47,7 @@ class DANN(TransferLoss):
     name: ClassVar[str] = "dann"
     reads_features: ClassVar[bool] = True
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
+    adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
     def __init__(
         self, backbone: Backbone, source: Backbone, *, strength: float = 1.0, hidden: int = 256

@@ -12,6 +12,7 @@ from visiongraft.network import Network
 from visiongraft.plugins.losses.checks import check_positive, check_strength
 from visiongraft.plugins.losses.domains import STREAM
 from visiongraft.training.class_logits import class_logits, trial_logits
+from visiongraft.training.label_free import TEMPERATURE, class_confusion, joint_classes
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 USER = "transfer loss 'mcc'"
@@ -38,6 +39,7 @@ class MCC(TransferLoss):
 
     name: ClassVar[str] = "mcc"
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
+    adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class MCC(TransferLoss):
         source: Backbone,
         *,
         strength: float = 1.0,
-        temperature: float = 2.5,
+        temperature: float = TEMPERATURE,
     ) -> None:
         super().__init__(backbone, source)
         check_strength(self.name, strength=strength)
@@ -62,23 +64,5 @@ class MCC(TransferLoss):
         with torch.autocast(
             logits.device.type, enabled=False
         ):  # small sums vanish in half precision
-            return {"confusion": self.strength * confusion(logits / self.temperature)}
-
-
-def confusion(logits: Tensor) -> Tensor:
-    """Compute how much classes are confused with each other.
-
-    Args:
-        logits: float32 (N, C, ...), after division by the temperature.
-
-    Returns:
-        A scalar from 0, if each prediction is sure, to below 1.
-    """
-    rows = logits.movedim(1, -1).flatten(0, -2)  # (N * positions, C)
-    log_chances = rows.log_softmax(1)
-    chances = log_chances.exp()
-    entropies = -(chances * log_chances).sum(1).detach()
-    weights = 1 + (-entropies).exp()  # up to a factor, which the division of the rows cancels
-    together = (chances * weights[:, None]).T @ chances
-    together = together / together.sum(1, keepdim=True)
-    return (together.sum() - together.trace()) / len(together)
+            joint = joint_classes(logits / self.temperature)
+            return {"confusion": self.strength * class_confusion(joint)}

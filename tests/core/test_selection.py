@@ -39,12 +39,41 @@ def test_a_signed_number_is_relative_and_any_other_absolute() -> None:
         ),
         *("best(old.accuracy >= 0.5, confidence=0.4)", "best(confidence=0.9, old.accuracy >= 0.5)"),
         *("best(old.accuracy >= 0.5,)", "best(old.accuracy >= - 0.5)", "best(0.5 <= old.accuracy)"),
+        *(
+            "lowest()",
+            "lowest(old)",
+            "highest(old.accuracy >= 0.5)",
+            "lowest(old.a, old.b)",
+            "lowest",
+        ),
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(OptionError, match="select=") as caught:
         Selection.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_another_metric_chooses_with_or_without_conditions() -> None:
+    lowest = Selection.parse("lowest(new.entropy, new.diversity >= 0.8)")
+    assert lowest.metric == ("new", "entropy") and not lowest.higher
+    assert [c.metric for c in lowest.conditions] == ["diversity"]
+    assert lowest.datasets == {"new"} and Selection.parse("best").datasets == set()
+    results = {"new": {"entropy": 0.3}, "validation": {"accuracy": 0.9}}
+    highest, best = Selection.parse("highest(new.entropy)"), Selection.parse("best")
+    assert [s.value(results, "accuracy") for s in (lowest, highest, best)] == [0.3, 0.3, 0.9]
+    assert [s.sign(higher=True) for s in (lowest, highest, best)] == [-1, 1, 1]
+    assert [s.sign(higher=False) for s in (lowest, highest, best)] == [-1, 1, -1]
+    sure = Selection.parse("lowest(new.entropy, old.accuracy >= 0.8, confidence=0.9)")
+    assert sure.confidence == 0.9 and len(sure.conditions) == 1
+
+
+def test_a_metric_to_choose_by_must_exist() -> None:
+    selection = Selection.parse("lowest(old.entropy)")
+    with pytest.raises(OptionError, match=r"old\.entropy: the task has no metric 'entropy'"):
+        selection.check_metrics(BEFORE)
+    with pytest.raises(OptionError, match="select names 'old'"):
+        selection.check_names({"new": None})
 
 
 def test_a_confidence_may_follow_the_conditions() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,16 +15,47 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, Features
+from visiongraft.backbone import Backbone, BackboneInfo, Features
 from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Image, Samples, Splits
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task
 
 SECRET_FOLDER = "/home/someone/private"
+
+
+class SmallBackbone(Backbone):
+    """Two convolutions and a batch norm, which PyTorch traces faster than `simple_cnn`."""
+
+    def __init__(self, resize: str = "stretch", in_channels: int = 3) -> None:
+        first = nn.Conv2d(in_channels, 8, 3, stride=2, padding=1, bias=False)
+        layers = {
+            "stem": nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU()),
+            "stage1": nn.Conv2d(8, 12, 3, stride=2, padding=1),
+        }
+        blocks = nn.ModuleDict(layers)
+        mean, std = (0.45,) * in_channels, (0.25,) * in_channels
+        super().__init__(
+            BackboneInfo(
+                name="tests/small",
+                stage_of={f"blocks.{name}": name.partition(".")[0] for name in blocks.state_dict()},
+                channels=(8, 12),
+                strides=(2, 4),
+                embedding_dim=12,
+                preprocess=PreprocessConfig(size=(32, 32), mean=mean, std=std, resize=resize),
+                in_channels=in_channels,
+            )
+        )
+        self.blocks = blocks
+
+    def forward(self, images: Tensor) -> Features:
+        fine = self.blocks["stem"](images)
+        coarse = self.blocks["stage1"](fine)
+        return Features((fine, coarse), coarse.mean((2, 3)))
 
 
 class NormalizedHead(nn.Module):
@@ -175,6 +207,34 @@ def bare(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Export
 def make_model() -> Callable[..., TransferModel]:
     """Return the function that builds the model, for tests that change it."""
     return build_model
+
+
+@pytest.fixture(scope="session")
+def small_backbone() -> type[SmallBackbone]:
+    """Return a backbone for tests that export a network of their own."""
+    return SmallBackbone
+
+
+@pytest.fixture
+def make_small_model() -> Callable[..., TransferModel]:
+    """Return a function that builds a model with that backbone and a task."""
+    return lambda task=None: build_model(task, SmallBackbone())
+
+
+@contextmanager
+def traced_already(path: Path) -> Iterator[None]:
+    """Take the content of an exported file for the trace of its model, which costs seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "visiongraft.exporters.onnx.exporter.trace", lambda graph, size: onnx.load(path)
+        )
+        yield
+
+
+@pytest.fixture(scope="session", name="traced_already")
+def traced_already_fixture() -> Callable[[Path], AbstractContextManager[None]]:
+    """Return the context in which a file stands in for the trace of its model."""
+    return traced_already
 
 
 @pytest.fixture

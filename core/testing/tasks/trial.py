@@ -168,14 +168,19 @@ class TaskTrial(Trial):
         return {name: value.astype(decoded[name].dtype) for name, value in ideal.items()}
 
     def batches(
-        self, network: Network, samples: Samples, plan: Sequence[Sequence[int]]
+        self,
+        network: Network,
+        samples: Samples,
+        plan: Sequence[Sequence[int]],
+        any_size: bool = False,
     ) -> Iterator[Batch]:
         """Load batches as evaluation does: without augmentation, on the CPU.
 
         Each has the same batch of each of the task's streams.
         """
         dataset = SampleDataset(samples, network.preprocess_on_cpu())
-        loader = BatchLoader(dataset, network.task.collate, one_size=network.one_size)
+        one_size = network.one_size and not any_size
+        loader = BatchLoader(dataset, network.task.collate, one_size=one_size)
         streams = self._stream_batches(network)
         for batch in loader.batches([[(i, 0) for i in part] for part in plan]):
             yield replace(batch, streams=streams)
@@ -190,18 +195,20 @@ class TaskTrial(Trial):
                 (found[name],) = loader.batches([[(i, 0) for i in range(count)]])
         return found
 
-    def batch(self, network: Network, positions: Sequence[int]) -> Batch:
+    def batch(self, network: Network, positions: Sequence[int], any_size: bool = False) -> Batch:
         """Load some training images as one batch, of one size if the network requires it.
 
         Args:
             network: The network to prepare the batch for.
             positions: Indices into the training images, or into those of the most common size;
                 they wrap around.
+            any_size: Take images of any size, as a training step does.
         """
         samples = self.example.splits.train
-        indices = self._alike if network.one_size else range(len(samples))
+        alike = network.one_size and not any_size
+        indices = self._alike if alike else range(len(samples))
         plan = [[indices[p % len(indices)] for p in positions]]
-        batch: Batch = next(iter(self.batches(network, samples, plan)))
+        batch: Batch = next(iter(self.batches(network, samples, plan, any_size)))
         return batch
 
     @cached_property
@@ -213,7 +220,7 @@ class TaskTrial(Trial):
             by_size.setdefault(samples.load(index, self.channels).shape, []).append(index)
         return max(by_size.values(), key=len)
 
-    def together(self, count: int | None = None) -> tuple[Network, Batch]:
+    def together(self, count: int | None = None, any_size: bool = False) -> tuple[Network, Batch]:
         """Return a new network, and the first training images as one batch; all if ``None``."""
         available = len(self.example.splits.train)
         count = available if count is None else count
@@ -226,7 +233,7 @@ class TaskTrial(Trial):
             )
         network = self.network()
         with trying("to load a batch of the example dataset", see="task.Task.collate"):
-            return network, self.batch(network, range(count))
+            return network, self.batch(network, range(count), any_size)
 
     # ---- networks ----
 

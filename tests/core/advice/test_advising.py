@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,25 @@ def test_an_unreadable_image_among_few_is_left_out_with_a_warning(
     found = advise(data=data, images=200)
     assert 195 <= found.images < 200
     assert any("unreadable images were dropped" in line for line in found.warnings)
+
+
+def test_a_saved_model_is_a_candidate_with_its_own_head(
+    advise: Any, fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    fit_toy(toy_data(30), epochs=1, schedule="full", out=tmp_path / "run")
+    found = advise(
+        backbones=[tmp_path / "run"], weights="pretrained", scorers=["leep", "nce"], images=32
+    )
+    (only,) = found.ranking
+    assert only.name == str(tmp_path / "run")
+    assert all(score.value is not None and score.value <= 0 for score in only.scores.values())
+
+
+def test_a_backbone_without_its_head_is_not_scored_by_source_classes(
+    advise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    (only,) = advise(scorers=["leep"], images=32).ranking
+    assert only.scores["leep"].value is None
+    assert "comes without one" in only.scores["leep"].refused

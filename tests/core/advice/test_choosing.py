@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import visiongraft
 from visiongraft.advice import choosing
 from visiongraft.advice.choosing import _lower_end
-from visiongraft.advice.probes import LinearProbe
+from visiongraft.advice.probes import LinearProbe, fit_linear_probe
 from visiongraft.advice.recommending import recommend
 from visiongraft.errors import OptionError
 
@@ -46,8 +47,7 @@ def probing(right: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fit(features: Any, labels: Any) -> LinearProbe:
         wrong = np.arange(len(labels)) >= right * len(labels)
-        nothing = np.zeros(1)
-        return LinearProbe(nothing, nothing, nothing, (labels + wrong) % 3)
+        return replace(fit_linear_probe(features, labels), left_out=(labels + wrong) % 3)
 
     monkeypatch.setattr(choosing, "fit_linear_probe", fit)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from visiongraft.advice.probes import (
-    PENALTIES,
     fit_linear_probe,
     nearest_class_mean,
     nearest_neighbors,
 )
+from visiongraft.ridge import PENALTIES
 
 
 @pytest.fixture(params=[(18, 4), (9, 30)], ids=["more images", "more features"])
@@ -56,7 +56,7 @@ def test_other_images_are_predicted_by_the_same_regression(features: Any) -> Non
     scale = np.linalg.eigvalsh(np.cov(features.T, bias=True)).max() * len(features)
     probe = fit_linear_probe(features, labels)
     other = np.random.default_rng(1).normal(size=(5, features.shape[1]))
-    scores = probe.means + (other - probe.center) @ probe.weights
+    scores = other @ probe.fit.weight.T + probe.fit.bias
     fits = [ridge(features, np.eye(3)[labels], p * scale, other) for p in PENALTIES]
     assert min(np.abs(scores - fit).max() for fit in fits) < 1e-6
     assert probe.predict(other).tolist() == scores.argmax(1).tolist()

@@ -36,7 +36,7 @@ class Color:
     scores: tuple[float, ...]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def installed(Toy: type[Any], toys_are_registered: None) -> None:
     """Register a task that reads folders, and an exporter that proves nothing."""
     if "colors" in plugins().tasks():
@@ -117,22 +117,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-@pytest.fixture
-def images(tmp_path: Path, toy_data: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write 24 images in three folders; the first channel is that of the last name."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def workspace(toy_data: Any, installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 24 images in three folders, and a run on them; tests take copies.
+
+    The first channel is that of the last name.
+    """
+    folder = tmp_path_factory.mktemp("workspace")
     for index, (image, target) in enumerate(toy_data(24)):
-        folder = tmp_path / "images" / ("red", "green", "blue")[target]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{index}.png")
-    return tmp_path / "images"
+        kind = folder / "images" / ("red", "green", "blue")[target]
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(kind / f"{index}.png")
+    words = ["fit", folder / "images", "--task", "colors", "--out", folder / "run", "--epochs", 2]
+    assert main([str(word) for word in (*words, *FAST)]) == 0
+    return folder
 
 
 @pytest.fixture
-def trained(run: Run, images: Path) -> Path:
-    code, _, err = run("fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST)
-    assert code == 0, err
-    return Path("run")
+def images(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(workspace / "images", tmp_path / "images"))
+
+
+@pytest.fixture
+def trained(workspace: Path, images: Path) -> Path:
+    return Path(shutil.copytree(workspace / "run", "run"))
 
 
 def test_fit_writes_a_run_and_names_the_path_of_the_model(run: Run, images: Path) -> None:
@@ -168,6 +177,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     words += ["--validation", 0.25, "--size", "16x16", "--resize", "stretch", "--accumulate", 2]
     words += ["--learning-rate", 0.01, "--optimizer", "sgd", "--weight-decay", 0.1, "--views", 2]
     words += ["--replay", "off", "--replay-dtype", "float16", "--replay-budget", "2MB"]
+    words += ["--no-replay-shared", "--gradient-checkpointing"]
     words += ["--precision", "no", "--clip-norm", 0, "--ema", 0.9, "--patience", 3, "--seed", 5]
     words += ["--checkpoint-every", 2, "--workers", 0, "--in-channels", 3]
     words += ["--evaluate-on", f"old={images}", "--evaluate-on", f"b={images}", "--select", "last"]
@@ -203,6 +213,8 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "replay": "off",
         "replay_dtype": "float16",
         "replay_budget": 2_000_000,
+        "replay_shared": False,
+        "gradient_checkpointing": True,
         "precision": "no",
         "accumulate": 2,
         "clip_norm": None,

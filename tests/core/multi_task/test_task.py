@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import visiongraft
+from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, OptionError
+from visiongraft.hookspecs import hookimpl
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.multi_task.metrics import score
 from visiongraft.multi_task.task import MultiTask
 from visiongraft.optimizers import OptimizerSpec
+from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 
@@ -164,6 +169,63 @@ def test_training_saves_and_loads_what_each_head_predicts(tmp_path: Path) -> Non
     assert loaded.task == model.task
     with pytest.raises(AttributeError, match="no head 'mask'; it has kind, place"):
         _ = before.mask
+
+
+def test_what_training_determines_is_kept_apart(Color: Any) -> None:
+    class Learned(Color):  # type: ignore[misc]
+        name: ClassVar[str] = "learned"
+
+        def after_training(self, results: Any) -> Any:
+            return type(self)(known=results["seen"])
+
+    task = MultiTask({"kind": Learned(), "place": "spot"}, weights={"kind": 2.0})
+    after = task.after_training({"kind.seen": 7, "place.seen": 8})
+    assert after.heads == task.heads
+    assert after.determined == {"kind": {"known": 7}}
+    assert after.tasks["kind"] == Learned(known=7)
+    assert after.options()["determined"] == {"kind": {"known": 7}}
+
+
+def write_folder(folder: Path, seed: int) -> Path:
+    folder.mkdir()
+    for i, image in enumerate(images(6, seed)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_run_stores_the_paths_of_each_head(tmp_path: Path, Color: Any) -> None:
+    class Files(Color):  # type: ignore[misc]
+        name: ClassVar[str] = "files"
+
+        def read_evaluation(self, data: Any) -> Any:
+            paths = sorted(Path(data).iterdir())
+            return FileSamples(paths, [i % 3 for i in range(len(paths))])
+
+    class FilesPlugin:
+        @hookimpl
+        def register_tasks(self) -> list[Any]:
+            return [Files]
+
+    if "files" not in plugins().tasks():
+        plugins().register(FilesPlugin(), "files")
+    data = {name: write_folder(tmp_path / name, seed) for seed, name in enumerate("ab")}
+    settings: dict[str, Any] = {
+        "task": MultiTask({"a": Files(), "b": Files()}),
+        "backbone": "toys/toy",
+        "weights": None,
+        "schedule": "full",
+        "epochs": 1,
+        "device": "cpu",
+        "out": tmp_path / "run",
+        "callbacks": (),
+    }
+    visiongraft.fit(data, **settings)
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["data"] == {name: str(path) for name, path in data.items()}
+    resumed = visiongraft.fit(
+        task=settings["task"], out=tmp_path / "run", resume=True, callbacks=()
+    )
+    assert len(visiongraft.load(tmp_path / "run").proof_samples()) == len(resumed.validation)
 
 
 def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:

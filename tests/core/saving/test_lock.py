@@ -137,23 +137,36 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_of_many_processes_that_start_at_once_one_gets_the_lock(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("")  # as if its owner had been killed
-    code = f"""
+    code = """
 import sys, time
 from pathlib import Path
 from visiongraft.errors import TrainingError
 from visiongraft.saving.lock import locked
-time.sleep({time.time() + 4!r} - time.time())
+print("ready", flush=True)
+time.sleep(float(sys.stdin.readline()) - time.time())
 try:
     with locked(Path(sys.argv[1])):
         print("mine", flush=True)
-        time.sleep(2)
+        sys.stdin.read()
 except TrainingError:
     print("refused", flush=True)
 """
-    starts = [
+    started = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(6)
     ]
-    assert sorted(each.communicate()[0].strip() for each in starts) == ["mine", *["refused"] * 5]
+    assert [each.stdout.readline() for each in started if each.stdout] == ["ready\n"] * 6
+    moment = time.time() + 0.2
+    for each in started:
+        assert each.stdin
+        each.stdin.write(f"{moment!r}\n")
+        each.stdin.flush()
+    answers = sorted(each.stdout.readline() for each in started if each.stdout)
+    for each in started:
+        each.communicate()  # closes its input, which ends the owner
+    assert answers == ["mine\n", *["refused\n"] * 5]

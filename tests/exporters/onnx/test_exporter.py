@@ -115,7 +115,7 @@ def test_exporting_twice_writes_the_same_bytes(exported: Any, tmp_path: Path) ->
 
 
 @pytest.fixture
-def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
+def faulty(make_small_model: Callable[..., Any], exported: Any) -> Any:
     """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
                 outputs.flip(1) if torch.compiler.is_exporting() else outputs, sizes
             )
 
-    return make_model(Deceiver())
+    return make_small_model(Deceiver())
 
 
 @pytest.mark.exhaustive
@@ -148,7 +148,7 @@ def test_a_breach_leaves_an_older_file_as_it_was(
 
 
 def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
-    make_model: Callable[..., Any],
+    make_small_model: Callable[..., Any],
     exported: Any,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -160,7 +160,7 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
                 outputs = outputs + 1
             return super().decode(outputs, sizes)
 
-    model = make_model(Untraceable())
+    model = make_small_model(Untraceable())
     capfd.readouterr()
     with pytest.raises(
         ExportError, match=r"PyTorch cannot export this model: .*data-dep"
@@ -188,9 +188,9 @@ def test_a_fixed_size_is_explicit_in_file_metadata_and_certificate(fixed: Any) -
 
 
 def test_a_size_that_cannot_vary_is_refused_with_the_remedy(
-    make_model: Callable[..., Any], tmp_path: Path
+    make_small_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    model = make_model()
+    model = make_small_model()
     graph = model.inference_graph()
     plain, mask = graph.preprocess.forward, torch.ones(45, 61, 1, dtype=torch.uint8)
     graph.preprocess.forward = lambda images: plain(images * mask)
@@ -217,10 +217,10 @@ def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
 
 
 def test_one_channel_is_exported_too(
-    make_model: Callable[..., Any], tmp_path: Path, images: list[Any]
+    exported: Any, small_backbone: Any, tmp_path: Path, images: list[Any]
 ) -> None:
-    backbone = load_backbone("simple_cnn", weights=None, size=32, in_channels=1)
-    model = TransferModel(Network(backbone, make_model().task).eval())
+    backbone = small_backbone(in_channels=1)
+    model = TransferModel(Network(backbone, exported.model.task).eval())
     OnnxExporter().export(model, tmp_path / "gray.onnx", None)
     predictor = Predictor(tmp_path / "gray.onnx")
     assert predictor.metadata["input"]["color"] == "gray"

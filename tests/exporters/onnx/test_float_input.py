@@ -23,7 +23,7 @@ from visiongraft.task import Decoded
 
 
 def test_a_task_that_needs_no_sizes_has_one_input(
-    make_model: Any, exported: Any, tmp_path: Path
+    make_small_model: Any, exported: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
     class WithoutArea(type(exported.model.task)):  # type: ignore[misc]
@@ -32,7 +32,7 @@ def test_a_task_that_needs_no_sizes_has_one_input(
             del decoded["area"]
             return decoded
 
-    model, path = make_model(WithoutArea()), tmp_path / "bare.onnx"
+    model, path = make_small_model(WithoutArea()), tmp_path / "bare.onnx"
     certificate = OnnxExporter().export(model, path, exported.photos, input="float")
     assert [entry.name for entry in onnx.load(path).graph.input] == ["images"]
     assert {check.batch for check in certificate.comparisons} == {1, 3, 8}

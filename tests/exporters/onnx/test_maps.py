@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ from visiongraft.data.samples import Image
 from visiongraft.errors import ExportError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.predictor import Predictor
-from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Arrays, Decoded, ExportSupport, Task
@@ -112,18 +111,20 @@ class Mirroring(Maps):
         return {torch.ops.visiongraft_tests.mirrored.default: turn}
 
 
-def model_of(task: Task, resize: str) -> TransferModel:
-    torch.manual_seed(0)
-    backbone = load_backbone("simple_cnn", weights=None, size=32)
-    backbone.info = replace(
-        backbone.info, preprocess=replace(backbone.info.preprocess, resize=resize)
-    )
-    return TransferModel(Network(backbone, task).eval())
+@pytest.fixture
+def model_of(small_backbone: Any) -> Callable[[Task, str], TransferModel]:
+    """Return a function that builds the model of a task."""
+
+    def build(task: Task, resize: str) -> TransferModel:
+        torch.manual_seed(0)
+        return TransferModel(Network(small_backbone(resize), task).eval())
+
+    return build
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad"])
 def test_the_file_returns_maps_at_the_size_of_any_image(
-    resize: str, make_samples: Any, images: list[Image], tmp_path: Path
+    resize: str, model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Maps(), resize)
     path = tmp_path / "maps.onnx"
@@ -138,7 +139,7 @@ def test_the_file_returns_maps_at_the_size_of_any_image(
 
 
 def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_with_a_warning(
-    make_samples: Any, images: list[Image], tmp_path: Path
+    model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Specialising(), "pad")
     path = tmp_path / "fixed.onnx"
@@ -151,7 +152,7 @@ def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_with_a_wa
 
 
 def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
-    make_samples: Any, images: list[Image], tmp_path: Path
+    model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     class Deceiving(Maps):
         def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
@@ -165,7 +166,7 @@ def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
 
 
 def test_a_tasks_own_operator_is_exported_by_its_own_implementation(
-    make_samples: Any, images: list[Image], tmp_path: Path
+    model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
     model = model_of(Mirroring(), "stretch")
     path = tmp_path / "own.onnx"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +26,6 @@ from visiongraft.exported import open_exported
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verification.recheck import recheck
-from visiongraft.lookup import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
@@ -110,7 +109,7 @@ def test_exporting_twice_writes_the_same_bytes(program_file: Any, tmp_path: Path
 
 
 @pytest.fixture
-def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
+def faulty(make_small_model: Callable[..., Any], exported: Any) -> Any:
     """A model that returns other results while it is traced."""
 
     @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def faulty(make_model: Callable[..., Any], exported: Any) -> Any:
             turned = outputs.flip(1) if torch.compiler.is_exporting() else outputs
             return super().decode(turned, sizes)
 
-    return make_model(Deceiver())
+    return make_small_model(Deceiver())
 
 
 def test_a_breach_leaves_an_older_file_as_it_was(
@@ -135,7 +134,7 @@ def test_a_breach_leaves_an_older_file_as_it_was(
 
 
 def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
-    make_model: Callable[..., Any],
+    make_small_model: Callable[..., Any],
     exported: Any,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -147,7 +146,7 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
                 outputs = outputs + 1
             return super().decode(outputs, sizes)
 
-    model = make_model(Untraceable())
+    model = make_small_model(Untraceable())
     capfd.readouterr()
     with pytest.raises(ExportError, match=r"cannot export this model: .*data-dep.*'if'") as caught:
         Pt2Exporter().export(model, tmp_path / "x.pt2", None)
@@ -157,22 +156,26 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
 
 
 def test_a_task_that_uses_the_length_of_a_batch_is_exported(
-    make_model: Callable[..., Any], exported: Any, tmp_path: Path
+    make_small_model: Callable[..., Any], exported: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
     class Lengthy(type(exported.model.task)):  # type: ignore[misc]
         def decode(self, outputs: Any, sizes: Any) -> Any:
             return {**super().decode(outputs, sizes), "zeros": outputs.new_zeros(len(outputs), 2)}
 
-    certificate = Pt2Exporter().export(make_model(Lengthy()), tmp_path / "x.pt2", None)
+    certificate = Pt2Exporter().export(make_small_model(Lengthy()), tmp_path / "x.pt2", None)
     assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
 
 
-def test_a_fixed_size_is_explicit_in_metadata_and_certificate(
-    exported: Any, tmp_path: Path
-) -> None:
-    path = tmp_path / "fixed.pt2"
-    certificate = Pt2Exporter().export(exported.model, path, exported.photos, size=(40, 56))
+@pytest.fixture(scope="module")
+def fixed(exported: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A file for images of one size, and its certificate."""
+    path, options = tmp_path_factory.mktemp("fixed") / "fixed.pt2", {"size": (40, 56)}
+    return path, Pt2Exporter().export(exported.model, path, exported.photos, **options, max_batch=5)
+
+
+def test_a_fixed_size_is_explicit_in_metadata_and_certificate(fixed: Any) -> None:
+    path, certificate = fixed
     predictor = Pt2Predictor(path)
     assert (predictor.input.height, predictor.input.width) == (40, 56)
     assert {size for check in certificate.comparisons for size in check.sizes} == {(40, 56)}
@@ -194,8 +197,8 @@ def test_user_mistakes_are_one_line(exported: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_largest_batch_to_prove_can_be_chosen(exported: Any, tmp_path: Path) -> None:
-    certificate = Pt2Exporter().export(exported.model, tmp_path / "x.pt2", None, max_batch=5)
+def test_the_largest_batch_to_prove_can_be_chosen(fixed: Any) -> None:
+    _, certificate = fixed
     assert {check.batch for check in certificate.comparisons} == {1, 3, 5}
 
 
@@ -226,54 +229,56 @@ class WideHead(nn.Module):
         return logits
 
 
-@pytest.fixture
-def padded(exported: Any) -> Callable[..., TransferModel]:
-    """Return a function that builds a model of images at their own size."""
-
-    def build(operators: Mapping[Any, Callable[..., Any]] | None) -> TransferModel:
-        @dataclass(frozen=True)
-        class Own(type(exported.model.task)):  # type: ignore[misc]
-            name: ClassVar[str] = "own"
-
-            def build_head(self, backbone: Backbone) -> nn.Module:
-                return WideHead(backbone.info.channels[1])
-
-            def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
-                decoded: Decoded = super().decode(outputs, sizes)
-                if operators is None:
-                    return decoded
-                return {**decoded, "turned": mirrored(decoded["probabilities"])}
-
-            def export_support(self) -> ExportSupport:
-                return ExportSupport(operators={"pt2": lambda: operators or {}})
-
-        torch.manual_seed(0)
-        backbone = load_backbone("simple_cnn", weights=None, size=32)
-        config = replace(backbone.info.preprocess, resize="pad")
-        backbone.info = replace(backbone.info, preprocess=config)
-        return TransferModel(Network(backbone, Own()).eval())
-
-    return build
-
-
 def test_a_network_that_cannot_vary_is_fixed_to_its_size_with_a_warning(
-    padded: Any, tmp_path: Path
+    exported: Any, small_backbone: Any, tmp_path: Path
 ) -> None:
-    certificate = Pt2Exporter().export(padded(None), tmp_path / "x.pt2", None)
+    @dataclass(frozen=True)
+    class Wide(type(exported.model.task)):  # type: ignore[misc]
+        def build_head(self, backbone: Backbone) -> nn.Module:
+            return WideHead(backbone.info.channels[1])
+
+    torch.manual_seed(0)
+    model = TransferModel(Network(small_backbone("pad"), Wide()).eval())
+    certificate = Pt2Exporter().export(model, tmp_path / "x.pt2", None)
     assert certificate.warnings[0].startswith("the input is fixed to 32x32 pixels (size= chooses)")
     assert Pt2Predictor(tmp_path / "x.pt2").input.height == 32
 
 
-def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(padded: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def make_mirroring(
+    exported: Any, make_small_model: Callable[..., Any]
+) -> Callable[..., TransferModel]:
+    """Return a function that builds a model with an operator of its own, of a given form."""
+
+    def make(operators: Mapping[Any, Callable[..., Any]]) -> TransferModel:
+        @dataclass(frozen=True)
+        class Mirroring(type(exported.model.task)):  # type: ignore[misc]
+            name: ClassVar[str] = "mirroring"
+
+            def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
+                decoded: Decoded = super().decode(outputs, sizes)
+                return {**decoded, "turned": mirrored(decoded["probabilities"])}
+
+            def export_support(self) -> ExportSupport:
+                return ExportSupport(operators={"pt2": lambda: operators})
+
+        return make_small_model(Mirroring())  # type: ignore[no-any-return]
+
+    return make
+
+
+def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(
+    make_mirroring: Any, tmp_path: Path
+) -> None:
     with pytest.raises(
         ExportError, match=r"visiongraft_pt2_tests::mirrored.*ExportSupport.operators\['pt2'"
     ):
-        Pt2Exporter().export(padded({}), tmp_path / "x.pt2", None)
+        Pt2Exporter().export(make_mirroring({}), tmp_path / "x.pt2", None)
     operator = torch.ops.visiongraft_pt2_tests.mirrored.default
-    Pt2Exporter().export(padded({operator: lambda maps: maps.flip(-1)}), tmp_path / "x.pt2", None)
+    sound, wrong = ({operator: f} for f in (lambda maps: maps.flip(-1), lambda maps: maps.clone()))
+    Pt2Exporter().export(make_mirroring(sound), tmp_path / "x.pt2", None)
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
-        wrong = {operator: lambda maps: maps.clone()}
-        Pt2Exporter().export(padded(wrong), tmp_path / "y.pt2", None)
+        Pt2Exporter().export(make_mirroring(wrong), tmp_path / "y.pt2", None)
 
 
 # ---- opening, and checking again ----

@@ -409,9 +409,12 @@ def test_the_proof_catches_it(
 
 @pytest.mark.parametrize(
     "subject",
-    ["classifying", "painting", pytest.param("detecting", marks=pytest.mark.exhaustive)],
+    [
+        "classifying",
+        pytest.param("painting", marks=[pytest.mark.slow, pytest.mark.exhaustive]),
+        pytest.param("detecting", marks=[pytest.mark.slow, pytest.mark.exhaustive]),
+    ],
 )
-@pytest.mark.slow
 def test_a_program_without_a_fault_passes(
     subject: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

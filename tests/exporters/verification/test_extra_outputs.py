@@ -107,10 +107,12 @@ def test_a_file_with_them_passes_every_check(extended: Any) -> None:
 
 def test_pt2_files_have_them_too(exported: Any, images: Any, tmp_path: Path) -> None:
     path = tmp_path / "shades.pt2"
-    certificate = Pt2Exporter().export(exported.model, path, None, extra_outputs=["embedding"])
+    certificate = Pt2Exporter().export(
+        exported.model, path, None, extra_outputs=["embedding"], size=(40, 56)
+    )
     predictor = Pt2Predictor(path)
     assert predictor.extra_outputs == ("embedding",) and certificate.difference < 1e-4
-    assert predictor.run(images[0][None])["embedding"].shape == (1, 128)
+    assert predictor.run(images[0][None, :40, :56])["embedding"].shape == (1, 128)
 
 
 @pytest.mark.exhaustive  # a second export

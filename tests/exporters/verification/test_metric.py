@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from visiongraft.certificate import Certificate
 from visiongraft.data.nearest import at_size
 from visiongraft.exporters.float_graph import FloatGraph
 from visiongraft.exporters.onnx.exporter import OnnxExporter
@@ -102,13 +103,25 @@ def mapped(exported: Any) -> tuple[TransferModel, Any]:
     return model, Known(exported.photos.images)
 
 
-@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
+@pytest.fixture(
+    scope="module", params=[FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)], ids=str
+)
+def written(
+    mapped: tuple[TransferModel, Any],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, Any], Path, Certificate]:
+    """Options that change the size of the maps, and a file with them."""
+    model, samples = mapped
+    path = tmp_path_factory.mktemp("maps") / "maps.onnx"
+    return request.param, path, OnnxExporter().export(model, path, samples, **request.param)
+
+
 def test_maps_of_another_size_are_measured_and_verified_at_the_images_own(
-    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+    mapped: tuple[TransferModel, Any], written: tuple[dict[str, Any], Path, Certificate]
 ) -> None:
     model, samples = mapped
-    path = tmp_path / "maps.onnx"
-    certificate = OnnxExporter().export(model, path, samples, **options)
+    _, path, certificate = written
     assert certificate.metric_torch == certificate.metric_exported
     assert certificate.metric_torch is not None
     assert 0.8 < certificate.metric_torch < 1.0  # a pixel at a border may fall to either side
@@ -127,27 +140,31 @@ def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
         return recheck(path)
 
 
-@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
 def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
-    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+    mapped: tuple[TransferModel, Any],
+    written: tuple[dict[str, Any], Path, Certificate],
+    traced_already: Any,
+    tmp_path: Path,
 ) -> None:
     model, samples = mapped
-    path = tmp_path / "maps.onnx"
-    certificate = OnnxExporter().export(
-        model, path, samples, precision="int8", budget=0.2, **options
-    )
+    options, exact, _ = written
+    with traced_already(exact):
+        certificate = OnnxExporter().export(
+            model, tmp_path / "maps.onnx", samples, precision="int8", budget=0.2, **options
+        )
     assert certificate.metric_torch is not None and certificate.metric_exported is not None
     assert certificate.metric_torch - certificate.metric_exported <= 0.2
 
 
-@pytest.mark.parametrize("options", [FIXED, pytest.param(BARE, marks=pytest.mark.exhaustive)])
 def test_swapped_classes_cost_more_than_a_budget(
-    mapped: tuple[TransferModel, Any], options: dict[str, Any], tmp_path: Path
+    mapped: tuple[TransferModel, Any],
+    written: tuple[dict[str, Any], Path, Certificate],
+    tmp_path: Path,
 ) -> None:
     model, samples = mapped
+    options, exact, _ = written
     path = tmp_path / "maps.onnx"
-    OnnxExporter().export(model, path, None, **options)
-    content = onnx.load(path)
+    content = onnx.load(exact)
     for tensor in content.graph.initializer:
         if tensor.name.startswith("head.score."):
             turned = np.ascontiguousarray(numpy_helper.to_array(tensor)[[1, 2, 0]])
@@ -160,7 +177,7 @@ def test_swapped_classes_cost_more_than_a_budget(
 
 
 def test_a_task_with_positions_rescales_them_itself(
-    exported: Any, make_model: Any, tmp_path: Path
+    exported: Any, make_small_model: Any, tmp_path: Path
 ) -> None:
     @dataclass(frozen=True)
     class Areas(type(exported.model.task)):  # type: ignore[misc]
@@ -188,5 +205,5 @@ def test_a_task_with_positions_rescales_them_itself(
 
     samples = Known(exported.photos.images)
     path = tmp_path / "areas.onnx"
-    certificate = OnnxExporter().export(make_model(Areas()), path, samples, **FIXED)
+    certificate = OnnxExporter().export(make_small_model(Areas()), path, samples, **FIXED)
     assert certificate.metric_torch == certificate.metric_exported == 1.0

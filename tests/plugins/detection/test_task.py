@@ -41,9 +41,15 @@ OF_THE_ENGINE = {
 }
 
 
+# test_training.py trains on more images every time.
+LEARNED_ELSEWHERE = {"a_few_images_are_overfit"}
+# The documentation exports a trained SSDLite, and reads its class names from the file, every time.
+EXPORTED = {"class_names_survive_saving_and_export", "the_exported_file_agrees"}
+
+
 def slow(check: Check[Any]) -> Any:
     mark: Any = () if check.name in QUICK else pytest.mark.slow
-    if check.name in OF_THE_ENGINE:
+    if check.name in OF_THE_ENGINE | LEARNED_ELSEWHERE | EXPORTED:
         mark = pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 

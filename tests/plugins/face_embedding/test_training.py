@@ -325,6 +325,13 @@ OF_THE_ENGINE = (
     *REPRODUCING_CHECKS,
     *PROCESS_CHECKS,
 )  # resuming implies equality
+# Tests above do the same with more people, or with the same interruption.
+DONE_ABOVE = {
+    "a_few_images_are_overfit",
+    "a_killed_run_resumes_exactly",
+    "class_names_survive_saving_and_export",
+    "the_exported_file_agrees",
+}
 TRIALS: dict[str, Callable[[], TaskTrial]] = {
     "default": lambda: TaskTrial(FaceEmbedding()),
     # A batch of two identities teaches a loss over pairs next to nothing.
@@ -345,7 +352,8 @@ def trials() -> dict[str, TaskTrial]:
 
 def case(name: str, check: Check[Any]) -> Any:
     """Mark what trains a second loss, and what other tasks check of the engine."""
-    ordinary = check in QUICK or (name == "default" and check not in OF_THE_ENGINE)
+    elsewhere = check in OF_THE_ENGINE or check.name in DONE_ABOVE
+    ordinary = check in QUICK or (name == "default" and not elsewhere)
     return pytest.param(
         name, check, id=f"{check.name}-{name}", marks=() if ordinary else pytest.mark.exhaustive
     )

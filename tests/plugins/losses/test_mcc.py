@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from visiongraft.errors import OptionError
-from visiongraft.plugins.losses.mcc import confusion
+from visiongraft.training.label_free import class_confusion, joint_classes
+
+
+def confusion(logits: torch.Tensor) -> torch.Tensor:
+    return class_confusion(joint_classes(logits))
 
 
 def by_hand(logits: np.ndarray[Any, Any]) -> float:

@@ -32,10 +32,18 @@ OF_THE_ENGINE = {
 }
 
 
+# test_training.py does the same with more images every time.
+OF_TRAINING = {
+    "a_few_images_are_overfit",
+    "class_names_survive_saving_and_export",
+    "the_exported_file_agrees",
+}
+
+
 def case(kind: str, check: Check[Any]) -> Any:
     """Mark checks that train, and those that other tests cover for other kinds or tasks."""
     mark: Any = () if check in QUICK else pytest.mark.slow
-    if check not in QUICK and (kind != "multi_class" or check.name in OF_THE_ENGINE):
+    if check not in QUICK and (kind != "multi_class" or check.name in OF_THE_ENGINE | OF_TRAINING):
         mark = pytest.mark.exhaustive
     return pytest.param(kind, check, id=f"{check.name}-{kind}", marks=mark)
 

@@ -1,0 +1,106 @@
+"""Streams of the target domain are measured after each epoch without a look at labels, and choose epochs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from visiongraft.errors import DataError, OptionError
+
+
+class Labeled:
+    """Images with labels that nobody may use."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.items[index][0], Forbidden()
+
+
+class Forbidden:
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"the label was used: {name}")
+
+
+@pytest.fixture
+def Classes(Toy: Any) -> Any:
+    class ClassesToy(Toy):  # type: ignore[misc]
+        name = "classes-toy"
+
+        def class_logits(self, outputs: Tensor) -> Tensor:
+            return outputs
+
+    return ClassesToy
+
+
+FAST: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 3}
+
+
+def test_each_epoch_measures_the_stream_that_select_names(
+    fit_toy: Any, toy_data: Any, Classes: Any, tmp_path: Path
+) -> None:
+    model = fit_toy(
+        toy_data(30),
+        task=Classes(augment=False),
+        streams={"unlabelled": Labeled(toy_data(13, seed=3))},
+        select="lowest(unlabelled.class_confusion)",
+        out=tmp_path / "run",
+        **FAST,
+    )
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line)["evaluate_on"]["unlabelled"] for line in lines]
+    names = {"entropy", "diversity", "class_confusion", "weighted_risk"}
+    assert all(each.keys() == names for each in found)
+    values = [each["class_confusion"] for each in found]
+    assert model.facts["metrics"]["epoch"] == values.index(min(values))
+    assert model.facts["evaluation"]["unlabelled.class_confusion"] == min(values)
+    assert "unlabelled.class_confusion before training" in model.facts["evaluation"]
+
+
+def test_a_task_without_class_logits_has_the_weighted_risk_alone(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    settings = {"streams": {"unlabelled": Labeled(toy_data(13, seed=3))}, **FAST}
+    fit_toy(toy_data(30), select="lowest(unlabelled.weighted_risk)", **settings)
+    with pytest.raises(OptionError, match="the task has no metric 'entropy'") as caught:
+        fit_toy(toy_data(30), select="lowest(unlabelled.entropy)", **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stream_and_an_evaluation_set_of_one_name_are_refused(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    with pytest.raises(OptionError, match="streams and evaluate_on both name 'new'"):
+        fit_toy(
+            toy_data(30),
+            streams={"new": toy_data(9)},
+            evaluate_on={"new": toy_data(9)},
+            select="lowest(new.weighted_risk)",
+            **FAST,
+        )
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        ([], "stream 'unlabelled'.*no images|stream 'unlabelled'.*empty"),
+        ("five channels", "stream 'unlabelled'.*channels"),
+    ],
+)
+def test_an_empty_stream_and_one_with_other_channels_are_refused_in_one_line(
+    fit_toy: Any, toy_data: Any, stream: Any, words: str
+) -> None:
+    if stream:
+        stream = [image[..., [0, 1, 2, 0, 1]] for image, _ in toy_data(9)]
+    settings = {"streams": {"unlabelled": stream}, "select": "lowest(unlabelled.weighted_risk)"}
+    with pytest.raises((DataError, OptionError), match=words) as caught:
+        fit_toy(toy_data(30), **settings, **FAST)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,91 @@
+"""Several built-in tasks, and one of a third party, on one backbone."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import visiongraft as vg
+from visiongraft.exporters.runtime import Predictor
+from visiongraft.registry.manager import PluginManager, using
+from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
+
+THIRD_PARTY = Path(__file__).parents[1] / "third_party" / "missing_targets.py"
+HEADS = {
+    "built_in": {"kind": "classification", "mask": "segmentation(channels=8)"},
+    "third_party": {"kind": "classification", "marks": "marks"},
+}
+ORDINARY = {"loss_parts_are_means", "learned_tensors_are_registered", "any_image_size_works"}
+
+
+@cache
+def manager() -> PluginManager:
+    """Return the installed plugins and the third party's task."""
+    spec = spec_from_file_location("third_party_marks", THIRD_PARTY)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    found = PluginManager()
+    found.register(module, "marks")
+    return found
+
+
+@cache
+def trial(name: str) -> TaskTrial:
+    return TaskTrial(vg.MultiTask(HEADS[name], weights="uncertainty"))
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param(
+            name,
+            check,
+            id=f"{name}-{check.name}",
+            marks=[] if check.name in ORDINARY else pytest.mark.exhaustive,
+        )
+        for name in HEADS
+        for check in TASK_CHECKS
+    ],
+)
+def test_it_passes_the_kit(name: str, check: Check[Any]) -> None:
+    with using(manager()):
+        check.run(trial(name))
+
+
+@pytest.mark.slow
+def test_one_file_proves_and_predicts_all_heads(tmp_path: Path) -> None:
+    task = vg.MultiTask(
+        {"kind": "classification", "mask": "segmentation(channels=8)", "face": "face_embedding"}
+    )
+    examples = task.examples()
+    assert examples is not None
+    data = examples.make_dataset(tmp_path / "data", 16, 0)
+    model = vg.fit(
+        data,
+        task=task,
+        backbone="simple_cnn",
+        weights=None,
+        size=32,
+        epochs=1,
+        schedule="full",
+        batch_size=8,
+        device="cpu",
+        callbacks=(),
+    )
+    certificate = model.export(tmp_path / "model.onnx")
+    assert certificate.headline == "combined"
+    assert certificate.metric_exported == certificate.metric_torch
+    image = next((tmp_path / "data" / "kind").rglob("*.png"))
+    predictor = Predictor(tmp_path / "model.onnx")
+    (expected,), (found,) = model.predict(image), predictor.predict(image, save=tmp_path / "drawn")
+    assert found.kind.label == expected.kind.label
+    assert (found.mask.mask == expected.mask.mask).all()
+    assert found.face.embedding == pytest.approx(expected.face.embedding, abs=1e-4)
+    assert sorted(path.suffix for path in (tmp_path / "drawn").iterdir()) == [".jpg", ".png"]
