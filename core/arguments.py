@@ -28,7 +28,7 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
-from visiongraft.schedules import Schedule, for_adapters
+from visiongraft.schedules import Schedule, for_adapters, for_started_head
 from visiongraft.starting import IN_MEMORY, Start
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract import check_task_class
@@ -171,6 +171,8 @@ def resumed_settings(
     plan = make_schedule(
         called.get("schedule", stored.schedule), called.get("learning_rate"), beside
     )
+    if for_started_head(plan).to_json() == stored.schedule:  # what is stored is complete
+        plan = for_started_head(plan)
     called["schedule"] = plan.to_json()
     if called.get("data") is None:  # in memory
         called.pop("data", None)

@@ -33,6 +33,7 @@ from visiongraft.task import Task
 from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
+from visiongraft.training.head_start import slow_down_heads
 from visiongraft.training.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
 from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
@@ -209,6 +210,7 @@ def fit(
         if not resume:
             if schedule == AUTO:
                 use_schedule(run, recommend_schedule(run, accelerator), learning_rate)
+            slow_down_heads(run)
             if batch_size == AUTO:
                 use_batch_size(run, find_batch_size(run, accelerator))
             if run.config.budget is not None:

@@ -22,6 +22,9 @@ Phases = Generator["Phase", History, None]
 # Peak rates for AdamW at batches of about 32. A new head bears a high rate; a pretrained backbone
 # forgets what it knows at one: at 2e-4 small datasets lose accuracy when stages join.
 PROBE_RATE = 3e-3
+STARTED_RATE = (
+    3e-4  # of a head alone that starts from a good classifier; a higher one would undo it
+)
 TUNING_RATE = 1e-4
 
 # Adapters start from zero beside weights that stay as they are: at the rate of fine-tuning they have hardly
@@ -346,6 +349,24 @@ def probe_length(name: str, probe_epochs: int | None, epochs: int) -> int:
     if not isinstance(probe, int) or probe < 0:
         raise ScheduleError(f"{name}(probe_epochs={probe!r}): expected a non-negative integer")
     return min(probe, epochs - 1)
+
+
+def for_started_head(chosen: Schedule) -> Schedule:
+    """Set a lower learning rate of the head alone, where the user set none.
+
+    Args:
+        chosen: The schedule of a run whose head does not start at random.
+
+    Returns:
+        A schedule whose options that would be ``PROBE_RATE`` are ``STARTED_RATE``.
+
+    Examples:
+        >>> for_started_head(lp_ft(learning_rate=1e-4)).call
+        'lp_ft(learning_rate=0.0001, probe_learning_rate=0.0003)'
+    """
+    parameters = inspect.signature(chosen.generate).parameters
+    rates = {n: STARTED_RATE for n, p in parameters.items() if p.default == PROBE_RATE}
+    return chosen(**{**rates, **chosen.options}) if rates else chosen
 
 
 @hookimpl

@@ -234,22 +234,24 @@ class Task(ABC):
             modifies none of the features in place.
         """
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> bool:
+    @property
+    def starts_head(self) -> bool:
+        """Whether ``start_head`` computes a good start of a new head, as the task is bound to the data."""
+        return False
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:  # noqa: B027
         """Set the weights of a new head from features of a pretrained backbone, before the first step.
 
-        Override it if a good start can be computed, such as a linear probe in closed form. The
-        result may depend on the arguments only.
+        Called if ``starts_head`` is true, such as for a linear probe in closed form. Phases of the
+        built-in schedules that train the head alone then have a lower learning rate. The result may
+        depend on the arguments only.
 
         Args:
             head: From ``build_head``; changed in place.
             samples: Batches of training images in order, as features without augmentation and
                 gradients, with collated targets: all images, or a random choice of a large set. Each
                 iteration computes them again.
-
-        Returns:
-            Whether it did; by default it does not.
         """
-        return False
 
     @abstractmethod
     def build_loss(self) -> nn.Module:

@@ -35,7 +35,7 @@ from visiongraft.advice.report import Advice, statements
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
 from visiongraft.arguments import completed_settings, new_settings
 from visiongraft.config import FitConfig
-from visiongraft.data.check import UNREADABLE_LIMIT, CheckedSplits, check_samples
+from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.durations import parse_duration
 from visiongraft.errors import DataError, OptionError, WeightsError
@@ -228,7 +228,7 @@ class _Adviser:
             splits.validation.subset(others.tolist()),
             channels=self.config.in_channels,
             save=False,
-            limit=UNREADABLE_LIMIT if len(chosen) == len(splits.train) else UNREADABLE_OF_FEW,
+            limit=None if len(chosen) == len(splits.train) else UNREADABLE_OF_FEW,
         )
 
     def _embed(

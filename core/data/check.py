@@ -150,7 +150,7 @@ def check_samples(
     channels: int = 3,
     cache: Path | None = None,
     save: bool = True,
-    limit: float = UNREADABLE_LIMIT,
+    limit: float | None = None,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -161,7 +161,7 @@ def check_samples(
         cache: File that stores the report and the findings; images that have not changed since
             are not decoded again.
         save: Write that file; otherwise it is only read.
-        limit: Fraction of the images that may be unreadable.
+        limit: Fraction of the images that may be unreadable; ``None`` for 1 %.
 
     Returns:
         The readable samples and the report.
@@ -371,9 +371,8 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
     return Finding(digest, image.shape[0], image.shape[1], values=values)
 
 
-def _refuse_too_many(
-    problems: tuple[str, ...], total: int, limit: float = UNREADABLE_LIMIT
-) -> None:
+def _refuse_too_many(problems: tuple[str, ...], total: int, limit: float | None = None) -> None:
+    limit = UNREADABLE_LIMIT if limit is None else limit
     if len(problems) > limit * total:
         raise DataError(
             f"{count_and_name(f'of {total} images are unreadable', problems)}; repair or remove them "

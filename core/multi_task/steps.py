@@ -126,23 +126,16 @@ def train_heads(
 
 def start_heads(
     heads: Mapping[str, Task], head: MultiHead, samples: Iterable[tuple[Features, Any]]
-) -> bool:
+) -> None:
     """Let the task of each head start it from the features of the images that have its target.
 
     Args:
         heads: The task of each head.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
-
-    Returns:
-        Whether any did.
     """
-    started = [
+    for name, task in heads.items():
         task.start_head(head[name], OwnSamples(name, samples))
-        for name, task in heads.items()
-        if type(task).start_head is not Task.start_head
-    ]
-    return any(started)
 
 
 @dataclass(frozen=True)

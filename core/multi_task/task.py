@@ -219,10 +219,14 @@ class MultiTask(Task):
     def build_head(self, backbone: Backbone) -> nn.Module:
         return MultiHead(self.tasks, backbone)
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> bool:
-        """Let each head's task start it."""
+    @property
+    def starts_head(self) -> bool:
+        """Whether all heads have a good start; one that has none needs other learning rates."""
+        return all(task.starts_head for task in self.tasks.values())
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
         assert isinstance(head, MultiHead)
-        return start_heads(self.tasks, head, samples)
+        start_heads(self.tasks, head, samples)
 
     def build_loss(self) -> nn.Module:
         weights = None if self.weights == UNCERTAINTY else self.weights

@@ -209,15 +209,16 @@ class Classification(Task):
             self.dropout,
         )
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> bool:
-        """Start from a linear classifier in closed form, unless options or data ask for another head."""
-        if self.head_start == "random" or self.multi_label or self.hidden:
-            return False
+    @property
+    def starts_head(self) -> bool:
+        """Whether the head is linear and each image has one class, unless options ask for a random start."""
+        return self.head_start == "closed_form" and not (self.multi_label or self.hidden)
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
+        """Start from a linear classifier in closed form."""
         pairs = [
             (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
         ]
-        if not pairs:
-            return False
         embeddings, labels = (np.concatenate(values) for values in zip(*pairs, strict=True))
         count = len(bound_class_names(self.class_names))
         weight, bias = linear_classifier(embeddings, labels, count)
@@ -226,7 +227,6 @@ class Classification(Task):
         assert isinstance(head, ClassificationHead)
         head.output.weight.copy_(torch.from_numpy(weight))
         head.output.bias.copy_(torch.from_numpy(bias))
-        return True
 
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy

@@ -10,7 +10,6 @@ import torch
 
 from visiongraft.data.batch import Batch
 from visiongraft.multi_task.task import MultiTask
-from visiongraft.task import Task
 
 TARGETS = [
     {"kind": 0, "place": 0.5},
@@ -107,23 +106,33 @@ def test_learned_uncertainty_follows_the_paper(task: Any, network_of: Any, batch
     assert s.grad.item() == pytest.approx(0.5 - (torch.exp(-s) * plain).item(), rel=1e-4)
 
 
-def test_a_head_starts_from_the_images_that_have_its_target(
+def test_heads_start_from_the_images_that_have_their_targets(
     task: Any, network_of: Any, batch_of: Any, Color: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Any] = []
+    seen: dict[Any, Any] = {}
 
-    def start_head(self: Any, head: Any, samples: Any) -> bool:
-        seen.append((head, [(f.pooled, t) for f, t in samples], list(samples)))
-        return True
+    def start_head(self: Any, head: Any, samples: Any) -> None:
+        seen[head] = list(samples), list(samples)
 
     monkeypatch.setattr(Color, "start_head", start_head)
-    monkeypatch.setattr(type(task.tasks["place"]), "start_head", Task.start_head)
     network, batch = network_of(task), batch_of(task, TARGETS)
     features = network.backbone(batch.images)
-    assert task.start_head(network.head, [(features, batch.targets), (features, {})])
-    ((head, samples, again),) = seen
-    assert head is network.head["kind"]
-    ((pooled, targets),) = samples
-    torch.testing.assert_close(pooled, features.pooled[[0, 1, 3, 4]])
-    assert targets.tolist() == [0, 2, 1, 1]
-    assert len(again) == 1, "each iteration begins again"
+    task.start_head(network.head, [(features, batch.targets), (features, {})])
+    for head, rows, targets in (
+        ("kind", [0, 1, 3, 4], [0, 2, 1, 1]),
+        ("place", [0, 2, 3], [0.5, 0.25, 1.0]),
+    ):
+        ((own, found),), again = seen[network.head[head]]
+        torch.testing.assert_close(own.pooled, features.pooled[rows])
+        assert found.tolist() == targets
+        assert len(again) == 1, "each iteration begins again"
+
+
+def test_heads_start_only_if_all_do(
+    task: Any, Color: Any, Spot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not task.starts_head
+    monkeypatch.setattr(Color, "starts_head", True)
+    assert task.starts_head
+    monkeypatch.setattr(Spot, "starts_head", False)
+    assert not task.starts_head

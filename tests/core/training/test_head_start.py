@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import visiongraft
-from visiongraft.schedules import Phase, schedule
+from visiongraft.schedules import STARTED_RATE, Phase, schedule
 from visiongraft.training import head_start
 
 
@@ -20,11 +21,12 @@ def Starting(Toy: Any) -> Any:
     class Starting(Toy):
         seen: ClassVar[list[Any]] = []
 
-        def start_head(self, head: Any, samples: Any) -> bool:
+        starts_head = True
+
+        def start_head(self, head: Any, samples: Any) -> None:
             pairs = [(features.pooled.clone(), targets) for features, targets in samples]
             self.seen.append(tuple(torch.cat(values) for values in zip(*pairs, strict=True)))
             head.linear.weight.fill_(0.25)
-            return True
 
     return Starting
 
@@ -128,3 +130,22 @@ def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_pat
         fit_toy(toy_data(20), task=Starting(), out=tmp_path, callbacks=[Stop()], **settings)
     fit_toy(toy_data(20), task=Starting(), out=tmp_path, resume=True, **settings)
     assert len(Starting.seen) == 1
+
+
+def test_the_head_alone_then_trains_at_a_lower_rate(fit_toy, toy_data, Starting, tmp_path: Path):
+    settings = {"weights": "pretrained", "epochs": 2, "out": tmp_path}
+    fit_toy(toy_data(20), task=Starting(), schedule="lp_ft(learning_rate=1e-3)", **settings)
+    stored = json.loads((tmp_path / "config.json").read_text())["schedule"]
+    assert stored["options"] == {"learning_rate": 1e-3, "probe_learning_rate": STARTED_RATE}
+
+
+@pytest.mark.parametrize("schedule", ["lp_ft", "lp_ft(probe_learning_rate=0.01)"])
+def test_a_run_resumes_with_the_schedule_that_was_passed(
+    fit_toy, toy_data, Starting, tmp_path: Path, schedule: str
+):
+    settings = {"weights": "pretrained", "epochs": 2, "out": tmp_path, "schedule": schedule}
+    data = toy_data(20)
+    fit_toy(data, task=Starting(), **settings)
+    fit_toy(data, task=Starting(), resume=True, **settings)
+    with pytest.raises(visiongraft.VisiongraftError, match="different settings"):
+        fit_toy(data, task=Starting(), resume=True, **{**settings, "schedule": "gradual"})
