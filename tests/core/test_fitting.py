@@ -82,6 +82,8 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("replay_dtype", "float64", OptionError, "replay_dtype='float64'"),
     ("replay_budget", -1, OptionError, "replay_budget=-1"),
     ("replay_budget", "8GB", OptionError, "replay_budget='8GB'"),
+    ("replay_shared", "yes", OptionError, "replay_shared='yes'"),
+    ("gradient_checkpointing", 1, OptionError, "gradient_checkpointing=1"),
     ("precision", "fp8", OptionError, "precision='fp8' is not one of no, fp16, bf16"),
     ("accumulate", 0, OptionError, "accumulate=0"),
     ("clip_norm", 0.0, OptionError, "clip_norm=0.0"),
@@ -225,7 +227,7 @@ def test_without_a_folder_nothing_is_left_on_the_disk(
         def epoch_ended(self) -> None:
             seen.extend(path.name for path in tmp_path.rglob("*.npy"))
 
-    fit_toy(toy_data(20), replay=True, callbacks=[Look()], **QUICK)
+    fit_toy(toy_data(20), replay=True, replay_shared=False, callbacks=[Look()], **QUICK)
     assert seen  # replay did store something there
     assert list(tmp_path.iterdir()) == []
 
@@ -369,6 +371,8 @@ OTHER: dict[str, Any] = {
     "replay": True,
     "replay_dtype": "float16",
     "replay_budget": 5,
+    "replay_shared": False,
+    "gradient_checkpointing": True,
     "precision": "bf16",
     "accumulate": 2,
     "clip_norm": None,
