@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import visiongraft
+from visiongraft import fitting
 from visiongraft.config import FitConfig
 from visiongraft.errors import CheckpointError, OptionError, TrainingError
 from visiongraft.schedules import Phase
@@ -62,10 +62,8 @@ def test_on_a_gpu_sizes_are_halved_until_one_fits(
     tried = memory_of(5, monkeypatch)
     chosen: list[Any] = []
     real = batch_finder.find_batch_size
-    monkeypatch.setattr(
-        visiongraft.fitting, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0]
-    )
-    monkeypatch.setattr(visiongraft.fitting.Engine, "train", stop)
+    monkeypatch.setattr(fitting, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0])
+    monkeypatch.setattr(fitting.Engine, "train", stop)
     with pytest.raises(Stopped):
         fit_toy(toy_data(80), schedule="full", batch_size="auto", out=tmp_path / "run")
     assert chosen[0].size == 4
@@ -153,7 +151,7 @@ def test_the_run_equals_one_with_the_number_and_is_resumed_with_it(
     assert metrics(tmp_path / "auto") == metrics(tmp_path / "plain")
     log = (tmp_path / "auto" / "run.log").read_text()
     assert f"batch size {stored}: close to the highest throughput (images/s: 2: " in log
-    monkeypatch.setattr(visiongraft.fitting, "find_batch_size", stop)
+    monkeypatch.setattr(fitting, "find_batch_size", stop)
     again = {"batch_size": "auto", "out": tmp_path / "auto", "resume": True, **settings}
     assert fit_toy(data, **again).facts["metrics"] == auto.facts["metrics"]
     with pytest.raises(CheckpointError, match=f"batch_size=7 .the run has {stored}."):
