@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
@@ -121,7 +122,26 @@ def train_heads(
         if whole and view.head.outputs is not None:
             outputs[name] = view.head.outputs
     network.head(features, outputs)  # for those that watch the head
-    return parts
+    idle = [name for name in heads if name not in batch.targets]
+    return _touching(parts, cast(MultiHead, network.head), cast(MultiLoss, network.loss), idle)
+
+
+def _touching(
+    parts: dict[str, Any], head: MultiHead, loss: MultiLoss, idle: list[str]
+) -> dict[str, Any]:
+    """Let a loss depend on the parameters of heads without targets, with gradients of 0.
+
+    Processes exchange gradients once a step, and have to agree on which parameters have some.
+    """
+    modules = [module for name in idle for module in (head[name], loss.losses[name])]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    parameters += [loss.log_variances[name] for name in idle if name in loss.log_variances]
+    if not parameters:
+        return parts
+    nothing = torch.stack([p.float().sum() * 0 for p in parameters]).sum()
+    name, part = next(iter(parts.items()))
+    touched = (part[0] + nothing, part[1]) if isinstance(part, tuple) else part + nothing
+    return {**parts, name: touched}
 
 
 def start_heads(

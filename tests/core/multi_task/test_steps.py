@@ -67,8 +67,13 @@ def test_small_batches_add_up_to_a_large_one(
 def test_a_batch_without_a_target_of_a_head_has_no_part_of_it(
     task: Any, network_of: Any, batch_of: Any
 ) -> None:
-    parts = network_of(task)(batch_of(task, [{"kind": 0}, {"kind": 1}]))
-    assert list(parts) == ["kind.entropy"]
+    network = network_of(replace(task, weights="uncertainty"))
+    parts = network(batch_of(task, [{"kind": 0}, {"kind": 1}]))
+    assert list(parts) == ["kind.entropy", "kind.uncertainty"]
+    sum(value for value, _ in parts.values()).backward()
+    for parameter in (*network.head["place"].parameters(), network.loss.log_variances["place"]):
+        assert parameter.grad is not None  # as in processes that have such a target
+        assert not parameter.grad.any()
 
 
 def test_heads_with_all_targets_have_the_losses_of_their_tasks(
