@@ -47,7 +47,7 @@ def balanced_order(labels: ClassIds | None, count: int, seed: int) -> NDArray[np
     Example:
         >>> order = balanced_order(np.array([0] * 90 + [1] * 10), 100, seed=0)
         >>> int((order[:20] >= 90).sum())
-        3
+        2
     """
     generator = np.random.Generator(np.random.PCG64(mix_seed(seed, "advice")))
     shuffled = generator.permutation(count)
