@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json, named_task_options
+from visiongraft.cli.options import Json, TaskOptions, named_task_options
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
 
@@ -42,10 +42,7 @@ def advise(
         str, typer.Option(metavar="TIME", help="Time that advice may take, such as 90s or 3min.")
     ] = "3min",
     images: Annotated[int, typer.Option(help="The most training images to use.")] = 1000,
-    task_options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
-    ] = None,
+    task_options: TaskOptions = None,
     as_json: Json = False,
     **settings: Any,
 ) -> Answer:
@@ -85,10 +82,7 @@ def lr_find(
         Path | None,
         typer.Option(metavar="FILE", help="A .png or .svg file to draw the losses into."),
     ] = None,
-    task_options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
-    ] = None,
+    task_options: TaskOptions = None,
     as_json: Json = False,
     **settings: Any,
 ) -> Answer:

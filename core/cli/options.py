@@ -32,6 +32,10 @@ Json = Annotated[
 Callbacks = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
 ]
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 TimeLimit = Annotated[
     float | None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Callbacks, Json, named_task_options
+from visiongraft.cli.options import Callbacks, Json, TaskOptions, named_task_options
 from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
@@ -27,10 +27,7 @@ def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     *,
-    task_options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
-    ] = None,
+    task_options: TaskOptions = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
