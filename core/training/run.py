@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,17 @@ class Run:
     state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def on(self, **samples: Any) -> Run:
+        """Return the run on other samples of its parts, such as few of them to measure.
+
+        Args:
+            samples: ``training``, ``validation`` or ``evaluation``.
+
+        Returns:
+            A run without digests, which belong to the images of the whole run, so that it shares no features.
+        """
+        return replace(self, digests={}, **samples)
 
     @property
     def selection(self) -> Selection:

@@ -101,7 +101,7 @@ def lr_find(
             log.warning("%s", line)
         planned = _planned(run, phase)
         if phase == 1:  # nothing is evaluated
-            run = replace(run, validation=run.training.subset([0]), evaluation={}, digests={})
+            run = run.on(validation=run.training.subset([0]), evaluation={})
         engine = Engine(run, listen(()), accelerator)
         losses = _sweep_phase(engine, phase - 1, rates)
     how = rate_option(run, phase - 1)

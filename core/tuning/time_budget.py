@@ -237,14 +237,12 @@ class Costs:
         """Return a run on the images of a few steps, as the sampler of the task chose them."""
         run = self.run
         chosen = {i for step in self._steps[: STEPS + 1] for batch in step for i in batch[0]}
-        part = replace(
-            run,
+        few = run.on(
             training=run.training.subset(sorted(chosen)),
             validation=_first(run.validation, 2 * run.config.batch_size),
             evaluation={},
-            digests={},  # the whole run's features may be shared, these few images are measured
-            state=RunState(replayed=replayed),
         )
+        part = replace(few, state=RunState(replayed=replayed))
         with suppress(VisiongraftError):  # a sampler that these images are too few for
             Engine(part, listen(()), self.accelerator).steps.plan()
             return part
