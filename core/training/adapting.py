@@ -39,7 +39,7 @@ class TargetImages:
             name: Of the samples.
             samples: The samples.
         """
-        return self._load((name, False), samples, range(len(samples)), self._alone)
+        return self._load((name, False), samples, range(len(samples)), False)
 
     def some(self, name: str, samples: Samples, most: int, alone: bool = False) -> Iterator[Batch]:
         """Load images that are spread over all samples.
@@ -52,16 +52,12 @@ class TargetImages:
         """
         count = min(most, len(samples))
         chosen = [i * len(samples) // count for i in range(count)]
-        return self._load((name, alone), samples, chosen, alone or self._alone)
-
-    @property
-    def _alone(self) -> bool:
-        return self.images.network.preprocess.config.resize == "pad"  # then images differ in size
+        return self._load((name, alone), samples, chosen, alone)
 
     def _load(
         self, key: tuple[str, bool], samples: Samples, positions: Sequence[int], alone: bool
     ) -> Iterator[Batch]:
-        images, size = self.images, 1 if alone else self.images.config.batch_size
+        images, size = self.images, 1 if alone else self.images.plain_batch_size
         if key not in self._loaders:
             self._loaders[key] = images.loader_of(samples, augment=False, whole=key[1])
         parts = max(1, len(positions) // size)

@@ -84,8 +84,7 @@ class _TrainingFeatures:
 
     def __iter__(self) -> Iterator[tuple[Features, Any]]:
         network = self.images.network
-        alone = network.preprocess.config.resize == "pad"  # then images differ in size
-        plan = ordered_batches(len(self.chosen), 1 if alone else self.images.config.batch_size)
+        plan = ordered_batches(len(self.chosen), self.images.plain_batch_size)
         rows = [[self.chosen[i] for i in part] for part in plan]
         for batch in self.batches.evaluation(TRAIN, rows):
             moved = batch.to(self.images.device)

@@ -52,6 +52,12 @@ class ImageLoaders:
         """The task's training-time augmentation."""
         return self.network.task.train_transform(self.network.preprocess.config)
 
+    @property
+    def plain_batch_size(self) -> int:
+        """Batch size without augmentation: 1 with ``resize="pad"``, as images then differ in size."""
+        alone = self.network.preprocess.config.resize == "pad"
+        return 1 if alone else self.config.batch_size
+
     def loader(self, part: str, augment: bool = False, whole: bool = True) -> BatchLoader:
         """Return the loader of a part, see ``parts``; made on first use.
 

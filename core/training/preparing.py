@@ -63,8 +63,7 @@ class _TrainingSet:
 
     def __iter__(self) -> Iterator[TransferStep]:
         images, network = self.images, self.images.network
-        alone = network.preprocess.config.resize == "pad"  # then images differ in size
-        plan = ordered_batches(len(images.training), 1 if alone else images.config.batch_size)
+        plan = ordered_batches(len(images.training), images.plain_batch_size)
         loader = images.loader("train")
         for batch in loader.batches([[(i, 0) for i in part] for part in plan]):
             step = self.transfer.step(network, batch.to(images.device))
