@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import visiongraft
+from tests.core.stopping import StopAt
 from visiongraft.errors import OptionError
-from visiongraft.hookspecs import hookimpl
 from visiongraft.training.checkpoint import Checkpoint
 
 QUICK: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 2}
@@ -119,22 +119,11 @@ def test_without_a_condition_on_an_evaluation_set_no_trade_off_is_drawn(
     assert not (tmp_path / "run" / "tradeoff.png").exists()
 
 
-class Stop:
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    @hookimpl
-    def step_ended(self) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-
 def test_a_stopped_run_resumes_exactly(
     run: tuple[Any, Path], first: Path, toy_data: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        go_on(first, toy_data, out=tmp_path / "run", callbacks=[Stop(3)], checkpoint_every=1)
+        go_on(first, toy_data, out=tmp_path / "run", callbacks=[StopAt(3)], checkpoint_every=1)
     again = visiongraft.fit(
         toy_data(40, seed=2), evaluate_on={"old": toy_data(20, seed=5)}, out=tmp_path / "run",
         resume=True, callbacks=(),

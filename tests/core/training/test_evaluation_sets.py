@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.core.stopping import StopAt
 from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import CheckpointError, DataError, OptionError, VisiongraftError
-from visiongraft.hookspecs import hookimpl
 from visiongraft.training.checkpoint import Checkpoint
 
 QUICK: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 3}
@@ -196,17 +196,6 @@ class Stop(BaseException):
     """Ends a run like a crash."""
 
 
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    @hookimpl
-    def step_ended(self) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Stop
-
-
 def test_a_run_with_sets_and_streams_that_is_killed_within_an_epoch_resumes_exactly(
     fit_toy: Any, toy_data: Any, tmp_path: Path, StreamingToy: Any
 ) -> None:
@@ -222,7 +211,7 @@ def test_a_run_with_sets_and_streams_that_is_killed_within_an_epoch_resumes_exac
     }
     fit_toy(toy_data(20), out=tmp_path / "whole", **settings)
     with pytest.raises(Stop):
-        fit_toy(toy_data(20), out=tmp_path / "run", callbacks=[StopAt(4)], **settings)
+        fit_toy(toy_data(20), out=tmp_path / "run", callbacks=[StopAt(4, Stop)], **settings)
     kept = Checkpoint.read(tmp_path / "run/checkpoints/last.safetensors").state
     assert kept.step > 0 and kept.streams == {"unlabelled": 3 * 8} and kept.before
     fit_toy(toy_data(20), out=tmp_path / "run", resume=True, **settings)

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.core.stopping import StopAt
 from visiongraft.config import FitConfig
 from visiongraft.data.batch import Batch
 from visiongraft.errors import (
@@ -292,17 +293,6 @@ def assert_same_checkpoints(*runs: Path) -> Checkpoint:
     return one
 
 
-class Stop:
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    @hookimpl
-    def step_ended(self) -> None:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     "loss",
     [
@@ -320,7 +310,7 @@ def test_a_run_with_a_transfer_loss_resumes_exactly(
     whole = fit_from(start, fit_toy, toy_data(40), out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         fit_from(
-            start, fit_toy, toy_data(40), out=tmp_path / "part", callbacks=[Stop(3)], **settings
+            start, fit_toy, toy_data(40), out=tmp_path / "part", callbacks=[StopAt(3)], **settings
         )
     again = fit_from(start, fit_toy, toy_data(40), out=tmp_path / "part", resume=True, **settings)
     for name, tensor in whole.network.state_dict().items():
@@ -339,7 +329,7 @@ def test_resuming_from_another_source_is_refused_and_may_be_allowed(
     shutil.copytree(start, source)
     settings = {"transfer_loss": "l2_sp", "out": tmp_path / "run", "checkpoint_every": 1}
     with pytest.raises(KeyboardInterrupt):
-        fit_from(source, fit_toy, toy_data(40), callbacks=[Stop(3)], **settings)
+        fit_from(source, fit_toy, toy_data(40), callbacks=[StopAt(3)], **settings)
     shutil.rmtree(source)
     fit_toy(toy_data(60, seed=4), epochs=1, out=source)  # another model under the same name
     words = "the file of backbone has other content; the transfer losses compare with other weights"
@@ -463,7 +453,7 @@ def test_a_loss_is_prepared_once_and_its_results_are_resumed_exactly(
         patch.setattr(Prepared, "stop", True)
         fit_from(start, fit_toy, toy_data(40), **part)
     with pytest.raises(KeyboardInterrupt):
-        fit_from(start, fit_toy, toy_data(40), callbacks=[Stop(1)], resume=True, **part)
+        fit_from(start, fit_toy, toy_data(40), callbacks=[StopAt(1)], resume=True, **part)
     assert Prepared.passes == 3  # killed within, and killed after the first step
     again = fit_from(start, fit_toy, toy_data(40), resume=True, **part)
     assert Prepared.passes == 4  # the run was killed before its first checkpoint
@@ -479,7 +469,7 @@ def test_what_was_prepared_comes_from_the_checkpoint(
     fit_from(start, fit_toy, toy_data(40), out=tmp_path / "whole", **settings)
     with pytest.raises(KeyboardInterrupt):
         part = {"out": tmp_path / "part", **settings}
-        fit_from(start, fit_toy, toy_data(40), callbacks=[Stop(2)], **part)
+        fit_from(start, fit_toy, toy_data(40), callbacks=[StopAt(2)], **part)
     monkeypatch.setattr(Prepared, "stop", True)  # it would stop if it was prepared again
     fit_from(start, fit_toy, toy_data(40), resume=True, **part)
     assert_same_checkpoints(tmp_path / "whole", tmp_path / "part")
