@@ -184,14 +184,36 @@ def subset(root: Path, images: int, seed: int, folder: Path, validation: int | N
         The folder.
     """
     per_class = max(2, images // sum(p.is_dir() for p in (root / "train").iterdir()))
+    return link_subset(root, folder, lambda files: draw(files, per_class, seed), validation)
+
+
+def draw(files: Sequence[Path], count: int, seed: int) -> list[Path]:
+    """Return a random choice of files, in their order."""
+    order = np.random.default_rng([seed, len(files)]).permutation(len(files))
+    return [files[i] for i in sorted(order[:count])]
+
+
+def link_subset(
+    root: Path,
+    folder: Path,
+    choose: Callable[[list[Path]], list[Path]],
+    validation: int | None = 1,
+) -> Path:
+    """Link chosen training images of each class, and validation images.
+
+    Args:
+        root: Folder of the dataset, with the splits ``train`` and ``val``.
+        folder: Where the links go.
+        choose: Returns the chosen ones of a class's training images.
+        validation: As in ``subset``.
+
+    Returns:
+        The folder.
+    """
     for split in ("train", "val"):
         for label in sorted(p for p in (root / split).iterdir() if p.is_dir()):
             files = sorted(label.iterdir())
-            if split == "train":
-                order = np.random.default_rng([seed, len(files)]).permutation(len(files))
-                files = [files[i] for i in sorted(order[:per_class])]
-            else:
-                files = files[:validation]
+            files = choose(files) if split == "train" else files[:validation]
             (folder / split / label.name).mkdir(parents=True)
             for file in files:
                 (folder / split / label.name / file.name).symlink_to(file.resolve())

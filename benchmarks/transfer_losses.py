@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import math
-import os
 import sys
 import tempfile
 import time
@@ -25,8 +24,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cells import mean_and_error, train_cells
+from small_sets import draw, link_subset
 
 import visiongraft
 from visiongraft.registry.manager import plugins
@@ -73,20 +72,12 @@ def subset(data: Path, cell: Cell, folder: Path, most: int = sys.maxsize) -> Pat
 
     What ``fit`` measures after each epoch is not used, so it gets little to measure.
     """
-    for split in ("train", "val"):
-        for label in sorted(p for p in (data / split).iterdir() if p.is_dir()):
-            files = sorted(label.iterdir())
-            if split == "train":
-                files = files[:most]
-                generator = np.random.default_rng([cell.seed, len(files)])
-                count = max(2, math.ceil(len(files) * cell.percent / 100))
-                files = [files[i] for i in sorted(generator.permutation(len(files))[:count])]
-            else:
-                files = files[:1]
-            (folder / split / label.name).mkdir(parents=True)
-            for file in files:
-                os.symlink(file.resolve(), folder / split / label.name / file.name)
-    return folder
+
+    def choose(files: list[Path]) -> list[Path]:
+        first = files[:most]
+        return draw(first, max(2, math.ceil(len(first) * cell.percent / 100)), cell.seed)
+
+    return link_subset(data, folder, choose)
 
 
 def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:

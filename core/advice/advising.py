@@ -67,7 +67,7 @@ def advise(
     images: int = 1000,
     **settings: Any,
 ) -> Advice:
-    """Tell before training which backbone fits a dataset, what a probe reaches, and what to repair.
+    """Report before training which backbone fits a dataset, what a probe reaches, and what to repair.
 
     Features of some training images are computed once by each backbone, and everything else from these:
     scores with intervals and ties, a learning curve with an extrapolation, likely label errors, outliers

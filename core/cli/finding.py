@@ -46,7 +46,7 @@ def advise(
     as_json: Json = False,
     **settings: Any,
 ) -> Answer:
-    """Tell before training which backbone fits DATA, what a probe reaches, and what to repair."""
+    """Report before training which backbone fits DATA, what a probe reaches, and what to repair."""
     from visiongraft.registry.declared import refuse_undeclared_settings
 
     given = given_settings(ctx, settings)
