@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "selection",
         "certificate",
         "loss_parts",
+        "data.batch",
         "caching.units",
         "caching.folding",
     ),
@@ -51,9 +52,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_functions", "task_support"),
     # Files, images, samples and batches.
-    ("preprocess",),
     ("saving.tensor_files", "saving.lock"),
     ("data",),
+    # What samples are, and from raw ones to the network's input.
+    ("inputs",),
+    ("preprocess",),
+    ("data.check", "data.loader"),
     # Contracts of plugins.
     ("backbone", "schedules", "task", "exporter", "scorers"),
     ("advice.probes",),

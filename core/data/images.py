@@ -88,52 +88,6 @@ def image_name(image: Any, position: int) -> str:
 
 
 @dataclass(frozen=True)
-class ImageSamples(Samples):
-    """Images without targets, for prediction.
-
-    Attributes:
-        images: Images of any kind that ``image_array`` accepts.
-    """
-
-    images: Sequence[Any]
-
-    @classmethod
-    def of(cls, images: Any) -> ImageSamples:
-        """Create samples from one image, several images, or a folder of images.
-
-        Args:
-            images: Anything that ``each_image`` accepts.
-
-        Returns:
-            The samples.
-
-        Raises:
-            DataError: A folder contains no images, a path does not exist, or ``images`` is of
-                another kind.
-        """
-        images = list(each_image(images))
-        for image in images:
-            if isinstance(image, (str, Path)) and not Path(image).is_file():
-                raise DataError(f"{printable(image)} does not exist or is not a file")
-        return cls(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def name(self, index: int) -> str:
-        """Return the path, or the position of an image in memory."""
-        return image_name(self.images[index], index)
-
-    def target(self, index: int) -> Any:
-        """Return 0: the images have no targets."""
-        return 0
-
-    def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
-        """Decode or convert the image."""
-        return image_array(self.images[index], self.name(index), channels)
-
-
-@dataclass(frozen=True)
 class DatasetSamples(Samples):
     """A map-style dataset of (image, target) pairs.
 

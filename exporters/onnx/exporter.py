@@ -11,7 +11,7 @@ import onnx
 from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Exporter
-from visiongraft.exporters.float_graph import FloatGraph
+from visiongraft.exporters.float_graph import float_graph
 from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
@@ -79,7 +79,7 @@ class OnnxExporter(Exporter):
         graph = model.inference_graph(chosen.extra_outputs)
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
-            graph = FloatGraph(graph)
+            graph = float_graph(graph)
         refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
@@ -129,7 +129,8 @@ class _Draft:
             raise ExportError(f"the exported file is not valid ONNX: {one_line(error)}") from error
         config = None if self.graph.takes_prepared else self.graph.preprocess.config
         fixed = self.options.size is not None or config is None
-        check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
+        inputs = self.graph.preprocess.inputs
+        check_model(onnx.load(self.file), config, fixed, opset, inputs)
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""

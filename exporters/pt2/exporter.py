@@ -12,7 +12,7 @@ from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
     file_versions,
-    image_input,
+    raw_input,
 )
 from visiongraft.exporters.options import ExporterOptions, parse_options
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
@@ -67,8 +67,9 @@ class Pt2Exporter(Exporter):
 
             def attempt(size: tuple[int, int] | None) -> Findings:
                 program = trace(graph, size)
-                taken = image_input(model.backbone_info, size)
-                outputs, extras = outputs_of(program), chosen.extra_outputs
+                inputs, extras = graph.preprocess.inputs, chosen.extra_outputs
+                taken = raw_input(inputs, model.backbone_info, size)
+                outputs = outputs_of(program, inputs)
                 described = describe_model(model, taken, outputs, versions, extras=extras)
                 temporary.write_bytes(b"")
                 append(temporary, serialized(program, described))

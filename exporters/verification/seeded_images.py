@@ -5,14 +5,16 @@ Their pixels are computed with integers and with a random stream that numpy neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.data.nearest import Size
 from visiongraft.exporters.verification.trial_images import PLAIN, sizes_around
+from visiongraft.inputs import Inputs
 
 LARGE = 2101  # pixels of the longest side that is tried
 MANY = 12  # images of the largest batch
@@ -84,11 +86,16 @@ def seeded_images(
         yield some(1, (height if whole else LARGE // 2, LARGE))
 
 
-def flipped(images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
+def raw_batch(images: Sequence[SeededImage], channels: int, inputs: Inputs) -> NDArray[Any]:
+    """Make what a file takes of images of one size."""
+    return inputs.from_images(np.stack([image.pixels(channels) for image in images]))
+
+
+def flipped(images: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
     """Change some values of images by one.
 
     Args:
-        images: uint8 (N, H, W, C).
+        images: uint8, the images, or raw samples of another kind, as first axis.
         count: Number of values of each image that change.
         seed: Of the choice.
 
