@@ -13,7 +13,7 @@ from torch.nn import functional
 from visiongraft.adaptation.backbones import apply_adapter, merge_adapters
 from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.lookup import find_adapter, load_backbone
+from visiongraft.lookup.names import find_adapter, load_backbone
 from visiongraft.plugins.adapters.lora import LowRankUpdate
 from visiongraft.plugins.adapters.stoch_norm import StochasticNormalization
 
