@@ -18,7 +18,7 @@ import time
 
 import torch
 
-from visiongraft.lookup.names import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.training.execution.recomputing import checkpointed_modules, recomputing
 
 BACKBONES = ("timm/resnet50", "timm/efficientnet_lite0", "timm/vit_small_patch16_224")

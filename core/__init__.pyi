@@ -32,9 +32,9 @@ from visiongraft.exporter import Exporter as Exporter
 from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks
 from visiongraft.hookspecs import hookimpl as hookimpl
-from visiongraft.lookup.names import find_schedule as find_schedule
-from visiongraft.lookup.names import find_transfer_loss as find_transfer_loss
-from visiongraft.lookup.names import load_backbone as load_backbone
+from visiongraft.lookup.backbones import load_backbone as load_backbone
+from visiongraft.lookup.methods import find_schedule as find_schedule
+from visiongraft.lookup.methods import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup.reading import read_data as read_data
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load

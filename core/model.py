@@ -26,7 +26,7 @@ from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup.names import load_adapted, load_network
+from visiongraft.lookup.models import load_adapted, load_network
 from visiongraft.lookup.reading import named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size

@@ -37,7 +37,7 @@ from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, WeightsError
-from visiongraft.lookup.names import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.options import check_integer, is_number
 from visiongraft.preparation.arguments import completed_settings, new_settings
 from visiongraft.scorers import ClassIds, ScorerChoice

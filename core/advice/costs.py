@@ -9,7 +9,7 @@ import torch
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.samples import Splits
-from visiongraft.lookup.names import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.preparation.building import build_run
 from visiongraft.preparation.datasets import RunData
 from visiongraft.system.durations import describe_duration

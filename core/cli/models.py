@@ -248,7 +248,7 @@ def _evaluate_exported(
     predictor: ExportedModel, data: str, by: str | None, batch_size: int
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
-    from visiongraft.lookup.names import find_exported_task
+    from visiongraft.lookup.tasks import find_exported_task
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 

@@ -12,14 +12,14 @@ import torch
 
 from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, differences
 from visiongraft.errors import CheckpointError, OptionError
-from visiongraft.lookup.names import (
+from visiongraft.lookup.backbones import find_source
+from visiongraft.lookup.methods import (
     find_adapter,
     find_optimizer,
     find_schedule,
-    find_source,
-    find_task,
     find_transfer_loss,
 )
+from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown

@@ -10,13 +10,9 @@ from accelerate import Accelerator
 from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError, ScheduleError, near_matches
-from visiongraft.lookup.names import (
-    find_adapter,
-    find_optimizers,
-    find_transfer_loss,
-    load_backbone,
-    load_source_head,
-)
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter, find_optimizers, find_transfer_loss
+from visiongraft.lookup.models import load_source_head
 from visiongraft.network import Network
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
 from visiongraft.preparation.starting import start_folder, started_backbone

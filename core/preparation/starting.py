@@ -9,7 +9,8 @@ from typing import Any
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError
-from visiongraft.lookup.names import find_task, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter

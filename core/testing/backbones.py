@@ -14,7 +14,8 @@ from torch import Tensor
 from visiongraft.backbone import Backbone, BackboneSource, Features
 from visiongraft.errors import BackboneError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup.names import find_schedule, find_source
+from visiongraft.lookup.backbones import find_source
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same

@@ -137,7 +137,7 @@ def recheck(
 def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
     """Find the task's plugin, or the reason why it is not available."""
     try:
-        from visiongraft.lookup.names import find_exported_task
+        from visiongraft.lookup.tasks import find_exported_task
 
         return find_exported_task(file.metadata), ""
     except ImportError as error:

@@ -15,8 +15,8 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.fitting import fit
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.exported import open_exported
-from visiongraft.lookup.names import load_backbone
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.preprocess import PreprocessConfig

@@ -14,7 +14,7 @@ from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReceiptError, ScheduleError, TrainingError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup.names import find_optimizer
+from visiongraft.lookup.methods import find_optimizer
 from visiongraft.network import Network
 from visiongraft.optimizers import adamw
 from visiongraft.schedules import Phase

@@ -30,7 +30,7 @@ from visiongraft.errors import (
     VisiongraftError,
 )
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup.names import find_transfer_loss
+from visiongraft.lookup.methods import find_transfer_loss
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase
@@ -223,7 +223,7 @@ def fit_from(start: Path, fit_toy: Any, data: Any, **settings: Any) -> Any:
 
 
 def source_of(start: Path) -> dict[str, Tensor]:
-    from visiongraft.lookup.names import load_backbone
+    from visiongraft.lookup.backbones import load_backbone
 
     return {n: p.detach() for n, p in load_backbone(start).named_parameters()}
 

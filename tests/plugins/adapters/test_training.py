@@ -21,7 +21,8 @@ from visiongraft.cli import main
 from visiongraft.config import FitConfig
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.exporters.onnx.graph import trace
-from visiongraft.lookup.names import find_adapter, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

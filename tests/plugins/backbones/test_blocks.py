@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from visiongraft.backbone import Backbone
-from visiongraft.lookup.names import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.training.execution.recomputing import recomputing
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import PooledHead
 from visiongraft.data.batch import Batch, StepInfo
-from visiongraft.lookup.names import find_transfer_loss, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_transfer_loss
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.schedules import Phase

@@ -12,7 +12,7 @@ import pytest
 import visiongraft
 from visiongraft.errors import ScheduleError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup.names import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.schedules.auto_rgn import LOWEST, relative_rates
 from visiongraft.schedules import Phase

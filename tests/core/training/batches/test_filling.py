@@ -19,7 +19,7 @@ from visiongraft.caching.images import CachedImages
 from visiongraft.caching.store import Replay, Store
 from visiongraft.data.check import content_digest
 from visiongraft.data.samples import FileSamples
-from visiongraft.lookup.names import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.training.batches import filling
 from visiongraft.training.batches.filling import DistinctImages
 

@@ -21,7 +21,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import default_workers
 from visiongraft.errors import ReplayError
-from visiongraft.lookup.names import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state

@@ -15,7 +15,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.batch import Batch
 from visiongraft.errors import BackboneError, TrainingError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup.names import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training.execution import recomputing as module
