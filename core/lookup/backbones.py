@@ -6,20 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
-from visiongraft.errors import (
-    BackboneError,
-)
+from visiongraft.errors import BackboneError
 from visiongraft.lookup.methods import find_adapter
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
-from visiongraft.saving.adapter_folder import (
-    adapter_folder,
-    is_adapter,
-)
-from visiongraft.saving.saved_model import (
-    is_saved_model,
-    load_saved_backbone,
-)
+from visiongraft.saving.adapter_folder import adapter_folder, is_adapter
+from visiongraft.saving.saved_model import is_saved_model, load_saved_backbone
 from visiongraft.saving.weights import load_weights
 
 

@@ -8,12 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from visiongraft.adapters import AdapterChoice
-from visiongraft.errors import (
-    OptionError,
-    PluginError,
-    VisiongraftError,
-    type_and_message,
-)
+from visiongraft.errors import OptionError, PluginError, VisiongraftError, type_and_message
 from visiongraft.optimizers import OptimizerFactory, task_optimizers
 from visiongraft.options import refuse_unknown
 from visiongraft.registry.calls import read_call

@@ -10,17 +10,12 @@ from torch import nn
 
 from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
 from visiongraft.backbone import Backbone, PooledHead
-from visiongraft.errors import (
-    ArtifactError,
-)
+from visiongraft.errors import ArtifactError
 from visiongraft.lookup.backbones import find_source, load_backbone
 from visiongraft.lookup.methods import find_adapter
 from visiongraft.lookup.tasks import find_task
 from visiongraft.network import Network
-from visiongraft.saving.adapter_folder import (
-    TENSORS,
-    read_adapter_config,
-)
+from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
 from visiongraft.saving.saved_model import (
     SAVED_MODEL,
     SavedConfig,

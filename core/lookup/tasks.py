@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visiongraft.errors import (
-    ArtifactError,
-    PluginError,
-)
+from visiongraft.errors import ArtifactError, PluginError
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.task import Task, create_task
