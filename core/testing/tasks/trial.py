@@ -130,7 +130,7 @@ class TaskTrial(Trial):
                 f"a method {kind}.examples() that returns TaskExamples(make_dataset)",
                 see,
             )
-        with trying(words, see="task_contract.support.TaskExamples"):
+        with trying(words, see="task.TaskExamples"):
             data = examples.make_dataset(self.folder("data"), images, seed)
         with trying("to read the example dataset", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
@@ -141,7 +141,7 @@ class TaskTrial(Trial):
     def _make_streams(self, examples: TaskExamples, images: int, seed: int) -> Mapping[str, Any]:
         """Create the streams that the task uses."""
         names, make = self.task.streams, examples.make_streams
-        words, see = f"to create the streams {', '.join(names)}", "task_support.TaskExamples"
+        words, see = f"to create the streams {', '.join(names)}", "task.TaskExamples"
         with trying(words, see=see):
             found = make(self.folder("streams"), images, seed) if names and make else {}
         expect(
@@ -229,7 +229,7 @@ class TaskTrial(Trial):
                 f"to create an example dataset of {IMAGES} images",
                 f"{available} training images",
                 "most of them",
-                "task_support.TaskExamples",
+                "task.TaskExamples",
             )
         network = self.network()
         with trying("to load a batch of the example dataset", see="task.Task.collate"):
