@@ -67,7 +67,8 @@ def channels_last(images: Tensor) -> Tensor:
         images: (N, C, height, width), or of clips (N, T, C, height, width); others are returned.
     """
     if images.ndim == 5:
-        return channels_last(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        frames: Tensor = channels_last(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return frames
     if images.ndim != 4:
         return images
     return images.contiguous(memory_format=torch.channels_last)

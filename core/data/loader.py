@@ -80,7 +80,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         if self.transform is None:
             return self.preprocess(pixels[None])[0], target
         with seeded(self.seed, "sample", index, view):
-            image, target = self.transform(_augmentable(pixels), target)
+            image, target = self.transform(augmentable(pixels), target)
         image = torch.as_tensor(image).as_subclass(Tensor)
         if tuple(image.shape[-2:]) != tuple(self.preprocess.config.size):
             raise DataError(
@@ -91,7 +91,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         return self.preprocess.normalize(image[None])[0], target
 
 
-def _augmentable(pixels: Tensor) -> tv_tensors.TVTensor:
+def augmentable(pixels: Tensor) -> tv_tensors.TVTensor:
     """Wrap an image (H, W, C), or a clip (T, C, H, W), for torchvision's transforms."""
     if pixels.ndim == 3:
         return tv_tensors.Image(pixels.permute(2, 0, 1))

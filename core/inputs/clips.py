@@ -109,7 +109,7 @@ class Clips(Inputs):
             )
         if isinstance(value, np.ndarray) and value.shape[1] == channels != value.shape[3]:
             value = np.moveaxis(value, 1, 3)
-        chosen = range(len(value))
+        chosen = list(range(len(value)))
         if len(value) != self.length:
             chosen = self.choose(np.arange(len(value), dtype=np.float64), name)
         images = [image_array(value[i], f"{name}, frame {i}", channels) for i in chosen]
@@ -188,7 +188,10 @@ class Clips(Inputs):
     def prepare(self, raw: Tensor, images: Callable[[Tensor], Tensor]) -> Tensor:
         """Preprocess the frames of clips, each like an image."""
         count, length = raw.shape[:2]
-        return images(raw.flatten(0, 1).permute(0, 2, 3, 1)).unflatten(0, (count, length))
+        prepared: Tensor = images(raw.flatten(0, 1).permute(0, 2, 3, 1)).unflatten(
+            0, (count, length)
+        )
+        return prepared
 
     def blank(self, count: int, channels: int, size: tuple[int, int]) -> tuple[int, ...]:
         """Return (count, frames, channels, height, width)."""
