@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "saving.classes", "saving.tensors"),
+    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -34,7 +34,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "comparison",
         "certificate",
         "loss_parts",
-        "data.batch",
         "advice.ridge",
         "caching.units",
         "caching.folding",

@@ -161,7 +161,7 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
     try:
         with av.open(io.BytesIO(content), metadata_errors="ignore") as container:
             if not container.streams.video:
-                raise DataError(f"{name}: the file has no video stream")
+                raise DataError(f"{name}: the file has no video stream; it may be cut off")
             container.streams.video[0].thread_type = "AUTO"
             yield container
     except DataError:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from visiongraft.data.loader import SampleDataset, Unreadable, augmentable
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
-from visiongraft.inputs import Inputs
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
@@ -203,7 +203,7 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
         reading.expect(same(target, again), got, f"{target!r}, as the first time")
 
 
-def expect_sample(samples: Samples, part: str, channels: int, inputs: Inputs) -> None:
+def expect_sample(samples: Samples, part: str, channels: int, inputs: Inputs = IMAGES) -> None:
     """Raise a fault unless the first sample of a split can be loaded, as grayscale too if it is RGB."""
     for count in (channels, 1) if channels == 3 else (channels,):
         words = f"to load an image of the {part} split with {count} channels"
