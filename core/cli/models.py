@@ -18,6 +18,7 @@ from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
+    from visiongraft.inputs import Inputs
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
@@ -100,7 +101,8 @@ def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
 def predict(
     model: Model,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of images.")
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Image or video files, or folders of these."),
     ],
     out: Annotated[
         Path | None,
@@ -116,13 +118,18 @@ def predict(
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
-    paths, unreadable = _readable(images)
     predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
-        found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
+        loaded = load(model)
+        paths, unreadable = _readable(images, loaded.task.inputs)
+        found = loaded.predict(paths, batch_size=batch_size, save=out, tile=tile)
     else:
+        from visiongraft.inputs import IMAGES, described_inputs
+
+        inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
+        paths, unreadable = _readable(images, inputs)
         found = predictor.predict(paths, batch_size=batch_size, save=out)
     names = [escape_unprintable(str(path)) for path in paths]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
@@ -282,15 +289,14 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         yield np.stack(images), positions
 
 
-def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Return the given files and the readable images of the given folders, sorted by name.
+def _readable(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:
+    """Return the given files and the readable images, or clips, of the given folders, sorted by name.
 
     The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
     while one that is named explicitly is an error.
     """
     from visiongraft.data.check import find_unreadable
-    from visiongraft.data.listing import list_images
-    from visiongraft.data.samples import FileSamples
+    from visiongraft.inputs.samples import InputSamples
 
     paths: list[Path] = []
     unreadable: list[str] = []
@@ -298,12 +304,13 @@ def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not path.is_dir():
             paths.append(path)
             continue
-        found = list_images(path)
-        problems = find_unreadable(FileSamples(found, [None] * len(found)))
+        found = inputs.find(path)
+        problems = find_unreadable(InputSamples(found, inputs), inputs=inputs)
         readable = [file for i, file in enumerate(found) if i not in problems]
         if not readable:
-            why = f"no readable images: {name_some(problems.values())}" if found else "no images"
-            raise DataError(f"{path} contains {why}; pass image files, or folders of images")
+            kind = inputs.name
+            why = f"no readable {kind}: {name_some(problems.values())}" if found else f"no {kind}"
+            raise DataError(f"{path} contains {why}; pass {kind[:-1]} files, or folders of {kind}")
         paths += readable
         unreadable += problems.values()
     return paths, unreadable

@@ -293,17 +293,18 @@ def are_reproducible(samples: Samples, channels: int = 3) -> bool:
     )
 
 
-def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
+def find_unreadable(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES) -> dict[int, str]:
     """Decode every image once and report the ones that cannot be used.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
+        inputs: What the samples are.
 
     Returns:
         What is wrong with each unusable sample, by its position.
     """
-    findings = _findings(samples, channels, _Cache(None))
+    findings = _findings(samples, channels, _Cache(None, inputs))
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 

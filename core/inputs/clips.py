@@ -58,6 +58,10 @@ class Clips(Inputs):
 
     # ---- from files and arrays ----
 
+    def find(self, folder: Path) -> list[Path]:
+        """List the videos and the folders of frames in a folder, which may itself be one."""
+        return find_clips(folder)
+
     def each(self, values: Any) -> Iterator[Any]:
         """Iterate over clips, neither decoded nor checked, one by one.
 
@@ -69,7 +73,7 @@ class Clips(Inputs):
             DataError: A folder contains no clips, or ``values`` is of another kind.
         """
         if isinstance(values, (str, Path)) and Path(values).is_dir():
-            found = find_clips(Path(values))
+            found = self.find(Path(values))
             if not found:
                 raise DataError(f"{printable(values)} contains no videos and no frames")
             return iter(found)

@@ -38,6 +38,14 @@ class Inputs(ABC):
     # ---- from files and arrays ----
 
     @abstractmethod
+    def find(self, folder: Path) -> list[Path]:
+        """List the samples in a folder and its subfolders, sorted.
+
+        Raises:
+            DataError: A folder cannot be read.
+        """
+
+    @abstractmethod
     def each(self, values: Any) -> Iterator[Any]:
         """Iterate over what a user wants predicted, neither decoded nor checked.
 

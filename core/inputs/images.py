@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from visiongraft.data.decode import decode_bytes
 from visiongraft.data.images import each_image, image_array
+from visiongraft.data.listing import list_images
 from visiongraft.data.pixels import unusual_values
 from visiongraft.inputs.contract import Inputs
 
@@ -25,6 +27,10 @@ class Images(Inputs):
 
     name: ClassVar[str] = "images"
     layout: ClassVar[str] = "NHWC"
+
+    def find(self, folder: Path) -> list[Path]:
+        """List the image files in a folder."""
+        return list_images(folder)
 
     def each(self, values: Any) -> Iterator[Any]:
         """Iterate over images; see ``data.images.each_image``."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from visiongraft.data.decode import printable
+from visiongraft.data.decode import printable, read_file
 from visiongraft.data.images import image_name
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
@@ -56,6 +56,16 @@ class InputSamples(Samples):
     def target(self, index: int) -> Any:
         """Return 0: there are no targets."""
         return 0
+
+    def content(self, index: int) -> bytes | None:
+        """Return the bytes of a file; ``None`` of other values, or if it cannot be read."""
+        value = self.values[index]
+        if not isinstance(value, (str, Path)) or Path(value).is_dir():
+            return None
+        try:
+            return read_file(Path(value))
+        except DataError:
+            return None
 
     def load(self, index: int, channels: int = 3) -> NDArray[Any]:
         """Decode or convert a value."""

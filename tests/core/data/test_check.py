@@ -19,6 +19,7 @@ from visiongraft.data.decode import decode_file
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
+from visiongraft.inputs import images as inputs_images
 from visiongraft.inputs.samples import InputSamples
 
 
@@ -263,13 +264,13 @@ class Cache:
 
     def __init__(self, monkeypatch, path):
         self.path, self.decoded = path, 0
-        real = check.decode_bytes
+        real = inputs_images.decode_bytes
 
         def counting(*args):
             self.decoded += 1
             return real(*args)
 
-        monkeypatch.setattr(check, "decode_bytes", counting)
+        monkeypatch.setattr(inputs_images, "decode_bytes", counting)
 
     def check(self, paths, channels=3):
         self.decoded = 0
