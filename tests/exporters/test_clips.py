@@ -184,6 +184,7 @@ def test_clips_without_preprocessing_are_refused(clips: ExportedClips, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_a_file_of_one_size_resizes_frames(clips: ExportedClips, tmp_path: Path) -> None:
     path = tmp_path / "fixed.onnx"
     certificate = OnnxExporter().export(clips.model, path, clips.samples, size=(32, 40))
@@ -191,7 +192,7 @@ def test_a_file_of_one_size_resizes_frames(clips: ExportedClips, tmp_path: Path)
     assert Predictor(path).input.shape(1, None, None) == (1, FRAMES, 3, 32, 40)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_program_of_clips_is_proved_as_well(clips: ExportedClips, tmp_path: Path) -> None:
     path = tmp_path / "actions.pt2"
     certificate = Pt2Exporter().export(clips.model, path, clips.samples)
