@@ -334,9 +334,10 @@ class TransferModel:
     def _draw(self, samples: InputSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
-            image = PillowImage.fromarray(self.task.inputs.shown(samples.load(i)))
-            name = numbered(i, samples.name(i))
-            self.task.draw(image, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
+            shown, name = self.task.inputs.shown(samples.load(i)), numbered(i, samples.name(i))
+            if shown is not None:
+                drawn = self.task.draw(PillowImage.fromarray(shown), result)
+                drawn.convert("RGB").save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, result)
 
 

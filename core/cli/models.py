@@ -11,7 +11,7 @@ import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, shown_warnings, table, to_json
-from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
+from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.lookup.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
@@ -101,9 +101,9 @@ def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
 def predict(
     model: Model,
     images: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="IMAGES...", help="Image or video files, or folders of these."),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,23 +115,29 @@ def predict(
     tile: Tile = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
+    from visiongraft.data.images import image_name
+
     predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
         loaded = load(model)
-        paths, unreadable = _readable(images, loaded.task.inputs)
-        found = loaded.predict(paths, batch_size=batch_size, save=out, tile=tile)
+        given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
+        found = loaded.predict(given, batch_size=batch_size, save=out, tile=tile)
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
-        paths, unreadable = _readable(images, inputs)
-        found = predictor.predict(paths, batch_size=batch_size, save=out)
-    names = [escape_unprintable(str(path)) for path in paths]
+        given, unreadable = _given(images or [], samples, seed, inputs)
+        found = predictor.predict(given, batch_size=batch_size, save=out)
+    names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
@@ -287,6 +293,19 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         positions.append(index)
     if images:
         yield np.stack(images), positions
+
+
+def _given(
+    images: Sequence[Path], samples: int | None, seed: int, inputs: Inputs
+) -> tuple[Sequence[Any], list[str]]:
+    """Return what to predict, and the problems of what cannot be read."""
+    if samples is None and not images:
+        raise OptionError("pass image files or folders or, for a generator, --samples COUNT")
+    if samples is None:
+        return _readable(images, inputs)
+    if images:
+        raise OptionError(f"--samples draws what to predict; leave out {images[0]}")
+    return list(inputs.draw(samples, seed)), []
 
 
 def _readable(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:

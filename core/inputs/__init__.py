@@ -10,5 +10,6 @@ from visiongraft.inputs.clips import Clips
 from visiongraft.inputs.contract import Inputs
 from visiongraft.inputs.description import described_inputs
 from visiongraft.inputs.images import IMAGES, Images
+from visiongraft.inputs.latents import Latents
 
-__all__ = ["IMAGES", "Clips", "Images", "Inputs", "described_inputs"]
+__all__ = ["IMAGES", "Clips", "Images", "Inputs", "Latents", "described_inputs"]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.errors import OptionError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,6 +57,18 @@ class Inputs(ABC):
         Raises:
             DataError: A folder contains none, or ``values`` is of another kind.
         """
+
+    def draw(self, count: int, seed: int = 0) -> NDArray[Any]:
+        """Draw raw samples at random, where that makes sense.
+
+        Args:
+            count: How many.
+            seed: Of the random numbers.
+
+        Raises:
+            OptionError: Samples of this kind are not drawn.
+        """
+        raise OptionError(f"{self.name} are not drawn at random; pass files or folders")
 
     def is_path(self, path: Path) -> bool:
         """Check whether there is what ``array`` reads at a path."""
@@ -112,6 +126,11 @@ class Inputs(ABC):
         """Return the shape of a raw batch."""
         known = {"N": count, "C": channels, "H": height, "W": width, **self.lengths()}
         return tuple(known[axis] for axis in self.layout)
+
+    @property
+    def has_size(self) -> bool:
+        """Whether raw samples have a height and a width."""
+        return "H" in self.layout
 
     def size(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return height and width in the shape of a raw batch."""
@@ -174,10 +193,10 @@ class Inputs(ABC):
     def join(self, images: list[NDArray[np.uint8]]) -> NDArray[Any]:
         """Make a raw sample of the images that it consists of: the inverse of ``split``."""
 
-    def shown(self, sample: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the image, uint8 (H, W, C), that predictions for a raw sample are drawn on."""
+    def shown(self, sample: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """Return the image, uint8 (H, W, C), that predictions for a raw sample are drawn on, if any."""
         images = self.split(sample)
-        return images[len(images) // 2]
+        return images[len(images) // 2] if images else None
 
     def cropped(self, sample: NDArray[Any], height: int, width: int) -> NDArray[Any]:
         """Return the central part of a raw sample that has a height and width."""

@@ -8,8 +8,9 @@ from typing import Any
 from visiongraft.inputs.clips import Clips
 from visiongraft.inputs.contract import Inputs
 from visiongraft.inputs.images import Images
+from visiongraft.inputs.latents import Latents
 
-KINDS: tuple[type[Inputs], ...] = (Images, Clips)
+KINDS: tuple[type[Inputs], ...] = (Images, Clips, Latents)
 
 
 def described_inputs(entry: Mapping[str, Any]) -> Inputs | None:

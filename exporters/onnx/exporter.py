@@ -19,7 +19,7 @@ from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
-from visiongraft.exporters.options import parse_options
+from visiongraft.exporters.options import parse_options, refuse_size
 from visiongraft.exporters.runtime.description import (
     CERTIFICATE,
     metadata_sha256,
@@ -77,6 +77,7 @@ class OnnxExporter(Exporter):
         if chosen.triton is not None:
             model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
         graph = model.inference_graph(chosen.extra_outputs)
+        refuse_size(chosen.size, graph.preprocess.inputs)
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = float_graph(graph)
@@ -127,10 +128,10 @@ class _Draft:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
             raise ExportError(f"the exported file is not valid ONNX: {one_line(error)}") from error
-        config = None if self.graph.takes_prepared else self.graph.preprocess.config
-        fixed = self.options.size is not None or config is None
-        inputs = self.graph.preprocess.inputs
-        check_model(onnx.load(self.file), config, fixed, opset, inputs)
+        inputs, config = self.graph.preprocess.inputs, self.graph.preprocess.config
+        resizes = inputs.has_size and not self.graph.takes_prepared
+        fixed = self.options.size is not None or not resizes
+        check_model(onnx.load(self.file), config if resizes else None, fixed, opset, inputs)
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""

@@ -14,7 +14,7 @@ from visiongraft.exporters.metadata import (
     file_versions,
     raw_input,
 )
-from visiongraft.exporters.options import ExporterOptions, parse_options
+from visiongraft.exporters.options import ExporterOptions, parse_options, refuse_size
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
@@ -62,6 +62,7 @@ class Pt2Exporter(Exporter):
         """
         chosen = parse_options(ExporterOptions, EXPORTER, options)
         graph = model.inference_graph(chosen.extra_outputs)
+        refuse_size(chosen.size, graph.preprocess.inputs)
         versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
 

@@ -211,10 +211,11 @@ class FilePredictor(ABC):
 
         def write(position: int, name: str, sample: NDArray[Any], prediction: Any) -> None:
             image = self.input.inputs.shown(sample)
-            canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
             name = numbered(position, name)
-            drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
-            drawn.save(folder / f"{name}.jpg", quality=90)
+            if image is not None:
+                canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+                drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
+                drawn.save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, prediction)
 
         return write

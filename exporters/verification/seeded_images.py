@@ -20,6 +20,7 @@ LARGE = 2101  # pixels of the longest side that is tried
 MANY = 12  # images of the largest batch
 _EACH = 4  # images of each size
 _SHAPES = 6
+_STEP = np.float32(1 / 128)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ def raw_batch(images: Sequence[SeededImage], channels: int, inputs: Inputs) -> N
 
 
 def flipped(images: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
-    """Change some values of images by one.
+    """Change some values of images by one, and those of latents, which are floats, by a little.
 
     Args:
-        images: uint8, the images, or raw samples of another kind, as first axis.
+        images: A raw batch.
         count: Number of values of each image that change.
         seed: Of the choice.
 
@@ -104,9 +105,10 @@ def flipped(images: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
     """
     random = np.random.RandomState(seed)
     changed = images.reshape(len(images), -1).copy()
+    step, middle = (1, 128) if images.dtype == np.uint8 else (_STEP, 0)
     for image in changed:
         chosen = random.randint(0, image.size, count)
-        image[chosen] = np.where(image[chosen] < 128, image[chosen] + 1, image[chosen] - 1)
+        image[chosen] = np.where(image[chosen] < middle, image[chosen] + step, image[chosen] - step)
     return changed.reshape(images.shape)
 
 

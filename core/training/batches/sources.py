@@ -202,9 +202,7 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     preprocess = images.network.preprocess
     whole = preprocess.inputs.blank(1, len(preprocess.config.mean), preprocess.config.size)
     if batch.images.shape[1:] != whole[1:]:
-        return ReplayPlan(
-            reason="augmented samples have another shape than those without augmentation"
-        )
+        return ReplayPlan(reason="training samples have another shape than those to evaluate")
     return plan_replay(images.network, batch, config.replay_dtype)
 
 
