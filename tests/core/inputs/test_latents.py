@@ -28,7 +28,7 @@ def test_images_are_not_drawn() -> None:
 
 @pytest.mark.parametrize("value", [[1.0, 2.0], "text", [1.0, float("nan"), 0.0], None])
 def test_what_is_no_latent_is_refused(value: Any) -> None:
-    with pytest.raises(DataError, match="^z: a latent must be 3 finite numbers$"):
+    with pytest.raises(DataError, match=r"^z: a latent must be 3 finite numbers$"):
         Latents(3).array(value, "z")
 
 
