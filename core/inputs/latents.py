@@ -75,7 +75,10 @@ class Latents(Inputs):
         """
         if isinstance(values, (str, Path)):
             raise DataError(f"latents are drawn, not read from files such as {values}")
-        return iter([values]) if getattr(values, "ndim", 0) == 1 else each_image(values)
+        axes = getattr(values, "ndim", 0)
+        if axes in (1, 2):
+            return iter([values] if axes == 1 else values)
+        return each_image(values)
 
     def array(self, value: Any, name: str, channels: int = 3) -> NDArray[np.float32]:
         """Convert a latent.
@@ -147,7 +150,9 @@ class Latents(Inputs):
         """Make latents of values that are spread over the images, in [-2, 2)."""
         flat = images.reshape(len(images), -1)
         chosen = flat[:, np.arange(self.length) * flat.shape[1] // self.length]
-        return (chosen.astype(np.float32) - 128) / 64  # exact, so the same on every machine
+        values: NDArray[np.float32] = chosen.astype(np.float32)
+        values = (values - np.float32(128)) / np.float32(64)  # exact: the same on every machine
+        return values
 
     def split(self, sample: NDArray[Any]) -> list[NDArray[np.uint8]]:
         """Return nothing: a latent consists of no images."""

@@ -52,7 +52,7 @@ class Video(Classification):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("temporal", self.temporal, TEMPORAL)
+        check_choice("temporal", self.temporal, list(TEMPORAL))
         _ = self.inputs  # checks the others
 
     @property

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visiongraft.__main__ import main
 from visiongraft.backbone import Backbone
 from visiongraft.certificate import Certificate
+from visiongraft.cli import main
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
