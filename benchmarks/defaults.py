@@ -33,6 +33,7 @@ import visiongraft
 
 GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
 REFERENCE = "random head"  # the defaults of version 0.2
+FULL = {"schedule": "full(learning_rate=3e-4)"}
 LP_FT = "lp_ft(learning_rate={rate}, batch_norm='{norm}', layer_decay={decay})"
 
 
@@ -61,6 +62,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 5e-4, augment strong": tuned(5e-4, augment="strong"),
     "rate 5e-4, whole image": {**tuned(5e-4), "resize": "stretch"},
     "rate 5e-4, no probe": {"schedule": "full(learning_rate=5e-4)", "epochs": 7},
+    "rate 3e-4, batch 8, no probe": {**FULL, "batch_size": 8},
+    "rate 3e-4, batch 16, no probe": {**FULL, "batch_size": 16},
+    "rate 3e-4, batch 8, no probe, EMA": {**FULL, "batch_size": 8, "ema": 0.95},
+    "rate 3e-4, batch 8, no probe, whole image": {**FULL, "batch_size": 8, "resize": "stretch"},
     "probe only": {"schedule": "linear_probe"},
 }
 

@@ -269,7 +269,9 @@ def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a budget chooses the number of epochs: omit epochs={given['epochs']} or the budget"
         )
     default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
-    return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
+    if given["batch_size"] in (None, AUTO):
+        default["batch_size"] = BATCH_SIZE
+    return default
 
 
 def _data(data: Any) -> str | dict[str, str] | None:

@@ -24,7 +24,7 @@ from visiongraft.versions import VISIONGRAFT, describe_other_format
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults
 GIGABYTE = 1_000_000_000
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
@@ -188,7 +188,11 @@ class FitConfig:
     in_channels: PositiveInt = setting(
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
-    batch_size: BatchSize = setting(BATCH_SIZE, "Batch size per process; auto measures it")
+    batch_size: BatchSize = setting(
+        None,
+        "Batch size per process; auto measures it",
+        "by the number of training images: 8, 16 or 32",
+    )
     optimizer: str = setting(
         "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
     )
