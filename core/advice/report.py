@@ -10,7 +10,7 @@ from visiongraft.advice.curves import LearningCurve
 from visiongraft.advice.findings import Finding
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
 from visiongraft.advice.recommending import recommend
-from visiongraft.durations import describe_duration
+from visiongraft.system.durations import describe_duration
 
 PROBE = "linear_probe"  # the scorer whose accuracy is put into words
 
