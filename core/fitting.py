@@ -215,6 +215,7 @@ def fit(
             set_batch_size(run, batch_size, accelerator)
             if run.config.budget is not None:
                 use_budget(run, plan_epochs(run, accelerator, started))
+        run.set_length(accelerator.num_processes)
         checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
         if resume and folder is not None:
             checkpoint = _checkpoint(run, folder, accelerator.num_processes)

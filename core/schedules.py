@@ -310,22 +310,23 @@ def last_n(
     yield Phase(epochs, trainable, learning_rate, layer_decay, batch_norm)
 
 
-def for_adapters(chosen: Schedule) -> Schedule:
-    """Set options that suit adapters, where the user set none.
+def with_defaults(chosen: Schedule, defaults: Mapping[str, Any]) -> Schedule:
+    """Set options of a built-in schedule that trains the backbone, where the user set none.
 
     Args:
-        chosen: The schedule of a run with adapters beside frozen weights.
+        chosen: The schedule of a run.
+        defaults: Values by name.
 
     Returns:
-        A schedule that trains at ``ADAPTER_OPTIONS``; one that is not built in is returned as it is.
+        A schedule with these options; another one is returned as it is.
 
     Examples:
-        >>> for_adapters(lp_ft(learning_rate=0.01)).options
+        >>> with_defaults(lp_ft(learning_rate=0.01), ADAPTER_OPTIONS).options
         {'learning_rate': 0.01, 'layer_decay': 1.0}
     """
     if chosen.generate not in (one.generate for one in (full, lp_ft, gradual, milestones, last_n)):
         return chosen
-    return chosen(**{**ADAPTER_OPTIONS, **chosen.options})
+    return chosen(**{**defaults, **chosen.options})
 
 
 def one_by_one(phases: Sequence[Phase]) -> Phases:

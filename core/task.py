@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from PIL import Image as PillowImage
@@ -123,6 +124,8 @@ class Task(ABC):
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
+        schedule_options: Options of the built-in schedules that suit the task, such as
+            ``{"batch_norm": "train"}``, where the user sets none.
         streams: Names of the further datasets that ``training_step`` uses beside the training set,
             such as ``("unlabelled",)``. Users pass each by name; ``batch.streams`` holds a batch of
             each. If they depend on an option, define a property.
@@ -140,6 +143,7 @@ class Task(ABC):
     splits_alike: ClassVar[bool] = False
     varying_loss_parts: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
+    schedule_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     streams: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----
@@ -436,6 +440,17 @@ class Task(ABC):
             an image can have several of these classes, or if that tensor holds something else.
         """
         return find_class_logits(outputs, self.metadata().get("class_names"))
+
+    def before_training(self, steps: int) -> Self:
+        """Return a copy of the task with what depends on the length of a run, such as augmentation.
+
+        Args:
+            steps: Optimizer steps of the whole run, if no phase ends early.
+
+        Returns:
+            The task to train; head, loss and ``decode`` must not change.
+        """
+        return self
 
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.

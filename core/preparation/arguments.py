@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
-from visiongraft.schedules import Schedule, for_adapters, for_started_head
+from visiongraft.schedules import ADAPTER_OPTIONS, Schedule, for_started_head, with_defaults
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
@@ -61,7 +61,9 @@ def new_settings(
         check_task_class(type(task))
     converted = _converted(given)
     named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
-    schedule = make_schedule(named, given["learning_rate"], converted["adapters"])
+    schedule = make_schedule(
+        named, given["learning_rate"], converted["adapters"], task.schedule_options
+    )
     values = {
         **converted,
         **_not_yet_measured(given),
@@ -79,7 +81,10 @@ def new_settings(
 
 
 def make_schedule(
-    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
+    what: Any,
+    learning_rate: float | None,
+    adapters: Sequence[Mapping[str, Any]] = (),
+    task_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Schedule:
     """Find the schedule of a run.
 
@@ -87,9 +92,10 @@ def make_schedule(
         what: A name with or without options, or a schedule.
         learning_rate: Its option of this name, if it is given.
         adapters: The adapters of the run, as a config stores them.
+        task_options: ``Task.schedule_options``.
 
     Returns:
-        The schedule, with the options that adapters need.
+        The schedule, with the options that suit the task and adapters where the user set none.
 
     Raises:
         PluginError: There is none of that name.
@@ -99,7 +105,7 @@ def make_schedule(
     if learning_rate is not None:
         schedule = schedule(learning_rate=learning_rate)
     frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
-    return for_adapters(schedule) if frozen else schedule
+    return with_defaults(schedule, {**task_options, **(ADAPTER_OPTIONS if frozen else {})})
 
 
 def completed_settings(
@@ -167,10 +173,12 @@ def resumed_settings(
         if "task_options" in called:  # the others stay as they are
             options = {**stored.task_options, **called["task_options"]}
             called["task_options"] = create_task(kind, options).options()
-    beside = stored.adapters if "schedule" in called else []  # what is stored is complete
-    plan = make_schedule(
-        called.get("schedule", stored.schedule), called.get("learning_rate"), beside
-    )
+    if "schedule" in called:
+        one = task if isinstance(task, Task) else create_task(kind, stored.task_options)
+        rate = called.get("learning_rate")
+        plan = make_schedule(called["schedule"], rate, stored.adapters, one.schedule_options)
+    else:  # what is stored is complete
+        plan = make_schedule(stored.schedule, called.get("learning_rate"))
     if for_started_head(plan).to_json() == stored.schedule:  # what is stored is complete
         plan = for_started_head(plan)
     called["schedule"] = plan.to_json()

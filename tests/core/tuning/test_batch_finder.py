@@ -68,7 +68,9 @@ def test_on_a_gpu_sizes_are_halved_until_one_fits(
     tried = memory_of(5, monkeypatch)
     chosen: list[Any] = []
     real = batch_finder.find_batch_size
-    monkeypatch.setattr(batch_finder, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0])
+    monkeypatch.setattr(
+        batch_finder, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0]
+    )
     monkeypatch.setattr(fitting.Engine, "train", stop)
     with pytest.raises(Stopped):
         fit_toy(toy_data(80), schedule="full", batch_size="auto", out=tmp_path / "run")
