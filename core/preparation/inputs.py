@@ -14,7 +14,7 @@ from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
-from visiongraft.task import Task
+from visiongraft.task_contract.optional import OptionalMethods
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import TransferLoss
@@ -88,7 +88,7 @@ def _weights_digests(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, 
 def _code_digests(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, str]:
     """Hash the source of what plugins provide for a run, by module."""
     task, backbone = run.network.task, run.network.backbone
-    classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
+    classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, OptionalMethods)]
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
     makers = [each.factory.make for each in run.optimizers]
     parts = [*map(type, losses.values()), *(type(c.adapter) for c in backbone.adapters)]
