@@ -35,18 +35,18 @@ from visiongraft.advice.ranking import RankedBackbone, rank
 from visiongraft.advice.report import Advice, statements
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
 from visiongraft.advice.trials import Trials
-from visiongraft.arguments import completed_settings, new_settings
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.durations import parse_duration
 from visiongraft.errors import DataError, OptionError, WeightsError
-from visiongraft.lookup import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.options import check_integer, is_number
+from visiongraft.preparation.arguments import completed_settings, new_settings
 from visiongraft.scorers import ClassIds, ScorerChoice
 from visiongraft.seeds import preserved
+from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task
-from visiongraft.task_contract import bound, read_splits
+from visiongraft.task_contract.checks import bound, read_splits
 
 log = logging.getLogger("visiongraft")
 

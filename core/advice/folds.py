@@ -17,27 +17,27 @@ from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.loader import ordered_batches, shuffled_batches
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.durations import describe_duration
 from visiongraft.errors import OptionError
-from visiongraft.preparation import build_run
+from visiongraft.preparation.building import build_run
+from visiongraft.preparation.datasets import RunData
 from visiongraft.registry.callbacks import listen
-from visiongraft.run_data import RunData
 from visiongraft.schedules import Phase, full
 from visiongraft.scorers import ClassIds
 from visiongraft.seeds import mix_seed, seed_everything
-from visiongraft.selection import VALIDATION
+from visiongraft.system.durations import describe_duration
 from visiongraft.task import Task
-from visiongraft.training.batches import PhaseBatches
-from visiongraft.training.checkpoint import RunState
+from visiongraft.training.batches.loaders import TRAIN
+from visiongraft.training.batches.sources import PhaseBatches
 from visiongraft.training.class_logits import class_logits
-from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
-from visiongraft.training.head_start import start_head
-from visiongraft.training.loaders import TRAIN
+from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.optimizers import learning_rate_factor, set_learning_rate
 from visiongraft.training.phases import ReadyPhase, ready_steps, set_up_phase
+from visiongraft.training.resuming.checkpoint import RunState
+from visiongraft.training.resuming.run_folder import scratch_folder
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import scratch_folder
+from visiongraft.training.selection.criteria import VALIDATION
+from visiongraft.training.weights.head_start import start_head
 
 FOLDS = 3
 FEWEST_EPOCHS = 2

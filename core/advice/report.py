@@ -11,7 +11,7 @@ from visiongraft.advice.evidence import Evidence
 from visiongraft.advice.findings import Finding
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
 from visiongraft.advice.recommending import recommend
-from visiongraft.durations import describe_duration
+from visiongraft.system.durations import describe_duration
 
 PROBE = "linear_probe"  # the scorer whose accuracy is put into words
 

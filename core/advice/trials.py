@@ -12,20 +12,20 @@ import torch
 
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH, Trained
 from visiongraft.advice.folds import FoldTrainer, fold_trainer
-from visiongraft.arguments import make_schedule
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples
-from visiongraft.durations import describe_duration
 from visiongraft.errors import OptionError, VisiongraftError
+from visiongraft.preparation.arguments import make_schedule
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.schedules import Phase, Schedule, for_started_head, full
 from visiongraft.scorers import ClassIds
+from visiongraft.system.durations import describe_duration
 from visiongraft.task import Task
-from visiongraft.training.batches import PhaseBatches, choose_batches
-from visiongraft.training.head_start import starts_head
+from visiongraft.training.batches.sources import PhaseBatches, choose_batches
 from visiongraft.training.phases import set_up_phase
+from visiongraft.training.weights.head_start import starts_head
 
 LAST_PART = 3  # a third of the stages, rounded down, are the last ones; at least one
 # Parts of the time that is left which a training may take, in the order of the trainings.

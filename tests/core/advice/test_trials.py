@@ -14,10 +14,10 @@ from visiongraft.advice import trials
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH
 from visiongraft.advice.folds import FoldTrainer, fold_trainer
 from visiongraft.advice.trials import Trials
-from visiongraft.arguments import completed_settings, new_settings
 from visiongraft.data.check import check_samples
-from visiongraft.task_contract import bound, read_splits
-from visiongraft.training.batches import ImageBatches
+from visiongraft.preparation.arguments import completed_settings, new_settings
+from visiongraft.task_contract.checks import bound, read_splits
+from visiongraft.training.batches.sources import ImageBatches
 
 
 @pytest.fixture(scope="module")
