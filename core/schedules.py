@@ -17,7 +17,9 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.options import is_integer, is_number, refuse_unknown
 
 History = list[dict[str, Any]]
-Phases = Generator["Phase", History, None]
+Phases = Generator[
+    "Phase", History, str | None
+]  # may return why it ends before all epochs are used
 
 # Peak rates for AdamW at batches of about 32. A new head bears a high rate; a pretrained backbone
 # forgets what it knows at one: at 2e-4 small datasets lose accuracy when stages join.
@@ -55,6 +57,8 @@ class Phase:
             down to zero, or ``"constant"``.
         patience: Epochs without improvement after which the phase ends; ``None`` for the setting
             ``patience`` of the run.
+        reason: Why it follows, for the console and the record of each epoch; empty if the history did not
+            decide.
 
     Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
@@ -71,6 +75,7 @@ class Phase:
     rates: Mapping[str, float] = field(default_factory=dict)
     shape: str = "cosine"
     patience: int | None = None
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
