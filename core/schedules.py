@@ -17,9 +17,8 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.options import is_integer, is_number, refuse_unknown
 
 History = list[dict[str, Any]]
-Phases = Generator[
-    "Phase", History, str | None
-]  # may return why it ends before all epochs are used
+Phases = Generator["Phase", History, None]
+EndingPhases = Generator["Phase", History, str | None]  # returns why it ends early, if it does
 
 # Peak rates for AdamW at batches of about 32. A new head bears a high rate; a pretrained backbone
 # forgets what it knows at one: at 2e-4 small datasets lose accuracy when stages join.
@@ -124,7 +123,7 @@ class Schedule:
     """
 
     name: str
-    generate: Callable[..., Phases]
+    generate: Callable[..., EndingPhases]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -153,7 +152,7 @@ class Schedule:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
-    def phases(self, stages: Sequence[str], epochs: int) -> Phases:
+    def phases(self, stages: Sequence[str], epochs: int) -> EndingPhases:
         """Start the schedule.
 
         Args:
@@ -172,7 +171,7 @@ class Schedule:
         return {"name": self.name, "options": dict(self.options)}
 
 
-def schedule(generate: Callable[..., Phases]) -> Schedule:
+def schedule(generate: Callable[..., EndingPhases]) -> Schedule:
     """Make a schedule of a generator function; its name becomes the schedule's name.
 
     Args:

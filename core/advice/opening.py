@@ -8,9 +8,9 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.schedules import (
     PROBE_RATE,
     TUNING_RATE,
+    EndingPhases,
     History,
     Phase,
-    Phases,
     Schedule,
     probe_length,
     schedule,
@@ -29,7 +29,7 @@ def open_on_gain(
     learning_rate: float = TUNING_RATE,
     layer_decay: float = 0.85,
     batch_norm: str = "frozen",
-) -> Phases:
+) -> EndingPhases:
     """Train the head, try the last stages and then all stages, and go on only if either improved on the head.
 
     The last stages and all stages get a third of the epochs that the head leaves. If no epoch of either
