@@ -7,7 +7,6 @@ from them. ``fit`` repeats names, types and defaults for editors; a test keeps b
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,14 +16,16 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
-from visiongraft.saving.files import read_json, write_json
+from visiongraft.saving.files import read_json, through_json, write_json
 from visiongraft.system.versions import VISIONGRAFT, describe_other_format
 from visiongraft.training.selection.criteria import VALIDATION, Selection
 
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults
+OLD_RATE = 1e-4  # default learning rate of the schedules of format 2
+OLD_SCHEDULES = ("full", "lp_ft", "gradual", "milestones", "last_n")
 GIGABYTE = 1_000_000_000
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
@@ -188,7 +189,11 @@ class FitConfig:
     in_channels: PositiveInt = setting(
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
-    batch_size: BatchSize = setting(BATCH_SIZE, "Batch size per process; auto measures it")
+    batch_size: BatchSize = setting(
+        None,
+        "Batch size per process; auto measures it",
+        "by the number of training images: 8, 16 or 32",
+    )
     optimizer: str = setting(
         "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
     )
@@ -316,9 +321,16 @@ class FitConfig:
             for name in CALL_LISTS:
                 for value in values[name] if isinstance(values[name], list) else ():
                     _check_call(name, value)
+            if found == 2 and values["schedule"]["name"] in OLD_SCHEDULES:
+                values["schedule"]["options"].setdefault("learning_rate", OLD_RATE)
             return cls(**values)
         except OptionError as error:
             raise ArtifactError(f"{path} is not the config of a run: {error}") from error
+
+
+def fit_defaults() -> dict[str, Any]:
+    """Return the defaults of the parameters of ``fit`` that are settings, by name."""
+    return {field.name: field.metadata["default"] for field in fields(FitConfig)}
 
 
 def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
@@ -335,13 +347,8 @@ def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before and _as_stored(value) != _as_stored(before[name])
+        if name in before and through_json(value) != through_json(before[name])
     ]
-
-
-def _as_stored(value: Any) -> Any:
-    """Convert a value to what it is after a round trip through JSON, such as a list for a tuple."""
-    return json.loads(json.dumps(value, default=repr))
 
 
 def _check(name: str, value: Any, kind: Any) -> None:

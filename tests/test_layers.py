@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preprocess",),
     ("data.check", "data.loader"),
     # Contracts of plugins.
+    ("task_contract.optional",),
     ("backbone", "schedules", "task", "exporter", "scorers"),
     ("advice.probes",),
     ("adaptation.layers",),

@@ -44,7 +44,12 @@ def slow_down_heads(run: Run) -> None:
         run.config = replace(run.config, schedule=run.schedule.to_json())
 
 
-def start_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> bool:
+def start_head(
+    images: ImageLoaders,
+    batches: PhaseBatches,
+    processes: int,
+    among: Sequence[int] | None = None,
+) -> bool:
     """Let the task set the weights of a new head on a pretrained backbone, before the first step.
 
     Nothing is done if the first phase does not train the head.
@@ -53,6 +58,7 @@ def start_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> b
         images: The samples of the run, and its network, set up for the first phase.
         batches: The batches of the first phase, which may be cached features.
         processes: Number of processes of the run.
+        among: The training images that may be used; ``None`` for all.
 
     Returns:
         Whether the task did.
@@ -61,8 +67,8 @@ def start_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> b
     trains = any(p.requires_grad for p in network.head.parameters())
     if not (trains and starts_head(network.task, config)):
         return False
-    count = len(images.training)
-    order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(count)
+    known = range(len(images.training)) if among is None else among
+    order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(known)
     seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
     network.eval()
     with seeded(config.seed, "head"), torch.no_grad():
