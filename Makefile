@@ -33,7 +33,8 @@ types: .venv/installed  ## Check types
 
 coverage: .venv/installed
 	$(PYTHON) -m coverage erase
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m $(PYTEST) -m "exhaustive or not exhaustive"
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m $(PYTEST) -m "exhaustive or not exhaustive" \
+	    --hypothesis-profile exhaustive
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --skip-covered --fail-under=90
 	for part in core plugins exporters; do \
