@@ -22,7 +22,7 @@ from visiongraft.data.decode import decode_file
 from visiongraft.exporters.doctor.machine import describe_machine
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime import Predictor
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

@@ -24,7 +24,7 @@ import torch
 import visiongraft
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.face_embedding.evaluation.metrics import FaceMetrics
 from visiongraft.plugins.face_embedding.evaluation.plotting import plot_results
 from visiongraft.plugins.face_embedding.example import write_folder

@@ -38,7 +38,7 @@ import visiongraft
 from visiongraft.errors import RuntimeProviderError
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.runtime import Predictor
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.registry.manager import plugins
 
 CLASSES = 4

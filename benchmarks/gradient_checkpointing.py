@@ -18,8 +18,8 @@ import time
 
 import torch
 
-from visiongraft.lookup import load_backbone
-from visiongraft.training.recomputing import checkpointed_modules, recomputing
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.training.execution.recomputing import checkpointed_modules, recomputing
 
 BACKBONES = ("timm/resnet50", "timm/efficientnet_lite0", "timm/vit_small_patch16_224")
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from small_sets import HELD_OUT, TUNING, subset
 
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.classification.closed_form import linear_classifier
 from visiongraft.plugins.classification.metrics import SingleLabelMetrics
 from visiongraft.preprocess import Preprocess

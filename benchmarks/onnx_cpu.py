@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.doctor.machine import describe_machine
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugins.classification.task import Classification

@@ -42,7 +42,7 @@ from safetensors.torch import save_file
 from small_sets import subset
 
 import visiongraft
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.classification.metrics import SingleLabelMetrics
 
 BACKBONE, ARCHITECTURE = "bundled/efficientnet_lite0", "tf_efficientnet_lite0"

@@ -29,7 +29,7 @@ import visiongraft
 from visiongraft.advice.candidates import embed, load_candidate, scorer_input
 from visiongraft.data.samples import TargetSamples
 from visiongraft.errors import OptionError
-from visiongraft.lookup import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.registry.manager import plugins
 
 PERMUTED = "-permuted"

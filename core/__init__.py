@@ -11,7 +11,7 @@ import ast
 from importlib import import_module
 from pathlib import Path
 
-from visiongraft.versions import VISIONGRAFT as __version__
+from visiongraft.system.versions import VISIONGRAFT as __version__
 
 # Where each public name lives, from the stub that editors and type checkers read.
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))

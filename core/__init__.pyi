@@ -32,9 +32,10 @@ from visiongraft.exporter import Exporter as Exporter
 from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks
 from visiongraft.hookspecs import hookimpl as hookimpl
-from visiongraft.lookup import find_schedule as find_schedule
-from visiongraft.lookup import find_transfer_loss as find_transfer_loss
-from visiongraft.lookup import load_backbone as load_backbone
+from visiongraft.lookup.backbones import load_backbone as load_backbone
+from visiongraft.lookup.methods import find_schedule as find_schedule
+from visiongraft.lookup.methods import find_transfer_loss as find_transfer_loss
+from visiongraft.lookup.reading import read_data as read_data
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
 from visiongraft.multi_task.task import MultiTask as MultiTask
@@ -43,7 +44,6 @@ from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
-from visiongraft.reading import read_data as read_data
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from visiongraft.interrupts import EXIT_CODE, LINE, quick_interrupts
+from visiongraft.system.interrupts import EXIT_CODE, LINE, quick_interrupts
 
 
 def main() -> int:

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
 from visiongraft.saving.files import read_json, write_json
-from visiongraft.selection import VALIDATION, Selection
-from visiongraft.versions import VISIONGRAFT, describe_other_format
+from visiongraft.system.versions import VISIONGRAFT, describe_other_format
+from visiongraft.training.selection.criteria import VALIDATION, Selection
 
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults

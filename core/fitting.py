@@ -11,33 +11,33 @@ from typing import Any, Literal
 
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
-from visiongraft.arguments import merged, new_settings, resumed_settings
 from visiongraft.backbone import Backbone
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
-from visiongraft.facts import run_facts
-from visiongraft.interrupts import work_started
 from visiongraft.model import TransferModel
-from visiongraft.preparation import check_streams, prepare_run
-from visiongraft.processes import as_lost_process
+from visiongraft.preparation.arguments import merged, new_settings, resumed_settings
+from visiongraft.preparation.building import check_streams, prepare_run
+from visiongraft.preparation.datasets import Given, RunData
+from visiongraft.preparation.facts import run_facts
+from visiongraft.preparation.starting import find_start, start_folder
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.source_code import source_digests
-from visiongraft.run_data import Given, RunData
 from visiongraft.saving.classes import class_path
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
-from visiongraft.starting import find_start, start_folder
+from visiongraft.system.interrupts import work_started
+from visiongraft.system.processes import as_lost_process
 from visiongraft.task import Task
-from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.devices import make_accelerator
 from visiongraft.training.engine import Engine
-from visiongraft.training.head_start import slow_down_heads
-from visiongraft.training.inputs import RunInputs, inputs_on_resume
+from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.resuming.checkpoint import Checkpoint
+from visiongraft.training.resuming.inputs import RunInputs, inputs_on_resume
+from visiongraft.training.resuming.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.transfer_losses import TransferChoice
+from visiongraft.training.weights.head_start import slow_down_heads
 from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 

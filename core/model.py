@@ -26,10 +26,10 @@ from visiongraft.data.check import check_evaluated
 from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
-from visiongraft.lookup import load_adapted, load_network
+from visiongraft.lookup.models import load_adapted, load_network
+from visiongraft.lookup.reading import named_reader
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import as_size
-from visiongraft.reading import named_reader
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
@@ -37,10 +37,10 @@ from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.task import Task
-from visiongraft.task_contract import read_splits
+from visiongraft.task_contract.checks import read_splits
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_samples, measure_all
-from visiongraft.training.evaluation_data import prepare_evaluation
+from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
 
 @dataclass(repr=False)

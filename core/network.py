@@ -18,7 +18,7 @@ from visiongraft.task import Decoded, LossParts, Task
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
-    from visiongraft.training.transfer import Transfer
+    from visiongraft.training.transfer.applying import Transfer
 
 
 SAVED = ("backbone.", "head.", "preprocess.")  # the parts that inference needs

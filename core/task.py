@@ -34,8 +34,8 @@ from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.errors import OptionError
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
-from visiongraft.task_functions import DRAWINGS, task_function
-from visiongraft.task_support import ExportSupport, TaskExamples, find_class_logits
+from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.support import ExportSupport, TaskExamples, find_class_logits
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone, Features

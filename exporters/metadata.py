@@ -15,8 +15,8 @@ from visiongraft.exporters.runtime.description import EXTRA, FORMAT
 from visiongraft.exporters.runtime.task_record import FUNCTIONS
 from visiongraft.exporters.task_record import functions_of
 from visiongraft.saving.classes import class_path
+from visiongraft.system.versions import installed_versions
 from visiongraft.training.freezing import digest
-from visiongraft.versions import installed_versions
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneInfo

@@ -8,7 +8,7 @@ from visiongraft.exporters.runtime.task_record import METHODS
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.classes import class_path
 from visiongraft.task import Task
-from visiongraft.task_functions import task_functions
+from visiongraft.task_contract.functions import task_functions
 
 
 def functions_of(task: Task) -> dict[str, Any]:

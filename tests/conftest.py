@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from visiongraft import user_cache
 from visiongraft.registry import isolation
+from visiongraft.system import user_cache
 
 # Several libraries start one thread per core in each of several processes; tests are small.
 os.environ.setdefault("OMP_NUM_THREADS", "2")

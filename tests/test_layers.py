@@ -24,32 +24,26 @@ SOURCES = {
 # A name stands for a module, or for a package with all that no other entry names.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
-    ("errors", "timm_layers"),
+    ("errors", "adaptation.timm_layers"),
     ("saving.files",),
     ("caching.images", "saving.classes", "saving.tensors"),
     (
         "options",
-        "durations",
-        "interrupts",
-        "processes",
-        "terminal",
-        "versions",
-        "user_cache",
-        "byte_sizes",
+        "system",
         "seeds",
         "comparison",
-        "ridge",
-        "selection",
         "certificate",
         "loss_parts",
+        "advice.ridge",
         "caching.units",
         "caching.folding",
+        "training.selection.criteria",
     ),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs",),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_functions", "task_support"),
+    ("task_contract.functions", "task_contract.support"),
     # Files, images, samples and batches.
     ("preprocess",),
     ("saving.tensor_files", "saving.lock"),
@@ -73,14 +67,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("training",),
     ("adaptation",),
-    ("tiling", "exported", "verification"),
+    ("tiling", "verification"),
     # Names become objects here, and are passed down.
-    ("lookup", "reading"),
+    ("lookup",),
     ("model",),
-    ("starting",),
+    ("preparation.starting",),
     ("averaging",),
-    ("arguments", "run_data"),
-    ("facts", "preparation"),
+    ("preparation",),
     ("tuning",),
     ("advice",),
     ("fitting",),
@@ -112,7 +105,7 @@ CONTRACTS = (
     "task",  # Task
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
-    "training.transfer",  # Transfer, which the network holds while it trains
+    "training.transfer.applying",  # Transfer, which the network holds while it trains
     "training.transfer_losses",  # TransferLoss
 )
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from visiongraft.adaptation.layers import Adapted
+from visiongraft.adaptation.timm_layers import timm_layer
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.seeds import preserved
-from visiongraft.timm_layers import timm_layer
 
 Found = TypeVar("Found")
 

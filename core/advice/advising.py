@@ -23,6 +23,7 @@ from visiongraft.advice.candidates import (
 )
 from visiongraft.advice.costs import ScheduleCost, schedule_costs, seconds_to_measure
 from visiongraft.advice.curves import LearningCurve, learning_curve
+from visiongraft.advice.evidence import Evidence, conclude
 from visiongraft.advice.findings import (
     Finding,
     color_findings,
@@ -33,18 +34,19 @@ from visiongraft.advice.findings import (
 from visiongraft.advice.ranking import RankedBackbone, rank
 from visiongraft.advice.report import Advice, statements
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
-from visiongraft.arguments import completed_settings, new_settings
+from visiongraft.advice.trials import Trials
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.durations import parse_duration
 from visiongraft.errors import DataError, OptionError, WeightsError
-from visiongraft.lookup import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.options import check_integer, is_number
+from visiongraft.preparation.arguments import completed_settings, new_settings
 from visiongraft.scorers import ClassIds, ScorerChoice
 from visiongraft.seeds import preserved
+from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task
-from visiongraft.task_contract import bound, read_splits
+from visiongraft.task_contract.checks import bound, read_splits
 
 log = logging.getLogger("visiongraft")
 
@@ -54,6 +56,7 @@ SCORERS = ("linear_probe", "knn", "class_mean", "logme", "parameters")
 REFUSED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features
+TRIED = 0.8  # fraction of the time after which evidence trainings have ended
 UNREADABLE_OF_FEW = 0.05  # fraction of few images that may be unreadable
 FEWEST = 32  # images that are always used, if there are as many
 
@@ -65,14 +68,17 @@ def advise(
     scorers: Sequence[str] = SCORERS,
     within: float | str = "3min",
     images: int = 1000,
+    target: float | None = None,
     **settings: Any,
 ) -> Advice:
     """Report before training which backbone fits a dataset, what a probe reaches, and what to repair.
 
-    Features of some training images are computed once by each backbone, and everything else from these:
-    scores with intervals and ties, a learning curve with an extrapolation, likely label errors, outliers
-    and near-duplicates. A few steps of each schedule are timed on this machine. Nothing is written. What
-    has no meaning for the task is left out, and said.
+    Features of some training images are computed once by each backbone, and from these scores with
+    intervals and ties, a learning curve with an extrapolation, likely label errors, outliers and
+    near-duplicates. Of the best backbone the head, the last stages and all stages are trained for a short
+    time, and so is a small network from random weights. A few steps of each schedule are timed on this
+    machine. Nothing is kept but cached features. What has no meaning for the task, or no time, is left out,
+    and said.
 
     Args:
         data: As for ``fit``.
@@ -81,6 +87,8 @@ def advise(
         within: Time that advice may take, in seconds or such as ``"3min"``; fewer images are used to stay
             within it.
         images: The most training images to use.
+        target: Accuracy to tell the number of labels for; ``None`` for the number from which on twice as
+            many gain less than a point.
         settings: Settings of ``fit``, such as ``task``, ``size`` and ``weights``.
 
     Returns:
@@ -94,6 +102,8 @@ def advise(
     started = time.monotonic()
     seconds = _seconds(within)
     check_integer("images", images, 2)
+    if target is not None and not (is_number(target) and 0 < target < 1):
+        raise OptionError(f"target={target!r} is not an accuracy above 0 and below 1")
     if isinstance(backbones, (str, Path)) or not backbones:
         raise OptionError(f"backbones={backbones!r} is not a list of names or folders")
     if isinstance(scorers, str) or not scorers:
@@ -102,9 +112,27 @@ def advise(
     config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
     choices = [find_scorer(scorer) for scorer in scorers]
     with preserved():
-        return _Adviser(config, task, choices, seconds, started).advise(
-            data, [str(backbone) for backbone in backbones], images
-        )
+        asked = Asked(choices, seconds, images, target, given["learning_rate"])
+        return _Adviser(config, task, asked, started).advise(data, [str(b) for b in backbones])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What advice is asked for.
+
+    Attributes:
+        scorers: What ranks backbones.
+        within: Seconds that advice may take.
+        images: The most training images to use.
+        target: Accuracy to tell the number of labels for, if any.
+        learning_rate: The option of ``fit`` of this name, if the user set it.
+    """
+
+    scorers: Sequence[ScorerChoice]
+    within: float
+    images: int
+    target: float | None
+    learning_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -127,18 +155,16 @@ class _Adviser:
     Attributes:
         config: Settings of the run that it is for.
         task: The task.
-        scorers: What ranks backbones.
-        within: Seconds that advice may take.
+        asked: What is asked for.
         started: When it began, by ``time.monotonic``.
     """
 
     config: FitConfig
     task: Task
-    scorers: Sequence[ScorerChoice]
-    within: float
+    asked: Asked
     started: float
 
-    def advise(self, data: Any, backbones: Sequence[str], most: int) -> Advice:
+    def advise(self, data: Any, backbones: Sequence[str]) -> Advice:
         splits = read_splits(self.task, data, self.config.validation, self.config.seed)
         task = bound(self.task, splits.train)
         labels = labels_of(task, splits.train)
@@ -148,15 +174,13 @@ class _Adviser:
             )
         candidates, left_out = self._load(task, backbones)
         order = balanced_order(labels, len(splits.train), self.config.seed)
-        used = self._choose(task, splits, order, candidates, most)
+        used = self._choose(task, splits, order, candidates)
         candidates, embedded = self._embed(candidates, used.checked.train, left_out)
         ranking, curve, best = self._rank(candidates, embedded, used)
         chosen = replace(self.config, backbone=candidates[best].name)
         findings = self._findings(candidates[best], embedded[best], used)
-        costs: Sequence[ScheduleCost] = ()
-        needed = seconds_to_measure(chosen, embedded[best].seconds)
-        if time.monotonic() - self.started + needed <= self.within:
-            costs = schedule_costs(chosen, task, used.checked, len(splits.train))
+        evidence = self._evidence(chosen, task, used, embedded[best].seconds)
+        costs = self._costs(chosen, task, used, embedded[best].seconds, len(splits.train))
         advice = Advice(
             task=task.name,
             images=len(used.checked.train),
@@ -165,11 +189,12 @@ class _Adviser:
             ranking=tuple(ranking),
             left_out=left_out,
             curve=curve,
+            evidence=evidence,
             costs=tuple(costs),
             findings=tuple(findings),
             warnings=(*splits.warnings, *used.checked.report.warnings),
             seconds=time.monotonic() - self.started,
-            within=self.within,
+            within=self.asked.within,
         )
         majority = None if used.labels is None else float(np.bincount(used.labels).max())
         chance = None if majority is None else majority / len(used.checked.train)
@@ -203,17 +228,16 @@ class _Adviser:
         splits: Splits,
         order: NDArray[np.intp],
         candidates: Sequence[Candidate],
-        most: int,
     ) -> _Images:
         """Choose as many images as there is time for, and check them."""
-        first = order[: min(TIMED, most)]
+        first = order[: min(TIMED, self.asked.images)]
         began = time.monotonic()
         part = self._checked(splits, first).train
         each = (time.monotonic() - began) / len(first)
         each += sum(seconds_per_image(candidate, part) for candidate in candidates)
         each *= 1 + len(splits.validation) / len(splits.train)
-        left = USED * self.within - (time.monotonic() - self.started)
-        count = min(len(order), most, max(FEWEST, int(left / each)))
+        left = USED * self.asked.within - (time.monotonic() - self.started)
+        count = min(len(order), self.asked.images, max(FEWEST, int(left / each)))
         checked = self._checked(splits, order[:count])
         found = labels_of(task, checked.train)  # those of readable images
         return _Images(checked, None if found is None else renumbered(found))
@@ -259,10 +283,34 @@ class _Adviser:
             scorer_input(candidate, each, used.labels, self.config.seed)
             for candidate, each in zip(candidates, embedded, strict=True)
         ]
-        ranking = rank(inputs, [each.seconds for each in embedded], self.scorers)
+        ranking = rank(inputs, [each.seconds for each in embedded], self.asked.scorers)
         best = [given.backbone for given in inputs].index(ranking[0].name)
-        curve = learning_curve(embedded[best].features, used.labels, self.config.seed)
+        curve = learning_curve(
+            embedded[best].features, used.labels, self.config.seed, self.asked.target
+        )
         return ranking, curve, best
+
+    def _evidence(
+        self, config: FitConfig, task: Task, used: _Images, seconds: float
+    ) -> Evidence | None:
+        """Train parts of the best backbone, as far as there is time."""
+        if used.labels is None:
+            return None
+        labels = labels_of(task, used.checked.train)
+        assert labels is not None
+        deadline = self.started + TRIED * self.asked.within
+        trials = Trials(config, task, used.checked, labels, self.asked.learning_rate, deadline)
+        trials.run(seconds)
+        return conclude(trials.trained, trials.left_out)
+
+    def _costs(
+        self, config: FitConfig, task: Task, used: _Images, seconds: float, images: int
+    ) -> Sequence[ScheduleCost]:
+        """Time the schedules, if there is time for it."""
+        needed = seconds_to_measure(config, seconds)
+        if time.monotonic() - self.started + needed > self.asked.within:
+            return ()
+        return schedule_costs(config, task, used.checked, images)
 
     def _findings(self, candidate: Candidate, embedded: Embedded, used: _Images) -> list[Finding]:
         """Look for what is wrong with the images, by the features of one backbone."""

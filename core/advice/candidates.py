@@ -16,7 +16,8 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples, TargetSamples
 from visiongraft.errors import WeightsError
-from visiongraft.lookup import load_backbone, load_source_head
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.models import load_source_head
 from visiongraft.preprocess import Preprocess
 from visiongraft.scorers import ClassIds, Floats, ScorerInput
 

@@ -12,7 +12,7 @@ from visiongraft.advice.candidates import Candidate, embed
 from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.advice.recommending import Recommendation, recommend
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
-from visiongraft.arguments import DEFAULT_SCHEDULE, make_schedule
+from visiongraft.preparation.arguments import DEFAULT_SCHEDULE, make_schedule
 from visiongraft.training.run import Run
 from visiongraft.tuning.rehearsal import rehearsal
 

@@ -9,13 +9,13 @@ import torch
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.samples import Splits
-from visiongraft.durations import describe_duration
-from visiongraft.lookup import find_schedule
-from visiongraft.preparation import build_run
-from visiongraft.run_data import RunData
+from visiongraft.lookup.methods import find_schedule
+from visiongraft.preparation.building import build_run
+from visiongraft.preparation.datasets import RunData
+from visiongraft.system.durations import describe_duration
 from visiongraft.task import Task
-from visiongraft.training.devices import make_accelerator
-from visiongraft.training.run_folder import scratch_folder
+from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.resuming.run_folder import scratch_folder
 from visiongraft.tuning.rehearsal import rehearsal
 from visiongraft.tuning.time_budget import Costs
 

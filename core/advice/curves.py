@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.advice.power_laws import PowerLaws, fit_falling, fit_flattening
 from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.advice.sampling import balanced_order, renumbered
 from visiongraft.scorers import ClassIds, Floats
@@ -16,7 +18,37 @@ PARTS = (8, 4, 2)  # the curve has points at N / 8, N / 4, N / 2 and N images
 REPEATS = 10
 FEWEST = 16  # images at the first point
 DRAWS = 1000  # of the interval
-RATIOS = np.linspace(0.02, 0.98, 49)  # of an error to the one with half the images
+FARTHEST = 20  # doublings; numbers of labels beyond are not told
+
+
+@dataclass(frozen=True)
+class NeededLabels:
+    """How many labeled images a linear probe needs.
+
+    Attributes:
+        accuracy: The accuracy that they are needed for; ``None`` if they are those from which on
+            twice as many gain less than a point.
+        images: The number that is expected; ``None`` if it is out of reach.
+        low: Lower end of its interval of 95 %; ``None`` likewise.
+        high: Upper end; ``None`` likewise.
+    """
+
+    accuracy: float | None
+    images: int | None
+    low: int | None
+    high: int | None
+
+    def __str__(self) -> str:
+        """Describe the need in one line."""
+        if self.accuracy is None:
+            aim = "for the point from which on twice as many gain less than 1 point"
+        else:
+            aim = f"for an accuracy of {self.accuracy:.3f}"
+        if self.low is None:
+            return f"no number of labels is in sight {aim}, with a linear probe"
+        about = "more" if self.images is None else f"about {self.images}"
+        high = "out of reach" if self.high is None else str(self.high)
+        return f"you need {about} labels ({self.low} to {high}) {aim}, with a linear probe"
 
 
 @dataclass(frozen=True)
@@ -30,6 +62,7 @@ class LearningCurve:
         expected: Accuracy that is expected there.
         low: Lower end of its interval of 95 %.
         high: Upper end.
+        needed: How many labels are needed.
     """
 
     images: tuple[int, ...]
@@ -38,6 +71,7 @@ class LearningCurve:
     expected: float
     low: float
     high: float
+    needed: NeededLabels
 
     def __str__(self) -> str:
         """Describe the curve in one line."""
@@ -51,7 +85,9 @@ class LearningCurve:
         )
 
 
-def learning_curve(features: Floats, labels: ClassIds, seed: int) -> LearningCurve | None:
+def learning_curve(
+    features: Floats, labels: ClassIds, seed: int, target: float | None = None
+) -> LearningCurve | None:
     """Measure and extrapolate a learning curve.
 
     Nested subsets are drawn ten times; a probe that is fitted to one of them is evaluated on all other
@@ -63,6 +99,7 @@ def learning_curve(features: Floats, labels: ClassIds, seed: int) -> LearningCur
         features: float64 (N, D).
         labels: int64 (N,), class ids.
         seed: Seed of the subsets.
+        target: Accuracy that labels are needed for; ``None`` for the point where the curve flattens.
 
     Returns:
         The curve; ``None`` for fewer than 128 images.
@@ -71,30 +108,42 @@ def learning_curve(features: Floats, labels: ClassIds, seed: int) -> LearningCur
     sizes = [count // part for part in PARTS]
     if sizes[0] < FEWEST:
         return None
-    whole = float((fit_linear_probe(features, labels).left_out != labels).mean())
-    errors = np.full((REPEATS, len(sizes) + 1), whole)
-    for repeat in range(REPEATS):
-        order = balanced_order(labels, count, mix_seed(seed, "curve", repeat))
-        for point, size in enumerate(sizes):
-            errors[repeat, point] = _error(features, labels, order, size)
-    images = (*sizes, count)
-    generator = np.random.Generator(np.random.PCG64(mix_seed(seed, "curve")))
-    drawn = generator.integers(0, REPEATS, (DRAWS, REPEATS))
-    means = errors[drawn].mean(1)  # (DRAWS, points)
-    deviation = np.sqrt(np.maximum(means * (1 - means), 0) / count)
-    noisy = means + deviation * generator.normal(size=means.shape)
-    mean = errors.mean(0, keepdims=True)
-    expected = float(_flattening(mean)[0] + _falling(mean)[0]) / 2
-    noisy = np.maximum(noisy, 0.5 / count)
-    low, high = np.quantile([_flattening(noisy), _falling(noisy)], [0.025, 0.975], axis=1)
+    errors = _errors(features, labels, sizes, seed)
+    mean, noisy = errors.mean(0, keepdims=True), _redrawn(errors, count, seed)
+    middle = [fit_flattening(mean), fit_falling(mean)]
+    drawn = [fit_flattening(noisy), fit_falling(noisy)]
+    expected = float(np.mean([law.at(len(PARTS) + 1) for law in middle]))
+    low, high = np.quantile([law.at(len(PARTS) + 1) for law in drawn], [0.025, 0.975], axis=1)
     return LearningCurve(
-        images,
+        (*sizes, count),
         tuple((1 - errors.mean(0)).tolist()),
         2 * count,
         1 - expected,
         1 - float(max(*high, expected)),
         1 - float(min(*low, expected)),
+        _needed(middle, drawn, count, target),
     )
+
+
+def _errors(features: Floats, labels: ClassIds, sizes: Sequence[int], seed: int) -> Floats:
+    """Return the error of probes that are fitted to some of the images, float64 (REPEATS, points)."""
+    whole = float((fit_linear_probe(features, labels).left_out != labels).mean())
+    errors = np.full((REPEATS, len(sizes) + 1), whole)
+    for repeat in range(REPEATS):
+        order = balanced_order(labels, len(labels), mix_seed(seed, "curve", repeat))
+        for point, size in enumerate(sizes):
+            errors[repeat, point] = _error(features, labels, order, size)
+    return errors
+
+
+def _redrawn(errors: Floats, count: int, seed: int) -> Floats:
+    """Return curves that other images could have had, float64 (DRAWS, points)."""
+    generator = np.random.Generator(np.random.PCG64(mix_seed(seed, "curve")))
+    drawn = generator.integers(0, REPEATS, (DRAWS, REPEATS))
+    means = errors[drawn].mean(1)
+    deviation = np.sqrt(np.maximum(means * (1 - means), 0) / count)
+    noisy = means + deviation * generator.normal(size=means.shape)
+    return np.asarray(np.maximum(noisy, 0.5 / count))
 
 
 def _error(features: Floats, labels: ClassIds, order: NDArray[np.intp], size: int) -> float:
@@ -105,37 +154,20 @@ def _error(features: Floats, labels: ClassIds, order: NDArray[np.intp], size: in
     return float((known[probe.predict(features[others])] != labels[others]).mean())
 
 
-def _flattening(errors: Floats) -> Floats:
-    """Continue errors at doubled numbers of images by one point, if some error remains for ever.
+def _needed(
+    middle: Sequence[PowerLaws], drawn: Sequence[PowerLaws], count: int, target: float | None
+) -> NeededLabels:
+    """Find the number of images from which on curves are flat, or have an accuracy."""
 
-    Fits ``a + b r^k`` with ``a, b >= 0`` and ``r`` in (0, 1), which is a power law of the number of
-    images with an error that remains, by least squares for each of some ratios ``r``.
+    def images(laws: PowerLaws) -> Floats:
+        doublings = laws.flat_from() if target is None else laws.reaching(1 - target)
+        return count / PARTS[0] * np.exp2(np.minimum(doublings, 2.0 * FARTHEST))
 
-    Args:
-        errors: float64 (R, points), each row a curve.
-
-    Returns:
-        float64 (R,).
-    """
-    steps = np.arange(errors.shape[1])
-    best, found = np.full(len(errors), np.inf), np.zeros(len(errors))
-    for ratio in RATIOS:
-        powers = ratio**steps
-        centered = powers - powers.mean()
-        slopes = np.maximum((errors @ centered) / (centered**2).sum(), 0)
-        rests = errors.mean(1) - slopes * powers.mean()
-        alone = np.maximum(errors @ powers / (powers**2).sum(), 0)  # without an error that remains
-        slopes, rests = np.where(rests < 0, alone, slopes), np.maximum(rests, 0)
-        misfit = ((errors - rests[:, None] - slopes[:, None] * powers) ** 2).sum(1)
-        better = misfit < best
-        best = np.where(better, misfit, best)
-        found = np.where(better, rests + slopes * ratio ** len(steps), found)
-    return found
-
-
-def _falling(errors: Floats) -> Floats:
-    """Continue errors as ``_flattening`` does, if they fall by the same factor ``r <= 1`` for ever."""
-    steps = np.arange(errors.shape[1]) - (errors.shape[1] - 1) / 2
-    logs = np.log(np.maximum(errors, 1e-9))
-    slopes = np.minimum(logs @ steps / (steps**2).sum(), 0)
-    return np.asarray(np.exp(logs.mean(1) + slopes * (steps[-1] + 1)))
+    ends = np.quantile([images(law) for law in drawn], [0.025, 0.975], axis=1, method="nearest")
+    expected = np.exp(np.mean([np.log(images(law)[0]) for law in middle]))
+    low, high = min(*ends[0], expected), max(*ends[1], expected)
+    farthest = count * 2.0**FARTHEST
+    low, expected, high = (
+        None if each > farthest else max(1, round(float(each))) for each in (low, expected, high)
+    )
+    return NeededLabels(target, expected, low, high)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.ridge import Ridge, fit_ridge
+from visiongraft.advice.ridge import Ridge, fit_ridge
 from visiongraft.scorers import ClassIds, Floats
 
 ROWS = 1024  # of the similarity matrix that are computed at once

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from visiongraft.advice.costs import ScheduleCost
 from visiongraft.advice.curves import LearningCurve
+from visiongraft.advice.evidence import Evidence
 from visiongraft.advice.findings import Finding
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
 from visiongraft.advice.recommending import recommend
-from visiongraft.durations import describe_duration
+from visiongraft.system.durations import describe_duration
 
 PROBE = "linear_probe"  # the scorer whose accuracy is put into words
 
@@ -27,6 +28,7 @@ class Advice:
         ranking: The backbones, the best first; empty without classes.
         left_out: Why backbones could not be loaded, by name.
         curve: The learning curve of the best backbone; ``None`` for fewer than 128 images.
+        evidence: What trainings of parts of the best backbone found; ``None`` without classes.
         costs: What schedules would take with the best backbone.
         findings: What may be wrong with the images.
         warnings: What ``fit`` would warn of.
@@ -42,6 +44,7 @@ class Advice:
     ranking: tuple[RankedBackbone, ...]
     left_out: dict[str, str]
     curve: LearningCurve | None
+    evidence: Evidence | None
     costs: tuple[ScheduleCost, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
@@ -107,10 +110,14 @@ def statements(advice: Advice, chance: float | None) -> Iterator[str]:
         yield from describe_ranking(advice.ranking)
     best = advice.ranking[0]
     probe = best.scores.get(PROBE)
-    if probe is not None and probe.value is not None and probe.low is not None:
+    tried = advice.evidence is not None and advice.evidence.recommendation is not None
+    if not tried and probe is not None and probe.value is not None and probe.low is not None:
         yield str(recommend(best.name, probe.value, probe.low, chance))
+    if advice.evidence is not None:
+        yield from advice.evidence.lines()
     if advice.curve is not None:
         yield str(advice.curve)
+        yield str(advice.curve.needed)
     if not advice.costs:
         yield (
             f"schedules were not timed, since no time for it was left of "

@@ -16,17 +16,17 @@ from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import OptionError, name_some
 from visiongraft.model import TransferModel, load
 from visiongraft.network import Network
+from visiongraft.preparation.starting import lists_in
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.training_images import TrainingImages
-from visiongraft.starting import lists_in
 from visiongraft.task import Task
 from visiongraft.training.evaluation import decode_samples, measure
-from visiongraft.training.evaluation_data import (
+from visiongraft.training.measuring.evaluation_data import (
     EvaluationData,
     prepare_evaluation,
     prepare_samples,
 )
-from visiongraft.training.inputs import changed_options
+from visiongraft.training.resuming.inputs import changed_options
 
 log = logging.getLogger("visiongraft")
 

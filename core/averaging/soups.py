@@ -10,7 +10,7 @@ from visiongraft.averaging.weights import weighted_mean
 from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
 from visiongraft.task import Task
-from visiongraft.training.evaluation_data import EvaluationData
+from visiongraft.training.measuring.evaluation_data import EvaluationData
 
 
 def soup(

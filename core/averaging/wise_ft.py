@@ -12,11 +12,11 @@ from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
 from visiongraft.options import is_number
+from visiongraft.preparation.starting import start_folder
 from visiongraft.saving.saved_model import WEIGHTS, model_folder
 from visiongraft.saving.weights import file_sha256
-from visiongraft.starting import start_folder
 from visiongraft.task import Task
-from visiongraft.training.inputs import RunInputs
+from visiongraft.training.resuming.inputs import RunInputs
 
 HALF = 0.5
 

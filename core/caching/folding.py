@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from visiongraft.timm_layers import timm_layer
+from visiongraft.adaptation.timm_layers import timm_layer
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 

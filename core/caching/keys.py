@@ -14,7 +14,7 @@ from visiongraft.caching.plan import ReplayPlan
 from visiongraft.data.digests import digest_of
 from visiongraft.network import Network
 from visiongraft.registry.source_code import source_digests
-from visiongraft.versions import VISIONGRAFT
+from visiongraft.system.versions import VISIONGRAFT
 
 DECODING = ("PIL", "numpy", "torchvision")  # libraries that may decide what an image is decoded to
 HOST = "visiongraft"

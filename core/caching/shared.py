@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from visiongraft.errors import ArtifactError, TrainingError, VisiongraftError
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.saving.lock import locked, remove_abandoned
-from visiongraft.user_cache import user_cache
+from visiongraft.system.user_cache import user_cache
 
 FORMAT = 1
 LIMIT = 10_000_000_000  # bytes of all entries

@@ -17,8 +17,8 @@ from visiongraft.cli.entry_points import added_commands
 from visiongraft.cli.failures import Failure, failure_of
 from visiongraft.cli.output import Answer, print_line, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
-from visiongraft.interrupts import EXIT_CODE
 from visiongraft.registry.disabled import disabling
+from visiongraft.system.interrupts import EXIT_CODE
 
 __all__ = ["main"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from visiongraft.byte_sizes import readable_size
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, table
+from visiongraft.system.byte_sizes import readable_size
 
 if TYPE_CHECKING:
     from visiongraft.caching.shared import Entry

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import typer
 
 from visiongraft.errors import VisiongraftError, one_line, place_of, type_and_message
-from visiongraft.processes import as_lost_process
+from visiongraft.system.processes import as_lost_process
 
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 

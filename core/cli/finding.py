@@ -42,6 +42,14 @@ def advise(
         str, typer.Option(metavar="TIME", help="Time that advice may take, such as 90s or 3min.")
     ] = "3min",
     images: Annotated[int, typer.Option(help="The most training images to use.")] = 1000,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ACCURACY",
+            help="Tell how many labels this accuracy needs, between 0 and 1.",
+            show_default="the number from which on twice as many gain less than a point",
+        ),
+    ] = None,
     task_options: TaskOptions = None,
     as_json: Json = False,
     **settings: Any,
@@ -62,6 +70,7 @@ def advise(
         scorers=scorer or SCORERS,
         within=within,
         images=images,
+        target=target,
         **given,
     )
     columns, rows = advice.table()

@@ -12,7 +12,7 @@ import typer
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, shown_warnings, table, to_json
 from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
-from visiongraft.exported import ExportedModel, open_exported
+from visiongraft.lookup.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
 
@@ -248,9 +248,9 @@ def _evaluate_exported(
     predictor: ExportedModel, data: str, by: str | None, batch_size: int
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task."""
-    from visiongraft.lookup import find_exported_task
+    from visiongraft.lookup.tasks import find_exported_task
     from visiongraft.training.evaluation import measure_all
-    from visiongraft.training.evaluation_data import prepare_evaluation
+    from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)

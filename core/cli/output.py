@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visiongraft.errors import escape_unprintable
-from visiongraft.terminal import make_console
+from visiongraft.system.terminal import make_console
 
 WIDE = 100_000
 

@@ -65,7 +65,7 @@ def fit(
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
     from visiongraft.fitting import fit as train
     from visiongraft.saving.adapter_folder import is_adapter
-    from visiongraft.training.outcome import Outcome
+    from visiongraft.training.selection.outcome import Outcome
 
     try:
         model = train(data, out=out, resume=resume, **options)

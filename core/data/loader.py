@@ -17,8 +17,8 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.errors import DataError, PluginError, VisiongraftError, one_line, type_and_message
 from visiongraft.preprocess import Preprocess
-from visiongraft.processes import as_lost_process
 from visiongraft.seeds import mix_seed, seeded
+from visiongraft.system.processes import as_lost_process
 
 Key = tuple[int, int]
 BatchIndices = list[list[list[int]]]

@@ -14,7 +14,7 @@ from visiongraft.data.nearest import at_size
 from visiongraft.extra_outputs import ExtraOutput
 from visiongraft.multi_task.names import of_head, outputs_of, prefixed
 from visiongraft.task import ExportSupport, Task
-from visiongraft.task_support import Operators, Size
+from visiongraft.task_contract.support import Operators, Size
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph

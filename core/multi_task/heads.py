@@ -14,7 +14,7 @@ from visiongraft.optimizers import task_optimizers
 from visiongraft.registry.calls import read_call
 from visiongraft.registry.manager import plugins
 from visiongraft.task import Task, create_task
-from visiongraft.task_contract import check_task_class
+from visiongraft.task_contract.checks import check_task_class
 
 
 class MultiHead(nn.ModuleDict):

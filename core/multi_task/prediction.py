@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.comparison import Arrays
 from visiongraft.multi_task.names import of_head
-from visiongraft.task_functions import DRAWINGS, PREDICTIONS, task_function
+from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS, task_function
 
 Draw = Callable[[PillowImage.Image, Any], PillowImage.Image]
 

@@ -35,7 +35,7 @@ from visiongraft.task import (
     Task,
     TaskExamples,
 )
-from visiongraft.task_contract import bound, read_evaluation, read_splits
+from visiongraft.task_contract.checks import bound, read_evaluation, read_splits
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch

@@ -28,7 +28,7 @@ from typing import Any
 from visiongraft.errors import ArtifactError, PluginError, VisiongraftError
 from visiongraft.registry.copies import can_copy, describe_end, try_in_copy
 from visiongraft.saving.files import read_json, write_json
-from visiongraft.user_cache import user_cache
+from visiongraft.system.user_cache import user_cache
 
 HOST = "visiongraft"
 PATIENCE = 120.0  # seconds after which an import in a child process is given up

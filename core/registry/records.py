@@ -88,7 +88,7 @@ KINDS = {
     "task": PluginKind(
         "register_tasks",
         base="visiongraft.task:Task",
-        check="visiongraft.task_contract:check_task_class",
+        check="visiongraft.task_contract.checks:check_task_class",
     ),
     "backbone": PluginKind(
         "register_backbones", "prefix", base="visiongraft.backbone:BackboneSource", is_class=False

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import TrainingError, VisiongraftError
-from visiongraft.processes import is_alive
 from visiongraft.saving.files import unwritable
+from visiongraft.system.processes import is_alive
 
 try:
     import fcntl

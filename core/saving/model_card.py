@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.errors import escape_unprintable
 from visiongraft.network import Network
 from visiongraft.options import is_integer
-from visiongraft.versions import VISIONGRAFT
+from visiongraft.system.versions import VISIONGRAFT
 
 
 def model_card(network: Network, facts: Mapping[str, Any]) -> str:

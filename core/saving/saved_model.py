@@ -31,8 +31,8 @@ from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.saving.weights import fit_weights, load_weights
+from visiongraft.system.versions import VISIONGRAFT, describe_other_format
 from visiongraft.task import Task, create_task
-from visiongraft.versions import VISIONGRAFT, describe_other_format
 
 FORMAT = 4
 PLAIN = 3  # the format of models without adapters, which earlier versions read too

@@ -11,7 +11,8 @@ from torch import Tensor
 from visiongraft.adaptation.backbones import apply_adapter, merge_adapters
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.lookup import find_adapter, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.seeds import seeded
 from visiongraft.testing.report import Check, Checks, NotTried, expect, require, trying
 from visiongraft.testing.specimen import Specimen

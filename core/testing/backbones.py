@@ -14,7 +14,8 @@ from torch import Tensor
 from visiongraft.backbone import Backbone, BackboneSource, Features
 from visiongraft.errors import BackboneError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_schedule, find_source
+from visiongraft.lookup.backbones import find_source
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same
@@ -28,7 +29,7 @@ from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
 from visiongraft.testing.trials import Trial, is_text
-from visiongraft.training.recomputing import recomputing
+from visiongraft.training.execution.recomputing import recomputing
 
 TOLERANCE = 1e-4
 Size = tuple[int, int]

@@ -16,8 +16,8 @@ from torch import Tensor
 from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ExportError, OptionError
-from visiongraft.exported import open_exported, openers
 from visiongraft.exporter import Exporter
+from visiongraft.lookup.exported import open_exported, openers
 from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
 from visiongraft.task import Decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from visiongraft.lookup import find_transfer_loss
+from visiongraft.lookup.methods import find_transfer_loss
 from visiongraft.testing.report import Check, require
 from visiongraft.testing.specimen import Shades, make_dataset
 from visiongraft.testing.tasks.learning import half_precision_trains

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from visiongraft.errors import OptionError, ScheduleError
-from visiongraft.lookup import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.schedules import Phase, Schedule
 from visiongraft.testing.report import Check, Checks, expect, require, trying
 from visiongraft.testing.specimen import Specimen

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from visiongraft.errors import DataError, OptionError
-from visiongraft.lookup import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.scorers import ScorerInput
 from visiongraft.testing.report import Check, Checks, NotTried, expect, require, trying
 from visiongraft.testing.trials import Trial

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import PluginError, escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
-from visiongraft.terminal import make_console
-from visiongraft.training.outcome import Outcome
-from visiongraft.training.tradeoff import draw_tradeoff
+from visiongraft.system.terminal import make_console
+from visiongraft.training.selection.outcome import Outcome
+from visiongraft.training.selection.tradeoff import draw_tradeoff
 
 if TYPE_CHECKING:
     from visiongraft.schedules import Phase

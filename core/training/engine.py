@@ -18,36 +18,36 @@ from visiongraft.errors import VisiongraftError
 from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed, random_state, seed_everything
-from visiongraft.training.adapting import TargetImages, adapted
-from visiongraft.training.batches import ImageBatches, PhaseBatches
-from visiongraft.training.checkpoint import Checkpoint, read_best
-from visiongraft.training.ema import EMA
+from visiongraft.training.batches.loaders import ImageLoaders
+from visiongraft.training.batches.sources import ImageBatches, PhaseBatches
+from visiongraft.training.batches.streams import Streams
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
-from visiongraft.training.head_start import start_head
-from visiongraft.training.interpolation import Interpolation
-from visiongraft.training.keeping import BestWeights, choose_alpha, describe_epoch
-from visiongraft.training.loaders import ImageLoaders
-from visiongraft.training.margins import refuse_impossible
-from visiongraft.training.measuring import LoadedOnce, Measured, Measuring
-from visiongraft.training.norms import mean_norms
+from visiongraft.training.measuring.epochs import LoadedOnce, Measured, Measuring
+from visiongraft.training.measuring.margins import refuse_impossible
 from visiongraft.training.optimizers import (
     learning_rate_factor,
     set_learning_rate,
 )
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
-from visiongraft.training.preparing import prepare_losses
-from visiongraft.training.resuming import (
+from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
+from visiongraft.training.resuming.state import (
     restore_ema,
     restore_run,
     restore_steps,
     take_checkpoint,
 )
 from visiongraft.training.run import Run
+from visiongraft.training.selection.keeping import BestWeights, choose_alpha, describe_epoch
 from visiongraft.training.steps import Steps
-from visiongraft.training.streams import Streams
+from visiongraft.training.transfer.adapting import TargetImages, adapted
+from visiongraft.training.transfer.preparing import prepare_losses
+from visiongraft.training.weights.ema import EMA
+from visiongraft.training.weights.head_start import start_head
+from visiongraft.training.weights.interpolation import Interpolation
+from visiongraft.training.weights.norms import mean_norms
 
 log = logging.getLogger("visiongraft")
 

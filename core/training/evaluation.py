@@ -17,7 +17,7 @@ from visiongraft.errors import OptionError, near_matches
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.task import Arrays, Decoded, Metrics, Task
-from visiongraft.task_contract import returned
+from visiongraft.task_contract.checks import returned
 
 
 def measure(task: Task, results: Iterable[tuple[Arrays, Any]]) -> dict[str, Any]:

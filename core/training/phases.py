@@ -12,9 +12,9 @@ from torch import nn
 
 from visiongraft.errors import TrainingError
 from visiongraft.schedules import Phase
-from visiongraft.training.batches import PhaseBatches, choose_batches
+from visiongraft.training.batches.loaders import ImageLoaders
+from visiongraft.training.batches.sources import PhaseBatches, choose_batches
 from visiongraft.training.freezing import check_moments, check_optimizers
-from visiongraft.training.loaders import ImageLoaders
 from visiongraft.training.optimizers import PhaseOptimizer, build_optimizer
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters

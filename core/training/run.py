@@ -11,9 +11,9 @@ from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.schedules import Schedule
-from visiongraft.selection import Selection
-from visiongraft.training.checkpoint import RunState
 from visiongraft.training.optimizers import RunOptimizer
+from visiongraft.training.resuming.checkpoint import RunState
+from visiongraft.training.selection.criteria import Selection
 
 
 @dataclass

@@ -20,10 +20,10 @@ from visiongraft.errors import TrainingError
 from visiongraft.loss_parts import LossPart, read_parts
 from visiongraft.optimizers import name_parts
 from visiongraft.seeds import seeded
-from visiongraft.training.norms import gradient_norms, is_sampled
+from visiongraft.training.execution.recomputing import checkpointed_modules, recomputing
 from visiongraft.training.optimizers import OptimizerWatch, PhaseOptimizer
-from visiongraft.training.recomputing import checkpointed_modules, recomputing
 from visiongraft.training.run import Run
+from visiongraft.training.weights.norms import gradient_norms, is_sampled
 
 
 class LossNotFiniteError(TrainingError):

@@ -16,15 +16,15 @@ from visiongraft.data.batch import Batch
 from visiongraft.errors import TrainingError
 from visiongraft.registry.callbacks import listen
 from visiongraft.schedules import Phase
-from visiongraft.selection import VALIDATION
-from visiongraft.training.batches import ImageBatches
+from visiongraft.system.memory import available_memory, used_memory
+from visiongraft.training.batches.loaders import TRAIN
+from visiongraft.training.batches.sources import ImageBatches
 from visiongraft.training.engine import Engine
 from visiongraft.training.evaluation import decode_batches
-from visiongraft.training.loaders import TRAIN
-from visiongraft.training.memory import available_memory, used_memory
 from visiongraft.training.phases import ReadyPhase, ready_steps, set_up_phase
-from visiongraft.training.preparing import prepare_losses
 from visiongraft.training.run import Run
+from visiongraft.training.selection.criteria import VALIDATION
+from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rehearsal import rehearsal
 

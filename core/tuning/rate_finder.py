@@ -12,24 +12,24 @@ from typing import Any
 
 from rich.progress import track
 
-from visiongraft.arguments import completed_settings, new_settings
 from visiongraft.config import AUTO
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
-from visiongraft.interrupts import work_started
 from visiongraft.options import is_integer, is_number
-from visiongraft.preparation import check_streams, prepare_run
+from visiongraft.preparation.arguments import completed_settings, new_settings
+from visiongraft.preparation.building import check_streams, prepare_run
+from visiongraft.preparation.datasets import Given
+from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
-from visiongraft.run_data import Given
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state, restore_random_state
-from visiongraft.starting import find_start
-from visiongraft.terminal import make_console
-from visiongraft.training.devices import make_accelerator
+from visiongraft.system.interrupts import work_started
+from visiongraft.system.terminal import make_console
 from visiongraft.training.engine import Engine
+from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.optimizers import set_learning_rate
 from visiongraft.training.phases import phases_of, ready_phase, set_up_phase
+from visiongraft.training.resuming.run_folder import scratch_folder
 from visiongraft.training.run import Run
-from visiongraft.training.run_folder import scratch_folder
 from visiongraft.training.steps import LossNotFiniteError
 from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
 from visiongraft.tuning.plans import planned_phases

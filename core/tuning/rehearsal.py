@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.network import Network
 from visiongraft.seeds import random_state, restore_random_state
-from visiongraft.training.checkpoint import RunState
 from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import digest
 from visiongraft.training.phases import ReadyPhase
+from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
 
 

@@ -13,19 +13,19 @@ from typing import Any
 from accelerate import Accelerator
 
 from visiongraft.data.samples import Samples
-from visiongraft.durations import describe_duration
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.registry.callbacks import listen
 from visiongraft.schedules import Phase
-from visiongraft.selection import VALIDATION
-from visiongraft.training.batches import is_replayed, stored_rows
-from visiongraft.training.checkpoint import RunState
+from visiongraft.system.durations import describe_duration
+from visiongraft.training.batches.sources import is_replayed, stored_rows
 from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import FrozenSnapshot
 from visiongraft.training.optimizers import set_learning_rate
 from visiongraft.training.phases import ReadyPhase, ready_phase, set_up_phase
-from visiongraft.training.preparing import prepare_losses
+from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
+from visiongraft.training.selection.criteria import VALIDATION
+from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rehearsal import endless_losses, rehearsal
 

@@ -16,7 +16,7 @@ from visiongraft.exporters.bench.images import BenchImages
 from visiongraft.exporters.bench.timing import interleaved
 from visiongraft.exporters.doctor.machine import describe_machine, usable_cores
 from visiongraft.exporters.runtime.predictor import Predictor
-from visiongraft.versions import installed_versions
+from visiongraft.system.versions import installed_versions
 
 _LIBRARIES = ("visiongraft", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "torchvision")
 _PERCENTILES = (50, 90, 99)

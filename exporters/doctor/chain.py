@@ -18,7 +18,7 @@ from visiongraft.exporters.doctor.elf import needed_libraries
 from visiongraft.exporters.runtime.capture import captured_output
 from visiongraft.exporters.runtime.engine_cache import tensorrt_version
 from visiongraft.exporters.runtime.providers import CUDA, SHORT, open_session, remedy
-from visiongraft.versions import installed_versions
+from visiongraft.system.versions import installed_versions
 
 # A convolution, since that is what takes cuDNN: each value of y adds up nine of x, (1, 1, 4, 4).
 TINY_MODEL = base64.b64decode(

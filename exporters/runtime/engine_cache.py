@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime
 
 from visiongraft.errors import OptionError
-from visiongraft.user_cache import user_cache
+from visiongraft.system.user_cache import user_cache
 
 _HASH_LENGTH = 16
 _LIBRARIES = ("libnvinfer.so.10", "nvinfer_10.dll")

@@ -21,7 +21,7 @@ from visiongraft.exporters.runtime.grouping import grouped
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_prediction_files
-from visiongraft.task_functions import DRAWINGS, PREDICTIONS
+from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.errors import ArtifactError
-from visiongraft.task_functions import (
+from visiongraft.task_contract.functions import (
     DRAWINGS,
     PREDICTIONS,
     load_task_function,

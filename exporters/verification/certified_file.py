@@ -18,13 +18,13 @@ from visiongraft.errors import (
     VisiongraftError,
     one_line,
 )
-from visiongraft.exported import ExportedModel, open_exported
 from visiongraft.exporters.runtime.description import (
     CERTIFICATE,
     described_input,
     extra_outputs_of,
 )
 from visiongraft.exporters.verification.certified_results import parse_certified
+from visiongraft.lookup.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 
 

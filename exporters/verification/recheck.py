@@ -137,7 +137,7 @@ def recheck(
 def _task_of(file: CertifiedFile) -> tuple[Task | None, str]:
     """Find the task's plugin, or the reason why it is not available."""
     try:
-        from visiongraft.lookup import find_exported_task
+        from visiongraft.lookup.tasks import find_exported_task
 
         return find_exported_task(file.metadata), ""
     except ImportError as error:
@@ -162,7 +162,7 @@ def _samples(
     if data is None:
         return None
     if task is not None:
-        from visiongraft.training.evaluation_data import prepare_evaluation
+        from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
         return prepare_evaluation(task, data, file.input.channels).samples
     if not Path(data).is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.ridge import Floats, fit_ridge
+from visiongraft.advice.ridge import Floats, fit_ridge
 
 TEMPERATURES = np.logspace(0, 2, 41)
 

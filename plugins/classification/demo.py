@@ -68,7 +68,7 @@ def run(out: Path) -> dict[str, Any]:
         OptionError: The folder contains other files.
     """
     import visiongraft
-    from visiongraft.exported import open_exported
+    from visiongraft.lookup.exported import open_exported
 
     start = time.monotonic()
     images = _find_images()

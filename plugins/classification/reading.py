@@ -15,7 +15,7 @@ from visiongraft.data.manifest import MANIFEST_SUFFIXES, read_manifest
 from visiongraft.data.samples import Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
-from visiongraft.reading import read_or_raise
+from visiongraft.lookup.reading import read_or_raise
 
 
 @dataclass(frozen=True)

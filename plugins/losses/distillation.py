@@ -16,7 +16,7 @@ from visiongraft.model import load
 from visiongraft.plugins.losses.checks import check_positive, check_strength
 from visiongraft.plugins.losses.divergence import output_divergence
 from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
-from visiongraft.training.inputs import changed_options
+from visiongraft.training.resuming.inputs import changed_options
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 

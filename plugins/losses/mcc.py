@@ -12,7 +12,7 @@ from visiongraft.network import Network
 from visiongraft.plugins.losses.checks import check_positive, check_strength
 from visiongraft.plugins.losses.domains import STREAM
 from visiongraft.training.class_logits import class_logits, trial_logits
-from visiongraft.training.label_free import TEMPERATURE, class_confusion, joint_classes
+from visiongraft.training.measuring.label_free import TEMPERATURE, class_confusion, joint_classes
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 USER = "transfer loss 'mcc'"

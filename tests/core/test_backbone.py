@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, backbone_names
 from visiongraft.errors import BackboneError, OptionError, WeightsError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_source, load_backbone
+from visiongraft.lookup.backbones import find_source, load_backbone
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import PluginManager
 
@@ -69,7 +69,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> list[BackboneSource]:
     manager = PluginManager(discover=False)
     plugin = SimpleNamespace(hook=hookimpl(lambda: sources, specname="register_backbones"))
     manager.register(plugin, "toys")
-    monkeypatch.setattr("visiongraft.lookup.plugins", lambda: manager)
+    monkeypatch.setattr("visiongraft.lookup.backbones.plugins", lambda: manager)
     return sources
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from visiongraft.backbone import Features
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.extra_outputs import ExtraOutput, find_extra_outputs
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.plugins.classification.task import Classification
 

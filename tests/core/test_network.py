@@ -15,7 +15,7 @@ from torch import nn
 
 from visiongraft.data.batch import Batch
 from visiongraft.errors import PluginError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.preprocess import Preprocess

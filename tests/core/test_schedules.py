@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.errors import OptionError, PluginError, ScheduleError
-from visiongraft.lookup import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.schedules import (
     Phase,
     Schedule,

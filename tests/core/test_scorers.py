@@ -12,7 +12,7 @@ import pytest
 
 from visiongraft.errors import DataError, OptionError, PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_scorer
+from visiongraft.lookup.methods import find_scorer
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.scorers import Scorer, ScorerInput
 

@@ -17,7 +17,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import InferenceGraph
 from visiongraft.seeds import mix_seed
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 QUICK = {"schedule": "full", "epochs": 2, "batch_size": 6}
 

@@ -19,7 +19,7 @@ from visiongraft.backbone import Backbone, BackboneInfo, Features
 from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Image, Samples, Splits
 from visiongraft.exporters.onnx.exporter import OnnxExporter
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.preprocess import PreprocessConfig

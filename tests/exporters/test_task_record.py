@@ -9,7 +9,7 @@ import pytest
 
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.task_record import functions_of
-from visiongraft.lookup import find_exported_task
+from visiongraft.lookup.tasks import find_exported_task
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.saving.classes import class_path
 from visiongraft.task import Arrays, Task

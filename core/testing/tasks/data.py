@@ -18,7 +18,7 @@ from visiongraft.errors import DataError
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
-from visiongraft.task_contract import contract_faults, read_evaluation
+from visiongraft.task_contract.checks import contract_faults, read_evaluation
 from visiongraft.testing.equality import same
 from visiongraft.testing.report import Attempt, Checks, Fault, NotTried, expect, refusing, trying
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.exported import ExportedModel
+from visiongraft.lookup.exported import ExportedModel
 from visiongraft.model import TransferModel, load
 from visiongraft.testing.report import Attempt, Checks, expect, trying
 from visiongraft.testing.tasks.forward import expect_agreement

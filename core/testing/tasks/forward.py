@@ -165,7 +165,7 @@ def expect_agreement(
     extras: Collection[str] = (),
 ) -> None:
     """Raise a fault unless two sets of results agree by the task's comparison, extra outputs by value."""
-    with trying(f"{tried}, and compare", see="task_support.ExportSupport"):
+    with trying(f"{tried}, and compare", see="task.ExportSupport"):
         compare = comparing_extras(task.export_support().compare, extras)
         found = compare(reference, candidate)
     expect(

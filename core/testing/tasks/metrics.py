@@ -56,7 +56,7 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
         expect(low - 1e-6 <= value <= high + 1e-6, f"to measure {what}", got, expected)
 
 
-@check("task_support.TaskExamples")
+@check("task.TaskExamples")
 def ideal_predictions_score_best(trial: TaskTrial) -> None:
     """Ideal predictions have the best possible headline."""
     network, batch = trial.together()
@@ -73,7 +73,7 @@ def ideal_predictions_score_best(trial: TaskTrial) -> None:
     expect(near, "to measure ideal predictions", got, f"{best:g}", "task.Metrics.compute")
 
 
-@check("task_support.ExportSupport")
+@check("task.ExportSupport")
 def compare_sees_differences(trial: TaskTrial) -> None:
     """Results agree with themselves, and disagree after one image or one output is changed."""
     network, batch = trial.together(TOGETHER)

@@ -12,11 +12,11 @@ from pathlib import Path
 from torch import Tensor
 
 from visiongraft.certificate import Certificate
-from visiongraft.exported import ExportedModel
 from visiongraft.hookspecs import hookimpl
+from visiongraft.lookup.exported import ExportedModel
 from visiongraft.model import TransferModel
 from visiongraft.testing.report import expect
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.run import Run
 
 

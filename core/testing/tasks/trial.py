@@ -14,9 +14,9 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
-from visiongraft.exported import open_exported
 from visiongraft.fitting import fit
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.exported import open_exported
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.preprocess import PreprocessConfig
@@ -24,12 +24,12 @@ from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task, TaskExamples
-from visiongraft.task_contract import bound, read_splits, read_stream
+from visiongraft.task_contract.checks import bound, read_splits, read_stream
 from visiongraft.testing.report import Fault, NotTried, expect, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.testing.trials import Trial
+from visiongraft.training.batches.streams import stream_loader
 from visiongraft.training.evaluation import decode_batches, measure, to_arrays
-from visiongraft.training.streams import stream_loader
 
 Made = TypeVar("Made")
 
@@ -130,7 +130,7 @@ class TaskTrial(Trial):
                 f"a method {kind}.examples() that returns TaskExamples(make_dataset)",
                 see,
             )
-        with trying(words, see="task_support.TaskExamples"):
+        with trying(words, see="task.TaskExamples"):
             data = examples.make_dataset(self.folder("data"), images, seed)
         with trying("to read the example dataset", see="task.Task.read"):
             splits = read_splits(self.task, data, validation=0.2, seed=0)
@@ -141,7 +141,7 @@ class TaskTrial(Trial):
     def _make_streams(self, examples: TaskExamples, images: int, seed: int) -> Mapping[str, Any]:
         """Create the streams that the task uses."""
         names, make = self.task.streams, examples.make_streams
-        words, see = f"to create the streams {', '.join(names)}", "task_support.TaskExamples"
+        words, see = f"to create the streams {', '.join(names)}", "task.TaskExamples"
         with trying(words, see=see):
             found = make(self.folder("streams"), images, seed) if names and make else {}
         expect(
@@ -229,7 +229,7 @@ class TaskTrial(Trial):
                 f"to create an example dataset of {IMAGES} images",
                 f"{available} training images",
                 "most of them",
-                "task_support.TaskExamples",
+                "task.TaskExamples",
             )
         network = self.network()
         with trying("to load a batch of the example dataset", see="task.Task.collate"):

@@ -18,10 +18,10 @@ from visiongraft.data.labels import class_name
 from visiongraft.data.samples import Image, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError
+from visiongraft.lookup.reading import read_or_raise
 from visiongraft.plugins.detection.formats.dataset import BoxDataset, BoxSplit, in_order
 from visiongraft.plugins.detection.formats.paths import read_path
 from visiongraft.plugins.detection.objects import Annotation, Box
-from visiongraft.reading import read_or_raise
 
 FORM = "{'boxes': (n, 4) corners in pixels, 'labels': n names or ids}"
 TARGET = f"expected a target of {FORM}"

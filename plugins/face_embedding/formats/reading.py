@@ -19,13 +19,13 @@ from visiongraft.data.readers import SPLIT_NAMES
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.data.splits import as_pair, join_pair
 from visiongraft.errors import DataError, name_some
+from visiongraft.lookup.reading import read_or_raise
 from visiongraft.plugins.face_embedding.alignment.landmarks import (
     AlignedSamples,
     Landmarks,
     read_landmarks,
 )
 from visiongraft.plugins.face_embedding.formats import celeba, lfw
-from visiongraft.reading import read_or_raise
 
 LANDMARKS = "landmarks.csv"  # in the folder of the dataset
 

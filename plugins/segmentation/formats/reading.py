@@ -15,11 +15,11 @@ from visiongraft.data.decode import printable
 from visiongraft.data.images import DatasetSamples, check_dataset, load_item
 from visiongraft.data.listing import only_folder
 from visiongraft.errors import DataError
+from visiongraft.lookup.reading import read_or_raise
 from visiongraft.plugins.segmentation.formats.dataset import MaskDataset
 from visiongraft.plugins.segmentation.formats.layouts import contains_masks, read_folder
 from visiongraft.plugins.segmentation.formats.shapes import to_masks
 from visiongraft.plugins.segmentation.formats.values import decide_gray_colors
-from visiongraft.reading import read_or_raise
 
 
 def read_dataset(data: Any) -> MaskDataset:

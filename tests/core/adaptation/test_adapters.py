@@ -18,7 +18,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.caching.folding import folded_copy
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_adapter
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.network import Network
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.schedules import Phase

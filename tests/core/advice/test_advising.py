@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ import torch
 import visiongraft
 from visiongraft.advice import advising
 from visiongraft.advice.candidates import Embedded
+from visiongraft.advice.trials import Trials
 from visiongraft.errors import BackboneError, DataError, OptionError, VisiongraftError, WeightsError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_trials() -> Iterator[None]:
+    """Leave out evidence trainings, which have their own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trials, "run", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +149,7 @@ def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
         ({"scorers": []}, OptionError, "scorers=[] is not a list of names"),
         ({"scorers": ["logm"]}, VisiongraftError, "no scorer 'logm'; did you mean 'logme'"),
         ({"backbones": ["toys/to"]}, BackboneError, "no backbone 'toys/to'"),
+        ({"target": 1.5}, OptionError, "target=1.5 is not an accuracy above 0 and below 1"),
         ({"images": 1}, OptionError, "images=1 is not an integer of at least 2"),
         ({"schedule": "full"}, OptionError, "advise has no option 'schedule'"),
         ({"data": "nowhere", "task": "classification"}, DataError, "nowhere"),

@@ -12,7 +12,7 @@ from visiongraft.advice.probes import (
     nearest_class_mean,
     nearest_neighbors,
 )
-from visiongraft.ridge import PENALTIES
+from visiongraft.advice.ridge import PENALTIES
 
 
 @pytest.fixture(params=[(18, 4), (9, 30)], ids=["more images", "more features"])

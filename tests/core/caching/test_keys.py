@@ -13,7 +13,7 @@ from visiongraft.caching import keys
 from visiongraft.caching.keys import features_key
 from visiongraft.caching.plan import plan_replay
 from visiongraft.data.batch import Batch
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.training.trainable import apply_phase

@@ -17,10 +17,10 @@ from visiongraft.caching.plan import ReplayPlan, plan_replay
 from visiongraft.caching.store import Replay
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.trainable import apply_phase
 
 

@@ -13,7 +13,7 @@ from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError, PluginError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.reading import named_reader, read_data
+from visiongraft.lookup.reading import named_reader, read_data
 from visiongraft.registry.manager import PluginManager, using
 
 

@@ -15,7 +15,7 @@ from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import RunHooks, hookimpl
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 
 class Note(Exporter):

@@ -13,7 +13,7 @@ from visiongraft import fit, load
 from visiongraft.backbone import BackboneSource, backbone_names
 from visiongraft.errors import PluginError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_source, load_backbone
+from visiongraft.lookup.backbones import find_source, load_backbone
 from visiongraft.registry.manager import PluginManager, plugins, using
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from visiongraft.errors import PluginError
 from visiongraft.exporter import Exporter
 from visiongraft.hookspecs import API_VERSION, hookimpl
-from visiongraft.lookup import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.registry.manager import (
     DISABLE_VARIABLE,
     KINDS,

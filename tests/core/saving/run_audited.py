@@ -12,7 +12,7 @@ import torch
 from conftest import fit_toy, register_toys, toy_data
 
 import visiongraft
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 
 FORBIDDEN = ("pickle.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "socket.connect")
 

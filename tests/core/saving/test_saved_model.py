@@ -21,7 +21,7 @@ import visiongraft
 from tests.core.conftest import Toy
 from visiongraft.errors import ArtifactError, CheckpointError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.saving.classes import is_class
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.saving.saved_model import is_saved_model, read_config

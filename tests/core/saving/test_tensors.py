@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.errors import WeightsError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.saving.weights import load_weights, read_weights
 

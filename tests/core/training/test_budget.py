@@ -13,7 +13,7 @@ import torch
 import visiongraft
 from tests.core.stopping import StopAt
 from visiongraft.errors import OptionError
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 QUICK: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 2}
 BUDGET = "best(old.share_right >= -0.5, confidence=0.9)"

@@ -11,8 +11,8 @@ import torch
 
 from visiongraft.errors import ScheduleError, TrainingError
 from visiongraft.schedules import Phase, milestones, schedule
-from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.freezing import digest
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 PLAIN = {"schedule": "full", "epochs": 2, "replay": False}
 

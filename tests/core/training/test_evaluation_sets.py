@@ -13,7 +13,7 @@ import pytest
 from tests.core.stopping import StopAt
 from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import CheckpointError, DataError, OptionError, VisiongraftError
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 QUICK: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 3}
 

@@ -14,13 +14,11 @@ from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReceiptError, ScheduleError, TrainingError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_optimizer
+from visiongraft.lookup.methods import find_optimizer
 from visiongraft.network import Network
 from visiongraft.optimizers import adamw
 from visiongraft.schedules import Phase
 from visiongraft.training import phases
-from visiongraft.training.checkpoint import Checkpoint
-from visiongraft.training.ema import EMA
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     check_moments,
@@ -29,7 +27,9 @@ from visiongraft.training.freezing import (
     frozen_tensors,
 )
 from visiongraft.training.optimizers import build_optimizer
+from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.trainable import apply_phase, parameter_groups, trainable_stages
+from visiongraft.training.weights.ema import EMA
 
 
 def batch_of(count: int = 6) -> Batch:

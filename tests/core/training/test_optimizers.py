@@ -24,7 +24,7 @@ from visiongraft.errors import (
     ScheduleError,
 )
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_optimizer
+from visiongraft.lookup.methods import find_optimizer
 from visiongraft.optimizers import OptimizerFactory, OptimizerSpec, adamw, optimizer, sgd
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import SHAPES

@@ -13,13 +13,13 @@ from tests.core.training.test_freezing import train_a_little
 from visiongraft.errors import ScheduleError
 from visiongraft.network import Network
 from visiongraft.schedules import Phase, schedule
-from visiongraft.training.norms import gradient_norms, weight_norms
 from visiongraft.training.trainable import (
     apply_phase,
     parameter_groups,
     selected_parameters,
     trainable_parameters,
 )
+from visiongraft.training.weights.norms import gradient_norms, weight_norms
 
 
 def rates_of(network: Network, phase: Phase) -> dict[str, float]:

@@ -30,14 +30,14 @@ from visiongraft.errors import (
     VisiongraftError,
 )
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_transfer_loss
+from visiongraft.lookup.methods import find_transfer_loss
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase
-from visiongraft.training.checkpoint import Checkpoint
 from visiongraft.training.freezing import check_optimizers
+from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.trainable import apply_phase, parameter_groups
-from visiongraft.training.transfer import Transfer
+from visiongraft.training.transfer.applying import Transfer
 from visiongraft.training.transfer_losses import TransferChoice, TransferLoss, TransferStep
 
 FULL = {"schedule": "full(learning_rate=0.02)", "weight_decay": 0.0, "epochs": 3, "device": "cpu"}
@@ -223,7 +223,7 @@ def fit_from(start: Path, fit_toy: Any, data: Any, **settings: Any) -> Any:
 
 
 def source_of(start: Path) -> dict[str, Tensor]:
-    from visiongraft.lookup import load_backbone
+    from visiongraft.lookup.backbones import load_backbone
 
     return {n: p.detach() for n, p in load_backbone(start).named_parameters()}
 

@@ -13,7 +13,7 @@ from tests.core.conftest import Toy, ToyBackbone
 from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.network import Network
 from visiongraft.schedules import full
-from visiongraft.training.devices import make_accelerator
+from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.run import Run
 from visiongraft.tuning import rehearsal as module
 from visiongraft.tuning.rehearsal import rehearsal

@@ -6,7 +6,7 @@ import pytest
 
 from visiongraft.exporters.doctor import machine
 from visiongraft.exporters.doctor.machine import describe_machine, usable_cores
-from visiongraft.versions import installed_versions
+from visiongraft.system.versions import installed_versions
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 7763 64-Core Processor

@@ -20,7 +20,7 @@ from visiongraft.errors import ExportError, OptionError, VisiongraftError
 from visiongraft.exporters.metadata import without_folders
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.runtime.predictor import Predictor
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins

@@ -34,7 +34,7 @@ from visiongraft.exporters.verification.certified_comparison import compare_cert
 from visiongraft.exporters.verification.certified_file import CertifiedFile
 from visiongraft.exporters.verification.proof import verify
 from visiongraft.exporters.verification.recheck import _content, _metadata, recheck
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification

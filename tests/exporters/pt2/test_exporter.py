@@ -22,10 +22,10 @@ import visiongraft.exporters.pt2 as package
 from visiongraft.backbone import Backbone, Features
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
-from visiongraft.exported import open_exported
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.lookup.exported import open_exported
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins

@@ -20,7 +20,7 @@ from visiongraft.exporters.pt2.archive import load_program, serialized
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verification.proof import verify
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.detection.task import Detection

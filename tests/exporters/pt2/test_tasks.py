@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from visiongraft.exported import open_exported
+from visiongraft.lookup.exported import open_exported
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.plugins.face_embedding.task import FaceEmbedding

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from visiongraft.cli import main
 from visiongraft.errors import OptionError, VisiongraftError
-from visiongraft.exported import open_exported
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.lookup.exported import open_exported
 
 IMAGES = np.zeros((1, 8, 8, 3), np.uint8)
 

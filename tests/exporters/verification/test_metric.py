@@ -21,7 +21,7 @@ from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.verification.proof import BudgetError, verify
 from visiongraft.exporters.verification.recheck import recheck
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.task import Decoded, ExportSupport

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visiongraft.adaptation.backbones import apply_adapter
 from visiongraft.backbone import Backbone, BackboneInfo, Features
-from visiongraft.lookup import find_adapter
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.preprocess import PreprocessConfig
 
 
@@ -94,7 +94,7 @@ def embed_fixture() -> Any:
 @pytest.fixture(scope="session")
 def toy_network_of() -> Any:
     from visiongraft.adaptation.networks import apply_adapters
-    from visiongraft.lookup import load_backbone
+    from visiongraft.lookup.backbones import load_backbone
     from visiongraft.network import Network
     from visiongraft.plugins.classification.task import Classification
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from visiongraft.adaptation.backbones import apply_adapter, merge_adapters
 from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.errors import OptionError, PluginError
-from visiongraft.lookup import find_adapter, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.plugins.adapters.lora import LowRankUpdate
 from visiongraft.plugins.adapters.stoch_norm import StochasticNormalization
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from visiongraft.adaptation.backbones import merge_adapters
 from visiongraft.errors import OptionError, TrainingError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 
 LAYERS: dict[str, Any] = {
     "linear": lambda: nn.Linear(12, 20),

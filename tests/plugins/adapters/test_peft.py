@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from visiongraft.adaptation.backbones import merge_adapters
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 
 pytestmark = pytest.mark.slow
 

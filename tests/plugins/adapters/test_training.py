@@ -17,15 +17,16 @@ from PIL import Image
 
 import visiongraft
 from visiongraft.adaptation.networks import apply_adapters
-from visiongraft.arguments import new_settings, resumed_settings
 from visiongraft.cli import main
 from visiongraft.config import FitConfig
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.exporters.onnx.graph import trace
-from visiongraft.lookup import find_adapter, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
+from visiongraft.preparation.arguments import new_settings, resumed_settings
 
 FAST: dict[str, Any] = {
     "task": "classification",

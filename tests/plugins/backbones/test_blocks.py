@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from visiongraft.backbone import Backbone
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.backbones.blocks import repeated_blocks
-from visiongraft.training.recomputing import recomputing
+from visiongraft.training.execution.recomputing import recomputing
 
 FAMILIES = [
     ("timm/resnet18", 8, "BasicBlock"),

@@ -12,7 +12,7 @@ import torch
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import WeightsError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.backbones.bundled import bundled_file, timm_name
 from visiongraft.preprocess import Preprocess
 from visiongraft.saving.weights import read_weights

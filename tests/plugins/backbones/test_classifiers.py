@@ -10,7 +10,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from visiongraft.lookup import find_source, load_source_head
+from visiongraft.lookup.backbones import find_source
+from visiongraft.lookup.models import load_source_head
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.saving.weights import fit_weights
 

@@ -8,7 +8,7 @@ import torch
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.registry.manager import plugins
 
 Check = Callable[[Backbone], None]

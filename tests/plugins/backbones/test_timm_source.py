@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 
 Check = Callable[[Backbone], None]
 

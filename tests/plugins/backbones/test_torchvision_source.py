@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.caching.folding import folded_copy
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.saving.weights import fit_weights
 
 Check = Callable[[Backbone], None]

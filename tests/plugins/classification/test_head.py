@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visiongraft.backbone import Features
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.classification.head import INITIAL_STD, ClassificationHead
 
 

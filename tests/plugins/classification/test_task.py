@@ -18,7 +18,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Splits
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.classification.data import LabeledSamples
 from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy

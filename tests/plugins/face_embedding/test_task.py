@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from visiongraft.backbone import Features
 from visiongraft.errors import ArtifactError, DataError, OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.face_embedding.faces import Face
 from visiongraft.plugins.face_embedding.head import EmbeddingHead

@@ -31,7 +31,7 @@ from visiongraft.testing.tasks.data import DATA_CHECKS
 from visiongraft.testing.tasks.freezing import FREEZING_CHECKS
 from visiongraft.testing.tasks.processes import PROCESS_CHECKS
 from visiongraft.testing.tasks.reproducing import REPRODUCING_CHECKS
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import PooledHead
 from visiongraft.data.batch import Batch, StepInfo
-from visiongraft.lookup import find_transfer_loss, load_backbone
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_transfer_loss
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.schedules import Phase
 from visiongraft.training.trainable import apply_phase
-from visiongraft.training.transfer import Transfer
+from visiongraft.training.transfer.applying import Transfer
 from visiongraft.training.transfer_losses import TransferStep
 
 CLASSES = ("ant", "bee", "cat")

@@ -11,7 +11,7 @@ import torch
 
 from visiongraft.backbone import Features
 from visiongraft.errors import OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.losses.bss import BSS
 from visiongraft.training.transfer_losses import TransferStep
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from visiongraft.errors import OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.losses.divergence import softened_divergence

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visiongraft.errors import OptionError
-from visiongraft.training.label_free import class_confusion, joint_classes
+from visiongraft.training.measuring.label_free import class_confusion, joint_classes
 
 
 def confusion(logits: torch.Tensor) -> torch.Tensor:

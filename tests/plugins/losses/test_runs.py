@@ -15,7 +15,7 @@ from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.segmentation.task import Segmentation
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 TASKS = {"classification": Classification(), "segmentation": Segmentation()}
 EXHAUSTIVE = pytest.mark.exhaustive

@@ -12,12 +12,12 @@ import pytest
 import visiongraft
 from visiongraft.errors import ScheduleError
 from visiongraft.hookspecs import hookimpl
-from visiongraft.lookup import find_schedule
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.schedules.auto_rgn import LOWEST, relative_rates
 from visiongraft.schedules import Phase
 from visiongraft.testing import SCHEDULE_CHECKS, check_schedule
-from visiongraft.training.checkpoint import Checkpoint
+from visiongraft.training.resuming.checkpoint import Checkpoint
 
 STAGES = ("stem", "stage1", "stage2")
 SCHEDULES = (

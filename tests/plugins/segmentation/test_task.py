@@ -15,7 +15,7 @@ from torch import Tensor
 
 from visiongraft.data.batch import Batch
 from visiongraft.errors import DataError, OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.segmentation.options import LOSSES, parse_loss
 from visiongraft.plugins.segmentation.prediction import Segmented

@@ -22,7 +22,7 @@ from visiongraft.errors import ArtifactError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.triton.config import describe_for_triton
 from visiongraft.exporters.runtime.onnx_content import certificate_field
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.registry.manager import plugins

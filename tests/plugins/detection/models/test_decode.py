@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from visiongraft.errors import OptionError
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators, torch_operators
 from visiongraft.plugins.detection.models.selection import Limits, results, select
 from visiongraft.plugins.detection.task import Detection

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from visiongraft.lookup import load_backbone
+from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.detection.models.fcos import INITIAL_DISTANCE
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.seeds import seeded

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from visiongraft.errors import DataError
+from visiongraft.lookup.reading import read_data
 from visiongraft.plugins.face_embedding.data import read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.formats.celeba import CelebaAttributes
-from visiongraft.reading import read_data
 
 Write = Callable[..., Path]
 IDENTITIES = (11, 11, 12, 12, 21, 21, 22, 22, 31, 31, 32)

@@ -1,0 +1,242 @@
+"""What evidence trainings say: accuracies and differences with intervals, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.advice.recommending import LITTLE, Recommendation
+from visiongraft.errors import name_some
+
+HEAD, LAST, ALL = "head", "last stages", "all stages"  # of the pretrained network, by rising cost
+SCRATCH = "small network from scratch"
+VERDICTS = {
+    HEAD: "a probe is enough",
+    LAST: "fine-tune the last stages",
+    ALL: "fine-tune all stages",
+}
+UNDECIDED, NO_TRANSFER = "cannot distinguish", "from scratch is better"
+HEDGE = "this schedule trains the head first, and the better one is kept"
+NORMAL = 1.96  # standard errors of an interval of 95 %
+
+Rights = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One evidence training.
+
+    Attributes:
+        what: What it trained: one of the names above.
+        schedule: The schedule of ``fit`` that trains like that.
+        epochs: Number of epochs.
+        right: bool (N,), whether each image was predicted right by a training that had not seen it.
+    """
+
+    what: str
+    schedule: str
+    epochs: int
+    right: Rights
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval of 95 %.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An evidence training as it is reported.
+
+    Attributes:
+        what: What it trained.
+        schedule: The schedule of ``fit`` that trains like that.
+        epochs: Number of epochs.
+        accuracy: Fraction of the images that were predicted right.
+        behind: Accuracy of the best training minus this one.
+    """
+
+    what: str
+    schedule: str
+    epochs: int
+    accuracy: Estimate
+    behind: Estimate
+
+    def __str__(self) -> str:
+        """Describe the training in a few words."""
+        found = self.accuracy
+        return f"{self.what} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}; {self.epochs} epochs)"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What evidence trainings found, and what follows.
+
+    Attributes:
+        images: Number of images that were predicted.
+        trials: The trainings.
+        left_out: Why others were not tried.
+        verdict: One of ``VERDICTS``, ``UNDECIDED`` or ``NO_TRANSFER``.
+        recommendation: The schedule to train with, and why; ``None`` without a verdict.
+    """
+
+    images: int
+    trials: tuple[Trial, ...]
+    left_out: dict[str, str]
+    verdict: str
+    recommendation: Recommendation | None
+
+    def lines(self) -> list[str]:
+        """Describe the evidence, one line each."""
+        trained = "; ".join(map(str, self.trials))
+        return [
+            *([] if self.recommendation is None else [str(self.recommendation)]),
+            *(
+                [
+                    f"trained on two thirds of {self.images} images and evaluated on the others: {trained}"
+                ]
+                if trained
+                else []
+            ),
+            *(f"not tried, {what}: {reason}" for what, reason in self.left_out.items()),
+        ]
+
+
+def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidence:
+    """Draw conclusions from evidence trainings.
+
+    A cheaper training is enough if the interval of what the best one gains over it ends below 2 points.
+    One is better than another if the interval of their difference is above 0. The intervals hold
+    the choice of the images, and not other random numbers of a training.
+
+    Args:
+        trained: The trainings.
+        left_out: Why others were not tried.
+
+    Returns:
+        The evidence, without a verdict if no training starts from pretrained weights.
+    """
+    pretrained = sorted(
+        (each for each in trained if each.what != SCRATCH),
+        key=lambda t: (HEAD, LAST, ALL).index(t.what),
+    )
+    if not pretrained:
+        return Evidence(0, (), dict(left_out), "", None)
+    scratch = next((each for each in trained if each.what == SCRATCH), None)
+    best = max([*pretrained, *([scratch] if scratch else [])], key=lambda each: each.right.mean())
+    trials = tuple(
+        Trial(t.what, t.schedule, t.epochs, proportion(t.right), difference(best.right, t.right))
+        for t in trained
+    )
+    if scratch is not None and all(difference(scratch.right, t.right).low > 0 for t in pretrained):
+        verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, pretrained, left_out)
+    else:
+        verdict, recommendation = _among(pretrained, left_out)
+        if scratch is not None and _tied(scratch, pretrained):
+            recommendation = Recommendation(
+                recommendation.schedule,
+                f"{recommendation.reason}; cannot distinguish pretrained weights from a {SCRATCH}",
+            )
+    return Evidence(len(best.right), trials, dict(left_out), verdict, recommendation)
+
+
+def proportion(right: Rights) -> Estimate:
+    """Return a fraction with its interval (Wilson, 1927).
+
+    Examples:
+        >>> found = proportion(np.array([True] * 9 + [False]))
+        >>> round(found.low, 2), round(found.high, 2)
+        (0.6, 0.98)
+    """
+    count, value = len(right), float(right.mean())
+    square = NORMAL**2 / count
+    middle = value + square / 2
+    spread = NORMAL * float(np.sqrt(value * (1 - value) / count + square / (4 * count)))
+    return Estimate(value, (middle - spread) / (1 + square), (middle + spread) / (1 + square))
+
+
+def difference(right: Rights, other: Rights) -> Estimate:
+    """Return the difference of two fractions of the same images with its interval (Bonett and Price, 2012).
+
+    Examples:
+        >>> one, other = np.array([True] * 20), np.array([True] * 12 + [False] * 8)
+        >>> found = difference(one, other)
+        >>> round(found.value, 2), round(found.low, 2), round(found.high, 2)
+        (0.4, 0.13, 0.6)
+    """
+    count = len(right)
+    only, only_other = int((right & ~other).sum()), int((other & ~right).sum())
+    more, less = (only + 1) / (count + 2), (only_other + 1) / (count + 2)
+    spread = NORMAL * float(np.sqrt((more + less - (more - less) ** 2) / (count + 2)))
+    value = (only - only_other) / count
+    return Estimate(value, more - less - spread, more - less + spread)
+
+
+def _from_scratch(
+    scratch: Trained, pretrained: Sequence[Trained], left_out: Mapping[str, str]
+) -> Recommendation:
+    gain = min((difference(scratch.right, t.right) for t in pretrained), key=lambda each: each.low)
+    hurts = "frozen features do not help" if ALL in left_out else "transfer hurts"
+    return Recommendation(
+        scratch.schedule,
+        f"{hurts}: {NO_TRANSFER}; a {SCRATCH} is right for {_interval(gain)} more of the images than "
+        f"{name_some([t.what for t in pretrained], 3)} of the pretrained network; pass weights=None, or "
+        "another backbone",
+    )
+
+
+def _among(
+    pretrained: Sequence[Trained], left_out: Mapping[str, str]
+) -> tuple[str, Recommendation]:
+    """Choose among trainings of the pretrained network, which come by rising cost."""
+    best = max(pretrained, key=lambda each: each.right.mean())
+    gains = [difference(best.right, each.right) for each in pretrained]
+    enough = next(i for i, each in enumerate(pretrained) if each is best or gains[i].high <= LITTLE)
+    chosen, tied = (
+        pretrained[enough],
+        [each for each, gain in zip(pretrained[:enough], gains, strict=False) if gain.low <= 0],
+    )
+    if tied or len(pretrained) == 1:
+        return UNDECIDED, _undecided([*tied, best], left_out)
+    if chosen.what == HEAD:
+        most = max(gain.high for gain in gains[1:])
+        reason = f"{VERDICTS[HEAD]}; training more gains {max(most, 0):.1%} of the images at most"
+        return VERDICTS[HEAD], Recommendation(chosen.schedule, reason)
+    reason = f"{VERDICTS[chosen.what]}; that gains {_interval(gains[0])} of the images over the head alone"
+    return VERDICTS[chosen.what], Recommendation(chosen.schedule, reason)
+
+
+def _undecided(tied: Sequence[Trained], left_out: Mapping[str, str]) -> Recommendation:
+    best = tied[-1]
+    if len(tied) == 1:
+        return Recommendation("lp_ft", f"only the {best.what} was trained; {HEDGE}")
+    gain = difference(best.right, tied[0].right)
+    reason = (
+        f"cannot distinguish {name_some([each.what for each in tied], 3)}: the difference is "
+        f"{_interval(gain)} of the images"
+    )
+    if ALL in (best.what, *left_out):
+        return Recommendation("lp_ft", f"{reason}; {HEDGE}")
+    return Recommendation(best.schedule, f"{reason}; {best.what} is ahead")
+
+
+def _tied(scratch: Trained, pretrained: Sequence[Trained]) -> bool:
+    best = max(pretrained, key=lambda each: each.right.mean())
+    return difference(best.right, scratch.right).low <= 0
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.1%} ({found.low:.1%} to {found.high:.1%})"

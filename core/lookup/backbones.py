@@ -1,0 +1,105 @@
+"""Find backbones by name, and load them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
+from visiongraft.errors import BackboneError
+from visiongraft.lookup.methods import find_adapter
+from visiongraft.preprocess import as_size
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import adapter_folder, is_adapter
+from visiongraft.saving.saved_model import is_saved_model, load_saved_backbone
+from visiongraft.saving.weights import load_weights
+
+
+def load_backbone(
+    name: str | Path,
+    weights: str | Path | None = "pretrained",
+    *,
+    in_channels: int = 3,
+    size: int | tuple[int, int] | None = None,
+    partial: bool = False,
+) -> Backbone:
+    """Load a backbone by name, or out of a saved model.
+
+    Args:
+        name: ``"timm/resnet50"``, ``"torchvision/resnet50"``, ``"bundled/efficientnet_lite0"``, a
+            name after the slash that only one source has, or the folder of a saved model.
+        weights: ``"pretrained"``, ``None`` for random weights, or a local ``.safetensors``,
+            ``.pth``, ``.pt``, ``.th``, ``.bin`` or ``.ckpt`` file.
+        in_channels: Number of image channels; a pretrained first layer is adapted to it.
+        size: Network input, one number or (height, width); the architecture's own if ``None``.
+        partial: Accept a weights file that does not fit completely.
+
+    Returns:
+        The backbone, in training mode.
+
+    Raises:
+        BackboneError: The name is unknown, or the architecture refuses the size.
+        OptionError: The size is neither a number of pixels nor a height and a width.
+        WeightsError: The weights could not be downloaded, read or fitted.
+
+    Examples:
+        >>> backbone = load_backbone("simple_cnn", weights=None, size=32)
+        >>> backbone.stages, backbone.info.channels, backbone.info.embedding_dim
+        (('stem', 'stage1', 'stage2'), (32, 64), 128)
+    """
+    if in_channels < 1:
+        raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
+    pair = as_size(size)
+    if is_saved_model(name):
+        return load_saved_backbone(
+            Path(name),
+            find_source,
+            find_adapter,
+            weights=weights,
+            in_channels=in_channels,
+            size=pair,
+            partial=partial,
+        )
+    source, short = find_source(str(name))
+    pretrained = weights == "pretrained"
+    backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)
+    if ":" in str(name):  # by this name, "distribution:prefix/name", it is found again
+        backbone.info = replace(backbone.info, name=str(name))
+    if weights is not None and not pretrained:
+        load_weights(backbone, Path(weights), partial=partial)
+    return backbone
+
+
+def find_source(name: str) -> tuple[BackboneSource, str]:
+    """Find who provides a backbone.
+
+    Args:
+        name: A full name, with ``"distribution:"`` before it where two plugins provide the
+            prefix, or a name after the slash that only one source has.
+
+    Returns:
+        The source, and the name without prefix.
+
+    Raises:
+        BackboneError: Nobody or more than one provides it.
+    """
+    prefix, _, short = name.rpartition("/")
+    owner, colon, rest = name.partition(":")
+    chosen = f"{owner}:{rest.rpartition('/')[0]}"
+    if colon and plugins().provides("backbone", chosen):
+        return plugins().get("backbone", chosen), rest.rpartition("/")[2]
+    sources = plugins().backbone_sources()
+    if prefix in sources and short in sources[prefix].names():
+        return sources[prefix], short
+    owners = [s for s in sources.values() if name in names_in(s)] if not prefix else []
+    if len(owners) == 1:
+        return owners[0], name
+    if owners:
+        options = " or ".join(f"{s.prefix}/{name}" for s in owners)
+        raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
+    if is_adapter(adapter_folder(Path(name))):
+        raise BackboneError(
+            f"backbone={name} is the folder of an adapter, without its base; load it on its base, "
+            "load(folder, base=...), save the model, and pass that folder"
+        )
+    raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))

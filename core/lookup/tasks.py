@@ -1,0 +1,62 @@
+"""Find the tasks that files on disk were made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from visiongraft.errors import ArtifactError, PluginError
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.classes import class_path, is_class
+from visiongraft.task import Task, create_task
+
+
+def find_task(name: str, what: str, how: str) -> type[Task]:
+    """Find the task that something on disk was made for.
+
+    Args:
+        name: The task's name.
+        what: What was made for it, for the message.
+        how: How to pass the task itself, for the message.
+
+    Returns:
+        The task's class.
+
+    Raises:
+        PluginError: No plugin provides it, or several do.
+    """
+    if plugins().provides("task", name):
+        found: type[Task] = plugins().get("task", name)
+        return found
+    missing = plugins().missing("task", name, plugins().tasks())
+    raise PluginError(
+        f"{what} is for a task that no installed plugin provides ({missing}); if it is in a file "
+        f"of yours, use {how}"
+    )
+
+
+def find_exported_task(metadata: Mapping[str, Any]) -> Task:
+    """Create the task that an exported file was made for.
+
+    Args:
+        metadata: The file's metadata, with ``task``, ``task_options`` and, except in files of earlier
+            versions, ``task_class``.
+
+    Returns:
+        The task.
+
+    Raises:
+        ArtifactError: The task of that name is another class.
+        PluginError: No plugin provides it, or several do.
+        OptionError: Its options do not fit.
+    """
+    name = metadata["task"]
+    kind = find_task(name, "the exported file", "--plugin FILE.py")
+    recorded = metadata.get("task_class")
+    if recorded is not None and not is_class(recorded, class_path(kind)):
+        raise ArtifactError(
+            f"the exported file is of the task class {recorded}, but task {name!r} is "
+            f"{class_path(kind)} here; use --plugin FILE.py with that class and --no-plugin for the "
+            "other one, and train subclasses under a name of their own"
+        )
+    return create_task(kind, metadata["task_options"])

@@ -1,0 +1,1 @@
+"""What ``fit`` does before training: settings, datasets, the network, the model to continue with."""

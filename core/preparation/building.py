@@ -1,0 +1,181 @@
+"""Prepare a run: read its data, and build its network from the names in its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from visiongraft.adaptation.networks import apply_adapters
+from visiongraft.config import FitConfig
+from visiongraft.errors import OptionError, ScheduleError, near_matches
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.methods import find_adapter, find_optimizers, find_transfer_loss
+from visiongraft.lookup.models import load_source_head
+from visiongraft.network import Network
+from visiongraft.preparation.datasets import Given, RunData, read_run_data
+from visiongraft.preparation.starting import start_folder, started_backbone
+from visiongraft.saving.saved_model import load_head
+from visiongraft.schedules import Schedule
+from visiongraft.seeds import preserved, seed_everything
+from visiongraft.task import Task
+from visiongraft.training.execution.launchers import ignored_settings
+from visiongraft.training.execution.recomputing import checkpointed_modules
+from visiongraft.training.run import Run
+from visiongraft.training.trainable import trainable_parameters
+from visiongraft.training.transfer.applying import Transfer
+
+
+def prepare_run(
+    given: Given,
+    task: Task,
+    config: FitConfig,
+    schedule: Schedule,
+    accelerator: Accelerator,
+    folder: Path | None,
+    scratch: Path,
+) -> tuple[Run, RunData]:
+    """Read the data of a run and build its network.
+
+    Args:
+        given: The datasets, and the model to continue with.
+        task: The task.
+        config: The settings.
+        schedule: The schedule.
+        accelerator: From ``devices.make_accelerator``.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step, and its data.
+
+    Raises:
+        VisiongraftError: The data cannot be read, or the settings do not fit them.
+    """
+    start, main = given.start, bool(accelerator.is_main_process)
+    with accelerator.main_process_first():  # the others read its results from the folder
+        found = read_run_data(given, task, config, folder, main)
+        if start is not None:
+            start.check_names(found.task)
+            if folder is None or main:
+                start.keep(scratch)
+    run = build_run(config, schedule, found, folder, scratch)
+    run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+    _check_first_phase(run)
+    return run, found
+
+
+def check_streams(config: FitConfig, task: Task) -> None:
+    """Refuse streams that nothing uses, and missing ones."""
+    users = dict.fromkeys(task.streams, f"task {task.name!r}")
+    adapted: set[str] = set()
+    for loss in map(find_transfer_loss, config.transfer_loss):
+        adapted.update(loss.kind.adapts_to)
+        names = (*loss.kind.streams, *loss.kind.adapts_to)
+        users = {**dict.fromkeys(names, f"transfer loss {loss.name!r}"), **users}
+    given = config.streams or {}
+    named = {name for name in config.selection.datasets if name in given}
+    for name in named & config.selection.uncertain:
+        raise OptionError(
+            f"select: no margin of error is known for metrics of the stream {name!r}; leave confidence out"
+        )
+    users = {**dict.fromkeys(named, "select"), **users}
+    for name in given:
+        if name in (config.evaluate_on or {}) and (name in named or name in adapted):
+            raise OptionError(
+                f"streams and evaluate_on both name {name!r}, whose metrics would be mixed up; rename one"
+            )
+        if name not in users:
+            known = near_matches(name, users) if users else "; they use no streams"
+            raise OptionError(
+                f"streams: neither task {task.name!r} nor a transfer loss uses {name!r}{known}"
+            )
+    for name, user in users.items():
+        if name not in given:
+            raise OptionError(
+                f"{user} needs the stream {name!r}; pass streams={{{name!r}: PATH}}, on the command "
+                f"line --stream {name}=PATH"
+            )
+
+
+def build_run(
+    config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
+) -> Run:
+    """Build the network of a run on data that has been read.
+
+    Args:
+        config: The settings.
+        schedule: The schedule.
+        data: The data.
+        folder: The run folder, or ``None`` to keep nothing on disk.
+        scratch: Where temporary files may go.
+
+    Returns:
+        The run before its first step.
+    """
+    task, checked = data.task, data.checked
+    seed_everything(config.seed)
+    if config.start is not None:
+        where = start_folder(config.start, scratch)
+        backbone = started_backbone(where, config.size)
+    else:
+        size = config.size or task.input_size
+        backbone = load_backbone(
+            config.backbone, config.weights, in_channels=config.in_channels, size=size
+        )
+    resize = config.resize or (task.resize if config.start is None else None)
+    if resize is not None:
+        preprocess = replace(backbone.info.preprocess, resize=resize)
+        backbone.info = replace(backbone.info, preprocess=preprocess)
+    network = Network(backbone, task)
+    if config.start is not None:
+        load_head(network, where)
+    if config.gradient_checkpointing:
+        checkpointed_modules(backbone)  # or refused
+    notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
+    if config.transfer_loss:
+        network.transfer = _transfer(config, network, scratch)
+    return Run(
+        config=config,
+        network=network,
+        schedule=schedule,
+        optimizers=find_optimizers(task, config.optimizer),
+        training=checked.train,
+        validation=checked.validation,
+        folder=folder,
+        scratch=scratch,
+        warnings=notes,
+        evaluation={name: each.samples for name, each in data.evaluation.items()},
+        streams={name: each.samples for name, each in data.streams.items()},
+        digests=data.image_digests(config.in_channels),
+    )
+
+
+def _transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:
+    """Make the transfer losses of a run, and what they read of the source."""
+    choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
+    needing = [choice.name for choice in choices if choice.kind.needs_source_head]
+    if not needing:
+        return Transfer(choices, network)
+    source: tuple[str | Path, str | None] = (config.backbone, config.weights)
+    if config.start is not None:
+        source = (start_folder(config.start, scratch), "pretrained")
+    with preserved():  # what a head draws is replaced by its weights
+        head = load_source_head(*source, network.task)
+    if head is None:
+        raise OptionError(
+            f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "
+            f"backbone={config.backbone!r} with weights={config.weights!r} has none; pass the folder "
+            "of a saved model as backbone, or published weights that contain their classifier"
+        )
+    return Transfer(choices, network, head)
+
+
+def _check_first_phase(run: Run) -> None:
+    """Refuse a schedule that does not fit the backbone before the run writes anything."""
+    stages = run.network.backbone.stages
+    phase = next(run.schedule.phases(stages, run.config.epochs), None)
+    if phase is None:
+        raise ScheduleError(f"schedule {run.schedule.name!r} has no phase")
+    trainable_parameters(run.network, phase.trainable)

@@ -1,0 +1,72 @@
+"""What a trained model states about its training: for its config and its model card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from visiongraft.preparation.datasets import RunData
+from visiongraft.preparation.starting import AFTER_TRAINING
+from visiongraft.training.resuming.inputs import RunInputs
+from visiongraft.training.run import Run
+
+
+def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
+    """Return what is known about a finished run, as JSON values.
+
+    Args:
+        run: The run.
+        data: Its data.
+        inputs: What it computed from, with changes on resumption.
+    """
+    best = run.state.best or {}
+    phases: dict[int, dict[str, Any]] = {}
+    for record in run.history:
+        phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
+        phase["epochs"] += 1
+    config = asdict(run.config)
+    settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
+    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
+    settings += [name for name in ("transfer_loss", "adapters", "start", "wise_ft") if config[name]]
+    before, after = data.task.options(), run.network.task.options()
+    determined = [name for name, value in after.items() if value != before[name]]
+    return {
+        "data": {
+            **data.splits.facts,
+            **data.checked.report.counts(),
+            **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
+            **({"changed during training": changes} if changes else {}),
+        },
+        "training": {
+            "schedule": config["schedule"],
+            "phases": list(phases.values()),
+            **{name: config[name] for name in settings},
+            **({AFTER_TRAINING: determined} if determined else {}),
+        },
+        "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
+        **_evaluation_facts(run),
+        "receipts": {
+            f"phase {r['phase'] + 1}": f"{len(r['frozen'])} frozen tensors unchanged, "
+            f"{r['modules_in_eval']} modules kept in evaluation mode"
+            for r in run.state.receipts
+        },
+    }
+
+
+def _evaluation_facts(run: Run) -> dict[str, Any]:
+    """Return the metrics of the evaluation sets, and how the epoch was selected if not by default."""
+    best: dict[str, Any] = run.state.best or {}
+    facts: dict[str, Any] = {}
+    if run.state.before:
+        facts["evaluation"] = {
+            f"{part}.{name}{when}": value
+            for when, results in (("", best["evaluation"]), (" before training", run.state.before))
+            for part, metrics in results.items()
+            for name, value in metrics.items()
+        }
+    if run.config.select != "best" or run.config.wise_ft is not None:
+        unsatisfied = best["unsatisfied"]
+        facts["selection"] = {"select": run.config.select, "satisfied": not unsatisfied}
+        facts["selection"] |= {n: best[n] for n in ("alpha", "margins") if n in best}
+        facts["selection"] |= {"not satisfied": unsatisfied} if unsatisfied else {}
+    return facts

@@ -1,0 +1,219 @@
+"""Continue the training of a model: its task, its backbone and its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visiongraft.backbone import Backbone
+from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.tasks import find_task
+from visiongraft.model import TransferModel
+from visiongraft.registry.manager import plugins
+from visiongraft.saving.adapter_folder import is_adapter
+from visiongraft.saving.saved_model import (
+    SavedConfig,
+    check_class,
+    describe_model,
+    is_saved_model,
+    model_folder,
+    read_config,
+)
+from visiongraft.task import Task, create_task
+from visiongraft.task_contract.checks import bound, read_splits
+from visiongraft.training.resuming.inputs import changed_options
+from visiongraft.training.resuming.run_folder import STARTED_FROM
+
+IN_MEMORY = "<model in memory>"  # the setting ``start`` of a run that began with one
+AFTER_TRAINING = "set after training"  # the fact that names options which ``after_training`` set
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to continue with.
+
+    Attributes:
+        name: How messages call it.
+        config: Its description.
+        kind: The class of its task.
+        options: Options of the task, with those that the user has changed.
+        changed: The latter alone.
+        model: The model, if it is not in a folder.
+    """
+
+    name: str
+    config: SavedConfig
+    kind: type[Task]
+    options: Mapping[str, Any]
+    changed: Mapping[str, Any]
+    model: TransferModel | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task to continue with."""
+        return create_task(self.kind, self.options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of ``fit`` that the model determines."""
+        return {
+            "backbone": self.config.backbone["name"],
+            "in_channels": self.config.backbone["in_channels"],
+        }
+
+    def keep(self, scratch: Path) -> None:
+        """Keep a model that is in memory in the run folder."""
+        if self.model is not None:
+            self.model.save(scratch / STARTED_FROM)
+
+    def check_names(self, task: Task) -> None:
+        """Refuse data of other classes.
+
+        Args:
+            task: The task, bound to the data.
+
+        Raises:
+            OptionError: Names in its metadata, such as class names, are not those of the model.
+        """
+        before = create_task(self.kind, self.config.task_options).metadata()
+        differing = list(changed_options(lists_in(before), lists_in(task.metadata())))
+        if differing:
+            raise OptionError(
+                f"start={self.name}: the data have {'; '.join(differing)}, so that the model's head "
+                f"does not fit; pass backbone={self.name} instead of start, to begin with a new head"
+            )
+
+    def explain(self, error: DataError, data: Any, validation: float, seed: int) -> None:
+        """Raise a better error if data cannot be read because they have other classes.
+
+        Args:
+            error: What was raised when they were read with the classes of the model.
+            data: The data.
+            validation: As for ``Task.read``.
+            seed: As for ``Task.read``.
+
+        Raises:
+            OptionError: They can be read, with other classes.
+        """
+        try:
+            fresh = create_task(self.kind, self.changed)
+            fresh = bound(fresh, read_splits(fresh, data, validation, seed).train)
+        except VisiongraftError:
+            return
+        try:
+            self.check_names(fresh)
+        except OptionError as better:
+            raise better from error
+
+
+def find_start(given: Mapping[str, Any]) -> Start | None:
+    """Find the model to continue with.
+
+    Args:
+        given: The arguments of ``fit`` by name.
+
+    Returns:
+        The model; ``None`` if none is given.
+
+    Raises:
+        ArtifactError: The folder is not a saved model.
+        OptionError: The task is another one, or the argument is no model.
+        PluginError: No installed plugin provides the task.
+    """
+    start = given["start"]
+    if start is None:
+        return None
+    if not isinstance(start, str | Path | TransferModel):
+        raise OptionError(f"start={start!r} is neither a model nor the folder of one")
+    if isinstance(start, TransferModel):
+        name = plugins().name_of("task", type(start.task))
+        config = describe_model(start.network, start.facts, name)
+        kind, shown = type(start.task), "MODEL"
+    else:
+        shown = str(start)
+        if is_adapter(Path(start)):
+            raise ArtifactError(
+                f"start={start} is the folder of an adapter; load it on its base, and pass the model: "
+                f"start=load({str(start)!r}, base=...)"
+            )
+        if not is_saved_model(start):
+            raise ArtifactError(f"start={start} is not the folder of a saved model or of a run")
+        config = read_config(model_folder(Path(start)))
+        kind = _kind(config, shown, given["task"])
+    _refuse_other_task(config, kind, shown, given["task"])
+    if not isinstance(start, TransferModel):
+        check_class(Path(start), config, kind)
+    changed = _changed(kind, given["task"], given["task_options"])
+    options = {n: v for n, v in config.task_options.items() if n not in _set_after(config)}
+    model = start if isinstance(start, TransferModel) else None
+    return Start(shown, config, kind, {**options, **changed}, changed, model)
+
+
+def start_folder(start: str, scratch: Path) -> Path:
+    """Return the folder of the model that a run continues with.
+
+    Args:
+        start: The setting ``start``.
+        scratch: Where the run keeps its files.
+    """
+    return scratch / STARTED_FROM if start == IN_MEMORY else Path(start)
+
+
+def started_backbone(folder: Path, size: tuple[int, int] | None) -> Backbone:
+    """Load the backbone of the model that a run continues with.
+
+    Args:
+        folder: The saved model, or a run folder.
+        size: Network input; the model's if ``None``.
+    """
+    channels = read_config(model_folder(folder)).backbone["in_channels"]
+    return load_backbone(folder, in_channels=channels, size=size)
+
+
+def _kind(config: SavedConfig, shown: str, task: Any) -> type[Task]:
+    if isinstance(task, Task):
+        return type(task)
+    return find_task(config.task, f"start={shown}", "fit(..., start=..., task=MyTask())")
+
+
+def _refuse_other_task(config: SavedConfig, kind: type[Task], shown: str, task: Any) -> None:
+    wanted = task if isinstance(task, str) else (kind if task is None else type(task)).name
+    if wanted.rpartition(":")[2] != config.task.rpartition(":")[2]:
+        raise OptionError(
+            f"start={shown} is a model for task {config.task!r}, not {wanted!r}; pass "
+            f"backbone={shown} instead of start, to begin with a new head"
+        )
+
+
+def _changed(kind: type[Task], task: Any, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options that a user passed: of a task object those that are not at their defaults."""
+    if not isinstance(task, Task):
+        return dict(options or {})
+    if options:
+        raise OptionError("task_options require the task's name; this task is already an object")
+    try:
+        defaults = kind().options()
+    except TypeError:  # an option has no default
+        return task.options()
+    return {name: value for name, value in task.options().items() if value != defaults[name]}
+
+
+def _set_after(config: SavedConfig) -> list[str]:
+    """Return the options that were determined after training, and will be again."""
+    training = config.facts.get("training")
+    names = training.get(AFTER_TRAINING, []) if isinstance(training, dict) else []
+    return names if isinstance(names, list) else []
+
+
+def lists_in(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what metadata contain of names and the like; single values may change with training."""
+    return dict(_each_list(metadata))
+
+
+def _each_list(metadata: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    for name, value in metadata.items():
+        if isinstance(value, list | tuple):
+            yield name, list(value)

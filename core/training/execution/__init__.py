@@ -1,0 +1,1 @@
+"""How a run executes: devices, processes, launchers, gradient checkpointing."""

@@ -1,0 +1,1 @@
+"""What happens to weights beside the steps of optimizers: EMA, norms, head start, interpolation."""

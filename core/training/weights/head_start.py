@@ -1,0 +1,97 @@
+"""The start of a new head: tasks may compute it from the features of training images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+
+from visiongraft.backbone import Features
+from visiongraft.config import FitConfig
+from visiongraft.data.loader import ordered_batches
+from visiongraft.schedules import for_started_head
+from visiongraft.seeds import mix_seed, seeded
+from visiongraft.task import Task
+from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
+from visiongraft.training.batches.sources import PhaseBatches
+from visiongraft.training.run import Run
+
+log = logging.getLogger("visiongraft")
+
+MOST_IMAGES = 2000  # with more, the steps of one epoch find the head as well
+
+
+def starts_head(task: Task, config: FitConfig) -> bool:
+    """Check whether a run has a new head on a pretrained backbone that its task can start."""
+    return task.starts_head and config.weights is not None and config.start is None
+
+
+def slow_down_heads(run: Run) -> None:
+    """Let the built-in schedules train a head that has a good start at a lower rate, if they train it alone.
+
+    At the rate for random heads a few steps would undo it. Options that the user set are kept.
+
+    Args:
+        run: The run, before its first step.
+    """
+    if starts_head(run.network.task, run.config):
+        run.schedule = for_started_head(run.schedule)
+        run.config = replace(run.config, schedule=run.schedule.to_json())
+
+
+def start_head(
+    images: ImageLoaders,
+    batches: PhaseBatches,
+    processes: int,
+    among: Sequence[int] | None = None,
+) -> bool:
+    """Let the task set the weights of a new head on a pretrained backbone, before the first step.
+
+    Nothing is done if the first phase does not train the head.
+
+    Args:
+        images: The samples of the run, and its network, set up for the first phase.
+        batches: The batches of the first phase, which may be cached features.
+        processes: Number of processes of the run.
+        among: The training images that may be used; ``None`` for all.
+
+    Returns:
+        Whether the task did.
+    """
+    network, config = images.network, images.config
+    trains = any(p.requires_grad for p in network.head.parameters())
+    if not (trains and starts_head(network.task, config)):
+        return False
+    known = range(len(images.training)) if among is None else among
+    order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(known)
+    seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
+    network.eval()
+    with seeded(config.seed, "head"), torch.no_grad():
+        network.task.start_head(network.head, seen)
+    if processes > 1:  # sums may differ in the last bit
+        for tensor in network.head.state_dict().values():
+            tensor.copy_(broadcast(tensor.contiguous()))
+    log.info("the head starts from the features of %d training images", len(seen.chosen))
+    return True
+
+
+@dataclass(frozen=True)
+class _TrainingFeatures:
+    """Features and targets of training images, in batches; each iteration computes them again."""
+
+    images: ImageLoaders
+    batches: PhaseBatches
+    chosen: Sequence[int]
+
+    def __iter__(self) -> Iterator[tuple[Features, Any]]:
+        network = self.images.network
+        plan = ordered_batches(len(self.chosen), self.images.plain_batch_size)
+        rows = [[self.chosen[i] for i in part] for part in plan]
+        for batch in self.batches.evaluation(TRAIN, rows):
+            moved = batch.to(self.images.device)
+            yield network.backbone(moved.images), moved.targets

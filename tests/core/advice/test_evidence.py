@@ -1,0 +1,85 @@
+"""Conclusions from evidence trainings: which words follow from which accuracies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH, Trained, conclude, difference
+
+SCHEDULES = {HEAD: "linear_probe", LAST: "last_n(n=2)", ALL: "full", SCRATCH: "full"}
+
+
+def trained(images: int = 400, **fractions: float) -> list[Trained]:
+    names = {"head": HEAD, "last": LAST, "all": ALL, "scratch": SCRATCH}
+    return [
+        Trained(
+            names[name], SCHEDULES[names[name]], 3, np.arange(images) < round(fraction * images)
+        )
+        for name, fraction in fractions.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fractions", "verdict", "schedule"),
+    [
+        (
+            {"head": 0.9, "last": 0.9, "all": 0.9, "scratch": 0.5},
+            "a probe is enough",
+            "linear_probe",
+        ),
+        ({"head": 0.7, "last": 0.9, "all": 0.9}, "fine-tune the last stages", "last_n(n=2)"),
+        ({"head": 0.7, "last": 0.8, "all": 0.9}, "fine-tune all stages", "full"),
+        ({"head": 0.85, "last": 0.88, "all": 0.9}, "fine-tune all stages", "full"),
+        ({"head": 0.5, "last": 0.6, "all": 0.7, "scratch": 0.9}, "from scratch is better", "full"),
+    ],
+)
+def test_the_verdict_follows_from_the_accuracies(
+    fractions: dict[str, float], verdict: str, schedule: str
+) -> None:
+    evidence = conclude(trained(**fractions), {})
+    assert evidence.verdict == verdict
+    assert evidence.recommendation is not None
+    assert evidence.recommendation.schedule == schedule
+    assert evidence.verdict in evidence.lines()[0]
+
+
+def test_few_images_cannot_distinguish_and_hedge() -> None:
+    evidence = conclude(trained(20, head=0.8, last=0.8, all=0.85), {})
+    assert evidence.verdict == "cannot distinguish"
+    assert evidence.recommendation is not None and evidence.recommendation.schedule == "lp_ft"
+    assert "cannot distinguish head, last stages, all stages" in evidence.lines()[0]
+
+
+def test_what_was_not_tried_is_told_with_its_reason() -> None:
+    evidence = conclude(trained(head=0.7, last=0.9), {ALL: "it would take about 2 h"})
+    assert evidence.verdict == "fine-tune the last stages"
+    assert evidence.lines()[-1] == "not tried, all stages: it would take about 2 h"
+
+
+def test_a_head_that_nothing_was_compared_with_is_no_verdict() -> None:
+    evidence = conclude(trained(head=0.99), {LAST: "no time", ALL: "no time"})
+    assert evidence.verdict == "cannot distinguish"
+    assert conclude([], {HEAD: "no time"}).recommendation is None
+
+
+def test_scratch_beats_frozen_features_only_if_all_stages_were_not_tried() -> None:
+    evidence = conclude(trained(head=0.5, last=0.5, scratch=0.9), {ALL: "no time"})
+    assert "frozen features do not help: from scratch is better" in evidence.lines()[0]
+
+
+def test_a_small_network_that_is_as_good_is_told() -> None:
+    evidence = conclude(trained(head=0.9, last=0.9, all=0.9, scratch=0.9), {})
+    assert evidence.verdict == "a probe is enough"
+    assert "cannot distinguish pretrained weights from a small network" in evidence.lines()[0]
+
+
+def test_intervals_of_differences_hold_the_real_one() -> None:
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        one = generator.random(60) < 0.9
+        other = np.where(generator.random(60) < 0.8, one, generator.random(60) < 0.7)
+        found = difference(one, other)
+        held += found.low <= 0.9 - (0.8 * 0.9 + 0.2 * 0.7) <= found.high
+    assert held >= 0.93 * 300

@@ -1,0 +1,151 @@
+"""Heads that tasks start from the features of training images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+import visiongraft
+from visiongraft.schedules import STARTED_RATE, Phase, schedule
+from visiongraft.training.weights import head_start
+
+
+@pytest.fixture
+def Starting(Toy: Any) -> Any:
+    """A task that records what it sees, and starts its head at a value that marks it."""
+
+    class Starting(Toy):
+        seen: ClassVar[list[Any]] = []
+
+        starts_head = True
+
+        def start_head(self, head: Any, samples: Any) -> None:
+            pairs = [(features.pooled.clone(), targets) for features, targets in samples]
+            self.seen.append(tuple(torch.cat(values) for values in zip(*pairs, strict=True)))
+            head.linear.weight.fill_(0.25)
+
+    return Starting
+
+
+class FirstHead:
+    """Keeps the weight of the head at the end of the first step."""
+
+    weight: Any = None
+
+    @visiongraft.hookimpl
+    def step_ended(self, run: Any) -> None:
+        if self.weight is None:
+            self.weight = run.network.head.linear.weight.detach().clone()
+
+
+@schedule
+def all_slowly(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs, "all", 1e-6)
+
+
+@schedule
+def stages_alone(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs, (stages[-1],), 1e-6)
+
+
+SLOW = {"weights": "pretrained", "schedule": all_slowly, "epochs": 1}
+
+
+def test_the_task_starts_the_head_before_the_first_step(fit_toy, toy_data, Starting):
+    first = FirstHead()
+    fit_toy(toy_data(20), task=Starting(), callbacks=[first], **SLOW)
+    assert len(Starting.seen) == 1
+    torch.testing.assert_close(first.weight, torch.full_like(first.weight, 0.25), atol=1e-4, rtol=0)
+
+
+def test_it_sees_training_images_in_order_and_without_augmentation(fit_toy, toy_data, Starting):
+    model = fit_toy(toy_data(20), task=Starting(augment=True), **SLOW)
+    ((features, targets),) = Starting.seen
+    splits = model.task.read(toy_data(20))
+    images = torch.stack([torch.from_numpy(splits.train.load(i)) for i in range(len(splits.train))])
+    assert targets.tolist() == [splits.train.target(i) for i in range(len(splits.train))]
+    model.network.eval()
+    with torch.no_grad():
+        expected = model.network.backbone(model.network.preprocess(images)).pooled
+    torch.testing.assert_close(
+        features, expected, atol=1e-3, rtol=1e-3
+    )  # it trained a little since
+
+
+def test_cached_features_give_the_same_start(fit_toy, toy_data, Starting):
+    for replay in (True, False):
+        fit_toy(
+            toy_data(20),
+            task=Starting(augment=False),
+            weights="pretrained",
+            replay=replay,
+            epochs=2,
+        )
+    (cached, _), (computed, _) = Starting.seen
+    torch.testing.assert_close(cached, computed)
+
+
+def test_of_many_images_it_sees_some(fit_toy, toy_data, Starting, monkeypatch):
+    monkeypatch.setattr(head_start, "MOST_IMAGES", 5)
+    fit_toy(toy_data(20), task=Starting(), **SLOW)
+    ((features, targets),) = Starting.seen
+    assert len(features) == len(targets) == 5
+
+
+def test_averaged_weights_begin_with_it(fit_toy, toy_data, Starting):
+    model = fit_toy(toy_data(20), task=Starting(), ema=0.999, **SLOW)
+    weight = model.network.head.linear.weight
+    torch.testing.assert_close(weight, torch.full_like(weight, 0.25), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"weights": None}, {"schedule": stages_alone}],
+    ids=["random backbone", "head that does not train"],
+)
+def test_nothing_is_computed_for(fit_toy, toy_data, Starting, settings):
+    fit_toy(toy_data(20), task=Starting(), **{**SLOW, **settings})
+    assert not Starting.seen
+
+
+def test_a_head_that_continues_is_kept(fit_toy, toy_data, Starting):
+    model = fit_toy(toy_data(20), task=Starting(), **SLOW)
+    visiongraft.fit(toy_data(20), start=model, schedule=all_slowly, epochs=1, callbacks=())
+    assert len(Starting.seen) == 1
+
+
+def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_path: Path):
+    class Stop:
+        @visiongraft.hookimpl
+        def epoch_ended(self, record: Any) -> None:
+            if record["epoch"] == 0:
+                raise KeyboardInterrupt
+
+    settings = {**SLOW, "epochs": 2, "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(20), task=Starting(), out=tmp_path, callbacks=[Stop()], **settings)
+    fit_toy(toy_data(20), task=Starting(), out=tmp_path, resume=True, **settings)
+    assert len(Starting.seen) == 1
+
+
+def test_the_head_alone_then_trains_at_a_lower_rate(fit_toy, toy_data, Starting, tmp_path: Path):
+    settings = {"weights": "pretrained", "epochs": 2, "out": tmp_path}
+    fit_toy(toy_data(20), task=Starting(), schedule="lp_ft(learning_rate=1e-3)", **settings)
+    stored = json.loads((tmp_path / "config.json").read_text())["schedule"]
+    assert stored["options"] == {"learning_rate": 1e-3, "probe_learning_rate": STARTED_RATE}
+
+
+@pytest.mark.parametrize("schedule", ["lp_ft", "lp_ft(probe_learning_rate=0.01)"])
+def test_a_run_resumes_with_the_schedule_that_was_passed(
+    fit_toy, toy_data, Starting, tmp_path: Path, schedule: str
+):
+    settings = {"weights": "pretrained", "epochs": 2, "out": tmp_path, "schedule": schedule}
+    data = toy_data(20)
+    fit_toy(data, task=Starting(), **settings)
+    fit_toy(data, task=Starting(), resume=True, **settings)
+    with pytest.raises(visiongraft.VisiongraftError, match="different settings"):
+        fit_toy(data, task=Starting(), resume=True, **{**settings, "schedule": "gradual"})
