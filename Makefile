@@ -11,6 +11,8 @@ PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
 PYTEST := pytest --numprocesses auto --dist worksteal
+# Tests start many processes, which would otherwise compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install test test-all lint types coverage demo docs bench clean FORCE
 

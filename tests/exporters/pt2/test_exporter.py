@@ -39,7 +39,7 @@ def test_the_exporter_is_found_as_a_plugin() -> None:
     assert plugins().exporters()["pt2"] is Pt2Exporter
 
 
-@pytest.mark.exhaustive  # the ONNX exporter passes it in tests/core/testing every time
+@pytest.mark.exhaustive  # as of the ONNX exporter, in tests/core/testing
 def test_the_exporter_passes_the_kit() -> None:
     check_exporter("pt2")
 
