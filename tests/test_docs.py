@@ -32,6 +32,7 @@ PLUGINS = ROOT / "docs" / "plugins"  # run by test_plugin_docs.py
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - set(PLUGINS.iterdir()))]
 # These train or export for ten seconds and more; other pages show the same functions and commands.
 EXHAUSTIVE = {
+    "advice",
     "detection",
     "face-embedding",
     "onnx-deployment",

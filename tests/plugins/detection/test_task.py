@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import visiongraft
 from tests.short_trials import SHORT, ShortTrial
 from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
@@ -42,13 +44,14 @@ OF_THE_ENGINE = {
 }
 
 
+LEARNED_BELOW = {"a_few_images_are_overfit"}
 # models/test_decode.py exports what differs from other tasks every time.
 EXPORTED = {"class_names_survive_saving_and_export", "the_exported_file_agrees"}
 
 
 def slow(check: Check[Any]) -> Any:
     mark: Any = () if check.name in QUICK else pytest.mark.slow
-    if check.name in OF_THE_ENGINE | EXPORTED:
+    if check.name in OF_THE_ENGINE | LEARNED_BELOW | EXPORTED:
         mark = pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 
@@ -78,6 +81,25 @@ def test_the_task_passes_the_kit(
     short_trial: TaskTrial, trial: TaskTrial, check: Check[Any]
 ) -> None:
     check(short_trial if check.name in SHORT else trial)
+
+
+def test_a_few_images_are_learned(tmp_path: Path) -> None:
+    examples = Detection().examples()
+    assert examples is not None
+    data = examples.make_dataset(tmp_path, 24, 0)
+    model = visiongraft.fit(
+        data,
+        task=Detection(augment="none"),
+        backbone="simple_cnn",
+        weights=None,
+        schedule="full(learning_rate=3e-3, layer_decay=1.0)",
+        epochs=10,
+        size=32,
+        batch_size=8,
+        device="cpu",
+        callbacks=(),
+    )
+    assert model.evaluate(data)["AP50"] > 0.4
 
 
 @pytest.mark.parametrize("head", OTHERS)

@@ -16,7 +16,7 @@ from visiongraft.certificate import Certificate
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
 
-pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # the kit trains on fewer images every time
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # test_task.py trains on fewer images
 
 SHAPES = {"disc": "red", "square": "lime", "triangle": "blue"}
 IDS = {"square": 40, "disc": 7, "triangle": 13}  # neither dense nor in the order of the names
