@@ -7,7 +7,6 @@ from them. ``fit`` repeats names, types and defaults for editors; a test keeps b
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
-from visiongraft.saving.files import read_json, write_json
+from visiongraft.saving.files import read_json, through_json, write_json
 from visiongraft.system.versions import VISIONGRAFT, describe_other_format
 from visiongraft.training.selection.criteria import VALIDATION, Selection
 
@@ -321,6 +320,11 @@ class FitConfig:
             raise ArtifactError(f"{path} is not the config of a run: {error}") from error
 
 
+def fit_defaults() -> dict[str, Any]:
+    """Return the defaults of the parameters of ``fit`` that are settings, by name."""
+    return {field.name: field.metadata["default"] for field in fields(FitConfig)}
+
+
 def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
     """Compare the settings of a resumed call with those of its run.
 
@@ -335,13 +339,8 @@ def differences(given: Mapping[str, Any], stored: FitConfig) -> list[str]:
     return [
         f"{name}={value!r} (the run has {before[name]!r})"
         for name, value in given.items()
-        if name in before and _as_stored(value) != _as_stored(before[name])
+        if name in before and through_json(value) != through_json(before[name])
     ]
-
-
-def _as_stored(value: Any) -> Any:
-    """Convert a value to what it is after a round trip through JSON, such as a list for a tuple."""
-    return json.loads(json.dumps(value, default=repr))
 
 
 def _check(name: str, value: Any, kind: Any) -> None:

@@ -9,31 +9,34 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate import Accelerator
+
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
-from visiongraft.backbone import Backbone
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
 from visiongraft.model import TransferModel
-from visiongraft.preparation.arguments import merged, new_settings, resumed_settings
+from visiongraft.preparation.arguments import new_settings
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
 from visiongraft.preparation.facts import run_facts
-from visiongraft.preparation.starting import find_start, start_folder
+from visiongraft.preparation.inputs import images_of_run, images_of_start, inputs_of
+from visiongraft.preparation.resumed import (
+    merged,
+    read_checkpoint,
+    resumed_inputs,
+    resumed_settings,
+)
+from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
-from visiongraft.registry.source_code import source_digests
-from visiongraft.saving.classes import class_path
-from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.saving.training_images import TrainingImages
-from visiongraft.saving.weights import file_sha256
 from visiongraft.schedules import Schedule
 from visiongraft.system.interrupts import work_started
 from visiongraft.system.processes import as_lost_process
 from visiongraft.task import Task
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
-from visiongraft.training.resuming.checkpoint import Checkpoint
-from visiongraft.training.resuming.inputs import RunInputs, inputs_on_resume
+from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.resuming.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import TransferChoice
@@ -208,17 +211,11 @@ def fit(
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
         hooks = listen(callbacks)
         if not resume:
-            if schedule == AUTO:
-                use_schedule(run, recommend_schedule(run, accelerator), learning_rate)
-            slow_down_heads(run)
-            if batch_size == AUTO:
-                use_batch_size(run, find_batch_size(run, accelerator))
-            if run.config.budget is not None:
-                use_budget(run, plan_epochs(run, accelerator, started))
-        checkpoint, inputs, before = None, _inputs(run, found), _images_of_start(run)
+            _measure_settings(run, given, accelerator, started)
+        checkpoint, inputs, before = None, inputs_of(run, found), images_of_start(run)
         if resume and folder is not None:
-            checkpoint = _checkpoint(run, folder, accelerator.num_processes)
-            inputs = _resumed(run, inputs, checkpoint, found, allow_changed_data)
+            checkpoint = read_checkpoint(run, folder, accelerator.num_processes)
+            inputs = resumed_inputs(run, inputs, checkpoint, found, allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
         engine = Engine(run, hooks, accelerator)
         if checkpoint is None:
@@ -228,15 +225,9 @@ def fit(
             run.config.write(folder)  # only now: invalid input must not leave a run behind
         try:
             engine.train(checkpoint)
-            run.network.transfer = None  # needed in training only, as is its copy of the backbone
-            facts = run_facts(run, found, inputs)
-            model = TransferModel(run.network, facts, found.checked.validation, folder, hooks)
-            model.training_images = _training_images(run, found, inputs, before)
-            if folder is not None and engine.main:
-                model.save(folder / "model")
-                if has_its_base(run.network):
-                    model.save_adapter(folder / "adapter")
+            model = _trained_model(run, found, inputs, before, hooks)
             if engine.main:
+                _save(model, run)
                 hooks.hook.run_finished(run=run)
         except BaseException as error:
             if engine.main:
@@ -251,92 +242,41 @@ def fit(
     return model
 
 
+def _measure_settings(
+    run: Run, given: Mapping[str, Any], accelerator: Accelerator, started: float
+) -> None:
+    """Choose the settings of a new run that are measured, and slow down what starts well."""
+    if given["schedule"] == AUTO:
+        use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
+    slow_down_heads(run)
+    if given["batch_size"] == AUTO:
+        use_batch_size(run, find_batch_size(run, accelerator))
+    if run.config.budget is not None:
+        use_budget(run, plan_epochs(run, accelerator, started))
+
+
+def _trained_model(
+    run: Run, data: RunData, inputs: RunInputs, before: TrainingImages | None, hooks: Any
+) -> TransferModel:
+    """Return the model of a run that has ended, with what is known of its training."""
+    run.network.transfer = None  # needed in training only, as is its copy of the backbone
+    facts = run_facts(run, data, inputs)
+    model = TransferModel(run.network, facts, data.checked.validation, run.folder, hooks)
+    model.training_images = images_of_run(run, data, inputs, before)
+    return model
+
+
+def _save(model: TransferModel, run: Run) -> None:
+    """Write the model into the folder of its run, if there is one."""
+    if run.folder is None:
+        return
+    model.save(run.folder / "model")
+    if has_its_base(run.network):
+        model.save_adapter(run.folder / "adapter")
+
+
 def _is_refused(run: Run, error: BaseException) -> bool:
     """Check whether an error before the first step tells that settings or data do not fit."""
     wrong_input = VisiongraftError.exit_code
     is_wrong_input = isinstance(error, VisiongraftError) and error.exit_code == wrong_input
     return is_wrong_input and run.state.steps == 0
-
-
-# ---- resuming ----
-
-
-def _checkpoint(run: Run, folder: Path, processes: int) -> Checkpoint | None:
-    """Read the last checkpoint, if there is one; otherwise the run starts from the beginning."""
-    path = folder / "checkpoints" / "last.safetensors"
-    if not path.is_file():
-        run.warnings += ("the run has no checkpoint yet and starts from the beginning",)
-        return None
-    checkpoint = Checkpoint.read(path)
-    run.warnings += checkpoint.check_processes(processes)
-    return checkpoint
-
-
-def _resumed(
-    run: Run, inputs: RunInputs, checkpoint: Checkpoint | None, data: RunData, allowed: bool
-) -> RunInputs:
-    """Compare data, weights and code with those that the run began with."""
-    assert run.folder is not None
-    comparable = data.are_reproducible(run.config.in_channels)
-    epoch = checkpoint.state.epoch if checkpoint is not None else 0
-    inputs, warnings = inputs_on_resume(inputs, run.folder, epoch, allowed, comparable)
-    run.warnings += tuple(warnings)
-    return inputs
-
-
-def _inputs(run: Run, data: RunData) -> RunInputs:
-    task, backbone, config = run.network.task, run.network.backbone, run.config
-    classes: list[type] = [k for k in type(task).__mro__ if issubclass(k, Task)]
-    classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
-    transfer = run.network.transfer
-    losses = {} if transfer is None else transfer.named_losses
-    weights = {
-        f"{name}.{option}": file_sha256(path)
-        for name, loss in losses.items()
-        for option, path in loss.files().items()
-    }
-    if config.weights not in (None, "pretrained"):
-        weights["weights"] = file_sha256(Path(str(config.weights)))
-    elif config.start is not None:
-        weights["start"] = file_sha256(
-            model_folder(start_folder(config.start, run.scratch)) / WEIGHTS
-        )
-    elif config.weights is not None and is_saved_model(config.backbone):
-        weights["backbone"] = file_sha256(model_folder(Path(config.backbone)) / WEIGHTS)
-    makers = [each.factory.make for each in run.optimizers]
-    adapters = {c.name: type(c.adapter) for c in backbone.adapters}
-    kinds_of_parts = [*map(type, losses.values()), *adapters.values()]
-    code = source_digests([*classes, run.schedule.generate, *makers, *kinds_of_parts])
-    kinds: dict[str, Any] = {"task": type(task), "backbone": type(backbone)}
-    kinds["schedule"] = run.schedule.generate
-    for index, loss in enumerate(losses.values()):
-        kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
-    kinds |= {f"adapter {name}": kind for name, kind in adapters.items()}
-    return RunInputs(
-        data.digests,
-        task.options(),
-        weights,
-        code,
-        classes={setting: class_path(kind) for setting, kind in kinds.items()},
-        transfer_source=None if transfer is None else transfer.origin,
-    )
-
-
-def _images_of_start(run: Run) -> TrainingImages | None:
-    """Read the digests of the images that the saved model to start from was trained on."""
-    config = run.config
-    if config.start is not None:
-        return TrainingImages.read(model_folder(start_folder(config.start, run.scratch)))
-    if config.weights != "pretrained" or not is_saved_model(config.backbone):
-        return None
-    return TrainingImages.read(model_folder(Path(config.backbone)))
-
-
-def _training_images(
-    run: Run, data: RunData, inputs: RunInputs, before: TrainingImages | None
-) -> TrainingImages | None:
-    """Collect digests of all training images, unless images in memory differ each time."""
-    if not data.are_reproducible(run.config.in_channels):
-        return None
-    own = TrainingImages.of(run.training, inputs.trained_on())
-    return own if before is None else own.joined(before)

@@ -18,6 +18,7 @@ from visiongraft.options import is_integer, is_number, refuse_unknown
 
 History = list[dict[str, Any]]
 Phases = Generator["Phase", History, None]
+EndingPhases = Generator["Phase", History, str | None]  # returns why it ends early, if it does
 
 # Peak rates for AdamW at batches of about 32. A new head bears a high rate; a pretrained backbone
 # forgets what it knows at one: at 2e-4 small datasets lose accuracy when stages join.
@@ -55,6 +56,8 @@ class Phase:
             down to zero, or ``"constant"``.
         patience: Epochs without improvement after which the phase ends; ``None`` for the setting
             ``patience`` of the run.
+        reason: Why it follows, for the console and the record of each epoch; empty if the history did not
+            decide.
 
     Examples:
         >>> Phase(epochs=3, trainable="head", learning_rate=1e-3).layer_decay
@@ -71,6 +74,7 @@ class Phase:
     rates: Mapping[str, float] = field(default_factory=dict)
     shape: str = "cosine"
     patience: int | None = None
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.epochs, int) or self.epochs < 1:
@@ -119,7 +123,7 @@ class Schedule:
     """
 
     name: str
-    generate: Callable[..., Phases]
+    generate: Callable[..., EndingPhases]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -148,7 +152,7 @@ class Schedule:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
-    def phases(self, stages: Sequence[str], epochs: int) -> Phases:
+    def phases(self, stages: Sequence[str], epochs: int) -> EndingPhases:
         """Start the schedule.
 
         Args:
@@ -167,7 +171,7 @@ class Schedule:
         return {"name": self.name, "options": dict(self.options)}
 
 
-def schedule(generate: Callable[..., Phases]) -> Schedule:
+def schedule(generate: Callable[..., EndingPhases]) -> Schedule:
     """Make a schedule of a generator function; its name becomes the schedule's name.
 
     Args:

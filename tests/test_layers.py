@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("saving.tensor_files", "saving.lock"),
     ("data",),
     # Contracts of plugins.
+    ("task_contract.optional",),
     ("backbone", "schedules", "task", "exporter", "scorers"),
     ("advice.probes",),
     ("adaptation.layers",),

@@ -9,6 +9,8 @@ import numpy as np
 from accelerate import Accelerator
 
 from visiongraft.advice.candidates import Candidate, embed
+from visiongraft.advice.evidence import proportion
+from visiongraft.advice.opening import open_on_gain
 from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.advice.recommending import Recommendation, recommend
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
@@ -19,7 +21,6 @@ from visiongraft.tuning.rehearsal import rehearsal
 log = logging.getLogger("visiongraft")
 
 MOST = 1000  # images whose features are computed
-NORMAL = 1.96  # standard errors of an interval of 95 %
 
 
 def recommend_schedule(run: Run, accelerator: Accelerator) -> Recommendation:
@@ -48,9 +49,10 @@ def recommend_schedule(run: Run, accelerator: Accelerator) -> Recommendation:
         candidate = Candidate(backbone.info.name, backbone, None, accelerator.device)
         features = embed(candidate, run.training.subset(order.tolist())).features
     chosen = renumbered(labels[order])
-    right = float((fit_linear_probe(features, chosen).left_out == chosen).mean())
+    found = proportion(fit_linear_probe(features, chosen).left_out == chosen)
     chance = float(np.bincount(chosen).max()) / len(chosen)
-    return recommend(backbone.info.name, right, _lower_end(right, len(chosen)), chance)
+    hedge = DEFAULT_SCHEDULE if run.config.adapters else open_on_gain.name
+    return recommend(backbone.info.name, found.value, found.low, chance, hedge)
 
 
 def use_schedule(run: Run, choice: Recommendation, learning_rate: float | None) -> None:
@@ -66,11 +68,3 @@ def use_schedule(run: Run, choice: Recommendation, learning_rate: float | None) 
     run.config = replace(run.config, schedule=schedule.to_json())
     run.notes += (str(choice),)
     log.info("%s", choice)
-
-
-def _lower_end(proportion: float, count: int) -> float:
-    """Return the lower end of the interval of a proportion (Wilson, 1927)."""
-    square = NORMAL**2 / count
-    middle = proportion + square / 2
-    spread = NORMAL * float(np.sqrt(proportion * (1 - proportion) / count + square / (4 * count)))
-    return (middle - spread) / (1 + square)

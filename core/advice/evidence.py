@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.advice.recommending import LITTLE, Recommendation
+from visiongraft.advice.recommending import HEDGES, LITTLE, Recommendation
 from visiongraft.errors import name_some
 
 HEAD, LAST, ALL = "head", "last stages", "all stages"  # of the pretrained network, by rising cost
@@ -19,7 +19,6 @@ VERDICTS = {
     ALL: "fine-tune all stages",
 }
 UNDECIDED, NO_TRANSFER = "cannot distinguish", "from scratch is better"
-HEDGE = "this schedule trains the head first, and the better one is kept"
 NORMAL = 1.96  # standard errors of an interval of 95 %
 
 Rights = NDArray[np.bool_]
@@ -222,14 +221,16 @@ def _among(
 def _undecided(tied: Sequence[Trained], left_out: Mapping[str, str]) -> Recommendation:
     best = tied[-1]
     if len(tied) == 1:
-        return Recommendation("lp_ft", f"only the {best.what} was trained; {HEDGE}")
+        return Recommendation(
+            "lp_ft", f"only the {best.what} was trained; this schedule {HEDGES['lp_ft']}"
+        )
     gain = difference(best.right, tied[0].right)
     reason = (
         f"cannot distinguish {name_some([each.what for each in tied], 3)}: the difference is "
         f"{_interval(gain)} of the images"
     )
     if ALL in (best.what, *left_out):
-        return Recommendation("lp_ft", f"{reason}; {HEDGE}")
+        return Recommendation("lp_ft", f"{reason}; this schedule {HEDGES['lp_ft']}")
     return Recommendation(best.schedule, f"{reason}; {best.what} is ahead")
 
 

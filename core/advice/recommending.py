@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LITTLE = 0.02  # errors that fine-tuning could at most remove where a probe is enough
+HEDGES = {  # schedules for what is not known before
+    "lp_ft": "trains the head first, then all stages, and the best epoch is kept",
+    "open_on_gain": "trains the head first, tries more stages, and goes on with them if validation improves",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class Recommendation:
         return f"schedule={self.schedule!r}: {self.reason}"
 
 
-def recommend(backbone: str, accuracy: float, low: float, chance: float) -> Recommendation:
+def recommend(
+    backbone: str, accuracy: float, low: float, chance: float, hedge: str = "lp_ft"
+) -> Recommendation:
     """Recommend a schedule by the accuracy of a linear probe.
 
     Args:
@@ -32,10 +38,11 @@ def recommend(backbone: str, accuracy: float, low: float, chance: float) -> Reco
         accuracy: Accuracy of a linear probe on its features.
         low: Lower end of the interval of that accuracy.
         chance: Fraction of the images of the most frequent class.
+        hedge: One of ``HEDGES``.
 
     Returns:
         ``linear_probe`` where little is left to gain, ``full`` where features do not help, and otherwise
-        ``lp_ft``.
+        the hedge.
     """
     probe = f"a linear probe on {backbone} is right for {accuracy:.1%} of the images"
     always = f"{chance:.1%} by always the most frequent class"
@@ -48,7 +55,7 @@ def recommend(backbone: str, accuracy: float, low: float, chance: float) -> Reco
             f"frozen features do not help; {probe} ({always}); check the labels, or try other backbones",
         )
     return Recommendation(
-        "lp_ft",
-        f"{probe} ({always}); what fine-tuning gains beyond that is not known before: this schedule trains "
-        "the probe first, and the better one is kept",
+        hedge,
+        f"{probe} ({always}); what fine-tuning gains beyond that is not known before: this schedule "
+        f"{HEDGES[hedge]}",
     )

@@ -155,7 +155,7 @@ def _shrunk(samples: Samples, channels: int) -> DatasetSamples:
     shrink = Preprocess(PreprocessConfig(size=size).with_channels(channels))
     kept = []
     for i in range(len(samples)):
-        pixels = torch.from_numpy(np.ascontiguousarray(samples.load(i, channels)))
+        pixels = torch.from_numpy(np.require(samples.load(i, channels), requirements=["C", "W"]))
         small = shrink.resize(pixels[None])[0].round().byte().permute(1, 2, 0)
         kept.append((small.numpy(), samples.target(i)))
     return DatasetSamples.of(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,38 @@ def read_manifest(path: Path) -> LabeledSplits:
                 f"{where}: {printable(name)} is listed twice, with different labels; write one row "
                 "per image (several labels go into a column 'labels', separated by |)"
             )
-    warnings = missing_files(shown, base, [file for _, file in listed])
-    if repeated:
-        warnings.append(images_listed_twice(shown, repeated))
-    warnings += [
-        f"{shown}: column {name!r} is ignored; rename it to 'split' if it contains the splits"
-        for name in OTHER_SPLIT_COLUMNS
-        if name in first and "split" not in first
+    warnings = [
+        *missing_files(shown, base, [file for _, file in listed]),
+        *_oddities(shown, first, listed, repeated),
     ]
-    unlabeled = [printable(file) for (_, file), labels in listed.items() if not labels]
-    if unlabeled:
-        warnings.append(
-            f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
-        )
     names = sorted({*classes.values(), *(n for labels in listed.values() for n in labels)})
     return LabeledSplits(_by_split(listed, attributes), tuple(names), tuple(warnings))
+
+
+def _oddities(
+    shown: str,
+    first: Mapping[str, Any],
+    listed: Mapping[tuple[str, str], Sequence[str]],
+    repeated: Sequence[str],
+) -> Iterator[str]:
+    """Find what a user should know about a table that can be read.
+
+    Args:
+        shown: The table.
+        first: Its first row.
+        listed: Labels by split and file.
+        repeated: Images that are listed again.
+    """
+    if repeated:
+        yield images_listed_twice(shown, repeated)
+    for name in OTHER_SPLIT_COLUMNS:
+        if name in first and "split" not in first:
+            yield (
+                f"{shown}: column {name!r} is ignored; rename it to 'split' if it contains the splits"
+            )
+    unlabeled = [printable(file) for (_, file), labels in listed.items() if not labels]
+    if unlabeled:
+        yield f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
 
 
 def _parquet_rows(path: Path) -> list[Row]:

@@ -16,17 +16,14 @@ from visiongraft.lookup.methods import find_adapter
 from visiongraft.lookup.tasks import find_task
 from visiongraft.network import Network
 from visiongraft.saving.adapter_folder import TENSORS, read_adapter_config
+from visiongraft.saving.saved_config import SavedConfig, check_class, preprocess_of, read_config
 from visiongraft.saving.saved_model import (
     SAVED_MODEL,
-    SavedConfig,
     build_network,
-    check_class,
     is_saved_model,
     load_tensors,
     model_folder,
     network_around,
-    preprocess_of,
-    read_config,
 )
 from visiongraft.saving.weights import FROM_FILE, read_weights
 from visiongraft.task import Task

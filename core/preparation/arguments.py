@@ -1,17 +1,17 @@
-"""From the arguments of ``fit`` to the settings of a run, new or resumed."""
+"""From the arguments of ``fit`` to the settings of a new run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 import torch
 
-from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, differences
-from visiongraft.errors import CheckpointError, OptionError
+from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, fit_defaults
+from visiongraft.errors import OptionError
 from visiongraft.lookup.backbones import find_source
 from visiongraft.lookup.methods import (
     find_adapter,
@@ -19,7 +19,6 @@ from visiongraft.lookup.methods import (
     find_schedule,
     find_transfer_loss,
 )
-from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown
@@ -28,14 +27,12 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
-from visiongraft.schedules import Schedule, for_adapters, for_started_head
+from visiongraft.schedules import Schedule, for_adapters
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
-from visiongraft.training.resuming.inputs import RunInputs
 
 DEFAULT_SCHEDULE = "lp_ft"
-NAMED_DATA = ("evaluate_on", "streams")  # settings that are several datasets by name
 
 
 def new_settings(
@@ -59,11 +56,10 @@ def new_settings(
         _refuse_with_start(given)
         task = start.task
         check_task_class(type(task))
-    converted = _converted(given)
+    values = converted(given)
     named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
-    schedule = make_schedule(named, given["learning_rate"], converted["adapters"])
-    values = {
-        **converted,
+    schedule = make_schedule(named, given["learning_rate"], values["adapters"])
+    values |= {
         **_not_yet_measured(given),
         **({} if start is None else start.settings),
         "task": plugins().name_of("task", type(task)),
@@ -74,7 +70,7 @@ def new_settings(
     if not is_saved_model(values["backbone"]):
         find_source(values["backbone"])
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
-    _check_device(config.device)
+    check_device(config.device)
     return config, task, schedule
 
 
@@ -119,109 +115,21 @@ def completed_settings(
     Raises:
         OptionError: A setting does not exist.
     """
-    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    defaults = fit_defaults()
     refuse_unknown(owner, settings, [*(defaults.keys() - set(without)), "learning_rate"])
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
-def resumed_settings(
-    folder: Path | None, given: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> tuple[FitConfig, Task, Schedule]:
-    """Read the settings of a run, and refuse to resume it with different ones.
-
-    Paths of data and weights may differ from those of the run: their contents are compared later.
+def converted(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule.
 
     Args:
-        folder: The run folder.
-        given: The arguments of ``fit`` by name.
-        defaults: The default of each argument; arguments at their defaults are not compared.
-
-    Returns:
-        The settings, the task and the schedule.
+        given: Arguments by name, all or some.
 
     Raises:
-        VisiongraftError: There is no run, or an argument differs from its settings.
+        OptionError: An argument is of another type, or cannot be read.
+        PluginError: No plugin provides what one names.
     """
-    if folder is None:
-        raise CheckpointError("resume=True requires out=FOLDER, the run to continue")
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} contains no run to resume; start one without resume=True")
-    stored = FitConfig.read(folder)
-    called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
-    task = called.pop("task", None)
-    if isinstance(task, str) and is_task_file(task):
-        task = read_task_file(task)
-    if called.get("batch_size") == AUTO:  # the run has the number that was measured
-        del called["batch_size"]
-    if called.get("schedule") == AUTO:
-        del called["schedule"]
-    called = _converted(called)
-    if isinstance(task, Task):
-        called["task"] = plugins().name_of("task", type(task))
-        called["task_options"] = task.options()
-        kind: type[Task] = type(task)
-    else:
-        how = "fit(..., resume=True, task=MyTask()), on the command line --plugin FILE.py"
-        kind = find_task(stored.task, f"run {folder}", how)
-        called |= {} if task is None else {"task": task}
-        if "task_options" in called:  # the others stay as they are
-            options = {**stored.task_options, **called["task_options"]}
-            called["task_options"] = create_task(kind, options).options()
-    beside = stored.adapters if "schedule" in called else []  # what is stored is complete
-    plan = make_schedule(
-        called.get("schedule", stored.schedule), called.get("learning_rate"), beside
-    )
-    if for_started_head(plan).to_json() == stored.schedule:  # what is stored is complete
-        plan = for_started_head(plan)
-    called["schedule"] = plan.to_json()
-    if called.get("data") is None:  # in memory
-        called.pop("data", None)
-    inputs = RunInputs.read(folder)
-    recorded = {"data", *inputs.weights} if inputs is not None else set()
-    if IN_MEMORY in (called.get("start"), stored.start):
-        recorded -= {"start"}  # a model in memory is kept in the run folder
-    moved = {
-        name: called.pop(name) for name in recorded if isinstance(called.get(name), (str, dict))
-    }
-    if inputs is not None:
-        named = [
-            name for name in NAMED_DATA if _same_names(called.get(name), getattr(stored, name))
-        ]
-        moved |= {name: called.pop(name) for name in named}
-    other = differences(called, stored)
-    if other:
-        raise CheckpointError(
-            f"cannot resume {folder} with different settings: {'; '.join(other)}; omit them, or "
-            "start a new run"
-        )
-    if stored.data is None and given["data"] is None:
-        raise CheckpointError(
-            f"run {folder} was trained on data in memory: pass the same data again"
-        )
-    for name in NAMED_DATA:
-        sets, again = getattr(stored, name) or {}, given[name] or {}
-        missing = [one for one, path in sets.items() if path is None and one not in again]
-        if missing:
-            raise CheckpointError(
-                f"{name}={missing[0]!r} of run {folder} was in memory: pass the same data again"
-            )
-    _check_device(stored.device)
-    return replace(stored, **moved), create_task(kind, stored.task_options), plan
-
-
-def merged(stored: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return datasets by name as they were passed, or else their paths from the settings."""
-    passed = {name: data for name, data in (given or {}).items() if data is not None}
-    return {**(stored or {}), **passed}
-
-
-def _same_names(called: Any, stored: Mapping[str, Any] | None) -> bool:
-    """Check whether datasets have the names of those of a run; their contents are compared later."""
-    return isinstance(called, dict) and stored is not None and called.keys() == stored.keys()
-
-
-def _converted(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert arguments of ``fit`` to the form of ``FitConfig``, except for task and schedule."""
     convert: dict[str, Callable[[Any], Any]] = {
         "data": _data,
         "evaluate_on": _paths,
@@ -308,7 +216,7 @@ def _adapters(what: Any) -> list[dict[str, Any]]:
 
 def _refuse_with_start(given: Mapping[str, Any]) -> None:
     """Refuse settings that the model to continue with determines."""
-    defaults = {field.name: field.metadata["default"] for field in fields(FitConfig)}
+    defaults = fit_defaults()
     for name in ("backbone", "weights", "in_channels"):
         if given[name] != defaults[name]:
             raise OptionError(
@@ -317,7 +225,8 @@ def _refuse_with_start(given: Mapping[str, Any]) -> None:
             )
 
 
-def _check_device(device: str | None) -> None:
+def check_device(device: str | None) -> None:
+    """Refuse a device that this machine lacks."""
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("device='cuda', but torch finds no CUDA device here")
 

@@ -14,14 +14,8 @@ from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter
-from visiongraft.saving.saved_model import (
-    SavedConfig,
-    check_class,
-    describe_model,
-    is_saved_model,
-    model_folder,
-    read_config,
-)
+from visiongraft.saving.saved_config import SavedConfig, check_class, describe_model, read_config
+from visiongraft.saving.saved_model import is_saved_model, model_folder
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import bound, read_splits
 from visiongraft.training.resuming.inputs import changed_options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from visiongraft.errors import PluginError, near_matches
-from visiongraft.hookspecs import PROJECT, RegistrationHooks, RunHooks
+from visiongraft.hookspecs import PROJECT, RegistrationHooks
 from visiongraft.registry.disabled import DISABLE_VARIABLE, disabled, disabling
 from visiongraft.registry.functions import function_points, is_disabled
+from visiongraft.registry.hooks import check_hooks, provided_by
 from visiongraft.registry.isolation import exits_refused, refused_imports
 from visiongraft.registry.records import (
     KINDS,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
 
 log = logging.getLogger("visiongraft")
-
-_RENAMED = {"register_listeners": "; it is now register_callbacks"}  # since plugin interface 2.0
 
 
 class PluginManager:
@@ -311,12 +309,12 @@ class PluginManager:
     def _register(self, plugin: object, record: PluginRecord) -> None:
         try:
             record.api = api_of(plugin)
-            self._check_hooks(plugin)
+            check_hooks(plugin, self._pluggy)
             self._pluggy.register(plugin, name=f"{record.distribution}:{record.name}")
         except Exception as error:  # a third-party object may raise any error
             record.failures.append(as_failure(error))
             return
-        for kind, items in self._provided_by(plugin, record):
+        for kind, items in provided_by(plugin, record, self._pluggy):
             self._add(kind, items, record)
 
     def _record(self, name: str, distribution: metadata.Distribution | None) -> PluginRecord:
@@ -325,51 +323,6 @@ class PluginManager:
             record.distribution, record.version = distribution.name, distribution.version
         self.records.append(record)
         return record
-
-    def _check_hooks(self, plugin: object) -> None:
-        """Refuse unknown hooks and arguments: pluggy ignores the former and is terse about the latter."""
-        known = {kind.hook for kind in KINDS.values()}
-        found = False
-        for name in dir(plugin):
-            options = self._pluggy.parse_hookimpl_opts(plugin, name)
-            if options is None:
-                continue
-            found = True
-            hook = options.get("specname") or name
-            if hook in vars(RunHooks):
-                raise PluginError(
-                    f"hook {hook!r} is for callbacks: make it a method of a class, and return that "
-                    "class from register_callbacks"
-                )
-            if hook not in known:
-                hint = _RENAMED.get(hook) or near_matches(hook, known)
-                raise PluginError(f"unknown hook {hook!r}{hint}")
-            required = [
-                p.name
-                for p in inspect.signature(getattr(plugin, name)).parameters.values()
-                if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-            ]
-            if required:
-                raise PluginError(
-                    f"hook {hook!r} takes no arguments, but {name}({', '.join(required)}) does"
-                )
-        if not found:
-            raise PluginError("it has no hook; mark its functions with visiongraft.hookimpl")
-
-    def _provided_by(
-        self, plugin: object, record: PluginRecord
-    ) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-        """Call each hook of one plugin; a hook that fails provides nothing and is recorded."""
-        for kind, rules in KINDS.items():
-            for implementation in getattr(self._pluggy.hook, rules.hook).get_hookimpls():
-                if implementation.plugin is not plugin:
-                    continue
-                try:
-                    yield kind, rules.named(implementation.function)
-                except (KeyboardInterrupt, GeneratorExit):
-                    raise
-                except BaseException as error:  # a third-party hook may raise anything
-                    record.failures.append(as_failure(error, f"{rules.hook}() raised "))
 
     def _add(self, kind: str, items: list[tuple[str, Any]], record: PluginRecord) -> None:
         for name, item in items:

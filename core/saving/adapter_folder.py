@@ -12,7 +12,7 @@ from torch import Tensor
 from visiongraft.errors import ArtifactError
 from visiongraft.network import Network
 from visiongraft.saving.files import write_json
-from visiongraft.saving.saved_model import CONFIG, FORMAT, SavedConfig, describe_model, read_config
+from visiongraft.saving.saved_config import CONFIG, FORMAT, SavedConfig, describe_model, read_config
 from visiongraft.saving.tensor_files import write_tensors
 
 TENSORS = "adapter.safetensors"

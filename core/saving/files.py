@@ -90,6 +90,11 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} is not valid JSON ({error}); it may be damaged") from error
 
 
+def through_json(value: Any) -> Any:
+    """Convert a value to what it is after a round trip through JSON, such as a list for a tuple."""
+    return json.loads(json.dumps(value, default=repr))
+
+
 def numbered(index: int, name: str) -> str:
     """Name what belongs to one of several images, so that equal names do not clash.
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +13,33 @@ from torch import Tensor
 from visiongraft.adaptation.backbones import apply_adapter
 from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource
-from visiongraft.errors import (
-    ArtifactError,
-    BackboneError,
-    PluginError,
-    VisiongraftError,
-    type_and_message,
-)
+from visiongraft.errors import ArtifactError
 from visiongraft.network import Network
-from visiongraft.options import is_integer
-from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.classes import class_path, is_class
-from visiongraft.saving.files import read_json, write_bytes, write_json
+from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.saving.model_card import model_card
+from visiongraft.saving.saved_config import (
+    CONFIG,
+    FORMAT,
+    PLAIN,
+    SavedConfig,
+    describe_model,
+    described_by,
+    preprocess_of,
+    read_config,
+)
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.saving.weights import fit_weights, load_weights
-from visiongraft.system.versions import VISIONGRAFT, describe_other_format
 from visiongraft.task import Task, create_task
 
-FORMAT = 4
-PLAIN = 3  # the format of models without adapters, which earlier versions read too
-READABLE = (2, PLAIN, FORMAT)  # format 2 does not name classes
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 CARD = "README.md"
 SAVED_MODEL = "saved model"  # how the source of a backbone out of one begins
 
 SourceOf = Callable[[str], tuple[BackboneSource, str]]  # finds a backbone by its full name
 AdapterOf = Callable[[Mapping[str, Any]], AdapterChoice]  # makes an adapter of name and options
-
-
-@dataclass(frozen=True)
-class SavedConfig:
-    """What ``config.json`` of a saved model holds.
-
-    Attributes:
-        task: Name of the task.
-        task_options: Its fields.
-        backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone; name
-            and options of its ``adapters``, if there are any.
-        facts: What is known about training and data, for the model card.
-        visiongraft: Version of the toolkit that wrote it.
-        classes: Where the classes of ``task`` and ``backbone`` are defined; empty in format 2.
-    """
-
-    task: str
-    task_options: dict[str, Any]
-    backbone: dict[str, Any]
-    facts: dict[str, Any]
-    visiongraft: str
-    classes: dict[str, Any]
 
 
 def is_saved_model(folder: str | Path) -> bool:
@@ -102,89 +76,6 @@ def save_model(
     write_tensors(folder / WEIGHTS, network.inference_state(), {"format": format})
     write_json(folder / CONFIG, {"format": format, **asdict(config)})
     write_bytes(folder / CARD, model_card(network, facts).encode())
-
-
-def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -> SavedConfig:
-    """Return what ``config.json`` holds of a model; see ``save_model``."""
-    info, adapters = network.backbone.info, network.backbone.adapters
-    return SavedConfig(
-        task=task_name,
-        task_options=network.task.options(),
-        backbone={
-            "name": info.name,
-            "in_channels": info.in_channels,
-            "preprocess": asdict(info.preprocess),
-            "provenance": info.provenance,
-            **({"adapters": [choice.to_json() for choice in adapters]} if adapters else {}),
-        },
-        facts=dict(facts),
-        visiongraft=VISIONGRAFT,
-        classes={
-            "task": class_path(type(network.task)),
-            "backbone": class_path(type(network.backbone)),
-        },
-    )
-
-
-def read_config(folder: Path) -> SavedConfig:
-    """Read and check a saved model's config.
-
-    Args:
-        folder: The saved model.
-
-    Returns:
-        The config.
-
-    Raises:
-        ArtifactError: It is missing, damaged, or of a version this toolkit does not know.
-    """
-    path = folder / CONFIG
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder} is not a folder; a saved model is one, see model.save")
-    values = read_json(path)
-    if not isinstance(values, dict) or "format" not in values:
-        raise ArtifactError(f"{path} is not the config of a saved model")
-    found = values.pop("format")
-    if found not in READABLE or isinstance(found, bool):
-        raise ArtifactError(describe_other_format(path, found, FORMAT, values.get("visiongraft")))
-    if found == 2:
-        values.setdefault("classes", {})
-    for field in fields(SavedConfig):
-        kind = str if field.type == "str" else dict
-        if not isinstance(values.get(field.name), kind):
-            raise ArtifactError(f"{path}: {field.name!r} is missing or not a {kind.__name__}")
-    if values.keys() != {f.name for f in fields(SavedConfig)}:
-        raise ArtifactError(f"{path} has unknown entries; it may be damaged")
-    config = SavedConfig(**values)
-    for fault in _faults(config):
-        raise ArtifactError(f"{path} does not describe a model: {fault}")
-    return config
-
-
-def _faults(config: SavedConfig) -> Iterator[str]:
-    """Find entries of the wrong type inside the entries."""
-    described = config.backbone
-    if not isinstance(described.get("name"), str):
-        yield f"the backbone's 'name' is {described.get('name')!r}, not a name"
-    if not is_integer(described.get("in_channels"), 1):
-        yield f"the backbone's 'in_channels' is {described.get('in_channels')!r}"
-    for name in ("preprocess", "provenance"):
-        if not isinstance(described.get(name), dict):
-            yield f"the backbone's {name!r} is {described.get(name)!r}, not a dict"
-    adapters = described.get("adapters", [])
-    if not isinstance(adapters, list) or not all(map(_is_call, adapters)):
-        yield f"the backbone's 'adapters' are {adapters!r}, not names with options"
-    for name, where in config.classes.items():
-        if not isinstance(where, str):
-            yield f"the class of {name!r} is {where!r}, not a name"
-
-
-def _is_call(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("name"), str)
-        and isinstance(value.get("options"), dict)
-    )
 
 
 def build_network(
@@ -231,7 +122,7 @@ def network_around(
     """
     if kind.name != config.task.rpartition(":")[2]:
         raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
-    with _described_by(folder / CONFIG):
+    with described_by(folder / CONFIG):
         return Network(backbone, create_task(kind, config.task_options))
 
 
@@ -349,41 +240,6 @@ def load_head(network: Network, folder: Path) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def check_class(folder: Path, config: SavedConfig, kind: type[Task]) -> None:
-    """Refuse a task that has the name of the model's task and is another class.
-
-    Args:
-        folder: The saved model.
-        config: From ``read_config``.
-        kind: The task's class.
-
-    Raises:
-        ArtifactError: It is another class.
-    """
-    recorded = config.classes.get("task")
-    if recorded is not None and not is_class(recorded, class_path(kind)):
-        raise ArtifactError(
-            f"{folder} holds a model of the task class {recorded}, but task {config.task!r} is "
-            f"{class_path(kind)} here; pass the class itself, load(folder, task=MyTask), and train "
-            "subclasses under a name of their own"
-        )
-
-
-@contextmanager
-def _described_by(path: Path) -> Iterator[None]:
-    """Blame a config for what is raised while a model is built from it."""
-    try:
-        yield
-    except (MemoryError, ArtifactError, BackboneError, PluginError):
-        raise
-    except VisiongraftError as error:
-        raise ArtifactError(f"{path}: {error}") from error
-    except Exception as error:  # constructors raise almost anything for values of the wrong type
-        raise ArtifactError(
-            f"{path} does not describe a model: {type_and_message(error)}"
-        ) from error
-
-
 def _build_backbone(
     folder: Path,
     config: SavedConfig,
@@ -395,7 +251,7 @@ def _build_backbone(
     described: Mapping[str, Any] = config.backbone
     source, short = source_of(described["name"])
     preprocess = preprocess_of(folder, config)
-    with _described_by(folder / CONFIG):
+    with described_by(folder / CONFIG):
         channels = in_channels or described["in_channels"]
         preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
         backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
@@ -411,25 +267,7 @@ def _build_backbone(
         preprocess=preprocess,
         provenance=dict(described["provenance"]),
     )
-    with _described_by(folder / CONFIG):
+    with described_by(folder / CONFIG):
         for adapter in described.get("adapters", ()):
             apply_adapter(backbone, adapter_of(adapter))
     return backbone
-
-
-def preprocess_of(folder: Path, config: SavedConfig) -> PreprocessConfig:
-    """Return how a saved model prepares images.
-
-    Args:
-        folder: Where the config is, for the message.
-        config: From ``read_config``.
-
-    Raises:
-        ArtifactError: The config is damaged.
-    """
-    with _described_by(folder / CONFIG):
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config.backbone["preprocess"].items()
-        }
-        return PreprocessConfig(**values)

@@ -13,6 +13,7 @@ from typing import Any
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import PluginError
 from visiongraft.task import AnyTask, Task
+from visiongraft.task_contract.optional import OptionalMethods
 
 MISSPELLED = 0.87  # similarity above which a name is taken for a misspelling of another
 
@@ -185,7 +186,9 @@ def _name_faults(kind: type[Task]) -> Iterator[str]:
 
 
 def _contract() -> list[str]:
-    methods = [name for name in vars(Task) if not name.startswith("_")]
+    methods = [
+        name for kind in (Task, OptionalMethods) for name in vars(kind) if not name.startswith("_")
+    ]
     return [*methods, "name", "headline"]
 
 

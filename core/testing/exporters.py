@@ -176,7 +176,7 @@ def unknown_options_are_refused(trial: ExporterTrial) -> None:
     expect(not list(path.parent.iterdir()), words, "a file", "none")
 
 
-@check("exported.ExportedModel")
+@check("lookup.exported.ExportedModel")
 def the_file_runs_without_pytorch(trial: ExporterTrial) -> None:
     """The file can be opened by the predictor of its suffix, with the results of PyTorch."""
     path, _ = trial.exported()

@@ -72,7 +72,7 @@ class ConsoleProgress:
         epochs = "epoch" if phase.epochs == 1 else "epochs"
         self.console.print(
             f"phase {index + 1}: {phase.label}, {phase.epochs} {epochs}, "
-            f"{parameters:,} trainable parameters"
+            f"{parameters:,} trainable parameters{f'; {phase.reason}' if phase.reason else ''}"
         )
 
     @hookimpl

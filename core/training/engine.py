@@ -271,6 +271,7 @@ class Engine:
             "phase": state.phase,
             "trainable": phase.label,
             "learning_rate": phase.learning_rate,
+            **({"reason": phase.reason} if phase.reason else {}),
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from visiongraft.training.freezing import check_moments, check_optimizers
 from visiongraft.training.optimizers import PhaseOptimizer, build_optimizer
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
+
+log = logging.getLogger("visiongraft")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ def phases_of(run: Run) -> Iterator[tuple[int, Phase]]:
         index += 1
         try:
             phase = phases.send(past)
-        except StopIteration:
+        except StopIteration as end:
+            if end.value:
+                log.info("the schedule ends: %s", end.value)
             phase = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any
 from visiongraft.data.check import SampleDigests
 from visiongraft.errors import ArtifactError, CheckpointError, name_some, one_line
 from visiongraft.saving.classes import is_class
-from visiongraft.saving.files import read_json, write_json
+from visiongraft.saving.files import read_json, through_json, write_json
 
 FILE = "inputs.json"
 FORMAT = 1
@@ -53,7 +52,7 @@ class RunInputs:
         values = {
             **asdict(self),
             "samples": {s: [" ".join(each) for each in part] for s, part in self.samples.items()},
-            "task_options": _as_stored(self.task_options),
+            "task_options": through_json(self.task_options),
         }
         write_json(folder / FILE, {"format": FORMAT, **values})
 
@@ -98,7 +97,7 @@ class RunInputs:
             One part of a sentence per kind of difference; empty if there is none.
         """
         samples = list(_changed_samples(before.samples, self.samples))
-        options = list(changed_options(before.task_options, _as_stored(self.task_options)))
+        options = list(changed_options(before.task_options, through_json(self.task_options)))
         weights = [
             f"the file of {name} has other content"
             for name, digest in self.weights.items()
@@ -149,13 +148,7 @@ def inputs_on_resume(
                 "data with allow_changed_data=True (--allow-changed-data)"
             )
         return now, [cause]
-    for setting, present in now.classes.items():
-        recorded = before.classes.get(setting, present)
-        if not is_class(recorded, present):
-            raise CheckpointError(
-                f"cannot resume {folder}: its {setting} is {recorded}, and what has that name here is "
-                f"{present}; pass the same one, fit(..., resume=True, {setting}=...)"
-            )
+    _check_classes(now, before, folder)
     warnings = []
     if not comparable:
         now = replace(now, samples=before.samples)
@@ -177,19 +170,28 @@ def inputs_on_resume(
             f"the code of {name_some(code)} has changed since the run began; from here on the run "
             "uses the new code"
         )
+    return _continued(now, before, epoch, changes), warnings
+
+
+def _check_classes(now: RunInputs, before: RunInputs, folder: Path) -> None:
+    for setting, present in now.classes.items():
+        recorded = before.classes.get(setting, present)
+        if not is_class(recorded, present):
+            raise CheckpointError(
+                f"cannot resume {folder}: its {setting} is {recorded}, and what has that name here is "
+                f"{present}; pass the same one, fit(..., resume=True, {setting}=...)"
+            )
+
+
+def _continued(now: RunInputs, before: RunInputs, epoch: int, changes: Sequence[str]) -> RunInputs:
+    """Return the present inputs with what the run computed from before."""
     entry = [{"epoch": epoch, "changes": changes}] if changes else []
-    kept = set(now.trained_on())
     return replace(
         now,
         code=before.code,
         changes=[*before.changes, *entry],
-        earlier=tuple(sorted({*before.trained_on()} - kept)),
-    ), warnings
-
-
-def _as_stored(value: Any) -> Any:
-    """Convert a value to what it is after a round trip through JSON, such as a list for a tuple."""
-    return json.loads(json.dumps(value, default=repr))
+        earlier=tuple(sorted({*before.trained_on()} - set(now.trained_on()))),
+    )
 
 
 # ---- samples ----

@@ -13,7 +13,6 @@ import torch
 
 import visiongraft
 from visiongraft.advice import choosing
-from visiongraft.advice.choosing import _lower_end
 from visiongraft.advice.probes import LinearProbe, fit_linear_probe
 from visiongraft.advice.recommending import recommend
 from visiongraft.errors import OptionError
@@ -35,13 +34,6 @@ def test_the_schedule_follows_from_the_probe(
     assert words in str(choice) and f"{accuracy:.1%}" in str(choice)
 
 
-def test_the_lower_end_is_that_of_wilsons_interval() -> None:
-    # The ends p of the interval solve |p - 0.9| = 1.96 sqrt(p (1 - p) / n).
-    low = _lower_end(0.9, 50)
-    assert 0.9 - low == pytest.approx(1.96 * np.sqrt(low * (1 - low) / 50))
-    assert _lower_end(1.0, 10) < 0.75
-
-
 def probing(right: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let probes be right for a fraction of the images."""
 
@@ -58,12 +50,12 @@ def test_the_run_equals_one_with_the_schedule_and_stores_it(
     probing(0.7, monkeypatch)
     data, options = toy_data(60), {"epochs": 2, "learning_rate": 0.01}
     chosen = fit_toy(data, schedule="auto", out=tmp_path / "auto", **options)
-    named = fit_toy(data, schedule="lp_ft", **options)
+    named = fit_toy(data, schedule="open_on_gain", **options)
     states = chosen.network.state_dict(), named.network.state_dict()
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     config = json.loads((tmp_path / "auto" / "config.json").read_text())
-    assert config["schedule"] == {"name": "lp_ft", "options": {"learning_rate": 0.01}}
-    assert "schedule='lp_ft': a linear probe" in (tmp_path / "auto" / "run.log").read_text()
+    assert config["schedule"] == {"name": "open_on_gain", "options": {"learning_rate": 0.01}}
+    assert "schedule='open_on_gain': a linear probe" in (tmp_path / "auto" / "run.log").read_text()
     fit_toy(data, schedule="auto", out=tmp_path / "auto", resume=True, **options)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH, Trained, conclude, difference
+from visiongraft.advice.evidence import (
+    ALL,
+    HEAD,
+    LAST,
+    SCRATCH,
+    Trained,
+    conclude,
+    difference,
+    proportion,
+)
 
 SCHEDULES = {HEAD: "linear_probe", LAST: "last_n(n=2)", ALL: "full", SCRATCH: "full"}
 
@@ -83,3 +92,10 @@ def test_intervals_of_differences_hold_the_real_one() -> None:
         found = difference(one, other)
         held += found.low <= 0.9 - (0.8 * 0.9 + 0.2 * 0.7) <= found.high
     assert held >= 0.93 * 300
+
+
+def test_the_interval_of_a_fraction_is_wilsons() -> None:
+    # Its ends p solve |p - 0.9| = 1.96 sqrt(p (1 - p) / n).
+    low = proportion(np.arange(50) < 45).low
+    assert 0.9 - low == pytest.approx(1.96 * np.sqrt(low * (1 - low) / 50))
+    assert proportion(np.ones(10, dtype=np.bool_)).low < 0.75

@@ -24,7 +24,8 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.saving.classes import is_class
 from visiongraft.saving.files import read_json, write_json
-from visiongraft.saving.saved_model import is_saved_model, read_config
+from visiongraft.saving.saved_config import read_config
+from visiongraft.saving.saved_model import is_saved_model
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 
 AUDITED = Path(__file__).with_name("run_audited.py")

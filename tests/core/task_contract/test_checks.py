@@ -81,7 +81,7 @@ def test_a_missing_method_is_named_with_the_location_and_a_similar_name() -> Non
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Any: ...
         def read_evaluation(self, data: Any) -> Any: ...
 
-    words = r"Half \(test_task_contract.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
+    words = r"Half \(test_checks.py:\d+\) lacks decode\(\); rename 'decoded'; see visiongraft.task"
     with pytest.raises(PluginError, match=words):
         check_task_class(Half)
 
@@ -103,7 +103,7 @@ def test_an_annotation_that_makes_no_option_is_refused(Toy: type[Task]) -> None:
 @pytest.mark.parametrize(
     ("method", "value", "words"),
     [
-        ("read", ([], []), r"read\(\) \(test_task_contract.py:\d+\) returned tuple, not .*Splits"),
+        ("read", ([], []), r"read\(\) \(test_checks.py:\d+\) returned tuple, not .*Splits"),
         ("read", None, "returned NoneType"),
         ("bind", None, r"bind\(\) .* returned NoneType, not Given, as dataclasses.replace"),
         ("decode", torch.zeros(3), r"decode\(\) .* returned Tensor, not a dict of tensors by name"),

@@ -26,7 +26,8 @@ from visiongraft.lookup.methods import find_adapter
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.classification.task import Classification
-from visiongraft.preparation.arguments import new_settings, resumed_settings
+from visiongraft.preparation.arguments import new_settings
+from visiongraft.preparation.resumed import resumed_settings
 
 FAST: dict[str, Any] = {
     "task": "classification",

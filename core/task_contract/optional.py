@@ -1,0 +1,183 @@
+"""What a task may override and rarely does: optional steps of training, streams, further outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from PIL import Image as PillowImage
+from torch import Tensor
+
+from visiongraft.data.samples import Samples, Transform
+from visiongraft.data.unlabeled import unlabeled_samples
+from visiongraft.loss_parts import LossParts
+from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.support import ExportSupport
+
+if TYPE_CHECKING:
+    from visiongraft.data.batch import Batch
+    from visiongraft.extra_outputs import ExtraOutput
+    from visiongraft.network import InferenceGraph, Network
+    from visiongraft.optimizers import OptimizerSpec
+    from visiongraft.preprocess import PreprocessConfig
+
+
+class OptionalMethods:
+    """Methods of every ``Task`` whose defaults suit most tasks."""
+
+    name: ClassVar[str]
+
+    def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        """Mix the samples of a training batch with each other (mixup, CutMix).
+
+        Called in training only, after ``train_transform`` and ``collate``, and only if
+        ``train_transform`` returned a transform. The core seeds it per batch.
+
+        Args:
+            images: float (N, C, height, width), normalized.
+            targets: Collated targets.
+
+        Returns:
+            Mixed images and targets; the default changes nothing.
+        """
+        return images, targets
+
+    def batch_sampler(
+        self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int
+    ) -> list[list[list[int]]] | None:
+        """Choose the batches of one training epoch, if random batches will not do.
+
+        Override it if the loss needs certain samples in one batch, such as several of one class. The
+        result may depend on the arguments only, because a resumed run computes it again.
+
+        Args:
+            samples: The training samples.
+            batch_size: Samples per batch and process.
+            processes: Processes that share each batch.
+            seed: Seed of the run.
+            epoch: Epoch of the run, from 0.
+
+        Returns:
+            For each batch, one list of sample indices per process; or ``None`` to shuffle all samples.
+        """
+        return None
+
+    def read_stream(self, name: str, data: Any) -> Samples:
+        """Find the samples of a stream, without decoding any image.
+
+        Args:
+            name: Name of the stream, one of ``streams`` or one that a transfer loss uses.
+            data: The user's argument.
+
+        Returns:
+            Samples in any order. By default images without targets: of a folder, a sequence of paths
+            or a map-style dataset; ``Batch.targets`` is then ``None``. Override it to read targets,
+            which ``collate`` combines.
+
+        Raises:
+            DataError: The dataset is missing or has no images.
+        """
+        return unlabeled_samples(data)
+
+    def stream_transform(self, name: str, preprocess: PreprocessConfig) -> Transform | None:
+        """Create the random augmentation of one sample of a stream.
+
+        Args:
+            name: Name of the stream.
+            preprocess: As for ``train_transform``.
+
+        Returns:
+            As ``train_transform``, for the stream's targets, which may be ``None``. The default
+            augments nothing.
+        """
+        return None
+
+    def optimizers(self) -> tuple[OptimizerSpec, ...]:
+        """Return the optimizers of training; the default is that of the run, for everything.
+
+        With several, each step runs ``training_step`` once per optimizer, in this order, on the same
+        batch; ``batch.step.optimizer`` names the one whose parameters are updated by the result.
+        Together they must train all that a phase trains, and no two the same.
+        """
+        return ()
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        """Compute the loss parts of one batch; override it for unusual training.
+
+        Args:
+            network: Has ``backbone``, ``head`` and ``loss``.
+            batch: Images, targets and original sizes, on the device; ``batch.step`` tells where in
+                the run this is.
+
+        Returns:
+            Loss parts by name, see ``build_loss``.
+        """
+        parts: LossParts = network.loss(network.head(network.backbone(batch.images)), batch.targets)
+        return parts
+
+    def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
+        """Compute outputs in evaluation, prediction and export; override it for several passes.
+
+        A task that combines several views of an image, such as its mirror image, does so here, with
+        torch operators only.
+
+        Args:
+            network: Has ``backbone`` and ``head``.
+            images: float (N, C, height, width), preprocessed.
+
+        Returns:
+            What ``decode`` accepts.
+        """
+        return network.head(network.backbone(images))
+
+    def after_training(self, results: Mapping[str, Any]) -> Self:
+        """Return a copy of the task with what training determined, such as a decision threshold.
+
+        Args:
+            results: The metrics of the best epoch.
+
+        Returns:
+            The task of the trained model; head and ``decode`` must not change.
+        """
+        return self
+
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
+        """Return further methods of this task's models.
+
+        Returns:
+            Functions by name that take the model first: with ``{"count": count_cells}``,
+            ``model.count(images)`` calls ``count_cells(model, images)``. No name may be that of an
+            attribute of ``TransferModel``.
+        """
+        return {}
+
+    def extra_outputs(self) -> Mapping[str, ExtraOutput]:
+        """Return what users may request of exported files, besides what every task has.
+
+        Returns:
+            Functions by name, of torch operators only: ``function(graph, features, outputs)`` takes
+            the ``InferenceGraph`` with its ``backbone`` and ``head``, the features of the first pass
+            through the backbone and what ``decode`` receives, and returns a tensor with one entry per
+            image. ``embedding`` and ``feature_map`` exist without it.
+        """
+        return {}
+
+    def export_support(self) -> ExportSupport:
+        """Return how exported files are compared and what exporters need; see ``ExportSupport``."""
+        return ExportSupport()
+
+    def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
+        """Draw a prediction on its image.
+
+        The default calls the function that an installed plugin names in the entry-point group
+        ``visiongraft.drawings``, which draws the predictions of exported files as well, and returns
+        the image unchanged if there is none. Only a task that is not installed needs to override it.
+        """
+        function = _drawing_function(self.name)
+        return image if function is None else function(image, prediction)
+
+
+@cache  # the search goes through all installed distributions
+def _drawing_function(task: str) -> Callable[..., Any] | None:
+    return task_function(DRAWINGS, task)
