@@ -32,7 +32,9 @@ from small_sets import HELD_OUT, TUNING, subset
 import visiongraft
 
 GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
-REFERENCE = "random head"  # the defaults of version 0.2
+REFERENCE = "random head"  # the defaults of version 0.2: batches of 32
+CHOSEN = "chosen"  # the defaults: lp_ft(learning_rate=3e-4), batch size by the number of images
+FULL = {"schedule": "full(learning_rate=3e-4)"}
 LP_FT = "lp_ft(learning_rate={rate}, batch_norm='{norm}', layer_decay={decay})"
 
 
@@ -41,7 +43,7 @@ def tuned(
 ) -> dict[str, Any]:
     """Return settings of the default schedule with other options."""
     schedule = LP_FT.format(rate=rate, norm=norm, decay=decay)
-    return {"schedule": schedule, "task_options": task_options}
+    return {"schedule": schedule, "batch_size": 32, "task_options": task_options}
 
 
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -60,8 +62,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 5e-4, augment none": tuned(5e-4, augment="none"),
     "rate 5e-4, augment strong": tuned(5e-4, augment="strong"),
     "rate 5e-4, whole image": {**tuned(5e-4), "resize": "stretch"},
-    "rate 5e-4, no probe": {"schedule": "full(learning_rate=5e-4)", "epochs": 7},
-    "probe only": {"schedule": "linear_probe"},
+    "rate 5e-4, no probe": {"schedule": "full(learning_rate=5e-4)", "epochs": 7, "batch_size": 32},
+    "rate 3e-4, batch 8, no probe": {**FULL, "batch_size": 8},
+    "rate 3e-4, batch 16, no probe": {**FULL, "batch_size": 16},
+    "rate 3e-4, batch 8, no probe, EMA": {**FULL, "batch_size": 8, "ema": 0.95},
+    "rate 3e-4, batch 8, no probe, whole image": {**FULL, "batch_size": 8, "resize": "stretch"},
+    "probe only": {"schedule": "linear_probe", "batch_size": 32},
+    CHOSEN: {},
 }
 
 

@@ -5,7 +5,7 @@
 FOLDER contains hymenoptera/ and cifar10_small/, each with train/CLASS/ and val/CLASS/; FILE contains
 torchvision's published weights of mobilenet_v2, which is skipped without it. Each cell trains on a
 seeded fraction of the labels of each class and measures the accuracy of the last epoch on val/: no
-epoch is chosen by it. Finished cells are appended to the results and are not trained again, so that the
+epoch is chosen by it. All heads start at random, as in the papers. Finished cells are appended to the results and are not trained again, so that the
 table can be made in several sittings; --limit N trains at most N cells. Afterwards it prints the
 table of all finished cells: mean and standard error over seeds, in percent.
 """
@@ -98,6 +98,7 @@ def train(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
             seed=cell.seed,
             select="last",
             callbacks=(),
+            task_options={"head_start": "random"},
             **settings,
         )
         accuracy = model.evaluate(Path(given.data) / cell.data / "val")["accuracy"]

@@ -22,8 +22,10 @@ from visiongraft.training.selection.criteria import VALIDATION, Selection
 
 FORMAT = 3
 READABLE = (2, 3)  # settings that are newer than a file have their defaults
+OLD_RATE = 1e-4  # default learning rate of the schedules of format 2
+OLD_SCHEDULES = ("full", "lp_ft", "gradual", "milestones", "last_n")
 GIGABYTE = 1_000_000_000
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
@@ -187,7 +189,11 @@ class FitConfig:
     in_channels: PositiveInt = setting(
         3, "Number of image channels: 3, 1 (grayscale), or as many as the dataset has"
     )
-    batch_size: BatchSize = setting(BATCH_SIZE, "Batch size per process; auto measures it")
+    batch_size: BatchSize = setting(
+        None,
+        "Batch size per process; auto measures it",
+        "by the number of training images: 8, 16 or 32",
+    )
     optimizer: str = setting(
         "adamw", "Optimizer, with or without options: adamw, sgd(momentum=0.8), or one of a plugin"
     )
@@ -315,6 +321,8 @@ class FitConfig:
             for name in CALL_LISTS:
                 for value in values[name] if isinstance(values[name], list) else ():
                     _check_call(name, value)
+            if found == 2 and values["schedule"]["name"] in OLD_SCHEDULES:
+                values["schedule"]["options"].setdefault("learning_rate", OLD_RATE)
             return cls(**values)
         except OptionError as error:
             raise ArtifactError(f"{path} is not the config of a run: {error}") from error

@@ -41,7 +41,7 @@ from visiongraft.training.resuming.run_folder import give_up, run_folder, scratc
 from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.training.weights.head_start import slow_down_heads
-from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
+from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
@@ -64,7 +64,7 @@ def fit(
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
-    batch_size: int | Literal["auto"] = 32,
+    batch_size: int | Literal["auto"] | None = None,
     learning_rate: float | None = None,
     optimizer: str = "adamw",
     weight_decay: float = 0.05,
@@ -131,8 +131,9 @@ def fit(
             task's, otherwise the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
         batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
-            into memory, on a CPU the smallest one of nearly the highest throughput. The run stores the
-            number.
+            into memory, on a CPU the smallest one of nearly the highest throughput. ``None`` for 8 over
+            all processes with fewer than 256 training images, 16 with fewer than 512, otherwise, and if
+            samples of a batch are compared, 32. The run stores the number.
         learning_rate: Peak learning rate of the schedule's main phases; ``None`` for the schedule's
             own.
         optimizer: Optimizer, with or without options: ``"adamw"``, ``"sgd(momentum=0.8)"``, or one
@@ -212,6 +213,7 @@ def fit(
         hooks = listen(callbacks)
         if not resume:
             _measure_settings(run, given, accelerator, started)
+        run.set_length(accelerator.num_processes)
         checkpoint, inputs, before = None, inputs_of(run, found), images_of_start(run)
         if resume and folder is not None:
             checkpoint = read_checkpoint(run, folder, accelerator.num_processes)
@@ -249,8 +251,7 @@ def _measure_settings(
     if given["schedule"] == AUTO:
         use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
     slow_down_heads(run)
-    if given["batch_size"] == AUTO:
-        use_batch_size(run, find_batch_size(run, accelerator))
+    set_batch_size(run, given["batch_size"], accelerator)
     if run.config.budget is not None:
         use_budget(run, plan_epochs(run, accelerator, started))
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, float32, float64, nn
@@ -116,6 +117,8 @@ class Task(OptionalMethods, ABC):
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
+        schedule_options: Options of the built-in schedules that suit the task, such as
+            ``{"batch_norm": "train"}``, where the user sets none.
         streams: Names of the further datasets that ``training_step`` uses beside the training set,
             such as ``("unlabelled",)``. Users pass each by name; ``batch.streams`` holds a batch of
             each. If they depend on an option, define a property.
@@ -133,6 +136,7 @@ class Task(OptionalMethods, ABC):
     splits_alike: ClassVar[bool] = False
     varying_loss_parts: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
+    schedule_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     streams: ClassVar[tuple[str, ...]] = ()
 
     # ---- data ----

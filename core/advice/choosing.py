@@ -63,7 +63,10 @@ def use_schedule(run: Run, choice: Recommendation, learning_rate: float | None) 
         choice: The schedule.
         learning_rate: The option of this name, if the user set it.
     """
-    schedule = make_schedule(choice.schedule, learning_rate, run.config.adapters)
+    task = run.network.task
+    schedule = make_schedule(
+        choice.schedule, learning_rate, run.config.adapters, task.schedule_options
+    )
     run.schedule = schedule
     run.config = replace(run.config, schedule=schedule.to_json())
     run.notes += (str(choice),)

@@ -9,6 +9,7 @@ from visiongraft.advice.costs import ScheduleCost
 from visiongraft.advice.curves import LearningCurve
 from visiongraft.advice.evidence import Evidence
 from visiongraft.advice.findings import Finding
+from visiongraft.advice.page import Drawing, render
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
 from visiongraft.advice.recommending import recommend
 from visiongraft.system.durations import describe_duration
@@ -76,6 +77,12 @@ class Advice:
             *(f"look at the data: {finding}" for finding in self.findings),
             *map(str, self.costs),
         ]
+
+    def html(self) -> str:
+        """Return a page of HTML that needs no other file."""
+        columns, rows = self.table()
+        drawing = None if self.curve is None else Drawing.of(self.curve)
+        return render(advice=self, columns=columns, rows=rows, drawing=drawing)
 
     def __str__(self) -> str:
         """Return all lines, the table first."""

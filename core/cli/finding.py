@@ -11,6 +11,7 @@ import typer
 from visiongraft.cli.options import Json, TaskOptions, named_task_options
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
+from visiongraft.saving.files import write_bytes
 
 # Settings of `fit` that advice is about, or that it does not compute with.
 NOT_ADVISED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
@@ -50,6 +51,10 @@ def advise(
             show_default="the number from which on twice as many gain less than a point",
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .html file to write the report into, as one page."),
+    ] = None,
     task_options: TaskOptions = None,
     as_json: Json = False,
     **settings: Any,
@@ -63,7 +68,9 @@ def advise(
         given["task_options"] = named_task_options(given.get("task"), task_options)
     from visiongraft.advice.advising import BACKBONES, SCORERS
     from visiongraft.advice.advising import advise as compute
+    from visiongraft.advice.page import check_page
 
+    page = None if html is None else check_page(html)
     advice = compute(
         data,
         backbones=backbone or BACKBONES,
@@ -75,7 +82,11 @@ def advise(
     )
     columns, rows = advice.table()
     shown: list[Any] = [table(columns, rows), NOTE] if rows else []
-    return Answer(asdict(advice), [*shown, *advice.lines()])
+    written = []
+    if page is not None:
+        write_bytes(page, advice.html().encode())
+        written.append(f"report written to {page}")
+    return Answer(asdict(advice), [*shown, *advice.lines(), *written])
 
 
 @takes_settings(without=("budget",))

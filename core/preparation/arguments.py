@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
-from visiongraft.schedules import Schedule, for_adapters
+from visiongraft.schedules import ADAPTER_OPTIONS, Schedule, with_defaults
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
@@ -58,7 +58,9 @@ def new_settings(
         check_task_class(type(task))
     values = converted(given)
     named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
-    schedule = make_schedule(named, given["learning_rate"], values["adapters"])
+    schedule = make_schedule(
+        named, given["learning_rate"], values["adapters"], task.schedule_options
+    )
     values |= {
         **_not_yet_measured(given),
         **({} if start is None else start.settings),
@@ -75,7 +77,10 @@ def new_settings(
 
 
 def make_schedule(
-    what: Any, learning_rate: float | None, adapters: Sequence[Mapping[str, Any]]
+    what: Any,
+    learning_rate: float | None,
+    adapters: Sequence[Mapping[str, Any]] = (),
+    task_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Schedule:
     """Find the schedule of a run.
 
@@ -83,9 +88,10 @@ def make_schedule(
         what: A name with or without options, or a schedule.
         learning_rate: Its option of this name, if it is given.
         adapters: The adapters of the run, as a config stores them.
+        task_options: ``Task.schedule_options``.
 
     Returns:
-        The schedule, with the options that adapters need.
+        The schedule, with the options that suit the task and adapters where the user set none.
 
     Raises:
         PluginError: There is none of that name.
@@ -95,7 +101,7 @@ def make_schedule(
     if learning_rate is not None:
         schedule = schedule(learning_rate=learning_rate)
     frozen = any(find_adapter(choice).adapter.freezes_base for choice in adapters)
-    return for_adapters(schedule) if frozen else schedule
+    return with_defaults(schedule, {**task_options, **(ADAPTER_OPTIONS if frozen else {})})
 
 
 def completed_settings(
@@ -177,7 +183,9 @@ def _not_yet_measured(given: Mapping[str, Any]) -> dict[str, Any]:
             f"a budget chooses the number of epochs: omit epochs={given['epochs']} or the budget"
         )
     default: dict[str, Any] = {"epochs": EPOCHS} if given["epochs"] is None else {}
-    return {**default, **({"batch_size": BATCH_SIZE} if given["batch_size"] == AUTO else {})}
+    if given["batch_size"] in (None, AUTO):
+        default["batch_size"] = BATCH_SIZE
+    return default
 
 
 def _data(data: Any) -> str | dict[str, str] | None:

@@ -55,7 +55,7 @@ def resumed_settings(
             del called[name]
     called = converted(called)
     kind = _convert_task(called, stored, folder)
-    schedule = _schedule(called, stored)
+    schedule = _schedule(called, stored, kind)
     called["schedule"] = schedule.to_json()
     moved = _take_moved(called, stored, RunInputs.read(folder))
     other = differences(called, stored)
@@ -133,12 +133,14 @@ def _convert_task(called: dict[str, Any], stored: FitConfig, folder: Path) -> ty
     return kind
 
 
-def _schedule(called: Mapping[str, Any], stored: FitConfig) -> Schedule:
-    """Make the schedule that is passed, or else that of the run."""
-    beside = stored.adapters if "schedule" in called else []  # what is stored is complete
-    schedule = make_schedule(
-        called.get("schedule", stored.schedule), called.get("learning_rate"), beside
-    )
+def _schedule(called: Mapping[str, Any], stored: FitConfig, kind: type[Task]) -> Schedule:
+    """Make the schedule that is passed, or else that of the run, whose options are complete."""
+    rate = called.get("learning_rate")
+    if "schedule" in called:
+        task = create_task(kind, called.get("task_options", stored.task_options))
+        schedule = make_schedule(called["schedule"], rate, stored.adapters, task.schedule_options)
+    else:
+        schedule = make_schedule(stored.schedule, rate)
     slowed = for_started_head(schedule)
     return slowed if slowed.to_json() == stored.schedule else schedule
 

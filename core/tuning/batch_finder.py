@@ -1,4 +1,4 @@
-"""``batch_size="auto"``: what fits into the memory of a GPU, or is fast enough on a CPU."""
+"""The batch size that is not given: the usual one, or what fits into a GPU or is fast enough on a CPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import should_reduce_batch_size
 
+from visiongraft.config import AUTO, BATCH_SIZE
 from visiongraft.data.batch import Batch
 from visiongraft.errors import TrainingError
 from visiongraft.registry.callbacks import listen
@@ -32,11 +33,12 @@ log = logging.getLogger("visiongraft")
 
 WHAT = "batch_size='auto'"
 SMALLEST = 2  # batch norm cannot train on one sample
-LARGEST = 128  # learning rates are meant for batches of about 32
+LARGEST = 128  # learning rates are meant for batches of at most 32
 FEWEST_STEPS = 4  # of an epoch
 CLOSE = 0.95  # fraction of the highest throughput that is enough
 REPEATS, SECONDS = 3, 1.0  # timed steps of each size, fewer if they take longer
 FULL = 0.9  # fraction of a GPU's memory that steps may use, since the rest is fragmented
+SMALL_SETS = {256: 8, 512: 16}  # batch sizes below a number of training images
 LIMIT = 30.0  # seconds after which no larger size is tried on a CPU
 
 
@@ -55,6 +57,42 @@ class BatchChoice:
     def __str__(self) -> str:
         """Describe the choice in one line."""
         return f"batch size {self.size}: {self.reason}"
+
+
+def set_batch_size(run: Run, asked: int | str | None, accelerator: Accelerator) -> None:
+    """Set the batch size of a run, unless it was given as a number.
+
+    Args:
+        run: The run, before its first step.
+        asked: What the user passed: a number, ``"auto"`` to measure it, or ``None``.
+        accelerator: Device, precision and processes.
+
+    Raises:
+        TrainingError: ``"auto"``, and not even the smallest size fits.
+    """
+    if asked == AUTO:
+        use_batch_size(run, find_batch_size(run, accelerator))
+    elif asked is None:
+        size = BATCH_SIZE if _compares_samples(run) else usual_batch_size(len(run.training))
+        each = max(1, size // int(accelerator.num_processes))
+        run.config = replace(run.config, batch_size=each)
+
+
+def usual_batch_size(images: int) -> int:
+    """Return the batch size for a number of training images, over all processes.
+
+    With few images, small batches leave more steps in an epoch.
+
+    Examples:
+        >>> usual_batch_size(100), usual_batch_size(300), usual_batch_size(50_000)
+        (8, 16, 32)
+    """
+    return next((size for most, size in SMALL_SETS.items() if images < most), BATCH_SIZE)
+
+
+def _compares_samples(run: Run) -> bool:
+    """Check whether a loss of the run gets better with more samples in a batch."""
+    return run.network.task.loss_over_pairs or bool(run.streams)
 
 
 def find_batch_size(run: Run, accelerator: Accelerator) -> BatchChoice:

@@ -31,7 +31,7 @@ from visiongraft.training.phases import phases_of, ready_phase, set_up_phase
 from visiongraft.training.resuming.run_folder import scratch_folder
 from visiongraft.training.run import Run
 from visiongraft.training.steps import LossNotFiniteError
-from visiongraft.tuning.batch_finder import find_batch_size, use_batch_size
+from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rates import RateSweep, has_diverged, rates_between
 from visiongraft.tuning.rehearsal import endless_losses
@@ -95,8 +95,8 @@ def lr_find(
         work_started()
         sources = Given(data, given["evaluate_on"] or {}, given["streams"] or {}, origin)
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
-        if given["batch_size"] == AUTO:
-            use_batch_size(run, find_batch_size(run, accelerator))
+        set_batch_size(run, given["batch_size"], accelerator)
+        run.set_length(accelerator.num_processes)
         for line in run.warnings:
             log.warning("%s", line)
         planned = _planned(run, phase)

@@ -64,6 +64,20 @@ def test_a_config_of_version_0_2_has_the_defaults_of_later_settings(
         FitConfig.read(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, {"learning_rate": 1e-4}), ({"learning_rate": 0.1}, {"learning_rate": 0.1})],
+)
+def test_a_run_of_version_0_2_keeps_the_default_learning_rate_of_its_time(
+    config: FitConfig, tmp_path: Path, options: dict[str, float], kept: dict[str, float]
+) -> None:
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    schedule = {"name": "lp_ft", "options": options}
+    path.write_text(json.dumps({**values, "format": 2, "schedule": schedule}))
+    assert FitConfig.read(tmp_path / "run").schedule["options"] == kept
+
+
 def test_differences_name_both_values_and_ignore_other_names(config):
     assert differences({"seed": 3, "epochs": 1}, config) == ["seed=3 (the run has 0)"]
     assert differences({"seeds": 3}, config) == []

@@ -1,4 +1,4 @@
-"""``batch_size="auto"``: what is chosen, and that the run is the one with that number."""
+"""The batch size that is not given: what is chosen, and that the run is the one with that number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visiongraft.config import FitConfig
 from visiongraft.errors import CheckpointError, OptionError, TrainingError
 from visiongraft.schedules import Phase
 from visiongraft.tuning import batch_finder
-from visiongraft.tuning.batch_finder import candidates, choice_of
+from visiongraft.tuning.batch_finder import candidates, choice_of, usual_batch_size
 
 
 def out_of_memory() -> RuntimeError:
@@ -42,6 +42,12 @@ def test_on_a_cpu_the_smallest_size_close_to_the_best_is_chosen(speeds: dict[int
     assert all(speed < enough for other, speed in speeds.items() if other < size)
 
 
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_without_a_wish_more_images_never_get_smaller_batches(some: int, more: int) -> None:
+    some, more = sorted((some, more))
+    assert 8 <= usual_batch_size(some) <= usual_batch_size(more) <= 32
+
+
 def memory_of(limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let steps with more images than a limit fail for want of memory; return what is tried."""
     tried: list[int] = []
@@ -62,7 +68,9 @@ def test_on_a_gpu_sizes_are_halved_until_one_fits(
     tried = memory_of(5, monkeypatch)
     chosen: list[Any] = []
     real = batch_finder.find_batch_size
-    monkeypatch.setattr(fitting, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0])
+    monkeypatch.setattr(
+        batch_finder, "find_batch_size", lambda *a: chosen.append(real(*a)) or chosen[0]
+    )
     monkeypatch.setattr(fitting.Engine, "train", stop)
     with pytest.raises(Stopped):
         fit_toy(toy_data(80), schedule="full", batch_size="auto", out=tmp_path / "run")
@@ -151,11 +159,28 @@ def test_the_run_equals_one_with_the_number_and_is_resumed_with_it(
     assert metrics(tmp_path / "auto") == metrics(tmp_path / "plain")
     log = (tmp_path / "auto" / "run.log").read_text()
     assert f"batch size {stored}: close to the highest throughput (images/s: 2: " in log
-    monkeypatch.setattr(fitting, "find_batch_size", stop)
+    monkeypatch.setattr(batch_finder, "find_batch_size", stop)
     again = {"batch_size": "auto", "out": tmp_path / "auto", "resume": True, **settings}
     assert fit_toy(data, **again).facts["metrics"] == auto.facts["metrics"]
     with pytest.raises(CheckpointError, match=f"batch_size=7 .the run has {stored}."):
         fit_toy(data, **{**again, "batch_size": 7})
+
+
+def test_a_run_without_a_batch_size_has_the_usual_one_and_is_resumed_with_it(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    settings = {"schedule": "full", "epochs": 1, "out": tmp_path / "run", "batch_size": None}
+    fit_toy(toy_data(20), **settings)
+    assert FitConfig.read(tmp_path / "run").batch_size == 8
+    fit_toy(toy_data(20), resume=True, **settings)
+
+
+def test_losses_that_compare_samples_get_large_batches_of_few_images(
+    fit_toy: Any, toy_data: Any, Toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "loss_over_pairs", True)
+    fit_toy(toy_data(20), schedule="full", epochs=1, batch_size=None, out=tmp_path / "run")
+    assert FitConfig.read(tmp_path / "run").batch_size == 32
 
 
 def test_the_choice_is_shown_as_the_run_begins(

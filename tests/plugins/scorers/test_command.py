@@ -22,3 +22,7 @@ def test_advice_is_printed_and_is_json(
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ranking"][0]["scores"]["knn(k=3)"]["value"] is not None
+    assert main([*words, "--html", str(tmp_path / "advice.html")]) == 0
+    assert "knn(k=3)" in (tmp_path / "advice.html").read_text()
+    shown = capsys.readouterr().out
+    assert shown.startswith("backbone") and "training images in" in shown
