@@ -127,6 +127,9 @@ def modules() -> dict[str, Path]:
     return found
 
 
+parsed = cache(ast.parse)
+
+
 def imports_of(source: str, known: Iterable[str], types: bool) -> set[str]:
     """Return the known modules that a source imports.
 
@@ -135,7 +138,7 @@ def imports_of(source: str, known: Iterable[str], types: bool) -> set[str]:
         known: Names of modules, without ``visiongraft.``.
         types: Return the imports under ``if TYPE_CHECKING:``, or all others.
     """
-    tree = ast.parse(source)
+    tree = parsed(source)
     guarded = {
         id(inner)
         for node in ast.walk(tree)
@@ -242,7 +245,7 @@ def test_the_layers_name_nothing_that_is_not_there() -> None:
 def test_imports_keep_to_the_rules_of_the_architecture(folder: str) -> None:
     for path in sorted((ROOT / folder).rglob("*.py")):
         names = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

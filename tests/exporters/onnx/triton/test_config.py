@@ -29,7 +29,7 @@ from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 CLASS_NAMES = ["cat", "cup", "woman"]
-EXPENSIVE = {"detection", "segmentation"}  # to export; their files are described by the same code
+EXPENSIVE = {"classification", "detection", "segmentation"}  # to export; described by the same code
 TASKS = {
     "classification": {"class_names": CLASS_NAMES},
     "detection": {"class_names": CLASS_NAMES, "detections": 5},
