@@ -29,7 +29,12 @@ from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 CLASS_NAMES = ["cat", "cup", "woman"]
-EXPENSIVE = {"classification", "detection", "segmentation", "video"}  # to export; described by the same code
+EXPENSIVE = {
+    "classification",
+    "detection",
+    "segmentation",
+    "video",
+}  # to export; described by the same code
 TASKS = {
     "classification": {"class_names": CLASS_NAMES},
     "detection": {"class_names": CLASS_NAMES, "detections": 5},
@@ -119,7 +124,9 @@ def test_the_configuration_fits_the_file_of_each_task(task: str, kind: str, tmp_
     assert (config.name, config.backend, config.max_batch_size) == (task, "onnxruntime", 3)
     assert len(config.input) == 1 + ((task, kind) == ("detection", "float"))
     named = {output.name: output.label_filename for output in config.output}
-    assert set(named.values()) == ({"labels.txt", ""} if task in ("classification", "video") else {""})
+    assert set(named.values()) == (
+        {"labels.txt", ""} if task in ("classification", "video") else {""}
+    )
 
 
 def test_raw_images_of_any_size_are_batched_by_triton(exported: Any) -> None:
