@@ -56,7 +56,7 @@ class Candidate:
         images = torch.randn(FIRST, info.in_channels, *info.preprocess.size, generator=noise)
         images = images.to(self.device, memory_format=torch.channels_last)
         folded = folded_copy(self.backbone, images)
-        folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded.to(memory_format=torch.channels_last)
         with torch.no_grad():
             expected, found = self.backbone(images).pooled, folded(images).pooled
         return folded if torch.allclose(found, expected, 1e-3, 1e-4) else self.backbone

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visiongraft.advice.sampling import balanced_order
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.loader import ordered_batches, shuffled_batches
@@ -46,7 +45,7 @@ Rows = NDArray[np.intp]
 
 
 def folds_of(labels: ClassIds, seed: int) -> list[tuple[Rows, Rows]]:
-    """Divide images into folds with all classes.
+    """Divide images into folds that have classes in the same proportions.
 
     Args:
         labels: int64 (N,), class ids.
@@ -55,8 +54,10 @@ def folds_of(labels: ClassIds, seed: int) -> list[tuple[Rows, Rows]]:
     Returns:
         For each fold the images to train on, and those to predict.
     """
-    order = balanced_order(labels, len(labels), seed)
-    parts = [np.sort(order[first::FOLDS]) for first in range(FOLDS)]
+    generator = np.random.Generator(np.random.PCG64(mix_seed(seed, "folds")))
+    order = generator.permutation(len(labels))
+    grouped = order[np.argsort(labels[order], kind="stable")]  # the images of each class in turn
+    parts = [np.sort(grouped[first::FOLDS]) for first in range(FOLDS)]
     return [(np.setdiff1d(order, part), part) for part in parts]
 
 

@@ -13,7 +13,7 @@ import pytest
 from visiongraft.advice import trials
 from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH
-from visiongraft.advice.folds import FoldTrainer, fold_trainer
+from visiongraft.advice.folds import FoldTrainer, fold_trainer, folds_of
 from visiongraft.advice.trials import Trials
 from visiongraft.data.check import check_samples
 from visiongraft.preparation.arguments import completed_settings, new_settings
@@ -74,6 +74,17 @@ def trainer_of(given: Any) -> Iterator[tuple[FoldTrainer, Any, Any]]:
         run = trainer.engine.run
         phase = trials._only_phase(trials.full, run.network.backbone.stages, 2)
         yield trainer, phase, ImageBatches(trainer.engine.images, augment=False)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_folds_have_all_classes_in_the_same_proportions(classes: int) -> None:
+    labels = np.arange(63) % classes
+    found = folds_of(labels, seed=0)
+    assert sorted(np.concatenate([part for _, part in found])) == list(range(63))
+    for kept, part in found:
+        assert np.array_equal(np.sort([*kept, *part]), np.arange(63))
+        counts = np.bincount(labels[part], minlength=classes)
+        assert counts.max() - counts.min() <= 1
 
 
 def test_no_image_is_predicted_by_a_training_that_saw_it(
