@@ -11,6 +11,8 @@ PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
 PYTEST := pytest --numprocesses auto --dist worksteal
+# Tests start many processes, which would otherwise compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install test test-all lint types coverage demo docs bench clean FORCE
 
@@ -33,7 +35,8 @@ types: .venv/installed  ## Check types
 
 coverage: .venv/installed
 	$(PYTHON) -m coverage erase
-	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m $(PYTEST) -m "exhaustive or not exhaustive"
+	OMP_NUM_THREADS=1 $(PYTHON) -m coverage run -m $(PYTEST) -m "exhaustive or not exhaustive" \
+	    --hypothesis-profile exhaustive
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --skip-covered --fail-under=90
 	for part in core plugins exporters; do \

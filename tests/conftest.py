@@ -21,13 +21,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Plots are written to files, never shown.
 os.environ.setdefault("MPLBACKEND", "Agg")
 # A busy machine is no fault of the code: no property test is timed. Those that use a folder made
-# for the test overwrite what an example before left there.
-settings.register_profile(
-    "untimed",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("untimed")
+# for the test overwrite what an example before left there. `make test-all` tries more examples.
+for profile, examples in {"ordinary": 25, "exhaustive": 200}.items():
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile("ordinary")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,13 +67,30 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave these objects out later too: each phase of a run and each export collect garbage."""
     gc.enable()
-    gc.collect()
-    gc.freeze()
+
+
+_modules_left_out = 0
+
+
+def _leave_modules_out_of_garbage_collection() -> None:
+    """Freeze what exists after imports: each phase of a run and each export visits all the rest.
+
+    That would take up to half a second each time.
+    """
+    global _modules_left_out
+    if len(sys.modules) > _modules_left_out + 50:
+        gc.collect()
+        gc.freeze()
+        _modules_left_out = len(sys.modules)
 
 
 def pytest_runtest_setup() -> None:
+    _leave_modules_out_of_garbage_collection()
+    _read_operators_once()
+
+
+def _read_operators_once() -> None:
     """Read onnxscript's operators once a process: every export parses all of them, in a second.
 
     Nothing is imported for this, because most tests export nothing.

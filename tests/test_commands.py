@@ -47,7 +47,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["--epochs", 4, "--size", 32, "--device", "cpu", "--batch-size", 8]
     words += ["--set", "augment=none", "--set", "dropout=0.1"]
     assert main([str(word) for word in words]) == 0
-    assert main(["export", str(folder / "run"), str(folder / "model.onnx")]) == 0
+    words = ["export", folder / "run", folder / "model.onnx", "--triton", folder / "models"]
+    assert main([str(word) for word in words]) == 0
     return folder
 
 
@@ -102,17 +103,18 @@ def test_model_folder_and_onnx_file_predict_alike(run: Run, exported: Path, tmp_
 def test_a_file_is_put_into_a_triton_repository_when_exported_and_later(
     run: Run, exported: Path, tmp_path: Path
 ) -> None:
-    models, file = tmp_path / "models", tmp_path / "photos.onnx"
-    assert run("export", exported / "run", file, "--triton", models, "--size", 32)[0] == 0
-    assert (models / "photos" / "1" / "model.onnx").read_bytes() == file.read_bytes()
-    assert 'name: "photos"' in (models / "photos" / "config.pbtxt").read_text()
-    served = models / "photos" / "1" / "model.onnx"
-    message = f"{served} was already the latest version of model photos\n"
+    models, file = exported / "models", exported / "model.onnx"
+    served = models / "model" / "1" / "model.onnx"
+    assert served.read_bytes() == file.read_bytes()
+    assert 'name: "model"' in (models / "model" / "config.pbtxt").read_text()
+    message = f"{served} was already the latest version of model model\n"
     assert run("triton", file, models) == (0, message, "")
-    code, out, _ = run("triton", exported / "model.onnx", models, "--json")
+    other = tmp_path / "photos.onnx"
+    other.write_bytes(file.read_bytes())
+    code, out, _ = run("triton", other, models, "--json")
     assert code == 0
-    path = str(models / "model" / "1" / "model.onnx")
-    assert json.loads(out) == {"model": "model", "version": 1, "path": path, "added": True}
+    path = str(models / "photos" / "1" / "model.onnx")
+    assert json.loads(out) == {"model": "photos", "version": 1, "path": path, "added": True}
     code, out, err = run("triton", exported / "photos", models)
     assert (code, out, err) == (2, "", f"error: {exported / 'photos'} is a folder\n")
     code, _, err = run("export", exported / "run", file, "--tritn", models)

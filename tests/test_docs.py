@@ -30,6 +30,16 @@ from visiongraft.registry.manager import PluginManager, using
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "docs" / "plugins"  # run by test_plugin_docs.py
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - set(PLUGINS.iterdir()))]
+# These train or export for ten seconds and more; other pages show the same functions and commands.
+EXHAUSTIVE = {
+    "advice",
+    "detection",
+    "face-embedding",
+    "onnx-deployment",
+    "plugins",
+    "rates-and-budgets",
+    "segmentation",
+}
 SOURCE_PATH = re.compile(r"`((?:core|exporters|plugins|tests|docs)/[\w./-]*)`")
 BLOCK = re.compile(r"^( *)```python[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
@@ -85,8 +95,28 @@ def page_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield tmp_path
 
 
-@pytest.mark.slow
+def test_the_pages_of_the_exhaustive_run_exist() -> None:
+    assert {page.stem for page in PAGES} >= EXHAUSTIVE
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_on_the_page_is_python(page: Path) -> None:
+    for _, code in blocks_of(page.read_text(encoding="utf-8")):
+        compile(code, str(page), "exec", dont_inherit=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            id=page.stem,
+            marks=[pytest.mark.exhaustive] if page.stem in EXHAUSTIVE else [],
+        )
+        for page in PAGES
+    ],
+)
 def test_the_code_on_the_page_runs(page: Path, page_folder: Path) -> None:
     run_page(page)
 

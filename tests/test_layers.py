@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "saving.classes", "saving.tensors"),
+    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -45,9 +45,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_contract.functions", "task_contract.support"),
     # Files, images, samples and batches.
-    ("preprocess",),
     ("saving.tensor_files", "saving.lock"),
     ("data",),
+    # What samples are, and from raw ones to the network's input.
+    ("inputs",),
+    ("preprocess",),
+    ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),
     ("backbone", "schedules", "task", "exporter", "scorers"),
@@ -124,6 +127,9 @@ def modules() -> dict[str, Path]:
     return found
 
 
+parsed = cache(ast.parse)
+
+
 def imports_of(source: str, known: Iterable[str], types: bool) -> set[str]:
     """Return the known modules that a source imports.
 
@@ -132,7 +138,7 @@ def imports_of(source: str, known: Iterable[str], types: bool) -> set[str]:
         known: Names of modules, without ``visiongraft.``.
         types: Return the imports under ``if TYPE_CHECKING:``, or all others.
     """
-    tree = ast.parse(source)
+    tree = parsed(source)
     guarded = {
         id(inner)
         for node in ast.walk(tree)
@@ -239,7 +245,7 @@ def test_the_layers_name_nothing_that_is_not_there() -> None:
 def test_imports_keep_to_the_rules_of_the_architecture(folder: str) -> None:
     for path in sorted((ROOT / folder).rglob("*.py")):
         names = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

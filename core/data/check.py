@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from visiongraft.data.decode import decode_bytes
 from visiongraft.data.digests import digest_of
-from visiongraft.data.pixels import is_dark, is_one_value, unusual_values
+from visiongraft.data.pixels import is_dark, is_one_value
 from visiongraft.data.report import (
     DARK,
     DARK_REMEDY,
@@ -26,6 +25,7 @@ from visiongraft.data.report import (
 )
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
@@ -101,6 +101,7 @@ class _Cache:
     """
 
     path: Path | None
+    inputs: Inputs = IMAGES
     known: dict[str, Any] = field(default_factory=dict)
     fresh: dict[str, Any] = field(default_factory=dict)
     by_content: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -122,14 +123,21 @@ class _Cache:
         except OSError:
             return None
         # The change time too: tools that copy set the modification time to that of the original.
-        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{channels}"
+        return (
+            f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{self.decoding(channels)}"
+        )
 
     def get(self, key: str | None) -> Finding | None:
         return _as_finding(self.known.get(key)) if key is not None else None
 
     def get_content(self, digest: str, channels: int) -> Finding | None:
-        found = _as_finding(self.by_content.get((digest, str(channels))))
+        found = _as_finding(self.by_content.get((digest, self.decoding(channels))))
         return found if found is not None and not found.problem else None
+
+    def decoding(self, channels: int) -> str:
+        """Return what findings depend on besides the file."""
+        further = [f"{key}={value}" for key, value in self.inputs.describe().items()]
+        return ",".join([str(channels), *further])
 
     def save(self, report: DataReport) -> None:
         if self.path is not None:
@@ -151,6 +159,7 @@ def check_samples(
     cache: Path | None = None,
     save: bool = True,
     limit: float | None = None,
+    inputs: Inputs = IMAGES,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -162,6 +171,7 @@ def check_samples(
             are not decoded again.
         save: Write that file; otherwise it is only read.
         limit: Fraction of the images that may be unreadable; ``None`` for 1 %.
+        inputs: What the samples are; messages are about that instead of images.
 
     Returns:
         The readable samples and the report.
@@ -169,15 +179,17 @@ def check_samples(
     Raises:
         DataError: More than that are unreadable, or a split has no readable image.
     """
-    store = _Cache(cache)
+    store = _Cache(cache, inputs)
     store.load()
     in_train, in_validation = (
         list(_findings(s, channels, store, targets=True)) for s in (train, validation)
     )
-    report = make_report({"training": (train, in_train), "validation": (validation, in_validation)})
+    report = make_report(
+        {"training": (train, in_train), "validation": (validation, in_validation)}, inputs.name
+    )
     if save:
         store.save(report)
-    _refuse_too_many(report.unreadable, len(train) + len(validation), limit)
+    _refuse_too_many(report.unreadable, len(train) + len(validation), inputs, limit)
     checked = CheckedSplits(
         _readable(train, in_train),
         _readable(validation, in_validation),
@@ -191,7 +203,7 @@ def check_samples(
         if len(samples) == 0:
             problems = tuple(finding.problem for finding in findings if finding.problem)
             cause = f" ({count_and_name('unreadable', problems)})" if problems else ""
-            raise DataError(f"the {split} split has no readable images{cause}; add some")
+            raise DataError(f"the {split} split has no readable {inputs.name}{cause}; add some")
     _refuse_black("training", train, in_train)
     return checked
 
@@ -204,6 +216,7 @@ def check_further(
     channels: int = 3,
     cache: Path | None = None,
     save: bool = True,
+    inputs: Inputs = IMAGES,
 ) -> CheckedSet:
     """Decode every image of a dataset beside the training data once and drop unreadable ones.
 
@@ -214,6 +227,7 @@ def check_further(
         channels: Number of channels to decode to.
         cache: As for ``check_samples``, a file of its own.
         save: Write that file; otherwise it is only read.
+        inputs: What the samples are.
 
     Returns:
         The readable samples.
@@ -221,20 +235,23 @@ def check_further(
     Raises:
         DataError: More than 1% of the images are unreadable, or there is no readable image.
     """
-    store = _Cache(cache)
+    store = _Cache(cache, inputs)
     store.load()
     findings = list(_findings(samples, channels, store, targets=True))
     problems = tuple(f"{name}: {finding.problem}" for finding in findings if finding.problem)
     readable, digests = _readable(samples, findings), _digests(samples, findings)
     if save:
         store.save(DataReport(images={name: len(readable)}, unreadable=problems))
-    _refuse_too_many(problems, len(samples))
+    _refuse_too_many(problems, len(samples), inputs)
     if len(readable) == 0:
-        raise DataError(f"{name} has no readable images; add some")
+        raise DataError(f"{name} has no readable {inputs.name}; add some")
     trained = {each.image for each in training}
     leaked = tuple(each.name for each in digests if each.image in trained)
-    warnings = [count_and_name("unreadable images were dropped", problems)] if problems else []
-    warnings += [count_and_name(f"images of {name} are also in training", leaked)] if leaked else []
+    kind, warnings = inputs.name, []
+    if problems:
+        warnings.append(count_and_name(f"unreadable {kind} were dropped", problems))
+    if leaked:
+        warnings.append(count_and_name(f"{kind} of {name} are also in training", leaked))
     return CheckedSet(readable, digests, tuple(warnings))
 
 
@@ -276,26 +293,28 @@ def are_reproducible(samples: Samples, channels: int = 3) -> bool:
     )
 
 
-def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
+def find_unreadable(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES) -> dict[int, str]:
     """Decode every image once and report the ones that cannot be used.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
+        inputs: What the samples are.
 
     Returns:
         What is wrong with each unusable sample, by its position.
     """
-    findings = _findings(samples, channels, _Cache(None))
+    findings = _findings(samples, channels, _Cache(None, inputs))
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 
-def check_evaluated(samples: Samples, channels: int = 3) -> CheckedSamples:
+def check_evaluated(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES) -> CheckedSamples:
     """Decode the images of a dataset that will be evaluated, and drop unreadable ones.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
+        inputs: What the samples are.
 
     Returns:
         The readable samples and the report.
@@ -304,12 +323,12 @@ def check_evaluated(samples: Samples, channels: int = 3) -> CheckedSamples:
         DataError: More than 1% of the images are unreadable, no image is left, or all are black
             because of their range of values.
     """
-    findings = list(_findings(samples, channels, _Cache(None)))
-    report = make_report({"evaluated": (samples, findings)})
-    _refuse_too_many(report.unreadable, len(samples))
+    findings = list(_findings(samples, channels, _Cache(None, inputs)))
+    report = make_report({"evaluated": (samples, findings)}, inputs.name)
+    _refuse_too_many(report.unreadable, len(samples), inputs)
     readable = _readable(samples, findings)
     if len(readable) == 0:
-        raise DataError("there are no images to evaluate")
+        raise DataError(f"there are no {inputs.name} to evaluate")
     _refuse_black("evaluated", samples, findings)
     return CheckedSamples(readable, report, [f.digest for f in findings if not f.problem])
 
@@ -358,7 +377,7 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
         return known
     try:
         if content is not None:
-            image = decode_bytes(content, samples.name(index), channels, lock)
+            image = store.inputs.decode(content, samples.name(index), channels, lock)
         else:
             with lock:
                 image = samples.load(index, channels)
@@ -367,15 +386,17 @@ def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store:
     # Include the shape: otherwise all black images of the same area would be identical.
     digest = digest or content_digest(str(image.shape).encode() + image.tobytes())
     # Images in memory are as somebody made them; files may be decoded to nothing.
-    values = "" if content is None else unusual_values(image, content)
-    return Finding(digest, image.shape[0], image.shape[1], values=values)
+    values = "" if content is None else store.inputs.unusual_values(image, content)
+    return Finding(digest, *store.inputs.size((1, *image.shape)), values=values)
 
 
-def _refuse_too_many(problems: tuple[str, ...], total: int, limit: float | None = None) -> None:
+def _refuse_too_many(
+    problems: tuple[str, ...], total: int, inputs: Inputs, limit: float | None = None
+) -> None:
     limit = UNREADABLE_LIMIT if limit is None else limit
     if len(problems) > limit * total:
         raise DataError(
-            f"{count_and_name(f'of {total} images are unreadable', problems)}; repair or remove them "
+            f"{count_and_name(f'of {total} {inputs.name} are unreadable', problems)}; repair or remove them "
             f"(up to {limit:.0%} would be dropped)"
         )
 

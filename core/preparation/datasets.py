@@ -142,6 +142,7 @@ def read_run_data(
         channels=channels,
         cache=None if folder is None else folder / DATA_CHECK,
         save=save,
+        inputs=task.inputs,
     )
     ready = bound(task, checked.train)
 
@@ -165,6 +166,7 @@ def read_run_data(
                 if folder is None
                 else further_check(folder, f"{what.split()[0]}-{name}"),
                 save=save,
+                inputs=task.inputs,
             )
             noticed = tuple(f"{what} {name!r}: {line}" for line in split.warnings)
             found[name] = replace(checked, warnings=(*noticed, *checked.warnings))

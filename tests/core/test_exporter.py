@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.certificate import Certificate, CertifiedImage, Comparison
@@ -45,7 +45,6 @@ comparisons = st.builds(
 )
 
 
-@settings(max_examples=40)
 @given(st.lists(comparisons, min_size=1, max_size=5))
 def test_a_certificate_sums_up_its_largest_difference_and_all_mismatches(
     made: list[Comparison],
@@ -56,7 +55,6 @@ def test_a_certificate_sums_up_its_largest_difference_and_all_mismatches(
     assert all(check.difference <= certificate.difference for check in made)
 
 
-@settings(max_examples=40)
 @given(st.lists(comparisons, min_size=1, max_size=3))
 def test_a_certificate_survives_its_file(made: list[Comparison]) -> None:
     image = CertifiedImage("blocks", 1, 32, 40, 0, {"labels": "1 0.0001 0.0001 2"})

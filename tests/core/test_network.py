@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -48,7 +48,6 @@ CALLS = {
     trainable=st.sampled_from(["head", "stage2", "stage1", "all"]),
     batch_norm=st.sampled_from(["frozen", "train"]),
 )
-@settings(max_examples=40)
 def test_whatever_is_called_frozen_modules_stay_in_evaluation_mode(
     toy_network: Network, calls: list[str], trainable: str, batch_norm: str
 ) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 
@@ -89,7 +89,6 @@ def test_three_channels_keep_their_own_mean_and_std() -> None:
     assert config.with_channels(3) is config
 
 
-@settings(max_examples=30)
 @given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)), fractions)
 def test_every_image_becomes_finite_input_of_the_requested_size(
     height: int, width: int, size: tuple[int, int], fraction: float

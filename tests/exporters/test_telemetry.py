@@ -31,6 +31,7 @@ def files_written_by(code: str, home: Path, *words: object) -> list[str]:
     return [path.name for path in home.rglob("*") if path.is_file()]
 
 
+@pytest.mark.exhaustive  # what opens files is tried below
 @pytest.mark.slow
 def test_no_command_writes_below_the_home_folder(exported: Any, tmp_path: Path) -> None:
     assert files_written_by(COMMANDS, tmp_path, exported.path) == []

@@ -11,10 +11,8 @@ import pytest
 import visiongraft
 from visiongraft.registry.manager import plugins
 
-TASKS = ["classification", "face_embedding"]  # the latter samples batches of its own
-TASKS += [
-    pytest.param(name, marks=pytest.mark.exhaustive) for name in ("detection", "segmentation")
-]
+OTHERS = ("detection", "face_embedding", "segmentation")
+TASKS = ["classification", *(pytest.param(n, marks=pytest.mark.exhaustive) for n in OTHERS)]
 
 
 @pytest.fixture(scope="module", params=TASKS)

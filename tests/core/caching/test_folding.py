@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from timm.layers import Conv2dSame, StdConv2d
 from timm.layers.norm_act import BatchNormAct2d
@@ -99,7 +99,6 @@ def test_a_wrong_fold_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- any convolution before any norm ----
 
 
-@settings(max_examples=40)
 @given(
     convolution=st.sampled_from([nn.Conv2d, Conv2dSame]),
     groups=st.sampled_from([1, 2, 4]),

@@ -44,8 +44,15 @@ def replayed_phases(folder: Path) -> list[bool]:
 SCHEDULE = "gradual(probe_learning_rate=0.05, learning_rate=0.02)"
 
 
-@pytest.mark.parametrize("maps", [False, True], ids=["pooled", "maps"])
-@pytest.mark.parametrize("views", [None, 3], ids=["plain", "views"])
+@pytest.mark.parametrize(
+    ("views", "maps"),
+    [
+        (None, False),
+        (3, True),
+        pytest.param(None, True, marks=pytest.mark.exhaustive),
+        pytest.param(3, False, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_training_with_replay_equals_training_without(
     tmp_path, fit_toy, toy_data, Toy, maps, views
 ):
@@ -103,13 +110,19 @@ FAMILIES = [
 ]
 
 
-def depth_of(depth: str, ordinary: bool) -> Any:
-    return pytest.param(depth, marks=() if ordinary else pytest.mark.exhaustive)
+QUICK_FAMILIES = ("timm/efficientnet_lite0", "timm/vit_tiny_patch16_224")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), FAMILIES, ids=[n for n, _ in FAMILIES])
-@pytest.mark.parametrize("depth", [depth_of(d, d == "last") for d in ("head", "last", "middle")])
+def family_at(name: str, size: int, depth: str) -> Any:
+    ordinary = depth == "last" and name in QUICK_FAMILIES
+    marks = pytest.mark.slow if ordinary else pytest.mark.exhaustive
+    return pytest.param(name, size, depth, id=f"{depth}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "depth"),
+    [family_at(*family, depth) for family in FAMILIES for depth in ("head", "last", "middle")],
+)
 def test_every_family_replays_at_any_stage_boundary(tmp_path, Toy, name, size, depth):
     torch.manual_seed(0)
     backbone = load_backbone(name, weights=None, size=size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -109,7 +109,6 @@ def test_values_are_shown_short_and_on_one_line(
 texts = st.text(st.sampled_from("|\\ab`*_<>&[]#-\n\r\x0b\x85\u2028 "), max_size=20)
 
 
-@settings(max_examples=60)
 @given(values=st.dictionaries(texts, texts | st.lists(texts, max_size=3), min_size=1, max_size=3))
 def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, Any]) -> None:
     read = tables(model_card(toy_network, {"facts": values}))

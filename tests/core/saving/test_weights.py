@@ -138,7 +138,6 @@ def test_a_first_layer_that_is_called_model_in_every_name_is_not_lost(tmp_path: 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @given(content=st.binary(min_size=1, max_size=300))
-@settings(max_examples=60)
 def test_garbage_is_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(content)

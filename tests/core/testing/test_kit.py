@@ -105,24 +105,31 @@ def backbone() -> BackboneTrial:
 
 
 @pytest.fixture(scope="module")
-def exported_backbone() -> BackboneTrial:
-    """A smaller one, which is exported in less time."""
+def small_backbone() -> BackboneTrial:
+    """One without batch norms, which trains and is exported in less time."""
     return BackboneTrial("simple_cnn")
 
 
+ON_THE_SMALL_ONE = {
+    "a_few_images_are_overfit",
+    "a_saved_model_predicts_the_same",
+    "the_exported_file_agrees",
+}
+OF_A_TASK = {"a_killed_run_resumes_exactly", "the_exported_file_agrees"}  # tried above every time
+
+
 def of_a_backbone(position: int, check: Check[Any]) -> Any:
-    """Mark what trains, and the export, which a task's check and its fault try every time."""
     mark: Any = pytest.mark.slow if position > 6 else ()
-    if check.name == "the_exported_file_agrees":
+    if check.name in OF_A_TASK:
         mark = pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 
 
 @pytest.mark.parametrize("check", [of_a_backbone(i, c) for i, c in enumerate(BACKBONE_CHECKS)])
 def test_a_sound_backbone_passes(
-    backbone: BackboneTrial, exported_backbone: BackboneTrial, check: Check[Any]
+    backbone: BackboneTrial, small_backbone: BackboneTrial, check: Check[Any]
 ) -> None:
-    check(exported_backbone if check.name == "the_exported_file_agrees" else backbone)
+    check(small_backbone if check.name in ON_THE_SMALL_ONE else backbone)
 
 
 @pytest.mark.parametrize("name", ["", "bundled", "timm", "torchvision"])
@@ -172,6 +179,7 @@ def test_a_sound_schedule_passes() -> None:
     check_schedule("gradual(layer_decay=0.7)")
 
 
+@pytest.mark.exhaustive  # several exports; the kit passes a sound exporter in tests/faulty_plugins
 @pytest.mark.slow
 def test_the_exporter_passes() -> None:
     check_exporter("onnx")
@@ -287,6 +295,7 @@ def test_the_command_exits_with_1_and_the_reason(
     assert "it has no hook" in out
 
 
+@pytest.mark.exhaustive  # all of the plugins; test_losses.py tries one
 @pytest.mark.slow
 def test_transfer_losses_and_callbacks_are_tried_too() -> None:
     first = list(islice(check_plugin("transfer_losses"), 6))  # of the plugin, and of l2_sp

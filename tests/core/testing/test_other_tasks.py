@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.short_trials import SHORT, ShortTrial
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
@@ -429,16 +430,24 @@ def checks_of(kind: type[Task]) -> list[Check[Any]]:
     return [check for check in TASK_CHECKS if check.name in expected]
 
 
+# What the engine does alike for all kinds is tried with one of them in every run of the tests.
+ALONE = {
+    "a_few_images_are_overfit": Segments,
+    "a_killed_run_resumes_exactly": Segments,
+    "replay_changes_nothing": Recognizes,
+}
+
+
 def marks_of(kind: type[Task], check: Check[Any]) -> Any:
-    """Resume one kind in every run of the tests, and train both kinds of segmentation once."""
-    resumes = check.name == "a_killed_run_resumes_exactly" and kind is not Segments
-    again = kind is SizedSegments and check.name in TRAINED - {"a_few_images_are_overfit"}
-    return pytest.mark.exhaustive if resumes or again else ()
+    alone = ALONE.get(check.name, kind) is kind
+    again = kind is SizedSegments and check.name in TRAINED
+    return () if alone and not again else pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")
-def trials() -> dict[str, TaskTrial]:
-    return {name: TaskTrial(kind()) for name, kind in KINDS.items()}
+def trials() -> dict[str, tuple[TaskTrial, TaskTrial]]:
+    """A short and a full trial of each kind."""
+    return {name: (ShortTrial(kind()), TaskTrial(kind())) for name, kind in KINDS.items()}
 
 
 @pytest.mark.parametrize(
@@ -450,6 +459,7 @@ def trials() -> dict[str, TaskTrial]:
     ],
 )
 def test_sound_tasks_of_other_kinds_pass(
-    trials: dict[str, TaskTrial], name: str, check: Check[Any]
+    trials: dict[str, tuple[TaskTrial, TaskTrial]], name: str, check: Check[Any]
 ) -> None:
-    check(trials[name])
+    short, full = trials[name]
+    check(short if check.name in SHORT else full)

@@ -75,8 +75,8 @@ def test_the_cubic_coefficient_is_asserted_for_bicubic_only(exported: Any) -> No
         check_model(exported.load(), config, size_is_fixed=False)
 
 
-def test_a_fixed_size_may_be_the_networks_own(exported: Any) -> None:
-    graph = exported.model.inference_graph()
+def test_a_fixed_size_may_be_the_networks_own(make_small_model: Callable[..., Any]) -> None:
+    graph = make_small_model().inference_graph()
     model = trace(graph, (32, 32))
     check_model(model, graph.preprocess.config, size_is_fixed=True)
 

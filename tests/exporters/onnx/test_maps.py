@@ -122,7 +122,7 @@ def model_of(small_backbone: Any) -> Callable[[Task, str], TransferModel]:
     return build
 
 
-@pytest.mark.parametrize("resize", ["stretch", "pad"])
+@pytest.mark.parametrize("resize", ["stretch", pytest.param("pad", marks=pytest.mark.exhaustive)])
 def test_the_file_returns_maps_at_the_size_of_any_image(
     resize: str, model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
@@ -138,6 +138,7 @@ def test_the_file_returns_maps_at_the_size_of_any_image(
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.exhaustive  # as .pt2 files are
 def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_with_a_warning(
     model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_padded_network_that_fixes_its_size_is_exported_for_one_size_with_a_wa
     assert [d.dim_param or d.dim_value for d in dims] == ["batch", 32, 32, 3]
 
 
+@pytest.mark.exhaustive  # two exports
 def test_a_file_that_is_wrong_at_its_one_size_too_is_refused(
     model_of: Any, make_samples: Any, images: list[Image], tmp_path: Path
 ) -> None:

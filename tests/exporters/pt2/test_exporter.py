@@ -39,7 +39,7 @@ def test_the_exporter_is_found_as_a_plugin() -> None:
     assert plugins().exporters()["pt2"] is Pt2Exporter
 
 
-@pytest.mark.exhaustive  # the ONNX exporter passes it in tests/core/testing every time
+@pytest.mark.exhaustive  # as of the ONNX exporter, in tests/core/testing
 def test_the_exporter_passes_the_kit() -> None:
     check_exporter("pt2")
 
@@ -102,6 +102,7 @@ def test_no_path_of_this_machine_and_no_code_is_in_the_file(program_file: Any) -
     assert b"head.linear.weight" in content  # the search would see a name
 
 
+@pytest.mark.exhaustive  # as ONNX files, in tests/exporters/onnx
 def test_exporting_twice_writes_the_same_bytes(program_file: Any, tmp_path: Path) -> None:
     path = tmp_path / "shades.pt2"
     Pt2Exporter().export(program_file.model, path, program_file.photos)
@@ -155,6 +156,7 @@ def test_what_cannot_be_traced_is_one_line_with_the_cause_and_no_output(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_a_task_that_uses_the_length_of_a_batch_is_exported(
     make_small_model: Callable[..., Any], exported: Any, tmp_path: Path
 ) -> None:
@@ -275,10 +277,16 @@ def test_an_operator_of_the_tasks_own_needs_a_form_in_torchs(
     ):
         Pt2Exporter().export(make_mirroring({}), tmp_path / "x.pt2", None)
     operator = torch.ops.visiongraft_pt2_tests.mirrored.default
-    sound, wrong = ({operator: f} for f in (lambda maps: maps.flip(-1), lambda maps: maps.clone()))
-    Pt2Exporter().export(make_mirroring(sound), tmp_path / "x.pt2", None)
+    sound = make_mirroring({operator: lambda maps: maps.flip(-1)})
+    Pt2Exporter().export(sound, tmp_path / "x.pt2", None)
+
+
+@pytest.mark.exhaustive  # another fault that the comparison finds
+def test_a_wrong_form_of_an_operator_is_caught(make_mirroring: Any, tmp_path: Path) -> None:
+    operator = torch.ops.visiongraft_pt2_tests.mirrored.default
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
-        Pt2Exporter().export(make_mirroring(wrong), tmp_path / "y.pt2", None)
+        wrong = make_mirroring({operator: lambda maps: maps.clone()})
+        Pt2Exporter().export(wrong, tmp_path / "x.pt2", None)
 
 
 # ---- opening, and checking again ----

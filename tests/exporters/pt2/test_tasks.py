@@ -26,17 +26,8 @@ TASKS: dict[str, Any] = {
 }
 
 
-ORDINARY = ("classification",)  # test_faults.py exports segmentation as well
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "task",
-    [
-        pytest.param(task, id=name, marks=() if name in ORDINARY else pytest.mark.exhaustive)
-        for name, task in TASKS.items()
-    ],
-)
+@pytest.mark.exhaustive  # test_exporter.py exports one model, and a page of the documentation another
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
 def test_a_trained_model_of_every_task_is_exported(task: Any, tmp_path: Path) -> None:
     trial = TaskTrial(task)  # its data are there as long as it is
     model = trial.trained().model

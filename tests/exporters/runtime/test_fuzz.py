@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.errors import ArtifactError, VisiongraftError
 from visiongraft.exporters.runtime.predictor import Predictor
-
-QUIET = settings(
-    max_examples=150,
-)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +47,6 @@ def load_or_refuse(path: Path, content: bytes) -> str:
     return "loaded"
 
 
-@QUIET
 @given(data=st.data())
 def test_flipped_bits(
     content: bytes, structure: list[int], tmp_path: Path, data: st.DataObject
@@ -63,13 +58,11 @@ def test_flipped_bits(
     load_or_refuse(tmp_path / "damaged.onnx", bytes(damaged))
 
 
-@QUIET
 @given(fraction=st.floats(0, 1, exclude_max=True))
 def test_truncated_files(content: bytes, tmp_path: Path, fraction: float) -> None:
     load_or_refuse(tmp_path / "damaged.onnx", content[: int(fraction * len(content))])
 
 
-@QUIET
 @given(data=st.data())
 def test_parts_cut_out_or_doubled(
     content: bytes, structure: list[int], tmp_path: Path, data: st.DataObject

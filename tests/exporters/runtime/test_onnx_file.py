@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -288,7 +288,6 @@ def test_what_the_onnx_package_sees_is_seen(seed: int) -> None:
     assert read > 100
 
 
-@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
@@ -297,7 +296,6 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         pass
 
 
-@settings(max_examples=300)
 @given(st.data())
 def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
     branch = helper.make_node(

@@ -140,6 +140,7 @@ def recheck_with(path: Path, model: TransferModel, samples: Any) -> Any:
         return recheck(path)
 
 
+@pytest.mark.exhaustive
 def test_a_lower_precision_of_such_maps_is_held_to_its_budget(
     mapped: tuple[TransferModel, Any],
     written: tuple[dict[str, Any], Path, Certificate],

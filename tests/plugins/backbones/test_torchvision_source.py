@@ -43,7 +43,8 @@ FAMILIES = {
 LARGE = {"alexnet": 64, "vgg11": 32}  # hundreds of megabytes in their dense layers
 
 
-# Further architectures that take the same paths through the source as others in the list.
+# Large, or taking the same paths through the source as others in the list; `vit_b_32` has its own
+# tests of position embeddings.
 ALIKE = {
     "efficientnet_b0",
     "inception_v3",
@@ -52,7 +53,9 @@ ALIKE = {
     "mobilenet_v3_small",
     "regnet_y_400mf",
     "swin_v2_t",
+    "vit_b_32",
     "alexnet",
+    "vgg11",
 }
 
 
@@ -117,7 +120,12 @@ def test_squeezenets_embedding_is_its_pooled_last_map() -> None:
 
 @pytest.mark.parametrize(
     ("name", "dimension"),
-    [("mobilenet_v2", 1280), ("squeezenet1_0", 512), ("vgg11", 4096), ("alexnet", 4096)],
+    [
+        ("mobilenet_v2", 1280),
+        ("squeezenet1_0", 512),
+        pytest.param("vgg11", 4096, marks=pytest.mark.exhaustive),  # half a gigabyte
+        pytest.param("alexnet", 4096, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_embedding_has_the_usual_dimension(name: str, dimension: int) -> None:
     assert built(name).info.embedding_dim == dimension
@@ -182,7 +190,9 @@ def test_a_copy_with_folded_batch_norms_computes_the_same_features() -> None:
         torch.testing.assert_close(folded(images).pooled, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_0", "vit_b_32"])
+@pytest.mark.parametrize(
+    "name", ["squeezenet1_0", pytest.param("vit_b_32", marks=pytest.mark.exhaustive)]
+)
 def test_the_backbone_can_be_traced_for_export_with_any_number_of_images(name: str) -> None:
     backbone = built(name).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -217,7 +227,10 @@ def test_an_unsupported_size_raises(name: str, size: tuple[int, int], words: str
         load_backbone(f"torchvision/{name}", None, size=size)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "squeezenet1_0", pytest.param("regnet_y_400mf", marks=pytest.mark.exhaustive)],
+)
 def test_pretrained_stems_are_converted_to_gray_images(name: str, tmp_path: Path) -> None:
     torch.save(original(name).state_dict(), tmp_path / "w.pth")
     size = FAMILIES[name]

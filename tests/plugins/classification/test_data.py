@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.data.check import check_evaluated
@@ -127,7 +127,6 @@ def test_the_test_split_is_not_used_for_training(write_folder: Any) -> None:
     assert splits.facts["test images, not used"] == 3
 
 
-@settings(max_examples=60)
 @given(
     st.lists(st.sets(st.sampled_from("abcd"), max_size=3), min_size=4, max_size=40),
     st.integers(0, 3),

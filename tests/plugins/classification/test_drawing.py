@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -102,7 +102,6 @@ def test_images_of_any_mode_become_rgb(mode: str) -> None:
 ODD = st.text(st.sampled_from(string.ascii_letters + string.digits + " -_,.|/\n\t\r\0äß中\u0301"))
 
 
-@settings(max_examples=80)
 @given(
     st.lists(ODD.filter(bool) | ODD.map(lambda t: (t + "W") * 20), max_size=4, unique=True),
     st.sampled_from([(40, 30), (160, 120), (451, 300), (900, 40)]),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from sklearn.metrics import log_loss
@@ -121,7 +121,6 @@ def test_binary_cross_entropy_follows_its_definition(
 # ---- a mean over the images ----
 
 
-@settings(max_examples=40)
 @given(
     st.integers(0, 1000),
     st.integers(2, 20),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import (
@@ -129,7 +129,6 @@ def numbers(value: Any) -> Iterator[Any]:
 # ---- one label per image, against references ----
 
 
-@settings(max_examples=60)
 @given(single_label())
 def test_accuracy_and_confusion_are_sklearns(case: Case) -> None:
     probabilities, decided, targets = case
@@ -139,7 +138,6 @@ def test_accuracy_and_confusion_are_sklearns(case: Case) -> None:
     assert results["confusion_matrix"] == expected.tolist()
 
 
-@settings(max_examples=60)
 @given(single_label())
 def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     probabilities, decided, targets = case
@@ -164,7 +162,6 @@ def test_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     )
 
 
-@settings(max_examples=60)
 @given(single_label())
 def test_single_label_average_precision_is_sklearns(case: Case) -> None:
     probabilities, _, targets = case
@@ -174,7 +171,6 @@ def test_single_label_average_precision_is_sklearns(case: Case) -> None:
     assert same(results["mean_average_precision"], mean_of_known(expected))
 
 
-@settings(max_examples=60)
 @given(GENERATORS, IMAGES, st.integers(2, 8), st.sampled_from([0.1, 1.0]))
 def test_calibration_error_follows_its_definition(
     generator: np.random.Generator, count: int, labels: int, evenness: float
@@ -193,7 +189,6 @@ def test_calibration_error_of_four_images() -> None:
     assert measure_single(case)["calibration_error"] == pytest.approx(0.15)
 
 
-@settings(max_examples=60)
 @given(GENERATORS, IMAGES, st.integers(2, 9))
 def test_top5_accuracy_counts_the_five_most_probable_classes(
     generator: np.random.Generator, count: int, labels: int
@@ -219,7 +214,6 @@ def test_the_confusion_matrix_of_many_classes_is_omitted(count: int) -> None:
 # ---- any number of labels per image, against references ----
 
 
-@settings(max_examples=60)
 @given(multi_label())
 def test_multi_label_average_precision_is_sklearns(case: Case) -> None:
     probabilities, _, multi_hot = case
@@ -230,7 +224,6 @@ def test_multi_label_average_precision_is_sklearns(case: Case) -> None:
     assert same(results["mean_average_precision"], 0.0 if math.isnan(mean) else mean)
 
 
-@settings(max_examples=60)
 @given(multi_label())
 def test_multi_label_precision_recall_and_f1_are_sklearns(case: Case) -> None:
     _, decided, multi_hot = case
@@ -303,7 +296,6 @@ def of_torchmetrics(case: Case) -> dict[str, Any]:
 
 
 @pytest.mark.exhaustive  # torchmetrics takes seconds to import
-@settings(max_examples=60)
 @given(st.one_of(single_label(), multi_label()))
 def test_results_are_those_of_torchmetrics(case: Case) -> None:
     measure = measure_single if case[2].ndim == 1 else measure_multi
@@ -329,14 +321,12 @@ EITHER = st.one_of(
 )
 
 
-@settings(max_examples=60)
 @given(EITHER, st.lists(st.integers(1, 39), max_size=5))
 def test_results_do_not_depend_on_the_batches(either: Any, cuts: list[int]) -> None:
     measure, case = either
     assert measure(case, cuts) == measure(case)
 
 
-@settings(max_examples=60)
 @given(EITHER)
 def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
     measure, case = either
@@ -348,7 +338,6 @@ def test_all_results_are_json_values_between_0_and_1(either: Any) -> None:
     assert all(value is None or 0 <= value <= 1 for value in numbers(results))
 
 
-@settings(max_examples=60)
 @given(EITHER)
 def test_perfect_predictions_score_1(either: Any) -> None:
     measure, (probabilities, _, targets) = either

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import skimage.data
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -145,7 +145,6 @@ def colored(ids: Tensor) -> Tensor:
     return one_hot(ids, CLASSES).float()[..., None, None].expand(-1, -1, 12, 10).clone()
 
 
-@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=6),
     st.sampled_from([(0.2, 0.0), (0.0, 1.0), (1.0, 0.5), (50.0, 0.0), (0.0, 50.0)]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -65,7 +65,6 @@ def agrees(one: Arrays, other: Arrays) -> bool:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 20))
-@settings(max_examples=30)
 def test_detections_agree_with_themselves_in_any_order_of_equals(seed: int, count: int) -> None:
     rows = [(0.5, label, box) for _, label, box in scene(seed, count)]
     assert compared(decoded(rows), decoded(rows[::-1])) == (0, 0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import visiongraft
+from tests.short_trials import SHORT, ShortTrial
 from visiongraft.data.images import DatasetSamples
 from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.plugins.detection.compare import rescale_boxes
@@ -41,15 +44,14 @@ OF_THE_ENGINE = {
 }
 
 
-# test_training.py trains on more images every time.
-LEARNED_ELSEWHERE = {"a_few_images_are_overfit"}
-# The documentation exports a trained SSDLite, and reads its class names from the file, every time.
+LEARNED_BELOW = {"a_few_images_are_overfit"}
+# models/test_decode.py exports what differs from other tasks every time.
 EXPORTED = {"class_names_survive_saving_and_export", "the_exported_file_agrees"}
 
 
 def slow(check: Check[Any]) -> Any:
     mark: Any = () if check.name in QUICK else pytest.mark.slow
-    if check.name in OF_THE_ENGINE | LEARNED_ELSEWHERE | EXPORTED:
+    if check.name in OF_THE_ENGINE | LEARNED_BELOW | EXPORTED:
         mark = pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
 
@@ -57,6 +59,11 @@ def slow(check: Check[Any]) -> Any:
 def of_a_head(check: Check[Any]) -> Any:
     mark: Any = () if check in OF_HEADS else pytest.mark.exhaustive
     return pytest.param(check, id=check.name, marks=mark)
+
+
+@pytest.fixture(scope="module")
+def short_trial() -> TaskTrial:
+    return ShortTrial(Detection)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +77,29 @@ def trials() -> dict[str, TaskTrial]:
 
 
 @pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
-def test_the_task_passes_the_kit(trial: TaskTrial, check: Check[Any]) -> None:
-    check(trial)
+def test_the_task_passes_the_kit(
+    short_trial: TaskTrial, trial: TaskTrial, check: Check[Any]
+) -> None:
+    check(short_trial if check.name in SHORT else trial)
+
+
+def test_a_few_images_are_learned(tmp_path: Path) -> None:
+    examples = Detection().examples()
+    assert examples is not None
+    data = examples.make_dataset(tmp_path, 24, 0)
+    model = visiongraft.fit(
+        data,
+        task=Detection(augment="none"),
+        backbone="simple_cnn",
+        weights=None,
+        schedule="full(learning_rate=3e-3, layer_decay=1.0)",
+        epochs=10,
+        size=32,
+        batch_size=8,
+        device="cpu",
+        callbacks=(),
+    )
+    assert model.evaluate(data)["AP50"] > 0.4
 
 
 @pytest.mark.parametrize("head", OTHERS)

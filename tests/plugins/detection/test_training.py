@@ -16,7 +16,7 @@ from visiongraft.certificate import Certificate
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.model import TransferModel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # test_task.py trains on fewer images
 
 SHAPES = {"disc": "red", "square": "lime", "triangle": "blue"}
 IDS = {"square": 40, "disc": 7, "triangle": 13}  # neither dense nor in the order of the names
@@ -133,12 +133,10 @@ def test_a_head_on_cached_features_finds_shapes(probe: TransferModel, shapes: Pa
     expect_shapes_found(probe, shapes)
 
 
-@pytest.mark.exhaustive
 def test_the_whole_network_finds_shapes(model: TransferModel, shapes: Path) -> None:
     expect_shapes_found(model, shapes)
 
 
-@pytest.mark.exhaustive  # on the example dataset, the kit and the documentation compare files
 def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) -> None:
     _, certificate = exported
     assert certificate.headline == "mAP" and certificate.mismatches == 0
@@ -147,7 +145,6 @@ def test_the_exported_file_has_the_same_map(exported: tuple[Path, Certificate]) 
     assert {check.batch for check in certificate.comparisons} == {1, 3, 8}
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_file_alone_detects_the_same_in_images_that_are_not_square(
     model: TransferModel, exported: tuple[Path, Certificate], count: int
@@ -175,7 +172,6 @@ def test_predictions_are_drawn_with_names(
     assert best.label in SHAPES and best.score > 0.1
 
 
-@pytest.mark.exhaustive
 def test_a_random_backbone_does_not_reach_this(shapes: Path) -> None:
     model = visiongraft.fit(
         shapes,

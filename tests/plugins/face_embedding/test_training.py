@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 import visiongraft
+from tests.short_trials import SHORT, ShortTrial
 from visiongraft.cli import main
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.hookspecs import hookimpl
@@ -332,10 +333,10 @@ DONE_ABOVE = {
     "class_names_survive_saving_and_export",
     "the_exported_file_agrees",
 }
-TRIALS: dict[str, Callable[[], TaskTrial]] = {
-    "default": lambda: TaskTrial(FaceEmbedding()),
+TRIALS: dict[str, Callable[[type[TaskTrial]], TaskTrial]] = {
+    "default": lambda kind: kind(FaceEmbedding()),
     # A batch of two identities teaches a loss over pairs next to nothing.
-    "triplet": lambda: TaskTrial(FaceEmbedding(loss="triplet", neck="none"), batch_size=18),
+    "triplet": lambda kind: kind(FaceEmbedding(loss="triplet", neck="none"), batch_size=18),
 }
 OPTIONS = {
     "contrastive": FaceEmbedding(loss="contrastive", dimension=32),
@@ -346,8 +347,9 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def trials() -> dict[str, TaskTrial]:
-    return {name: make() for name, make in TRIALS.items()}
+def trials() -> dict[str, tuple[TaskTrial, TaskTrial]]:
+    """A short and a full trial of each."""
+    return {name: (make(ShortTrial), make(TaskTrial)) for name, make in TRIALS.items()}
 
 
 def case(name: str, check: Check[Any]) -> Any:
@@ -360,11 +362,20 @@ def case(name: str, check: Check[Any]) -> Any:
 
 
 @pytest.mark.parametrize(("name", "check"), [case(n, c) for n in TRIALS for c in TASK_CHECKS])
-def test_the_task_conforms(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
-    check(trials[name])
+def test_the_task_conforms(
+    trials: dict[str, tuple[TaskTrial, TaskTrial]], name: str, check: Check[Any]
+) -> None:
+    short, full = trials[name]
+    check(short if check.name in SHORT else full)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sampled",
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in OPTIONS if n != "sampled"),
+    ],
+)
 def test_the_task_conforms_with_other_options(name: str) -> None:
     trial = TaskTrial(OPTIONS[name])
     for check in QUICK:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -262,7 +262,6 @@ def test_ignoring_an_unknown_class_raises(write_set: WriteSet) -> None:
         read_splits(root, ignore="raod")
 
 
-@settings(max_examples=30)
 @given(st.permutations(["sky", "road", "void", "car", "tree"]), st.permutations([0, 1, 2, 3]))
 def test_classes_keep_their_pixels_in_any_order_of_names(
     names: list[str], order: list[int]

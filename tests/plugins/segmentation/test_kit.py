@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.short_trials import SHORT, ShortTrial
 from visiongraft.plugins.segmentation.task import DECODER_NAMES, Segmentation
 from visiongraft.testing import TASK_CHECKS, Check, CheckError, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
@@ -49,16 +50,27 @@ def case(kind: str, check: Check[Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def trials() -> dict[str, TaskTrial]:
-    return {name: TaskTrial(Segmentation(**options)) for name, options in KINDS.items()}
+def trials() -> dict[str, tuple[TaskTrial, TaskTrial]]:
+    """A short and a full trial of each kind."""
+    tasks = {name: Segmentation(**options) for name, options in KINDS.items()}
+    return {name: (ShortTrial(task), TaskTrial(task)) for name, task in tasks.items()}
 
 
 @pytest.mark.parametrize(("name", "check"), [case(k, c) for k in KINDS for c in TASK_CHECKS])
-def test_every_kind_passes(trials: dict[str, TaskTrial], name: str, check: Check[Any]) -> None:
-    check(trials[name])
+def test_every_kind_passes(
+    trials: dict[str, tuple[TaskTrial, TaskTrial]], name: str, check: Check[Any]
+) -> None:
+    short, full = trials[name]
+    check(short if check.name in SHORT else full)
 
 
-@pytest.mark.parametrize("decoder", DECODER_NAMES)
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        pytest.param(name, marks=() if name in ("fcn", "unet") else pytest.mark.exhaustive)
+        for name in DECODER_NAMES
+    ],
+)
 def test_every_decoder_passes_the_checks_without_training(decoder: str) -> None:
     options: dict[str, Any] = {"decoder": decoder, "channels": WIDTHS.get(decoder, 16)}
     trial = TaskTrial(Segmentation(**options))

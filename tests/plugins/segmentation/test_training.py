@@ -133,6 +133,7 @@ def test_other_kinds_of_masks_are_learned(
     assert model.task.kind == options["kind"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.exhaustive  # core/caching replays maps of such backbones
 def test_a_frozen_pretrained_backbone_learns_with_feature_caching(
     shapes: Path, tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def test_tiles_of_a_large_image_reproduce_the_masks_of_the_whole(
     assert (whole.mask == tiled.mask).mean() > 0.97
 
 
+@pytest.mark.exhaustive  # as in classification
 def test_a_saved_model_is_fine_tuned_on_other_classes(
     model: TransferModel, shapes: Path, tmp_path: Path
 ) -> None:

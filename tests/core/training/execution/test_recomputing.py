@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from tests.core.stopping import StopAt
 from visiongraft.backbone import Backbone
 from visiongraft.data.batch import Batch
 from visiongraft.errors import BackboneError, TrainingError
-from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
@@ -139,21 +139,6 @@ def test_a_backbone_without_support_is_refused_in_one_line(
 # ---- runs ----
 
 
-class Stop:
-    """Interrupts a run in the middle of an epoch."""
-
-    @hookimpl
-    def step_ended(self, step: int) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def interrupted() -> Any:
-    with pytest.raises(KeyboardInterrupt):
-        yield
-
-
 def checkpoint_of(folder: Path) -> Checkpoint:
     return Checkpoint.read(folder / "checkpoints" / "last.safetensors")
 
@@ -170,8 +155,8 @@ def test_runs_are_bit_identical_also_with_cached_features_and_after_an_interrupt
     data = toy_data(24)
     fit_toy(data, out=tmp_path / "without", **settings)
     fit_toy(data, out=tmp_path / "with", gradient_checkpointing=True, **settings)
-    with interrupted():
-        stopped = {**settings, "gradient_checkpointing": True, "callbacks": [Stop()]}
+    with pytest.raises(KeyboardInterrupt):
+        stopped = {**settings, "gradient_checkpointing": True, "callbacks": [StopAt(2)]}
         fit_toy(data, out=tmp_path / "stopped", **stopped)
     fit_toy(data, out=tmp_path / "stopped", resume=True, **settings)
     first = checkpoint_of(tmp_path / "without")

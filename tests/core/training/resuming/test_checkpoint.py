@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from visiongraft.errors import CheckpointError
@@ -71,7 +71,6 @@ def test_a_changed_tensor_would_be_noticed(tmp_path: Path) -> None:
         assert_same(CHECKPOINT, point)
 
 
-@settings(max_examples=100)
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_is_refused_in_one_line_that_names_the_file(
     tmp_path: Path, data: st.DataObject
@@ -118,7 +117,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=50)
 @given(
     sums=st.dictionaries(st.text(), st.lists(st.floats(allow_nan=False)), max_size=3),
     history=st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3),
@@ -276,7 +274,6 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(path: Path, spoil: Any, wor
     assert str(path) in str(caught.value)
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "last.safetensors"

@@ -83,26 +83,30 @@ def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> 
     ("name", "moment"),
     [
         ("augmented", "step 1"),  # in the middle of the first epoch
-        ("augmented", "step 2"),  # its last step, before its evaluation
+        pytest.param(
+            "augmented", "step 2", marks=pytest.mark.exhaustive
+        ),  # its last step, before its evaluation
         ("augmented", "phase 2"),  # just before the first step after an unfreeze
-        ("augmented", "step 5"),  # just after it
+        pytest.param("augmented", "step 5", marks=pytest.mark.exhaustive),  # just after it
         ("augmented", "write 5"),  # the first best weights are written but not renamed
         ("augmented", "write 6"),  # the checkpoint that names them, likewise
         ("further data", "step 2"),  # in the middle of an epoch and of a stream
         pytest.param("further data", "step 4", marks=pytest.mark.exhaustive),
         pytest.param("further data", "phase 2", marks=pytest.mark.exhaustive),
         pytest.param("further data", "write 9", marks=pytest.mark.exhaustive),
-        ("replayed", "step 3"),
+        pytest.param("replayed", "step 3", marks=pytest.mark.exhaustive),
         ("replayed", "phase 3"),
-        ("replayed", "step 14"),
-        ("shrinking", "step 3"),  # before a stage is frozen again
+        pytest.param("replayed", "step 14", marks=pytest.mark.exhaustive),
+        pytest.param(
+            "shrinking", "step 3", marks=pytest.mark.exhaustive
+        ),  # before a stage is frozen again
         ("shrinking", "phase 2"),
-        ("shrinking", "step 6"),  # after it
+        pytest.param("shrinking", "step 6", marks=pytest.mark.exhaustive),  # after it
         ("adapted", "step 5"),  # in the first epoch that trains an adapter
         ("adversarial", "update 3"),  # between the two optimizers of a step
-        ("adversarial", "step 5"),
+        pytest.param("adversarial", "step 5", marks=pytest.mark.exhaustive),
         ("adapter stages", "phase 2"),  # just before the first step of adapters
-        ("adapter stages", "step 11"),
+        pytest.param("adapter stages", "step 11", marks=pytest.mark.exhaustive),
     ],
 )
 def test_kill_and_resume_is_bit_exact(
@@ -152,6 +156,7 @@ def test_a_resumed_run_that_differs_would_be_noticed(
         assert_same_run(folder, whole["augmented"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_three_processes_resume_in_the_middle_of_an_epoch_as_if_never_stopped(
     tmp_path: Path, run: Callable[..., int]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.core.stopping import StopAt
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReceiptError
 from visiongraft.hookspecs import hookimpl
@@ -74,18 +75,12 @@ def test_an_adapted_run_trains_as_one_that_is_not_and_resumes_exactly(
     kept = model.network.backbone.get_buffer("blocks.stem.1.running_mean")
     assert len(set(kept.tolist())) == 1 and kept[0] != 0
 
-    class Stop:
-        @hookimpl
-        def step_ended(self, run: Any) -> None:
-            if run.state.steps == 5:
-                raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         fit_toy(
             toy_data(30),
             transfer_loss="shifting",
             out=tmp_path / "part",
-            **{**settings, "callbacks": [Stop()]},
+            **{**settings, "callbacks": [StopAt(5)]},
         )
     fit_toy(toy_data(30), transfer_loss="shifting", out=tmp_path / "part", resume=True, **settings)
     plain = {**settings, "streams": None}

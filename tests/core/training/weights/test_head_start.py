@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import visiongraft
+from tests.core.stopping import StopAt
 from visiongraft.schedules import STARTED_RATE, Phase, schedule
 from visiongraft.training.weights import head_start
 
@@ -119,15 +120,9 @@ def test_a_head_that_continues_is_kept(fit_toy, toy_data, Starting):
 
 
 def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_path: Path):
-    class Stop:
-        @visiongraft.hookimpl
-        def epoch_ended(self, record: Any) -> None:
-            if record["epoch"] == 0:
-                raise KeyboardInterrupt
-
     settings = {**SLOW, "epochs": 2, "checkpoint_every": 1}
     with pytest.raises(KeyboardInterrupt):
-        fit_toy(toy_data(20), task=Starting(), out=tmp_path, callbacks=[Stop()], **settings)
+        fit_toy(toy_data(20), task=Starting(), out=tmp_path, callbacks=[StopAt(2)], **settings)
     fit_toy(toy_data(20), task=Starting(), out=tmp_path, resume=True, **settings)
     assert len(Starting.seen) == 1
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -182,7 +182,6 @@ def id_maps(draw: st.DrawFn) -> tuple[list[str], dict[str, int], dict[str, int]]
 
 
 @given(id_maps(), st.data())
-@settings(max_examples=40)
 def test_names_mean_the_same_whatever_the_ids(
     tmp_path_factory: pytest.TempPathFactory, maps: Any, data: st.DataObject
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
@@ -33,7 +33,6 @@ def candidates(
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
-@settings(max_examples=30)
 def test_selection_is_torchvisions_suppression_padded(seed: int, iou: float) -> None:
     boxes, scores = candidates(seed)
     limits = Limits(0.35, iou, 12)
